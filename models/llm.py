@@ -1,0 +1,104 @@
+"""lm-eval adapter `verbalizer-llm`: any AutoModelForCausalLM checkpoint, LoRA folders included.
+
+    verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR,dtype=float32 \
+        --tasks verbalizer --output_path out
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+
+from verbalizer_bench.models.generation import DEFAULT_MAX_BATCH_SIZE, ExactGeneration
+from verbalizer_bench.models.provenance import InputLog
+
+log = logging.getLogger(__name__)
+
+
+@register_model("verbalizer-llm")
+class VerbalizerLLM(ExactGeneration, HFLM):  # type: ignore[misc]
+    """HFLM with the same arguments, whose beams do not depend on the batch size.
+
+    Prompts that do not fit the context lose text at their left end, as in HFLM, but keep BOS; the
+    results file says how many.
+    """
+
+    adapter = "verbalizer-llm"
+
+    def __init__(self, pretrained: Any, **kwargs: Any) -> None:
+        """Take HFLM's arguments.
+
+        Raises:
+            ValueError: The checkpoint is an encoder-decoder.
+        """
+        super().__init__(pretrained, **kwargs)
+        if self.backend != "causal":
+            raise ValueError(
+                f"pretrained={pretrained}: verbalizer-llm takes causal models; "
+                "use lm-eval's --model hf for an encoder-decoder"
+            )
+        self.inputs = InputLog(self.tokenizer.bos_token_id)
+        self.chat_applied = False
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Render a conversation with the tokenizer's template; the run's record says so."""
+        self.chat_applied = True
+        rendered: str = super().apply_chat_template(chat_history, add_generation_prompt)
+        return rendered
+
+    def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
+        ids: list[int] = self.tok_encode(request.args[0])
+        room = self.max_length - max_new_tokens
+        if room < 1:
+            raise ValueError(
+                f"max_gen_toks={max_new_tokens} leaves no room for a prompt "
+                f"in a context of {self.max_length} tokens"
+            )
+        if len(ids) > room:
+            head = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
+            if not self.inputs.truncated:
+                log.warning(
+                    "A prompt of %d tokens does not fit %d: its left end is cut. "
+                    "The results file counts such prompts.",
+                    len(ids),
+                    room,
+                )
+            self.inputs.truncated += 1
+            ids = head + ids[len(ids) - (room - len(head)) :]
+        self.inputs.add(ids)
+        return ids
+
+    def _length(self, prompt: list[int]) -> int:
+        return len(prompt)
+
+    def _inputs(self, prompts: Sequence[list[int]], padding_side: str) -> dict[str, torch.Tensor]:
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            span = (
+                slice(longest - len(prompt), None) if padding_side == "left" else slice(len(prompt))
+            )
+            ids[row, span] = torch.tensor(prompt)
+            mask[row, span] = 1
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score as HFLM does; on out-of-memory halve the batch and score again."""
+        while True:
+            try:
+                return super()._loglikelihood_tokens(requests, *args, **kwargs)
+            except RuntimeError as error:
+                auto = self.batch_size == "auto"
+                size = (self.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if auto else self.batch_size
+                if size == 1 or not should_reduce_batch_size(error):
+                    raise
+                self.batch_size_per_gpu = size // 2
+            clear_device_cache(garbage_collection=True)
+            log.warning("Out of memory; scoring with batches of %d", self.batch_size_per_gpu)

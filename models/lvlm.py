@@ -1,0 +1,299 @@
+"""lm-eval adapter `verbalizer-lvlm`: any AutoModelForImageTextToText checkpoint on any text task.
+
+    verbalizer-bench run --model verbalizer-lvlm --model_args pretrained=DIR,image=white \
+        --apply_chat_template --tasks verbalizer --output_path out
+
+Every text prompt gets one blank image, in front of the (first) user turn: Shiono et al. 2024 show
+LVLMs a plain white image. Tasks that bring images of their own are asked with those.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from lm_eval.api.registry import register_model
+from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
+from lm_eval.models.utils import resize_image
+from PIL import Image
+from tqdm import tqdm
+
+from verbalizer_bench.models.generation import ExactGeneration, in_batches
+from verbalizer_bench.models.images import image_sha256, make_image, tower_size
+from verbalizer_bench.models.provenance import InputLog
+
+
+class Prompt(NamedTuple):
+    """A prompt as the processor takes it: text with one image token an image, and the images."""
+
+    text: str
+    images: tuple[Image.Image, ...]
+
+
+class ChatPrompt(str):
+    """A rendered conversation that remembers what it was rendered from.
+
+    Whether `<image>` in a message is a slot or a literal is known only when the request comes, with
+    images of its own or without.
+    """
+
+    messages: list[dict[str, str]]
+    add_generation_prompt: bool
+
+
+@register_model("verbalizer-lvlm")
+class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):  # type: ignore[misc]
+    """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
+
+    Takes HFMultimodalLM's arguments and `image`. Scores loglikelihood requests with images too.
+    """
+
+    adapter = "verbalizer-lvlm"
+
+    def __init__(
+        self,
+        pretrained: Any,
+        image: str = "white",
+        batch_size: int | str = 1,
+        add_bos_token: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load a checkpoint and make the image.
+
+        Args:
+            pretrained: A checkpoint folder, a hub id, or a loaded model.
+            image: `white`, `gray`, `black`, `noise`, `none` (the language model alone: the same
+                template and BOS rule, no image slot), or the path of an image file.
+            batch_size: Prompts a batch, or `auto`.
+            add_bos_token: Must be left out; the processor decides.
+            kwargs: HFMultimodalLM's other arguments.
+
+        Raises:
+            ValueError: `image` is no mode and no image file, or `add_bos_token` is given.
+        """
+        if add_bos_token is not None:
+            raise ValueError(
+                f"add_bos_token={add_bos_token}: verbalizer-lvlm encodes with the checkpoint's "
+                "processor, which decides; leave it out"
+            )
+        # The parent refuses `auto`, which this class can do.
+        super().__init__(pretrained, batch_size=1, **kwargs)
+        self.batch_size_per_gpu = "auto" if str(batch_size).startswith("auto") else int(batch_size)
+        if kwargs.get("image_string"):
+            self.image_token_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        self.image_mode = str(image)
+        self.image = make_image(self.image_mode, tower_size(self.config))
+        self.inputs = InputLog(self.tokenizer.bos_token_id)
+        self._image_tokens_of: dict[str, int] = {}
+        self._adds_bos = self.tokenizer("x")["input_ids"][:1] == [self.tokenizer.bos_token_id]
+
+    # Prompts -----------------------------------------------------------------------------------
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Render a conversation with the image in front of its first user turn."""
+        self.chat_applied = True
+        messages = copy.deepcopy(chat_history)
+        own = any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages)
+        render = self._render_own if own else self._render_blank
+        prompt = ChatPrompt(render(messages, add_generation_prompt))
+        prompt.messages, prompt.add_generation_prompt = messages, add_generation_prompt
+        return prompt
+
+    def _render_own(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """Render placeholders as image slots, as lm-eval does."""
+        rendered: str = super().apply_chat_template(copy.deepcopy(messages), add_generation_prompt)
+        return rendered
+
+    def _render_blank(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """Render one image slot, at the front of the first user turn; literals are escaped."""
+        rendered: list[dict[str, Any]] = []
+        slots = 0 if self.image is None else 1
+        for message in messages:
+            content: list[dict[str, str]] = [
+                {"type": "text", "text": self._escape(message["content"])}
+            ]
+            if slots and message["role"] == "user":
+                content.insert(0, {"type": "image"})
+                slots = 0
+            rendered.append({"role": message["role"], "content": content})
+        text: str = self.processor.apply_chat_template(
+            rendered,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+            **self.chat_template_args,
+        )
+        return text
+
+    def _escape(self, text: str) -> str:
+        """Put a space into literal image tokens, so that the tokenizer takes them for text."""
+        for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_token}:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def _prompt(self, request: Any, max_new_tokens: int) -> Prompt:
+        """Return the prompt of a request, checked: BOS, image slots, and that it fits.
+
+        Raises:
+            ValueError: Two BOS, an image slot too many or too few, or a prompt that does not fit.
+        """
+        context = request.args[0]
+        if len(request.args) > 2 and request.args[2].get("visual"):
+            prompt = self._own_prompt(context, request.args[2]["visual"])
+        else:
+            prompt = self._blank_prompt(context)
+        ids = self.tokenizer(prompt.text)["input_ids"]
+        self.inputs.add(self._input_ids(prompt) if not self.inputs.first_input_ids else ids)
+        slots = sum(token == self.image_token_id for token in ids)
+        if slots != len(prompt.images):
+            raise ValueError(
+                f"a prompt has {slots} image slots for {len(prompt.images)} images: "
+                f"{prompt.text[:80]!r}…; correct the checkpoint's chat template"
+            )
+        length = self._length(prompt)
+        if length + max_new_tokens > self.max_length:
+            raise ValueError(
+                f"a prompt of {length} tokens ({length - len(ids) + slots} of them for images) and "
+                f"{max_new_tokens} new ones do not fit the context of {self.max_length} "
+                f"(max_length): {prompt.text[:80]!r}…; nothing is truncated"
+            )
+        return prompt
+
+    def _blank_prompt(self, context: str) -> Prompt:
+        images = () if self.image is None else (self.image,)
+        if isinstance(context, ChatPrompt):
+            text = self._render_blank(context.messages, context.add_generation_prompt)
+            original = "".join(message["content"] for message in context.messages)
+        else:
+            text = (f"{self.image_token}\n" if images else "") + self._escape(context)
+            original = context
+        self.inputs.escaped += self._escape(original) != original
+        return Prompt(self._without_bos(text), images)
+
+    def _own_prompt(self, context: str, visuals: Sequence[Image.Image]) -> Prompt:
+        if isinstance(context, ChatPrompt):
+            text = self._render_own(context.messages, context.add_generation_prompt)
+        else:
+            text = context.replace(DEFAULT_IMAGE_PLACEHOLDER, self.image_token)
+        images = tuple(
+            resize_image(image, self.image_width, self.image_height, self.image_max_side)
+            for image in visuals[: self.max_images]
+        )
+        return Prompt(self._without_bos(text), images)
+
+    def _without_bos(self, text: str) -> str:
+        """Drop the BOS that a chat template wrote where the tokenizer adds one."""
+        bos = self.tokenizer.bos_token
+        return text[len(bos) :] if self._adds_bos and text.startswith(bos) else text
+
+    # Encoding ----------------------------------------------------------------------------------
+
+    def _input_ids(self, prompt: Prompt) -> list[int]:
+        if not prompt.images:
+            ids: list[int] = self.tokenizer(prompt.text)["input_ids"]
+        else:
+            batch = self._inputs([prompt], "right")
+            ids = batch["input_ids"][0].tolist()
+        return ids
+
+    def _length(self, prompt: Prompt) -> int:
+        """Return the length in tokens, with each image slot expanded."""
+        text = len(self.tokenizer(prompt.text)["input_ids"])
+        return text + sum(self._image_tokens(image) - 1 for image in prompt.images)
+
+    def _image_tokens(self, image: Image.Image) -> int:
+        """Return how many tokens the processor makes of an image; asked once an image."""
+        key = f"{image.size}" if image is not self.image else "blank"
+        if key not in self._image_tokens_of:
+            ids = self._inputs([Prompt(self.image_token, (image,))], "right")["input_ids"]
+            self._image_tokens_of[key] = int((ids == self.image_token_id).sum())
+        return self._image_tokens_of[key]
+
+    def _inputs(self, prompts: Sequence[Prompt], padding_side: str) -> dict[str, torch.Tensor]:
+        texts = [prompt.text for prompt in prompts]
+        if prompts[0].images:
+            images = [list(prompt.images) for prompt in prompts]
+            batch = self.tok_batch_multimodal_encode(texts, images, padding_side=padding_side)
+        else:
+            batch = self.tokenizer(
+                texts, padding="longest", padding_side=padding_side, return_tensors="pt"
+            ).to(self.device)
+        return dict(batch)
+
+    # Scoring -----------------------------------------------------------------------------------
+
+    def loglikelihood(
+        self, requests: list[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Return each continuation's log probability after its context and image, and if it is greedy."""
+        if self.image is None and all(len(request.args) < 3 for request in requests):
+            scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+            return scores
+        pairs = [self._pair(request) for request in requests]
+        order = sorted(range(len(pairs)), key=lambda i: -self._length(pairs[i][0]))
+        results: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
+        with tqdm(total=len(pairs), desc="Scoring", disable=disable_tqdm or self.rank != 0) as bar:
+            size = self._batch_size(self._length(pairs[order[0]][0]), 1) if order else 1
+            for index, result in in_batches(
+                order, size, lambda batch: self._score([pairs[i] for i in batch])
+            ):
+                results[index] = result
+                self.cache_hook.add_partial("loglikelihood", requests[index].args, result)
+                bar.update()
+        return results
+
+    def _pair(self, request: Any) -> tuple[Prompt, int]:
+        """Return context with continuation as one prompt, and the context's length in tokens."""
+        prompt = self._prompt(request, 0)
+        context = prompt.text.rstrip()
+        whole = prompt._replace(text=prompt.text + request.args[1])
+        length = self._length(prompt._replace(text=context))
+        if self._length(whole) > self.max_length:
+            raise ValueError(
+                f"a context with its continuation has {self._length(whole)} tokens, more than the "
+                f"{self.max_length} of max_length: {context[:80]!r}…; nothing is truncated"
+            )
+        return whole, length
+
+    def _score(self, pairs: Sequence[tuple[Prompt, int]]) -> list[tuple[float, bool]]:
+        inputs = self._inputs([prompt for prompt, _ in pairs], "right")
+        with torch.inference_mode():
+            logits = self.model(**inputs).logits
+        results = []
+        for row, (_, context) in enumerate(pairs):
+            end = int(inputs["attention_mask"][row].sum())
+            targets = inputs["input_ids"][row, context:end]
+            scores = torch.log_softmax(
+                logits[row, context - 1 : end - 1], dim=-1, dtype=self.softmax_dtype
+            )
+            total = scores.gather(1, targets[:, None]).sum()
+            results.append((float(total), bool((scores.argmax(-1) == targets).all())))
+        return results
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Score whole texts without an image.
+
+        Raises:
+            ValueError: `image` is not `none`: a text without a prompt has no place for an image.
+        """
+        if self.image is not None:
+            raise ValueError(
+                f"image={self.image_mode}: loglikelihood_rolling scores a text without a prompt and "
+                "has no place for an image; give image=none"
+            )
+        scores: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
+        return scores
+
+    def _chat_template(self) -> Any:
+        return self.processor.chat_template
+
+    def _image_record(self) -> dict[str, Any]:
+        if self.image is None:
+            return {"mode": self.image_mode}
+        return {
+            "mode": self.image_mode,
+            "sha256": image_sha256(self.image),
+            "size": list(self.image.size),
+            "tokens": self._image_tokens(self.image),
+        }

@@ -1,0 +1,279 @@
+"""The rows of a data set: from the hub, from a local folder, or from the embedded samples.
+
+`data` is `hub`, `sample`, or a folder that holds `<data set>/<split>.jsonl` (or `.parquet`) in the
+hub's columns. A file `sources.yaml` in the folder says where rows are not the hub's split:
+`<data set>: {split: <file to read instead>, source: <name that results carry>}`.
+
+A document is a dictionary of the prompt's fields, stripped, and `label`, the class name. It is the
+same whatever the source, so documents of two runs can be paired by their hash.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verbalizer_bench.tasks.spec import TASKS_FOLDER, DatasetSpec
+
+ENVIRONMENT = "VERBALIZER_BENCH_DATA"
+SAMPLES = TASKS_FOLDER / "samples"
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """The documents of one split, the split (file stem) they came from, and its source's name."""
+
+    docs: tuple[dict[str, str], ...]
+    split: str
+    source: str
+
+
+def resolve_data(option: str | None) -> str:
+    """Return where data come from: the option, else `VERBALIZER_BENCH_DATA`, else the hub."""
+    return option or os.environ.get(ENVIRONMENT) or "hub"
+
+
+def test_documents(spec: DatasetSpec, data: str) -> Documents:
+    """Return the documents that are scored, in the order that the protocol fixes.
+
+    Data sets with `sample` in their YAML: rows of the two classes, ordered by the sha256 of their
+    canonical JSON, the first `sample` of them in that order. No random generator takes part, so no
+    library version can change the choice. Others: all rows of the two classes in the file's order.
+
+    Raises:
+        FileNotFoundError: The folder or file is not there.
+        ValueError: A column, a class or a row is not as the YAML says.
+    """
+    found = _documents(spec, _stems(spec, data)[0], data)
+    docs = list(found.docs)
+    if spec.sample is not None:
+        docs = sorted(docs, key=document_hash)[: spec.sample]
+    return dataclasses.replace(found, docs=tuple(docs))
+
+
+def fewshot_documents(spec: DatasetSpec, data: str) -> Documents:
+    """Return the pool that few-shot examples are drawn from: all rows of the two classes."""
+    return _documents(spec, _stems(spec, data)[1], data)
+
+
+def fewshot_shares_test_rows(spec: DatasetSpec, data: str) -> bool:
+    """Say whether few-shot examples come from the test rows, so that a document leaves itself out."""
+    test, fewshot = _stems(spec, data)
+    return test == fewshot
+
+
+def canonical(doc: Mapping[str, str]) -> str:
+    """Return a document as canonical JSON: sorted keys, no spaces, no ASCII escapes."""
+    return json.dumps(doc, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def document_hash(doc: Mapping[str, str]) -> str:
+    """Return the sha256 of a document's canonical JSON in UTF-8, in hexadecimal."""
+    return hashlib.sha256(canonical(doc).encode()).hexdigest()
+
+
+def read_rows(spec: DatasetSpec, split: str, data: str) -> list[dict[str, Any]]:
+    """Return the rows of a split as the source has them: all classes, the hub's columns."""
+    if spec.brings_its_own_files or data == "hub":
+        return _read_hub(spec, split)
+    return _read_folder(_folder(data) / spec.name, split)
+
+
+def select(
+    spec: DatasetSpec, rows: Iterable[Mapping[str, Any]], where: str
+) -> tuple[dict[str, str], ...]:
+    """Keep the rows of the two classes and make documents of them.
+
+    Raises:
+        ValueError: A column is missing, a text is no text, or a class has no row.
+    """
+    docs: list[dict[str, str]] = []
+    seen: set[Any] = set()
+    for number, row in enumerate(rows):
+        for column in (*spec.fields, spec.label_column):
+            if column not in row:
+                key = "label_column" if column == spec.label_column else "doc_to_text"
+                raise ValueError(
+                    f"{spec.where}: {key} uses {column!r}, which is no column of {where}; "
+                    f"it has {', '.join(row)}"
+                )
+        label = row[spec.label_column]
+        seen.add(label)
+        if label not in spec.label_values:
+            continue
+        doc = {"label": spec.classes[spec.label_values.index(label)]}
+        for field in spec.fields:
+            if not isinstance(row[field], str):
+                raise ValueError(f"{where}: row {number}: {field}={row[field]!r} is no text")
+            doc[field] = row[field].strip()
+        docs.append(doc)
+    for name, value in zip(spec.classes, spec.label_values, strict=True):
+        if value not in seen:
+            raise ValueError(
+                f"{spec.where}: classes: {name}={value!r} is in no row of {where}, "
+                f"whose column {spec.label_column!r} has {sorted(seen, key=str)}"
+            )
+    return tuple(docs)
+
+
+@cache
+def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
+    where = f"the hub's {split}" if data == "hub" else f"{_folder(data)}/{spec.name}/{split}"
+    if spec.brings_its_own_files:
+        where = f"its data file {split}"
+    return Documents(
+        select(spec, read_rows(spec, split, data), where), split, source_name(spec, data)
+    )
+
+
+def source_name(spec: DatasetSpec, data: str) -> str:
+    """Return the name of the source, which every result carries.
+
+    `hub`, `sample`, `files` (the YAML names its own files), the name in the folder's `sources.yaml`,
+    or `local` for a folder that names none: such rows are what the folder's owner says they are.
+    """
+    if spec.brings_its_own_files:
+        return "files"
+    if data in ("hub", "sample"):
+        return data
+    return _sources(_folder(data)).get(spec.name, {}).get("source", "local")
+
+
+def _stems(spec: DatasetSpec, data: str) -> tuple[str, str]:
+    """Return the file stems (on the hub, the splits) of the test and the few-shot rows."""
+    if data == "hub" or spec.brings_its_own_files:
+        return spec.test_split, spec.fewshot_split
+    entry = _sources(_folder(data)).get(spec.name, {})
+    return entry.get("split", spec.test_split), spec.fewshot_split
+
+
+def _folder(data: str) -> Path:
+    folder = SAMPLES if data == "sample" else Path(data).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--data {data}: no such folder; give hub, sample or a folder")
+    return folder
+
+
+@cache
+def _sources(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / "sources.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    for name, entry in table.items() if isinstance(table, dict) else [("", table)]:
+        if not isinstance(entry, dict) or not set(entry) <= {"split", "source"}:
+            raise ValueError(
+                f"{path}: {name}: {entry!r}: give {{split: <file stem>, source: <name>}}"
+            )
+    return table
+
+
+def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
+    jsonl, parquet = folder / f"{split}.jsonl", folder / f"{split}.parquet"
+    if jsonl.is_file() and parquet.is_file():
+        raise ValueError(f"{folder}: both {jsonl.name} and {parquet.name} are there; remove one")
+    if parquet.is_file():
+        import pyarrow.parquet
+
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(parquet).to_pylist()
+        return rows
+    if not jsonl.is_file():
+        raise FileNotFoundError(
+            f"{jsonl}: no such file (nor .parquet); `verbalizer-bench data fetch` writes this layout"
+        )
+    rows = []
+    for number, line in enumerate(jsonl.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{jsonl}:{number}: not a JSON object: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{jsonl}:{number}: a JSON object is needed, got {line[:60]!r}")
+        rows.append(row)
+    return rows
+
+
+def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
+    loader = json.loads(spec.loader)
+    try:
+        if spec.archive:
+            return _read_archive(json.loads(spec.archive), split, spec.where)
+        import datasets
+
+        table = datasets.load_dataset(
+            loader["path"], loader["name"], split=split, **loader["kwargs"]
+        )
+        return list(table)
+    # The libraries below raise dozens of types when a network is away; each becomes the one line
+    # that names the way out, and keeps its cause.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if spec.brings_its_own_files:
+            raise ValueError(
+                f"{spec.where}: dataset_kwargs.data_files: cannot read: {reason}"
+            ) from error
+        raise ConnectionError(
+            f"{spec.name}: cannot load {loader['path']} from the hub ({type(error).__name__}: "
+            f"{reason}); without a network give --data sample or --data DIR"
+        ) from error
+
+
+def _read_archive(archive: Mapping[str, str], split: str, where: str) -> list[dict[str, Any]]:
+    """Read a raw file inside an archive, by a chained fsspec URL (`zip://member::https://…`)."""
+    import fsspec
+
+    readers = {"phrasebank": _phrasebank_rows, "sick": _sick_rows}
+    if archive["reader"] not in readers:
+        raise ValueError(
+            f"{where}: archive.reader={archive['reader']!r}: one of {', '.join(readers)}"
+        )
+    with fsspec.open(archive["url"], "rb") as file:
+        return readers[archive["reader"]](file.read(), split)
+
+
+def _phrasebank_rows(content: bytes, split: str) -> list[dict[str, Any]]:
+    """Read `sentence@label` lines, latin-1, split at the last @; the only split is train."""
+    labels = {"negative": 0, "neutral": 1, "positive": 2}
+    rows = []
+    for line in content.decode("latin-1").split("\n"):
+        if line.strip():
+            sentence, _, label = line.strip().rpartition("@")
+            rows.append({"sentence": sentence, "label": labels[label]})
+    return rows
+
+
+def _sick_rows(content: bytes, split: str) -> list[dict[str, Any]]:
+    """Read the tab-separated release, in the columns that the hub's script gives it."""
+    labels = {"ENTAILMENT": 0, "NEUTRAL": 1, "CONTRADICTION": 2}
+    part = {"train": "TRAIN", "validation": "TRIAL", "test": "TEST"}[split]
+    header, *lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
+    names = header.split("\t")
+    rows = []
+    for line in lines:
+        row = dict(zip(names, line.split("\t"), strict=False))
+        if row.get("SemEval_set", "").strip() != part:
+            continue
+        rows.append(
+            {
+                "id": row["pair_ID"],
+                "sentence_A": row["sentence_A"],
+                "sentence_B": row["sentence_B"],
+                "label": labels[row["entailment_label"]],
+                "entailment_label": row["entailment_label"],
+                "relatedness_score": float(row["relatedness_score"]),
+                "entailment_AB": row["entailment_AB"],
+                "entailment_BA": row["entailment_BA"],
+            }
+        )
+    return rows

@@ -1,0 +1,93 @@
+"""Write the leaf YAMLs of a data set: one task a verbalizer, four lines over the data set's YAML.
+
+verbalizer-bench tasks build my_set/_my_set.yaml
+"""
+
+import json
+from pathlib import Path
+
+from verbalizer_bench.tasks.spec import (
+    DATASETS,
+    TASKS_FOLDER,
+    DatasetSpec,
+    Verbalizer,
+    parse_spec,
+    read_spec_file,
+    spec_verbalizers,
+    task_name,
+)
+
+_MARK = "# Written by `verbalizer-bench tasks build`; edit {include} instead.\n"
+
+
+def leaves(path: Path) -> dict[Path, str]:
+    """Return the files that `build` writes, with their content.
+
+    Raises:
+        ValueError: The YAML is wrong; one line with the file, the key, the value and the fix.
+    """
+    spec, verbalizers = read_dataset(path)
+    return {
+        path.parent / f"{task_name(spec.name, verbalizer)}.yaml": _leaf(path, spec, verbalizer)
+        for verbalizer in verbalizers
+    }
+
+
+def build(path: Path) -> list[Path]:
+    """Write the leaves of a data set's YAML beside it and remove those it no longer has."""
+    wanted = leaves(path)
+    mark = _MARK.format(include=path.name)
+    for old in path.parent.glob("verbalizer_*.yaml"):
+        if old not in wanted and old.read_text(encoding="utf-8").startswith(mark):
+            old.unlink()
+    for file, content in wanted.items():
+        file.write_text(content, encoding="utf-8")
+    return list(wanted)
+
+
+def read_dataset(path: Path) -> tuple[DatasetSpec, tuple[Verbalizer, ...]]:
+    """Read and check a data set's YAML: `_<dataset>.yaml`, whatever its folder."""
+    config = read_spec_file(path)
+    spec = parse_spec(config, str(path))
+    if path.name != f"_{spec.name}.yaml":
+        raise ValueError(
+            f"{path}: dataset={spec.name!r}: the file must be named _{spec.name}.yaml, "
+            "since its leaves find it by that name"
+        )
+    if spec.name in DATASETS and not _in_suite(path):
+        raise ValueError(
+            f"{path}: dataset={spec.name!r} is one of the suite's; choose another name"
+        )
+    if config.get("class") != "verbalizer_bench.tasks.task.VerbalizerTask":
+        raise ValueError(
+            f"{path}: class={config.get('class')!r}: "
+            "write `class: !function verbalizer_bench.tasks.task.VerbalizerTask`"
+        )
+    return spec, spec_verbalizers(config, spec, str(path))
+
+
+def suite_files() -> dict[str, Path]:
+    """Return the nine data sets' YAML files, by name."""
+    return {name: TASKS_FOLDER / name / f"_{name}.yaml" for name in DATASETS}
+
+
+def _in_suite(path: Path) -> bool:
+    return path.resolve().parent.parent == TASKS_FOLDER.resolve()
+
+
+def _leaf(path: Path, spec: DatasetSpec, verbalizer: Verbalizer) -> str:
+    # lm-eval lets the tags of a later folder replace those of an earlier one: only the suite's own
+    # leaves may carry its type tags, or a user's set would empty the suite's groups.
+    tag = f"verbalizer_{verbalizer.type}"
+    if not _in_suite(path):
+        tag = f"verbalizer_{spec.name}_{verbalizer.type}"
+    first, second = (
+        json.dumps(w, ensure_ascii=False) for w in (verbalizer.first, verbalizer.second)
+    )
+    return (
+        f"{_MARK.format(include=path.name)}"
+        f"include: {path.name}\n"
+        f"task: {task_name(spec.name, verbalizer)}\n"
+        f"tag: [verbalizer_{spec.name}, {tag}]\n"
+        f"verbalizer: {{type: {verbalizer.type}, first: {first}, second: {second}}}\n"
+    )

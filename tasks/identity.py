@@ -1,0 +1,100 @@
+"""Say whether a task's documents are the known ones: hashes, and the manifest of known hashes.
+
+The identity of a task is the sha256 over its documents, in order, of the raw prompt's sha256, a tab,
+the target and a line feed. It depends on no chat template and no tokenizer (lm-eval's `task_hashes`
+do). The manifest (`manifest.json`) is keyed by data set and source; sources that nobody has read
+have no entry.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from verbalizer_bench.tasks import data
+from verbalizer_bench.tasks.spec import (
+    TASKS_FOLDER,
+    DatasetSpec,
+    Verbalizer,
+    spec_verbalizers,
+    task_name,
+)
+
+Verdict = Literal["equal", "different", "unknown"]
+
+
+class Verification(NamedTuple):
+    """What is known of the documents of one data set.
+
+    Attributes:
+        verdict: `equal` to a known source; `different` from the known rows of the source that the
+            data claim; `unknown` when that source has no entry.
+        known_as: The source in the manifest whose rows these are, if any.
+    """
+
+    verdict: Verdict
+    known_as: str | None
+
+
+def task_identity(
+    spec: DatasetSpec, verbalizer: Verbalizer, docs: Sequence[Mapping[str, str]]
+) -> str:
+    """Return the identity of a task over these documents, as 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for doc in docs:
+        prompt = hashlib.sha256(spec.render(doc, verbalizer).encode()).hexdigest()
+        total.update(f"{prompt}\t{spec.target(doc, verbalizer)}\n".encode())
+    return total.hexdigest()
+
+
+@cache
+def manifest() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the known sources: `{data set: {source: {n, classes, tasks: {task: identity}}}}`."""
+    loaded: dict[str, dict[str, dict[str, Any]]] = json.loads(
+        (TASKS_FOLDER / "manifest.json").read_text(encoding="utf-8")
+    )
+    return loaded
+
+
+def entry(
+    spec: DatasetSpec, config: Mapping[str, Any], documents: data.Documents
+) -> dict[str, Any]:
+    """Return the manifest's entry of one data set from one source."""
+    counts = Counter(doc["label"] for doc in documents.docs)
+    return {
+        "n": len(documents.docs),
+        "classes": {name: counts[name] for name in spec.classes},
+        "tasks": {
+            task_name(spec.name, verbalizer): task_identity(spec, verbalizer, documents.docs)
+            for verbalizer in spec_verbalizers(config, spec, spec.where)
+        },
+    }
+
+
+def verify_task(dataset: str, task: str, source: str, identity: str) -> Verification:
+    """Compare one task's identity with the manifest.
+
+    A source that names itself must have that source's rows. `local` claims nothing: it is equal to
+    a known source or it is unknown.
+    """
+    known = manifest().get(dataset, {})
+    for name, record in known.items():
+        if record["tasks"].get(task) == identity and source in (name, "local"):
+            return Verification("equal", name)
+    if task in known.get(source, {}).get("tasks", {}):
+        return Verification("different", None)
+    return Verification("unknown", None)
+
+
+def verify_entry(dataset: str, source: str, found: Mapping[str, Any]) -> Verification:
+    """Compare all tasks of a data set with the manifest; the worst verdict is the data set's."""
+    verdicts = [
+        verify_task(dataset, task, source, identity) for task, identity in found["tasks"].items()
+    ]
+    for verdict in ("different", "unknown"):
+        for verification in verdicts:
+            if verification.verdict == verdict:
+                return verification
+    return verdicts[0]

@@ -1,0 +1,327 @@
+"""What a data set's YAML says: parsed once, checked, frozen.
+
+A data set is one YAML (`sst2/_sst2.yaml` is an example). Its keys are lm-eval's own (`dataset_path`,
+`dataset_name`, `dataset_kwargs`, `test_split`, `fewshot_split`, `doc_to_text`) and a few of ours:
+
+- `dataset`: its short name, which is also the name of its folder in a local data folder
+- `classes`: the two classes, first class first: `{class name: value in the label column}`
+- `label_column` (default `label`), `sample` (how many test rows; default all), `archive` (a raw file)
+- `verbalizers`: label words, where they are not the suite's (`_protocol.yaml`)
+- `verbalizer`: the label words of one task; it stands in the generated leaves
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jinja2
+import jinja2.meta
+import yaml
+
+from verbalizer_bench.tasks.metrics import normalize
+
+DATASETS = ("sst2", "fp", "emotion", "snli", "sick", "rte", "qqp", "mrpc", "subj")
+LabelType = Literal["natural", "neutral", "unnatural"]
+LABEL_TYPES: tuple[str, ...] = get_args(LabelType)
+TASKS_FOLDER = Path(str(files("verbalizer_bench.tasks")))
+
+OWN_KEYS = ("dataset", "classes", "label_column", "sample", "archive", "verbalizers", "verbalizer")
+SPEC_KEYS = (
+    *(key for key in OWN_KEYS if key not in ("verbalizer", "verbalizers")),
+    *("dataset_path", "dataset_name", "dataset_kwargs", "test_split", "fewshot_split"),
+    "doc_to_text",
+)
+_JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verbalizer:
+    """A pair of label words: what to output for the first and for the second class."""
+
+    type: LabelType
+    first: str
+    second: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """One data set: where its rows are, which are kept, and how they are asked about.
+
+    Attributes:
+        name: Short name, `sst2`.
+        where: The YAML it was read from, for messages.
+        classes: The two class names, first class first.
+        label_values: What the label column holds for them, in the same order.
+        prompt: Jinja template over the fields and `first`, `second`.
+        fields: The columns that the prompt uses, in alphabetical order.
+        sample: How many test rows are taken; None for all.
+        loader: JSON of `datasets.load_dataset`'s path, name and keyword arguments.
+        archive: JSON of {url, reader} for a raw file in place of `loader`; empty if there is none.
+    """
+
+    name: str
+    where: str
+    classes: tuple[str, str]
+    label_values: tuple[Any, Any]
+    prompt: str
+    fields: tuple[str, ...]
+    label_column: str
+    sample: int | None
+    test_split: str
+    fewshot_split: str
+    loader: str
+    archive: str
+
+    def render(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
+        """Return the raw prompt of a document: no few-shot examples, no chat template."""
+        return _template(self.prompt).render(
+            first=verbalizer.first, second=verbalizer.second, **doc
+        )
+
+    def target(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
+        """Return the label word of the document's class."""
+        return verbalizer.first if doc["label"] == self.classes[0] else verbalizer.second
+
+    def other(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
+        """Return the label word of the class that the document is not of."""
+        return verbalizer.second if doc["label"] == self.classes[0] else verbalizer.first
+
+    @property
+    def brings_its_own_files(self) -> bool:
+        """Whether the YAML names local data files, which `--data` does not replace."""
+        return "data_files" in (json.loads(self.loader)["kwargs"])
+
+
+@cache
+def _template(prompt: str) -> jinja2.Template:
+    return _JINJA.from_string(prompt)
+
+
+def task_name(dataset: str, verbalizer: Verbalizer) -> str:
+    """Return `verbalizer_<dataset>_<type>_<first>_<second>`; white space becomes an underscore."""
+    words = (re.sub(r"\s+", "_", word) for word in (verbalizer.first, verbalizer.second))
+    return "_".join(("verbalizer", dataset, verbalizer.type, *words))
+
+
+@cache
+def protocol() -> dict[str, Any]:
+    """Return what all tasks share (`_protocol.yaml`): lm-eval's keys and the suite's `verbalizers`."""
+    loaded: dict[str, Any] = yaml.safe_load((TASKS_FOLDER / "_protocol.yaml").read_text("utf-8"))
+    return loaded
+
+
+def read_spec_file(path: Path) -> dict[str, Any]:
+    """Read a data set's YAML as a dictionary; `!function` values stay strings.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not YAML, or not a mapping.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; name the data set's YAML")
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_SpecLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: a mapping is needed, got {type(config).__name__}")
+    return config
+
+
+class _SpecLoader(yaml.SafeLoader):
+    pass
+
+
+_SpecLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def parse_spec(config: Mapping[str, Any], where: str) -> DatasetSpec:
+    """Check a data set's configuration and freeze it.
+
+    Args:
+        config: The YAML's keys.
+        where: The file, for messages; relative paths in `data_files` start at its folder.
+
+    Raises:
+        ValueError: One line with the file, the key, the value and the fix.
+    """
+    check_keys(config, where)
+    for key in ("dataset", "classes", "doc_to_text", "test_split", "dataset_path"):
+        if key not in config:
+            raise ValueError(f"{where}: the key {key!r} is missing; sst2/_sst2.yaml is an example")
+    name = _string(config, "dataset", where)
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(
+            f"{where}: dataset={name!r}: use lower-case letters, digits and underscores"
+        )
+    if name in LABEL_TYPES:
+        raise ValueError(f"{where}: dataset={name!r} is the name of a label type; choose another")
+    names, values = _classes(config["classes"], where)
+    prompt = _string(config, "doc_to_text", where)
+    sample = config.get("sample")
+    if sample is not None and (not isinstance(sample, int) or sample < 1):
+        raise ValueError(
+            f"{where}: sample={sample!r}: give a count of rows, or leave it out for all"
+        )
+    archive = config.get("archive") or {}
+    if archive and set(archive) != {"url", "reader"}:
+        raise ValueError(f"{where}: archive={archive!r}: give it the keys url and reader")
+    test_split = _string(config, "test_split", where)
+    return DatasetSpec(
+        name=name,
+        where=where,
+        classes=names,
+        label_values=values,
+        prompt=prompt,
+        fields=_fields(prompt, where),
+        label_column=config.get("label_column", "label"),
+        sample=sample,
+        test_split=test_split,
+        fewshot_split=config.get("fewshot_split", test_split),
+        loader=json.dumps(_loader(config, where), sort_keys=True),
+        archive=json.dumps(archive, sort_keys=True) if archive else "",
+    )
+
+
+def parse_verbalizer(value: Any, where: str) -> Verbalizer:
+    """Check the label words of one task: `{type: natural, first: positive, second: negative}`."""
+    if not isinstance(value, Mapping) or set(value) != {"type", "first", "second"}:
+        raise ValueError(
+            f"{where}: verbalizer={value!r}: give it type, first and second; "
+            "`verbalizer-bench tasks build` writes it"
+        )
+    if value["type"] not in LABEL_TYPES:
+        raise ValueError(
+            f"{where}: verbalizer type={value['type']!r}: one of {', '.join(LABEL_TYPES)}"
+        )
+    first, second = (_label_word(value[key], where) for key in ("first", "second"))
+    if normalize(first) == normalize(second):
+        raise ValueError(
+            f"{where}: the label words {first!r} and {second!r} are equal to the metric; "
+            "choose two that differ in more than case, punctuation and articles"
+        )
+    return Verbalizer(value["type"], first, second)
+
+
+def spec_verbalizers(
+    config: Mapping[str, Any], spec: DatasetSpec, where: str
+) -> tuple[Verbalizer, ...]:
+    """Return the verbalizers of a data set: its own, or the suite's three, six and three."""
+    table = config.get("verbalizers", protocol()["verbalizers"])
+    if not isinstance(table, Mapping) or not set(table) <= set(LABEL_TYPES):
+        raise ValueError(
+            f"{where}: verbalizers={table!r}: a mapping from {', '.join(LABEL_TYPES)} "
+            "to lists of word pairs is needed"
+        )
+    names = dict(zip(("{first}", "{second}"), spec.classes, strict=True))
+    found: list[Verbalizer] = []
+    for label_type, pairs in table.items():
+        for pair in pairs:
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise ValueError(
+                    f"{where}: verbalizers.{label_type}: {pair!r}: a pair of words is needed"
+                )
+            first, second = (names.get(w, w) if isinstance(w, str) else w for w in pair)
+            found.append(
+                parse_verbalizer({"type": label_type, "first": first, "second": second}, where)
+            )
+    tasks = [task_name(spec.name, verbalizer) for verbalizer in found]
+    for task in tasks:
+        if tasks.count(task) > 1:
+            raise ValueError(f"{where}: verbalizers: two of them make the task {task}; drop one")
+    return tuple(found)
+
+
+def check_keys(config: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError for a key that is neither lm-eval's nor ours, with the nearest that is."""
+    from lm_eval.config.task import TaskConfig
+
+    known = {field.name for field in dataclasses.fields(TaskConfig)}
+    known |= {*OWN_KEYS, "class", "group", "task_list", "include"}
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "remove it"
+            raise ValueError(f"{where}: unknown key {key!r} (value {config[key]!r}); {hint}")
+
+
+def _string(config: Mapping[str, Any], key: str, where: str) -> str:
+    value = config[key]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: {key}={value!r}: a text is needed; quote it")
+    return value
+
+
+def _classes(value: Any, where: str) -> tuple[tuple[str, str], tuple[Any, Any]]:
+    if not isinstance(value, Mapping) or len(value) != 2:
+        raise ValueError(
+            f"{where}: classes={value!r}: two are needed, first class first, "
+            "as {class name: value in the label column}"
+        )
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError(f"{where}: classes: {name!r} is no text; quote it")
+    (first, a), (second, b) = value.items()
+    if a == b:
+        raise ValueError(
+            f"{where}: classes={dict(value)!r}: both have the value {a!r}; they differ"
+        )
+    return (first, second), (a, b)
+
+
+def _fields(prompt: str, where: str) -> tuple[str, ...]:
+    try:
+        names = jinja2.meta.find_undeclared_variables(_JINJA.parse(prompt))
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"{where}: doc_to_text: line {error.lineno}: {error.message}") from error
+    for word in ("first", "second"):
+        if word not in names:
+            raise ValueError(
+                f"{where}: doc_to_text does not use {{{{{word}}}}}; the prompt must say both label words"
+            )
+    fields = tuple(sorted(names - {"first", "second"}))
+    if not fields:
+        raise ValueError(f"{where}: doc_to_text uses no column of the data; write {{{{column}}}}")
+    return fields
+
+
+def _loader(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    kwargs = dict(config.get("dataset_kwargs") or {})
+    data_files = kwargs.get("data_files")
+    if data_files is not None:
+        if not isinstance(data_files, Mapping):
+            raise ValueError(
+                f"{where}: dataset_kwargs.data_files={data_files!r}: give one file a split, "
+                "{test: my_test.jsonl}"
+            )
+        folder = Path(where).resolve().parent
+        kwargs["data_files"] = {
+            split: str(name) if "://" in str(name) else str(folder / str(name))
+            for split, name in data_files.items()
+        }
+    return {
+        "path": config["dataset_path"],
+        "name": config.get("dataset_name"),
+        "kwargs": kwargs,
+    }
+
+
+def _label_word(word: Any, where: str) -> str:
+    if not isinstance(word, str):
+        raise ValueError(
+            f'{where}: label word {word!r}: YAML read it as {type(word).__name__}; quote it: "…"'
+        )
+    if not normalize(word):
+        raise ValueError(
+            f"{where}: label word {word!r}: the metric drops articles and punctuation, "
+            "so an empty response would score 1; choose another word"
+        )
+    if word != word.strip() or "\n" in word:
+        raise ValueError(f"{where}: label word {word!r}: remove the white space around it")
+    return word

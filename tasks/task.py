@@ -1,0 +1,144 @@
+"""The lm-eval task of one data set and one verbalizer.
+
+lm-eval instantiates it from a leaf YAML, which includes the data set's YAML; both plain `lm_eval
+--include_path` and our own command line get here.
+"""
+
+import dataclasses
+import json
+import random
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.samplers import ContextSampler
+from lm_eval.api.task import ConfigurableTask
+
+from verbalizer_bench.tasks import data
+from verbalizer_bench.tasks.identity import task_identity
+from verbalizer_bench.tasks.metrics import score
+from verbalizer_bench.tasks.spec import (
+    OWN_KEYS,
+    SPEC_KEYS,
+    DatasetSpec,
+    check_keys,
+    parse_spec,
+    parse_verbalizer,
+    protocol,
+)
+
+
+class Docs(list):
+    """A list of documents with the `features` that lm-eval asks a data set for."""
+
+    @property
+    def features(self) -> dict[str, None]:
+        """Return the documents' columns."""
+        return dict.fromkeys(self[0])
+
+
+class VerbalizerTask(ConfigurableTask):
+    """Ask which label word fits a document, and score the response.
+
+    The metadata that lm-eval stores with the results says what was asked (`dataset`, `verbalizer`) and
+    where the documents came from: `source`,
+    `documents` (how many), `identity` (hash of all raw prompts and targets, in order) and
+    `fewshot_from`.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Make the task of a leaf YAML.
+
+        Args:
+            config: The leaf's keys, the data set's and lm-eval's; `metadata.data` says where the
+                rows are (`hub`, `sample` or a folder; default: `VERBALIZER_BENCH_DATA`, else `hub`).
+
+        Raises:
+            ValueError: A key or the data is wrong; one line.
+            ConnectionError: The hub cannot be reached.
+        """
+        metadata = dict(config.get("metadata") or {})
+        leaf = str(metadata.get("config_source", "inline"))
+        check_keys(config, leaf)
+        self.spec = _spec(
+            json.dumps({k: config[k] for k in SPEC_KEYS if k in config}),
+            _spec_file(leaf, config.get("dataset")),
+        )
+        self.verbalizer = parse_verbalizer(config.get("verbalizer"), leaf)
+        self.data = data.resolve_data(metadata.get("data"))
+        self._found = data.test_documents(self.spec, self.data)
+        shares = data.fewshot_shares_test_rows(self.spec, self.data)
+        metadata |= {
+            "dataset": self.spec.name,
+            "verbalizer": dataclasses.asdict(self.verbalizer),
+            "source": self._found.source,
+            "documents": len(self._found.docs),
+            "identity": task_identity(self.spec, self.verbalizer, self._found.docs),
+            "fewshot_from": "the test rows, without the document itself"
+            if shares
+            else self.spec.fewshot_split,
+        }
+        merged = {key: value for key, value in protocol().items() if key != "verbalizers"}
+        merged |= {key: value for key, value in config.items() if key not in (*OWN_KEYS, "class")}
+        merged |= {
+            "metadata": metadata,
+            "test_split": self._found.split,
+            "fewshot_split": self._found.split if shares else self.spec.fewshot_split,
+            # Any text here tells lm-eval that the task scores by itself, by the method below.
+            "process_results": "VerbalizerTask.process_results",
+        }
+        self._fewshot_seed: int | None = None
+        self._sampler: ContextSampler | None = None
+        super().__init__(config=merged)
+
+    def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Take the documents, which the twelve leaves of a data set share."""
+        self.dataset = {self._found.split: Docs(self._found.docs)}
+
+    def fewshot_docs(self) -> None:
+        """Load nothing: the pool is read when somebody asks for few-shot examples (`sampler`)."""
+        return None
+
+    @property
+    def sampler(self) -> ContextSampler:
+        """Draw few-shot examples from the data set's `fewshot_split`."""
+        if self._sampler is None:
+            pool = data.fewshot_documents(self.spec, self.data)
+            self._sampler = ContextSampler(list(pool.docs), rnd=self._fewshot_seed)
+        return self._sampler
+
+    def set_fewshot_seed(self, seed: int | None = None) -> None:
+        """Seed the choice of few-shot examples."""
+        self.fewshot_rnd = random.Random(seed)
+        self._fewshot_seed, self._sampler = seed, None
+
+    def doc_to_text(self, doc: Mapping[str, str], doc_to_text: Any = None) -> str:
+        """Return the raw prompt."""
+        return self.spec.render(doc, self.verbalizer)
+
+    def doc_to_target(self, doc: Mapping[str, str], doc_to_target: Any = None) -> str:
+        """Return the label word, always as a text: lm-eval's own rule turns "1" into an index."""
+        return self.spec.target(doc, self.verbalizer)
+
+    def process_results(self, doc: Mapping[str, str], results: list[Any]) -> dict[str, Any]:
+        """Score the response; under `--predict_only` lm-eval asks for no score."""
+        if "bypass" in self._metric_fn_list:
+            return {"bypass": None}
+        return score(
+            self.spec.target(doc, self.verbalizer),
+            self.spec.other(doc, self.verbalizer),
+            results[0],
+        )
+
+
+def _spec_file(leaf: str, dataset: Any) -> str:
+    """Return the data set's YAML beside the leaf, for messages and relative paths."""
+    path = Path(leaf).parent / f"_{dataset}.yaml"
+    return str(path) if path.is_file() else leaf
+
+
+@cache
+def _spec(config: str, where: str) -> DatasetSpec:
+    """Parse a data set's keys once for its twelve leaves, which then share its documents."""
+    return parse_spec(json.loads(config), where)
