@@ -1,6 +1,6 @@
 """lm-eval adapter `verbalizer-llm`: any AutoModelForCausalLM checkpoint, LoRA folders included.
 
-    verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR,dtype=float32 \
+verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR,dtype=float32 \
         --tasks verbalizer --output_path out
 """
 

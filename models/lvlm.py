@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
+from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import resize_image
 from PIL import Image
 from tqdm import tqdm
@@ -77,7 +78,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):  # type: ignore[misc]
                 "processor, which decides; leave it out"
             )
         # The parent refuses `auto`, which this class can do.
-        super().__init__(pretrained, batch_size=1, **kwargs)
+        super().__init__(pretrained, backend="causal", batch_size=1, **kwargs)
         self.batch_size_per_gpu = "auto" if str(batch_size).startswith("auto") else int(batch_size)
         if kwargs.get("image_string"):
             self.image_token_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
@@ -144,13 +145,13 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):  # type: ignore[misc]
         else:
             prompt = self._blank_prompt(context)
         ids = self.tokenizer(prompt.text)["input_ids"]
-        self.inputs.add(self._input_ids(prompt) if not self.inputs.first_input_ids else ids)
         slots = sum(token == self.image_token_id for token in ids)
         if slots != len(prompt.images):
             raise ValueError(
                 f"a prompt has {slots} image slots for {len(prompt.images)} images: "
                 f"{prompt.text[:80]!r}…; correct the checkpoint's chat template"
             )
+        self.inputs.add(self._input_ids(prompt) if not self.inputs.first_input_ids else ids)
         length = self._length(prompt)
         if length + max_new_tokens > self.max_length:
             raise ValueError(
@@ -226,7 +227,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):  # type: ignore[misc]
     def loglikelihood(
         self, requests: list[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Return each continuation's log probability after its context and image, and if it is greedy."""
+        """Return each continuation's log probability, and whether it is the greedy one."""
         if self.image is None and all(len(request.args) < 3 for request in requests):
             scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
             return scores
@@ -279,10 +280,10 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):  # type: ignore[misc]
         """
         if self.image is not None:
             raise ValueError(
-                f"image={self.image_mode}: loglikelihood_rolling scores a text without a prompt and "
-                "has no place for an image; give image=none"
+                f"image={self.image_mode}: loglikelihood_rolling scores a text without a prompt "
+                "and has no place for an image; give image=none"
             )
-        scores: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
+        scores: list[float] = HFLM.loglikelihood_rolling(self, requests, disable_tqdm)
         return scores
 
     def _chat_template(self) -> Any:

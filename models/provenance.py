@@ -1,4 +1,4 @@
-"""Where a number came from: what an adapter writes into the results file, under `verbalizer_bench`."""
+"""Where a number came from: what an adapter adds to the results file as `verbalizer_bench`."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 
 
 class InputLog:
-    """What the encoded prompts of a run were like: counted as they are made, none kept but the first.
+    """What the encoded prompts of a run were like: counted as they are made, only the first kept.
 
     Attributes:
         first_input_ids: The token ids of the first prompt.

@@ -63,7 +63,7 @@ def fewshot_documents(spec: DatasetSpec, data: str) -> Documents:
 
 
 def fewshot_shares_test_rows(spec: DatasetSpec, data: str) -> bool:
-    """Say whether few-shot examples come from the test rows, so that a document leaves itself out."""
+    """Say whether few-shot examples come from the test rows: a document then leaves itself out."""
     test, fewshot = _stems(spec, data)
     return test == fewshot
 
@@ -135,14 +135,20 @@ def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
 def source_name(spec: DatasetSpec, data: str) -> str:
     """Return the name of the source, which every result carries.
 
-    `hub`, `sample`, `files` (the YAML names its own files), the name in the folder's `sources.yaml`,
-    or `local` for a folder that names none: such rows are what the folder's owner says they are.
+    `hub`, `sample`, `files` (the YAML names its own files), the name in the folder's
+    `sources.yaml`, or `local` for a folder that names none.
     """
     if spec.brings_its_own_files:
         return "files"
     if data in ("hub", "sample"):
         return data
     return _sources(_folder(data)).get(spec.name, {}).get("source", "local")
+
+
+def check_data(data: str) -> None:
+    """Raise FileNotFoundError where `data` is neither `hub`, `sample` nor a folder."""
+    if data != "hub":
+        _folder(data)
 
 
 def _stems(spec: DatasetSpec, data: str) -> tuple[str, str]:
@@ -188,7 +194,7 @@ def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
         return rows
     if not jsonl.is_file():
         raise FileNotFoundError(
-            f"{jsonl}: no such file (nor .parquet); `verbalizer-bench data fetch` writes this layout"
+            f"{jsonl}: no such file (nor .parquet); `data fetch` writes this layout"
         )
     rows = []
     for number, line in enumerate(jsonl.read_text(encoding="utf-8").split("\n"), start=1):

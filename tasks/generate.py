@@ -4,6 +4,7 @@ verbalizer-bench tasks build my_set/_my_set.yaml
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 from verbalizer_bench.tasks.spec import (
@@ -69,6 +70,12 @@ def read_dataset(path: Path) -> tuple[DatasetSpec, tuple[Verbalizer, ...]]:
 def suite_files() -> dict[str, Path]:
     """Return the nine data sets' YAML files, by name."""
     return {name: TASKS_FOLDER / name / f"_{name}.yaml" for name in DATASETS}
+
+
+@cache
+def suite_tasks() -> tuple[str, ...]:
+    """Return the names of the suite's 108 tasks."""
+    return tuple(file.stem for path in suite_files().values() for file in leaves(path))
 
 
 def _in_suite(path: Path) -> bool:

@@ -1,9 +1,9 @@
 """Say whether a task's documents are the known ones: hashes, and the manifest of known hashes.
 
-The identity of a task is the sha256 over its documents, in order, of the raw prompt's sha256, a tab,
-the target and a line feed. It depends on no chat template and no tokenizer (lm-eval's `task_hashes`
-do). The manifest (`manifest.json`) is keyed by data set and source; sources that nobody has read
-have no entry.
+The identity of a task is the sha256 over its documents, in order, of the raw prompt's sha256, a
+tab, the target and a line feed. It depends on no chat template and no tokenizer (lm-eval's
+`task_hashes` do). The manifest (`manifest.json`) is keyed by data set and source; sources that
+nobody has read have no entry.
 """
 
 import hashlib
@@ -14,19 +14,14 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from verbalizer_bench.tasks import data
-from verbalizer_bench.tasks.spec import (
-    TASKS_FOLDER,
-    DatasetSpec,
-    Verbalizer,
-    spec_verbalizers,
-    task_name,
-)
+from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.spec import TASKS_FOLDER, DatasetSpec, Verbalizer, task_name
 
 Verdict = Literal["equal", "different", "unknown"]
 
 
 class Verification(NamedTuple):
-    """What is known of the documents of one data set.
+    """What is known of a task's documents.
 
     Attributes:
         verdict: `equal` to a known source; `different` from the known rows of the source that the
@@ -36,6 +31,24 @@ class Verification(NamedTuple):
 
     verdict: Verdict
     known_as: str | None
+
+
+class DatasetVerification(NamedTuple):
+    """What is known of a data set's documents, and what its manifest entry would be.
+
+    Attributes:
+        dataset: Its name.
+        source: The source that the data claim.
+        entry: Counts and identities as found (`entry`).
+        verdict: The worst verdict of its tasks.
+        text: A sentence about it.
+    """
+
+    dataset: str
+    source: str
+    entry: dict[str, Any]
+    verdict: Verdict
+    text: str
 
 
 def task_identity(
@@ -59,7 +72,7 @@ def manifest() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def entry(
-    spec: DatasetSpec, config: Mapping[str, Any], documents: data.Documents
+    spec: DatasetSpec, verbalizers: Sequence[Verbalizer], documents: data.Documents
 ) -> dict[str, Any]:
     """Return the manifest's entry of one data set from one source."""
     counts = Counter(doc["label"] for doc in documents.docs)
@@ -68,7 +81,7 @@ def entry(
         "classes": {name: counts[name] for name in spec.classes},
         "tasks": {
             task_name(spec.name, verbalizer): task_identity(spec, verbalizer, documents.docs)
-            for verbalizer in spec_verbalizers(config, spec, spec.where)
+            for verbalizer in verbalizers
         },
     }
 
@@ -88,13 +101,22 @@ def verify_task(dataset: str, task: str, source: str, identity: str) -> Verifica
     return Verification("unknown", None)
 
 
-def verify_entry(dataset: str, source: str, found: Mapping[str, Any]) -> Verification:
-    """Compare all tasks of a data set with the manifest; the worst verdict is the data set's."""
-    verdicts = [
-        verify_task(dataset, task, source, identity) for task, identity in found["tasks"].items()
-    ]
-    for verdict in ("different", "unknown"):
-        for verification in verdicts:
-            if verification.verdict == verdict:
-                return verification
-    return verdicts[0]
+def verify(where: str) -> list[DatasetVerification]:
+    """Compare the nine data sets of a source (`hub`, `sample` or a folder) with the manifest."""
+    found = []
+    for name, path in suite_files().items():
+        spec, verbalizers = read_dataset(path)
+        documents = data.test_documents(spec, where)
+        record = entry(spec, verbalizers, documents)
+        checked = [
+            verify_task(name, task, documents.source, identity)
+            for task, identity in record["tasks"].items()
+        ]
+        worst = max(checked, key=lambda one: ("equal", "unknown", "different").index(one.verdict))
+        text = {
+            "equal": f"equal to {worst.known_as}",
+            "different": f"DIFFERENT from the known rows of {documents.source}",
+            "unknown": "unknown: no entry in the manifest",
+        }[worst.verdict]
+        found.append(DatasetVerification(name, documents.source, record, worst.verdict, text))
+    return found

@@ -1,6 +1,6 @@
 """Score one response against a label word: pure functions, strings in, numbers out.
 
-F1 is SQuAD v2's (Rajpurkar et al. 2018, official evaluation script's rule), as in Shiono et al. 2024.
+F1 is SQuAD v2's (Rajpurkar et al. 2018, the official script's rule), as in Shiono et al. 2024.
 The other scores are ours: F1 alone mixes verbosity with wrong answers.
 """
 
@@ -70,7 +70,7 @@ def score(target: str, other: str, response: str) -> dict[str, float]:
 
 
 def _take(tokens: list[str], words: list[str]) -> tuple[bool, list[str]]:
-    """Say whether `words` stand in a row in `tokens`; return the tokens with each such row blanked."""
+    """Say whether `words` stand in a row in `tokens`; return the tokens without such rows."""
     found, rest, i = False, list(tokens), 0
     while i + len(words) <= len(rest):
         if rest[i : i + len(words)] == words:

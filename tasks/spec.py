@@ -1,11 +1,13 @@
 """What a data set's YAML says: parsed once, checked, frozen.
 
-A data set is one YAML (`sst2/_sst2.yaml` is an example). Its keys are lm-eval's own (`dataset_path`,
-`dataset_name`, `dataset_kwargs`, `test_split`, `fewshot_split`, `doc_to_text`) and a few of ours:
+A data set is one YAML (`sst2/_sst2.yaml` is an example). Its keys are lm-eval's own
+(`dataset_path`, `dataset_name`, `dataset_kwargs`, `test_split`, `fewshot_split`, `doc_to_text`) and
+a few of ours:
 
 - `dataset`: its short name, which is also the name of its folder in a local data folder
 - `classes`: the two classes, first class first: `{class name: value in the label column}`
-- `label_column` (default `label`), `sample` (how many test rows; default all), `archive` (a raw file)
+- `label_column` (default `label`), `sample` (how many test rows; default all)
+- `archive`: a raw file in place of what `datasets` loads, `{url, reader}`
 - `verbalizers`: label words, where they are not the suite's (`_protocol.yaml`)
 - `verbalizer`: the label words of one task; it stands in the generated leaves
 """
@@ -111,7 +113,7 @@ def task_name(dataset: str, verbalizer: Verbalizer) -> str:
 
 @cache
 def protocol() -> dict[str, Any]:
-    """Return what all tasks share (`_protocol.yaml`): lm-eval's keys and the suite's `verbalizers`."""
+    """Return what all tasks share (`_protocol.yaml`): lm-eval's keys and `verbalizers`."""
     loaded: dict[str, Any] = yaml.safe_load((TASKS_FOLDER / "_protocol.yaml").read_text("utf-8"))
     return loaded
 
@@ -283,7 +285,7 @@ def _fields(prompt: str, where: str) -> tuple[str, ...]:
     for word in ("first", "second"):
         if word not in names:
             raise ValueError(
-                f"{where}: doc_to_text does not use {{{{{word}}}}}; the prompt must say both label words"
+                f"{where}: doc_to_text does not use {{{{{word}}}}}; it must say both label words"
             )
     fields = tuple(sorted(names - {"first", "second"}))
     if not fields:

@@ -7,7 +7,7 @@ lm-eval instantiates it from a leaf YAML, which includes the data set's YAML; bo
 import dataclasses
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,9 @@ class Docs(list):
 class VerbalizerTask(ConfigurableTask):
     """Ask which label word fits a document, and score the response.
 
-    The metadata that lm-eval stores with the results says what was asked (`dataset`, `verbalizer`) and
-    where the documents came from: `source`,
-    `documents` (how many), `identity` (hash of all raw prompts and targets, in order) and
-    `fewshot_from`.
+    The metadata that lm-eval stores with the results says what was asked (`dataset`, `verbalizer`)
+    and where the documents came from: `source`, `documents` (how many), `identity` (hash of all raw
+    prompts and targets, in order) and `fewshot_from`.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -52,7 +51,7 @@ class VerbalizerTask(ConfigurableTask):
 
         Args:
             config: The leaf's keys, the data set's and lm-eval's; `metadata.data` says where the
-                rows are (`hub`, `sample` or a folder; default: `VERBALIZER_BENCH_DATA`, else `hub`).
+                rows are: `hub`, `sample` or a folder (default: `VERBALIZER_BENCH_DATA`, else hub).
 
         Raises:
             ValueError: A key or the data is wrong; one line.
@@ -120,6 +119,43 @@ class VerbalizerTask(ConfigurableTask):
     def doc_to_target(self, doc: Mapping[str, str], doc_to_target: Any = None) -> str:
         """Return the label word, always as a text: lm-eval's own rule turns "1" into an index."""
         return self.spec.target(doc, self.verbalizer)
+
+    def build_all_requests(
+        self,
+        *,
+        limit: int | None = None,
+        samples: list[int] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        system_instruction: str | None = None,
+        apply_chat_template: bool = False,
+        fewshot_as_multiturn: bool = False,
+        chat_template: Callable[..., str] | None = None,
+        **cache: Any,
+    ) -> None:
+        """Build the requests as lm-eval does, but without a progress bar for each of 108 tasks.
+
+        `--cache_requests` (`cache`) is not used: lm-eval's key does not know where the rows are
+        from, so that it would serve the requests of one source for another.
+        """
+        chat = {"apply_chat_template": apply_chat_template, "chat_template": chat_template}
+        docs = self.doc_iterator(rank=rank, limit=limit, samples=samples, world_size=world_size)
+        self._instances = [
+            self.construct_requests(
+                doc=doc,
+                ctx=self.fewshot_context(
+                    doc,
+                    self.config.num_fewshot or 0,
+                    system_instruction=system_instruction,
+                    fewshot_as_multiturn=fewshot_as_multiturn,
+                    gen_prefix=self.doc_to_prefix(doc),
+                    **chat,
+                ),
+                metadata=(self.config.task, doc_id, self.config.repeats),
+                **chat,
+            )
+            for doc_id, doc in docs
+        ]
 
     def process_results(self, doc: Mapping[str, str], results: list[Any]) -> dict[str, Any]:
         """Score the response; under `--predict_only` lm-eval asks for no score."""

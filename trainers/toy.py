@@ -36,8 +36,8 @@ TEMPLATE = (
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}"
     "{% endif %}{% endfor %}{% endif %} {% elif m['role'] == 'assistant' %}ASSISTANT: "
     "{{ m['content'] if m['content'] is string else m['content'][0]['text'] }}</s>"
-    "{% else %}{{ m['content'] if m['content'] is string else m['content'][0]['text'] }} {% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% else %}{{ m['content'] if m['content'] is string else m['content'][0]['text'] }} "
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
 
@@ -111,7 +111,7 @@ def make_llm(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
 def make_llava(
     llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """Put a tiny vision tower (random, frozen) and a connector in front of a Llama: 16 image tokens."""
+    """Put a tiny vision tower (random, frozen) and a connector before a Llama: 16 image tokens."""
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(
         hidden_size=32,

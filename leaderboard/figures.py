@@ -1,0 +1,62 @@
+"""Figures of runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from verbalizer_bench.leaderboard.statistics import TypeSummary
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+# Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_PATTERNS = ("", "//", "..", "xx")
+
+
+def bars(
+    runs: Sequence[tuple[str, Mapping[str, TypeSummary]]], note: str, files: Sequence[Path]
+) -> None:
+    """Draw F1 by label type, a bar a model, as in figure 4 of Shiono et al. 2024.
+
+    Args:
+        runs: Each model's name and summary.
+        note: A line below the axis: what the numbers are.
+        files: Where to write; the suffix is the format (`.png`, `.svg`).
+    """
+    groups = [name for name in (*LABEL_TYPES, "All") if any(name in summary for _, summary in runs)]
+    figure = Figure(figsize=(max(6.0, 1.6 + 0.45 * len(groups) * (len(runs) + 1)), 4.2), dpi=150)
+    axes = figure.add_subplot()
+    width = 0.8 / len(runs)
+    for index, (name, summary) in enumerate(runs):
+        shown = [
+            (place, summary[group].f1) for place, group in enumerate(groups) if group in summary
+        ]
+        places = [place + (index - (len(runs) - 1) / 2) * width for place, _ in shown]
+        heights = [100 * estimate.mean for _, estimate in shown]
+        lows = [100 * (e.mean - (e.mean if e.low is None else e.low)) for _, e in shown]
+        highs = [100 * ((e.mean if e.high is None else e.high) - e.mean) for _, e in shown]
+        axes.bar(
+            places,
+            heights,
+            width * 0.92,
+            yerr=[lows, highs],
+            capsize=2.5,
+            error_kw={"elinewidth": 0.9, "ecolor": "#333333"},
+            label=name,
+            color=_COLOURS[index % len(_COLOURS)],
+            hatch=_PATTERNS[index // len(_COLOURS) % len(_PATTERNS)],
+            zorder=2,
+        )
+    axes.set_xticks(range(len(groups)), [group.capitalize() for group in groups])
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("F1 (%)")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(runs)), frameon=False
+    )
+    axes.set_xlabel(note, fontsize=7.5, color="#555555", labelpad=8)
+    for file in files:
+        figure.savefig(
+            file, bbox_inches="tight", metadata={"Date": None} if file.suffix == ".svg" else None
+        )

@@ -1,0 +1,119 @@
+"""Name the protocol of a run, from what was run and not from what is claimed.
+
+`paper`: beam width 10, 15 tokens, EOS only, zero-shot, one BOS, a white image, our adapters.
+`stock-beams`: lm-eval's own `hf` models, whose beams depend on the batch size. `vllm-beams`,
+`greedy` and `toy` (made data) are what they say; anything else is `other`. Results of different
+protocols are not to be compared.
+"""
+
+from typing import Any, NamedTuple
+
+from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.tasks.generate import suite_tasks
+from verbalizer_bench.tasks.identity import verify_task
+from verbalizer_bench.tasks.spec import protocol as task_protocol
+
+
+class Protocol(NamedTuple):
+    """A protocol's name, and in what the run differs from `paper`."""
+
+    name: str
+    differences: tuple[str, ...]
+
+
+def derive_protocol(run: Run) -> Protocol:
+    """Return the protocol of a run."""
+    paper = task_protocol()["generation_kwargs"]
+    asked = _generation_kwargs(run)
+    differences = [f"{key}={asked.get(key)}" for key in paper if asked.get(key) != paper[key]] + [
+        f"{key}={value}" for key, value in asked.items() if key not in paper
+    ]
+    shots = max(run.results.get("n-shot", {}).get(task.task) or 0 for task in run.tasks)
+    if shots:
+        differences.append(f"{shots} few-shot examples")
+    image = (run.record.get("image") or {}).get("mode")
+    if image not in (None, "white"):
+        differences.append(f"image={image}")
+    if (run.record.get("bos_counts") or [0, 0])[1] > 1:
+        differences.append(f"up to {run.record['bos_counts'][1]} BOS tokens in a prompt")
+    sources = {task.source for task in run.tasks}
+    made = {source for source in sources if source == "sample" or source.startswith("toy_")}
+    if made:
+        differences.append(f"made data ({', '.join(sorted(made))})")
+    model = str(run.results["config"]["model"])
+    if not run.record:
+        differences.append(f"model class {model}")
+    return Protocol(
+        _name(asked, differences, bool(made), model, bool(run.record)), tuple(differences)
+    )
+
+
+def _name(asked: dict[str, Any], differences: list[str], made: bool, model: str, ours: bool) -> str:
+    if made:
+        return "toy"
+    if not differences:
+        return "paper"
+    if asked.get("num_beams", 1) == 1 and not asked.get("do_sample"):
+        return "greedy"
+    if not ours and asked.get("num_beams", 1) > 1:
+        return "vllm-beams" if "vllm" in model.lower() else "stock-beams"
+    return "other"
+
+
+def warnings(run: Run) -> list[str]:
+    """Return what a reader must know before using the numbers, a sentence each."""
+    found = []
+    protocol = derive_protocol(run)
+    if protocol.name == "stock-beams":
+        found.append(
+            "stock-beams: lm-eval's own stop criterion ends beams early, so that outputs depend on "
+            "the batch size; use --model verbalizer-llm or verbalizer-lvlm"
+        )
+    if (limit := run.results["config"].get("limit")) is not None:
+        found.append(f"--limit {limit:g} was used: part of the documents, not the benchmark")
+    suite = [task for task in run.tasks if task.task in suite_tasks()]
+    if len(suite) < len(suite_tasks()):
+        found.append(f"{len(suite)} of the suite's {len(suite_tasks())} tasks were run")
+    others = sorted({task.dataset for task in run.tasks if task.task not in suite_tasks()})
+    if others:
+        found.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
+    found += _source_warnings(run)
+    record = run.record
+    if record.get("truncated_prompts"):
+        found.append(f"{record['truncated_prompts']} prompts did not fit and lost text at the left")
+    if record.get("escaped_prompts"):
+        found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
+    if run.older:
+        found.append(f"{run.older} older results in {run.folder} were not read")
+    return found
+
+
+def _source_warnings(run: Run) -> list[str]:
+    verdicts: dict[str, set[str]] = {}
+    for task in run.tasks:
+        verdict, known_as = verify_task(task.dataset, task.task, task.source, task.identity)
+        text = {
+            "equal": f"{known_as}, verified",
+            "different": f"{task.source}, but NOT its known rows",
+            "unknown": f"{task.source}, not verified",
+        }[verdict]
+        verdicts.setdefault(text, set()).add(task.dataset)
+    return [f"rows of {', '.join(sorted(names))}: {text}" for text, names in verdicts.items()]
+
+
+def _generation_kwargs(run: Run) -> dict[str, Any]:
+    """Return the arguments that all tasks were generated with.
+
+    Raises:
+        ValueError: Tasks of one run differ in them.
+    """
+    configs = run.results["configs"]
+    first = configs[run.tasks[0].task]["generation_kwargs"]
+    for task in run.tasks:
+        if configs[task.task]["generation_kwargs"] != first:
+            raise ValueError(
+                f"{run.folder}: {task.task} was generated with other arguments than "
+                f"{run.tasks[0].task}; report them apart"
+            )
+    kwargs: dict[str, Any] = dict(first)
+    return kwargs

@@ -1,0 +1,142 @@
+"""Say what runs found: a table for the terminal and Markdown, a figure, and `summary.json`.
+
+verbalizer-bench report OUT…
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.leaderboard.figures import bars
+from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
+from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary, summarize
+from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+COLUMNS = (*LABEL_TYPES, "All")
+FOOTNOTE = (
+    "F1 in %, mean over tasks, with 95 % intervals clustered by document; "
+    "All is the mean of the three label types. "
+    "Intervals over documents say nothing of training seeds."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was written: the text, and the files."""
+
+    markdown: str
+    files: tuple[Path, ...]
+
+
+def write_report(runs: Sequence[Run], folder: Path) -> Report:
+    """Write `report.md`, `scores.png`, `scores.svg` to a folder, and each run's `summary.json`.
+
+    Raises:
+        ValueError: A run's tasks do not share documents or arguments.
+    """
+    summaries = [summarize(run) for run in runs]
+    markdown = render(runs, summaries)
+    folder.mkdir(parents=True, exist_ok=True)
+    text, png, svg = (folder / name for name in ("report.md", "scores.png", "scores.svg"))
+    protocols = sorted({derive_protocol(run).name for run in runs})
+    note = f"protocol {', '.join(protocols)}; bars: 95 % intervals clustered by document"
+    named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
+    bars(named, note, (png, svg))
+    text.write_text(f"{markdown}\n\n![F1 by label type](scores.png)\n", encoding="utf-8")
+    for run, summary in zip(runs, summaries, strict=True):
+        (run.folder / "summary.json").write_text(
+            json.dumps(as_json(run, summary), indent=2) + "\n", encoding="utf-8"
+        )
+    return Report(markdown, (text, png, svg))
+
+
+def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> str:
+    """Return the tables and warnings as Markdown that reads well in a terminal too."""
+    scores = [
+        [run.name, derive_protocol(run).name]
+        + [_interval(summary[c].f1) if c in summary else "-" for c in COLUMNS]
+        for run, summary in zip(runs, summaries, strict=True)
+    ]
+    outcomes = [
+        [run.name, column.capitalize(), str(summary[column].responses)]
+        + [f"{100 * summary[column].outcomes[name]:.1f}" for name in OUTCOMES]
+        for run, summary in zip(runs, summaries, strict=True)
+        for column in COLUMNS
+        if column in summary
+    ]
+    parts = [
+        _table(["Model", "Protocol", *(column.capitalize() for column in COLUMNS)], scores),
+        FOOTNOTE,
+        "What the responses did, in % (follows: the label word alone; verbose: with more words; "
+        "flipped: the other label word):",
+        _table(["Model", "Label type", "Responses", *OUTCOMES], outcomes),
+    ]
+    for run in runs:
+        protocol = derive_protocol(run)
+        lines = [f"{run.name}:"]
+        if protocol.differences:
+            lines.append(f"- differs from the paper's protocol: {'; '.join(protocol.differences)}")
+        lines += [f"- {warning}" for warning in warnings(run)]
+        if len(lines) > 1:
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def as_json(run: Run, summary: dict[str, TypeSummary]) -> dict[str, Any]:
+    """Return a run's summary for `summary.json`; shares and scores in [0, 1]."""
+    protocol = derive_protocol(run)
+    return {
+        "model": run.name,
+        "protocol": protocol.name,
+        "differences": list(protocol.differences),
+        "warnings": warnings(run),
+        "label_types": {
+            name: {
+                "f1": found.f1._asdict(),
+                "f1_weighted_by_responses": found.f1_weighted,
+                "outcomes": found.outcomes,
+                "tasks": found.tasks,
+                "responses": found.responses,
+            }
+            for name, found in summary.items()
+        },
+        "tasks": {
+            task.task: {
+                "f1": float(task.scores["f1"].mean()),
+                "documents": len(task.doc_ids),
+                "source": task.source,
+                "identity": task.identity,
+            }
+            for task in run.tasks
+        },
+    }
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.mean:.1f}"
+    return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a Markdown table with aligned columns: the first two left, the others right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "| "
+        + " | ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in cells
+    ]
+    rule = "|".join(
+        ("-" * (width + 2)) if column < 2 else "-" * (width + 1) + ":"
+        for column, width in enumerate(widths)
+    )
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])

@@ -1,0 +1,157 @@
+"""Read a run folder: lm-eval's `results_*.json` and `samples_*.jsonl`, whoever wrote them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verbalizer_bench.tasks.metrics import METRICS
+from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskScores:
+    """The scores of one task, a value a document.
+
+    Attributes:
+        task: Its name.
+        dataset: Its data set's short name.
+        verbalizer: Its label words.
+        source: Where its documents came from.
+        identity: The hash of all the prompts and targets of that source, with or without `--limit`.
+        doc_ids: The documents that were scored, ascending.
+        scores: Each metric's values, in the order of `doc_ids`; shape (documents,).
+    """
+
+    task: str
+    dataset: str
+    verbalizer: Verbalizer
+    source: str
+    identity: str
+    doc_ids: tuple[int, ...]
+    scores: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One model's run.
+
+    Attributes:
+        folder: Where its files are.
+        name: The model's name, for tables.
+        results: lm-eval's results file, as it is.
+        tasks: The verbalizer tasks that were run, in the suite's order.
+        older: How many older results files the folder holds, which are not read.
+    """
+
+    folder: Path
+    name: str
+    results: dict[str, Any]
+    tasks: tuple[TaskScores, ...]
+    older: int
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return what our adapters say of the run; empty for another model class."""
+        found: dict[str, Any] = self.results["config"].get("verbalizer_bench", {})
+        return found
+
+    def of_type(self, label_type: str) -> tuple[TaskScores, ...]:
+        """Return the tasks of a label type."""
+        return tuple(task for task in self.tasks if task.verbalizer.type == label_type)
+
+
+def find_runs(paths: list[Path]) -> list[Run]:
+    """Read every run at or below the paths, in their order.
+
+    Raises:
+        FileNotFoundError: A path holds no `results_*.json`.
+        ValueError: A file is not what lm-eval writes, or has no verbalizer task.
+    """
+    folders: list[Path] = []
+    for path in paths:
+        found = sorted({file.parent for file in path.rglob("results_*.json")})
+        if not found:
+            raise FileNotFoundError(
+                f"{path}: no results_*.json at or below it; give the --output_path of a run"
+            )
+        folders += [folder for folder in found if folder not in folders]
+    return _distinct_names([read_run(folder) for folder in folders])
+
+
+def read_run(folder: Path) -> Run:
+    """Read the newest run of a folder."""
+    files = sorted(folder.glob("results_*.json"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no results_*.json in it")
+    newest = files[-1]
+    try:
+        results = json.loads(newest.read_text(encoding="utf-8"))
+        configs = results["configs"]
+        name = str(results.get("model_name") or results["config"]["model"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{newest}: not a results file of lm-eval: {error!r}") from error
+    date = newest.stem.removeprefix("results_")
+    tasks = [
+        _read_task(folder, date, task, config["metadata"])
+        for task, config in configs.items()
+        if "verbalizer" in (config.get("metadata") or {})
+    ]
+    if not tasks:
+        raise ValueError(
+            f"{newest}: no verbalizer task in it; it has {', '.join(list(configs)[:5])}"
+        )
+    tasks.sort(key=_suite_order)
+    shown = Path(name).name if Path(name).is_absolute() or name.startswith(".") else name
+    return Run(folder, shown, results, tuple(tasks), len(files) - 1)
+
+
+def _read_task(folder: Path, date: str, task: str, metadata: dict[str, Any]) -> TaskScores:
+    path = folder / f"samples_{task}_{date}.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: missing; intervals need every response: run lm_eval with --log_samples"
+        )
+    rows: dict[int, list[float]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            doc_id, values = row["doc_id"], [float(row[metric]) for metric in METRICS]
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}:{number}: not a scored response: {error!r}") from error
+        if doc_id in rows:
+            raise ValueError(f"{path}:{number}: document {doc_id} stands there twice")
+        rows[doc_id] = values
+    if not rows:
+        raise ValueError(f"{path}: no response in it")
+    doc_ids = tuple(sorted(rows))
+    table = np.array([rows[doc_id] for doc_id in doc_ids])
+    return TaskScores(
+        task=task,
+        dataset=metadata["dataset"],
+        verbalizer=Verbalizer(**metadata["verbalizer"]),
+        source=metadata["source"],
+        identity=metadata["identity"],
+        doc_ids=doc_ids,
+        scores={metric: table[:, column] for column, metric in enumerate(METRICS)},
+    )
+
+
+def _suite_order(task: TaskScores) -> tuple[int, str, int, str]:
+    known = DATASETS.index(task.dataset) if task.dataset in DATASETS else len(DATASETS)
+    return known, task.dataset, LABEL_TYPES.index(task.verbalizer.type), task.task
+
+
+def _distinct_names(runs: list[Run]) -> list[Run]:
+    """Append the parent folder to names that stand for more than one run."""
+    names = [run.name for run in runs]
+    return [
+        dataclasses.replace(run, name=f"{run.name} ({run.folder.parent.name})")
+        if names.count(run.name) > 1
+        else run
+        for run in runs
+    ]

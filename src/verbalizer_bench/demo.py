@@ -1,0 +1,56 @@
+"""The demo: train two tiny checkpoints and score them by the real path, without a network.
+
+verbalizer-bench demo
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+TOY_WARNING = "These are toy checkpoints on 24 made sentences a data set: the numbers mean nothing."
+
+
+def demo(folder: Path, seconds: float) -> None:
+    """Train, run all 108 tasks on the embedded samples, and print the summary.
+
+    The last lines are the report's path and the warning that toy numbers mean nothing.
+
+    Args:
+        folder: Where checkpoints, runs and the report go; its earlier demo is replaced.
+        seconds: Training time of the Llama; the LLaVA over it gets half.
+
+    Raises:
+        ValueError: The folder holds something else than an earlier demo.
+    """
+    from verbalizer_bench.harness import harness
+    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.leaderboard.runs import read_run
+    from verbalizer_bench.trainers.toy import train_toys
+
+    # lm-eval logs several lines a task; its tables go to a file.
+    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
+    _make_room(folder)
+    llm, llava = train_toys(folder / "checkpoints", seconds)
+    run_folders: list[Path] = []
+    for adapter, checkpoint in (("verbalizer-llm", llm), ("verbalizer-lvlm", llava)):
+        print(f"\nScoring {checkpoint.name} on 108 tasks", flush=True)
+        options = ["--model", adapter, "--model_args", f"pretrained={checkpoint},dtype=float32"]
+        options += ["--tasks", "verbalizer", "--data", "sample", "--device", "cpu"]
+        options += ["--batch_size", "32", "--output_path", str(folder / "runs")]
+        with (folder / "lm-eval.log").open("a") as tables, contextlib.redirect_stdout(tables):
+            run_folders += harness("run", options)
+    report = write_report([read_run(run) for run in run_folders], folder / "report")
+    print(f"\n{report.markdown}\n")
+    print(f"Report: {report.files[0]} (figure: {report.files[1]})")
+    print(TOY_WARNING)
+
+
+def _make_room(folder: Path) -> None:
+    mark = folder / "made-by-verbalizer-bench-demo"
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.exists():
+            raise ValueError(f"demo: {folder} holds other files; give another folder with --output")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()

@@ -1,0 +1,46 @@
+"""Store the hub's rows of the nine data sets in the layout of a local data folder.
+
+verbalizer-bench data fetch DIR
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from verbalizer_bench.tasks.data import read_rows
+from verbalizer_bench.tasks.generate import read_dataset, suite_files
+
+
+def fetch(folder: Path) -> Iterator[str]:
+    """Write `<data set>/<split>.jsonl` for the test and few-shot splits, and `sources.yaml`.
+
+    Rows keep the hub's columns and classes. A file that is there stays; each is written whole or
+    not at all, so that a fetch that was cut off goes on where it stopped.
+
+    Yields:
+        A line a file.
+
+    Raises:
+        ConnectionError: The hub cannot be reached.
+    """
+    sources = {}
+    for name, path in suite_files().items():
+        spec, _ = read_dataset(path)
+        for split in dict.fromkeys((spec.test_split, spec.fewshot_split)):
+            file = folder / name / f"{split}.jsonl"
+            if file.is_file():
+                yield f"{file}: is there, kept"
+                continue
+            rows = read_rows(spec, split, "hub")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part")
+            part.write_text(
+                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+                encoding="utf-8",
+            )
+            part.rename(file)
+            yield f"{file}: {len(rows)} rows"
+        sources[name] = {"source": "hub"}
+        (folder / "sources.yaml").write_text(yaml.safe_dump(sources), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""What the tests share: offline, small models made from a configuration, real data where it is."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.pop("VERBALIZER_BENCH_DATA", None)
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("VERBALIZER_BENCH_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder with the real rows of the nine data sets."""
+    folder = SHARED / "data" / "verbalizer"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    """Return the folder of a real small Llama."""
+    folder = SHARED / "models" / "stories260K-llama"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return folders of an untrained toy Llama and the toy LLaVA over it."""
+    from verbalizer_bench.trainers.toy import make_llava, make_llm, make_tokenizer, records
+
+    folder = tmp_path_factory.mktemp("toys")
+    tokenizer = make_tokenizer([record.prompt for record in records()])
+    llm = make_llm(tokenizer, seed=0)
+    # Weights as they are initialised repeat the last token; larger ones answer each prompt its way.
+    for weight in llm.parameters():
+        if weight.dim() > 1:
+            weight.data *= 12
+    llm.save_pretrained(folder / "llama")
+    tokenizer.save_pretrained(folder / "llama")
+    llava, processor = make_llava(llm, tokenizer, seed=0)
+    for weight in llava.model.multi_modal_projector.parameters():
+        weight.data *= 12
+    llava.save_pretrained(folder / "llava")
+    processor.save_pretrained(folder / "llava")
+    return folder / "llama", folder / "llava"
+
+
+@pytest.fixture
+def my_set(tmp_path: Path) -> Path:
+    """Write a tenth data set that brings its own rows; return its YAML."""
+    return write_set(tmp_path / "my_set")
+
+
+def write_set(folder: Path, **changes: Any) -> Path:
+    """Write `_my_set.yaml` and its rows; `changes` replace keys of the YAML, None removes one."""
+    import json
+
+    import yaml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"remark": f"remark {i} is {'good' if i % 2 else 'bad'}", "kind": i % 2} for i in range(8)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config: dict[str, Any] = {
+        "dataset": "my_set",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}},
+        "test_split": "test",
+        "label_column": "kind",
+        "classes": {"good": 1, "bad": 0},
+        "doc_to_text": 'Say "{{first}}" if it is good, "{{second}}" if it is bad.\n\n{{remark}}\nAnswer:',
+        "metadata": {"version": 1.0},
+    }
+    config = {key: value for key, value in (config | changes).items() if value is not None}
+    text = "class: !function verbalizer_bench.tasks.task.VerbalizerTask\n" + yaml.safe_dump(
+        config, sort_keys=False
+    )
+    path = folder / f"_{config.get('dataset', 'my_set')}.yaml"
+    path.write_text(text)
+    return path

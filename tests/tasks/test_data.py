@@ -1,0 +1,146 @@
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_set
+from verbalizer_bench.tasks import data
+from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.spec import DATASETS, DatasetSpec
+
+# Table 1 of Shiono et al. 2024, documents a verbalizer.
+TABLE_1 = {
+    **{"sst2": 872, "fp": 873, "emotion": 1000, "snli": 1000, "sick": 1000},
+    **{"rte": 277, "qqp": 1000, "mrpc": 408, "subj": 1000},
+}
+
+
+def spec_of(name: str) -> DatasetSpec:
+    return read_dataset(suite_files()[name])[0]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_real_rows_have_the_counts_of_table_1(name: str, real_data: Path) -> None:
+    found = data.test_documents(spec_of(name), str(real_data))
+    assert len(found.docs) == TABLE_1[name]
+    assert set(Counter(doc["label"] for doc in found.docs)) == set(spec_of(name).classes)
+    assert found.source == ("quora_bimpm" if name == "qqp" else "local")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_samples(name: str) -> None:
+    spec = spec_of(name)
+    test, fewshot = data.test_documents(spec, "sample"), data.fewshot_documents(spec, "sample")
+    assert Counter(doc["label"] for doc in test.docs) == dict.fromkeys(spec.classes, 12)
+    assert Counter(doc["label"] for doc in fewshot.docs) == dict.fromkeys(spec.classes, 3)
+    assert test.source == fewshot.source == "sample"
+    assert not {data.canonical(doc) for doc in test.docs} & {
+        data.canonical(doc) for doc in fewshot.docs
+    }
+
+
+def test_sampling_is_by_hash(tmp_path: Path) -> None:
+    """Order and choice depend on the rows alone: neither on their order nor on a generator."""
+    spec = dataclasses.replace(spec_of("sst2"), sample=3)
+    rows = [{"sentence": f" text {i} é", "label": i % 2} for i in range(6)]
+    expected = sorted(
+        ('{"label":"%s","sentence":"text %d é"}' % (("negative", "positive")[i % 2], i))
+        for i in range(6)
+    )
+    expected.sort(key=lambda text: hashlib.sha256(text.encode("utf-8")).hexdigest())
+    for order in (rows, rows[::-1]):
+        folder = tmp_path / str(order[0]["label"])
+        (folder / "sst2").mkdir(parents=True)
+        (folder / "sst2" / "validation.jsonl").write_text(
+            "\n".join(json.dumps(row) for row in order)
+        )
+        docs = data.test_documents(spec, str(folder)).docs
+        assert [data.canonical(doc) for doc in docs] == expected[:3]
+
+
+def test_parquet_equals_jsonl(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    spec = spec_of("sst2")
+    rows = data.read_rows(spec, "validation", "sample")
+    (tmp_path / "sst2").mkdir()
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), tmp_path / "sst2" / "validation.parquet"
+    )
+    assert data.test_documents(spec, str(tmp_path)).docs == data.test_documents(spec, "sample").docs
+
+
+def test_sources_file_names_stand_ins(tmp_path: Path) -> None:
+    spec = spec_of("sst2")
+    (tmp_path / "sst2").mkdir()
+    row = {"sentence": "stand-in", "label": 1}
+    rows = [row, row | {"label": 0}]
+    text = "\n".join(json.dumps(row) for row in rows)
+    (tmp_path / "sst2" / "other.jsonl").write_text(text)
+    (tmp_path / "sources.yaml").write_text("sst2: {split: other, source: toy_sst2}")
+    found = data.test_documents(spec, str(tmp_path))
+    assert (found.source, found.split, len(found.docs)) == ("toy_sst2", "other", 2)
+
+
+def test_option_wins_over_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data.resolve_data(None) == "hub"
+    monkeypatch.setenv("VERBALIZER_BENCH_DATA", "sample")
+    assert data.resolve_data(None) == "sample"
+    assert data.resolve_data("somewhere") == "somewhere"
+
+
+def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
+    (tmp_path / "sst2").mkdir()
+    rows = [{"sentence": "a\u2028b\x85c", "label": 1}, {"sentence": "d", "label": 0}]
+    (tmp_path / "sst2" / "validation.jsonl").write_text(
+        "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8"
+    )
+    docs = data.test_documents(spec_of("sst2"), str(tmp_path)).docs
+    assert docs[0]["sentence"] == "a\u2028b\x85c"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"sentence": "x", "label": 1}\n{oops', r"validation\.jsonl:2: not a JSON object"),
+        ("[1, 2]", r"validation\.jsonl:1: a JSON object is needed, got '\[1, 2\]'"),
+        ('{"sentence": null, "label": 1}', "row 0: sentence=None is no text"),
+        ('{"sentence": "x", "label": 1}', "negative=0 is in no row"),
+    ],
+)
+def test_wrong_rows_say_where(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "sst2").mkdir()
+    (tmp_path / "sst2" / "validation.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        data.test_documents(spec_of("sst2"), str(tmp_path))
+
+
+def test_missing_folder_file_and_wrong_sources(tmp_path: Path) -> None:
+    spec = spec_of("sst2")
+    with pytest.raises(FileNotFoundError, match="no such folder; give hub, sample or a folder"):
+        data.test_documents(spec, str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match=r"validation\.jsonl: no such file"):
+        data.test_documents(spec, str(tmp_path))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sources.yaml").write_text("sst2: toy_sst2")
+    with pytest.raises(ValueError, match=r"sources\.yaml: sst2: 'toy_sst2': give \{split"):
+        data.test_documents(spec, str(other))
+
+
+def test_without_a_network_one_line_names_the_way_out() -> None:
+    with pytest.raises(ConnectionError) as error:
+        data.test_documents(spec_of("sst2"), "hub")
+    assert "sst2: cannot load nyu-mll/glue from the hub" in str(error.value)
+    assert "--data sample or --data DIR" in str(error.value)
+
+
+def test_a_set_that_brings_its_files_reads_them_whatever_data_says(tmp_path: Path) -> None:
+    spec, _ = read_dataset(write_set(tmp_path))
+    for where in ("hub", "sample"):
+        found = data.test_documents(spec, where)
+        assert (found.source, len(found.docs)) == ("files", 8)

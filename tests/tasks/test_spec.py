@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_set
+from verbalizer_bench.tasks.data import test_documents as documents_of
+from verbalizer_bench.tasks.generate import read_dataset
+from verbalizer_bench.tasks.spec import parse_verbalizer
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"promt": "x"}, ["unknown key 'promt'", "value 'x'"]),
+        ({"doc_to_txt": "x"}, ["'doc_to_txt'", "did you mean 'doc_to_text'?"]),
+        ({"classes": None}, ["'classes' is missing"]),
+        ({"classes": {"good": 1}}, ["classes={'good': 1}", "two are needed"]),
+        ({"classes": {True: 1, False: 0}}, ["classes: True is no text", "quote it"]),
+        ({"classes": {"good": 1, "bad": 1}}, ["both have the value 1"]),
+        ({"classes": {"the": 1, "bad": 0}}, ["label word 'the'", "choose another word"]),
+        ({"classes": {"good": 1, "Good.": 0}}, ["'good' and 'Good.'", "differ in more than case"]),
+        ({"verbalizers": {"natural": [["yes", False]]}}, ["label word False", "quote it"]),
+        ({"verbalizers": {"odd": [["x", "y"]]}}, ["verbalizers=", "natural, neutral, unnatural"]),
+        ({"verbalizers": {"neutral": [["x"]]}}, ["verbalizers.neutral: ['x']", "a pair"]),
+        ({"verbalizers": {"neutral": [["x", "y"], ["x", "y"]]}}, ["two of them make the task"]),
+        ({"doc_to_text": "{{remark}} {{first}}"}, ["does not use {{second}}"]),
+        ({"doc_to_text": "{{first}} {{second}}"}, ["uses no column"]),
+        ({"doc_to_text": "{{first} {{second}}"}, ["doc_to_text: line 1"]),
+        ({"sample": 0}, ["sample=0", "give a count"]),
+        ({"dataset": "My Set"}, ["dataset='My Set'", "lower-case"]),
+        ({"dataset": "neutral"}, ["dataset='neutral'", "choose another"]),
+        ({"dataset": "sst2"}, ["dataset='sst2' is one of the suite's"]),
+        ({"dataset_kwargs": {"data_files": "rows.jsonl"}}, ["data_files='rows.jsonl'", "{test:"]),
+    ],
+)
+def test_wrong_yaml_says_file_key_value_and_fix(
+    tmp_path: Path, changes: dict, parts: list[str]
+) -> None:
+    path = write_set(tmp_path, **changes)
+    with pytest.raises(ValueError) as error:
+        read_dataset(path)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (str(path), *parts):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"classes": {"good": 1, "bad": 7}}, ["bad=7 is in no row", "column 'kind' has [0, 1]"]),
+        ({"label_column": "klass"}, ["label_column uses 'klass'", "it has remark, kind"]),
+        (
+            {"doc_to_text": "{{first}} {{second}} {{text}}"},
+            ["doc_to_text uses 'text'", "it has remark, kind"],
+        ),
+        ({"doc_to_text": "{{first}} {{second}} {{kind}}"}, ["kind=0 is no text"]),
+        ({"dataset_kwargs": {"data_files": {"test": "gone.jsonl"}}}, ["data_files: cannot read"]),
+    ],
+)
+def test_yaml_that_does_not_fit_its_rows(tmp_path: Path, changes: dict, parts: list[str]) -> None:
+    spec, _ = read_dataset(write_set(tmp_path, **changes))
+    with pytest.raises(ValueError) as error:
+        documents_of(spec, "hub")
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_not_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "_my_set.yaml"
+    path.write_text("classes: {good: 1")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        read_dataset(path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_dataset(tmp_path / "_other.yaml")
+
+
+def test_verbalizer_of_a_leaf() -> None:
+    with pytest.raises(ValueError, match=r"leaf\.yaml: verbalizer=None"):
+        parse_verbalizer(None, "leaf.yaml")
+    with pytest.raises(ValueError, match="type='odd': one of natural"):
+        parse_verbalizer({"type": "odd", "first": "x", "second": "y"}, "leaf.yaml")

@@ -1,0 +1,259 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+from tests.conftest import write_set
+from verbalizer_bench.tasks import data
+from verbalizer_bench.tasks.generate import build, leaves, suite_files, suite_tasks
+from verbalizer_bench.tasks.identity import manifest, verify, verify_task
+from verbalizer_bench.tasks.metrics import METRICS
+from verbalizer_bench.tasks.spec import DATASETS, TASKS_FOLDER
+
+
+def manager(where: str, *folders: Path) -> TaskManager:
+    return TaskManager(
+        include_path=[str(TASKS_FOLDER), *map(str, folders)],
+        include_defaults=False,
+        metadata={"data": where},
+    )
+
+
+WORDS = {
+    "sst2": ("positive", "negative"),
+    "fp": ("positive", "negative"),
+    "emotion": ("joy", "sadness"),
+    "snli": ("entailment", "contradiction"),
+    "sick": ("entailment", "contradiction"),
+    "rte": ("entailment", "not_entailment"),
+    "qqp": ("duplicate", "not_duplicate"),
+    "mrpc": ("equivalent", "not_equivalent"),
+    "subj": ("subjective", "objective"),
+}
+NEUTRAL = ("foo_bar", "bar_foo", "sfo_lax", "lax_sfo", "lake_river", "river_lake")
+
+
+def expected_tasks() -> set[str]:
+    names = set()
+    for dataset, (first, second) in WORDS.items():
+        names |= {f"{dataset}_natural_{w}" for w in (f"{first}_{second}", "1_0", "yes_no")}
+        names |= {f"{dataset}_unnatural_{w}" for w in (f"{second}_{first}", "0_1", "no_yes")}
+        names |= {f"{dataset}_neutral_{w}" for w in NEUTRAL}
+    return {f"verbalizer_{name}" for name in names}
+
+
+def test_the_index_has_exactly_the_108_tasks_the_tags_and_the_group() -> None:
+    found = manager("sample")
+    assert set(found.all_subtasks) == expected_tasks() == set(suite_tasks())
+    assert len(found.all_subtasks) == 108
+    types = ("natural", "neutral", "unnatural")
+    assert set(found.all_tags) == {f"verbalizer_{name}" for name in (*DATASETS, *types)}
+    assert found.all_groups == ["verbalizer"]
+
+
+def test_the_glob_of_the_readme_loads_every_task_once() -> None:
+    found = manager("sample")
+    assert len(found.load(found.match_tasks(["verbalizer_*"]))["tasks"]) == 108
+
+
+def test_the_committed_leaves_are_what_build_writes() -> None:
+    for path in suite_files().values():
+        wanted = leaves(path)
+        assert {p.name for p in path.parent.glob("*.yaml")} == {
+            path.name,
+            *(p.name for p in wanted),
+        }
+        for file, content in wanted.items():
+            assert file.read_text(encoding="utf-8") == content
+
+
+def test_real_data_make_the_prompts_of_the_paper(real_data: Path) -> None:
+    loaded = manager(str(real_data)).load(["verbalizer"])
+    counts = Counter[str]()
+    for task in loaded["tasks"].values():
+        counts[task.verbalizer.type] += len(task.eval_docs)
+    assert counts == {"natural": 22290, "neutral": 44580, "unnatural": 22290}
+    task = loaded["tasks"]["verbalizer_sst2_unnatural_negative_positive"]
+    assert task.doc_to_text(task.eval_docs[0]) == (
+        "You are a helpful assistant judging the sentiment of a movie review. If the movie review "
+        'is positive, you need to output "negative". If the movie review is negative, you need to '
+        'output "positive". You are only allowed to output "negative" or "positive".\n\n'
+        "Movie review: it 's a charming and often affecting journey .\nAnswer:"
+    )
+    assert task.doc_to_target(task.eval_docs[0]) == "negative"
+    members = loaded["group_map"]
+    assert [len(members[f"verbalizer::{t}"]) for t in ("natural", "neutral", "unnatural")] == [
+        *(27, 54, 27)
+    ]
+
+
+def test_digits_stay_texts() -> None:
+    task = manager("sample").load(["verbalizer_rte_natural_1_0"])["tasks"].popitem()[1]
+    targets = {task.doc_to_target(doc) for doc in task.eval_docs}
+    assert targets == {"1", "0"}
+
+
+def test_generation_arguments_are_the_protocols() -> None:
+    for task in manager("sample").load(["verbalizer"])["tasks"].values():
+        assert task.config.generation_kwargs == {
+            "num_beams": 10,
+            "max_gen_toks": 15,
+            "do_sample": False,
+            "until": [],
+        }
+        assert task.config.num_fewshot is None
+
+
+def test_twelve_leaves_share_one_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    original = data.read_rows
+    monkeypatch.setattr(data, "read_rows", lambda *a: reads.append(a[0].name) or original(*a))
+    data._documents.cache_clear()
+    manager("sample").load(["verbalizer"])
+    assert Counter(reads) == dict.fromkeys(DATASETS, 1)
+
+
+class Echo:
+    """Answer every request with what a rule says; lm-eval's LM with nothing in it."""
+
+    def __new__(cls, answer):
+        from lm_eval.api.model import LM
+
+        class _Echo(LM):
+            prompts: list[str] = []
+
+            def generate_until(self, requests, disable_tqdm=False):
+                self.prompts = [request.args[0] for request in requests]
+                return [answer(request) for request in requests]
+
+            def loglikelihood(self, requests):
+                raise AssertionError
+
+            loglikelihood_rolling = loglikelihood
+
+        return _Echo()
+
+
+def test_scores_and_standard_errors_reach_lm_evals_table() -> None:
+    lm = Echo(lambda request: "it is foo" if len(request.args[0]) % 2 else "bar")
+    found = simple_evaluate(
+        model=lm,
+        tasks=["verbalizer_sst2_neutral_foo_bar"],
+        task_manager=manager("sample"),
+        bootstrap_iters=100,
+    )
+    results = found["results"]["verbalizer_sst2_neutral_foo_bar"]
+    rows = found["samples"]["verbalizer_sst2_neutral_foo_bar"]
+    for metric in METRICS:
+        values = [row[metric] for row in rows]
+        mean = sum(values) / 24
+        variance = sum((value - mean) ** 2 for value in values) / 23
+        assert results[f"{metric},none"] == pytest.approx(mean)
+        assert results[f"{metric}_stderr,none"] == pytest.approx((variance / 24) ** 0.5)
+    metadata = found["configs"]["verbalizer_sst2_neutral_foo_bar"]["metadata"]
+    assert (metadata["source"], metadata["documents"]) == ("sample", 24)
+    json.dumps(found["configs"])
+
+
+def test_predict_only() -> None:
+    found = simple_evaluate(
+        model=Echo(lambda request: "foo"),
+        tasks=["verbalizer_sst2_neutral_foo_bar"],
+        task_manager=manager("sample"),
+        predict_only=True,
+    )
+    assert "f1,none" not in found["results"]["verbalizer_sst2_neutral_foo_bar"]
+
+
+def test_fewshot_examples_come_from_train(real_data: Path) -> None:
+    lm = Echo(lambda request: "foo")
+    simple_evaluate(
+        model=lm,
+        tasks=["verbalizer_sst2_neutral_foo_bar"],
+        task_manager=manager("sample"),
+        num_fewshot=3,
+    )
+    spec_docs = manager("sample").load(["verbalizer_sst2_neutral_foo_bar"])["tasks"].popitem()[1]
+    pool = data.fewshot_documents(spec_docs.spec, "sample").docs
+    for prompt in lm.prompts:
+        *shots, last = prompt.split("\n\nYou are")
+        assert len(shots) == 3 and last.endswith("Answer:")
+        for shot in shots:
+            text, _, answer = shot.partition("Movie review: ")[2].partition("\nAnswer: ")
+            label = next(doc["label"] for doc in pool if doc["sentence"] == text)
+            assert answer == {"positive": "foo", "negative": "bar"}[label]
+
+
+def test_fewshot_leaves_the_document_out_where_there_is_no_train_split(real_data: Path) -> None:
+    lm = Echo(lambda request: "foo")
+    found = simple_evaluate(
+        model=lm,
+        tasks=["verbalizer_fp_neutral_foo_bar"],
+        task_manager=manager(str(real_data)),
+        num_fewshot=3,
+        limit=100,
+    )
+    for prompt in lm.prompts:
+        texts = [part.split("\n")[0] for part in prompt.split("Financial phrase: ")[1:]]
+        assert len(texts) == 4 and texts[-1] not in texts[:-1]
+    metadata = found["configs"]["verbalizer_fp_neutral_foo_bar"]["metadata"]
+    assert metadata["fewshot_from"] == "the test rows, without the document itself"
+
+
+def test_a_tenth_data_set_by_one_yaml(tmp_path: Path) -> None:
+    path = write_set(tmp_path / "my_set")
+    assert len(build(path)) == 12
+    found = manager("sample", path.parent)
+    assert len(found.load(["verbalizer"])["tasks"]) == 108, "the suite must stay as it is"
+    tasks = found.load(["verbalizer_my_set"])["tasks"]
+    assert len(tasks) == 12
+    task = tasks["verbalizer_my_set_natural_good_bad"]
+    assert task.doc_to_text(task.eval_docs[1]) == (
+        'Say "good" if it is good, "bad" if it is bad.\n\nremark 1 is good\nAnswer:'
+    )
+    results = simple_evaluate(
+        model=Echo(lambda request: "good"), tasks=["verbalizer_my_set"], task_manager=found
+    )["results"]
+    assert results["verbalizer_my_set_natural_good_bad"]["f1,none"] == 0.5
+    assert results["verbalizer_my_set_neutral_foo_bar"]["f1,none"] == 0.0
+
+
+def test_build_removes_the_leaves_that_the_yaml_no_longer_has(tmp_path: Path) -> None:
+    path = write_set(tmp_path)
+    build(path)
+    (tmp_path / "verbalizer_my_set_hand_written.yaml").write_text("task: mine")
+    write_set(tmp_path, verbalizers={"neutral": [["up", "down"]]})
+    build(path)
+    assert {file.name for file in tmp_path.glob("verbalizer_*.yaml")} == {
+        "verbalizer_my_set_neutral_up_down.yaml",
+        "verbalizer_my_set_hand_written.yaml",
+    }
+
+
+def test_unknown_key_in_a_leaf_is_named(tmp_path: Path) -> None:
+    leaf = build(write_set(tmp_path))[0]
+    leaf.write_text(leaf.read_text() + "num_fewshots: 3\n")
+    with pytest.raises(ValueError, match=r"unknown key 'num_fewshots'.*did you mean 'num_fewshot'"):
+        manager("sample", tmp_path).load([leaf.stem])
+
+
+def test_manifest_knows_the_samples_and_the_real_rows(real_data: Path) -> None:
+    for where in ("sample", str(real_data)):
+        assert {row.dataset: row.verdict for row in verify(where)} == dict.fromkeys(
+            DATASETS, "equal"
+        )
+    assert not any("hub" in sources for sources in manifest().values())
+
+
+def test_verdicts() -> None:
+    task = "verbalizer_sst2_neutral_foo_bar"
+    known = manifest()["sst2"]["snapshot"]["tasks"][task]
+    assert verify_task("sst2", task, "snapshot", known) == ("equal", "snapshot")
+    assert verify_task("sst2", task, "local", known) == ("equal", "snapshot")
+    assert verify_task("sst2", task, "local", "0" * 64) == ("unknown", None)
+    assert verify_task("sst2", task, "hub", known) == ("unknown", None)
+    assert verify_task("sst2", task, "sample", known) == ("different", None)
+    assert verify_task("my_set", task, "files", known) == ("unknown", None)
