@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from verbalizer_bench.leaderboard.statistics import TypeSummary
@@ -56,7 +57,8 @@ def bars(
         loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(runs)), frameon=False
     )
     axes.set_xlabel(note, fontsize=7.5, color="#555555", labelpad=8)
-    for file in files:
-        figure.savefig(
-            file, bbox_inches="tight", metadata={"Date": None} if file.suffix == ".svg" else None
-        )
+    # Without a salt and with a date, the same figure would be another file every time.
+    with matplotlib.rc_context({"svg.hashsalt": "verbalizer-bench"}):
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            figure.savefig(file, bbox_inches="tight", metadata=metadata)

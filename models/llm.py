@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @register_model("verbalizer-llm")
-class VerbalizerLLM(ExactGeneration, HFLM):  # type: ignore[misc]
+class VerbalizerLLM(ExactGeneration, HFLM):
     """HFLM with the same arguments, whose beams do not depend on the batch size.
 
     Prompts that do not fit the context lose text at their left end, as in HFLM, but keep BOS; the

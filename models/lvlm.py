@@ -43,7 +43,7 @@ class ChatPrompt(str):
 
 
 @register_model("verbalizer-lvlm")
-class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):  # type: ignore[misc]
+class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
     """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
 
     Takes HFMultimodalLM's arguments and `image`. Scores loglikelihood requests with images too.

@@ -140,7 +140,7 @@ class _SpecLoader(yaml.SafeLoader):
     pass
 
 
-_SpecLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+_SpecLoader.add_constructor("!function", lambda loader, node: str(node.value))
 
 
 def parse_spec(config: Mapping[str, Any], where: str) -> DatasetSpec:

@@ -78,7 +78,8 @@ def write_set(folder: Path, **changes: Any) -> Path:
         "test_split": "test",
         "label_column": "kind",
         "classes": {"good": 1, "bad": 0},
-        "doc_to_text": 'Say "{{first}}" if it is good, "{{second}}" if it is bad.\n\n{{remark}}\nAnswer:',
+        "doc_to_text": 'Say "{{first}}" if it is good, "{{second}}" if it is bad.'
+        "\n\n{{remark}}\nAnswer:",
         "metadata": {"version": 1.0},
     }
     config = {key: value for key, value in (config | changes).items() if value is not None}

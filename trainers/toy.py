@@ -179,14 +179,15 @@ def _train(
     optimiser = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.0)
     model.train()
     start = time.monotonic()
-    with tqdm(total=round(seconds), desc=title, unit="s") as bar:
+    total = round(seconds)
+    with tqdm(total=total, desc=title, unit="s") as bar:
         while (elapsed := time.monotonic() - start) < seconds:
             loss = model(**next(batches)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
             optimiser.zero_grad()
-            bar.update(min(int(elapsed), bar.total) - bar.n)
+            bar.update(min(int(elapsed), total) - bar.n)
             bar.set_postfix(loss=f"{loss.item():.3f}")
     model.eval()
 

@@ -11,14 +11,15 @@ from pathlib import Path
 TOY_WARNING = "These are toy checkpoints on 24 made sentences a data set: the numbers mean nothing."
 
 
-def demo(folder: Path, seconds: float) -> None:
-    """Train, run all 108 tasks on the embedded samples, and print the summary.
+def demo(folder: Path, seconds: float, tasks: str = "verbalizer") -> None:
+    """Train, run the tasks (all 108) on the embedded samples, and print the summary.
 
     The last lines are the report's path and the warning that toy numbers mean nothing.
 
     Args:
         folder: Where checkpoints, runs and the report go; its earlier demo is replaced.
         seconds: Training time of the Llama; the LLaVA over it gets half.
+        tasks: What is run, in lm-eval's words.
 
     Raises:
         ValueError: The folder holds something else than an earlier demo.
@@ -34,9 +35,9 @@ def demo(folder: Path, seconds: float) -> None:
     llm, llava = train_toys(folder / "checkpoints", seconds)
     run_folders: list[Path] = []
     for adapter, checkpoint in (("verbalizer-llm", llm), ("verbalizer-lvlm", llava)):
-        print(f"\nScoring {checkpoint.name} on 108 tasks", flush=True)
+        print(f"\nScoring {checkpoint.name}: {tasks}", flush=True)
         options = ["--model", adapter, "--model_args", f"pretrained={checkpoint},dtype=float32"]
-        options += ["--tasks", "verbalizer", "--data", "sample", "--device", "cpu"]
+        options += ["--tasks", tasks, "--data", "sample", "--device", "cpu"]
         options += ["--batch_size", "32", "--output_path", str(folder / "runs")]
         with (folder / "lm-eval.log").open("a") as tables, contextlib.redirect_stdout(tables):
             run_folders += harness("run", options)

@@ -47,8 +47,7 @@ def test_sampling_is_by_hash(tmp_path: Path) -> None:
     spec = dataclasses.replace(spec_of("sst2"), sample=3)
     rows = [{"sentence": f" text {i} é", "label": i % 2} for i in range(6)]
     expected = sorted(
-        ('{"label":"%s","sentence":"text %d é"}' % (("negative", "positive")[i % 2], i))
-        for i in range(6)
+        f'{{"label":"{("negative", "positive")[i % 2]}","sentence":"text {i} é"}}' for i in range(6)
     )
     expected.sort(key=lambda text: hashlib.sha256(text.encode("utf-8")).hexdigest())
     for order in (rows, rows[::-1]):

@@ -123,8 +123,6 @@ class Echo:
         from lm_eval.api.model import LM
 
         class _Echo(LM):
-            prompts: list[str] = []
-
             def generate_until(self, requests, disable_tqdm=False):
                 self.prompts = [request.args[0] for request in requests]
                 return [answer(request) for request in requests]

@@ -1,0 +1,45 @@
+# `make demo` and `make test` are the only set-up that a new machine needs.
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+# The hub is not asked: without a network it would be, for minutes.
+export HF_HUB_OFFLINE = 1
+
+.PHONY: demo test test-slow check format types leaves clean
+
+demo: $(READY)
+	$(BIN)/verbalizer-bench demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(MAKE) --no-print-directory types
+
+# Type checkers see through a wheel and not through an editable install.
+types: $(READY)
+	rm -rf build
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
+	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p verbalizer_bench
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+leaves: $(READY)
+	$(BIN)/verbalizer-bench tasks build --data sample tasks/*/_*.yaml
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf build demo_out

@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
+
+from tests.tasks.test_task import Echo
+from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
+from verbalizer_bench.leaderboard.runs import Run, find_runs, read_run
+from verbalizer_bench.tasks.spec import TASKS_FOLDER
+
+
+def write_run(
+    folder: Path, answer: str, tasks: list[str], data: str = "sample", **options: Any
+) -> Path:
+    """Write a run folder as lm-eval does, of a model that always says `answer`."""
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.model_name_sanitized = answer
+    results = simple_evaluate(
+        model=Echo(lambda request: answer),
+        tasks=tasks,
+        task_manager=TaskManager(
+            include_path=str(TASKS_FOLDER), include_defaults=False, metadata={"data": data}
+        ),
+        bootstrap_iters=0,
+        **options,
+    )
+    assert results is not None
+    samples = results.pop("samples")
+    results["config"]["model"] = "hf"
+    tracker.general_config_tracker.model_name = answer
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task_name=task, samples=rows)
+    return folder / answer
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for answer in ("foo", "foo bar"):
+        write_run(folder, answer, ["verbalizer"])
+    return folder
+
+
+def test_report_of_two_runs(two_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(two_runs), "-o", str(two_runs / "report")]) == 0
+    text = capsys.readouterr().out
+    # Two of six neutral verbalizers have foo and bar, and under one or the other each document is
+    # foo's: the mean is 1/6, and no document differs from another.
+    assert "| foo     | toy      | 0.0 [0.0, 0.0] | 16.7 [16.7, 16.7] |" in text
+    assert "| foo bar | toy      | 0.0 [0.0, 0.0] | 22.2 [22.2, 22.2] |" in text
+    assert "All is the mean of the three label types" in text
+    for name in ("report.md", "scores.png", "scores.svg"):
+        assert (two_runs / "report" / name).stat().st_size > 500
+    assert "![F1 by label type](scores.png)" in (two_runs / "report" / "report.md").read_text()
+    summary = json.loads((two_runs / "foo" / "summary.json").read_text())
+    assert summary["protocol"] == "toy"
+    assert summary["label_types"]["neutral"]["f1"]["mean"] == pytest.approx(1 / 6)
+    assert summary["label_types"]["All"]["f1"]["mean"] == pytest.approx(1 / 18)
+    assert summary["label_types"]["neutral"]["outcomes"]["flipped"] == pytest.approx(1 / 6)
+    assert len(summary["tasks"]) == 108
+
+
+def test_the_figure_is_the_same_every_time(two_runs: Path) -> None:
+    files = []
+    for name in ("one", "two"):
+        assert main(["report", str(two_runs), "-o", str(two_runs / name)]) == 0
+        files.append((two_runs / name / "scores.svg").read_bytes())
+    assert files[0] == files[1]
+
+
+def changed(run: Run, config: dict[str, Any], generation: dict[str, Any] | None = None) -> Run:
+    """Return a run whose results say something else."""
+    results = json.loads(json.dumps(run.results))
+    results["config"] |= config
+    for task in run.tasks:
+        results["configs"][task.task]["generation_kwargs"] |= generation or {}
+    return Run(run.folder, run.name, results, run.tasks, run.older)
+
+
+@pytest.fixture(scope="module")
+def real_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("real")
+    return read_run(write_run(folder, "foo", ["verbalizer"], str(real_data), limit=4))
+
+
+OURS = {"verbalizer_bench": {"image": {"mode": "white"}, "bos_counts": [1, 1]}}
+
+
+def test_protocols(real_run: Run, two_runs: Path) -> None:
+    assert derive_protocol(real_run).name == "stock-beams"
+    assert derive_protocol(changed(real_run, OURS)) == ("paper", ())
+    assert derive_protocol(changed(real_run, OURS, {"num_beams": 1})).name == "greedy"
+    assert derive_protocol(changed(real_run, {"model": "vllm"})).name == "vllm-beams"
+    gray = {"verbalizer_bench": {"image": {"mode": "gray"}, "bos_counts": [1, 2]}}
+    assert derive_protocol(changed(real_run, gray)) == (
+        "other",
+        ("image=gray", "up to 2 BOS tokens in a prompt"),
+    )
+    longer = derive_protocol(changed(real_run, OURS, {"max_gen_toks": 20, "top_k": 5}))
+    assert longer == ("other", ("max_gen_toks=20", "top_k=5"))
+    assert derive_protocol(find_runs([two_runs])[0]).name == "toy"
+
+
+def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
+    text = "\n".join(warnings(real_run))
+    assert "stock-beams: lm-eval's own stop criterion ends beams early" in text
+    assert "--limit 4 was used" in text
+    assert "rows of qqp: quora_bimpm, verified" in text
+    assert "rows of emotion, fp, mrpc, rte, sick, snli, sst2, subj: snapshot, verified" in text
+    record = OURS["verbalizer_bench"] | {"truncated_prompts": 3, "escaped_prompts": 1}
+    text = "\n".join(warnings(changed(real_run, {"verbalizer_bench": record})))
+    assert "3 prompts did not fit" in text and "1 prompts held a literal image token" in text
+    assert "stock-beams" not in text
+
+
+def test_a_part_of_the_suite_says_so(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, "foo", ["verbalizer_sst2"]))
+    assert "12 of the suite's 108 tasks were run" in warnings(run)
+
+
+def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"verbalizer-bench: error: {tmp_path}: no results_*.json at or below it; "
+        "give the --output_path of a run\n"
+    )
+    (tmp_path / "results_x.json").write_text("{}")
+    with pytest.raises(ValueError, match="not a results file of lm-eval: KeyError"):
+        read_run(tmp_path)
+
+
+def test_damaged_runs_are_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"])
+    (samples,) = folder.glob("samples_*")
+    rows = samples.read_text()
+    samples.write_text(rows + rows.split("\n")[0] + "\n")
+    with pytest.raises(ValueError, match=r"\.jsonl:25: document 0 stands there twice"):
+        read_run(folder)
+    samples.write_text(rows[:-20])
+    with pytest.raises(ValueError, match=r"\.jsonl:24: not a scored response"):
+        read_run(folder)
+    samples.unlink()
+    with pytest.raises(FileNotFoundError, match="run lm_eval with --log_samples"):
+        read_run(folder)
+
+
+def test_the_newest_results_are_read_and_older_ones_named(tmp_path: Path) -> None:
+    for _ in range(2):
+        folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"])
+    assert any("1 older results" in warning for warning in warnings(read_run(folder)))

@@ -1,0 +1,174 @@
+"""The command line as a user runs it, and the three ways into lm-eval, as subprocesses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_set
+from verbalizer_bench.cli import main
+from verbalizer_bench.harness import harness
+from verbalizer_bench.leaderboard.runs import find_runs
+from verbalizer_bench.tasks.spec import TASKS_FOLDER
+
+BIN = Path(sys.executable).parent
+TASK = "verbalizer_sst2_neutral_foo_bar"
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; from verbalizer_bench.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules)"
+    )
+    done = run("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "ls", "validate", "report", "demo", "tasks", "data"):
+        assert f"\n    {command} " in done.stdout
+
+
+def test_first_way_our_command_line(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    done = run(
+        *("verbalizer-bench", "run", "--model", "verbalizer-lvlm", "--batch_size", "auto"),
+        *("--model_args", f"pretrained={toys[1]},dtype=float32,image=gray", "--tasks", TASK),
+        *("--data", "sample", "--limit", "3", "--output_path", str(tmp_path), "--device", "cpu"),
+        "--apply_chat_template",
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = find_runs([tmp_path])
+    assert found.record["image"]["mode"] == "gray"
+    assert "image=gray" in done.stdout and "--limit 3 was used" in done.stdout
+    record = json.loads((found.folder / "run.json").read_text())
+    assert record["command"][:2] == ["verbalizer-bench", "run"]
+    assert record["first_input_ids"] == found.record["first_input_ids"]
+    assert (found.folder / "summary.json").is_file()
+    assert (found.folder / "report" / "scores.png").is_file()
+
+
+def test_second_way_plain_lm_eval(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = run("verbalizer-bench", "tasks", "path").stdout.strip()
+    assert folder == str(TASKS_FOLDER)
+    done = run(
+        *("lm_eval", "run", "--include_path", folder, "--tasks", "verbalizer_sst2_*"),
+        *("--model", "hf", "--model_args", f"pretrained={toys[0]},dtype=float32"),
+        *("--metadata", '{"data": "sample"}', "--limit", "2", "--device", "cpu"),
+        *("--batch_size", "24", "--output_path", str(tmp_path), "--log_samples"),
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = find_runs([tmp_path])
+    assert len(found.tasks) == 12 and {task.source for task in found.tasks} == {"sample"}
+
+
+def test_third_way_the_entry_point(toys: tuple[Path, Path]) -> None:
+    """Later releases of lm-eval load `lm_eval.models` entry points; the class must come out."""
+    code = (
+        "from importlib.metadata import entry_points\n"
+        "from lm_eval.api.registry import get_model\n"
+        "for entry in entry_points(group='lm_eval.models'):\n"
+        "    cls = entry.load()\n"
+        "    assert get_model(entry.name) is cls, entry\n"
+        "    print(entry.name)\n"
+    )
+    done = run("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert {"verbalizer-llm", "verbalizer-lvlm"} <= set(done.stdout.split())
+
+
+def test_environment_names_the_data(tmp_path: Path) -> None:
+    done = run("verbalizer-bench", "tasks", "check", VERBALIZER_BENCH_DATA="sample")
+    assert (done.returncode, done.stdout) == (0, "108 tasks load and render; 2592 prompts\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--tasks", TASK], "run: --output_path is missing"),
+        (["run", "--tasks", TASK, "--output_path", "x.json"], "give a folder, not a file"),
+        (
+            ["run", "--tasks", TASK, "--output_path", "x", "--data", "/gone"],
+            "--data /gone: no such",
+        ),
+        (
+            ["run", "--tasks", "x", "--output_path", "x", "--include_path", "/gone"],
+            "/gone: no such",
+        ),
+        (["ls", "tasks", "--include_path", "/gone"], "--include_path /gone: no such folder"),
+        (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),
+        (["tasks", "check", "--data", "/gone"], "--data /gone: no such folder"),
+        (["data", "verify", "hub"], "cannot load nyu-mll/glue from the hub"),
+        (["data", "fetch", "/dev/null/x"], "cannot load nyu-mll/glue from the hub"),
+        (["report", "/gone"], "/gone: no results_*.json"),
+    ],
+)
+def test_usage_errors_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert error.startswith("verbalizer-bench: error: ") and message in error
+
+
+def test_unknown_tasks_and_images_are_one_line(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["run", "--output_path", str(tmp_path), "--data", "sample", "--device", "cpu"]
+    model = ["--model", "verbalizer-lvlm", "--model_args", f"pretrained={toys[1]},image=withe"]
+    assert main([*common, *model, "--tasks", TASK]) == 2
+    assert "error: image=withe: neither white, gray" in capsys.readouterr().err
+
+
+def test_user_tasks_run_beside_ours(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_set(tmp_path / "my_set")
+    assert main(["tasks", "build", str(path)]) == 0
+    assert "wrote 12 tasks (8 documents)" in capsys.readouterr().out
+    arguments = [
+        *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
+        *("--include_path", str(path.parent), "--tasks", f"verbalizer_my_set,{TASK}"),
+        *("--data", "sample", "--limit", "2", "--output_path", str(tmp_path / "out")),
+        *("--device", "cpu", "--batch_size", "8", "--num_fewshot", "1"),
+    ]
+    assert main(["run", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "1 few-shot examples" in text
+    assert "the means hold data sets that are not the suite's: my_set" in text
+    assert "rows of my_set: files, not verified" in text
+    (found,) = find_runs([tmp_path / "out"])
+    assert len(found.tasks) == 13
+
+
+def test_our_options_are_shown_before_lm_evals(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        harness("run", ["--help"])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert text.index("--data hub|sample|DIR") < text.index("--num_fewshot")
+
+
+def test_validate_needs_no_index_of_lm_evals_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "--tasks", "verbalizer"]) == 0
+    assert "All tasks found and valid" in capsys.readouterr().out
+
+
+def test_build_says_that_it_could_not_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_set(tmp_path, dataset_path="me/my_set", dataset_kwargs=None)
+    assert main(["tasks", "build", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "wrote 12 tasks (NOT checked against its rows: my_set: cannot load me/my_set" in text
