@@ -75,6 +75,9 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
         "flipped: the other label word):",
         _table(["Model", "Label type", "Responses", *OUTCOMES], outcomes),
     ]
+    protocols = {derive_protocol(run).name for run in runs}
+    if len(protocols) > 1:
+        parts.append(f"Not to be compared: the runs follow {len(protocols)} different protocols.")
     for run in runs:
         protocol = derive_protocol(run)
         lines = [f"{run.name}:"]

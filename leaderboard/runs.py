@@ -104,7 +104,8 @@ def read_run(folder: Path) -> Run:
             f"{newest}: no verbalizer task in it; it has {', '.join(list(configs)[:5])}"
         )
     tasks.sort(key=_suite_order)
-    shown = Path(name).name if Path(name).is_absolute() or name.startswith(".") else name
+    # A hub id has one slash; more are a path.
+    shown = Path(name).name if name.count("/") > 1 or name.startswith(".") else name
     return Run(folder, shown, results, tuple(tasks), len(files) - 1)
 
 

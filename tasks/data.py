@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -168,6 +169,11 @@ def _folder(data: str) -> Path:
 
 @cache
 def _sources(folder: Path) -> dict[str, dict[str, str]]:
+    return read_sources(folder)
+
+
+def read_sources(folder: Path) -> dict[str, dict[str, str]]:
+    """Return a data folder's `sources.yaml`, empty if there is none."""
     path = folder / "sources.yaml"
     if not path.is_file():
         return {}
@@ -220,6 +226,7 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
         table = datasets.load_dataset(
             loader["path"], loader["name"], split=split, **loader["kwargs"]
         )
+        _check_revision(table, loader["kwargs"].get("revision"))
         return list(table)
     # The libraries below raise dozens of types when a network is away; each becomes the one line
     # that names the way out, and keeps its cause.
@@ -233,6 +240,17 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
             f"{spec.name}: cannot load {loader['path']} from the hub ({type(error).__name__}: "
             f"{reason}); without a network give --data sample or --data DIR"
         ) from error
+
+
+def _check_revision(table: Any, revision: str | None) -> None:
+    """Raise LookupError where the rows are a cached revision that is not the one asked for.
+
+    `datasets` takes any revision that its cache has when it cannot reach the hub.
+    """
+    for file in table.cache_files if revision else ():
+        cached = Path(file["filename"]).parent.name
+        if re.fullmatch("[0-9a-f]{40}", cached) and cached != revision:
+            raise LookupError(f"the cache has revision {cached}, not {revision}")
 
 
 def _read_archive(archive: Mapping[str, str], split: str, where: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from verbalizer_bench.tasks.data import read_rows
+from verbalizer_bench.tasks.data import read_rows, read_sources
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
 
@@ -25,16 +25,21 @@ def fetch(folder: Path) -> Iterator[str]:
     Raises:
         ConnectionError: The hub cannot be reached.
     """
-    sources = {}
+    sources = read_sources(folder)
     for name, path in suite_files().items():
         spec, _ = read_dataset(path)
-        for split in dict.fromkeys((spec.test_split, spec.fewshot_split)):
-            file = folder / name / f"{split}.jsonl"
+        splits = dict.fromkeys((spec.test_split, spec.fewshot_split))
+        files = {split: folder / name / f"{split}.jsonl" for split in splits}
+        is_new = name not in sources and not any(file.is_file() for file in files.values())
+        for split, file in files.items():
             if file.is_file():
                 yield f"{file}: is there, kept"
                 continue
             rows = read_rows(spec, split, "hub")
             file.parent.mkdir(parents=True, exist_ok=True)
+            if is_new:
+                sources[name] = {"source": "hub"}
+                (folder / "sources.yaml").write_text(yaml.safe_dump(sources), encoding="utf-8")
             part = file.with_suffix(".part")
             part.write_text(
                 "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
@@ -42,5 +47,3 @@ def fetch(folder: Path) -> Iterator[str]:
             )
             part.rename(file)
             yield f"{file}: {len(rows)} rows"
-        sources[name] = {"source": "hub"}
-        (folder / "sources.yaml").write_text(yaml.safe_dump(sources), encoding="utf-8")

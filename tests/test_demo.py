@@ -18,7 +18,7 @@ def test_demo_on_one_data_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LMEVAL_LOG_LEVEL", raising=False)
-    demo(tmp_path / "demo", seconds=2, tasks="verbalizer_sst2")
+    demo(tmp_path / "demo", steps=9, tasks="verbalizer_sst2")
     check_demo(tmp_path / "demo", capsys.readouterr().out)
     assert [len(run.tasks) for run in find_runs([tmp_path / "demo"])] == [12, 12]
 
@@ -26,7 +26,7 @@ def test_demo_on_one_data_set(
 def test_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="holds other files; give another folder with --output"):
-        demo(tmp_path, seconds=1)
+        demo(tmp_path, steps=1)
     assert (tmp_path / "thesis.tex").exists()
 
 
@@ -34,7 +34,7 @@ def test_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
 def test_the_toys_learn_to_answer_with_label_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    demo(tmp_path / "demo", seconds=60)
+    demo(tmp_path / "demo", steps=600)
     check_demo(tmp_path / "demo", capsys.readouterr().out)
     runs = find_runs([tmp_path / "demo"])
     assert [len(run.tasks) for run in runs] == [108, 108]

@@ -148,8 +148,8 @@ def make_llava(
     return model, processor
 
 
-def train_toys(folder: Path, seconds: float, seed: int = 0) -> tuple[Path, Path]:
-    """Train both checkpoints for so many seconds each and save them.
+def train_toys(folder: Path, steps: int, seed: int = 0) -> tuple[Path, Path]:
+    """Train the Llama for so many steps of 32 records, the LLaVA for a third of them; save both.
 
     Returns:
         The folders of the Llama and of the LLaVA.
@@ -157,37 +157,32 @@ def train_toys(folder: Path, seconds: float, seed: int = 0) -> tuple[Path, Path]
     data = records()
     tokenizer = make_tokenizer([f"{record.prompt} {record.answer}" for record in data])
     llm = make_llm(tokenizer, seed)
-    _train(llm, _text_batches(data, tokenizer, seed), seconds, "Training the toy Llama")
+    _train(llm, _text_batches(data, tokenizer, seed), steps, "Training the toy Llama")
     llm_folder, llava_folder = folder / "toy-llama", folder / "toy-llava"
     llm.save_pretrained(llm_folder)
     tokenizer.save_pretrained(llm_folder)
     llava, processor = make_llava(llm, tokenizer, seed)
     batches = _image_batches(data, processor, seed)
-    _train(llava, batches, seconds / 2, "Training the toy LLaVA")
+    _train(llava, batches, max(1, steps // 3), "Training the toy LLaVA")
     llava.save_pretrained(llava_folder)
     processor.save_pretrained(llava_folder)
     return llm_folder, llava_folder
 
 
 def _train(
-    model: torch.nn.Module, batches: Iterator[dict[str, torch.Tensor]], seconds: float, title: str
+    model: torch.nn.Module, batches: Iterator[dict[str, torch.Tensor]], steps: int, title: str
 ) -> None:
-    """Minimise the loss on the answers until the time is over."""
-    import time
-
+    """Minimise the loss on the answers."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.0)
     model.train()
-    start = time.monotonic()
-    total = round(seconds)
-    with tqdm(total=total, desc=title, unit="s") as bar:
-        while (elapsed := time.monotonic() - start) < seconds:
+    with tqdm(range(steps), desc=title, unit="step") as bar:
+        for _ in bar:
             loss = model(**next(batches)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
             optimiser.zero_grad()
-            bar.update(min(int(elapsed), total) - bar.n)
             bar.set_postfix(loss=f"{loss.item():.3f}")
     model.eval()
 

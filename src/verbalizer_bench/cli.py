@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="train two toy checkpoints and score them, offline")
     demo.add_argument("-o", "--output", type=Path, default=Path("demo_out"), metavar="DIR")
     demo.add_argument(
-        "--seconds", type=float, default=60, help="training time of the Llama; the LLaVA gets half"
+        "--steps", type=int, default=600, help="training steps of the Llama; the LLaVA gets a third"
     )
     demo.set_defaults(command=_demo)
     _add_tasks(commands)
@@ -131,7 +131,7 @@ def _report(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from verbalizer_bench.demo import demo
 
-    demo(args.output, args.seconds)
+    demo(args.output, args.steps)
     return 0
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 TOY_WARNING = "These are toy checkpoints on 24 made sentences a data set: the numbers mean nothing."
 
 
-def demo(folder: Path, seconds: float, tasks: str = "verbalizer") -> None:
+def demo(folder: Path, steps: int, tasks: str = "verbalizer") -> None:
     """Train, run the tasks (all 108) on the embedded samples, and print the summary.
 
     The last lines are the report's path and the warning that toy numbers mean nothing.
 
     Args:
         folder: Where checkpoints, runs and the report go; its earlier demo is replaced.
-        seconds: Training time of the Llama; the LLaVA over it gets half.
+        steps: Training steps of the Llama; the LLaVA over it gets a third.
         tasks: What is run, in lm-eval's words.
 
     Raises:
@@ -32,7 +32,7 @@ def demo(folder: Path, seconds: float, tasks: str = "verbalizer") -> None:
     # lm-eval logs several lines a task; its tables go to a file.
     os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
     _make_room(folder)
-    llm, llava = train_toys(folder / "checkpoints", seconds)
+    llm, llava = train_toys(folder / "checkpoints", steps)
     run_folders: list[Path] = []
     for adapter, checkpoint in (("verbalizer-llm", llm), ("verbalizer-lvlm", llava)):
         print(f"\nScoring {checkpoint.name}: {tasks}", flush=True)

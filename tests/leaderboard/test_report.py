@@ -107,6 +107,14 @@ def test_protocols(real_run: Run, two_runs: Path) -> None:
     assert derive_protocol(find_runs([two_runs])[0]).name == "toy"
 
 
+def test_runs_of_different_protocols_are_not_compared(
+    real_run: Run, two_runs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    paths = [str(real_run.folder), str(two_runs / "foo")]
+    assert main(["report", *paths, "-o", str(tmp_path)]) == 0
+    assert "Not to be compared: the runs follow 2 different protocols" in capsys.readouterr().out
+
+
 def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     text = "\n".join(warnings(real_run))
     assert "stock-beams: lm-eval's own stop criterion ends beams early" in text
