@@ -63,6 +63,7 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
     ]
     outcomes = [
         [run.name, column.capitalize(), str(summary[column].responses)]
+        + [f"{100 * summary[column].f1_weighted:.1f}"]
         + [f"{100 * summary[column].outcomes[name]:.1f}" for name in OUTCOMES]
         for run, summary in zip(runs, summaries, strict=True)
         for column in COLUMNS
@@ -72,8 +73,8 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
         _table(["Model", "Protocol", *(column.capitalize() for column in COLUMNS)], scores),
         FOOTNOTE,
         "What the responses did, in % (follows: the label word alone; verbose: with more words; "
-        "flipped: the other label word):",
-        _table(["Model", "Label type", "Responses", *OUTCOMES], outcomes),
+        "flipped: the other label word), and F1 with every response counted alike:",
+        _table(["Model", "Label type", "Responses", "F1 by response", *OUTCOMES], outcomes),
     ]
     protocols = {derive_protocol(run).name for run in runs}
     if len(protocols) > 1:

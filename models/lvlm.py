@@ -25,10 +25,17 @@ from verbalizer_bench.models.provenance import InputLog
 
 
 class Prompt(NamedTuple):
-    """A prompt as the processor takes it: text with one image token an image, and the images."""
+    """A prompt as the processor takes it.
+
+    Attributes:
+        text: The text, with one image token an image.
+        images: The images.
+        length: Its length in tokens, with each image slot expanded.
+    """
 
     text: str
     images: tuple[Image.Image, ...]
+    length: int
 
 
 class ChatPrompt(str):
@@ -88,8 +95,6 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self._image_tokens_of: dict[str, int] = {}
         self._adds_bos = self.tokenizer("x")["input_ids"][:1] == [self.tokenizer.bos_token_id]
 
-    # Prompts -----------------------------------------------------------------------------------
-
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
@@ -141,27 +146,30 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         """
         context = request.args[0]
         if len(request.args) > 2 and request.args[2].get("visual"):
-            prompt = self._own_prompt(context, request.args[2]["visual"])
+            text, images = self._own_prompt(context, request.args[2]["visual"])
         else:
-            prompt = self._blank_prompt(context)
-        ids = self.tokenizer(prompt.text)["input_ids"]
+            text, images = self._blank_prompt(context)
+        text = self._without_bos(text)
+        ids = self.tokenizer(text)["input_ids"]
         slots = sum(token == self.image_token_id for token in ids)
-        if slots != len(prompt.images):
+        if slots != len(images):
             raise ValueError(
-                f"a prompt has {slots} image slots for {len(prompt.images)} images: "
-                f"{prompt.text[:80]!r}…; correct the checkpoint's chat template"
+                f"a prompt has {slots} image slots for {len(images)} images: "
+                f"{text[:80]!r}…; correct the checkpoint's chat template"
             )
-        self.inputs.add(self._input_ids(prompt) if not self.inputs.first_input_ids else ids)
-        length = self._length(prompt)
-        if length + max_new_tokens > self.max_length:
+        image_tokens = sum(self._image_tokens(image) for image in images)
+        prompt = Prompt(text, images, len(ids) - slots + image_tokens)
+        first = not self.inputs.first_input_ids
+        self.inputs.add(self._inputs([prompt], "right")["input_ids"][0].tolist() if first else ids)
+        if prompt.length + max_new_tokens > self.max_length:
             raise ValueError(
-                f"a prompt of {length} tokens ({length - len(ids) + slots} of them for images) and "
+                f"a prompt of {prompt.length} tokens ({image_tokens} of them for images) and "
                 f"{max_new_tokens} new ones do not fit the context of {self.max_length} "
-                f"(max_length): {prompt.text[:80]!r}…; nothing is truncated"
+                f"(max_length): {text[:80]!r}…; nothing is truncated"
             )
         return prompt
 
-    def _blank_prompt(self, context: str) -> Prompt:
+    def _blank_prompt(self, context: str) -> tuple[str, tuple[Image.Image, ...]]:
         images = () if self.image is None else (self.image,)
         if isinstance(context, ChatPrompt):
             text = self._render_blank(context.messages, context.add_generation_prompt)
@@ -170,9 +178,11 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             text = (f"{self.image_token}\n" if images else "") + self._escape(context)
             original = context
         self.inputs.escaped += self._escape(original) != original
-        return Prompt(self._without_bos(text), images)
+        return text, images
 
-    def _own_prompt(self, context: str, visuals: Sequence[Image.Image]) -> Prompt:
+    def _own_prompt(
+        self, context: str, visuals: Sequence[Image.Image]
+    ) -> tuple[str, tuple[Image.Image, ...]]:
         if isinstance(context, ChatPrompt):
             text = self._render_own(context.messages, context.add_generation_prompt)
         else:
@@ -181,33 +191,26 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             resize_image(image, self.image_width, self.image_height, self.image_max_side)
             for image in visuals[: self.max_images]
         )
-        return Prompt(self._without_bos(text), images)
+        return text, images
 
     def _without_bos(self, text: str) -> str:
         """Drop the BOS that a chat template wrote where the tokenizer adds one."""
         bos = self.tokenizer.bos_token
         return text[len(bos) :] if self._adds_bos and text.startswith(bos) else text
 
-    # Encoding ----------------------------------------------------------------------------------
-
-    def _input_ids(self, prompt: Prompt) -> list[int]:
-        if not prompt.images:
-            ids: list[int] = self.tokenizer(prompt.text)["input_ids"]
-        else:
-            batch = self._inputs([prompt], "right")
-            ids = batch["input_ids"][0].tolist()
-        return ids
+    def _measured(self, text: str, images: tuple[Image.Image, ...]) -> Prompt:
+        length = len(self.tokenizer(text)["input_ids"])
+        length += sum(self._image_tokens(image) - 1 for image in images)
+        return Prompt(text, images, length)
 
     def _length(self, prompt: Prompt) -> int:
-        """Return the length in tokens, with each image slot expanded."""
-        text = len(self.tokenizer(prompt.text)["input_ids"])
-        return text + sum(self._image_tokens(image) - 1 for image in prompt.images)
+        return prompt.length
 
     def _image_tokens(self, image: Image.Image) -> int:
         """Return how many tokens the processor makes of an image; asked once an image."""
         key = f"{image.size}" if image is not self.image else "blank"
         if key not in self._image_tokens_of:
-            ids = self._inputs([Prompt(self.image_token, (image,))], "right")["input_ids"]
+            ids = self._inputs([Prompt(self.image_token, (image,), 0)], "right")["input_ids"]
             self._image_tokens_of[key] = int((ids == self.image_token_id).sum())
         return self._image_tokens_of[key]
 
@@ -222,8 +225,6 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             ).to(self.device)
         return dict(batch)
 
-    # Scoring -----------------------------------------------------------------------------------
-
     def loglikelihood(
         self, requests: list[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
@@ -232,10 +233,10 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
             return scores
         pairs = [self._pair(request) for request in requests]
-        order = sorted(range(len(pairs)), key=lambda i: -self._length(pairs[i][0]))
+        order = sorted(range(len(pairs)), key=lambda i: -pairs[i][0].length)
         results: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
         with tqdm(total=len(pairs), desc="Scoring", disable=disable_tqdm or self.rank != 0) as bar:
-            size = self._batch_size(self._length(pairs[order[0]][0]), 1) if order else 1
+            size = self._batch_size(pairs[order[0]][0].length, 1) if order else 1
             for index, result in in_batches(
                 order, size, lambda batch: self._score([pairs[i] for i in batch])
             ):
@@ -247,15 +248,14 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
     def _pair(self, request: Any) -> tuple[Prompt, int]:
         """Return context with continuation as one prompt, and the context's length in tokens."""
         prompt = self._prompt(request, 0)
-        context = prompt.text.rstrip()
-        whole = prompt._replace(text=prompt.text + request.args[1])
-        length = self._length(prompt._replace(text=context))
-        if self._length(whole) > self.max_length:
+        whole = self._measured(prompt.text + request.args[1], prompt.images)
+        context = self._measured(prompt.text.rstrip(), prompt.images)
+        if whole.length > self.max_length:
             raise ValueError(
-                f"a context with its continuation has {self._length(whole)} tokens, more than the "
-                f"{self.max_length} of max_length: {context[:80]!r}…; nothing is truncated"
+                f"a context with its continuation has {whole.length} tokens, more than the "
+                f"{self.max_length} of max_length: {whole.text[:80]!r}…; nothing is truncated"
             )
-        return whole, length
+        return whole, context.length
 
     def _score(self, pairs: Sequence[tuple[Prompt, int]]) -> list[tuple[float, bool]]:
         inputs = self._inputs([prompt for prompt, _ in pairs], "right")
