@@ -36,6 +36,8 @@ def derive_protocol(run: Run) -> Protocol:
         differences.append(f"image={image}")
     if (run.record.get("bos_counts") or [0, 0])[1] > 1:
         differences.append(f"up to {run.record['bos_counts'][1]} BOS tokens in a prompt")
+    if truncated := run.record.get("truncated_prompts"):
+        differences.append(f"{truncated} prompts did not fit and lost text at the left")
     sources = {task.source for task in run.tasks}
     made = {source for source in sources if source == "sample" or source.startswith("toy_")}
     if made:
@@ -79,8 +81,6 @@ def warnings(run: Run) -> list[str]:
         found.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
     found += _source_warnings(run)
     record = run.record
-    if record.get("truncated_prompts"):
-        found.append(f"{record['truncated_prompts']} prompts did not fit and lost text at the left")
     if record.get("escaped_prompts"):
         found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
     if run.older:

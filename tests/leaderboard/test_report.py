@@ -122,9 +122,10 @@ def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     assert "rows of qqp: quora_bimpm, verified" in text
     assert "rows of emotion, fp, mrpc, rte, sick, snli, sst2, subj: snapshot, verified" in text
     record = OURS["verbalizer_bench"] | {"truncated_prompts": 3, "escaped_prompts": 1}
-    text = "\n".join(warnings(changed(real_run, {"verbalizer_bench": record})))
-    assert "3 prompts did not fit" in text and "1 prompts held a literal image token" in text
-    assert "stock-beams" not in text
+    run = changed(real_run, {"verbalizer_bench": record})
+    text = "\n".join(warnings(run))
+    assert "1 prompts held a literal image token" in text and "stock-beams" not in text
+    assert derive_protocol(run) == ("other", ("3 prompts did not fit and lost text at the left",))
 
 
 def test_a_part_of_the_suite_says_so(tmp_path: Path) -> None:
