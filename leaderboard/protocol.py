@@ -13,6 +13,14 @@ from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import verify_task
 from verbalizer_bench.tasks.spec import protocol as task_protocol
 
+# Settings of a checkpoint's generation_config that change what beams find.
+_SCORE_SETTINGS = (
+    *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
+    *("num_return_sequences", "min_length", "min_new_tokens", "bad_words_ids"),
+    *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"),
+    *("exponential_decay_length_penalty", "sequence_bias", "guidance_scale"),
+)
+
 
 class Protocol(NamedTuple):
     """A protocol's name, and in what the run differs from `paper`."""
@@ -28,14 +36,21 @@ def derive_protocol(run: Run) -> Protocol:
     differences = [f"{key}={asked.get(key)}" for key in paper if asked.get(key) != paper[key]] + [
         f"{key}={value}" for key, value in asked.items() if key not in paper
     ]
+    own = run.record.get("generation_config", {})
+    differences += [
+        f"the checkpoint sets {key}={own[key]}" for key in _SCORE_SETTINGS if key in own
+    ]
     shots = max(run.results.get("n-shot", {}).get(task.task) or 0 for task in run.tasks)
     if shots:
         differences.append(f"{shots} few-shot examples")
     image = (run.record.get("image") or {}).get("mode")
     if image not in (None, "white"):
         differences.append(f"image={image}")
-    if (run.record.get("bos_counts") or [0, 0])[1] > 1:
-        differences.append(f"up to {run.record['bos_counts'][1]} BOS tokens in a prompt")
+    least, most = run.record.get("bos_counts") or (1, 1)
+    if least < 1:
+        differences.append("prompts without BOS")
+    if most > 1:
+        differences.append(f"up to {most} BOS tokens in a prompt")
     if truncated := run.record.get("truncated_prompts"):
         differences.append(f"{truncated} prompts did not fit and lost text at the left")
     sources = {task.source for task in run.tasks}
@@ -71,8 +86,7 @@ def warnings(run: Run) -> list[str]:
             "stock-beams: lm-eval's own stop criterion ends beams early, so that outputs depend on "
             "the batch size; use --model verbalizer-llm or verbalizer-lvlm"
         )
-    if (limit := run.results["config"].get("limit")) is not None:
-        found.append(f"--limit {limit:g} was used: part of the documents, not the benchmark")
+    found += _count_warnings(run)
     suite = [task for task in run.tasks if task.task in suite_tasks()]
     if len(suite) < len(suite_tasks()):
         found.append(f"{len(suite)} of the suite's {len(suite_tasks())} tasks were run")
@@ -81,11 +95,31 @@ def warnings(run: Run) -> list[str]:
         found.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
     found += _source_warnings(run)
     record = run.record
+    if record:
+        applied = "applied" if record.get("chat_template_sha256") else "not applied"
+        found.append(f"chat template: {applied}")
+    if record and not record.get("first_input_ids"):
+        found.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.get("escaped_prompts"):
         found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
     if run.older:
         found.append(f"{run.older} older results in {run.folder} were not read")
     return found
+
+
+def setting(run: Run) -> tuple[Protocol, bool]:
+    """Return what runs must have in common to be compared: protocol, a chat template or none."""
+    return derive_protocol(run), bool(run.record.get("chat_template_sha256"))
+
+
+def _count_warnings(run: Run) -> list[str]:
+    counts = [run.results["n-samples"][task.task] for task in run.tasks]
+    effective, original = (sum(c[key] for c in counts) for key in ("effective", "original"))
+    if effective == original:
+        return []
+    limit = run.results["config"].get("limit")
+    cause = "" if limit is None else f" (--limit {limit:g})"
+    return [f"{effective} of {original} prompts were run{cause}: not the benchmark"]
 
 
 def _source_warnings(run: Run) -> list[str]:

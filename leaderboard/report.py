@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
+from verbalizer_bench.leaderboard.protocol import derive_protocol, setting, warnings
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -56,10 +56,11 @@ def write_report(runs: Sequence[Run], folder: Path) -> Report:
 
 def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> str:
     """Return the tables and warnings as Markdown that reads well in a terminal too."""
+    protocols = [derive_protocol(run) for run in runs]
     scores = [
-        [run.name, derive_protocol(run).name]
+        [run.name, protocol.name]
         + [_interval(summary[c].f1) if c in summary else "-" for c in COLUMNS]
-        for run, summary in zip(runs, summaries, strict=True)
+        for run, protocol, summary in zip(runs, protocols, summaries, strict=True)
     ]
     outcomes = [
         [run.name, column.capitalize(), str(summary[column].responses)]
@@ -76,11 +77,9 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
         "flipped: the other label word), and F1 with every response counted alike:",
         _table(["Model", "Label type", "Responses", "F1 by response", *OUTCOMES], outcomes),
     ]
-    protocols = {derive_protocol(run).name for run in runs}
-    if len(protocols) > 1:
-        parts.append(f"Not to be compared: the runs follow {len(protocols)} different protocols.")
-    for run in runs:
-        protocol = derive_protocol(run)
+    if len({setting(run) for run in runs}) > 1:
+        parts.append("Not to be compared: the runs differ in protocol or chat template, see below.")
+    for run, protocol in zip(runs, protocols, strict=True):
         lines = [f"{run.name}:"]
         if protocol.differences:
             lines.append(f"- differs from the paper's protocol: {'; '.join(protocol.differences)}")

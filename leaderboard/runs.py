@@ -63,6 +63,10 @@ class Run:
         return tuple(task for task in self.tasks if task.verbalizer.type == label_type)
 
 
+class NotAVerbalizerRun(ValueError):
+    """A run without a verbalizer task, of which there is nothing to summarise."""
+
+
 def find_runs(paths: list[Path]) -> list[Run]:
     """Read every run at or below the paths, in their order.
 
@@ -100,7 +104,7 @@ def read_run(folder: Path) -> Run:
         if "verbalizer" in (config.get("metadata") or {})
     ]
     if not tasks:
-        raise ValueError(
+        raise NotAVerbalizerRun(
             f"{newest}: no verbalizer task in it; it has {', '.join(list(configs)[:5])}"
         )
     tasks.sort(key=_suite_order)

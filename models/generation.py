@@ -43,11 +43,11 @@ class GenerationSettings(NamedTuple):
 
     @classmethod
     def from_request(
-        cls, gen_kwargs: dict[str, Any], default_max_new_tokens: int, eos: str
+        cls, gen_kwargs: dict[str, Any], default_max_new_tokens: int, eos: Sequence[str]
     ) -> "GenerationSettings":
-        """Read lm-eval's `generation_kwargs`."""
+        """Read lm-eval's `generation_kwargs`; stops that are the text of an EOS are left to EOS."""
         kwargs = dict(normalize_gen_kwargs(copy.deepcopy(gen_kwargs), default_max_new_tokens))
-        stops = tuple(stop for stop in kwargs.pop("until") if stop and stop != eos)
+        stops = tuple(stop for stop in kwargs.pop("until") if stop and stop not in eos)
         max_new_tokens = kwargs.pop("max_gen_toks")
         if not kwargs["do_sample"]:
             kwargs.pop("temperature", None)
@@ -60,7 +60,7 @@ class GenerationSettings(NamedTuple):
 
 
 class StopStrings(StoppingCriteria):
-    """Say for each row whether its newest token completed a stop string. It keeps no state."""
+    """Say for each row whether its newest tokens hold a stop string. It keeps no state."""
 
     def __init__(self, stops: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
         """Look for `stops` in what comes after the first `prompt_length` tokens."""
@@ -107,24 +107,27 @@ def in_batches(
         log.warning("Out of memory (%s); going on with batches of %d", reason, size)
 
 
-def auto_batch_size(model: Any, tokens: int, beams: int, limit: int) -> int:
+def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int = 1) -> int:
     """Estimate how many prompts fit half of the free memory of the model's device.
 
-    Counts keys and values of every beam and a layer's activations. It need not be exact: running
-    out of memory halves it.
+    Counts keys and values of every beam, a layer's activations and the logits. It need not be
+    exact: running out of memory halves it.
 
     Args:
         model: A transformers model.
         tokens: Length of the longest prompt with its response.
         beams: Rows a prompt takes.
         limit: The most that is returned.
+        scored: Positions of a row whose logits are kept.
     """
     config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * heads * head_dim
-    activations = 8 * config.hidden_size + 3 * getattr(config, "intermediate_size", 0)
-    row = tokens * (cache + activations) * model.dtype.itemsize + 16 * config.vocab_size
+    width = config.hidden_size
+    heads = getattr(config, "num_attention_heads", None) or 1
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    cache = 2 * config.num_hidden_layers * key_heads * (width // heads)
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    activations = 8 * width + 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
+    row = tokens * (cache + activations) * model.dtype.itemsize + 16 * scored * config.vocab_size
     device = model.device
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -134,7 +137,7 @@ def auto_batch_size(model: Any, tokens: int, beams: int, limit: int) -> int:
 
 
 class ExactGeneration:
-    """Mixin over lm-eval's HFLM: `generate_until` whose outputs do not depend on batches.
+    """Mixin over lm-eval's HFLM: `generate_until` whose outputs do not depend on batches (float32).
 
     A subclass turns a request into a prompt (`_prompt`), says how long it is (`_length`) and makes
     the padded inputs of a batch (`_inputs`).
@@ -200,7 +203,7 @@ class ExactGeneration:
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Generate a response to every request; see the module's text for what is exact."""
-        eos = self.tokenizer.eos_token or ""
+        eos = self.tokenizer.convert_ids_to_tokens(self.eos_token_ids)
         groups: dict[str, list[int]] = {}
         settings: dict[str, GenerationSettings] = {}
         for index, request in enumerate(requests):
@@ -237,11 +240,11 @@ class ExactGeneration:
                 members, size, lambda batch: self._generate([prompts[i] for i in batch], settings)
             )
 
-    def _batch_size(self, tokens: int, beams: int) -> int:
+    def _batch_size(self, tokens: int, beams: int = 1, scored: int = 1) -> int:
         if self.batch_size != "auto":
             return int(self.batch_size)
         limit = self.max_batch_size or DEFAULT_MAX_BATCH_SIZE
-        size = auto_batch_size(self.model, tokens, beams, limit)
+        size = auto_batch_size(self.model, tokens, beams, limit, scored)
         log.info("batch_size=auto: %d prompts of up to %d tokens, %d beams", size, tokens, beams)
         return size
 

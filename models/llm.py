@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
+from tqdm import tqdm
 
-from verbalizer_bench.models.generation import DEFAULT_MAX_BATCH_SIZE, ExactGeneration
+from verbalizer_bench.models.generation import ExactGeneration, in_batches
 from verbalizer_bench.models.provenance import InputLog
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class VerbalizerLLM(ExactGeneration, HFLM):
         return rendered
 
     def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
-        ids: list[int] = self.tok_encode(request.args[0])
+        ids: list[int] = self.tok_encode(request.args[0]) or [self.prefix_token_id]
         room = self.max_length - max_new_tokens
         if room < 1:
             raise ValueError(
@@ -89,16 +89,32 @@ class VerbalizerLLM(ExactGeneration, HFLM):
             mask[row, span] = 1
         return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
 
-    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score as HFLM does; on out-of-memory halve the batch and score again."""
-        while True:
-            try:
-                return super()._loglikelihood_tokens(requests, *args, **kwargs)
-            except RuntimeError as error:
-                auto = self.batch_size == "auto"
-                size = (self.max_batch_size or DEFAULT_MAX_BATCH_SIZE) if auto else self.batch_size
-                if size == 1 or not should_reduce_batch_size(error):
-                    raise
-                self.batch_size_per_gpu = size // 2
-            clear_device_cache(garbage_collection=True)
-            log.warning("Out of memory; scoring with batches of %d", self.batch_size_per_gpu)
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[Any, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Score as HFLM does, batch by batch; out-of-memory halves the batch and goes on."""
+        for _, context, continuation in requests:
+            self.inputs.add(context + continuation)
+        lengths = [len(context) + len(continuation) for _, context, continuation in requests]
+        # Continuations of one context stand side by side: HFLM scores them in one row where it can.
+        order = sorted(range(len(requests)), key=lambda i: (-lengths[i], requests[i][1]))
+        longest = max(lengths, default=0)
+        size = override_bs or self._batch_size(longest, scored=longest)
+
+        def score(batch: Sequence[int]) -> list[tuple[float, bool]]:
+            scores: list[tuple[float, bool]] = HFLM._loglikelihood_tokens(
+                self, [requests[i] for i in batch], disable_tqdm=True, override_bs=len(batch)
+            )
+            return scores
+
+        results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        with tqdm(
+            total=len(requests), desc="Scoring", disable=disable_tqdm or self.rank != 0
+        ) as bar:
+            for index, result in in_batches(order, size, score):
+                results[index] = result
+                bar.update()
+        return results

@@ -15,7 +15,7 @@ import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import resize_image
+from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
 from tqdm import tqdm
 
@@ -89,10 +89,16 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self.batch_size_per_gpu = "auto" if str(batch_size).startswith("auto") else int(batch_size)
         if kwargs.get("image_string"):
             self.image_token_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        # What stands for an image in a text; some processors replace it by other tokens.
+        self.image_slot = str(
+            kwargs.get("image_string")
+            or getattr(self.processor, "image_token", None)
+            or self.image_token
+        )
         self.image_mode = str(image)
         self.image = make_image(self.image_mode, tower_size(self.config))
         self.inputs = InputLog(self.tokenizer.bos_token_id)
-        self._image_tokens_of: dict[str, int] = {}
+        self._added_by: dict[str, tuple[int, int]] = {}
         self._adds_bos = self.tokenizer("x")["input_ids"][:1] == [self.tokenizer.bos_token_id]
 
     def apply_chat_template(
@@ -134,7 +140,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
 
     def _escape(self, text: str) -> str:
         """Put a space into literal image tokens, so that the tokenizer takes them for text."""
-        for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_token}:
+        for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 
@@ -149,25 +155,30 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             text, images = self._own_prompt(context, request.args[2]["visual"])
         else:
             text, images = self._blank_prompt(context)
-        text = self._without_bos(text)
-        ids = self.tokenizer(text)["input_ids"]
-        slots = sum(token == self.image_token_id for token in ids)
+        prompt = self._measured(self._without_bos(text), images)
+        slots = prompt.text.count(self.image_slot)
         if slots != len(images):
+            fix = "chat template" if isinstance(context, ChatPrompt) else "task's placeholders"
             raise ValueError(
                 f"a prompt has {slots} image slots for {len(images)} images: "
-                f"{text[:80]!r}…; correct the checkpoint's chat template"
+                f"{prompt.text[:80]!r}…; correct the {fix}"
             )
-        image_tokens = sum(self._image_tokens(image) for image in images)
-        prompt = Prompt(text, images, len(ids) - slots + image_tokens)
-        first = not self.inputs.first_input_ids
-        self.inputs.add(self._inputs([prompt], "right")["input_ids"][0].tolist() if first else ids)
+        self._note(prompt)
         if prompt.length + max_new_tokens > self.max_length:
+            added = sum(self._added(image)[0] + 1 for image in images)
             raise ValueError(
-                f"a prompt of {prompt.length} tokens ({image_tokens} of them for images) and "
+                f"a prompt of {prompt.length} tokens ({added} of them for images) and "
                 f"{max_new_tokens} new ones do not fit the context of {self.max_length} "
-                f"(max_length): {text[:80]!r}…; nothing is truncated"
+                f"(max_length): {prompt.text[:80]!r}…; nothing is truncated"
             )
         return prompt
+
+    def _note(self, prompt: Prompt) -> None:
+        """Count BOS; the run's first prompt is noted as the model gets it."""
+        if self.inputs.first_input_ids:
+            self.inputs.add(self.tokenizer(prompt.text)["input_ids"])
+        else:
+            self.inputs.add(self._inputs([prompt], "right")["input_ids"][0].tolist())
 
     def _blank_prompt(self, context: str) -> tuple[str, tuple[Image.Image, ...]]:
         images = () if self.image is None else (self.image,)
@@ -175,7 +186,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             text = self._render_blank(context.messages, context.add_generation_prompt)
             original = "".join(message["content"] for message in context.messages)
         else:
-            text = (f"{self.image_token}\n" if images else "") + self._escape(context)
+            text = (f"{self.image_slot}\n" if images else "") + self._escape(context)
             original = context
         self.inputs.escaped += self._escape(original) != original
         return text, images
@@ -186,11 +197,15 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         if isinstance(context, ChatPrompt):
             text = self._render_own(context.messages, context.add_generation_prompt)
         else:
-            text = context.replace(DEFAULT_IMAGE_PLACEHOLDER, self.image_token)
+            text = replace_placeholders(
+                context, DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.max_images
+            )
         images = tuple(
             resize_image(image, self.image_width, self.image_height, self.image_max_side)
             for image in visuals[: self.max_images]
         )
+        if self.rgb:
+            images = tuple(image.convert("RGB") for image in images)
         return text, images
 
     def _without_bos(self, text: str) -> str:
@@ -200,73 +215,119 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
 
     def _measured(self, text: str, images: tuple[Image.Image, ...]) -> Prompt:
         length = len(self.tokenizer(text)["input_ids"])
-        length += sum(self._image_tokens(image) - 1 for image in images)
-        return Prompt(text, images, length)
+        return Prompt(text, images, length + sum(self._added(image)[0] for image in images))
 
     def _length(self, prompt: Prompt) -> int:
         return prompt.length
 
-    def _image_tokens(self, image: Image.Image) -> int:
-        """Return how many tokens the processor makes of an image; asked once an image."""
-        key = f"{image.size}" if image is not self.image else "blank"
-        if key not in self._image_tokens_of:
-            ids = self._inputs([Prompt(self.image_token, (image,), 0)], "right")["input_ids"]
-            self._image_tokens_of[key] = int((ids == self.image_token_id).sum())
-        return self._image_tokens_of[key]
+    def _added(self, image: Image.Image) -> tuple[int, int]:
+        """Return how many tokens the processor adds for an image, and how many are image tokens.
+
+        Some put others around and between the image tokens. Asked once for each size.
+        """
+        key = "blank" if image is self.image else str(image.size)
+        if key not in self._added_by:
+            text = f"{self.image_slot}\n"
+            batch = self._process([text], [[image]], "right")["input_ids"][0].tolist()
+            added = len(batch) - len(self.tokenizer(text)["input_ids"])
+            self._added_by[key] = added, batch.count(self.image_token_id)
+        return self._added_by[key]
 
     def _inputs(self, prompts: Sequence[Prompt], padding_side: str) -> dict[str, torch.Tensor]:
-        texts = [prompt.text for prompt in prompts]
-        if prompts[0].images:
-            images = [list(prompt.images) for prompt in prompts]
-            batch = self.tok_batch_multimodal_encode(texts, images, padding_side=padding_side)
-        else:
-            batch = self.tokenizer(
-                texts, padding="longest", padding_side=padding_side, return_tensors="pt"
-            ).to(self.device)
-        return dict(batch)
+        """Encode a batch of one kind, with or without images.
+
+        Raises:
+            ValueError: The processor made other lengths than were measured, or padded elsewhere.
+        """
+        batch = self._process(
+            [prompt.text for prompt in prompts],
+            [list(prompt.images) for prompt in prompts] if prompts[0].images else None,
+            padding_side,
+        )
+        mask = batch["attention_mask"]
+        lengths = [prompt.length for prompt in prompts]
+        places = torch.arange(mask.shape[1], device=mask.device)
+        if padding_side == "left":
+            places = places.flip(0)
+        expected = places < torch.tensor(lengths, device=mask.device)[:, None]
+        if not torch.equal(mask.bool(), expected):
+            raise ValueError(
+                f"the processor {type(self.processor).__name__} made prompts of "
+                f"{mask.sum(1).tolist()} tokens where {lengths} were measured, or did not pad at "
+                f"the {padding_side}; verbalizer-lvlm cannot ask this checkpoint exactly"
+            )
+        return batch
+
+    def _process(
+        self, texts: list[str], images: list[list[Image.Image]] | None, padding_side: str
+    ) -> dict[str, torch.Tensor]:
+        padding: dict[str, Any] = {"padding": "longest", "padding_side": padding_side}
+        if images is None:
+            return dict(self.tokenizer(texts, return_tensors="pt", **padding).to(self.device))
+        flat = self.config.model_type == "llava"
+        batch = self.processor(
+            text=texts,
+            images=[image for row in images for image in row] if flat else images,
+            return_tensors="pt",
+            **padding,
+        )
+        return dict(batch.to(self.device, self.model.dtype))
 
     def loglikelihood(
         self, requests: list[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
         """Return each continuation's log probability, and whether it is the greedy one."""
-        if self.image is None and all(len(request.args) < 3 for request in requests):
-            scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
-            return scores
         pairs = [self._pair(request) for request in requests]
         order = sorted(range(len(pairs)), key=lambda i: -pairs[i][0].length)
+        # A batch is of one kind: prompts with and without images take different inputs.
+        kinds: dict[int, list[int]] = {}
+        for index in order:
+            kinds.setdefault(len(pairs[index][0].images), []).append(index)
         results: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
         with tqdm(total=len(pairs), desc="Scoring", disable=disable_tqdm or self.rank != 0) as bar:
-            size = self._batch_size(pairs[order[0]][0].length, 1) if order else 1
-            for index, result in in_batches(
-                order, size, lambda batch: self._score([pairs[i] for i in batch])
-            ):
-                results[index] = result
-                self.cache_hook.add_partial("loglikelihood", requests[index].args, result)
-                bar.update()
+            for members in kinds.values():
+                longest = pairs[members[0]][0].length
+                for index, result in in_batches(
+                    members,
+                    self._batch_size(longest, scored=longest),
+                    lambda batch: self._score([pairs[i] for i in batch]),
+                ):
+                    results[index] = result
+                    self.cache_hook.add_partial("loglikelihood", requests[index].args, result)
+                    bar.update()
         return results
 
     def _pair(self, request: Any) -> tuple[Prompt, int]:
         """Return context with continuation as one prompt, and the context's length in tokens."""
         prompt = self._prompt(request, 0)
-        whole = self._measured(prompt.text + request.args[1], prompt.images)
-        context = self._measured(prompt.text.rstrip(), prompt.images)
+        text, context = prompt.text, prompt.text
+        if request.args[0]:
+            # White space between the two belongs to the continuation, as in lm-eval.
+            context = text.rstrip()
+        elif not prompt.length:
+            text = context = self.tokenizer.decode([self.prefix_token_id])
+        whole = self._measured(text + self._escape(request.args[1]), prompt.images)
         if whole.length > self.max_length:
             raise ValueError(
                 f"a context with its continuation has {whole.length} tokens, more than the "
                 f"{self.max_length} of max_length: {whole.text[:80]!r}…; nothing is truncated"
             )
-        return whole, context.length
+        return whole, self._measured(context, prompt.images).length
 
     def _score(self, pairs: Sequence[tuple[Prompt, int]]) -> list[tuple[float, bool]]:
         inputs = self._inputs([prompt for prompt, _ in pairs], "right")
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            torch.autocast(
+                self.device.type, self.mixed_precision_dtype, self.mixed_precision_dtype is not None
+            ),
+        ):
             logits = self.model(**inputs).logits
         results = []
-        for row, (_, context) in enumerate(pairs):
-            end = int(inputs["attention_mask"][row].sum())
-            targets = inputs["input_ids"][row, context:end]
+        for row, (prompt, context) in enumerate(pairs):
+            targets = inputs["input_ids"][row, context : prompt.length]
             scores = torch.log_softmax(
-                logits[row, context - 1 : end - 1], dim=-1, dtype=self.softmax_dtype
+                logits[row, context - 1 : prompt.length - 1], dim=-1, dtype=self.softmax_dtype
             )
             total = scores.gather(1, targets[:, None]).sum()
             results.append((float(total), bool((scores.argmax(-1) == targets).all())))
@@ -296,5 +357,5 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             "mode": self.image_mode,
             "sha256": image_sha256(self.image),
             "size": list(self.image.size),
-            "tokens": self._image_tokens(self.image),
+            "tokens": self._added(self.image)[1],
         }

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.tasks.spec import TASKS_FOLDER, DatasetSpec
+from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
 SAMPLES = TASKS_FOLDER / "samples"
@@ -220,7 +220,7 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
     loader = json.loads(spec.loader)
     try:
         if spec.archive:
-            return _read_archive(json.loads(spec.archive), split, spec.where)
+            return _read_archive(json.loads(spec.archive), split)
         import datasets
 
         table = datasets.load_dataset(
@@ -235,6 +235,11 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
         if spec.brings_its_own_files:
             raise ValueError(
                 f"{spec.where}: dataset_kwargs.data_files: cannot read: {reason}"
+            ) from error
+        if isinstance(error, ValueError):
+            raise ValueError(
+                f"{spec.where}: dataset_path={loader['path']}, name={loader['name']}, "
+                f"split={split}: {reason}"
             ) from error
         raise ConnectionError(
             f"{spec.name}: cannot load {loader['path']} from the hub ({type(error).__name__}: "
@@ -253,15 +258,11 @@ def _check_revision(table: Any, revision: str | None) -> None:
             raise LookupError(f"the cache has revision {cached}, not {revision}")
 
 
-def _read_archive(archive: Mapping[str, str], split: str, where: str) -> list[dict[str, Any]]:
+def _read_archive(archive: Mapping[str, str], split: str) -> list[dict[str, Any]]:
     """Read a raw file inside an archive, by a chained fsspec URL (`zip://member::https://…`)."""
     import fsspec
 
-    readers = {"phrasebank": _phrasebank_rows, "sick": _sick_rows}
-    if archive["reader"] not in readers:
-        raise ValueError(
-            f"{where}: archive.reader={archive['reader']!r}: one of {', '.join(readers)}"
-        )
+    readers = dict(zip(ARCHIVE_READERS, (_phrasebank_rows, _sick_rows), strict=True))
     with fsspec.open(archive["url"], "rb") as file:
         return readers[archive["reader"]](file.read(), split)
 

@@ -12,6 +12,7 @@ a few of ours:
 - `verbalizer`: the label words of one task; it stands in the generated leaves
 """
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -38,6 +39,13 @@ SPEC_KEYS = (
     *(key for key in OWN_KEYS if key not in ("verbalizer", "verbalizers")),
     *("dataset_path", "dataset_name", "dataset_kwargs", "test_split", "fewshot_split"),
     "doc_to_text",
+)
+ARCHIVE_READERS = ("phrasebank", "sick")
+# Keys of lm-eval that a verbalizer task settles itself: stating one would change nothing.
+_SETTLED_KEYS = (
+    *("doc_to_target", "doc_to_choice", "doc_to_image", "doc_to_audio", "process_docs"),
+    *("process_results", "metric_list", "output_type", "custom_dataset", "use_prompt"),
+    *("training_split", "validation_split", "fewshot_config"),
 )
 _JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
 
@@ -111,9 +119,16 @@ def task_name(dataset: str, verbalizer: Verbalizer) -> str:
     return "_".join(("verbalizer", dataset, verbalizer.type, *words))
 
 
-@cache
 def protocol() -> dict[str, Any]:
-    """Return what all tasks share (`_protocol.yaml`): lm-eval's keys and `verbalizers`."""
+    """Return what all tasks share (`_protocol.yaml`): lm-eval's keys and `verbalizers`.
+
+    A copy each time: lm-eval changes a task's `generation_kwargs` in place.
+    """
+    return copy.deepcopy(_protocol())
+
+
+@cache
+def _protocol() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((TASKS_FOLDER / "_protocol.yaml").read_text("utf-8"))
     return loaded
 
@@ -167,13 +182,17 @@ def parse_spec(config: Mapping[str, Any], where: str) -> DatasetSpec:
     names, values = _classes(config["classes"], where)
     prompt = _string(config, "doc_to_text", where)
     sample = config.get("sample")
-    if sample is not None and (not isinstance(sample, int) or sample < 1):
+    if sample is not None and (type(sample) is not int or sample < 1):
         raise ValueError(
             f"{where}: sample={sample!r}: give a count of rows, or leave it out for all"
         )
     archive = config.get("archive") or {}
     if archive and set(archive) != {"url", "reader"}:
         raise ValueError(f"{where}: archive={archive!r}: give it the keys url and reader")
+    if archive and archive["reader"] not in ARCHIVE_READERS:
+        raise ValueError(
+            f"{where}: archive.reader={archive['reader']!r}: one of {', '.join(ARCHIVE_READERS)}"
+        )
     test_split = _string(config, "test_split", where)
     return DatasetSpec(
         name=name,
@@ -216,7 +235,7 @@ def spec_verbalizers(
 ) -> tuple[Verbalizer, ...]:
     """Return the verbalizers of a data set: its own, or the suite's three, six and three."""
     table = config.get("verbalizers", protocol()["verbalizers"])
-    if not isinstance(table, Mapping) or not set(table) <= set(LABEL_TYPES):
+    if not isinstance(table, Mapping) or not table or not set(table) <= set(LABEL_TYPES):
         raise ValueError(
             f"{where}: verbalizers={table!r}: a mapping from {', '.join(LABEL_TYPES)} "
             "to lists of word pairs is needed"
@@ -224,6 +243,8 @@ def spec_verbalizers(
     names = dict(zip(("{first}", "{second}"), spec.classes, strict=True))
     found: list[Verbalizer] = []
     for label_type, pairs in table.items():
+        if not isinstance(pairs, list):
+            raise ValueError(f"{where}: verbalizers.{label_type}={pairs!r}: give a list of pairs")
         for pair in pairs:
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ValueError(
@@ -247,6 +268,10 @@ def check_keys(config: Mapping[str, Any], where: str) -> None:
     known = {field.name for field in dataclasses.fields(TaskConfig)}
     known |= {*OWN_KEYS, "class", "group", "task_list", "include"}
     for key in config:
+        if key in _SETTLED_KEYS:
+            raise ValueError(
+                f"{where}: {key}={config[key]!r}: a verbalizer task settles this key; remove it"
+            )
         if key not in known:
             near = difflib.get_close_matches(str(key), sorted(known), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "remove it"
@@ -269,6 +294,8 @@ def _classes(value: Any, where: str) -> tuple[tuple[str, str], tuple[Any, Any]]:
     for name in value:
         if not isinstance(name, str):
             raise ValueError(f"{where}: classes: {name!r} is no text; quote it")
+        if not isinstance(value[name], (str, int, float)):
+            raise ValueError(f"{where}: classes.{name}={value[name]!r}: give a number or a text")
     (first, a), (second, b) = value.items()
     if a == b:
         raise ValueError(
@@ -287,6 +314,11 @@ def _fields(prompt: str, where: str) -> tuple[str, ...]:
             raise ValueError(
                 f"{where}: doc_to_text does not use {{{{{word}}}}}; it must say both label words"
             )
+    if "label" in names:
+        raise ValueError(
+            f"{where}: doc_to_text uses {{{{label}}}}, where a document has its class name; "
+            "rename the column"
+        )
     fields = tuple(sorted(names - {"first", "second"}))
     if not fields:
         raise ValueError(f"{where}: doc_to_text uses no column of the data; write {{{{column}}}}")
@@ -294,7 +326,10 @@ def _fields(prompt: str, where: str) -> tuple[str, ...]:
 
 
 def _loader(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    kwargs = dict(config.get("dataset_kwargs") or {})
+    given = config.get("dataset_kwargs") or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: dataset_kwargs={given!r}: give a mapping of arguments")
+    kwargs = dict(given)
     data_files = kwargs.get("data_files")
     if data_files is not None:
         if not isinstance(data_files, Mapping):
@@ -324,6 +359,9 @@ def _label_word(word: Any, where: str) -> str:
             f"{where}: label word {word!r}: the metric drops articles and punctuation, "
             "so an empty response would score 1; choose another word"
         )
-    if word != word.strip() or "\n" in word:
-        raise ValueError(f"{where}: label word {word!r}: remove the white space around it")
+    if word != word.strip() or re.search(r'[\n"/\\,*?\[\]]', word):
+        raise ValueError(
+            f"{where}: label word {word!r}: it stands in quotes and in the task's name; "
+            'remove white space around it and the characters " / \\ , * ? [ ]'
+        )
     return word

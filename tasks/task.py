@@ -104,6 +104,11 @@ class VerbalizerTask(ConfigurableTask):
         """Draw few-shot examples from the data set's `fewshot_split`."""
         if self._sampler is None:
             pool = data.fewshot_documents(self.spec, self.data)
+            if (shots := self.config.num_fewshot or 0) >= len(pool.docs):
+                raise ValueError(
+                    f"{self.config.task}: num_fewshot={shots}: {self.spec.fewshot_split} has "
+                    f"{len(pool.docs)} documents to draw from; ask for fewer"
+                )
             self._sampler = ContextSampler(list(pool.docs), rnd=self._fewshot_seed)
         return self._sampler
 

@@ -51,7 +51,7 @@ def test_first_way_our_command_line(toys: tuple[Path, Path], tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     (found,) = find_runs([tmp_path])
     assert found.record["image"]["mode"] == "gray"
-    assert "image=gray" in done.stdout and "--limit 3 was used" in done.stdout
+    assert "image=gray" in done.stdout and "3 of 24 prompts were run (--limit 3)" in done.stdout
     record = json.loads((found.folder / "run.json").read_text())
     assert record["command"][:2] == ["verbalizer-bench", "run"]
     assert record["first_input_ids"] == found.record["first_input_ids"]
@@ -105,6 +105,15 @@ def test_environment_names_the_data(tmp_path: Path) -> None:
         (
             ["run", "--tasks", "x", "--output_path", "x", "--include_path", "/gone"],
             "/gone: no such",
+        ),
+        (
+            ["run", "--tasks", TASK, "--output_path", "x", "--model", "verbalizer-llm"],
+            "--model_args has no pretrained=…; verbalizer-llm needs a checkpoint",
+        ),
+        (
+            ["run", "--tasks", TASK, "--output_path", "x", "--model", "verbalizer-llm"]
+            + ["--model_args", "pretrained=/gone/model"],
+            "--model_args pretrained=/gone/model: no such folder",
         ),
         (["ls", "tasks", "--include_path", "/gone"], "--include_path /gone: no such folder"),
         (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),

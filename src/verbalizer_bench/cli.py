@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = args.command
         return command(args)
-    except (ValueError, FileNotFoundError, ConnectionError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         log.debug("The error in full:", exc_info=True)
         print(f"verbalizer-bench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -102,12 +102,11 @@ def _harness(command: str, argv: Sequence[str]) -> int:
     folders = harness(command, argv)
     if folders:
         from verbalizer_bench.leaderboard.report import write_report
-        from verbalizer_bench.leaderboard.runs import read_run
+        from verbalizer_bench.leaderboard.runs import NotAVerbalizerRun, read_run
 
         try:
             runs = [read_run(folder) for folder in folders]
-        except ValueError as error:
-            # A run of lm-eval's own tasks alone is a good run with nothing of ours to summarise.
+        except NotAVerbalizerRun as error:
             print(f"No summary: {error}")
             return 0
         report = write_report(runs, folders[0] / "report")

@@ -5,6 +5,7 @@ wants `--output_path`, and ends with the summary of `verbalizer-bench report`.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -78,12 +79,16 @@ def _own_options(command: str, argv: Sequence[str]) -> tuple[str | None, list[st
 
 
 def _run(parser: Any, args: argparse.Namespace, data: str | None) -> list[Path]:
+    _merge_config(args)
     if not args.output_path:
         raise ValueError("run: --output_path is missing; give a folder for the results")
     output = Path(args.output_path)
     if output.suffix == ".json":
         raise ValueError(f"run: --output_path={output}: give a folder, not a file")
+    _check_model(args)
     args.log_samples = True
+    if args.use_cache:
+        args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
     metadata = args.metadata or {}
     args.metadata = {**metadata, "data": resolve_data(data or metadata.get("data"))}
     if any(name.startswith("verbalizer") for name in _names(args)):
@@ -99,7 +104,45 @@ def _run(parser: Any, args: argparse.Namespace, data: str | None) -> list[Path]:
         raise ValueError(f"run: lm-eval wrote no results under {output}; its log says why")
     for file in written:
         _write_record(file, started, time.monotonic() - clock)
+    if getattr(args, "predict_only", False):
+        print("No summary: --predict_only scores nothing")
+        return []
     return [file.parent for file in written]
+
+
+def _merge_config(args: argparse.Namespace) -> None:
+    """Take what this module looks at from lm-eval's `--config` file, where no flag gives it."""
+    if not args.config:
+        return
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    config = EvaluatorConfig.load_yaml_config(args.config)
+    for key in ("output_path", "metadata", "tasks", "model", "model_args", "use_cache"):
+        if not getattr(args, key, None) and config.get(key):
+            setattr(args, key, config[key])
+    args.include_path += _paths(config.get("include_path"))
+
+
+def _check_model(args: argparse.Namespace) -> None:
+    """Say at once that a checkpoint is not named or not there."""
+    if args.model not in ("verbalizer-llm", "verbalizer-lvlm"):
+        return
+    pretrained = str((args.model_args or {}).get("pretrained", ""))
+    if not pretrained:
+        raise ValueError(
+            f"run: --model_args has no pretrained=…; {args.model} needs a checkpoint: "
+            "a folder or a hub id"
+        )
+    is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
+    if is_path and not Path(pretrained).is_dir():
+        raise FileNotFoundError(f"run: --model_args pretrained={pretrained}: no such folder")
+
+
+def _cache_key(args: argparse.Namespace) -> str:
+    """Return what lm-eval's cache of responses does not know: model, arguments, template."""
+    template = getattr(args, "apply_chat_template", False)
+    text = json.dumps([args.model, args.model_args, template], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _write_record(results: Path, started: datetime, seconds: float) -> None:
@@ -143,7 +186,8 @@ def _task_index(names: Sequence[str], include_path: list[str]) -> Iterator[None]
 
     original = lm_eval.tasks.TaskManager
     small = partial(original, include_defaults=False)
-    if names and all(small(include_path=include_path).match_tasks([name]) for name in names):
+    index = small(include_path=include_path)
+    if names and all(index.match_tasks([name]) for name in names):
         lm_eval.tasks.TaskManager = small
     try:
         yield

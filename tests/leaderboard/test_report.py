@@ -97,10 +97,15 @@ def test_protocols(real_run: Run, two_runs: Path) -> None:
     assert derive_protocol(changed(real_run, OURS)) == ("paper", ())
     assert derive_protocol(changed(real_run, OURS, {"num_beams": 1})).name == "greedy"
     assert derive_protocol(changed(real_run, {"model": "vllm"})).name == "vllm-beams"
-    gray = {"verbalizer_bench": {"image": {"mode": "gray"}, "bos_counts": [1, 2]}}
+    gray = {"verbalizer_bench": {"image": {"mode": "gray"}, "bos_counts": [0, 2]}}
     assert derive_protocol(changed(real_run, gray)) == (
         "other",
-        ("image=gray", "up to 2 BOS tokens in a prompt"),
+        ("image=gray", "prompts without BOS", "up to 2 BOS tokens in a prompt"),
+    )
+    penalty = OURS["verbalizer_bench"] | {"generation_config": {"repetition_penalty": 1.05}}
+    assert derive_protocol(changed(real_run, {"verbalizer_bench": penalty})) == (
+        "other",
+        ("the checkpoint sets repetition_penalty=1.05",),
     )
     longer = derive_protocol(changed(real_run, OURS, {"max_gen_toks": 20, "top_k": 5}))
     assert longer == ("other", ("max_gen_toks=20", "top_k=5"))
@@ -112,13 +117,16 @@ def test_runs_of_different_protocols_are_not_compared(
 ) -> None:
     paths = [str(real_run.folder), str(two_runs / "foo")]
     assert main(["report", *paths, "-o", str(tmp_path)]) == 0
-    assert "Not to be compared: the runs follow 2 different protocols" in capsys.readouterr().out
+    assert (
+        "Not to be compared: the runs differ in protocol or chat template"
+        in capsys.readouterr().out
+    )
 
 
 def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     text = "\n".join(warnings(real_run))
     assert "stock-beams: lm-eval's own stop criterion ends beams early" in text
-    assert "--limit 4 was used" in text
+    assert "432 of 89160 prompts were run (--limit 4): not the benchmark" in text
     assert "rows of qqp: quora_bimpm, verified" in text
     assert "rows of emotion, fp, mrpc, rte, sick, snli, sst2, subj: snapshot, verified" in text
     record = OURS["verbalizer_bench"] | {"truncated_prompts": 3, "escaped_prompts": 1}
