@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.tasks import TaskManager
 
 from tests.conftest import write_set
 from verbalizer_bench.cli import main
-from verbalizer_bench.harness import harness
+from verbalizer_bench.harness import harness, register_models
 from verbalizer_bench.leaderboard.runs import find_runs
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
@@ -86,6 +88,64 @@ def test_third_way_the_entry_point(toys: tuple[Path, Path]) -> None:
     done = run("python", "-c", code)
     assert done.returncode == 0, done.stderr
     assert {"verbalizer-llm", "verbalizer-lvlm"} <= set(done.stdout.split())
+
+
+def test_the_registered_name_runs_in_lm_eval(toys: tuple[Path, Path]) -> None:
+    register_models()
+    found = simple_evaluate(
+        model="verbalizer-llm",
+        model_args=f"pretrained={toys[0]},dtype=float32",
+        tasks=[TASK],
+        task_manager=TaskManager(
+            include_path=str(TASKS_FOLDER), include_defaults=False, metadata={"data": "sample"}
+        ),
+        limit=1,
+        device="cpu",
+    )
+    assert found["config"]["verbalizer_bench"]["adapter"] == "verbalizer-llm"
+
+
+def test_generation_arguments_are_reported_as_they_were(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], real_data: Path
+) -> None:
+    arguments = [
+        *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
+        *("--tasks", TASK, "--data", str(real_data), "--samples", json.dumps({TASK: [0, 3]})),
+        *("--output_path", str(tmp_path), "--device", "cpu", "--gen_kwargs", "num_beams=1"),
+        *("--use_cache", str(tmp_path / "cache")),
+    ]
+    assert main(["run", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "| greedy   |" in text and "num_beams=1" in text
+    assert "2 of 872 prompts were run: not the benchmark" in text
+    assert main(["run", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "no prompt reached the model: the responses came from a cache" in text
+    for changes in (["--apply_chat_template"], ["--model", "verbalizer-lvlm"]):
+        more = [str(toys[1]) if c == str(toys[0]) else c for c in changes]
+        if "--model" in more:
+            more += ["--model_args", f"pretrained={toys[1]},dtype=float32"]
+        assert main(["run", *arguments, *more]) == 0
+        assert "came from a cache" not in capsys.readouterr().out
+
+
+def test_config_file(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"model: verbalizer-llm\nmodel_args: {{pretrained: {toys[0]}, dtype: float32}}\n"
+        f"tasks: [{TASK}]\noutput_path: {tmp_path}/out\nlimit: 1\ndevice: cpu\n"
+    )
+    assert main(["run", "--config", str(config), "--data", "sample"]) == 0
+    assert len(find_runs([tmp_path / "out"])) == 1
+
+
+def test_predict_only_has_no_summary(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"]
+    rest = ["--data", "sample", "--limit", "1", "--output_path", str(tmp_path), "--device", "cpu"]
+    assert main(["run", *model, "--tasks", TASK, *rest, "--predict_only"]) == 0
+    assert "No summary: --predict_only scores nothing" in capsys.readouterr().out
 
 
 def test_environment_names_the_data(tmp_path: Path) -> None:

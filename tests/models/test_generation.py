@@ -135,6 +135,16 @@ def test_stop_strings_end_rows_one_by_one(ours: VerbalizerLLM) -> None:
         assert cut == [text.split("a")[0] for text in full]
 
 
+def test_a_stop_string_is_left_to_eos_only_where_it_ends_a_response(stories: Path) -> None:
+    lm = load(VerbalizerLLM, stories)
+    lm.tokenizer.eos_token = "."
+    prompts = task_prompts()[-4:]
+    full = lm.generate_until(requests(prompts, num_beams=1), disable_tqdm=True)
+    assert any("." in text for text in full)
+    cut = lm.generate_until(requests(prompts, num_beams=1, until=["."]), disable_tqdm=True)
+    assert cut == [text.split(".")[0] for text in full]
+
+
 def test_stop_strings_answer_for_each_row(ours: VerbalizerLLM) -> None:
     encode = ours.tokenizer.encode
     rows = ["the end.", "the endless", "no end here"]

@@ -76,6 +76,18 @@ def test_two_bos_are_refused(toys: tuple[Path, Path]) -> None:
         lm.generate_until(requests(["<s><s>hello"]), disable_tqdm=True)
 
 
+def test_scoring_records_its_inputs_and_refuses_two_bos(toys: tuple[Path, Path]) -> None:
+    lm = VerbalizerLLM(pretrained=str(toys[0]), dtype="float32", device="cpu")
+    lm.loglikelihood(pairs()[:1], disable_tqdm=True)
+    record = lm.get_model_info()["verbalizer_bench"]
+    assert record["bos_counts"] == [1, 1] and record["first_input_ids"][0] == 1
+    twice = Instance(
+        request_type="loglikelihood", doc={}, arguments=("<s><s>hello", " park"), idx=0
+    )
+    with pytest.raises(ValueError, match="begins with two BOS tokens"):
+        lm.loglikelihood([twice], disable_tqdm=True)
+
+
 def test_bos_counts_are_the_least_and_the_most() -> None:
     log = InputLog(bos_token_id=1)
     for ids in ([1, 5, 6], [5, 6], [1, 5, 1]):

@@ -26,17 +26,19 @@ def lm(toys: tuple[Path, Path]) -> VerbalizerLVLM:
     return load(toys[1])
 
 
-def alone(lm: VerbalizerLVLM, text: str, image: Image.Image | None, beams: int = 10) -> str:
+def alone(
+    lm: VerbalizerLVLM, text: str, image: Image.Image | None, beams: int = 10, new: int = 15
+) -> str:
     """Return what plain `generate` makes of one prompt, encoded by the plain processor."""
     if image is None:
         inputs = lm.tokenizer(text, return_tensors="pt")
     else:
         inputs = lm.processor(text=text, images=[image], return_tensors="pt")
     output = lm.model.generate(
-        **inputs, num_beams=beams, do_sample=False, max_new_tokens=15, pad_token_id=0
+        **inputs, num_beams=beams, do_sample=False, max_new_tokens=new, pad_token_id=0
     )
-    new = output[0, inputs["input_ids"].shape[1] :]
-    return lm.tokenizer.decode(new, skip_special_tokens=True)
+    tokens = output[0, inputs["input_ids"].shape[1] :]
+    return lm.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
 def generate(lm: VerbalizerLVLM, prompts: list[str], **changes: Any) -> list[str]:
@@ -239,6 +241,33 @@ def test_loglikelihood_without_an_image_is_the_language_models(
     assert [s for s, _ in found] == pytest.approx([s for s, _ in expected], rel=1e-5)
 
 
+def test_scoring_escapes_literals_and_records_its_inputs(toys: tuple[Path, Path]) -> None:
+    for mode, tokens in (("none", 0), ("white", 16)):
+        lm = load(toys[1], image=mode)
+        prompt = chat(lm, "say <image>")
+        found = lm.loglikelihood(scoring([(prompt, " <image>"), (prompt, " x")]), disable_tqdm=True)
+        assert found[0] != found[1]
+        record = lm.get_model_info()["verbalizer_bench"]
+        assert record["first_input_ids"].count(3) == tokens
+        assert (record["bos_counts"], record["escaped_prompts"]) == ([1, 1], 2)
+
+
+def test_an_empty_context_is_scored_behind_the_image(toys: tuple[Path, Path]) -> None:
+    white = make_image("white", (32, 32))
+    assert white is not None
+    lm = load(toys[1])
+    (found,) = lm.loglikelihood(scoring([("", "park")]), disable_tqdm=True)
+    assert found[0] == pytest.approx(logprob(lm, "<image>\n", "<image>\npark", white), rel=1e-4)
+
+
+def test_max_images_leaves_placeholders_out(toys: tuple[Path, Path]) -> None:
+    noise = make_image("noise", (32, 32))
+    assert noise is not None
+    lm = load(toys[1], max_images=1)
+    lm.generate_until(own_images("one <image> two <image>", noise, noise), disable_tqdm=True)
+    assert lm.inputs.first_input_ids.count(3) == 16
+
+
 def test_rolling_needs_no_image(toys: tuple[Path, Path], lm: VerbalizerLVLM) -> None:
     rolling = [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(STORY,), idx=0)]
     with pytest.raises(ValueError, match="give image=none"):
@@ -287,10 +316,19 @@ def test_text_tasks_of_both_kinds_run(
         fewshot_as_multiturn=templated,
         bootstrap_iters=0,
     )
-    assert set(found["results"]) == {"choose", "say"}
-    assert len(found["samples"]["choose"]) == len(found["samples"]["say"]) == 2
-    record = found["config"]["verbalizer_bench"] if "config" in found else {}
-    assert record["first_input_ids"].count(3) == 16
+    white = make_image("white", (32, 32))
+    assert white is not None
+    question = "2 + 2?"
+    prompt = f"USER: <image>\n{question} ASSISTANT:" if templated else f"<image>\n{question}"
+    (said,) = found["samples"]["say"][0]["resps"][0]
+    assert said == alone(lm, prompt, white, beams=1, new=4).split(".")[0]
+    delimiter = "" if templated else " "
+    scores = [score for ((score, _),) in found["samples"]["choose"][0]["resps"]]
+    assert scores == pytest.approx(
+        [logprob(lm, prompt, f"{prompt}{delimiter}{word}", white) for word in ("four", "five")],
+        rel=1e-4,
+    )
+    assert found["config"]["verbalizer_bench"]["first_input_ids"].count(3) == 16
 
 
 def test_lora_folder(toys: tuple[Path, Path], tmp_path: Path) -> None:

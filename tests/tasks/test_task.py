@@ -1,8 +1,11 @@
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lm_eval.api.model import LM
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 
@@ -11,7 +14,7 @@ from verbalizer_bench.tasks import data
 from verbalizer_bench.tasks.generate import build, leaves, suite_files, suite_tasks
 from verbalizer_bench.tasks.identity import manifest, verify, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
-from verbalizer_bench.tasks.spec import DATASETS, TASKS_FOLDER
+from verbalizer_bench.tasks.spec import DATASETS, TASKS_FOLDER, protocol
 
 
 def manager(where: str, *folders: Path) -> TaskManager:
@@ -116,23 +119,22 @@ def test_twelve_leaves_share_one_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Counter(reads) == dict.fromkeys(DATASETS, 1)
 
 
-class Echo:
-    """Answer every request with what a rule says; lm-eval's LM with nothing in it."""
+class Echo(LM):
+    """Answer every request with what a rule says."""
 
-    def __new__(cls, answer):
-        from lm_eval.api.model import LM
+    def __init__(self, answer: Callable[[Any], str]) -> None:
+        super().__init__()
+        self.answer = answer
 
-        class _Echo(LM):
-            def generate_until(self, requests, disable_tqdm=False):
-                self.prompts = [request.args[0] for request in requests]
-                return [answer(request) for request in requests]
+    def generate_until(self, requests, disable_tqdm=False):
+        self.prompts = [request.args[0] for request in requests]
+        self.kwargs = [request.args[1] for request in requests]
+        return [self.answer(request) for request in requests]
 
-            def loglikelihood(self, requests):
-                raise AssertionError
+    def loglikelihood(self, requests):
+        raise AssertionError
 
-            loglikelihood_rolling = loglikelihood
-
-        return _Echo()
+    loglikelihood_rolling = loglikelihood
 
 
 def test_scores_and_standard_errors_reach_lm_evals_table() -> None:
@@ -166,7 +168,34 @@ def test_predict_only() -> None:
     assert "f1,none" not in found["results"]["verbalizer_sst2_neutral_foo_bar"]
 
 
-def test_fewshot_examples_come_from_train(real_data: Path) -> None:
+def test_generation_arguments_of_one_run_do_not_reach_the_next() -> None:
+    for changes in ("num_beams=2,top_k=3", None):
+        lm = Echo(lambda request: "foo")
+        found = simple_evaluate(
+            model=lm,
+            tasks=["verbalizer_sst2_neutral_foo_bar"],
+            task_manager=manager("sample"),
+            gen_kwargs=changes,
+        )
+        beams = 2 if changes else 10
+        assert {kwargs["num_beams"] for kwargs in lm.kwargs} == {beams}
+        config = found["configs"]["verbalizer_sst2_neutral_foo_bar"]
+        assert config["generation_kwargs"]["num_beams"] == beams
+        assert protocol()["generation_kwargs"]["num_beams"] == 10
+        assert "top_k" not in protocol()["generation_kwargs"]
+
+
+def test_more_fewshot_examples_than_documents() -> None:
+    with pytest.raises(ValueError, match=r"num_fewshot=6: train has 6 documents to draw from"):
+        simple_evaluate(
+            model=Echo(lambda request: "foo"),
+            tasks=["verbalizer_sst2_neutral_foo_bar"],
+            task_manager=manager("sample"),
+            num_fewshot=6,
+        )
+
+
+def test_fewshot_examples_come_from_train() -> None:
     lm = Echo(lambda request: "foo")
     simple_evaluate(
         model=lm,
@@ -244,6 +273,25 @@ def test_manifest_knows_the_samples_and_the_real_rows(real_data: Path) -> None:
             DATASETS, "equal"
         )
     assert not any("hub" in sources for sources in manifest().values())
+
+
+def test_verify_counts_the_rows_whatever_their_source(tmp_path: Path, real_data: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "data"
+    shutil.copytree(real_data, folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    assert all(row.verdict == "equal" for row in verify(str(folder)))
+    rows = (folder / "sst2" / "validation.jsonl").read_text().split("\n")
+    copy = tmp_path / "short"
+    shutil.copytree(real_data, copy, copy_function=shutil.copyfile)
+    file = copy / "sst2" / "validation.jsonl"
+    file.parent.chmod(0o755)
+    file.write_text("\n".join(rows[1:]))
+    found = {row.dataset: row for row in verify(str(copy))}
+    assert found["sst2"].verdict == "different"
+    assert found["sst2"].text.endswith("Table 1 of the paper has 872")
+    assert found["rte"].verdict == "equal"
 
 
 def test_verdicts() -> None:

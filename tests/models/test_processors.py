@@ -1,0 +1,178 @@
+"""`verbalizer-lvlm` beside LLaVA: processors that put more than image tokens around an image."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tests.models.test_generation import requests
+from tests.models.test_lvlm import scoring
+from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.trainers.toy import make_tokenizer, records
+
+TEXT: dict[str, Any] = {
+    **{"vocab_size": 1100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
+    **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048},
+    **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+}
+VISION: dict[str, Any] = {
+    **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
+    **{"num_attention_heads": 2, "image_size": 32, "patch_size": 8},
+}
+PROMPTS = ["hello there my friend", "x", "a longer prompt than the other two of this test"]
+
+
+def template(slot: str) -> str:
+    return (
+        "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+        + slot
+        + "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %} A:{% endif %}"
+    )
+
+
+def tokenizer(*special: str) -> Any:
+    made = make_tokenizer([record.prompt for record in records()])
+    made.add_tokens([transformers.AddedToken(token, special=True) for token in special])
+    return made
+
+
+def idefics3() -> tuple[Any, Any]:
+    """Rows and columns stand as tokens between the image tokens."""
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    places = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+    tokens = tokenizer("<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places)
+    processor = transformers.Idefics3Processor(
+        Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
+        tokens,
+        image_seq_len=4,
+        chat_template=template("<image>"),
+    )
+    config = transformers.Idefics3Config(
+        image_token_id=3,
+        scale_factor=2,
+        vision_config=VISION | {"num_hidden_layers": 1},
+        text_config={"model_type": "llama", **TEXT},
+        pad_token_id=0,
+    )
+    return transformers.Idefics3ForConditionalGeneration(config), processor
+
+
+def llava_next() -> tuple[Any, Any]:
+    """An image has tiles and line ends."""
+    from transformers.models.llava_next.image_processing_pil_llava_next import (
+        LlavaNextImageProcessorPil,
+    )
+
+    points = [[32, 64], [64, 32], [64, 64]]
+    processor = transformers.LlavaNextProcessor(
+        LlavaNextImageProcessorPil(
+            size={"shortest_edge": 32},
+            crop_size={"height": 32, "width": 32},
+            image_grid_pinpoints=points,
+        ),
+        tokenizer(),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=template("<image>\n"),
+    )
+    config = transformers.LlavaNextConfig(
+        vision_config=transformers.CLIPVisionConfig(**VISION),
+        text_config=transformers.LlamaConfig(**TEXT),
+        image_token_index=3,
+        image_grid_pinpoints=points,
+        image_seq_length=16,
+    )
+    return transformers.LlavaNextForConditionalGeneration(config), processor
+
+
+def gemma3() -> tuple[Any, Any]:
+    """The text's slot is not the image token."""
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    names |= {"image_token": "<image_soft_token>"}
+    tokens = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(*names.values()).backend_tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens=names,
+    )
+    ids = {name: tokens.convert_tokens_to_ids(token) for name, token in names.items()}
+    processor = transformers.Gemma3Processor(
+        Gemma3ImageProcessorPil(size={"height": 32, "width": 32}),
+        tokens,
+        image_seq_length=4,
+        chat_template=template("<start_of_image>"),
+    )
+    config = transformers.Gemma3Config(
+        vision_config=transformers.SiglipVisionConfig(**VISION | {"num_hidden_layers": 1}),
+        text_config=transformers.Gemma3TextConfig(**TEXT, head_dim=8),
+        mm_tokens_per_image=4,
+        boi_token_index=ids["boi_token"],
+        eoi_token_index=ids["eoi_token"],
+        image_token_index=ids["image_token"],
+    )
+    return transformers.Gemma3ForConditionalGeneration(config), processor
+
+
+def encode(lm: VerbalizerLVLM, text: str) -> dict[str, torch.Tensor]:
+    assert lm.image is not None
+    return dict(lm.processor(text=[text], images=[[lm.image]], return_tensors="pt"))
+
+
+def alone(lm: VerbalizerLVLM, text: str) -> str:
+    inputs = encode(lm, text)
+    output = lm.model.generate(
+        **inputs, num_beams=3, do_sample=False, max_new_tokens=6, pad_token_id=0
+    )
+    new = output[0, inputs["input_ids"].shape[1] :]
+    return lm.tokenizer.decode(new, skip_special_tokens=True)
+
+
+def logprob(lm: VerbalizerLVLM, context: str, word: str) -> float:
+    start = encode(lm, context)["input_ids"].shape[1]
+    inputs = encode(lm, context + word)
+    with torch.no_grad():
+        scores = lm.model(**inputs).logits[0].log_softmax(-1)
+    ids = inputs["input_ids"][0]
+    return sum(float(scores[i - 1, ids[i]]) for i in range(start, len(ids)))
+
+
+@pytest.mark.parametrize(
+    ("make", "slot"),
+    [(idefics3, "<image>"), (llava_next, "<image>"), (gemma3, "<start_of_image>")],
+)
+def test_processor(make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, processor = make()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data *= 6
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    lm = VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", batch_size=1)
+    front = f"{slot}\n"
+    expected = [alone(lm, front + prompt) for prompt in PROMPTS]
+    pairs = [(prompt, word) for prompt in PROMPTS for word in (" park", " a big dog")]
+    scores = [logprob(lm, front + context, word) for context, word in pairs]
+    for size in (1, 3):
+        lm.batch_size_per_gpu = size
+        asked = requests(PROMPTS, num_beams=3, max_gen_toks=6)
+        assert lm.generate_until(asked, disable_tqdm=True) == expected, size
+        found = lm.loglikelihood(scoring(pairs), disable_tqdm=True)
+        assert [score for score, _ in found] == pytest.approx(scores, rel=1e-4), size
+    prompt = lm.apply_chat_template([{"role": "user", "content": "say <image>"}])
+    (answer,) = lm.generate_until(
+        requests([prompt], num_beams=3, max_gen_toks=6), disable_tqdm=True
+    )
+    templated = processor.chat_template.count("\n") * "\n"
+    assert answer == alone(lm, f"{slot}{templated}say < image> A:")
+    record = lm.get_model_info()["verbalizer_bench"]
+    assert record["image"]["tokens"] == record["first_input_ids"].count(lm.image_token_id) > 0
