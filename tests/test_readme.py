@@ -1,0 +1,75 @@
+"""Every command of the README and of docs/ runs, on toy checkpoints and made data."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.cli import main
+
+PAGES = ("README.md", "docs/reproduce.md")
+
+
+def commands(page: str) -> list[list[str]]:
+    """Return the `verbalizer-bench` commands of a page's shell blocks."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").split("\n")
+    return [
+        shlex.split(line, comments=True)[1:]
+        for line in lines
+        if line.startswith("verbalizer-bench ")
+    ]
+
+
+def on_toys(command: list[str], toys: tuple[Path, Path]) -> list[str]:
+    """Replace checkpoints and data by toys, and the suite by one data set."""
+    toy = toys["verbalizer-lvlm" in command]
+    command = [re.sub(r"pretrained=[^,]*", f"pretrained={toy}", word) for word in command]
+    command = ["verbalizer_sst2" if word == "verbalizer" else word for word in command]
+    command = ["sample" if word == "data" and command[0] != "data" else word for word in command]
+    if command[0] == "run":
+        command += ["--limit", "1", "--device", "cpu"]
+    return command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run(
+    page: str,
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VERBALIZER_BENCH_DATA", "sample")
+    write_readme_set(tmp_path / "my_set")
+    found = commands(page)
+    assert len(found) >= 4
+    for command in found:
+        if command[0] == "data":
+            continue  # The hub: tests/tasks/test_hub.py.
+        assert main(on_toys(command, toys)) == 0, command
+    assert (tmp_path / "out" / "report" / "scores.png").is_file()
+
+
+def write_readme_set(folder: Path) -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(class: .*?)```", text, flags=re.DOTALL)
+    folder.mkdir()
+    (folder / "_my_set.yaml").write_text(block)
+    row = json.loads(re.findall(r"such as `(\{.*?\})`", text)[0])
+    rows = [row, row | {"remark": "badly done", "kind": 0}]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_the_readmes_data_set_and_demo_output() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    from verbalizer_bench.demo import TOY_WARNING
+
+    assert TOY_WARNING in text
+    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if not link.startswith("http"):
+            assert (REPOSITORY / link).exists(), link
