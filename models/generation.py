@@ -7,133 +7,26 @@ for all, so that outputs depend on the batch size. Here EOS is left to `generate
 strings are a criterion with an answer for each row.
 """
 
-import copy
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import psutil
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 
+from verbalizer_bench.models.batches import auto_batch_size, in_batches
+from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
 from verbalizer_bench.models.provenance import InputLog, template_sha256, versions
+from verbalizer_bench.models.settings import GenerationSettings, StopStrings
 
 log = logging.getLogger(__name__)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 DEFAULT_MAX_BATCH_SIZE = 64
-
-
-class GenerationSettings(NamedTuple):
-    """What a request asks of `generate`.
-
-    Attributes:
-        max_new_tokens: At most so many.
-        stops: Texts that end a response; EOS is not among them.
-        kwargs: Every other argument of `generate` (`num_beams`, `do_sample`, …).
-    """
-
-    max_new_tokens: int
-    stops: tuple[str, ...]
-    kwargs: dict[str, Any]
-
-    @classmethod
-    def from_request(
-        cls, gen_kwargs: dict[str, Any], default_max_new_tokens: int, eos: Sequence[str]
-    ) -> "GenerationSettings":
-        """Read lm-eval's `generation_kwargs`; stops that are the text of an EOS are left to EOS."""
-        kwargs = dict(normalize_gen_kwargs(copy.deepcopy(gen_kwargs), default_max_new_tokens))
-        stops = tuple(stop for stop in kwargs.pop("until") if stop and stop not in eos)
-        max_new_tokens = kwargs.pop("max_gen_toks")
-        if not kwargs["do_sample"]:
-            kwargs.pop("temperature", None)
-        return cls(max_new_tokens, stops, kwargs)
-
-    @property
-    def beams(self) -> int:
-        """Return the beam width; 1 is greedy (or sampling)."""
-        return int(self.kwargs.get("num_beams", 1))
-
-
-class StopStrings(StoppingCriteria):
-    """Say for each row whether its newest tokens hold a stop string. It keeps no state."""
-
-    def __init__(self, stops: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
-        """Look for `stops` in what comes after the first `prompt_length` tokens."""
-        self.stops, self.tokenizer, self.prompt_length = stops, tokenizer, prompt_length
-        # A token has at least one byte, so no stop string reaches further back than its bytes; one
-        # more, since decoding drops the space in front of the first token.
-        self.window = max(len(stop.encode()) for stop in stops) + 1
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Return a bool tensor of shape (rows,); rows are prompts, beams or beam candidates."""
-        tail = input_ids[:, self.prompt_length :][:, -self.window :]
-        texts = self.tokenizer.batch_decode(tail)
-        return torch.tensor(
-            [any(stop in text for stop in self.stops) for text in texts], device=input_ids.device
-        )
-
-
-def in_batches(
-    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Sequence[Result]]
-) -> Iterator[tuple[Item, Result]]:
-    """Run items in batches of `size`; on out-of-memory halve the size and go on where it stopped.
-
-    Raises:
-        MemoryError: A batch of one does not fit.
-    """
-    start = 0
-    while start < len(items):
-        batch = items[start : start + size]
-        try:
-            results = run(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
-                raise
-            if len(batch) == 1:
-                raise MemoryError("out of memory with a batch of one prompt") from error
-            size = len(batch) // 2
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        else:
-            yield from zip(batch, results, strict=True)
-            start += len(batch)
-            continue
-        # Outside the handler: the error's traceback holds the batch's tensors.
-        clear_device_cache(garbage_collection=True)
-        log.warning("Out of memory (%s); going on with batches of %d", reason, size)
-
-
-def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int = 1) -> int:
-    """Estimate how many prompts fit half of the free memory of the model's device.
-
-    Counts keys and values of every beam, a layer's activations and the logits. It need not be
-    exact: running out of memory halves it.
-
-    Args:
-        model: A transformers model.
-        tokens: Length of the longest prompt with its response.
-        beams: Rows a prompt takes.
-        limit: The most that is returned.
-        scored: Positions of a row whose logits are kept.
-    """
-    config = model.config.get_text_config()
-    width = config.hidden_size
-    heads = getattr(config, "num_attention_heads", None) or 1
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
-    cache = 2 * config.num_hidden_layers * key_heads * (width // heads)
-    inner = getattr(config, "intermediate_size", None) or 4 * width
-    activations = 8 * width + 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
-    row = tokens * (cache + activations) * model.dtype.itemsize + 16 * scored * config.vocab_size
-    device = model.device
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    return max(1, min(limit, int(free / 2 / (row * beams))))
+# A log probability may differ by so much from a plain forward pass: float sums in another order.
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+_LOW_PRECISION_TOLERANCE = 0.5
 
 
 class ExactGeneration:
@@ -144,6 +37,7 @@ class ExactGeneration:
     """
 
     adapter: str
+    engine: str
     inputs: InputLog
     chat_applied: bool
     model: Any
@@ -167,6 +61,10 @@ class ExactGeneration:
     def _inputs(self, prompts: Sequence[Any], padding_side: str) -> dict[str, torch.Tensor]:
         raise NotImplementedError
 
+    def _encoded(self, prompt: Any) -> EncodedPrompt | None:
+        """Return a prompt as the engine takes it; None where it cannot."""
+        raise NotImplementedError
+
     def _chat_template(self) -> Any:
         return self.tokenizer.chat_template
 
@@ -179,7 +77,7 @@ class ExactGeneration:
         template = self._chat_template() if self.chat_applied else None
         record = {
             "adapter": self.adapter,
-            "engine": "generate",
+            "engine": self._used_engines,
             "image": self._image_record(),
             "dtype": str(self.model.dtype),
             "device": str(self.device),
@@ -192,6 +90,57 @@ class ExactGeneration:
         }
         info: dict[str, Any] = super().get_model_info()  # type: ignore[misc]
         return {**info, "verbalizer_bench": record}
+
+    def _set_engine(self, engine: str) -> None:
+        """Set `engine`: `auto` takes the shared prefix where it is exact, else says why not.
+
+        Raises:
+            ValueError: There is no such engine.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f"engine={engine}: one of {', '.join(ENGINES)}")
+        self.engine = engine
+        # How many responses each engine made, and why `generate` made some.
+        self._used_engines: dict[str, int] = {}
+        self._shared: SharedPrefixEngine | None = None
+
+    def _why_not_shared(self, prompt: Any, settings: GenerationSettings) -> str | None:
+        """Say why the shared-prefix engine cannot take prompts like this one; None if it can."""
+        if self.engine == "generate":
+            return "engine=generate"
+        if self.mixed_precision_dtype is not None:
+            return "mixed precision"
+        if len(set(getattr(self.model, "hf_device_map", {}).values())) > 1:
+            return "layers on several devices"
+        if reason := why_not(self.model, settings):
+            return reason
+        encoded = self._encoded(prompt)
+        if encoded is None:
+            return f"images of a {self.model.config.model_type} model"
+        inputs = self._inputs([prompt], "right")
+        with torch.inference_mode():
+            logits = self.model(**inputs).logits[0, -1].float()
+        plain = torch.log_softmax(logits, dim=-1)
+        assert self._shared is not None
+        distance = float((self._shared.next_log_probs(encoded) - plain).abs().max())
+        if not distance <= _TOLERANCE.get(self.model.dtype, _LOW_PRECISION_TOLERANCE):
+            return f"it differs from a plain forward pass by {distance:.2g}"
+        return None
+
+    def _takes_shared(self, prompt: Any, settings: GenerationSettings) -> bool:
+        """Decide for prompts like this one, and say so in one log line.
+
+        Raises:
+            ValueError: `engine=shared_prefix` was asked for and would not be exact.
+        """
+        reason = self._why_not_shared(prompt, settings)
+        if reason is None:
+            log.info("engine: shared_prefix")
+        elif self.engine == "shared_prefix":
+            raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
+        elif self.engine == "auto":
+            log.warning("engine: generate, since shared_prefix does not know %s", reason)
+        return reason is None
 
     @property
     def eos_token_ids(self) -> list[int]:
@@ -213,6 +162,9 @@ class ExactGeneration:
                 settings[key] = GenerationSettings.from_request(gen_kwargs, self.max_gen_toks, eos)
             groups.setdefault(key, []).append(index)
         responses: list[str] = [""] * len(requests)
+        self._shared = SharedPrefixEngine(
+            self.model, self.tokenizer.pad_token_id, self.eos_token_ids
+        )
         with tqdm(
             total=len(requests), desc="Generating", disable=disable_tqdm or self.rank != 0
         ) as bar:
@@ -226,19 +178,41 @@ class ExactGeneration:
     def _generate_group(
         self, requests: list[Any], indices: list[int], settings: GenerationSettings
     ) -> Iterator[tuple[int, str]]:
-        """Generate the requests that share their settings, longest prompt first."""
+        """Generate the requests that share their settings."""
         prompts = {i: self._prompt(requests[i], settings.max_new_tokens) for i in indices}
-        lengths = {i: self._length(prompt) for i, prompt in prompts.items()}
-        indices = sorted(indices, key=lambda i: -lengths[i])
         # A batch is of one kind: prompts with and without images take different inputs.
         kinds: dict[int, list[int]] = {}
         for index in indices:
             kinds.setdefault(len(getattr(prompts[index], "images", ())), []).append(index)
         for members in kinds.values():
-            size = self._batch_size(lengths[members[0]] + settings.max_new_tokens, settings.beams)
-            yield from in_batches(
-                members, size, lambda batch: self._generate([prompts[i] for i in batch], settings)
-            )
+            shared = self._takes_shared(prompts[members[0]], settings)
+            generate = self._generate_shared if shared else self._generate_plain
+            engine = "shared_prefix" if shared else "generate"
+            for index, response in generate(prompts, members, settings):
+                self._used_engines[engine] = self._used_engines.get(engine, 0) + 1
+                yield index, response
+
+    def _generate_shared(
+        self, prompts: dict[int, Any], members: list[int], settings: GenerationSettings
+    ) -> Iterator[tuple[int, str]]:
+        encoded = [self._encoded(prompts[i]) for i in members]
+        # lm-eval's default of 1 is no wish: the engine batches by tokens.
+        most = None if self.batch_size in ("auto", 1) else int(self.batch_size)
+        assert self._shared is not None
+        known = [prompt for prompt in encoded if prompt is not None]
+        for place, tokens in self._shared.generate(known, settings, most):
+            yield members[place], self._text(tokens, ())
+
+    def _generate_plain(
+        self, prompts: dict[int, Any], members: list[int], settings: GenerationSettings
+    ) -> Iterator[tuple[int, str]]:
+        """Generate with transformers' `generate`, longest prompt first."""
+        lengths = {i: self._length(prompts[i]) for i in members}
+        members = sorted(members, key=lambda i: -lengths[i])
+        size = self._batch_size(lengths[members[0]] + settings.max_new_tokens, settings.beams)
+        yield from in_batches(
+            members, size, lambda batch: self._generate([prompts[i] for i in batch], settings)
+        )
 
     def _batch_size(self, tokens: int, beams: int = 1, scored: int = 1) -> int:
         if self.batch_size != "auto":

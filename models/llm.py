@@ -13,7 +13,9 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from verbalizer_bench.models.generation import ExactGeneration, in_batches
+from verbalizer_bench.models.batches import in_batches
+from verbalizer_bench.models.engine import EncodedPrompt
+from verbalizer_bench.models.generation import ExactGeneration
 from verbalizer_bench.models.provenance import InputLog
 
 log = logging.getLogger(__name__)
@@ -29,12 +31,13 @@ class VerbalizerLLM(ExactGeneration, HFLM):
 
     adapter = "verbalizer-llm"
 
-    def __init__(self, pretrained: Any, **kwargs: Any) -> None:
-        """Take HFLM's arguments.
+    def __init__(self, pretrained: Any, engine: str = "auto", **kwargs: Any) -> None:
+        """Take HFLM's arguments and `engine`: `auto`, `shared_prefix` or `generate`.
 
         Raises:
-            ValueError: The checkpoint is an encoder-decoder.
+            ValueError: The checkpoint is an encoder-decoder, or there is no such engine.
         """
+        self._set_engine(engine)
         super().__init__(pretrained, **kwargs)
         if self.backend != "causal":
             raise ValueError(
@@ -76,6 +79,9 @@ class VerbalizerLLM(ExactGeneration, HFLM):
 
     def _length(self, prompt: list[int]) -> int:
         return len(prompt)
+
+    def _encoded(self, prompt: list[int]) -> EncodedPrompt:
+        return EncodedPrompt(prompt)
 
     def _inputs(self, prompts: Sequence[list[int]], padding_side: str) -> dict[str, torch.Tensor]:
         longest = max(map(len, prompts))

@@ -8,6 +8,7 @@ LVLMs a plain white image. Tasks that bring images of their own are asked with t
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,9 +20,13 @@ from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
 from tqdm import tqdm
 
-from verbalizer_bench.models.generation import ExactGeneration, in_batches
+from verbalizer_bench.models.batches import in_batches
+from verbalizer_bench.models.engine import EncodedPrompt, base_model
+from verbalizer_bench.models.generation import ExactGeneration
 from verbalizer_bench.models.images import image_sha256, make_image, tower_size
 from verbalizer_bench.models.provenance import InputLog
+
+_FEATURES_KEPT = 16
 
 
 class Prompt(NamedTuple):
@@ -62,6 +67,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self,
         pretrained: Any,
         image: str = "white",
+        engine: str = "auto",
         batch_size: int | str = 1,
         add_bos_token: bool | None = None,
         **kwargs: Any,
@@ -72,18 +78,21 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             pretrained: A checkpoint folder, a hub id, or a loaded model.
             image: `white`, `gray`, `black`, `noise`, `none` (the language model alone: the same
                 template and BOS rule, no image slot), or the path of an image file.
+            engine: `auto`, `shared_prefix` or `generate`.
             batch_size: Prompts a batch, or `auto`.
             add_bos_token: Must be left out; the processor decides.
             kwargs: HFMultimodalLM's other arguments.
 
         Raises:
-            ValueError: `image` is no mode and no image file, or `add_bos_token` is given.
+            ValueError: `image` is no mode and no image file, there is no such engine, or
+                `add_bos_token` is given.
         """
         if add_bos_token is not None:
             raise ValueError(
                 f"add_bos_token={add_bos_token}: verbalizer-lvlm encodes with the checkpoint's "
                 "processor, which decides; leave it out"
             )
+        self._set_engine(engine)
         # The parent refuses `auto`, which this class can do.
         super().__init__(pretrained, backend="causal", batch_size=1, **kwargs)
         self.batch_size_per_gpu = "auto" if str(batch_size).startswith("auto") else int(batch_size)
@@ -99,6 +108,8 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self.image = make_image(self.image_mode, tower_size(self.config))
         self.inputs = InputLog(self.tokenizer.bos_token_id)
         self._added_by: dict[str, tuple[int, int]] = {}
+        self._image_numbers: dict[str, int] = {}
+        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._adds_bos = self.tokenizer("x")["input_ids"][:1] == [self.tokenizer.bos_token_id]
 
     def apply_chat_template(
@@ -219,6 +230,48 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
 
     def _length(self, prompt: Prompt) -> int:
         return prompt.length
+
+    def _encoded(self, prompt: Prompt) -> EncodedPrompt | None:
+        """Expand image tokens as LLaVA's processor does; None for images of other models."""
+        ids = self.tokenizer(prompt.text)["input_ids"]
+        if not prompt.images:
+            return EncodedPrompt(ids)
+        if self.config.model_type != "llava":
+            return None
+        slots = iter([(self._image_number(image), image) for image in prompt.images])
+        expanded: list[int] = []
+        for token in ids:
+            if token == self.image_token_id:
+                number, image = next(slots)
+                expanded += [-1 - number] * self._added(image)[1]
+            else:
+                expanded.append(token)
+        if len(expanded) != prompt.length:
+            return None
+
+        def features() -> torch.Tensor:
+            return torch.cat([self._image_features(image) for image in prompt.images])
+
+        return EncodedPrompt(expanded, features)
+
+    def _image_number(self, image: Image.Image) -> int:
+        return self._image_numbers.setdefault(self._image_key(image), len(self._image_numbers))
+
+    def _image_key(self, image: Image.Image) -> str:
+        return "blank" if image is self.image else image_sha256(image)
+
+    def _image_features(self, image: Image.Image) -> torch.Tensor:
+        """Return an image's embeddings, (image tokens, width); the last few images' are kept."""
+        key = self._image_key(image)
+        if key not in self._features:
+            pixels = self._process([self.image_slot], [[image]], "right")["pixel_values"]
+            with torch.inference_mode():
+                output = base_model(self.model).get_image_features(pixels, return_dict=True)
+            self._features[key] = torch.cat(list(output.pooler_output))
+            if len(self._features) > _FEATURES_KEPT:
+                self._features.popitem(last=False)
+        self._features.move_to_end(key)
+        return self._features[key]
 
     def _added(self, image: Image.Image) -> tuple[int, int]:
         """Return how many tokens the processor adds for an image, and how many are image tokens.

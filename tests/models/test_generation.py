@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from verbalizer_bench.models import generation
-from verbalizer_bench.models.generation import StopStrings, auto_batch_size, in_batches
+from verbalizer_bench.models import batches
+from verbalizer_bench.models.batches import auto_batch_size, in_batches
 from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.settings import StopStrings
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
@@ -54,22 +55,30 @@ def one_by_one(lm: Any, prompts: Sequence[str], **kwargs: Any) -> list[str]:
     return outputs
 
 
-def load(cls: type, folder: Path) -> Any:
-    return cls(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
+def load(cls: type, folder: Path, **kwargs: Any) -> Any:
+    return cls(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1, **kwargs)
+
+
+ENGINES = ("generate", "shared_prefix")
 
 
 @pytest.fixture(scope="module")
 def ours(stories: Path) -> VerbalizerLLM:
-    return load(VerbalizerLLM, stories)
+    return load(VerbalizerLLM, stories, engine="generate")
 
 
-def test_beams_equal_generate_one_by_one_at_every_batch_size(ours: VerbalizerLLM) -> None:
+def test_beams_equal_generate_one_by_one_at_every_batch_size(stories: Path) -> None:
     prompts = task_prompts()
     assert len(prompts) == 40
-    expected = one_by_one(ours, prompts)
-    for size in (1, 3, 8, 40):
-        ours.batch_size_per_gpu = size
-        assert ours.generate_until(requests(prompts), disable_tqdm=True) == expected, size
+    expected = None
+    for engine in ENGINES:
+        lm = load(VerbalizerLLM, stories, engine=engine)
+        expected = expected or one_by_one(lm, prompts)
+        for size in (1, 3, 8, 40):
+            lm.batch_size_per_gpu = size
+            found = lm.generate_until(requests(prompts), disable_tqdm=True)
+            assert found == expected, (engine, size)
+        assert lm.get_model_info()["verbalizer_bench"]["engine"] == {engine: 160}
 
 
 def end_at_full_stops(lm: Any) -> int:
@@ -84,13 +93,15 @@ def test_beams_that_end_early_and_the_stock_model_that_gets_them_wrong(stories: 
     """Documents lm-eval 0.4.13: its `hf` depends on the batch size where responses end early."""
     words = STORY.split()
     prompts = [" ".join(words[:count]) for count in range(2, 42)]
-    lm = load(VerbalizerLLM, stories)
-    stop = end_at_full_stops(lm)
-    expected = one_by_one(lm, prompts, eos_token_id=stop)
-    assert sum(text.endswith(".") for text in expected) > 20
-    for size in (1, 3, 8, 40):
-        lm.batch_size_per_gpu = size
-        assert lm.generate_until(requests(prompts), disable_tqdm=True) == expected, size
+    for engine in ENGINES:
+        lm = load(VerbalizerLLM, stories, engine=engine)
+        stop = end_at_full_stops(lm)
+        expected = one_by_one(lm, prompts, eos_token_id=stop)
+        assert sum(text.endswith(".") for text in expected) > 20
+        for size in (1, 3, 8, 40):
+            lm.batch_size_per_gpu = size
+            found = lm.generate_until(requests(prompts), disable_tqdm=True)
+            assert found == expected, (engine, size)
 
     stock = load(HFLM, stories)
     end_at_full_stops(stock)
@@ -221,6 +232,6 @@ def test_automatic_batch_size(ours: VerbalizerLLM, monkeypatch: pytest.MonkeyPat
     class Memory:
         available = 64 * 2**20
 
-    monkeypatch.setattr(generation.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(batches.psutil, "virtual_memory", lambda: Memory)
     sizes = [auto_batch_size(ours.model, tokens, 10, 64) for tokens in (50, 200, 5000)]
     assert 64 >= sizes[0] > sizes[1] >= sizes[2] == 1

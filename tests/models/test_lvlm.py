@@ -45,14 +45,16 @@ def generate(lm: VerbalizerLVLM, prompts: list[str], **changes: Any) -> list[str
     return lm.generate_until(requests(prompts, **changes), disable_tqdm=True)
 
 
-def test_outputs_equal_generate_one_by_one(lm: VerbalizerLVLM) -> None:
-    white = make_image("white", (32, 32))
+@pytest.mark.parametrize("engine", ["generate", "shared_prefix"])
+def test_outputs_equal_generate_one_by_one(toys: tuple[Path, Path], engine: str) -> None:
+    lm, white = load(toys[1], engine=engine), make_image("white", (32, 32))
     for beams in (1, 10):
         expected = [alone(lm, f"<image>\n{prompt}", white, beams) for prompt in PROMPTS]
         assert len(set(expected)) > 1
         for size in (1, 2, 5):
             lm.batch_size_per_gpu = size
             assert generate(lm, PROMPTS, num_beams=beams) == expected, (beams, size)
+    assert lm.get_model_info()["verbalizer_bench"]["engine"] == {engine: 30}
 
 
 @pytest.mark.parametrize("mode", ["white", "black", "gray", "noise", "none"])
@@ -92,8 +94,8 @@ def test_automatic_batch_size(lm: VerbalizerLVLM, toys: tuple[Path, Path]) -> No
     assert generate(load(toys[1], batch_size="auto"), PROMPTS) == generate(lm, PROMPTS)
 
 
-def test_out_of_memory(lm: VerbalizerLVLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm.batch_size_per_gpu = 1
+def test_out_of_memory(toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = load(toys[1], engine="generate", batch_size=1)
     expected, original = generate(lm, PROMPTS), lm.model.generate
 
     def small(input_ids: torch.Tensor, **kwargs: Any) -> Any:

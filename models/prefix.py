@@ -1,0 +1,76 @@
+"""Which prompts share what in front: a plan over token ids, pure Python.
+
+Prompts of one data set and verbalizer share BOS, chat preamble, image and instruction; all prompts
+share what comes before the instruction. Common prefixes are found on token ids, so a merge across
+the border of two texts cannot make them wrong.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+# A prefix of its own is worth its pass through the model from so many saved tokens on.
+_WORTH_TOKENS = 32
+
+
+class Group(NamedTuple):
+    """Prompts that are asked together.
+
+    Attributes:
+        root: Length of the prefix that all prompts of the plan share.
+        prefix: The tokens that the members share, root included; each member has at least one more.
+        members: Indices into the plan's sequences, shortest first.
+    """
+
+    root: int
+    prefix: tuple[int, ...]
+    members: tuple[int, ...]
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many tokens two sequences share in front."""
+    for index, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return index
+    return min(len(first), len(second))
+
+
+def plan(sequences: Sequence[Sequence[int]]) -> list[Group]:
+    """Cut sequences into groups with a long common prefix.
+
+    Sorted, sequences that share a prefix stand in a row, and what a row shares is what its first
+    and last share. A row is cut where its neighbours share least, as long as the longer prefixes of
+    the parts save more tokens than they cost.
+
+    Args:
+        sequences: Token ids, none empty.
+    """
+    order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
+    shared = [common_length(sequences[a], sequences[b]) for a, b in pairwise(order)]
+    shortest = min(len(sequence) for sequence in sequences)
+    root = min([*shared, shortest - 1])
+    groups = []
+    for start, stop in _cut(shared, 0, len(order), root):
+        members = order[start:stop]
+        limit = min(len(sequences[i]) for i in members) - 1
+        length = min([*shared[start : stop - 1], limit])
+        members.sort(key=lambda i: len(sequences[i]))
+        groups.append(Group(root, tuple(sequences[members[0]][:length]), tuple(members)))
+    return groups
+
+
+def _cut(shared: Sequence[int], start: int, stop: int, above: int) -> list[tuple[int, int]]:
+    """Cut a row of sorted sequences at its lowest neighbours, while that saves tokens."""
+    if stop - start < 2:
+        return [(start, stop)]
+    lowest = min(shared[start : stop - 1])
+    cuts = [i + 1 for i in range(start, stop - 1) if shared[i] == lowest]
+    parts = list(zip([start, *cuts], [*cuts, stop], strict=True))
+    saved = 0
+    for first, last in parts:
+        if last - first > 1:
+            # Its members would not repeat these tokens, but the group pays for them once.
+            saved += (min(shared[first : last - 1]) - lowest) * (last - first - 1)
+    if saved < _WORTH_TOKENS * len(parts):
+        return [(start, stop)]
+    return [piece for first, last in parts for piece in _cut(shared, first, last, lowest)]

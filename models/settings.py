@@ -1,0 +1,59 @@
+"""What a request asks of `generate`, and stop strings with an answer for each row."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from lm_eval.models.utils import normalize_gen_kwargs
+from transformers import StoppingCriteria
+
+
+class GenerationSettings(NamedTuple):
+    """What a request asks of `generate`.
+
+    Attributes:
+        max_new_tokens: At most so many.
+        stops: Texts that end a response; EOS is not among them.
+        kwargs: Every other argument of `generate` (`num_beams`, `do_sample`, …).
+    """
+
+    max_new_tokens: int
+    stops: tuple[str, ...]
+    kwargs: dict[str, Any]
+
+    @classmethod
+    def from_request(
+        cls, gen_kwargs: dict[str, Any], default_max_new_tokens: int, eos: Sequence[str]
+    ) -> "GenerationSettings":
+        """Read lm-eval's `generation_kwargs`; stops that are the text of an EOS are left to EOS."""
+        kwargs = dict(normalize_gen_kwargs(copy.deepcopy(gen_kwargs), default_max_new_tokens))
+        stops = tuple(stop for stop in kwargs.pop("until") if stop and stop not in eos)
+        max_new_tokens = kwargs.pop("max_gen_toks")
+        if not kwargs["do_sample"]:
+            kwargs.pop("temperature", None)
+        return cls(max_new_tokens, stops, kwargs)
+
+    @property
+    def beams(self) -> int:
+        """Return the beam width; 1 is greedy (or sampling)."""
+        return int(self.kwargs.get("num_beams", 1))
+
+
+class StopStrings(StoppingCriteria):
+    """Say for each row whether its newest tokens hold a stop string. It keeps no state."""
+
+    def __init__(self, stops: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
+        """Look for `stops` in what comes after the first `prompt_length` tokens."""
+        self.stops, self.tokenizer, self.prompt_length = stops, tokenizer, prompt_length
+        # A token has at least one byte, so no stop string reaches further back than its bytes; one
+        # more, since decoding drops the space in front of the first token.
+        self.window = max(len(stop.encode()) for stop in stops) + 1
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return a bool tensor of shape (rows,); rows are prompts, beams or beam candidates."""
+        tail = input_ids[:, self.prompt_length :][:, -self.window :]
+        texts = self.tokenizer.batch_decode(tail)
+        return torch.tensor(
+            [any(stop in text for stop in self.stops) for text in texts], device=input_ids.device
+        )

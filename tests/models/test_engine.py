@@ -1,0 +1,326 @@
+"""The shared-prefix engine gives what `generate` gives for each prompt alone (float32)."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.models.test_generation import PAPER, STORY, load, requests
+from tests.models.test_lvlm import PROMPTS, alone
+from tests.models.test_lvlm import load as load_lvlm
+from verbalizer_bench.models import engine as engine_module
+from verbalizer_bench.models.engine import EncodedPrompt, SharedPrefixEngine, why_not
+from verbalizer_bench.models.images import make_image
+from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.prefix import common_length, plan
+from verbalizer_bench.models.settings import GenerationSettings
+
+# Two hypotheses whose reference scores differ by less are tied: float sums in another order decide.
+TIE = 1e-5
+
+
+def test_plan_groups_what_shares_a_long_prefix() -> None:
+    root, first, second = list(range(100, 150)), list(range(200, 260)), list(range(300, 370))
+    sequences = [[*root, *middle, own, own + 1] for middle in (first, second) for own in range(5)]
+    groups = plan(sequences)
+    assert sorted(len(group.prefix) for group in groups) == [110, 120]
+    assert {group.root for group in groups} == {50}
+    assert sorted(i for group in groups for i in group.members) == list(range(10))
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=60), min_size=1, max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_every_plan_is_sound(sequences: list[list[int]]) -> None:
+    groups = plan(sequences)
+    assert sorted(i for group in groups for i in group.members) == list(range(len(sequences)))
+    for group in groups:
+        assert group.root <= len(group.prefix)
+        for member in group.members:
+            assert common_length(sequences[member], group.prefix) == len(group.prefix)
+            assert len(sequences[member]) > len(group.prefix)
+            assert common_length(sequences[member], sequences[groups[0].members[0]]) >= group.root
+
+
+def reference(
+    model: Any, ids: list[int], eos: int, pad: int, new: int, **kwargs: Any
+) -> tuple[list[int], float | None]:
+    output = model.generate(
+        torch.tensor([ids]),
+        do_sample=False,
+        max_new_tokens=new,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **kwargs,
+    )
+    score = float(output.sequences_scores[0]) if kwargs["num_beams"] > 1 else None
+    return output.sequences[0, len(ids) :].tolist(), score
+
+
+def score_of(model: Any, ids: list[int], tokens: list[int], penalty: float) -> float:
+    """Return what beam search ranks a response by."""
+    with torch.no_grad():
+        scores = model(torch.tensor([ids + tokens])).logits[0].log_softmax(-1)
+    total = sum(float(scores[len(ids) - 1 + i, token]) for i, token in enumerate(tokens))
+    return total / len(tokens) ** penalty
+
+
+def without_padding(tokens: list[int], eos: int) -> list[int]:
+    return tokens[: tokens.index(eos) + 1] if eos in tokens else tokens
+
+
+def check(model: Any, sequences: Sequence[list[int]], new: int, **kwargs: Any) -> int:
+    """Compare every response with `generate`'s; return how many were ties."""
+    eos, pad, ties = 2, 0, 0
+    asked = GenerationSettings(new, (), {"do_sample": False, **kwargs})
+    assert why_not(model, asked) is None
+    shared = SharedPrefixEngine(model, pad, [eos])
+    found = dict(shared.generate([EncodedPrompt(ids) for ids in sequences], asked, None))
+    assert sorted(found) == list(range(len(sequences)))
+    for index, ids in enumerate(sequences):
+        tokens, score = reference(model, ids, eos, pad, new, **kwargs)
+        if found[index] == without_padding(tokens, eos):
+            continue
+        assert score is not None, (index, found[index], tokens)
+        other = score_of(model, ids, found[index], kwargs.get("length_penalty", 1.0))
+        assert other == pytest.approx(score, abs=TIE), (index, found[index], tokens)
+        ties += 1
+    return ties
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[LlamaForCausalLM, list[list[int]], dict[str, Any]]:
+    """Draw a small model, prompts with and without shared prefixes, and generation arguments."""
+    key_heads = draw(st.sampled_from([1, 2]))
+    vocabulary = draw(st.sampled_from([12, 40, 300]))
+    torch.manual_seed(draw(st.integers(0, 10**6)))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=draw(st.integers(1, 3)),
+            num_attention_heads=key_heads * draw(st.sampled_from([1, 2])),
+            num_key_value_heads=key_heads,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            tie_word_embeddings=False,
+        )
+    ).eval()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data *= draw(st.sampled_from([4.0, 10.0]))
+    # EOS likely, so that beams finish at different steps.
+    model.lm_head.weight.data[2] *= draw(st.sampled_from([1.0, 3.0]))
+    token = st.integers(3, vocabulary - 1)
+    prefixes = draw(st.lists(st.lists(token, max_size=60), min_size=1, max_size=3))
+    suffixes = draw(st.lists(st.lists(token, min_size=1, max_size=12), min_size=1, max_size=6))
+    sequences = [[1, *draw(st.sampled_from(prefixes)), *suffix] for suffix in suffixes]
+    kwargs = {
+        "num_beams": draw(st.integers(1, 5 if vocabulary == 12 else 10)),
+        "length_penalty": draw(st.sampled_from([1.0, 0.0, 2.0, -1.0])),
+        "early_stopping": draw(st.sampled_from([False, True, "never"])),
+    }
+    if kwargs["num_beams"] == 1:
+        kwargs = {"num_beams": 1}
+    return model, sequences, kwargs
+
+
+# Ties are counted over the whole run: at most one prompt in two hundred.
+_COUNT = {"prompts": 0, "ties": 0}
+
+
+@given(cases())
+@settings(max_examples=150, deadline=None)
+def test_random_small_models(
+    case: tuple[LlamaForCausalLM, list[list[int]], dict[str, Any]],
+) -> None:
+    model, sequences, kwargs = case
+    _COUNT["ties"] += check(model, sequences, 8, **kwargs)
+    _COUNT["prompts"] += len(sequences)
+
+
+def test_ties_are_rare() -> None:
+    """Reads what the test above counted."""
+    assert _COUNT["prompts"] > 150
+    assert _COUNT["ties"] <= max(1, 0.005 * _COUNT["prompts"]), _COUNT
+
+
+def test_llava_with_576_image_tokens(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    small = load_lvlm(toys[1])
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=96,
+        patch_size=4,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=small.config.text_config,
+        image_token_index=3,
+        image_seq_length=576,
+    )
+    model = LlavaForConditionalGeneration(config)
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data *= 6
+    model.save_pretrained(tmp_path)
+    LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": 96}, crop_size={"height": 96, "width": 96}
+        ),
+        tokenizer=small.tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    ).save_pretrained(tmp_path)
+    lm = load_lvlm(tmp_path, engine="shared_prefix")
+    white = make_image("white", (96, 96))
+    for beams in (1, 10):
+        expected = [alone(lm, f"<image>\n{prompt}", white, beams) for prompt in PROMPTS]
+        assert len(set(expected)) > 1
+        found = lm.generate_until(requests(PROMPTS, num_beams=beams), disable_tqdm=True)
+        assert found == expected, beams
+    assert lm.get_model_info()["verbalizer_bench"]["image"]["tokens"] == 576
+
+
+def test_prompts_with_images_of_their_own_do_not_share_them(toys: tuple[Path, Path]) -> None:
+    lm = load_lvlm(toys[1], engine="shared_prefix")
+    images = [make_image(mode, (32, 32)) for mode in ("white", "noise", "black", "noise")]
+    asked = [
+        Instance(
+            request_type="generate_until",
+            doc={},
+            arguments=("look: <image> what?", dict(PAPER), {"visual": [image]}),
+            idx=0,
+        )
+        for image in images
+    ]
+    runs = []
+    original = lm.model.get_image_features
+    lm.model.get_image_features = lambda *a, **k: runs.append(1) or original(*a, **k)
+    found = lm.generate_until(asked, disable_tqdm=True)
+    assert found == [alone(lm, "look: <image> what?", image) for image in images]
+    assert found[0] != found[1] == found[3]
+    assert len(runs) == 3, "the vision tower runs once an image"
+
+
+def test_lora(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(toys[0])
+    config = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(base, config).save_pretrained(tmp_path)
+    prompts = requests([STORY, STORY[:40], "x"])
+    answers = [
+        load(VerbalizerLLM, toys[0], peft=str(tmp_path), engine=engine).generate_until(
+            prompts, disable_tqdm=True
+        )
+        for engine in ("generate", "shared_prefix")
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_out_of_memory_halves_the_batch(
+    toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(VerbalizerLLM, toys[0], engine="shared_prefix")
+    prompts = requests([STORY[:end] for end in range(20, 60, 5)])
+    expected = lm.generate_until(prompts, disable_tqdm=True)
+    original, sizes = SharedPrefixEngine._search, []
+
+    def search(self: Any, prefix: Any, length: int, suffixes: Any, *rest: Any) -> Any:
+        sizes.append(len(suffixes))
+        if len(suffixes) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(self, prefix, length, suffixes, *rest)
+
+    monkeypatch.setattr(SharedPrefixEngine, "_search", search)
+    assert lm.generate_until(prompts, disable_tqdm=True) == expected
+    assert sizes == [8, 4, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"until": ["x"]}, "stop strings"),
+        ({"do_sample": True, "temperature": 1.0}, "sampling"),
+        ({"top_k": 5}, "generation arguments top_k"),
+    ],
+)
+def test_requests_that_it_does_not_know_fall_back_and_say_so(
+    toys: tuple[Path, Path],
+    changes: dict[str, Any],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lm = load(VerbalizerLLM, toys[0])
+    asked = requests(["hello"], num_beams=2, max_gen_toks=3, **changes)
+    lm.generate_until(asked, disable_tqdm=True)
+    assert f"engine: generate, since shared_prefix does not know {reason}" in caplog.text
+    assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"generate": 1}
+    with pytest.raises(ValueError, match=f"engine=shared_prefix: not exact here: {reason}"):
+        load(VerbalizerLLM, toys[0], engine="shared_prefix").generate_until(
+            asked, disable_tqdm=True
+        )
+
+
+def test_models_that_it_does_not_know() -> None:
+    from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "vocab_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
+    paper = GenerationSettings(15, (), {"num_beams": 10, "do_sample": False})
+    window = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=8))
+    assert why_not(window, paper) == "sliding-window attention"
+    open_window = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=None))
+    assert why_not(open_window, paper) is None
+    assert "not on transformers' attention interface" in str(
+        why_not(MambaForCausalLM(MambaConfig(**sizes)), paper)
+    )
+    open_window.generation_config.repetition_penalty = 1.1
+    assert why_not(open_window, paper) == (
+        "the checkpoint's generation setting repetition_penalty=1.1"
+    )
+
+
+def test_a_model_whose_attention_it_would_get_wrong_is_found_out(
+    toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a soft cap, a sink or a bias that the attention function is handed and ignores."""
+    original = SharedPrefixEngine._forward
+    monkeypatch.setattr(
+        engine_module.SharedPrefixEngine, "_forward", lambda *a: original(*a) * 1.05
+    )
+    lm = load(VerbalizerLLM, toys[0])
+    with caplog.at_level(logging.WARNING):
+        lm.generate_until(requests(["hello"]), disable_tqdm=True)
+    assert "it differs from a plain forward pass by" in caplog.text
+    assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"generate": 1}
+
+
+def test_unknown_engine(toys: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="engine=fast: one of auto, shared_prefix, generate"):
+        load(VerbalizerLLM, toys[0], engine="fast")
