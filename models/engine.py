@@ -49,6 +49,8 @@ def why_not(model: Any, settings: GenerationSettings) -> str | None:
     config = model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         return "encoder-decoder"
+    if not hasattr(base_model(model), "get_decoder"):
+        return f"{type(base_model(model)).__name__}, which has no get_decoder"
     if not getattr(language_model(model), "_supports_attention_backend", False):
         return f"{config.model_type} is not on transformers' attention interface"
     if _has_window(config):

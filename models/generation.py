@@ -100,7 +100,7 @@ class ExactGeneration:
         if engine not in ENGINES:
             raise ValueError(f"engine={engine}: one of {', '.join(ENGINES)}")
         self.engine = engine
-        # How many responses each engine made, and why `generate` made some.
+        # How many responses each engine made.
         self._used_engines: dict[str, int] = {}
         self._shared: SharedPrefixEngine | None = None
 
@@ -114,6 +114,10 @@ class ExactGeneration:
             return "layers on several devices"
         if reason := why_not(self.model, settings):
             return reason
+        if self._shared is None:
+            self._shared = SharedPrefixEngine(
+                self.model, self.tokenizer.pad_token_id, self.eos_token_ids
+            )
         encoded = self._encoded(prompt)
         if encoded is None:
             return f"images of a {self.model.config.model_type} model"
@@ -121,7 +125,6 @@ class ExactGeneration:
         with torch.inference_mode():
             logits = self.model(**inputs).logits[0, -1].float()
         plain = torch.log_softmax(logits, dim=-1)
-        assert self._shared is not None
         distance = float((self._shared.next_log_probs(encoded) - plain).abs().max())
         if not distance <= _TOLERANCE.get(self.model.dtype, _LOW_PRECISION_TOLERANCE):
             return f"it differs from a plain forward pass by {distance:.2g}"
@@ -162,9 +165,7 @@ class ExactGeneration:
                 settings[key] = GenerationSettings.from_request(gen_kwargs, self.max_gen_toks, eos)
             groups.setdefault(key, []).append(index)
         responses: list[str] = [""] * len(requests)
-        self._shared = SharedPrefixEngine(
-            self.model, self.tokenizer.pad_token_id, self.eos_token_ids
-        )
+        self._shared = None
         with tqdm(
             total=len(requests), desc="Generating", disable=disable_tqdm or self.rank != 0
         ) as bar:
@@ -195,12 +196,18 @@ class ExactGeneration:
     def _generate_shared(
         self, prompts: dict[int, Any], members: list[int], settings: GenerationSettings
     ) -> Iterator[tuple[int, str]]:
-        encoded = [self._encoded(prompts[i]) for i in members]
+        encoded = []
+        for index in members:
+            if (prompt := self._encoded(prompts[index])) is None:
+                raise ValueError(
+                    f"engine=shared_prefix knows other prompts of this run but not number {index}; "
+                    "give engine=generate"
+                )
+            encoded.append(prompt)
         # lm-eval's default of 1 is no wish: the engine batches by tokens.
         most = None if self.batch_size in ("auto", 1) else int(self.batch_size)
         assert self._shared is not None
-        known = [prompt for prompt in encoded if prompt is not None]
-        for place, tokens in self._shared.generate(known, settings, most):
+        for place, tokens in self._shared.generate(encoded, settings, most):
             yield members[place], self._text(tokens, ())
 
     def _generate_plain(

@@ -50,7 +50,7 @@ def plan(sequences: Sequence[Sequence[int]]) -> list[Group]:
     shortest = min(len(sequence) for sequence in sequences)
     root = min([*shared, shortest - 1])
     groups = []
-    for start, stop in _cut(shared, 0, len(order), root):
+    for start, stop in _cut(shared, 0, len(order)):
         members = order[start:stop]
         limit = min(len(sequences[i]) for i in members) - 1
         length = min([*shared[start : stop - 1], limit])
@@ -59,7 +59,7 @@ def plan(sequences: Sequence[Sequence[int]]) -> list[Group]:
     return groups
 
 
-def _cut(shared: Sequence[int], start: int, stop: int, above: int) -> list[tuple[int, int]]:
+def _cut(shared: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
     """Cut a row of sorted sequences at its lowest neighbours, while that saves tokens."""
     if stop - start < 2:
         return [(start, stop)]
@@ -73,4 +73,4 @@ def _cut(shared: Sequence[int], start: int, stop: int, above: int) -> list[tuple
             saved += (min(shared[first : last - 1]) - lowest) * (last - first - 1)
     if saved < _WORTH_TOKENS * len(parts):
         return [(start, stop)]
-    return [piece for first, last in parts for piece in _cut(shared, first, last, lowest)]
+    return [piece for first, last in parts for piece in _cut(shared, first, last)]

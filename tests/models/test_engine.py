@@ -321,6 +321,17 @@ def test_a_model_whose_attention_it_would_get_wrong_is_found_out(
     assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"generate": 1}
 
 
+def test_a_prompt_that_cannot_be_encoded_is_not_left_out(
+    toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(VerbalizerLLM, toys[0])
+    original = lm._encoded
+    known = lm.tokenizer.encode("first")
+    monkeypatch.setattr(lm, "_encoded", lambda p: original(p) if p == known else None)
+    with pytest.raises(ValueError, match="but not number 1; give engine=generate"):
+        lm.generate_until(requests(["first", "second"]), disable_tqdm=True)
+
+
 def test_unknown_engine(toys: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match="engine=fast: one of auto, shared_prefix, generate"):
         load(VerbalizerLLM, toys[0], engine="fast")
