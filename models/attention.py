@@ -120,7 +120,7 @@ def _prompt_blocks(
     to_prefix, prefix_value = _prefix_scores(state, layer, query)
     weights = torch.cat([to_prefix, own], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
     split = to_prefix.shape[-1]
-    return _prefix_sum(weights[..., :split], prefix_value) + weights[..., split:] @ value
+    return _added(_prefix_sum(weights[..., :split], prefix_value), weights[..., split:] @ value)
 
 
 def _decode_blocks(
@@ -157,7 +157,12 @@ def _decode_blocks(
     from_suffix = (on_suffix @ suffix_value).view(prompts, key_heads, beams, groups, size)
     from_suffix = from_suffix.transpose(1, 2).reshape(rows, key_heads, groups, size)
     from_prefix = _prefix_sum(weights[..., :start], prefix_value)
-    return from_prefix + from_suffix + weights[..., stop:] @ value
+    return _added(from_prefix, from_suffix, weights[..., stop:] @ value)
+
+
+def _added(*parts: torch.Tensor) -> torch.Tensor:
+    """Add the blocks' outputs in float32, so that low precision is rounded once."""
+    return torch.stack([part.float() for part in parts]).sum(0).to(parts[0].dtype)
 
 
 def _prefix_scores(

@@ -137,12 +137,14 @@ class ExactGeneration:
             ValueError: `engine=shared_prefix` was asked for and would not be exact.
         """
         reason = self._why_not_shared(prompt, settings)
+        if reason is None and self.engine == "auto" and self.model.dtype not in _TOLERANCE:
+            reason = f"in {self.model.dtype} it rounds otherwise than generate"
         if reason is None:
             log.info("engine: shared_prefix")
         elif self.engine == "shared_prefix":
             raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
         elif self.engine == "auto":
-            log.warning("engine: generate, since shared_prefix does not know %s", reason)
+            log.warning("engine: generate, not shared_prefix: %s", reason)
         return reason is None
 
     @property

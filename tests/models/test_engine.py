@@ -279,7 +279,7 @@ def test_requests_that_it_does_not_know_fall_back_and_say_so(
     lm = load(VerbalizerLLM, toys[0])
     asked = requests(["hello"], num_beams=2, max_gen_toks=3, **changes)
     lm.generate_until(asked, disable_tqdm=True)
-    assert f"engine: generate, since shared_prefix does not know {reason}" in caplog.text
+    assert f"engine: generate, not shared_prefix: {reason}" in caplog.text
     assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"generate": 1}
     with pytest.raises(ValueError, match=f"engine=shared_prefix: not exact here: {reason}"):
         load(VerbalizerLLM, toys[0], engine="shared_prefix").generate_until(
@@ -330,6 +330,16 @@ def test_a_prompt_that_cannot_be_encoded_is_not_left_out(
     monkeypatch.setattr(lm, "_encoded", lambda p: original(p) if p == known else None)
     with pytest.raises(ValueError, match="but not number 1; give engine=generate"):
         lm.generate_until(requests(["first", "second"]), disable_tqdm=True)
+
+
+def test_low_precision_is_left_to_generate_unless_asked_for(
+    toys: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for engine, used in (("auto", "generate"), ("shared_prefix", "shared_prefix")):
+        lm = VerbalizerLLM(str(toys[0]), dtype="bfloat16", device="cpu", engine=engine)
+        lm.generate_until(requests(["hello"]), disable_tqdm=True)
+        assert lm.get_model_info()["verbalizer_bench"]["engine"] == {used: 1}
+    assert "in torch.bfloat16 it rounds otherwise than generate" in caplog.text
 
 
 def test_unknown_engine(toys: tuple[Path, Path]) -> None:
