@@ -54,12 +54,6 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "llama", folder / "llava"
 
 
-@pytest.fixture
-def my_set(tmp_path: Path) -> Path:
-    """Write a tenth data set that brings its own rows; return its YAML."""
-    return write_set(tmp_path / "my_set")
-
-
 def write_set(folder: Path, **changes: Any) -> Path:
     """Write `_my_set.yaml` and its rows; `changes` replace keys of the YAML, None removes one."""
     import json
