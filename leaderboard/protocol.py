@@ -131,6 +131,8 @@ def _source_warnings(run: Run) -> list[str]:
             "different": f"{task.source}, but NOT its known rows",
             "unknown": f"{task.source}, not verified",
         }[verdict]
+        if known_as not in (None, "hub", "snapshot", "sample"):
+            text += "; a stand-in, not comparable with the rows that it stands for"
         verdicts.setdefault(text, set()).add(task.dataset)
     return [f"rows of {', '.join(sorted(names))}: {text}" for text, names in verdicts.items()]
 

@@ -30,6 +30,8 @@ class GenerationSettings(NamedTuple):
         kwargs = dict(normalize_gen_kwargs(copy.deepcopy(gen_kwargs), default_max_new_tokens))
         stops = tuple(stop for stop in kwargs.pop("until") if stop and stop not in eos)
         max_new_tokens = kwargs.pop("max_gen_toks")
+        if max_new_tokens < 1:
+            raise ValueError(f"max_gen_toks={max_new_tokens}: give at least 1")
         if not kwargs["do_sample"]:
             kwargs.pop("temperature", None)
         return cls(max_new_tokens, stops, kwargs)

@@ -105,6 +105,10 @@ def select(
                     f"it has {', '.join(row)}"
                 )
         label = row[spec.label_column]
+        if label is None:
+            raise ValueError(
+                f"{where}: row {number}: {spec.label_column} is missing; give it a class"
+            )
         seen.add(label)
         if label not in spec.label_values:
             continue

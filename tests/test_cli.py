@@ -175,6 +175,10 @@ def test_environment_names_the_data(tmp_path: Path) -> None:
             + ["--model_args", "pretrained=/gone/model"],
             "--model_args pretrained=/gone/model: no such folder",
         ),
+        (
+            ["run", "--tasks", TASK, "--output_path", "x", "--gen_kwargs", "max_new_tokens=5"],
+            "--gen_kwargs max_new_tokens: lm-eval gives way to the tasks' max_gen_toks",
+        ),
         (["ls", "tasks", "--include_path", "/gone"], "--include_path /gone: no such folder"),
         (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),
         (["tasks", "check", "--data", "/gone"], "--data /gone: no such folder"),

@@ -86,6 +86,13 @@ def _run(parser: Any, args: argparse.Namespace, data: str | None) -> list[Path]:
     if output.suffix == ".json":
         raise ValueError(f"run: --output_path={output}: give a folder, not a file")
     _check_model(args)
+    for alias in {"max_new_tokens", "max_tokens", "max_completion_tokens"} & set(
+        args.gen_kwargs if isinstance(args.gen_kwargs, dict) else ()
+    ):
+        raise ValueError(
+            f"run: --gen_kwargs {alias}: lm-eval gives way to the tasks' max_gen_toks; "
+            "write max_gen_toks="
+        )
     args.log_samples = True
     if args.use_cache:
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
