@@ -2,7 +2,8 @@
 
 `paper`: beam width 10, 15 tokens, EOS only, zero-shot, one BOS, a white image, our adapters.
 `stock-beams`: lm-eval's own `hf` models, whose beams depend on the batch size. `vllm-beams`,
-`greedy` and `toy` (made data) are what they say; anything else is `other`. Results of different
+`greedy` and `toy` (made data) are what they say; anything else is `other`. A protocol is how a
+model was asked; a run of less than the suite is marked `partial` besides. Results of different
 protocols are not to be compared.
 """
 
@@ -77,6 +78,11 @@ def _name(asked: dict[str, Any], differences: list[str], made: bool, model: str,
     return "other"
 
 
+def is_partial(run: Run) -> bool:
+    """Say whether less than the suite was run: fewer tasks, or fewer documents (`--limit`)."""
+    return not set(suite_tasks()) <= {task.task for task in run.tasks} or bool(_count_warnings(run))
+
+
 def warnings(run: Run) -> list[str]:
     """Return what a reader must know before using the numbers, a sentence each."""
     found = []
@@ -93,7 +99,7 @@ def warnings(run: Run) -> list[str]:
     others = sorted({task.dataset for task in run.tasks if task.task not in suite_tasks()})
     if others:
         found.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
-    found += _source_warnings(run)
+    found += _source_warnings(run) + _fewshot_warnings(run)
     record = run.record
     if record:
         applied = "applied" if record.get("chat_template_sha256") else "not applied"
@@ -103,7 +109,7 @@ def warnings(run: Run) -> list[str]:
     if record.get("escaped_prompts"):
         found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
     if run.older:
-        found.append(f"{run.older} older results in {run.folder} were not read")
+        found.append(f"not read: older results in {run.folder} ({run.older})")
     return found
 
 
@@ -125,16 +131,21 @@ def _count_warnings(run: Run) -> list[str]:
 def _source_warnings(run: Run) -> list[str]:
     verdicts: dict[str, set[str]] = {}
     for task in run.tasks:
-        verdict, known_as = verify_task(task.dataset, task.task, task.source, task.identity)
-        text = {
-            "equal": f"{known_as}, verified",
-            "different": f"{task.source}, but NOT its known rows",
-            "unknown": f"{task.source}, not verified",
-        }[verdict]
-        if known_as not in (None, "hub", "snapshot", "sample"):
+        found = verify_task(task.dataset, task.task, task.source, task.identity)
+        text = found.text(task.source)
+        if found.known_as not in (None, "hub", "snapshot", "sample"):
             text += "; a stand-in, not comparable with the rows that it stands for"
         verdicts.setdefault(text, set()).add(task.dataset)
     return [f"rows of {', '.join(sorted(names))}: {text}" for text, names in verdicts.items()]
+
+
+def _fewshot_warnings(run: Run) -> list[str]:
+    pools: dict[str, set[str]] = {}
+    for task in run.tasks:
+        if run.results.get("n-shot", {}).get(task.task):
+            pool = run.results["configs"][task.task]["metadata"]["fewshot_from"]
+            pools.setdefault(pool, set()).add(task.dataset)
+    return [f"examples of {', '.join(sorted(names))}: from {p}" for p, names in pools.items()]
 
 
 def _generation_kwargs(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.protocol import derive_protocol, setting, warnings
+from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, setting, warnings
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -58,7 +58,7 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
     """Return the tables and warnings as Markdown that reads well in a terminal too."""
     protocols = [derive_protocol(run) for run in runs]
     scores = [
-        [run.name, protocol.name]
+        [run.name, f"{protocol.name}, partial" if is_partial(run) else protocol.name]
         + [_interval(summary[c].f1) if c in summary else "-" for c in COLUMNS]
         for run, protocol, summary in zip(runs, protocols, summaries, strict=True)
     ]
@@ -95,13 +95,14 @@ def as_json(run: Run, summary: dict[str, TypeSummary]) -> dict[str, Any]:
     return {
         "model": run.name,
         "protocol": protocol.name,
+        "partial": is_partial(run),
         "differences": list(protocol.differences),
         "warnings": warnings(run),
         "label_types": {
             name: {
-                "f1": found.f1._asdict(),
-                "f1_weighted_by_responses": found.f1_weighted,
-                "outcomes": found.outcomes,
+                "f1": {key: _rounded(value) for key, value in found.f1._asdict().items()},
+                "f1_weighted_by_responses": _rounded(found.f1_weighted),
+                "outcomes": {key: _rounded(value) for key, value in found.outcomes.items()},
                 "tasks": found.tasks,
                 "responses": found.responses,
             }
@@ -109,7 +110,7 @@ def as_json(run: Run, summary: dict[str, TypeSummary]) -> dict[str, Any]:
         },
         "tasks": {
             task.task: {
-                "f1": float(task.scores["f1"].mean()),
+                "f1": _rounded(float(task.scores["f1"].mean())),
                 "documents": len(task.doc_ids),
                 "source": task.source,
                 "identity": task.identity,
@@ -117,6 +118,11 @@ def as_json(run: Run, summary: dict[str, TypeSummary]) -> dict[str, Any]:
             for task in run.tasks
         },
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Drop what the order of a sum leaves in the last digits."""
+    return None if value is None else round(value, 12)
 
 
 def _interval(estimate: Estimate) -> str:

@@ -76,6 +76,8 @@ def find_runs(paths: list[Path]) -> list[Run]:
     """
     folders: list[Path] = []
     for path in paths:
+        if path.is_file():
+            raise ValueError(f"{path}: a file; give the folder that it is in")
         found = sorted({file.parent for file in path.rglob("results_*.json")})
         if not found:
             raise FileNotFoundError(

@@ -68,6 +68,14 @@ class ExactGeneration:
     def _chat_template(self) -> Any:
         return self.tokenizer.chat_template
 
+    def _check_chat_template(self) -> None:
+        """Raise ValueError where the checkpoint has no chat template to apply."""
+        if not self._chat_template():
+            raise ValueError(
+                f"--apply_chat_template: {self.model.config.name_or_path} has no chat template; "
+                "leave the option out, or save one with the tokenizer"
+            )
+
     def _image_record(self) -> dict[str, Any] | None:
         """Describe the image that goes with every prompt; None for a text model."""
         return None

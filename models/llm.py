@@ -16,6 +16,7 @@ from tqdm import tqdm
 from verbalizer_bench.models.batches import in_batches
 from verbalizer_bench.models.engine import EncodedPrompt
 from verbalizer_bench.models.generation import ExactGeneration
+from verbalizer_bench.models.loading import loading
 from verbalizer_bench.models.provenance import InputLog
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,12 @@ class VerbalizerLLM(ExactGeneration, HFLM):
         """Take HFLM's arguments and `engine`: `auto`, `shared_prefix` or `generate`.
 
         Raises:
-            ValueError: The checkpoint is an encoder-decoder, or there is no such engine.
+            ValueError: The checkpoint is an encoder-decoder, there is no such engine, or an
+                argument is wrong (`loading`).
         """
         self._set_engine(engine)
-        super().__init__(pretrained, **kwargs)
+        with loading(type(self), self.adapter, pretrained, kwargs):
+            super().__init__(pretrained, **kwargs)
         if self.backend != "causal":
             raise ValueError(
                 f"pretrained={pretrained}: verbalizer-llm takes causal models; "
@@ -51,6 +54,7 @@ class VerbalizerLLM(ExactGeneration, HFLM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Render a conversation with the tokenizer's template; the run's record says so."""
+        self._check_chat_template()
         self.chat_applied = True
         rendered: str = super().apply_chat_template(chat_history, add_generation_prompt)
         return rendered

@@ -24,6 +24,7 @@ from verbalizer_bench.models.batches import in_batches
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.generation import ExactGeneration
 from verbalizer_bench.models.images import image_sha256, make_image, tower_size
+from verbalizer_bench.models.loading import loading
 from verbalizer_bench.models.provenance import InputLog
 
 _FEATURES_KEPT = 16
@@ -84,8 +85,8 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             kwargs: HFMultimodalLM's other arguments.
 
         Raises:
-            ValueError: `image` is no mode and no image file, there is no such engine, or
-                `add_bos_token` is given.
+            ValueError: `image` is no mode and no image file, there is no such engine,
+                `add_bos_token` is given, or an argument is wrong (`loading`).
         """
         if add_bos_token is not None:
             raise ValueError(
@@ -94,7 +95,8 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             )
         self._set_engine(engine)
         # The parent refuses `auto`, which this class can do.
-        super().__init__(pretrained, backend="causal", batch_size=1, **kwargs)
+        with loading(type(self), self.adapter, pretrained, kwargs):
+            super().__init__(pretrained, backend="causal", batch_size=1, **kwargs)
         self.batch_size_per_gpu = "auto" if str(batch_size).startswith("auto") else int(batch_size)
         if kwargs.get("image_string"):
             self.image_token_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
@@ -116,6 +118,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Render a conversation with the image in front of its first user turn."""
+        self._check_chat_template()
         self.chat_applied = True
         messages = copy.deepcopy(chat_history)
         own = any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages)

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec
+from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec, yaml_error
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
 SAMPLES = TASKS_FOLDER / "samples"
@@ -28,11 +28,19 @@ SAMPLES = TASKS_FOLDER / "samples"
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """The documents of one split, the split (file stem) they came from, and its source's name."""
+    """The documents of one split.
+
+    Attributes:
+        docs: The documents.
+        split: The split (file stem) they came from.
+        source: Its source's name.
+        others: How many rows of other classes it has, which are left out.
+    """
 
     docs: tuple[dict[str, str], ...]
     split: str
     source: str
+    others: int
 
 
 def resolve_data(option: str | None) -> str:
@@ -96,7 +104,7 @@ def select(
     """
     docs: list[dict[str, str]] = []
     seen: set[Any] = set()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=1):
         for column in (*spec.fields, spec.label_column):
             if column not in row:
                 key = "label_column" if column == spec.label_column else "doc_to_text"
@@ -131,10 +139,10 @@ def select(
 def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
     where = f"the hub's {split}" if data == "hub" else f"{_folder(data)}/{spec.name}/{split}"
     if spec.brings_its_own_files:
-        where = f"its data file {split}"
-    return Documents(
-        select(spec, read_rows(spec, split, data), where), split, source_name(spec, data)
-    )
+        where = str(json.loads(spec.loader)["kwargs"]["data_files"][split])
+    rows = read_rows(spec, split, data)
+    docs = select(spec, rows, where)
+    return Documents(docs, split, source_name(spec, data), others=len(rows) - len(docs))
 
 
 def source_name(spec: DatasetSpec, data: str) -> str:
@@ -184,7 +192,7 @@ def read_sources(folder: Path) -> dict[str, dict[str, str]]:
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(yaml_error(path, error)) from error
     for name, entry in table.items() if isinstance(table, dict) else [("", table)]:
         if not isinstance(entry, dict) or not set(entry) <= {"split", "source"}:
             raise ValueError(
@@ -204,8 +212,13 @@ def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
         return rows
     if not jsonl.is_file():
         raise FileNotFoundError(
-            f"{jsonl}: no such file (nor .parquet); `data fetch` writes this layout"
+            f"{jsonl}: no such file (nor .parquet); "
+            "`verbalizer-bench data fetch` writes this layout"
         )
+    return _read_jsonl(jsonl)
+
+
+def _read_jsonl(jsonl: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(jsonl.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
@@ -217,11 +230,22 @@ def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise ValueError(f"{jsonl}:{number}: a JSON object is needed, got {line[:60]!r}")
         rows.append(row)
+    if not rows:
+        raise ValueError(f"{jsonl}: no row in it; a JSON object a line is needed")
     return rows
 
 
 def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
     loader = json.loads(spec.loader)
+    if loader["path"] == "json" and spec.brings_its_own_files:
+        file = loader["kwargs"]["data_files"][split]
+        if file.endswith(".jsonl") and "://" not in file:
+            if not Path(file).is_file():
+                raise FileNotFoundError(
+                    f"{spec.where}: dataset_kwargs.data_files: {file}: no such file; "
+                    "a relative path starts at the YAML's folder"
+                )
+            return _read_jsonl(Path(file))
     try:
         if spec.archive:
             return _read_archive(json.loads(spec.archive), split)
@@ -247,7 +271,8 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
             ) from error
         raise ConnectionError(
             f"{spec.name}: cannot load {loader['path']} from the hub ({type(error).__name__}: "
-            f"{reason}); without a network give --data sample or --data DIR"
+            f"{reason}); without a network give --data sample or --data DIR, in plain lm_eval "
+            f'--metadata \'{{"data": "DIR"}}\', or set {ENVIRONMENT}'
         ) from error
 
 

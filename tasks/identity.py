@@ -37,6 +37,14 @@ class Verification(NamedTuple):
     verdict: Verdict
     known_as: str | None
 
+    def text(self, source: str) -> str:
+        """Say it of the source that the data claim."""
+        return {
+            "equal": f"{self.known_as}, verified",
+            "different": f"{source}, but NOT its known rows",
+            "unknown": f"{source}, not verified (no entry in the manifest)",
+        }[self.verdict]
+
 
 class DatasetVerification(NamedTuple):
     """What is known of a data set's documents, and what its manifest entry would be.
@@ -118,12 +126,7 @@ def verify(where: str) -> list[DatasetVerification]:
             for task, identity in record["tasks"].items()
         ]
         worst = max(checked, key=lambda one: ("equal", "unknown", "different").index(one.verdict))
-        text = {
-            "equal": f"equal to {worst.known_as}",
-            "different": f"DIFFERENT from the known rows of {documents.source}",
-            "unknown": "unknown: no entry in the manifest",
-        }[worst.verdict]
-        verdict = worst.verdict
+        verdict, text = worst.verdict, worst.text(documents.source)
         made = documents.source == "sample" or documents.source.startswith("toy_")
         if not made and record["n"] != TABLE_1[name]:
             verdict, text = "different", f"{text}; Table 1 of the paper has {TABLE_1[name]}"

@@ -47,6 +47,7 @@ _SETTLED_KEYS = (
     *("process_results", "metric_list", "output_type", "custom_dataset", "use_prompt"),
     *("training_split", "validation_split", "fewshot_config"),
 )
+_EXAMPLE = '{neutral: [["foo", "bar"]]}'
 _JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
 
 
@@ -141,14 +142,23 @@ def read_spec_file(path: Path) -> dict[str, Any]:
         ValueError: It is not YAML, or not a mapping.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; name the data set's YAML")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: {what}; name the data set's YAML, my_set/_my_set.yaml")
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_SpecLoader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(yaml_error(path, error)) from error
     if not isinstance(config, dict):
         raise ValueError(f"{path}: a mapping is needed, got {type(config).__name__}")
     return config
+
+
+def yaml_error(path: Path, error: yaml.YAMLError) -> str:
+    """Return one line that says where a file is not YAML and why."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return f"{path}: not valid YAML: {' '.join(str(error).split())}"
+    return f"{path}: not valid YAML at line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 class _SpecLoader(yaml.SafeLoader):
@@ -237,18 +247,22 @@ def spec_verbalizers(
     table = config.get("verbalizers", protocol()["verbalizers"])
     if not isinstance(table, Mapping) or not table or not set(table) <= set(LABEL_TYPES):
         raise ValueError(
-            f"{where}: verbalizers={table!r}: a mapping from {', '.join(LABEL_TYPES)} "
-            "to lists of word pairs is needed"
+            f"{where}: verbalizers={table!r}: give lists of word pairs for "
+            f"{', '.join(LABEL_TYPES)}, such as {_EXAMPLE}"
         )
     names = dict(zip(("{first}", "{second}"), spec.classes, strict=True))
     found: list[Verbalizer] = []
     for label_type, pairs in table.items():
         if not isinstance(pairs, list):
-            raise ValueError(f"{where}: verbalizers.{label_type}={pairs!r}: give a list of pairs")
+            raise ValueError(
+                f"{where}: verbalizers.{label_type}={pairs!r}: give a list of pairs, such as "
+                f"{_EXAMPLE}"
+            )
         for pair in pairs:
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ValueError(
-                    f"{where}: verbalizers.{label_type}: {pair!r}: a pair of words is needed"
+                    f"{where}: verbalizers.{label_type}: {pair!r}: a pair of words is needed, "
+                    f"such as {_EXAMPLE}"
                 )
             first, second = (names.get(w, w) if isinstance(w, str) else w for w in pair)
             found.append(
@@ -337,6 +351,12 @@ def _loader(config: Mapping[str, Any], where: str) -> dict[str, Any]:
                 f"{where}: dataset_kwargs.data_files={data_files!r}: give one file a split, "
                 "{test: my_test.jsonl}"
             )
+        for key in ("test_split", "fewshot_split"):
+            if key in config and config[key] not in data_files:
+                raise ValueError(
+                    f"{where}: {key}={config[key]!r} is none of the splits of "
+                    f"dataset_kwargs.data_files: {', '.join(map(str, data_files))}"
+                )
         folder = Path(where).resolve().parent
         kwargs["data_files"] = {
             split: str(name) if "://" in str(name) else str(folder / str(name))

@@ -22,6 +22,7 @@ from verbalizer_bench.tasks.spec import (
     OWN_KEYS,
     SPEC_KEYS,
     DatasetSpec,
+    Verbalizer,
     check_keys,
     parse_spec,
     parse_verbalizer,
@@ -73,7 +74,7 @@ class VerbalizerTask(ConfigurableTask):
             "verbalizer": dataclasses.asdict(self.verbalizer),
             "source": self._found.source,
             "documents": len(self._found.docs),
-            "identity": task_identity(self.spec, self.verbalizer, self._found.docs),
+            "identity": _identity(self.spec, self.verbalizer, self.data),
             "fewshot_from": "the test rows, without the document itself"
             if shares
             else self.spec.fewshot_split,
@@ -103,14 +104,19 @@ class VerbalizerTask(ConfigurableTask):
     def sampler(self) -> ContextSampler:
         """Draw few-shot examples from the data set's `fewshot_split`."""
         if self._sampler is None:
+            self.check_fewshot()
             pool = data.fewshot_documents(self.spec, self.data)
-            if (shots := self.config.num_fewshot or 0) >= len(pool.docs):
-                raise ValueError(
-                    f"{self.config.task}: num_fewshot={shots}: {self.spec.fewshot_split} has "
-                    f"{len(pool.docs)} documents to draw from; ask for fewer"
-                )
             self._sampler = ContextSampler(list(pool.docs), rnd=self._fewshot_seed)
         return self._sampler
+
+    def check_fewshot(self) -> None:
+        """Raise ValueError where there are fewer documents to draw from than examples wanted."""
+        pool, shots = data.fewshot_documents(self.spec, self.data), self.config.num_fewshot or 0
+        if shots >= len(pool.docs):
+            raise ValueError(
+                f"{self.config.task}: num_fewshot={shots}: {self.spec.fewshot_split} has "
+                f"{len(pool.docs)} documents to draw from; ask for fewer"
+            )
 
     def set_fewshot_seed(self, seed: int | None = None) -> None:
         """Seed the choice of few-shot examples."""
@@ -183,3 +189,8 @@ def _spec_file(leaf: str, dataset: Any) -> str:
 def _spec(config: str, where: str) -> DatasetSpec:
     """Parse a data set's keys once for its twelve leaves, which then share its documents."""
     return parse_spec(json.loads(config), where)
+
+
+@cache
+def _identity(spec: DatasetSpec, verbalizer: Verbalizer, where: str) -> str:
+    return task_identity(spec, verbalizer, data.test_documents(spec, where).docs)

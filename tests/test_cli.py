@@ -116,7 +116,7 @@ def test_generation_arguments_are_reported_as_they_were(
     ]
     assert main(["run", *arguments]) == 0
     text = capsys.readouterr().out
-    assert "| greedy   |" in text and "num_beams=1" in text
+    assert "| greedy, partial |" in text and "num_beams=1" in text
     assert "2 of 872 prompts were run: not the benchmark" in text
     assert main(["run", *arguments]) == 0
     text = capsys.readouterr().out
@@ -153,6 +153,9 @@ def test_environment_names_the_data(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "108 tasks load and render; 2592 prompts\n")
 
 
+GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -179,7 +182,25 @@ def test_environment_names_the_data(tmp_path: Path) -> None:
             ["run", "--tasks", TASK, "--output_path", "x", "--gen_kwargs", "max_new_tokens=5"],
             "--gen_kwargs max_new_tokens: lm-eval gives way to the tasks' max_gen_toks",
         ),
+        (["run", "--output_path", "x"], "run: --tasks is missing; give verbalizer"),
+        (["run", "--num_fewshots", "3"], "--num_fewshots (did you mean --num_fewshot?)"),
+        (["run", "--tasks", TASK, "--limit", "abc"], "--limit/-L: invalid float value: 'abc'"),
+        (["run", *GOOD, "--limit", "-3"], "--limit -3: give a count of documents"),
+        (["run", *GOOD, "--num_fewshot", "-1"], "--num_fewshot -1: give a count"),
+        (["run", *GOOD, "--batch_size", "foo"], "--batch_size foo: give a count of prompts"),
+        (["run", *GOOD, "--gen_kwargs", "num_beems=3"], "num_beems=3: no argument of generate; di"),
+        (["run", *GOOD, "--gen_kwargs", "num_beams=0"], "num_beams=0: give a count, at least 1"),
+        (["run", *GOOD, "--gen_kwargs", "max_gen_toks=abc"], "max_gen_toks=abc: give a count"),
+        (["run", *GOOD, "--model", "verbalizer-lm"], "did you mean verbalizer-llm?"),
+        (["run", *GOOD, "--tasks", "verbalizer_sts2"], "did you mean verbalizer_sst2?"),
+        (["run", *GOOD, "--data", "."], "sst2/validation.jsonl: no such file (nor .parquet)"),
+        (["run", *GOOD, "--num_fewshot", "300"], "num_fewshot=300: train has 6 documents"),
+        (["run", *GOOD, "--output_path", "/proc/out"], "/proc/out"),
         (["ls", "tasks", "--include_path", "/gone"], "--include_path /gone: no such folder"),
+        (["tasks", "build", "."], ".: a folder, not a file; name the data set's YAML"),
+        (["tasks", "biuld"], "invalid choice: 'biuld'"),
+        (["report"], "the following arguments are required: RUN; `verbalizer-bench report --help`"),
+        (["report", __file__], "a file; give the folder that it is in"),
         (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),
         (["tasks", "check", "--data", "/gone"], "--data /gone: no such folder"),
         (["data", "verify", "hub"], "cannot load nyu-mll/glue from the hub"),
@@ -188,11 +209,71 @@ def test_environment_names_the_data(tmp_path: Path) -> None:
     ],
 )
 def test_usage_errors_are_one_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip().split("\n")[-1]
     assert error.startswith("verbalizer-bench: error: ") and message in error
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (0, "engin=generate", "engin=generate: neither verbalizer-llm nor this checkpoint has"),
+        (0, "image=white", "image=white: neither verbalizer-llm nor this checkpoint has such"),
+        (1, "engin=generate", "did you mean engine=?"),
+        (0, "dtype=fp16", "dtype=fp16: one of auto, float32, float16"),
+        (0, "device=cpu", "--model_args device=cpu: write --device cpu"),
+        (0, "peft=/gone", "peft=/gone: adapter_config.json is not in it; give a LoRA folder"),
+    ],
+)
+def test_wrong_model_arguments_are_one_line(
+    toys: tuple[Path, Path],
+    model: int,
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = ("verbalizer-llm", "verbalizer-lvlm")[model]
+    given = f"pretrained={toys[model]},{arguments}"
+    common = ["--tasks", TASK, "--output_path", str(tmp_path), "--data", "sample"]
+    assert main(["run", *common, "--model", name, "--model_args", given]) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert error.startswith("verbalizer-bench: error: ") and message in error
+
+
+def test_checkpoints_of_another_kind_are_one_line(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--tasks", TASK, "--output_path", str(tmp_path), "--data", "sample"]
+    for name, folder, message in (
+        ("verbalizer-lvlm", toys[0], "this one is llama; use --model verbalizer-llm"),
+        ("verbalizer-llm", toys[1], "this one is llava; use --model verbalizer-lvlm"),
+        ("verbalizer-llm", tmp_path, "not a checkpoint that can be read"),
+    ):
+        assert main(["run", *common, "--model", name, "--model_args", f"pretrained={folder}"]) == 2
+        assert message in capsys.readouterr().err.strip().split("\n")[-1]
+
+
+def test_missing_chat_template_is_one_line(
+    stories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--tasks", TASK, "--output_path", str(tmp_path), "--data", "sample", "--limit", "1"]
+    model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={stories}"]
+    assert main(["run", *common, *model, "--apply_chat_template"]) == 2
+    assert "has no chat template; leave the option out" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0 and capsys.readouterr().out.startswith("verbalizer-bench 0.")
 
 
 def test_unknown_tasks_and_images_are_one_line(
@@ -209,7 +290,9 @@ def test_user_tasks_run_beside_ours(
 ) -> None:
     path = write_set(tmp_path / "my_set")
     assert main(["tasks", "build", str(path)]) == 0
-    assert "wrote 12 tasks (8 documents)" in capsys.readouterr().out
+    assert (
+        "wrote 12 tasks (8 documents; 0 rows of other classes left out)" in capsys.readouterr().out
+    )
     arguments = [
         *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
         *("--include_path", str(path.parent), "--tasks", f"verbalizer_my_set,{TASK}"),
@@ -236,6 +319,8 @@ def test_our_options_are_shown_before_lm_evals(capsys: pytest.CaptureFixture[str
 def test_validate_needs_no_index_of_lm_evals_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "--tasks", "verbalizer"]) == 0
     assert "All tasks found and valid" in capsys.readouterr().out
+    assert main(["validate", "--tasks", "verbalizer_sst2_*"]) == 0
+    assert "'verbalizer_sst2_neutral_foo_bar'" in capsys.readouterr().out
 
 
 def test_build_says_that_it_could_not_check(

@@ -6,6 +6,9 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
+
+from verbalizer_bench import __version__
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +34,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; `{self.prog} --help` says what it takes")
+
+
+def _examples(*lines: str) -> dict[str, Any]:
+    """Return what puts command lines under a parser's help."""
+    return {
+        "epilog": "\n  ".join(["examples:", *lines]),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         "verbalizer-bench",
         description="Does tuning hurt a model's ability to follow instructions?",
         allow_abbrev=False,
+        **_examples(
+            "verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR \\",
+            "    --tasks verbalizer --data sample --output_path out",
+            "verbalizer-bench run --help",
+        ),
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, text in HARNESS.items():
         commands.add_parser(name, help=text, add_help=False)
-    report = commands.add_parser("report", help="table and figure of runs")
+    report = commands.add_parser(
+        "report",
+        help="table and figure of runs",
+        **_examples("verbalizer-bench report out/llama out/llava-white -o comparison"),
+    )
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="an --output_path")
     report.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="default: `report` in the first RUN"
@@ -57,27 +85,38 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_tasks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     tasks = commands.add_parser("tasks", help="task files: path, build, check")
     actions = tasks.add_subparsers(metavar="ACTION", required=True)
     path = actions.add_parser("path", help="print the folder for lm_eval --include_path")
     path.set_defaults(command=_tasks_path)
-    build = actions.add_parser("build", help="write the leaves of a data set's YAML beside it")
+    build = actions.add_parser(
+        "build",
+        help="write the leaves of a data set's YAML beside it",
+        **_examples("verbalizer-bench tasks build my_set/_my_set.yaml"),
+    )
     build.add_argument("yaml", nargs="+", type=Path, metavar="YAML")
     _add_data_option(build)
     build.set_defaults(command=_tasks_build)
     check = actions.add_parser("check", help="load every task and render a prompt of each")
     check.add_argument(
-        "--include_path", type=Path, metavar="DIR", help="a folder of your own tasks"
+        "--include_path",
+        type=Path,
+        metavar="DIR",
+        help="a folder of your own tasks, in place of the suite's",
     )
     _add_data_option(check)
     check.set_defaults(command=_tasks_check)
 
 
-def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_data(commands: "argparse._SubParsersAction[_Parser]") -> None:
     data = commands.add_parser("data", help="the nine data sets: fetch, verify")
     actions = data.add_subparsers(metavar="ACTION", required=True)
-    fetch = actions.add_parser("fetch", help="store the hub's rows in a folder for --data")
+    fetch = actions.add_parser(
+        "fetch",
+        help="store the hub's rows in a folder for --data",
+        **_examples("verbalizer-bench data fetch rows", "verbalizer-bench data verify rows"),
+    )
     fetch.add_argument("folder", type=Path, metavar="DIR")
     fetch.set_defaults(command=_data_fetch)
     verify = actions.add_parser("verify", help="compare rows with the manifest")
@@ -148,9 +187,11 @@ def _tasks_build(args: argparse.Namespace) -> int:
     for path in args.yaml:
         spec, _ = read_dataset(path)
         try:
-            count = len(test_documents(spec, resolve_data(args.data)).docs)
-            checked = f"{count} documents"
+            found = test_documents(spec, resolve_data(args.data))
+            checked = f"{len(found.docs)} documents; {found.others} rows of other classes left out"
         except (ConnectionError, FileNotFoundError) as error:
+            if spec.brings_its_own_files:
+                raise
             checked = f"NOT checked against its rows: {error}"
         print(f"{path}: wrote {len(build(path))} tasks ({checked})")
     return 0
@@ -163,12 +204,16 @@ def _tasks_check(args: argparse.Namespace) -> int:
     from verbalizer_bench.tasks.generate import suite_tasks
     from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
-    folders = [str(TASKS_FOLDER), *([str(args.include_path)] if args.include_path else [])]
+    folder = args.include_path or TASKS_FOLDER
     manager = TaskManager(
-        include_path=folders, include_defaults=False, metadata={"data": resolve_data(args.data)}
+        include_path=str(folder),
+        include_defaults=False,
+        metadata={"data": resolve_data(args.data)},
     )
+    if not manager.all_subtasks:
+        raise ValueError(f"{folder}: no task in it; `verbalizer-bench tasks build` writes them")
     missing = sorted(set(suite_tasks()) - set(manager.all_subtasks))
-    if missing:
+    if missing and not args.include_path:
         raise ValueError(f"tasks missing from the index: {', '.join(missing)}")
     loaded = manager.load(manager.all_subtasks)["tasks"]
     documents = 0

@@ -5,6 +5,7 @@ wants `--output_path`, and ends with the summary of `verbalizer-bench report`.
 """
 
 import argparse
+import difflib
 import hashlib
 import json
 import os
@@ -13,13 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.tasks.data import check_data, resolve_data
-from verbalizer_bench.tasks.spec import TASKS_FOLDER
+from verbalizer_bench.options import check_names, check_run, include_paths
+from verbalizer_bench.tasks.data import resolve_data
 
 
 def register_models() -> None:
@@ -40,7 +40,7 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
 
     Raises:
         ValueError: An option is missing or wrong.
-        FileNotFoundError: The data folder is not there.
+        OSError: A folder is not there, or cannot be written.
     """
     from lm_eval._cli import HarnessCLI
     from lm_eval.utils import setup_logging
@@ -49,15 +49,40 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     register_models()
     data, rest = _own_options(command, argv)
     parser = HarnessCLI()
-    # lm-eval parses sys.argv and nothing else.
-    sys.argv = ["verbalizer-bench", command, *rest]
-    args = parser.parse_args()
-    args.include_path = [str(TASKS_FOLDER), *_paths(args.include_path)]
-    if command != "run":
-        with _task_index(_names(args), args.include_path):
-            parser.execute(args)
-        return []
-    return _run(parser, args, data)
+    args = _parse(parser, command, rest)
+    if command == "run":
+        return _run(parser, args, data)
+    args.include_path = include_paths(args.include_path)
+    index = _task_index(args, {})
+    if command == "validate":
+        # lm-eval's `validate` knows no globs.
+        args.tasks = ",".join(index.match_tasks(_names(args)))
+    with _used_by_lm_eval(index):
+        parser.execute(args)
+    return []
+
+
+def _parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse with lm-eval's parser under our name; a mistake raises ValueError."""
+
+    def fail(message: str) -> None:
+        raise ValueError(f"{command}: {message}; `verbalizer-bench {command} --help` lists all")
+
+    known = parser._subparsers.choices[command]
+    for each in (parser._parser, known):
+        each.prog = f"verbalizer-bench {command}"
+        each.error = fail
+    for text, part in [(known, "usage"), (known, "epilog"), *((a, "help") for a in known._actions)]:
+        setattr(text, part, (getattr(text, part) or "").replace("lm-eval", "verbalizer-bench"))
+    # lm-eval reads the command line in places of its own.
+    sys.argv = ["verbalizer-bench", command, *argv]
+    args, unknown = parser._parser.parse_known_args(sys.argv[1:])
+    if unknown:
+        options = [option for action in known._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown[0], [*options, "--data"], n=1)
+        fail(f"unknown argument {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
+    found: argparse.Namespace = args
+    return found
 
 
 def _own_options(command: str, argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -80,29 +105,20 @@ def _own_options(command: str, argv: Sequence[str]) -> tuple[str | None, list[st
 
 def _run(parser: Any, args: argparse.Namespace, data: str | None) -> list[Path]:
     _merge_config(args)
-    if not args.output_path:
-        raise ValueError("run: --output_path is missing; give a folder for the results")
-    output = Path(args.output_path)
-    if output.suffix == ".json":
-        raise ValueError(f"run: --output_path={output}: give a folder, not a file")
-    _check_model(args)
-    for alias in {"max_new_tokens", "max_tokens", "max_completion_tokens"} & set(
-        args.gen_kwargs if isinstance(args.gen_kwargs, dict) else ()
-    ):
-        raise ValueError(
-            f"run: --gen_kwargs {alias}: lm-eval gives way to the tasks' max_gen_toks; "
-            "write max_gen_toks="
-        )
+    check_run(args)
+    args.include_path = include_paths(args.include_path)
     args.log_samples = True
     if args.use_cache:
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
     metadata = args.metadata or {}
     args.metadata = {**metadata, "data": resolve_data(data or metadata.get("data"))}
-    if any(name.startswith("verbalizer") for name in _names(args)):
-        check_data(args.metadata["data"])
+    output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
     started, clock = datetime.now(timezone.utc), time.monotonic()
-    with _task_index(_names(args), args.include_path):
+    # lm-eval gives tasks the model's arguments too.
+    index = _task_index(args, {**(args.model_args or {}), **args.metadata})
+    _check_rows(index, args)
+    with _used_by_lm_eval(index):
         parser.execute(args)
     if int(os.environ.get("RANK", "0")) != 0:
         return []
@@ -118,31 +134,25 @@ def _run(parser: Any, args: argparse.Namespace, data: str | None) -> list[Path]:
 
 
 def _merge_config(args: argparse.Namespace) -> None:
-    """Take what this module looks at from lm-eval's `--config` file, where no flag gives it."""
+    """Take what is checked from lm-eval's `--config` file, where no flag gives it."""
     if not args.config:
         return
     from lm_eval.config.evaluate_config import EvaluatorConfig
+    from lm_eval.utils import simple_parse_args_string
 
     config = EvaluatorConfig.load_yaml_config(args.config)
-    for key in ("output_path", "metadata", "tasks", "model", "model_args", "use_cache"):
+    for key in ("model_args", "metadata", "gen_kwargs"):
+        if isinstance(config.get(key), str):
+            config[key] = simple_parse_args_string(config[key])
+    for key in (
+        *("output_path", "metadata", "tasks", "model", "model_args", "use_cache"),
+        *("batch_size", "gen_kwargs", "limit", "num_fewshot"),
+    ):
         if not getattr(args, key, None) and config.get(key):
             setattr(args, key, config[key])
-    args.include_path += _paths(config.get("include_path"))
-
-
-def _check_model(args: argparse.Namespace) -> None:
-    """Say at once that a checkpoint is not named or not there."""
-    if args.model not in ("verbalizer-llm", "verbalizer-lvlm"):
-        return
-    pretrained = str((args.model_args or {}).get("pretrained", ""))
-    if not pretrained:
-        raise ValueError(
-            f"run: --model_args has no pretrained=…; {args.model} needs a checkpoint: "
-            "a folder or a hub id"
-        )
-    is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
-    if is_path and not Path(pretrained).is_dir():
-        raise FileNotFoundError(f"run: --model_args pretrained={pretrained}: no such folder")
+    args.include_path = ":".join(
+        path for path in (args.include_path, config.get("include_path")) if path
+    )
 
 
 def _cache_key(args: argparse.Namespace) -> str:
@@ -168,35 +178,50 @@ def _write_record(results: Path, started: datetime, seconds: float) -> None:
     (results.parent / "run.json").write_text(text, encoding="utf-8")
 
 
-def _paths(include_path: str | None) -> list[str]:
-    """Return the user's folders; lm-eval documents `a:b`."""
-    paths = [path for path in (include_path or "").split(":") if path]
-    for path in paths:
-        if not Path(path).is_dir():
-            raise FileNotFoundError(f"--include_path {path}: no such folder")
-    return paths
-
-
 def _names(args: argparse.Namespace) -> list[str]:
     tasks = getattr(args, "tasks", None) or []
     return tasks.split(",") if isinstance(tasks, str) else list(tasks)
 
 
-@contextmanager
-def _task_index(names: Sequence[str], include_path: list[str]) -> Iterator[None]:
-    """Leave lm-eval's own tasks out of its index where all names are found without: it takes 10 s.
+def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
+    """Return lm-eval's index of tasks; its own are left out where all names are found without.
 
-    lm-eval's command line makes its TaskManager itself, with no option for this, so the class is
-    replaced for the time of the call.
+    They take 10 s.
+
+    Raises:
+        ValueError: A name matches no task.
     """
+    from lm_eval.tasks import TaskManager
+
+    options = {"include_path": args.include_path, "metadata": metadata}
+    # lm-eval takes paths of task files and their folders too.
+    names = [n for n in _names(args) if not n.endswith(".yaml") and not Path(n).is_dir()]
+    index = TaskManager(include_defaults=False, **options)
+    if not names or not all(index.match_tasks([name]) for name in names):
+        index = TaskManager(**options)
+    check_names([n for n in names if not index.match_tasks([n])], index.all_tasks)
+    return index
+
+
+@contextmanager
+def _used_by_lm_eval(index: Any) -> Iterator[None]:
+    """Have lm-eval's command line use this index; it makes its own, with no option for another."""
     import lm_eval.tasks
 
     original = lm_eval.tasks.TaskManager
-    small = partial(original, include_defaults=False)
-    index = small(include_path=include_path)
-    if names and all(index.match_tasks([name]) for name in names):
-        lm_eval.tasks.TaskManager = small
+    lm_eval.tasks.TaskManager = lambda **options: index
     try:
         yield
     finally:
         lm_eval.tasks.TaskManager = original
+
+
+def _check_rows(index: Any, args: argparse.Namespace) -> None:
+    """Read the rows of our tasks, and few-shot examples, before a model is loaded."""
+    from verbalizer_bench.tasks.task import VerbalizerTask
+
+    ours = [name for name in index.match_tasks(_names(args)) if name.startswith("verbalizer")]
+    for task in index.load(ours)["tasks"].values() if ours else ():
+        if isinstance(task, VerbalizerTask) and args.num_fewshot:
+            task.set_config(key="num_fewshot", value=args.num_fewshot)
+            task.check_fewshot()

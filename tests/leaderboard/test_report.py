@@ -170,4 +170,4 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
 def test_the_newest_results_are_read_and_older_ones_named(tmp_path: Path) -> None:
     for _ in range(2):
         folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"])
-    assert any("1 older results" in warning for warning in warnings(read_run(folder)))
+    assert any("not read: older results in" in warning for warning in warnings(read_run(folder)))

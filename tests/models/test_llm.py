@@ -144,7 +144,9 @@ def test_encoder_decoders_are_refused(tmp_path: Path, toys: tuple[Path, Path]) -
     sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
     T5ForConditionalGeneration(T5Config(vocab_size=32, **sizes)).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(toys[0]).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="verbalizer-llm takes causal models"):
+    with pytest.raises(
+        ValueError, match="verbalizer-llm takes checkpoints of AutoModelForCausalLM"
+    ):
         VerbalizerLLM(pretrained=str(tmp_path), device="cpu")
 
 
@@ -152,3 +154,9 @@ def test_paper_settings_are_what_the_tests_ask() -> None:
     from verbalizer_bench.tasks.spec import protocol
 
     assert protocol()["generation_kwargs"] == PAPER
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_devices_that_are_not_there_are_refused(device: str, toys: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=f"device={device}: "):
+        VerbalizerLLM(str(toys[0]), device=device)

@@ -107,8 +107,8 @@ def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
     [
         ('{"sentence": "x", "label": 1}\n{oops', r"validation\.jsonl:2: not a JSON object"),
         ("[1, 2]", r"validation\.jsonl:1: a JSON object is needed, got '\[1, 2\]'"),
-        ('{"sentence": null, "label": 1}', "row 0: sentence=None is no text"),
-        ('{"sentence": "x", "label": null}', "row 0: label is missing; give it a class"),
+        ('{"sentence": null, "label": 1}', "row 1: sentence=None is no text"),
+        ('{"sentence": "x", "label": null}', "row 1: label is missing; give it a class"),
         ('{"sentence": "x", "label": 1}', "negative=0 is in no row"),
     ],
 )

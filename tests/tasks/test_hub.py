@@ -202,8 +202,11 @@ def test_documents(name: str, session: Session) -> None:
     docs = expected(name, test)
     if spec_of(name).sample is not None:
         docs = by_hash(docs)
-    assert found["test"] == {"docs": docs, "split": test, "source": "hub"}
-    assert found["fewshot"] == {"docs": expected(name, train), "split": train, "source": "hub"}
+    rows = {split: hub_rows(name, split) for split in SPLITS_READ[name]}
+    for kind, split, wanted in (("test", test, docs), ("fewshot", train, expected(name, train))):
+        others = len(rows[split]) - len(expected(name, split))
+        record = {"docs": wanted, "split": split, "source": "hub", "others": others}
+        assert found[kind] == record
     assert {doc["label"] for doc in docs} == set(spec_of(name).classes)
 
 

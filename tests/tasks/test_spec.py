@@ -21,7 +21,10 @@ from verbalizer_bench.tasks.spec import parse_verbalizer
         ({"classes": {"good": 1, "Good.": 0}}, ["'good' and 'Good.'", "differ in more than case"]),
         ({"verbalizers": {"natural": [["yes", False]]}}, ["label word False", "quote it"]),
         ({"verbalizers": {"odd": [["x", "y"]]}}, ["verbalizers=", "natural, neutral, unnatural"]),
-        ({"verbalizers": {"neutral": [["x"]]}}, ["verbalizers.neutral: ['x']", "a pair"]),
+        (
+            {"verbalizers": {"neutral": [["x"]]}},
+            ["verbalizers.neutral: ['x']", 'such as {neutral: [["foo"'],
+        ),
         ({"verbalizers": {"neutral": [["x", "y"], ["x", "y"]]}}, ["two of them make the task"]),
         ({"doc_to_text": "{{remark}} {{first}}"}, ["does not use {{second}}"]),
         ({"doc_to_text": "{{first}} {{second}}"}, ["uses no column"]),
@@ -41,6 +44,7 @@ from verbalizer_bench.tasks.spec import parse_verbalizer
         ({"dataset": "neutral"}, ["dataset='neutral'", "choose another"]),
         ({"dataset": "sst2"}, ["dataset='sst2' is one of the suite's"]),
         ({"dataset_kwargs": {"data_files": "rows.jsonl"}}, ["data_files='rows.jsonl'", "{test:"]),
+        ({"test_split": "tset"}, ["test_split='tset' is none of the splits", "data_files: test"]),
     ],
 )
 def test_wrong_yaml_says_file_key_value_and_fix(
@@ -65,12 +69,13 @@ def test_wrong_yaml_says_file_key_value_and_fix(
             ["doc_to_text uses 'text'", "it has remark, kind"],
         ),
         ({"doc_to_text": "{{first}} {{second}} {{kind}}"}, ["kind=0 is no text"]),
-        ({"dataset_kwargs": {"data_files": {"test": "gone.jsonl"}}}, ["data_files: cannot read"]),
+        ({"dataset_kwargs": {"data_files": {"test": "gone.jsonl"}}}, ["gone.jsonl: no such file"]),
+        ({"dataset_kwargs": {"data_files": {"test": "gone.csv"}}}, ["data_files: cannot read"]),
     ],
 )
 def test_yaml_that_does_not_fit_its_rows(tmp_path: Path, changes: dict, parts: list[str]) -> None:
     spec, _ = read_dataset(write_set(tmp_path, **changes))
-    with pytest.raises(ValueError) as error:
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
         documents_of(spec, "hub")
     for part in parts:
         assert part in str(error.value)

@@ -1,0 +1,131 @@
+"""Check what `run` is asked before a model is loaded: each mistake is one line with its fix."""
+
+import argparse
+import difflib
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.tasks.spec import TASKS_FOLDER
+
+OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm")
+
+
+def check_run(args: argparse.Namespace) -> None:
+    """Check the options that need neither tasks nor model.
+
+    Raises:
+        ValueError: One is missing or wrong.
+        OSError: A folder is not there, or cannot be written.
+    """
+    if not args.tasks:
+        raise ValueError(
+            "run: --tasks is missing; give verbalizer for the suite, or names, tags and globs "
+            "that `verbalizer-bench ls tasks` lists"
+        )
+    _check_output(args.output_path)
+    _check_model(args.model, args.model_args or {})
+    _check_batch_size(str(getattr(args, "batch_size", None) or 1))
+    _check_generation(args.gen_kwargs if isinstance(args.gen_kwargs, dict) else {})
+    if args.limit is not None and (args.limit <= 0 or (args.limit > 1 and args.limit % 1)):
+        raise ValueError(
+            f"run: --limit {args.limit:g}: give a count of documents a task, or a share below 1"
+        )
+    if (args.num_fewshot or 0) < 0:
+        raise ValueError(f"run: --num_fewshot {args.num_fewshot}: give a count of examples")
+
+
+def check_names(missing: Sequence[str], known: Collection[str]) -> None:
+    """Raise ValueError for task names that match nothing (`missing`), with the nearest `known`."""
+    if not missing:
+        return
+    near = [hit for name in missing for hit in difflib.get_close_matches(name, sorted(known), n=1)]
+    hint = f"did you mean {', '.join(near)}?" if near else "`verbalizer-bench ls tasks` lists them"
+    raise ValueError(
+        f"--tasks {','.join(missing)}: no such task, tag or group; {hint} "
+        "(a data set of your own needs `verbalizer-bench tasks build` once, and --include_path)"
+    )
+
+
+def include_paths(include_path: str | None) -> list[str]:
+    """Return the user's folders; lm-eval documents `a:b`.
+
+    Raises:
+        FileNotFoundError: One is not there.
+    """
+    paths = [path for path in (include_path or "").split(":") if path]
+    for path in paths:
+        if not Path(path).is_dir():
+            raise FileNotFoundError(
+                f"--include_path {path}: no such folder; give the one that holds the task YAMLs"
+            )
+    return [str(TASKS_FOLDER), *paths]
+
+
+def _check_output(output_path: str | None) -> None:
+    if not output_path:
+        raise ValueError("run: --output_path is missing; give a folder for the results")
+    output = Path(output_path)
+    if output.suffix == ".json" or output.is_file():
+        raise ValueError(f"run: --output_path={output}: give a folder, not a file")
+    output.mkdir(parents=True, exist_ok=True)
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise PermissionError(f"run: --output_path={output}: cannot be written; give another")
+
+
+def _check_model(model: str | None, model_args: Mapping[str, Any]) -> None:
+    from lm_eval.api.registry import model_registry
+
+    if model is not None and model not in model_registry:
+        near = difflib.get_close_matches(model, [*OUR_MODELS, *model_registry], n=1)
+        raise ValueError(
+            f"run: --model {model}: no such model class; "
+            + (f"did you mean {near[0]}?" if near else f"ours are {' and '.join(OUR_MODELS)}")
+        )
+    for key in {"device", "batch_size", "max_batch_size"} & set(model_args):
+        raise ValueError(
+            f"run: --model_args {key}={model_args[key]}: write --{key} {model_args[key]}"
+        )
+    if model not in OUR_MODELS:
+        return
+    pretrained = str(model_args.get("pretrained", ""))
+    if not pretrained:
+        raise ValueError(
+            f"run: --model_args has no pretrained=…; {model} needs a checkpoint: "
+            "a folder or a hub id"
+        )
+    is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
+    if is_path and not Path(pretrained).is_dir():
+        raise FileNotFoundError(
+            f"run: --model_args pretrained={pretrained}: no such folder; "
+            "give a checkpoint's folder or a hub id"
+        )
+
+
+def _check_batch_size(batch_size: str) -> None:
+    number = batch_size.removeprefix("auto:") if batch_size != "auto" else "1"
+    if not number.isdecimal() or int(number) < 1:
+        raise ValueError(f"run: --batch_size {batch_size}: give a count of prompts, or auto")
+
+
+def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
+    from transformers import GenerationConfig
+
+    for alias in {"max_new_tokens", "max_tokens", "max_completion_tokens"} & set(gen_kwargs):
+        raise ValueError(
+            f"run: --gen_kwargs {alias}: lm-eval gives way to the tasks' max_gen_toks; "
+            "write max_gen_toks="
+        )
+    for key in ("max_gen_toks", "num_beams"):
+        value = gen_kwargs.get(key, 1)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"run: --gen_kwargs {key}={value}: give a count, at least 1")
+    known = {*GenerationConfig().to_dict(), "max_gen_toks", "until"}
+    for key in gen_kwargs:
+        near = difflib.get_close_matches(key, sorted(known - {key}), n=1, cutoff=0.75)
+        if key not in known and near:
+            raise ValueError(
+                f"run: --gen_kwargs {key}={gen_kwargs[key]}: no argument of generate; "
+                f"did you mean {near[0]}?"
+            )
