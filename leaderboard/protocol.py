@@ -80,7 +80,11 @@ def _name(asked: dict[str, Any], differences: list[str], made: bool, model: str,
 
 def is_partial(run: Run) -> bool:
     """Say whether less than the suite was run: fewer tasks, or fewer documents (`--limit`)."""
-    return not set(suite_tasks()) <= {task.task for task in run.tasks} or bool(_count_warnings(run))
+    return (
+        not set(suite_tasks()) <= {task.task for task in run.tasks}
+        or bool(_count_warnings(run))
+        or bool(_shard(run))
+    )
 
 
 def warnings(run: Run) -> list[str]:
@@ -93,6 +97,8 @@ def warnings(run: Run) -> list[str]:
             "the batch size; use --model verbalizer-llm or verbalizer-lvlm"
         )
     found += _count_warnings(run)
+    if shard := _shard(run):
+        found.append(f"shard {shard} of a run; `verbalizer-bench merge` puts them together")
     suite = [task for task in run.tasks if task.task in suite_tasks()]
     if len(suite) < len(suite_tasks()):
         found.append(f"{len(suite)} of the suite's {len(suite_tasks())} tasks were run")
@@ -116,6 +122,11 @@ def warnings(run: Run) -> list[str]:
 def setting(run: Run) -> tuple[Protocol, bool]:
     """Return what runs must have in common to be compared: protocol, a chat template or none."""
     return derive_protocol(run), bool(run.record.get("chat_template_sha256"))
+
+
+def _shard(run: Run) -> str | None:
+    shard: str | None = run.results["configs"][run.tasks[0].task]["metadata"].get("shard")
+    return shard
 
 
 def _count_warnings(run: Run) -> list[str]:

@@ -87,6 +87,23 @@ def find_runs(paths: list[Path]) -> list[Run]:
     return _distinct_names([read_run(folder) for folder in folders])
 
 
+def newest_results(path: Path) -> Path:
+    """Return the newest results file at or below a path.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    files = sorted(path.rglob("results_*.json"), key=lambda file: file.name)
+    if not files:
+        raise FileNotFoundError(f"{path}: no results_*.json at or below it; give a run's folder")
+    return files[-1]
+
+
+def samples_file(results: Path, task: str) -> Path:
+    """Return where lm-eval keeps the responses that a results file is of."""
+    return results.with_name(f"samples_{task}_{results.stem.removeprefix('results_')}.jsonl")
+
+
 def read_run(folder: Path) -> Run:
     """Read the newest run of a folder."""
     files = sorted(folder.glob("results_*.json"))
@@ -99,9 +116,8 @@ def read_run(folder: Path) -> Run:
         name = str(results.get("model_name") or results["config"]["model"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{newest}: not a results file of lm-eval: {error!r}") from error
-    date = newest.stem.removeprefix("results_")
     tasks = [
-        _read_task(folder, date, task, config["metadata"])
+        _read_task(samples_file(newest, task), task, config["metadata"])
         for task, config in configs.items()
         if "verbalizer" in (config.get("metadata") or {})
     ]
@@ -115,8 +131,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, shown, results, tuple(tasks), len(files) - 1)
 
 
-def _read_task(folder: Path, date: str, task: str, metadata: dict[str, Any]) -> TaskScores:
-    path = folder / f"samples_{task}_{date}.jsonl"
+def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: missing; intervals need every response: run lm_eval with --log_samples"

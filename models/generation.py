@@ -9,6 +9,7 @@ strings are a criterion with an answer for each row.
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,17 @@ from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import StoppingCriteriaList
 
+from verbalizer_bench.models import journal
 from verbalizer_bench.models.batches import auto_batch_size, in_batches
 from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
-from verbalizer_bench.models.provenance import InputLog, template_sha256, versions
+from verbalizer_bench.models.journal import Response
+from verbalizer_bench.models.provenance import (
+    InputLog,
+    template_sha256,
+    tokenizer_sha256,
+    versions,
+    weights_fingerprint,
+)
 from verbalizer_bench.models.settings import GenerationSettings, StopStrings
 
 log = logging.getLogger(__name__)
@@ -83,9 +92,11 @@ class ExactGeneration:
     def get_model_info(self) -> dict[str, Any]:
         """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
         template = self._chat_template() if self.chat_applied else None
+        engines, inputs = zip(*self._counts or [(self._used_engines, self.inputs)], strict=True)
         record = {
             "adapter": self.adapter,
-            "engine": self._used_engines,
+            "engine": dict(sum(engines, Counter())),
+            "responses_by_rank": [sum(counts.values()) for counts in engines],
             "image": self._image_record(),
             "dtype": str(self.model.dtype),
             "device": str(self.device),
@@ -93,7 +104,8 @@ class ExactGeneration:
             "eos_token_ids": self.eos_token_ids,
             "generation_config": self.model.generation_config.to_diff_dict(),
             "chat_template_sha256": template_sha256(template),
-            **self.inputs.record(),
+            "weights": self._weights(),
+            **InputLog.merged(inputs).record(),
             "versions": versions(),
         }
         info: dict[str, Any] = super().get_model_info()  # type: ignore[misc]
@@ -109,7 +121,7 @@ class ExactGeneration:
             raise ValueError(f"engine={engine}: one of {', '.join(ENGINES)}")
         self.engine = engine
         # How many responses each engine made.
-        self._used_engines: dict[str, int] = {}
+        self._used_engines: Counter[str] = Counter()
         self._shared: SharedPrefixEngine | None = None
 
     def _why_not_shared(self, prompt: Any, settings: GenerationSettings) -> str | None:
@@ -163,9 +175,83 @@ class ExactGeneration:
             ids = self.tokenizer.eos_token_id
         return list(ids) if isinstance(ids, (list, tuple)) else [ids]
 
+    def _set_ranks(self, tp_plan: Any) -> None:
+        """Take rank and world size from the process group: prompts are split over its processes.
+
+        lm-eval takes them from the GPUs of one node: on CPUs every process would do everything.
+        With `tp_plan` all processes are one model.
+        """
+        # What each rank counted, rank 0 first.
+        self._counts: list[tuple[Counter[str], InputLog]] = []
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and not tp_plan:
+            self._rank = torch.distributed.get_rank()
+            self._world_size = torch.distributed.get_world_size()
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what all ranks give, in their order, on the CPU; numbers become a vector."""
+        if self.world_size == 1:
+            return tensor
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, tensor.cpu())
+        return torch.cat([one.reshape(-1) if one.dim() == 0 else one for one in found])
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+    def _share_counts(self) -> None:
+        """Let every rank know what all counted; the run's record is of all."""
+        own = (self._used_engines, self.inputs)
+        if self.world_size == 1:
+            return
+        everywhere: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(everywhere, own)
+        self._counts = everywhere
+
+    def _weights(self) -> str:
+        if not hasattr(self, "_weights_fingerprint"):
+            self._weights_fingerprint = weights_fingerprint(self.model)
+        return self._weights_fingerprint
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """Return what a response depends on beside the request, for the journal."""
+        image = self._image_record() or {}
+        return {
+            "adapter": self.adapter,
+            "architecture": type(self.model).__name__,
+            "weights": self._weights(),
+            "tokenizer": tokenizer_sha256(self.tokenizer),
+            "dtype": str(self.model.dtype),
+            "engine": self.engine,
+            "max_length": self.max_length,
+            "image": image.get("sha256", image.get("mode")),
+            "eos_token_ids": self.eos_token_ids,
+            "generation_config": self.model.generation_config.to_diff_dict(),
+        }
+
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Generate a response to every request; see the module's text for what is exact."""
+        """Generate a response to every request; see the module's text for what is exact.
+
+        Responses that the run's journal has are taken from there; the others are added to it.
+        """
+        # lm-eval repeats a rank's last request until all ranks have as many.
+        unique = list({id(request): request for request in requests}.values())
+        if any(request.args[1].get("do_sample") for request in unique):
+            unique = requests
+        found = self._generate_all(unique, disable_tqdm or self.rank != 0)
+        self._share_counts()
+        if unique is requests:
+            return found
+        texts = dict(zip(map(id, unique), found, strict=True))
+        return [texts[id(request)] for request in requests]
+
+    def _generate_all(self, requests: list[Any], quiet: bool) -> list[str]:
         eos = self.tokenizer.convert_ids_to_tokens(self.eos_token_ids)
+        book = journal.current()
+        keys = book.keys(requests) if book else []
+        if book:
+            book.check_model(self._fingerprint())
         groups: dict[str, list[int]] = {}
         settings: dict[str, GenerationSettings] = {}
         for index, request in enumerate(requests):
@@ -174,23 +260,39 @@ class ExactGeneration:
             if key not in settings:
                 settings[key] = GenerationSettings.from_request(gen_kwargs, self.max_gen_toks, eos)
             groups.setdefault(key, []).append(index)
+        known = (
+            {i: book.known[key] for i, key in enumerate(keys) if key in book.known} if book else {}
+        )
         responses: list[str] = [""] * len(requests)
+
+        def take(index: int, response: Response) -> None:
+            responses[index] = response.text
+            self._used_engines[response.engine] += 1
+            self.cache_hook.add_partial("generate_until", requests[index].args, response.text)
+
+        for index, response in known.items():
+            take(index, response)
         self._shared = None
+        total = len(requests)
         with tqdm(
-            total=len(requests), desc="Generating", disable=disable_tqdm or self.rank != 0
+            desc="Generating", total=total, initial=len(known), unit="response", disable=quiet
         ) as bar:
             for key, indices in groups.items():
-                for index, response in self._generate_group(requests, indices, settings[key]):
-                    responses[index] = response
-                    self.cache_hook.add_partial("generate_until", requests[index].args, response)
+                # Prompts of journaled responses are made too: the run's record counts them.
+                new_tokens = settings[key].max_new_tokens
+                prompts = {i: self._prompt(requests[i], new_tokens) for i in indices}
+                rest = [i for i in indices if i not in known]
+                for index, response in self._generate_group(prompts, rest, settings[key]):
+                    take(index, response)
+                    if book:
+                        book.add(keys[index], requests[index], response)
                     bar.update()
         return responses
 
     def _generate_group(
-        self, requests: list[Any], indices: list[int], settings: GenerationSettings
-    ) -> Iterator[tuple[int, str]]:
-        """Generate the requests that share their settings."""
-        prompts = {i: self._prompt(requests[i], settings.max_new_tokens) for i in indices}
+        self, prompts: dict[int, Any], indices: list[int], settings: GenerationSettings
+    ) -> Iterator[tuple[int, Response]]:
+        """Generate for the prompts that share their settings."""
         # A batch is of one kind: prompts with and without images take different inputs.
         kinds: dict[int, list[int]] = {}
         for index in indices:
@@ -199,9 +301,8 @@ class ExactGeneration:
             shared = self._takes_shared(prompts[members[0]], settings)
             generate = self._generate_shared if shared else self._generate_plain
             engine = "shared_prefix" if shared else "generate"
-            for index, response in generate(prompts, members, settings):
-                self._used_engines[engine] = self._used_engines.get(engine, 0) + 1
-                yield index, response
+            for index, text in generate(prompts, members, settings):
+                yield index, Response(text, engine)
 
     def _generate_shared(
         self, prompts: dict[int, Any], members: list[int], settings: GenerationSettings

@@ -108,6 +108,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         )
         self.image_mode = str(image)
         self.image = make_image(self.image_mode, tower_size(self.config))
+        self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id)
         self._added_by: dict[str, tuple[int, int]] = {}
         self._image_numbers: dict[str, int] = {}
@@ -351,6 +352,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
                     results[index] = result
                     self.cache_hook.add_partial("loglikelihood", requests[index].args, result)
                     bar.update()
+        self._share_counts()
         return results
 
     def _pair(self, request: Any) -> tuple[Prompt, int]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 PACKAGES = (
     "verbalizer-bench",
     "lm_eval",
@@ -17,10 +19,39 @@ PACKAGES = (
     "pillow",
 )
 
+_CHUNK = 1 << 24
+
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that a response depends on."""
     return {name: version(name) for name in PACKAGES}
+
+
+def weights_fingerprint(model: Any) -> str:
+    """Return a hash of a torch model's parameters: names, shapes, types and all values.
+
+    Two sums over each parameter's bits, one weighted by position, so that it takes seconds where
+    hashing every byte takes minutes. It tells checkpoints apart; it is no proof against forgery.
+    """
+    total = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        total.update(f"{name} {parameter.dtype} {tuple(parameter.shape)} ".encode())
+        total.update(" ".join(map(str, _bit_sums(parameter.detach()))).encode() + b"\n")
+    return total.hexdigest()
+
+
+def _bit_sums(tensor: torch.Tensor) -> tuple[int, int]:
+    if tensor.is_meta:
+        return 0, 0
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    bits = tensor.contiguous().view(integers[tensor.element_size()]).flatten()
+    plain, weighted = 0, 0
+    for start in range(0, len(bits), _CHUNK):
+        chunk = bits[start : start + _CHUNK].long()
+        places = torch.arange(start + 1, start + 1 + len(chunk), device=chunk.device)
+        plain += int(chunk.sum())
+        weighted += int((chunk * places).sum())
+    return plain, weighted
 
 
 class InputLog:
@@ -62,6 +93,18 @@ class InputLog:
         least, most = self.bos_counts or (count, count)
         self.bos_counts = (min(least, count), max(most, count))
 
+    @classmethod
+    def merged(cls, logs: Sequence["InputLog"]) -> "InputLog":
+        """Return one log of what several ranks counted; the first prompt is the first rank's."""
+        found = cls(logs[0].bos_token_id)
+        found.first_input_ids = logs[0].first_input_ids
+        found.truncated = sum(log.truncated for log in logs)
+        found.escaped = sum(log.escaped for log in logs)
+        counts = [log.bos_counts for log in logs if log.bos_counts]
+        if counts:
+            found.bos_counts = min(least for least, _ in counts), max(most for _, most in counts)
+        return found
+
     def record(self) -> dict[str, Any]:
         """Return what was counted, for the results file."""
         return {
@@ -70,6 +113,15 @@ class InputLog:
             "truncated_prompts": self.truncated,
             "escaped_prompts": self.escaped,
         }
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Return the sha256 of a tokenizer: its rules if it is a fast one, else its vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend else tokenizer.get_vocab()
+    # Padding and truncation are of the last call.
+    rules = {key: rule for key, rule in rules.items() if key not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
 def template_sha256(template: Any) -> str | None:

@@ -7,7 +7,7 @@ lm-eval instantiates it from a leaf YAML, which includes the data set's YAML; bo
 import dataclasses
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,8 @@ class VerbalizerTask(ConfigurableTask):
             # Any text here tells lm-eval that the task scores by itself, by the method below.
             "process_results": "VerbalizerTask.process_results",
         }
+        number, count = str(metadata.get("shard", "1/1")).split("/")
+        self._shard, self._shards = int(number) - 1, int(count)
         self._fewshot_seed: int | None = None
         self._sampler: ContextSampler | None = None
         super().__init__(config=merged)
@@ -131,6 +133,19 @@ class VerbalizerTask(ConfigurableTask):
         """Return the label word, always as a text: lm-eval's own rule turns "1" into an index."""
         return self.spec.target(doc, self.verbalizer)
 
+    def doc_iterator(
+        self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: Any = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Return this rank's documents, with their numbers, of this run's shard."""
+        shards, shard = self._shards, self._shard
+        found: Iterator[tuple[int, Any]] = super().doc_iterator(
+            rank=shard + shards * rank,
+            limit=limit,
+            world_size=shards * world_size,
+            samples=samples,
+        )
+        return found
+
     def build_all_requests(
         self,
         *,
@@ -167,6 +182,11 @@ class VerbalizerTask(ConfigurableTask):
             )
             for doc_id, doc in docs
         ]
+        if not self._instances:
+            raise ValueError(
+                f"{self.config.task}: no document is left for shard {self._shard + 1} of "
+                f"{self._shards}, process {rank + 1} of {world_size}; use fewer of them"
+            )
 
     def process_results(self, doc: Mapping[str, str], results: list[Any]) -> dict[str, Any]:
         """Score the response; under `--predict_only` lm-eval asks for no score."""

@@ -6,9 +6,12 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from verbalizer_bench import __version__
+
+if TYPE_CHECKING:
+    from verbalizer_bench.leaderboard.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,14 @@ def _parser() -> _Parser:
         "-o", "--output", type=Path, metavar="DIR", help="default: `report` in the first RUN"
     )
     report.set_defaults(command=_report)
+    merge = commands.add_parser(
+        "merge",
+        help="put the shards of a run together",
+        **_examples("verbalizer-bench merge out/1 out/2 -o out/all"),
+    )
+    merge.add_argument("shards", nargs="+", type=Path, metavar="OUT", help="an --output_path")
+    merge.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
+    merge.set_defaults(command=_merge)
     demo = commands.add_parser("demo", help="train two toy checkpoints and score them, offline")
     demo.add_argument("-o", "--output", type=Path, default=Path("demo_out"), metavar="DIR")
     demo.add_argument(
@@ -139,19 +150,19 @@ def _harness(command: str, argv: Sequence[str]) -> int:
     from verbalizer_bench.harness import harness
 
     folders = harness(command, argv)
-    if folders:
-        from verbalizer_bench.leaderboard.report import write_report
-        from verbalizer_bench.leaderboard.runs import NotAVerbalizerRun, read_run
+    return _summary(folders) if folders else 0
 
-        try:
-            runs = [read_run(folder) for folder in folders]
-        except NotAVerbalizerRun as error:
-            print(f"No summary: {error}")
-            return 0
-        report = write_report(runs, folders[0] / "report")
-        print(f"\n{report.markdown}\n")
-        for file in report.files:
-            print(f"Wrote {file}")
+
+def _summary(folders: Sequence[Path]) -> int:
+    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.leaderboard.runs import NotAVerbalizerRun, read_run
+
+    try:
+        runs = [read_run(folder) for folder in folders]
+    except NotAVerbalizerRun as error:
+        print(f"No summary: {error}")
+        return 0
+    _print_report(write_report(runs, folders[0] / "report"))
     return 0
 
 
@@ -159,11 +170,20 @@ def _report(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.report import write_report
     from verbalizer_bench.leaderboard.runs import find_runs
 
-    report = write_report(find_runs(args.runs), args.output or args.runs[0] / "report")
-    print(f"{report.markdown}\n")
+    _print_report(write_report(find_runs(args.runs), args.output or args.runs[0] / "report"))
+    return 0
+
+
+def _print_report(report: "Report") -> None:
+    print(f"\n{report.markdown}\n")
     for file in report.files:
         print(f"Wrote {file}")
-    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from verbalizer_bench.leaderboard.merge import merge
+
+    return _summary([merge(args.shards, args.output)])
 
 
 def _demo(args: argparse.Namespace) -> int:

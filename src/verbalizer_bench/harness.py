@@ -1,13 +1,15 @@
 """lm-eval's own command line with our tasks, models and data: `run`, `ls`, `validate`.
 
-All of lm-eval's flags work. Ours besides: `--data`. `run` keeps every response (`--log_samples`),
-wants `--output_path`, and ends with the summary of `verbalizer-bench report`.
+All of lm-eval's flags work. Ours besides: `--data`, `--resume`, `--shard`. `run` keeps every
+response (`--log_samples`), wants `--output_path`, and ends with the summary of
+`verbalizer-bench report`.
 """
 
 import argparse
 import difflib
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
@@ -18,7 +20,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.options import check_names, check_run, include_paths
+from verbalizer_bench.leaderboard.merge import in_document_order
+from verbalizer_bench.models.journal import Journal, recorded_command, recording
+from verbalizer_bench.options import check_names, check_run, check_shard, include_paths
 from verbalizer_bench.tasks.data import resolve_data
 
 
@@ -46,12 +50,17 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     from lm_eval.utils import setup_logging
 
     setup_logging()
+    if _rank() != 0:
+        _be_quiet()
     register_models()
-    data, rest = _own_options(command, argv)
+    own, rest = _own_options(command, argv)
+    if getattr(own, "resume", None) and not rest:
+        argv = [*recorded_command(Path(own.resume)), "--resume", own.resume]
+        own, rest = _own_options(command, argv)
     parser = HarnessCLI()
     args = _parse(parser, command, rest)
     if command == "run":
-        return _run(parser, args, data)
+        return _run(parser, args, own, argv)
     args.include_path = include_paths(args.include_path)
     index = _task_index(args, {})
     if command == "validate":
@@ -85,7 +94,21 @@ def _parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace
     return found
 
 
-def _own_options(command: str, argv: Sequence[str]) -> tuple[str | None, list[str]]:
+def _rank() -> int:
+    """Return this process's number among those that torchrun started."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _be_quiet() -> None:
+    """Leave progress and news to rank 0."""
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    logging.getLogger().setLevel(logging.WARNING)
+    disable_progress_bar()
+    set_verbosity_error()
+
+
+def _own_options(command: str, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split off our options; `--help` shows ours and then lm-eval's."""
     ours = argparse.ArgumentParser(
         f"verbalizer-bench {command}", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS
@@ -97,36 +120,58 @@ def _own_options(command: str, argv: Sequence[str]) -> tuple[str | None, list[st
             metavar="hub|sample|DIR",
             help="where the rows are (default: VERBALIZER_BENCH_DATA, else hub)",
         )
+        group.add_argument(
+            "--resume",
+            metavar="OUT",
+            help="go on with the killed run in OUT, with its own arguments unless others are given",
+        )
+        group.add_argument(
+            "--shard",
+            metavar="I/N",
+            help="run every N-th document only, from the I-th on; `merge` puts shards together",
+        )
     known, rest = ours.parse_known_args(list(argv))
     if command == "run" and {"-h", "--help"} & set(rest):
         ours.print_help()
-    return getattr(known, "data", None), rest
+    return known, rest
 
 
-def _run(parser: Any, args: argparse.Namespace, data: str | None) -> list[Path]:
+def _run(
+    parser: Any, args: argparse.Namespace, own: argparse.Namespace, argv: Sequence[str]
+) -> list[Path]:
     _merge_config(args)
+    if own.resume:
+        args.output_path = own.resume
     check_run(args)
     args.include_path = include_paths(args.include_path)
     args.log_samples = True
     if args.use_cache:
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
     metadata = args.metadata or {}
-    args.metadata = {**metadata, "data": resolve_data(data or metadata.get("data"))}
+    args.metadata = {**metadata, "data": resolve_data(own.data or metadata.get("data"))}
+    if own.shard:
+        args.metadata["shard"] = check_shard(own.shard)
     output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
     started, clock = datetime.now(timezone.utc), time.monotonic()
     # lm-eval gives tasks the model's arguments too.
     index = _task_index(args, {**(args.model_args or {}), **args.metadata})
-    _check_rows(index, args)
-    with _used_by_lm_eval(index):
-        parser.execute(args)
-    if int(os.environ.get("RANK", "0")) != 0:
-        return []
-    written = sorted(set(output.rglob("results_*.json")) - before)
-    if not written:
-        raise ValueError(f"run: lm-eval wrote no results under {output}; its log says why")
-    for file in written:
-        _write_record(file, started, time.monotonic() - clock)
+    versions = _check_tasks(index, args)
+    rank, world_size = _rank(), int(os.environ.get("WORLD_SIZE", "1"))
+    book = Journal(output, argv, _protocol(args), versions, bool(own.resume), rank, world_size)
+    with recording(book):
+        with _used_by_lm_eval(index):
+            parser.execute(args)
+        if rank != 0:
+            return []
+        written = sorted(set(output.rglob("results_*.json")) - before)
+        if not written:
+            raise ValueError(f"run: lm-eval wrote no results under {output}; its log says why")
+        for file in written:
+            if world_size > 1:
+                in_document_order(file)
+            _write_record(file, started, time.monotonic() - clock)
+            book.finish(file)
     if getattr(args, "predict_only", False):
         print("No summary: --predict_only scores nothing")
         return []
@@ -216,12 +261,36 @@ def _used_by_lm_eval(index: Any) -> Iterator[None]:
         lm_eval.tasks.TaskManager = original
 
 
-def _check_rows(index: Any, args: argparse.Namespace) -> None:
-    """Read the rows of our tasks, and few-shot examples, before a model is loaded."""
+def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """Read the rows of our tasks, and few-shot examples, before a model is loaded.
+
+    Returns:
+        Our tasks' versions.
+
+    Raises:
+        ValueError: Rows or examples are wrong, or other tasks than ours are to be sharded.
+    """
     from verbalizer_bench.tasks.task import VerbalizerTask
 
-    ours = [name for name in index.match_tasks(_names(args)) if name.startswith("verbalizer")]
-    for task in index.load(ours)["tasks"].values() if ours else ():
-        if isinstance(task, VerbalizerTask) and args.num_fewshot:
-            task.set_config(key="num_fewshot", value=args.num_fewshot)
-            task.check_fewshot()
+    names = index.match_tasks(_names(args))
+    others = [name for name in names if not name.startswith("verbalizer")]
+    if others and "shard" in args.metadata:
+        raise ValueError(f"run: --shard: {others[0]} is no verbalizer task; run it without")
+    versions = {}
+    ours = [name for name in names if name not in others]
+    for name, task in index.load(ours)["tasks"].items() if ours else ():
+        if isinstance(task, VerbalizerTask):
+            versions[name] = task.VERSION
+            if args.num_fewshot:
+                task.set_config(key="num_fewshot", value=args.num_fewshot)
+                task.check_fewshot()
+    return versions
+
+
+def _protocol(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what a journal's responses depend on beside tasks and model."""
+    keys = ("gen_kwargs", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn")
+    return {
+        **{key: getattr(args, key, None) for key in (*keys, "system_instruction")},
+        **{key: args.metadata.get(key) for key in ("data", "shard")},
+    }

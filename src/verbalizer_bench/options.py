@@ -36,6 +36,18 @@ def check_run(args: argparse.Namespace) -> None:
         raise ValueError(f"run: --num_fewshot {args.num_fewshot}: give a count of examples")
 
 
+def check_shard(shard: str) -> str:
+    """Return `I/N` as it is.
+
+    Raises:
+        ValueError: It is not 1 <= I <= N.
+    """
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"run: --shard {shard}: give the shard and their count, such as 1/4")
+    return f"{int(number)}/{int(count)}"
+
+
 def check_names(missing: Sequence[str], known: Collection[str]) -> None:
     """Raise ValueError for task names that match nothing (`missing`), with the nearest `known`."""
     if not missing:

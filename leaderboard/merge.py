@@ -1,0 +1,206 @@
+"""Put together what several processes ran: the results file that one process would have written.
+
+verbalizer-bench run … --shard 1/2 --output_path out/1    # on one machine
+verbalizer-bench run … --shard 2/2 --output_path out/2    # on another
+verbalizer-bench merge out/1 out/2 -o out/all
+
+"The same" is every samples file and the blocks `results`, `groups` and `n-samples`, byte for byte,
+in float32. Dates, durations, host and paths are as they were.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.leaderboard.runs import newest_results, samples_file
+from verbalizer_bench.tasks.metrics import METRICS
+
+Samples = dict[str, list[dict[str, Any]]]
+# What shards of one run have in common, in the results file's `config`.
+_COMMON = ("model", "limit", "gen_kwargs")
+_COMMON_RECORD = (
+    *("adapter", "weights", "dtype", "image", "eos_token_ids", "generation_config"),
+    *("chat_template_sha256", "versions"),
+)
+
+
+def merge(folders: Sequence[Path], output: Path) -> Path:
+    """Merge the shards of one run.
+
+    Args:
+        folders: A shard's output folder each, in any order.
+        output: Where the merged run goes, in a folder named after the model.
+
+    Returns:
+        The merged run folder.
+
+    Raises:
+        ValueError: A shard is missing or given twice, or shards are of different runs.
+    """
+    files = [newest_results(folder) for folder in folders]
+    shards = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    first = shards[0]
+    order = _check_shards(files, shards)
+    for file, other in zip(files, shards, strict=True):
+        _check_same(file, first, other)
+    files, shards = [files[i] for i in order], [shards[i] for i in order]
+    samples: Samples = {task: [] for task in first["configs"]}
+    for file in files:
+        for task in samples:
+            samples[task] += _read_rows(samples_file(file, task))
+    merged = shards[0]
+    for config in merged["configs"].values():
+        config["metadata"].pop("shard")
+    merged["config"]["verbalizer_bench"] = _merged_record(shards)
+    merged["merged_from"] = [str(file) for file in files]
+    folder = output / str(merged["model_name_sanitized"])
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"merge: {folder} is not empty; give another -o")
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / files[0].name
+    _recompute(merged, samples)
+    _write(results, merged, samples)
+    return folder
+
+
+def in_document_order(results: Path) -> None:
+    """Rewrite a run of several ranks as one rank would have written it.
+
+    lm-eval leaves rows in the order of the ranks, and asks a rank with fewer documents its last
+    request again, whose responses then stand there more than once.
+    """
+    table = json.loads(results.read_text(encoding="utf-8"))
+    samples = {task: _read_rows(samples_file(results, task)) for task in table["configs"]}
+    for task, rows in samples.items():
+        repeats = table["configs"][task].get("repeats") or 1
+        for row in rows:
+            row["resps"] = [responses[:repeats] for responses in row["resps"]]
+    _recompute(table, samples)
+    _write(results, table, samples)
+
+
+def _recompute(table: dict[str, Any], samples: Samples) -> None:
+    """Compute scores, group means and task hashes over rows in document order, as lm-eval does.
+
+    Only of our tasks and the suite's groups: their scores are means. What else a run of several
+    ranks has stays as lm-eval computed it.
+    """
+    from lm_eval.api.metrics import mean, mean_stderr
+    from lm_eval.utils import hash_string
+
+    for task, rows in samples.items():
+        rows.sort(key=lambda row: row["doc_id"])
+        hashes = (row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
+        table["task_hashes"][task] = hash_string("".join(hashes))
+        if "verbalizer" not in (table["configs"][task].get("metadata") or {}):
+            continue
+        scores = table["results"][task]
+        scores["sample_len"] = table["n-samples"][task]["effective"] = len(rows)
+        for metric in METRICS:
+            values = [row[metric] for row in rows]
+            scores[f"{metric},none"] = mean(values)
+            scores[f"{metric}_stderr,none"] = mean_stderr(values) if len(values) > 1 else "N/A"
+    for group in table.get("groups", {}):
+        leaves = _leaves(group, table["group_subtasks"])
+        if group.split("::")[0] == "verbalizer":
+            scores = _group_scores(group, [table["results"][leaf] for leaf in leaves])
+            table["results"][group] = table["groups"][group] = scores
+
+
+def _group_scores(group: str, leaves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from lm_eval.api.metrics import aggregate_subtask_metrics, unweighted_mean_stderr
+
+    sizes = [leaf["sample_len"] for leaf in leaves]
+    scores: dict[str, Any] = {"alias": group, "name": group, "sample_len": sum(sizes)}
+    for metric in METRICS:
+        values = [leaf[f"{metric},none"] for leaf in leaves]
+        errors = [leaf[f"{metric}_stderr,none"] for leaf in leaves]
+        scores[f"{metric},none"] = aggregate_subtask_metrics(values, sizes, weight_by_size=False)
+        scores[f"{metric}_stderr,none"] = (
+            "N/A" if "N/A" in errors else float(unweighted_mean_stderr(errors))
+        )
+    scores["sample_count"] = {f"{metric},none": sum(sizes) for metric in METRICS}
+    return scores
+
+
+def _leaves(group: str, subtasks: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        leaf
+        for child in subtasks[group]
+        for leaf in (_leaves(child, subtasks) if child in subtasks else [child])
+    ]
+
+
+def _check_shards(files: Sequence[Path], shards: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the order of the shards; exactly one of each must be there."""
+    found: dict[int, int] = {}
+    total = len(shards)
+    for place, (file, shard) in enumerate(zip(files, shards, strict=True)):
+        names = {
+            (config.get("metadata") or {}).get("shard") for config in shard["configs"].values()
+        }
+        (name,) = names if len(names) == 1 else (None,)
+        if name is None:
+            raise ValueError(f"merge: {file}: not a shard; run it with --shard I/N")
+        number, count = map(int, name.split("/"))
+        if count != total:
+            raise ValueError(f"merge: {file}: shard {name}, but {total} folders were given")
+        if number in found:
+            raise ValueError(f"merge: {file} and {files[found[number]]} are both shard {name}")
+        found[number] = place
+    return [found[number] for number in sorted(found)]
+
+
+def _check_same(file: Path, first: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    def asked(table: Mapping[str, Any]) -> dict[str, Any]:
+        record = table["config"].get("verbalizer_bench", {})
+        configs = {}
+        for task, config in table["configs"].items():
+            ours = config["metadata"]
+            configs[task] = [
+                *(config["generation_kwargs"], config["num_fewshot"]),
+                *(ours["version"], ours["source"], ours["identity"]),
+            ]
+        return {
+            "tasks": sorted(configs),
+            **{f"the settings of {task}": value for task, value in configs.items()},
+            **{key: table["config"].get(key) for key in _COMMON},
+            **{key: record.get(key) for key in _COMMON_RECORD},
+            "system_instruction": table["system_instruction"],
+        }
+
+    left, right = asked(first), asked(other)
+    for key in dict.fromkeys([*left, *right]):
+        if left.get(key) != right.get(key):
+            raise ValueError(
+                f"merge: {file} is of another run than the first: {key} is {right.get(key)!r} "
+                f"there and {left.get(key)!r} in the first; merge the shards of one run"
+            )
+
+
+def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    records = [shard["config"]["verbalizer_bench"] for shard in shards]
+    counts = [record["bos_counts"] for record in records if record["bos_counts"]]
+    return {
+        **records[0],
+        "engine": dict(sum((Counter(record["engine"]) for record in records), Counter())),
+        "responses_by_rank": [n for record in records for n in record["responses_by_rank"]],
+        "world_size": sum(record["world_size"] for record in records),
+        "truncated_prompts": sum(record["truncated_prompts"] for record in records),
+        "escaped_prompts": sum(record["escaped_prompts"] for record in records),
+        "bos_counts": [min(c[0] for c in counts), max(c[1] for c in counts)] if counts else None,
+    }
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
+
+
+def _write(results: Path, table: Mapping[str, Any], samples: Samples) -> None:
+    for task, rows in samples.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        samples_file(results, task).write_text(text, encoding="utf-8")
+    results.write_text(json.dumps(table, indent=2, ensure_ascii=False), encoding="utf-8")
