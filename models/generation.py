@@ -132,6 +132,8 @@ class ExactGeneration:
             return "mixed precision"
         if len(set(getattr(self.model, "hf_device_map", {}).values())) > 1:
             return "layers on several devices"
+        if any(parameter.is_meta for parameter in self.model.parameters()):
+            return "weights offloaded"
         if reason := why_not(self.model, settings):
             return reason
         if self._shared is None:

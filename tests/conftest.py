@@ -6,6 +6,8 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Models here are tiny: threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VERBALIZER_BENCH_DATA", None)
 
 import pytest
@@ -83,3 +85,21 @@ def write_set(folder: Path, **changes: Any) -> Path:
     path = folder / f"_{config.get('dataset', 'my_set')}.yaml"
     path.write_text(text)
     return path
+
+
+def comparable(output: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return what must be the same in runs that are to be identical: scores, and every response.
+
+    Fields of the results file that are left out: dates, durations, host, paths.
+    """
+    import json
+
+    (results,) = output.rglob("results_*.json")
+    table = json.loads(results.read_text())
+    rows = {
+        file.name.partition("_2")[0]: sorted(
+            file.read_text().splitlines(), key=lambda line: json.loads(line)["doc_id"]
+        )
+        for file in results.parent.glob("samples_*.jsonl")
+    }
+    return {key: table.get(key) for key in ("results", "groups", "n-samples", "task_hashes")}, rows

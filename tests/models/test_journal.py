@@ -1,0 +1,194 @@
+"""A killed run goes on where it was: nothing is lost, nothing is generated twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.tasks import TaskManager
+
+from tests.conftest import comparable
+from verbalizer_bench.cli import main
+from verbalizer_bench.models.journal import Journal, Response, journal_files, recording
+from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.tasks.spec import TASKS_FOLDER
+
+
+@pytest.fixture(scope="module")
+def model(toys: tuple[Path, Path]) -> VerbalizerLLM:
+    return VerbalizerLLM(str(toys[0]), device="cpu", dtype="float32", batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Any]:
+    manager = TaskManager(
+        include_path=str(TASKS_FOLDER), include_defaults=False, metadata={"data": "sample"}
+    )
+    found: list[Any] = []
+    for task in manager.load(["verbalizer_rte_neutral_foo_bar", "verbalizer_sst2_natural_1_0"])[
+        "tasks"
+    ].values():
+        task.build_all_requests(limit=12)
+        found += task.instances
+    for request in found:
+        request.arguments[1].update(num_beams=2, max_gen_toks=4)
+    return found
+
+
+def open_journal(folder: Path, resume: bool = True, **changes: Any) -> Journal:
+    arguments: dict[str, Any] = {"command": ["--x"], "protocol": {"data": "sample"}, "versions": {}}
+    return Journal(folder, **(arguments | changes), resume=resume)
+
+
+def in_a_fork(model: VerbalizerLLM, requests: list[Any], folder: Path) -> tuple[int, int]:
+    """Start generating in a fork; return its process number and a pipe that says when it began."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            torch.set_num_threads(1)
+            with recording(open_journal(folder)):
+                os.write(writer, b"x")
+                model.generate_until(requests, disable_tqdm=True)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    return child, reader
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = [line for file in journal_files(folder) for line in file.read_text().split("\n")]
+    return [json.loads(line) for line in lines if '"key"' in line and line.endswith("}")]
+
+
+def test_twenty_kills(model: VerbalizerLLM, requests: list[Any], tmp_path: Path) -> None:
+    uninterrupted = model.generate_until(requests, disable_tqdm=True)
+    child, reader = in_a_fork(model, requests, whole := make(tmp_path / "whole"))
+    os.read(reader, 1)
+    began = time.monotonic()
+    assert os.waitpid(child, 0)[1] == 0
+    seconds = time.monotonic() - began
+    assert len(rows(whole)) == len(requests)
+    partial = 0
+    for number in range(20):
+        folder = make(tmp_path / str(number))
+        child, reader = in_a_fork(model, requests, folder)
+        os.read(reader, 1)
+        os.close(reader)
+        time.sleep(seconds * number / 20)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        before = rows(folder)
+        partial += 0 < len(before) < len(requests)
+        book = open_journal(folder)
+        with recording(book):
+            assert model.generate_until(requests, disable_tqdm=True) == uninterrupted
+        after = rows(folder)
+        assert after[: len(before)] == before
+        assert len({row["key"] for row in after}) == len(after) == len(requests)
+    assert partial >= 3
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_run_that_is_killed_and_resumed(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    """The whole command in a process of its own; `--resume OUT` needs no other argument."""
+    arguments = [
+        *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
+        *("--tasks", "verbalizer_neutral", "--data", "sample", "--device", "cpu", "--limit", "3"),
+        *("--batch_size", "2", "--gen_kwargs", "num_beams=2,max_gen_toks=4"),
+    ]
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "verbalizer_bench", "run", *arguments]
+    process = subprocess.Popen(
+        [*command, "--output_path", str(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and (not journal_files(killed) or len(rows(killed)) < 20):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    with journal_files(killed)[0].open("a") as file:
+        file.write('{"key": "torn')
+    before = [row["key"] for row in rows(killed)]
+    assert 20 <= len(before) < 54 * 3
+    assert main(["run", *arguments, "--output_path", str(tmp_path / "whole")]) == 0
+    assert main(["run", *arguments, "--output_path", str(killed)]) == 2
+    assert main(["run", "--resume", str(killed)]) == 0
+    after = [row["key"] for row in rows(killed)]
+    assert after[: len(before)] == before and len(set(after)) == len(after) == 54 * 3
+    assert comparable(killed) == comparable(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": {"data": "hub"}}, "another protocol: data is 'sample' there and 'hub' here"),
+        ({"resume": False}, "an unfinished run left 1 responses in its journal; go on with"),
+    ],
+)
+def test_journals_that_are_refused(
+    changes: dict, message: str, model: VerbalizerLLM, requests: list[Any], tmp_path: Path
+) -> None:
+    with recording(open_journal(tmp_path)):
+        model.generate_until(requests[:1], disable_tqdm=True)
+    with pytest.raises(ValueError, match=message):
+        open_journal(tmp_path, **changes)
+
+
+def test_the_journal_of_another_model_is_refused(
+    model: VerbalizerLLM, requests: list[Any], tmp_path: Path
+) -> None:
+    with recording(open_journal(tmp_path)):
+        model.generate_until(requests[:1], disable_tqdm=True)
+    weight = next(model.model.parameters()).data
+    weight[0, 0] += 1
+    model.__dict__.pop("_weights_fingerprint")
+    try:
+        with (
+            recording(open_journal(tmp_path)),
+            pytest.raises(ValueError, match="of another model: weights is '"),
+        ):
+            model.generate_until(requests[:1], disable_tqdm=True)
+    finally:
+        weight[0, 0] -= 1
+        model.__dict__.pop("_weights_fingerprint")
+
+
+def test_a_finished_journal_makes_room(tmp_path: Path, requests: list[Any]) -> None:
+    book = open_journal(tmp_path)
+    book.add("a", requests[0], Response("foo", "generate"))
+    book.finish(tmp_path / "results_x.json")
+    book.close()
+    book = open_journal(tmp_path, resume=False)
+    book.close()
+    assert not book.known and len(rows(tmp_path)) == 0
+
+
+def test_lines_that_are_no_journal(tmp_path: Path) -> None:
+    file = tmp_path / "journal-0.jsonl"
+    file.write_text('{"a": 1}\n')
+    with pytest.raises(ValueError, match="not a journal of format 1"):
+        open_journal(tmp_path)
+    file.write_text("{\n")
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl:1: not a line of a journal"):
+        open_journal(tmp_path)
+
+
+def test_keys_differ_by_what_a_response_depends_on(requests: list[Any], tmp_path: Path) -> None:
+    book = open_journal(tmp_path)
+    keys = book.keys([requests[0], requests[0], *requests])
+    assert len(set(keys)) == len(keys)
+    book.versions = {requests[0].task_name: 2.0}
+    assert book.keys(requests[:1]) != keys[:1]
+    book.close()

@@ -1,0 +1,149 @@
+"""Shards and ranks give what one process gives, and each prompt is asked once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import comparable
+from verbalizer_bench.cli import main
+from verbalizer_bench.models.journal import journal_files
+
+RUN = (
+    *(
+        "--tasks",
+        "verbalizer_sst2,verbalizer_mrpc_neutral_*",
+        "--data",
+        "sample",
+        "--device",
+        "cpu",
+    ),
+    *("--limit", "5"),
+)
+
+
+def arguments(toys: tuple[Path, Path], output: Path, name: str = "verbalizer-llm") -> list[str]:
+    folder = toys[name == "verbalizer-lvlm"]
+    model = ["--model", name, "--model_args", f"pretrained={folder},dtype=float32"]
+    return ["run", *model, *RUN, "--output_path", str(output)]
+
+
+@pytest.fixture(scope="module")
+def one(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("one")
+    assert main(arguments(toys, output)) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def shards(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    outputs = [folder / str(number) for number in (1, 2, 3)]
+    for number, output in enumerate(outputs, start=1):
+        assert main([*arguments(toys, output), "--shard", f"{number}/3"]) == 0
+    return outputs
+
+
+def keys(output: Path) -> list[list[str]]:
+    return [
+        [json.loads(line)["key"] for line in file.read_text().splitlines() if '"key"' in line]
+        for file in journal_files(output)
+    ]
+
+
+def test_merged_shards(
+    one: Path, shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["merge", *map(str, [shards[2], *shards[:2]]), "-o", str(tmp_path)]) == 0
+    assert comparable(tmp_path) == comparable(one)
+    parts = [key for shard in shards for key in keys(shard)[0]]
+    assert sorted(parts) == sorted(keys(one)[0])
+    text = capsys.readouterr().out
+    assert "| llama | toy, partial |" in text and "shard 1" not in text
+    (results,) = tmp_path.rglob("results_*.json")
+    record = json.loads(results.read_text())["config"]["verbalizer_bench"]
+    assert record["engine"] == {"shared_prefix": 90} and record["world_size"] == 3
+
+
+def test_a_shard_says_that_it_is_one(
+    shards: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(shards[0])]) == 0
+    assert "shard 1/3 of a run; `verbalizer-bench merge` puts them together" in (
+        capsys.readouterr().out
+    )
+
+
+def test_ranks_of_torchrun(one: Path, toys: tuple[Path, Path], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+        + ["-m", "verbalizer_bench", *arguments(toys, tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert comparable(tmp_path) == comparable(one)
+    first, second = keys(tmp_path)
+    assert not set(first) & set(second)
+    assert sorted(first + second) == sorted(keys(one)[0])
+    (results,) = tmp_path.rglob("results_*.json")
+    record = json.loads(results.read_text())["config"]["verbalizer_bench"]
+    assert record["responses_by_rank"] == [54, 36] and record["engine"] == {"shared_prefix": 90}
+    assert done.stderr.count("Generating: 100%") == 1
+
+
+def test_layers_over_devices_still_work(one: Path, toys: tuple[Path, Path], tmp_path: Path) -> None:
+    command = arguments(toys, tmp_path)
+    command[command.index("--model_args") + 1] += ",parallelize=True"
+    assert main([*command, "--batch_size", "15"]) == 0
+    assert comparable(tmp_path) == comparable(one)
+
+
+def test_what_cannot_be_merged(
+    one: Path,
+    shards: list[Path],
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tmp_path / "other"
+    command = [*arguments(toys, other), "--shard", "3/3", "--gen_kwargs", "num_beams=2"]
+    assert main(command) == 0
+    full = tmp_path / "full"
+    (full / "__".join(["", *toys[0].parts[1:]])).mkdir(parents=True)
+    for folders, message in (
+        (shards[:2], "shard 1/3, but 2 folders were given"),
+        ([shards[0], shards[0], shards[1]], "are both shard 1/3"),
+        ([*shards[:2], one], "not a shard; run it with --shard I/N"),
+        ([*shards[:2], other], "the settings of verbalizer_"),
+        ([*shards[:2], tmp_path / "gone"], "no results_*.json at or below it"),
+    ):
+        assert main(["merge", *map(str, folders), "-o", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err.strip().split("\n")[-1]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--shard", "4/3"], "--shard 4/3: give the shard and their count, such as 1/4"),
+        (["--shard", "a"], "--shard a: give the shard"),
+        (["--shard", "6/6"], "no document is left for shard 6 of 6"),
+        (["--resume", "/gone"], "no journal in it; start the run with its full command"),
+    ],
+)
+def test_wrong_options(
+    extra: list[str],
+    message: str,
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["run"] if "--resume" in extra else arguments(toys, tmp_path)
+    assert main([*command, *extra]) == 2
+    assert message in capsys.readouterr().err.strip().split("\n")[-1]
