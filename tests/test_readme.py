@@ -31,7 +31,7 @@ def on_toys(command: list[str], toys: tuple[Path, Path]) -> list[str]:
     command = [re.sub(r"pretrained=[^,]*", f"pretrained={toy}", word) for word in command]
     command = ["verbalizer_sst2" if word == "verbalizer" else word for word in command]
     command = ["sample" if word == "data" and command[0] != "data" else word for word in command]
-    if command[0] == "run":
+    if command[0] == "run" and "--resume" not in command:
         command += ["--limit", "1", "--device", "cpu"]
     return command
 
