@@ -35,6 +35,7 @@ format: $(READY)
 
 leaves: $(READY)
 	$(BIN)/verbalizer-bench tasks build --data sample tasks/*/_*.yaml
+	$(BIN)/python -m verbalizer_bench.lmms.generate
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

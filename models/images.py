@@ -13,6 +13,9 @@ from PIL import Image, UnidentifiedImageError
 LEVELS = {"white": 255, "gray": 128, "black": 0}
 MODES = (*LEVELS, "noise", "none")
 _NOISE_SEED = 0
+# Towers of any resolution (Qwen-VL) state none: 336 is LLaVA-1.5's.
+_DEFAULT_PIXELS = 336
+_TASK_MARK = "verbalizer_bench_task_image"
 
 
 def make_image(mode: str, size: tuple[int, int]) -> Image.Image | None:
@@ -56,10 +59,25 @@ def image_sha256(image: Image.Image) -> str:
 def tower_size(config: object) -> tuple[int, int]:
     """Return the width and height that a checkpoint's vision tower takes, from its configuration.
 
-    Towers of any resolution (Qwen-VL) state none: 336 is LLaVA-1.5's.
+    336 pixels where it states none.
     """
-    size = getattr(getattr(config, "vision_config", None), "image_size", None) or 336
+    size = getattr(getattr(config, "vision_config", None), "image_size", None) or _DEFAULT_PIXELS
     if isinstance(size, int):
         return size, size
     height, width = size
     return int(width), int(height)
+
+
+def task_image() -> Image.Image:
+    """Return a white image for harnesses where tasks bring the image, who know no vision tower.
+
+    It is marked, so that an adapter of ours can put its own in its place (`is_task_image`).
+    """
+    image = Image.new("RGB", (_DEFAULT_PIXELS, _DEFAULT_PIXELS), (LEVELS["white"],) * 3)
+    image.info[_TASK_MARK] = True
+    return image
+
+
+def is_task_image(image: Image.Image) -> bool:
+    """Say whether an image is one of `task_image`, or a copy of it."""
+    return _TASK_MARK in image.info

@@ -139,7 +139,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         slots = 0 if self.image is None else 1
         for message in messages:
             content: list[dict[str, str]] = [
-                {"type": "text", "text": self._escape(message["content"])}
+                {"type": "text", "text": self.escape(message["content"])}
             ]
             if slots and message["role"] == "user":
                 content.insert(0, {"type": "image"})
@@ -153,7 +153,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         )
         return text
 
-    def _escape(self, text: str) -> str:
+    def escape(self, text: str) -> str:
         """Put a space into literal image tokens, so that the tokenizer takes them for text."""
         for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}:
             text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -201,9 +201,9 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             text = self._render_blank(context.messages, context.add_generation_prompt)
             original = "".join(message["content"] for message in context.messages)
         else:
-            text = (f"{self.image_slot}\n" if images else "") + self._escape(context)
+            text = (f"{self.image_slot}\n" if images else "") + self.escape(context)
             original = context
-        self.inputs.escaped += self._escape(original) != original
+        self.inputs.escaped += self.escape(original) != original
         return text, images
 
     def _own_prompt(
@@ -364,7 +364,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             context = text.rstrip()
         elif not prompt.length:
             text = context = self.tokenizer.decode([self.prefix_token_id])
-        whole = self._measured(text + self._escape(request.args[1]), prompt.images)
+        whole = self._measured(text + self.escape(request.args[1]), prompt.images)
         if whole.length > self.max_length:
             raise ValueError(
                 f"a context with its continuation has {whole.length} tokens, more than the "

@@ -99,7 +99,14 @@ def _parser() -> _Parser:
 def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     tasks = commands.add_parser("tasks", help="task files: path, build, check")
     actions = tasks.add_subparsers(metavar="ACTION", required=True)
-    path = actions.add_parser("path", help="print the folder for lm_eval --include_path")
+    path = actions.add_parser("path", help="print the folder for a harness's --include_path")
+    path.add_argument(
+        "--for",
+        dest="harness",
+        choices=("lm-eval", "lmms"),
+        default="lm-eval",
+        help="lmms is lmms-eval (default: lm-eval)",
+    )
     path.set_defaults(command=_tasks_path)
     build = actions.add_parser(
         "build",
@@ -194,9 +201,10 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _tasks_path(args: argparse.Namespace) -> int:
+    from verbalizer_bench.lmms.generate import LMMS_FOLDER
     from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
-    print(TASKS_FOLDER)
+    print({"lm-eval": TASKS_FOLDER, "lmms": LMMS_FOLDER}[args.harness])
     return 0
 
 

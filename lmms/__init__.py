@@ -1,0 +1,1 @@
+"""The suite in lmms-eval's YAML dialect."""

@@ -1,0 +1,110 @@
+"""Write this folder's YAMLs from those of `tasks`: nothing about a task is stated here.
+
+python -m verbalizer_bench.lmms.generate
+"""
+
+import dataclasses
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.spec import TASKS_FOLDER, protocol, read_spec_file, task_name
+
+LMMS_FOLDER = Path(str(files("verbalizer_bench.lmms")))
+# lmms-eval looks for an included file in the working directory first: no other has this name.
+_SHARED = "_verbalizer_protocol.yaml"
+_MARK = "# Written by `make leaves` from the YAMLs of tasks; edit those instead.\n"
+_FUNCTIONS = "".join(
+    f"{name}: !function verbalizer_bench.lmms.task.{name}\n"
+    for name in ("process_docs", "doc_to_visual", "process_results")
+)
+
+
+def lmms_files() -> dict[Path, str]:
+    """Return the YAMLs of this folder, with their content."""
+    found = {
+        LMMS_FOLDER / _SHARED: _MARK + _dump(_shared()) + _FUNCTIONS,
+        LMMS_FOLDER / "verbalizer.yaml": _MARK + _dump(_group()),
+    }
+    for name, path in suite_files().items():
+        spec, verbalizers = read_dataset(path)
+        version = read_spec_file(path)["metadata"]["version"]
+        for verbalizer in verbalizers:
+            task = task_name(name, verbalizer)
+            leaf = {
+                "include": f"../{_SHARED}",
+                "task": task,
+                "dataset_name": task,
+                "tag": [f"verbalizer_{name}", f"verbalizer_{verbalizer.type}"],
+                "metadata": {
+                    "version": version,
+                    "dataset": spec.name,
+                    "verbalizer": dataclasses.asdict(verbalizer),
+                },
+            }
+            found[LMMS_FOLDER / name / f"{task}.yaml"] = _MARK + _dump(leaf)
+    return found
+
+
+def build() -> list[Path]:
+    """Write the YAMLs and remove those that are no longer made."""
+    wanted = lmms_files()
+    for old in set(LMMS_FOLDER.rglob("*.yaml")) - set(wanted):
+        old.unlink()
+    for file, content in wanted.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    return list(wanted)
+
+
+def _shared() -> dict[str, Any]:
+    """Return what all tasks share.
+
+    lmms-eval's adapters take a missing `num_beams` for 1, a missing `max_new_tokens` for 1024, and
+    decide by the temperature whether to sample.
+    """
+    common = protocol()
+    generation = common["generation_kwargs"]
+    generation["max_new_tokens"] = generation.pop("max_gen_toks")
+    generation["temperature"] = 0
+    return {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "placeholder.jsonl"}},
+        "test_split": "test",
+        "doc_to_text": "prompt",
+        "doc_to_target": "target",
+        "num_fewshot": 0,
+        "output_type": common["output_type"],
+        "generation_kwargs": generation,
+        "metric_list": common["metric_list"],
+    }
+
+
+def _group() -> dict[str, Any]:
+    """Return the suite's group; its sub-groups get the names that lm-eval gives them."""
+    group: dict[str, Any] = read_spec_file(TASKS_FOLDER / "verbalizer.yaml")
+    for part in group["task"]:
+        part["group"] = f"{group['group']}::{part['group']}"
+    return group
+
+
+def _dump(config: dict[str, Any]) -> str:
+    text: str = yaml.dump(
+        config, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, allow_unicode=True
+    )
+    return text
+
+
+class _NoAliases(yaml.SafeDumper):
+    """A dumper that writes a value out wherever it occurs."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return that no value becomes an alias."""
+        return True
+
+
+if __name__ == "__main__":
+    build()
