@@ -2,21 +2,26 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
+LMMS_VENV ?= .venv-lmms
 READY = $(VENV)/.ready
 
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow check format types leaves clean
+.PHONY: demo test test-slow test-lmms check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not lmms"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# lmms-eval for real, in an environment of its own: 7 GB, minutes.
+test-lmms: $(LMMS_VENV)/.ready
+	$(LMMS_VENV)/bin/python -m pytest -m lmms tests/lmms
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -41,6 +46,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+$(LMMS_VENV)/.ready: pyproject.toml constraints-lmms.txt
+	$(PYTHON) -m venv $(LMMS_VENV)
+	$(LMMS_VENV)/bin/pip install --quiet -c constraints-lmms.txt -e '.[lmms]' decord pytest
+	touch $@
 
 clean:
 	rm -rf build demo_out
