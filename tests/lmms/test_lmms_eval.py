@@ -158,6 +158,19 @@ def test_a_glob_asks_every_task_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(get_task_dict(names, found)) == 12
 
 
+def test_real_data_make_the_89160_prompts(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lmms_eval.evaluator_utils import get_task_list
+    from lmms_eval.tasks import TaskManager, get_task_dict
+
+    monkeypatch.setenv("VERBALIZER_BENCH_DATA", str(real_data))
+    monkeypatch.setenv("LMMS_EVAL_DATASETS_CACHE", str(tmp_path))
+    manager = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
+    found = get_task_list(get_task_dict(["verbalizer"], manager, "chat"))
+    assert sum(len(output.task.eval_docs) for output in found) == 89_160
+
+
 def test_missing_rows_are_said(toys: tuple[Path, Path], tmp_path: Path) -> None:
     done = run(
         *(tmp_path, "lmms-eval", "--model", "verbalizer-lvlm", "--device", "cpu"),
