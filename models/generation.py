@@ -56,6 +56,7 @@ class ExactGeneration:
     batch_size: Any
     max_batch_size: int | None
     max_gen_toks: int
+    max_length: int
     mixed_precision_dtype: Any
     rank: int
     world_size: int

@@ -24,6 +24,8 @@ def demo(folder: Path, steps: int, tasks: str = "verbalizer") -> None:
     Raises:
         ValueError: The folder holds something else than an earlier demo.
     """
+    import torch
+
     from verbalizer_bench.harness import harness
     from verbalizer_bench.leaderboard.report import write_report
     from verbalizer_bench.leaderboard.runs import read_run
@@ -32,6 +34,8 @@ def demo(folder: Path, steps: int, tasks: str = "verbalizer") -> None:
     # lm-eval logs several lines a task; its tables go to a file.
     os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
     _make_room(folder)
+    # The models are so small that threads would only wait for each other.
+    torch.set_num_threads(1)
     llm, llava = train_toys(folder / "checkpoints", steps)
     run_folders: list[Path] = []
     for adapter, checkpoint in (("verbalizer-llm", llm), ("verbalizer-lvlm", llava)):
