@@ -1,13 +1,15 @@
-"""Attention over three blocks: a prefix stored once, a prompt's own tokens, a beam's new tokens.
+"""Attention over two blocks: a prefix stored once, and a prompt's own tokens with its beams'.
 
 Registered with transformers' attention interface, so that no model code changes: the language
 model hands the extra argument `shared_prefix` down to `shared_prefix_attention`, with query, key
-and value already rotated. The three blocks go through one float32 softmax, so that the result is
-that of plain attention over their concatenation.
+and value already rotated. Both blocks go through one float32 softmax, so that the result is that of
+plain attention over their concatenation.
+
+Beams are not copied when they branch: a prompt's keys and values stand in slots, and each beam knows
+which slots it sees. A slot that no beam sees any more is used again.
 """
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,37 +18,105 @@ from transformers import AttentionInterface
 
 NAME = "verbalizer_shared_prefix"
 KeyValue = tuple[torch.Tensor, torch.Tensor]
+# Slots for new tokens that a prompt has from the start.
+_ROOM = 16
 
 
-@dataclasses.dataclass
 class SharedPrefix:
     """Keys and values of one batch.
 
-    Shapes: B prompts, K beams, Hk key/value heads, D head size, P prefix, S longest suffix, T new
-    tokens.
+    Shapes: B prompts, K beams, Hk key/value heads, D head size, P prefix, C slots of a prompt.
 
     Attributes:
         prefix: A layer's keys and values of the prefix, (Hk, P, D), stored once for all rows.
-        suffix_mask: (B, S), true where a prompt has a token; suffixes are padded at the right.
-        suffix: A layer's keys and values of the prompts' own tokens, (B, Hk, S, D).
-        new: A layer's keys and values of the generated tokens, (B * K, Hk, T, D).
-        decoding: Whether rows are beams with one token each; before, they are prompts.
+        slots: A layer's keys and values of the prompts' own and generated tokens, (Hk, B, C, D).
+        visible: The slots that each beam sees, (B, K, C).
     """
 
-    prefix: list[KeyValue]
-    suffix_mask: torch.Tensor
-    suffix: dict[int, KeyValue] = dataclasses.field(default_factory=dict)
-    new: dict[int, KeyValue] = dataclasses.field(default_factory=dict)
-    decoding: bool = False
+    def __init__(self, prefix: Mapping[int, KeyValue], lengths: torch.Tensor, beams: int) -> None:
+        """Make room for prompts of so many own tokens each, `lengths` (B,), in K beams."""
+        self.prefix, self.beams = prefix, beams
+        # Beams descend from few of the tokens before: there is room for more when it is needed.
+        capacity = int(lengths.max()) + max(_ROOM, 2 * beams)
+        self.slots: dict[int, KeyValue] = {}
+        visible = torch.arange(capacity, device=lengths.device) < lengths[:, None]
+        self.visible = visible[:, None].expand(-1, beams, -1)
+        self._decoding = False
 
-    def reorder(self, rows: torch.Tensor) -> None:
-        """Let each beam go on from another: `rows` indexes the beams, shape (B * K,)."""
-        self.new = {n: (k[rows], v[rows]) for n, (k, v) in self.new.items()}
+    def prompts(self, start: int, stop: int, length: int) -> None:
+        """Expect a pass over the own tokens of the prompts `start` to `stop`, padded to `length`."""
+        self._part, self._decoding = (start, stop), False
+        places = torch.arange(length, device=self.visible.device)
+        self._hidden = places > places[:, None]
+
+    def advance(self, origin: torch.Tensor) -> None:
+        """Expect a pass over the beams' newest tokens; each beam goes on from `origin`, (B, K)."""
+        capacity = self.visible.shape[2]
+        visible = self.visible.gather(1, origin[:, :, None].expand(-1, -1, capacity))
+        taken = visible.any(1)
+        if (missing := int(taken.sum(1).max()) + self.beams - capacity) > 0:
+            more = max(missing, self.beams, capacity // 4)
+            visible, taken = (torch.nn.functional.pad(x, (0, more)) for x in (visible, taken))
+            self.slots = {n: (_wider(k, more), _wider(v, more)) for n, (k, v) in self.slots.items()}
+        free = taken.byte().argsort(dim=1, stable=True)[:, : self.beams]
+        self.visible = visible.scatter(2, free[:, :, None], True)
+        offsets = torch.arange(len(free), device=free.device)[:, None] * visible.shape[2]
+        self._decoding, self._hidden = True, ~self.visible
+        self._newest = (free + offsets).flatten()
 
     def keep(self, prompts: torch.Tensor) -> None:
         """Drop the prompts that are finished: `prompts` indexes those that stay."""
-        self.suffix = {n: (k[prompts], v[prompts]) for n, (k, v) in self.suffix.items()}
-        self.suffix_mask = self.suffix_mask[prompts]
+        self.slots = {n: (k[:, prompts], v[:, prompts]) for n, (k, v) in self.slots.items()}
+        self.visible = self.visible[prompts]
+
+    def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeyValue:
+        """Keep a layer's keys and values of this pass, (rows, Hk, q, D).
+
+        Returns:
+            What the rows of this pass may see besides the prefix, each (Hk, prompts, tokens, D).
+        """
+        key, value = key.transpose(0, 1), value.transpose(0, 1)
+        if layer not in self.slots:
+            room = (len(key), self.visible.shape[0], self.visible.shape[2])
+            # Zeros: what no beam sees is multiplied by a weight of zero, which NaN would survive.
+            self.slots[layer] = (
+                key.new_zeros(*room, key.shape[3]),
+                value.new_zeros(*room, value.shape[3]),
+            )
+        for kept, new in zip(self.slots[layer], (key, value), strict=True):
+            if self._decoding:
+                kept.view(len(kept), -1, kept.shape[3]).index_copy_(1, self._newest, new[:, :, 0])
+            else:
+                start, stop = self._part
+                kept[:, start:stop, : new.shape[2]] = new
+        return self.slots[layer] if self._decoding else (key, value)
+
+    def by_prompt(self, query: torch.Tensor, key_heads: int) -> torch.Tensor:
+        """Turn queries, (rows, heads, q, D), into those of a prompt's key heads, (Hk, B, n, D)."""
+        rows, heads, length, size = query.shape
+        beams = self.beams if self._decoding else 1
+        # Beams, and heads that share a key head, are queries of that head.
+        query = query.view(rows // beams, beams, key_heads, heads // key_heads, length, size)
+        return query.permute(2, 0, 1, 3, 4, 5).reshape(key_heads, rows // beams, -1, size)
+
+    def by_row(self, output: torch.Tensor, rows: int, heads: int) -> torch.Tensor:
+        """Turn outputs, as `by_prompt` gives queries, into (rows, q, heads, D)."""
+        key_heads, prompts, count, size = output.shape
+        beams, groups = rows // prompts, heads // key_heads
+        length = count // (beams * groups)
+        output = output.view(key_heads, prompts, beams, groups, length, size)
+        return output.permute(1, 2, 4, 0, 3, 5).reshape(rows, length, heads, size)
+
+    def hidden(self, count: int) -> torch.Tensor:
+        """Return which tokens of `store` the `count` queries of a prompt do not see."""
+        repeats = count // self._hidden.shape[-2]
+        if self._decoding:
+            return self._hidden.repeat_interleave(repeats, dim=1)
+        return self._hidden.repeat(repeats, 1)
+
+
+def _wider(slots: torch.Tensor, more: int) -> torch.Tensor:
+    return torch.nn.functional.pad(slots, (0, 0, 0, more))
 
 
 def shared_prefix_attention(
@@ -59,14 +129,14 @@ def shared_prefix_attention(
     shared_prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend to the three blocks; transformers' attention interface.
+    """Attend to both blocks; transformers' attention interface.
 
     Args:
         module: The attention layer; its `layer_idx` says which.
-        query: (rows, heads, q, D); rows are prompts with q = S, or beams with q = 1.
+        query: (rows, heads, q, D); rows are prompts with q own tokens, or beams with q = 1.
         key: (rows, Hk, q, D), of the same tokens.
         value: As `key`.
-        attention_mask: Not used: `shared_prefix` says what is padding.
+        attention_mask: Not used: `shared_prefix` says what is seen.
         scaling: Factor of the scores.
         shared_prefix: The blocks; this call adds its keys and values to them.
         kwargs: What else a model passes; a soft cap or a window would make the result wrong, which
@@ -76,18 +146,45 @@ def shared_prefix_attention(
         (rows, q, heads, D), and no weights.
     """
     assert shared_prefix is not None
-    layer, (rows, heads, length, size) = int(module.layer_idx), query.shape  # type: ignore[arg-type]
-    groups = heads // key.shape[1]
-    # Heads that share a key head become queries of that head: (rows, Hk, groups * q, D).
-    query = (query * (scaling if scaling is not None else size**-0.5)).reshape(
-        rows, key.shape[1], groups * length, size
-    )
-    blocks = _decode_blocks if shared_prefix.decoding else _prompt_blocks
-    output = blocks(shared_prefix, layer, query, key, value, groups)
-    return output.reshape(rows, heads, length, size).transpose(1, 2), None
+    layer, (rows, heads, _, size) = int(module.layer_idx), query.shape  # type: ignore[arg-type]
+    query = query * (scaling if scaling is not None else size**-0.5)
+    query = shared_prefix.by_prompt(query, key.shape[1])
+    own = shared_prefix.store(layer, key, value)
+    hidden = shared_prefix.hidden(query.shape[2])
+    empty = own[0][:, 0, :0], own[1][:, 0, :0]
+    output = _attend(query, shared_prefix.prefix.get(layer, empty), own, hidden)
+    return shared_prefix.by_row(output, rows, heads), None
 
 
 AttentionInterface.register(NAME, shared_prefix_attention)
+
+
+def _attend(
+    query: torch.Tensor, prefix: KeyValue, own: KeyValue, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Attend to the prefix and to a prompt's slots.
+
+    Args:
+        query: (Hk, B, n, D), scaled.
+        prefix: Keys and values, (Hk, P, D).
+        own: Keys and values, (Hk, B, C, D).
+        hidden: (n, C) or (B, n, C): true where a query does not see a slot.
+
+    Returns:
+        (Hk, B, n, D).
+    """
+    (prefix_key, prefix_value), (own_key, own_value) = prefix, own
+    split, slots = prefix_key.shape[1], own_key.shape[2]
+    scores = query.new_empty(*query.shape[:3], split + slots)
+    # All prompts' queries to the prefix are one matrix product a head.
+    by_head = scores.view(len(query), -1, split + slots)
+    by_head[..., :split] = query.flatten(1, 2) @ prefix_key.transpose(1, 2)
+    scores[..., split:] = (query @ own_key.transpose(2, 3)).masked_fill_(hidden, float("-inf"))
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    from_prefix = weights.flatten(1, 2)[..., :split] @ prefix_value
+    from_own = weights[..., split:] @ own_value
+    # In float32, so that low precision is rounded once.
+    return (from_prefix.view_as(from_own).float() + from_own.float()).to(query.dtype)
 
 
 @contextmanager
@@ -99,85 +196,3 @@ def attention_implementation(language_model: Any) -> Iterator[None]:
         yield
     finally:
         language_model.config._attn_implementation = before
-
-
-def _prompt_blocks(
-    state: SharedPrefix,
-    layer: int,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    groups: int,
-) -> torch.Tensor:
-    """Attend from prompts' own tokens to the prefix and, causally, to themselves."""
-    state.suffix[layer] = (key, value)
-    length = key.shape[2]
-    causal = torch.ones(length, length, dtype=torch.bool, device=key.device).tril()
-    visible = causal & state.suffix_mask[:, None, :]
-    # The same for every head of a group: (B, 1, groups * S, S).
-    visible = visible.repeat(1, groups, 1)[:, None]
-    own = (query @ key.transpose(2, 3)).masked_fill(~visible, float("-inf"))
-    to_prefix, prefix_value = _prefix_scores(state, layer, query)
-    weights = torch.cat([to_prefix, own], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
-    split = to_prefix.shape[-1]
-    return _added(_prefix_sum(weights[..., :split], prefix_value), weights[..., split:] @ value)
-
-
-def _decode_blocks(
-    state: SharedPrefix,
-    layer: int,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    groups: int,
-) -> torch.Tensor:
-    """Attend from each beam's newest token to the prefix, its prompt and its own new tokens."""
-    if layer in state.new:
-        key = torch.cat([state.new[layer][0], key], dim=2)
-        value = torch.cat([state.new[layer][1], value], dim=2)
-    state.new[layer] = (key, value)
-    suffix_key, suffix_value = state.suffix[layer]
-    prompts, key_heads, suffix_length, size = suffix_key.shape
-    rows = query.shape[0]
-    beams = rows // prompts
-    # A prompt's beams are queries to its suffix, which is stored once: (B, Hk, K * groups, D).
-    by_prompt = query.view(prompts, beams, key_heads, groups, size).transpose(1, 2)
-    by_prompt = by_prompt.reshape(prompts, key_heads, beams * groups, size)
-    to_suffix = (by_prompt @ suffix_key.transpose(2, 3)).masked_fill(
-        ~state.suffix_mask[:, None, None, :], float("-inf")
-    )
-    to_suffix = to_suffix.view(prompts, key_heads, beams, groups, suffix_length).transpose(1, 2)
-    to_suffix = to_suffix.reshape(rows, key_heads, groups, suffix_length)
-    to_prefix, prefix_value = _prefix_scores(state, layer, query)
-    scores = torch.cat([to_prefix, to_suffix, query @ key.transpose(2, 3)], dim=-1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    start, stop = to_prefix.shape[-1], to_prefix.shape[-1] + suffix_length
-    on_suffix = weights[..., start:stop].reshape(prompts, beams, key_heads, groups, suffix_length)
-    on_suffix = on_suffix.transpose(1, 2).reshape(prompts, key_heads, beams * groups, suffix_length)
-    from_suffix = (on_suffix @ suffix_value).view(prompts, key_heads, beams, groups, size)
-    from_suffix = from_suffix.transpose(1, 2).reshape(rows, key_heads, groups, size)
-    from_prefix = _prefix_sum(weights[..., :start], prefix_value)
-    return _added(from_prefix, from_suffix, weights[..., stop:] @ value)
-
-
-def _added(*parts: torch.Tensor) -> torch.Tensor:
-    """Add the blocks' outputs in float32, so that low precision is rounded once."""
-    return torch.stack([part.float() for part in parts]).sum(0).to(parts[0].dtype)
-
-
-def _prefix_scores(
-    state: SharedPrefix, layer: int, query: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores to the prefix, (rows, Hk, n, P), by one product a head, and its values."""
-    key, value = state.prefix[layer]
-    rows, key_heads, count, size = query.shape
-    flat = query.transpose(0, 1).reshape(key_heads, rows * count, size)
-    scores = torch.bmm(flat, key.transpose(1, 2))
-    return scores.view(key_heads, rows, count, key.shape[1]).transpose(0, 1), value
-
-
-def _prefix_sum(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return the weighted sum of the prefix's values, (rows, Hk, n, D)."""
-    rows, key_heads, count, length = weights.shape
-    flat = weights.transpose(0, 1).reshape(key_heads, rows * count, length)
-    return torch.bmm(flat, value).view(key_heads, rows, count, value.shape[2]).transpose(0, 1)

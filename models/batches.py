@@ -55,6 +55,38 @@ def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int
         limit: The most that is returned.
         scored: Positions of a row whose logits are kept.
     """
+    cache, activations = _bytes_a_token(model)
+    row = tokens * (cache + activations) + 16 * scored * model.config.get_text_config().vocab_size
+    return max(1, min(limit, int(_free_memory(model.device) / 2 / (row * beams))))
+
+
+def shared_batch_size(
+    model: Any, pass_tokens: int, prefix: int, longest: int, new_tokens: int, beams: int
+) -> int:
+    """Return how many prompts the shared-prefix engine generates together.
+
+    So many that their beams' newest tokens are one pass, or fewer: what fits half of the free
+    memory, counted as if no beam shared a new token with another.
+
+    Args:
+        model: A transformers model.
+        pass_tokens: Tokens that go through the model at a time.
+        prefix: Length of the prefix, which is in memory.
+        longest: Most tokens of a prompt behind it.
+        new_tokens: Most tokens of a response.
+        beams: Beams of a prompt.
+    """
+    cache, activations = _bytes_a_token(model)
+    own = longest + new_tokens * beams
+    # The scores of all heads, before and after the softmax.
+    scores = 8 * model.config.get_text_config().num_attention_heads * (prefix + own)
+    passing = max(pass_tokens, longest, beams) * (activations + scores)
+    room = _free_memory(model.device) / 2 - passing
+    return max(1, min(pass_tokens // beams, int(room / (own * cache))))
+
+
+def _bytes_a_token(model: Any) -> tuple[int, int]:
+    """Return the bytes of a token's keys and values, and of its activations in a layer."""
     config = model.config.get_text_config()
     width = config.hidden_size
     heads = getattr(config, "num_attention_heads", None) or 1
@@ -62,10 +94,10 @@ def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int
     cache = 2 * config.num_hidden_layers * key_heads * (width // heads)
     inner = getattr(config, "intermediate_size", None) or 4 * width
     activations = 8 * width + 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
-    row = tokens * (cache + activations) * model.dtype.itemsize + 16 * scored * config.vocab_size
-    device = model.device
+    return cache * model.dtype.itemsize, activations * model.dtype.itemsize
+
+
+def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    return max(1, min(limit, int(free / 2 / (row * beams))))
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from transformers import DynamicCache
 
-from verbalizer_bench.models.attention import SharedPrefix, attention_implementation
-from verbalizer_bench.models.batches import in_batches
-from verbalizer_bench.models.prefix import plan
+from verbalizer_bench.models.attention import KeyValue, SharedPrefix, attention_implementation
+from verbalizer_bench.models.batches import in_batches, shared_batch_size
+from verbalizer_bench.models.prefix import common_length, plan
 from verbalizer_bench.models.search import BeamSearch, GreedySearch
 from verbalizer_bench.models.settings import GenerationSettings
 
 log = logging.getLogger(__name__)
 
-# More rows at a time bring nothing on a CPU; on a GPU running out of memory halves a batch.
-_ROWS = 320
-_SUFFIX_TOKENS = 8192
+# Tokens that go through the model at a time, and logits that are in memory at a time. More bring
+# nothing on a CPU (measured: benchmarks/README.md); those of a GPU were not measured.
+_PASS_TOKENS = {"cpu": 128, "cuda": 2048}
+_PASS_LOGITS = {"cpu": 2**20, "cuda": 2**25}
 _KNOWN_ARGUMENTS = {"num_beams", "do_sample", "length_penalty", "early_stopping"}
 
 
@@ -88,7 +88,11 @@ class SharedPrefixEngine:
         self.device = self.embed.weight.device
         self.pad = pad_token_id
         self.eos = torch.tensor(list(eos_token_ids), device=self.device)
-        self._root: tuple[tuple[int, ...], DynamicCache] | None = None
+        kind = self.device.type if self.device.type in _PASS_TOKENS else "cuda"
+        self.pass_tokens, self.pass_logits = _PASS_TOKENS[kind], _PASS_LOGITS[kind]
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        self._kept_ids: list[int] = []
+        self._kept_pairs: dict[int, KeyValue] = {}
 
     @torch.inference_mode()
     def generate(
@@ -105,67 +109,89 @@ class SharedPrefixEngine:
             A prompt's index and its new tokens, EOS included.
         """
         for group in plan([prompt.ids for prompt in prompts]):
-            prefix = self._prefix(group.prefix, group.root, prompts[group.members[0]])
-            longest = len(prompts[group.members[-1]].ids) - len(group.prefix)
-            size = max(1, min(_ROWS // settings.beams, _SUFFIX_TOKENS // longest, most or _ROWS))
-            run = self._runner(prompts, len(group.prefix), prefix, settings)
-            yield from in_batches(group.members, size, run)
+            prefix = self._prefix(group.prefix, prompts[group.members[0]])
+            length = len(group.prefix)
+            longest = len(prompts[group.members[-1]].ids) - length
+            size = shared_batch_size(
+                self.model, self.pass_tokens, length, longest, settings.max_new_tokens, settings.beams
+            )
+            run = self._runner(prompts, length, prefix, settings)
+            yield from in_batches(group.members, min(size, most or size), run)
 
     @torch.inference_mode()
     def next_log_probs(self, prompt: EncodedPrompt) -> torch.Tensor:
         """Return the log probabilities of the first new token, (V,), by way of a shared prefix."""
         length = len(prompt.ids) // 2
-        prefix = self._prefix(tuple(prompt.ids[:length]), 0, prompt)
-        suffix = torch.tensor([prompt.ids[length:]], device=self.device)
-        places = length + torch.arange(suffix.shape[1], device=self.device)
-        state = SharedPrefix(prefix, torch.ones_like(suffix, dtype=torch.bool))
+        prefix = self._prefix(prompt.ids[:length], prompt)
+        state = SharedPrefix(prefix, self._lengths([prompt], length), beams=1)
         with attention_implementation(self.decoder):
-            embeddings = self._embed(suffix, [_features(prompt, length)])
-            hidden = self._forward(embeddings, places[None], state)
-        return self._log_probs(hidden[:, -1])[0]
+            last = self._read([prompt], length, state)
+        return torch.log_softmax(self.head(last).float(), dim=-1)[0]
 
     def _runner(
         self,
         prompts: Sequence[EncodedPrompt],
         length: int,
-        prefix: list[tuple[torch.Tensor, torch.Tensor]],
+        prefix: dict[int, KeyValue],
         settings: GenerationSettings,
     ) -> Callable[[Sequence[int]], list[list[int]]]:
         def run(batch: Sequence[int]) -> list[list[int]]:
-            suffixes = [prompts[index].ids[length:] for index in batch]
-            features = [_features(prompts[index], length) for index in batch]
             with attention_implementation(self.decoder):
-                return self._search(prefix, length, suffixes, features, settings)
+                return self._search([prompts[index] for index in batch], length, prefix, settings)
 
         return run
 
-    def _prefix(
-        self, ids: tuple[int, ...], root: int, prompt: EncodedPrompt
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return keys and values of a prefix, a pair a layer, each (Hk, P, D); the root is kept."""
-        config = self.decoder.config
-        if not ids:
-            size = getattr(config, "head_dim", None) or (
-                config.hidden_size // config.num_attention_heads
-            )
-            empty = self.embed.weight.new_empty(config.num_key_value_heads, 0, size)
-            return [(empty, empty)] * config.num_hidden_layers
-        start, cache = 0, DynamicCache(config=config)
-        if root:
-            if self._root is None or self._root[0] != ids[:root]:
-                self._root = None
-                self._run_prefix(ids[:root], _features(prompt, 0), cache)
-                self._root = (ids[:root], cache)
-            start, cache = root, _copy(self._root[1], config)
-        if len(ids) > start:
-            self._run_prefix(ids[start:], _features(prompt, start), cache)
-        return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+    def _prefix(self, ids: Sequence[int], prompt: EncodedPrompt) -> dict[int, KeyValue]:
+        """Return a layer's keys and values of a prefix of `prompt`, each (Hk, P, D).
 
-    def _run_prefix(
-        self, ids: Sequence[int], features: torch.Tensor | None, cache: DynamicCache
-    ) -> None:
-        embeddings = self._embed(torch.tensor([list(ids)], device=self.device), [features])
-        self.decoder(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        They are kept, and overwritten by the next call but for what the two prefixes share in front.
+        """
+        known = common_length(self._kept_ids, ids)
+        # Not known until it is computed: a pass may run out of memory.
+        self._kept_ids = list(ids[:known])
+        for start in range(known, len(ids), self.pass_tokens):
+            part = EncodedPrompt(list(ids[: start + self.pass_tokens]), prompt.features)
+            state = SharedPrefix(self._kept(start), self._lengths([part], start), beams=1)
+            with attention_implementation(self.decoder):
+                self._read([part], start, state)
+            for layer, (key, value) in state.slots.items():
+                count = len(part.ids) - start
+                kept = self._kept_pairs.get(layer, (key[:, 0, :0], value[:, 0, :0]))
+                self._kept_pairs[layer] = (
+                    _placed(kept[0], start, key[:, 0, :count], len(ids)),
+                    _placed(kept[1], start, value[:, 0, :count], len(ids)),
+                )
+            self._kept_ids = part.ids
+        return self._kept(len(ids))
+
+    def _kept(self, length: int) -> dict[int, KeyValue]:
+        return {n: (k[:, :length], v[:, :length]) for n, (k, v) in self._kept_pairs.items()}
+
+    def _lengths(self, batch: Sequence[EncodedPrompt], start: int) -> torch.Tensor:
+        """Return how many tokens of its own each prompt has behind `start`, (B,)."""
+        return torch.tensor([len(prompt.ids) - start for prompt in batch], device=self.device)
+
+    def _read(
+        self, batch: Sequence[EncodedPrompt], start: int, state: SharedPrefix
+    ) -> torch.Tensor:
+        """Run prompts from their place `start` on, a few a pass; return the last hidden states.
+
+        Returns:
+            (B, width).
+        """
+        last = []
+        for first, stop in _passes([len(prompt.ids) - start for prompt in batch], self.pass_tokens):
+            part = batch[first:stop]
+            lengths = self._lengths(part, start)
+            places = torch.arange(int(lengths.max()), device=self.device)
+            ids = torch.full((len(part), len(places)), self.pad, device=self.device)
+            for row, prompt in enumerate(part):
+                ids[row, : len(prompt.ids) - start] = torch.tensor(prompt.ids[start:])
+            embeddings = self._embed(ids, [_features(prompt, start) for prompt in part])
+            state.prompts(first, stop, len(places))
+            hidden = self._forward(embeddings, start + places[None], state)
+            last.append(hidden[torch.arange(len(part), device=self.device), lengths - 1])
+        return torch.cat(last)
 
     def _embed(self, ids: torch.Tensor, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Return embeddings, (rows, length, width); ids below zero take the row's features."""
@@ -178,46 +204,42 @@ class SharedPrefixEngine:
 
     def _search(
         self,
-        prefix: list[tuple[torch.Tensor, torch.Tensor]],
+        batch: Sequence[EncodedPrompt],
         length: int,
-        suffixes: Sequence[list[int]],
-        features: Sequence[torch.Tensor | None],
+        prefix: dict[int, KeyValue],
         settings: GenerationSettings,
     ) -> list[list[int]]:
-        """Generate one batch: prompts in one pass, then a token a pass for all beams."""
-        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=self.device)
-        places = torch.arange(int(lengths.max()), device=self.device)
-        ids = torch.full((len(suffixes), len(places)), self.pad, device=self.device)
-        for row, suffix in enumerate(suffixes):
-            ids[row, : len(suffix)] = torch.tensor(suffix)
-        state = SharedPrefix(prefix, places < lengths[:, None])
-        hidden = self._forward(self._embed(ids, features), length + places[None], state)
-        rows = torch.arange(len(suffixes), device=self.device)
+        """Generate one batch: the prompts' own tokens, then a token a pass for all beams."""
+        lengths = self._lengths(batch, length)
+        state = SharedPrefix(prefix, lengths, settings.beams)
+        search = self._start(len(batch), settings)
         # At first all beams are the same: one row a prompt, seen K times.
-        log_probs = self._log_probs(hidden[rows, lengths - 1])[:, None]
-        search = self._start(len(suffixes), settings)
-        state.decoding = True
-        results: list[list[int]] = [[] for _ in suffixes]
+        scores, tokens = self._choose(self._read(batch, length, state), search)
+        rows = torch.arange(len(batch), device=self.device)
+        results: list[list[int]] = [[] for _ in batch]
         while True:
-            origin, done = search.advance(log_probs.expand(-1, settings.beams, -1))
+            shape = (len(rows), settings.beams, scores.shape[-1])
+            origin, done = search.advance(scores.expand(shape), tokens.expand(shape))
             if done.any():
                 finished = done.nonzero()[:, 0]
-                for row, tokens in zip(
+                for row, found in zip(
                     rows[finished].tolist(), search.results(finished), strict=True
                 ):
-                    results[row] = tokens
-            stay = (~done).nonzero()[:, 0]
-            if not len(stay):
-                return results
-            state.reorder((stay[:, None] * settings.beams + origin[stay]).flatten())
-            if len(stay) < len(done):
-                rows, lengths = rows[stay], lengths[stay]
+                    results[row] = found
+                stay = (~done).nonzero()[:, 0]
+                if not len(stay):
+                    return results
+                rows, lengths, origin = rows[stay], lengths[stay], origin[stay]
                 search.keep(stay)
                 state.keep(stay)
+            state.advance(origin)
             newest = search.running[:, :, search.step - 1].reshape(-1, 1)
             places = (length + lengths + search.step - 1).repeat_interleave(settings.beams)[:, None]
             hidden = self._forward(self.embed(newest), places, state)
-            log_probs = self._log_probs(hidden[:, 0]).view(len(rows), settings.beams, -1)
+            scores, tokens = (
+                best.view(len(rows), settings.beams, -1)
+                for best in self._choose(hidden[:, 0], search)
+            )
 
     def _start(self, prompts: int, settings: GenerationSettings) -> GreedySearch | BeamSearch:
         if settings.beams == 1:
@@ -243,17 +265,39 @@ class SharedPrefixEngine:
         ).last_hidden_state
         return hidden
 
-    def _log_probs(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return float32 log probabilities, (rows, V)."""
-        return torch.log_softmax(self.head(hidden).float(), dim=-1)
+    def _choose(
+        self, hidden: torch.Tensor, search: GreedySearch | BeamSearch
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tokens that may follow each row and their scores, each (rows, 1, M).
+
+        The logits of all rows are never in memory at once: with a large vocabulary they would be
+        the largest tensor of all.
+        """
+        rows = max(1, self.pass_logits // self.vocabulary)
+        found = [search.choose(self.head(part).float()) for part in hidden.split(rows)]
+        scores, tokens = (torch.cat(parts)[:, None] for parts in zip(*found, strict=True))
+        return scores, tokens
 
 
-def _copy(cache: DynamicCache, config: Any) -> DynamicCache:
-    """Return a cache that can be extended while the original stays."""
-    copy = DynamicCache(config=config)
-    for index, layer in enumerate(cache.layers):
-        copy.update(layer.keys, layer.values, index)
-    return copy
+def _passes(lengths: Sequence[int], tokens: int) -> Iterator[tuple[int, int]]:
+    """Cut prompts of these lengths into passes of at most so many tokens, padding included."""
+    start = longest = 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if index > start and (index + 1 - start) * longest > tokens:
+            yield start, index
+            start, longest = index, length
+    yield start, len(lengths)
+
+
+def _placed(kept: torch.Tensor, start: int, new: torch.Tensor, capacity: int) -> torch.Tensor:
+    """Return `kept`, (Hk, P, D), with `new` from `start` on, in room for `capacity` tokens."""
+    if kept.shape[1] < capacity:
+        wider = kept.new_empty(kept.shape[0], capacity, kept.shape[2])
+        wider[:, :start] = kept[:, :start]
+        kept = wider
+    kept[:, start : start + new.shape[1]] = new
+    return kept
 
 
 def _features(prompt: EncodedPrompt, start: int) -> torch.Tensor | None:

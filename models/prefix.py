@@ -17,12 +17,10 @@ class Group(NamedTuple):
     """Prompts that are asked together.
 
     Attributes:
-        root: Length of the prefix that all prompts of the plan share.
-        prefix: The tokens that the members share, root included; each member has at least one more.
+        prefix: The tokens that the members share; each member has at least one more.
         members: Indices into the plan's sequences, shortest first.
     """
 
-    root: int
     prefix: tuple[int, ...]
     members: tuple[int, ...]
 
@@ -40,22 +38,21 @@ def plan(sequences: Sequence[Sequence[int]]) -> list[Group]:
 
     Sorted, sequences that share a prefix stand in a row, and what a row shares is what its first
     and last share. A row is cut where its neighbours share least, as long as the longer prefixes of
-    the parts save more tokens than they cost.
+    the parts save more tokens than they cost. Groups are in the order of their tokens, so that one's
+    prefix shares as much as possible with the one before.
 
     Args:
         sequences: Token ids, none empty.
     """
     order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
     shared = [common_length(sequences[a], sequences[b]) for a, b in pairwise(order)]
-    shortest = min(len(sequence) for sequence in sequences)
-    root = min([*shared, shortest - 1])
     groups = []
     for start, stop in _cut(shared, 0, len(order)):
         members = order[start:stop]
         limit = min(len(sequences[i]) for i in members) - 1
         length = min([*shared[start : stop - 1], limit])
         members.sort(key=lambda i: len(sequences[i]))
-        groups.append(Group(root, tuple(sequences[members[0]][:length]), tuple(members)))
+        groups.append(Group(tuple(sequences[members[0]][:length]), tuple(members)))
     return groups
 
 

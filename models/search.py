@@ -1,7 +1,7 @@
 """Greedy and beam search that mirror transformers' `generate(do_sample=False)`, step by step.
 
-They keep no model: they are given log probabilities and say which beams go on with which token. Two
-things differ, neither of which changes a result: sequences hold new tokens only, and a prompt that
+They keep no model: they are given logits and say which beams go on with which token. Two things
+differ, neither of which changes a result: sequences hold new tokens only, and a prompt that
 cannot improve leaves the batch.
 """
 
@@ -24,9 +24,16 @@ class GreedySearch:
         shape = (prompts, 1, max_new_tokens)
         self.running = torch.full(shape, pad_token_id, device=eos_token_ids.device)
 
-    def advance(self, log_probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one step; arguments and results as `BeamSearch.advance`, with K = 1."""
-        token = log_probs.argmax(-1)
+    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each row's most likely token and its logit, (rows, 1); of several the first."""
+        best, token = logits.max(-1, keepdim=True)
+        return best, token
+
+    def advance(
+        self, scores: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one step; arguments and results as `BeamSearch.advance`, with K = M = 1."""
+        token = tokens[:, :, 0]
         self.running[:, :, self.step] = token
         self.step += 1
         done = torch.isin(token[:, 0], self.eos) | (self.step >= self.max_new_tokens)
@@ -76,19 +83,33 @@ class BeamSearch:
         self.is_finished = torch.zeros(shape, dtype=torch.bool, device=device)
         self.can_improve = torch.ones((prompts, 1), dtype=torch.bool, device=device)
 
-    def advance(self, log_probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tokens of each row that may be among its prompt's best candidates.
+
+        Args:
+            logits: (rows, V), float32.
+
+        Returns:
+            Log probabilities and tokens, (rows, M), M = 2K or what the EOS ids ask for.
+        """
+        best, tokens = logits.topk(min(self.candidates, logits.shape[1]))
+        return best - logits.logsumexp(-1, keepdim=True), tokens
+
+    def advance(
+        self, scores: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one step.
 
         Args:
-            log_probs: (B, K, V) of the next token after each beam.
+            scores: Log probabilities of the tokens that may follow each beam, (B, K, M).
+            tokens: These tokens, (B, K, M).
 
         Returns:
             The beam that each beam goes on from, (B, K), and which prompts are done, (B,).
         """
-        prompts, _, vocabulary = log_probs.shape
-        total = (log_probs + self.running_scores[:, :, None]).view(prompts, -1)
+        total = (scores + self.running_scores[:, :, None]).flatten(1)
         scores, chosen = torch.topk(total, self.candidates)
-        origin, token = chosen // vocabulary, chosen % vocabulary
+        origin, token = chosen // tokens.shape[2], tokens.flatten(1).gather(1, chosen)
         sequences = _gather(self.running, origin)
         sequences[:, :, self.step] = token
         self.step += 1
