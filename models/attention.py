@@ -5,8 +5,8 @@ model hands the extra argument `shared_prefix` down to `shared_prefix_attention`
 and value already rotated. Both blocks go through one float32 softmax, so that the result is that of
 plain attention over their concatenation.
 
-Beams are not copied when they branch: a prompt's keys and values stand in slots, and each beam knows
-which slots it sees. A slot that no beam sees any more is used again.
+Beams are not copied when they branch: a prompt's keys and values stand in slots, and each beam
+knows which slots it sees. A slot that no beam sees any more is used again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ class SharedPrefix:
         self._decoding = False
 
     def prompts(self, start: int, stop: int, length: int) -> None:
-        """Expect a pass over the own tokens of the prompts `start` to `stop`, padded to `length`."""
+        """Expect a pass over own tokens of the prompts `start` to `stop`, padded to `length`."""
         self._part, self._decoding = (start, stop), False
         places = torch.arange(length, device=self.visible.device)
         self._hidden = places > places[:, None]
@@ -57,7 +57,9 @@ class SharedPrefix:
         if (missing := int(taken.sum(1).max()) + self.beams - capacity) > 0:
             more = max(missing, self.beams, capacity // 4)
             visible, taken = (torch.nn.functional.pad(x, (0, more)) for x in (visible, taken))
-            self.slots = {n: (_wider(k, more), _wider(v, more)) for n, (k, v) in self.slots.items()}
+            # A layer at a time, here and below: two copies of one layer are in memory, not of all.
+            for layer, (key, value) in self.slots.items():
+                self.slots[layer] = _wider(key, more), _wider(value, more)
         free = taken.byte().argsort(dim=1, stable=True)[:, : self.beams]
         self.visible = visible.scatter(2, free[:, :, None], True)
         offsets = torch.arange(len(free), device=free.device)[:, None] * visible.shape[2]
@@ -66,7 +68,8 @@ class SharedPrefix:
 
     def keep(self, prompts: torch.Tensor) -> None:
         """Drop the prompts that are finished: `prompts` indexes those that stay."""
-        self.slots = {n: (k[:, prompts], v[:, prompts]) for n, (k, v) in self.slots.items()}
+        for layer, (key, value) in self.slots.items():
+            self.slots[layer] = key[:, prompts], value[:, prompts]
         self.visible = self.visible[prompts]
 
     def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeyValue:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 import torch
@@ -13,17 +13,39 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Budget(NamedTuple):
+    """Tokens that are worth to have at a time.
+
+    Attributes:
+        passing: Going through the model in one pass.
+        waiting: Of the prompts of a batch and their beams' first, with keys and values in memory.
+        logits: Logits, rows by vocabulary, in memory.
+    """
+
+    passing: int
+    waiting: int
+    logits: int
+
+
 def in_batches(
-    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Sequence[Result]]
+    items: Sequence[Item],
+    size: int | Callable[[Sequence[Item]], int],
+    run: Callable[[Sequence[Item]], Sequence[Result]],
 ) -> Iterator[tuple[Item, Result]]:
-    """Run items in batches of `size`; on out-of-memory halve the size and go on where it stopped.
+    """Run items in batches; on out-of-memory halve the batch and go on where it stopped.
+
+    Args:
+        items: What is run.
+        size: Items in a batch, or what says how many of the items still to come are the next one.
+        run: Gives a result for each item of a batch.
 
     Raises:
         MemoryError: A batch of one does not fit.
     """
-    start = 0
+    start, most = 0, len(items)
     while start < len(items):
-        batch = items[start : start + size]
+        count = size(items[start:]) if callable(size) else size
+        batch = items[start : start + min(count, most)]
         try:
             results = run(batch)
         except (RuntimeError, MemoryError) as error:
@@ -31,7 +53,7 @@ def in_batches(
                 raise
             if len(batch) == 1:
                 raise MemoryError("out of memory with a batch of one prompt") from error
-            size = len(batch) // 2
+            most = len(batch) // 2
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         else:
             yield from zip(batch, results, strict=True)
@@ -39,7 +61,7 @@ def in_batches(
             continue
         # Outside the handler: the error's traceback holds the batch's tensors.
         clear_device_cache(garbage_collection=True)
-        log.warning("Out of memory (%s); going on with batches of %d", reason, size)
+        log.warning("Out of memory (%s); going on with batches of %d", reason, most)
 
 
 def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int = 1) -> int:
@@ -61,28 +83,35 @@ def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int
 
 
 def shared_batch_size(
-    model: Any, pass_tokens: int, prefix: int, longest: int, new_tokens: int, beams: int
+    model: Any, lengths: Sequence[int], prefix: int, budget: Budget, new_tokens: int, beams: int
 ) -> int:
     """Return how many prompts the shared-prefix engine generates together.
 
-    So many that their beams' newest tokens are one pass, or fewer: what fits half of the free
-    memory, counted as if no beam shared a new token with another.
+    As many as the budget allows, or fewer: what fits half of the free memory, counted as if no beam
+    shared a new token with another.
 
     Args:
         model: A transformers model.
-        pass_tokens: Tokens that go through the model at a time.
+        lengths: Own tokens behind the prefix of the prompts still to come, in their order.
         prefix: Length of the prefix, which is in memory.
-        longest: Most tokens of a prompt behind it.
+        budget: What is worth to have at a time.
         new_tokens: Most tokens of a response.
         beams: Beams of a prompt.
     """
     cache, activations = _bytes_a_token(model)
-    own = longest + new_tokens * beams
-    # The scores of all heads, before and after the softmax.
-    scores = 8 * model.config.get_text_config().num_attention_heads * (prefix + own)
-    passing = max(pass_tokens, longest, beams) * (activations + scores)
-    room = _free_memory(model.device) / 2 - passing
-    return max(1, min(pass_tokens // beams, int(room / (own * cache))))
+    heads = model.config.get_text_config().num_attention_heads
+    free = _free_memory(model.device) / 2
+    longest = count = 0
+    for length in lengths[: max(1, budget.passing // beams)]:
+        longest = max(longest, length)
+        own = longest + new_tokens * beams
+        # The scores of all heads, before and after the softmax.
+        row = activations + 8 * heads * (prefix + own)
+        memory = (count + 1) * own * cache + max(budget.passing, longest, beams) * row
+        if (count + 1) * (longest + beams) > budget.waiting or memory > free:
+            break
+        count += 1
+    return max(1, count)
 
 
 def _bytes_a_token(model: Any) -> tuple[int, int]:

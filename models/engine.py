@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 import torch
 
 from verbalizer_bench.models.attention import KeyValue, SharedPrefix, attention_implementation
-from verbalizer_bench.models.batches import in_batches, shared_batch_size
+from verbalizer_bench.models.batches import Budget, in_batches, shared_batch_size
 from verbalizer_bench.models.prefix import common_length, plan
 from verbalizer_bench.models.search import BeamSearch, GreedySearch
 from verbalizer_bench.models.settings import GenerationSettings
 
 log = logging.getLogger(__name__)
 
-# Tokens that go through the model at a time, and logits that are in memory at a time. More bring
-# nothing on a CPU (measured: benchmarks/README.md); those of a GPU were not measured.
-_PASS_TOKENS = {"cpu": 128, "cuda": 2048}
-_PASS_LOGITS = {"cpu": 2**20, "cuda": 2**25}
+# More brings next to nothing on a CPU (measured: benchmarks/README.md) and takes memory; what is
+# good on a GPU was not measured.
+_CPU_BUDGET = Budget(passing=96, waiting=1536, logits=2**21)
+_GPU_BUDGET = Budget(passing=2048, waiting=2**17, logits=2**25)
 _KNOWN_ARGUMENTS = {"num_beams", "do_sample", "length_penalty", "early_stopping"}
 
 
@@ -88,8 +88,7 @@ class SharedPrefixEngine:
         self.device = self.embed.weight.device
         self.pad = pad_token_id
         self.eos = torch.tensor(list(eos_token_ids), device=self.device)
-        kind = self.device.type if self.device.type in _PASS_TOKENS else "cuda"
-        self.pass_tokens, self.pass_logits = _PASS_TOKENS[kind], _PASS_LOGITS[kind]
+        self.budget = _CPU_BUDGET if self.device.type == "cpu" else _GPU_BUDGET
         self.vocabulary = int(model.config.get_text_config().vocab_size)
         self._kept_ids: list[int] = []
         self._kept_pairs: dict[int, KeyValue] = {}
@@ -111,12 +110,9 @@ class SharedPrefixEngine:
         for group in plan([prompt.ids for prompt in prompts]):
             prefix = self._prefix(group.prefix, prompts[group.members[0]])
             length = len(group.prefix)
-            longest = len(prompts[group.members[-1]].ids) - length
-            size = shared_batch_size(
-                self.model, self.pass_tokens, length, longest, settings.max_new_tokens, settings.beams
-            )
+            size = self._sizes(prompts, length, settings, most)
             run = self._runner(prompts, length, prefix, settings)
-            yield from in_batches(group.members, min(size, most or size), run)
+            yield from in_batches(group.members, size, run)
 
     @torch.inference_mode()
     def next_log_probs(self, prompt: EncodedPrompt) -> torch.Tensor:
@@ -127,6 +123,21 @@ class SharedPrefixEngine:
         with attention_implementation(self.decoder):
             last = self._read([prompt], length, state)
         return torch.log_softmax(self.head(last).float(), dim=-1)[0]
+
+    def _sizes(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        length: int,
+        settings: GenerationSettings,
+        most: int | None,
+    ) -> Callable[[Sequence[int]], int]:
+        def size(coming: Sequence[int]) -> int:
+            lengths = [len(prompts[index].ids) - length for index in coming[:most]]
+            return shared_batch_size(
+                self.model, lengths, length, self.budget, settings.max_new_tokens, settings.beams
+            )
+
+        return size
 
     def _runner(
         self,
@@ -144,13 +155,13 @@ class SharedPrefixEngine:
     def _prefix(self, ids: Sequence[int], prompt: EncodedPrompt) -> dict[int, KeyValue]:
         """Return a layer's keys and values of a prefix of `prompt`, each (Hk, P, D).
 
-        They are kept, and overwritten by the next call but for what the two prefixes share in front.
+        They are kept, and overwritten by the next call but for what both prefixes share in front.
         """
         known = common_length(self._kept_ids, ids)
         # Not known until it is computed: a pass may run out of memory.
         self._kept_ids = list(ids[:known])
-        for start in range(known, len(ids), self.pass_tokens):
-            part = EncodedPrompt(list(ids[: start + self.pass_tokens]), prompt.features)
+        for start in range(known, len(ids), self.budget.passing):
+            part = EncodedPrompt(list(ids[: start + self.budget.passing]), prompt.features)
             state = SharedPrefix(self._kept(start), self._lengths([part], start), beams=1)
             with attention_implementation(self.decoder):
                 self._read([part], start, state)
@@ -180,7 +191,9 @@ class SharedPrefixEngine:
             (B, width).
         """
         last = []
-        for first, stop in _passes([len(prompt.ids) - start for prompt in batch], self.pass_tokens):
+        for first, stop in _passes(
+            [len(prompt.ids) - start for prompt in batch], self.budget.passing
+        ):
             part = batch[first:stop]
             lengths = self._lengths(part, start)
             places = torch.arange(int(lengths.max()), device=self.device)
@@ -273,9 +286,9 @@ class SharedPrefixEngine:
         The logits of all rows are never in memory at once: with a large vocabulary they would be
         the largest tensor of all.
         """
-        rows = max(1, self.pass_logits // self.vocabulary)
-        found = [search.choose(self.head(part).float()) for part in hidden.split(rows)]
-        scores, tokens = (torch.cat(parts)[:, None] for parts in zip(*found, strict=True))
+        parts = -(-len(hidden) * self.vocabulary // self.budget.logits)
+        found = [search.choose(self.head(part).float()) for part in hidden.chunk(parts)]
+        scores, tokens = (torch.cat(best)[:, None] for best in zip(*found, strict=True))
         return scores, tokens
 
 

@@ -38,8 +38,8 @@ def plan(sequences: Sequence[Sequence[int]]) -> list[Group]:
 
     Sorted, sequences that share a prefix stand in a row, and what a row shares is what its first
     and last share. A row is cut where its neighbours share least, as long as the longer prefixes of
-    the parts save more tokens than they cost. Groups are in the order of their tokens, so that one's
-    prefix shares as much as possible with the one before.
+    the parts save more tokens than they cost. Groups are in the order of their tokens: the prefix
+    of one shares as much as possible with that of the one before.
 
     Args:
         sequences: Token ids, none empty.

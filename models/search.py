@@ -87,13 +87,14 @@ class BeamSearch:
         """Return the tokens of each row that may be among its prompt's best candidates.
 
         Args:
-            logits: (rows, V), float32.
+            logits: (rows, V), float32; they are overwritten.
 
         Returns:
             Log probabilities and tokens, (rows, M), M = 2K or what the EOS ids ask for.
         """
-        best, tokens = logits.topk(min(self.candidates, logits.shape[1]))
-        return best - logits.logsumexp(-1, keepdim=True), tokens
+        log_probs = torch.log_softmax(logits, dim=-1, out=logits)
+        best, tokens = log_probs.topk(min(self.candidates, logits.shape[1]))
+        return best, tokens
 
     def advance(
         self, scores: torch.Tensor, tokens: torch.Tensor
