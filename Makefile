@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-lmms check format types leaves clean
+.PHONY: demo test test-slow test-lmms bench check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -22,6 +22,10 @@ test-slow: $(READY)
 # lmms-eval for real, in an environment of its own: 7 GB, minutes.
 test-lmms: $(LMMS_VENV)/.ready
 	$(LMMS_VENV)/bin/python -m pytest -m lmms tests/lmms
+
+# Half an hour; VERBALIZER_BENCH_DATA says where the rows are.
+bench: $(READY)
+	$(BIN)/python -m benchmarks.engine
 
 check: $(READY)
 	$(BIN)/ruff format --check .
