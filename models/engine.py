@@ -90,6 +90,8 @@ class SharedPrefixEngine:
         self.eos = torch.tensor(list(eos_token_ids), device=self.device)
         self.budget = _CPU_BUDGET if self.device.type == "cpu" else _GPU_BUDGET
         self.vocabulary = int(model.config.get_text_config().vocab_size)
+        # Tokens of all prompts so far, and how many of them went through the model.
+        self.tokens = self.computed = 0
         self._kept_ids: list[int] = []
         self._kept_pairs: dict[int, KeyValue] = {}
 
@@ -110,7 +112,8 @@ class SharedPrefixEngine:
         for group in plan([prompt.ids for prompt in prompts]):
             prefix = self._prefix(group.prefix, prompts[group.members[0]])
             length = len(group.prefix)
-            size = self._sizes(prompts, length, settings, most)
+            self._count(prompts, group.members, length)
+            size = self._sizes(prompts, length, settings.max_new_tokens, settings.beams, most)
             run = self._runner(prompts, length, prefix, settings)
             yield from in_batches(group.members, size, run)
 
@@ -124,20 +127,117 @@ class SharedPrefixEngine:
             last = self._read([prompt], length, state)
         return torch.log_softmax(self.head(last).float(), dim=-1)[0]
 
+    def _count(self, prompts: Sequence[EncodedPrompt], members: Sequence[int], length: int) -> None:
+        self.tokens += sum(len(prompts[index].ids) for index in members)
+        self.computed += sum(len(prompts[index].ids) - length for index in members)
+
+    @property
+    def hit_rate(self) -> float:
+        """Return the share of the prompts' tokens that were not computed again for a prompt."""
+        return 1 - self.computed / max(1, self.tokens)
+
     def _sizes(
         self,
         prompts: Sequence[EncodedPrompt],
         length: int,
-        settings: GenerationSettings,
+        new_tokens: int,
+        beams: int,
         most: int | None,
     ) -> Callable[[Sequence[int]], int]:
         def size(coming: Sequence[int]) -> int:
             lengths = [len(prompts[index].ids) - length for index in coming[:most]]
-            return shared_batch_size(
-                self.model, lengths, length, self.budget, settings.max_new_tokens, settings.beams
-            )
+            return shared_batch_size(self.model, lengths, length, self.budget, new_tokens, beams)
 
         return size
+
+    @torch.inference_mode()
+    def score(
+        self,
+        contexts: Sequence[EncodedPrompt],
+        continuations: Sequence[Sequence[list[int]]],
+        most: int | None,
+    ) -> Iterator[tuple[int, list[tuple[float, bool]]]]:
+        """Score the continuations of every context, whose keys and values are computed once.
+
+        Args:
+            contexts: None of them empty.
+            continuations: Those of each context, none empty; they are fed a token a pass.
+            most: Contexts in a batch at most; None leaves it to the engine.
+
+        Yields:
+            A context's index and, for each continuation, its log probability and whether it is the
+            greedy one.
+        """
+        # Contexts of a batch have equally many continuations.
+        counts: dict[int, list[int]] = {}
+        for index, own in enumerate(continuations):
+            counts.setdefault(len(own), []).append(index)
+        for count, indices in counts.items():
+            for group in plan([contexts[index].ids for index in indices]):
+                members = [indices[member] for member in group.members]
+                prefix = self._prefix(group.prefix, contexts[members[0]])
+                length = len(group.prefix)
+                self._count(contexts, members, length)
+
+                def run(
+                    batch: Sequence[int], length: int = length, prefix: Any = prefix
+                ) -> list[list[tuple[float, bool]]]:
+                    with attention_implementation(self.decoder):
+                        return self._score(
+                            [contexts[index] for index in batch],
+                            [continuations[index] for index in batch],
+                            length,
+                            prefix,
+                        )
+
+                steps = max(len(own) for index in members for own in continuations[index])
+                size = self._sizes(contexts, length, steps, count, most)
+                yield from in_batches(members, size, run)
+
+    def _score(
+        self,
+        batch: Sequence[EncodedPrompt],
+        continuations: Sequence[Sequence[list[int]]],
+        length: int,
+        prefix: dict[int, KeyValue],
+    ) -> list[list[tuple[float, bool]]]:
+        """Score one batch: beams that are told which token comes next."""
+        shape = (len(batch), len(continuations[0]))
+        steps = max(len(own) for row in continuations for own in row)
+        wanted = torch.full((*shape, steps), -1, device=self.device)
+        for place, row in enumerate(continuations):
+            for beam, own in enumerate(row):
+                wanted[place, beam, : len(own)] = torch.tensor(own)
+        lengths = self._lengths(batch, length)
+        state = SharedPrefix(prefix, lengths, beams=shape[1])
+        hidden = self._read(batch, length, state)[:, None].expand(-1, shape[1], -1).flatten(0, 1)
+        totals = torch.zeros(shape, device=self.device)
+        greedy = torch.ones(shape, dtype=torch.bool, device=self.device)
+        same = torch.arange(shape[1], device=self.device).expand(shape)
+        for step in range(steps):
+            tokens = wanted[:, :, step]
+            found, best = self._of(hidden, tokens.flatten().clamp(min=0))
+            totals += found.view(shape) * (tokens >= 0)
+            greedy &= (best.view(shape) == tokens) | (tokens < 0)
+            if step + 1 < steps:
+                state.advance(same)
+                places = (length + lengths + step).repeat_interleave(shape[1])[:, None]
+                newest = self.embed(tokens.clamp(min=0).reshape(-1, 1))
+                hidden = self._forward(newest, places, state)[:, 0]
+        return [
+            list(zip(*both, strict=True))
+            for both in zip(totals.tolist(), greedy.tolist(), strict=True)
+        ]
+
+    def _of(self, hidden: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the log probabilities of these tokens and the most likely ones, each (rows,)."""
+        parts = -(-len(hidden) * self.vocabulary // self.budget.logits)
+        found, best = [], []
+        for part, own in zip(hidden.chunk(parts), tokens.chunk(parts), strict=True):
+            log_probs = torch.log_softmax(self.head(part).float(), dim=-1)
+            found.append(log_probs.gather(1, own[:, None])[:, 0])
+            best.append(log_probs.argmax(-1))
+        return torch.cat(found), torch.cat(best)
 
     def _runner(
         self,
@@ -173,6 +273,7 @@ class SharedPrefixEngine:
                     _placed(kept[1], start, value[:, 0, :count], len(ids)),
                 )
             self._kept_ids = part.ids
+            self.computed += len(part.ids) - start
         return self._kept(len(ids))
 
     def _kept(self, length: int) -> dict[int, KeyValue]:

@@ -36,6 +36,8 @@ DEFAULT_MAX_BATCH_SIZE = 64
 # A log probability may differ by so much from a plain forward pass: float sums in another order.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION_TOLERANCE = 0.5
+# Longer continuations are not worth a pass a token.
+_STEPS = 16
 
 
 class ExactGeneration:
@@ -291,6 +293,10 @@ class ExactGeneration:
                     take(index, response)
                     if book:
                         book.add(keys[index], requests[index], response)
+                    if self._shared is not None and self._shared.tokens:
+                        bar.set_postfix_str(
+                            f"prefix hits {self._shared.hit_rate:.0%}", refresh=False
+                        )
                     bar.update()
         return responses
 
@@ -320,10 +326,8 @@ class ExactGeneration:
                     "give engine=generate"
                 )
             encoded.append(prompt)
-        # lm-eval's default of 1 is no wish: the engine batches by tokens.
-        most = None if self.batch_size in ("auto", 1) else int(self.batch_size)
         assert self._shared is not None
-        for place, tokens in self._shared.generate(encoded, settings, most):
+        for place, tokens in self._shared.generate(encoded, settings, self._most()):
             yield members[place], self._text(tokens, ())
 
     def _generate_plain(
@@ -336,6 +340,40 @@ class ExactGeneration:
         yield from in_batches(
             members, size, lambda batch: self._generate([prompts[i] for i in batch], settings)
         )
+
+    def _score_shared(
+        self, prompts: Sequence[Any], pairs: Sequence[tuple[EncodedPrompt, list[int]]]
+    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        """Score continuations with their contexts' prefixes shared, where that is exact.
+
+        Args:
+            prompts: The contexts as the adapter has them; the first is checked.
+            pairs: Contexts and continuations as token ids.
+
+        Yields:
+            The index of a pair, its log probability, and whether the continuation is the greedy
+            one. Long continuations are left out, and all where the engine cannot take them.
+        """
+        short = [i for i, (_, own) in enumerate(pairs) if 0 < len(own) <= _STEPS]
+        settings = GenerationSettings(1, (), {"do_sample": False})
+        if not short or not self._takes_shared(prompts[short[0]], settings):
+            return
+        assert self._shared is not None
+        contexts: dict[tuple[int, ...], list[int]] = {}
+        for index in short:
+            contexts.setdefault(tuple(pairs[index][0].ids), []).append(index)
+        members = list(contexts.values())
+        found = self._shared.score(
+            [pairs[own[0]][0] for own in members],
+            [[pairs[index][1] for index in own] for own in members],
+            self._most(),
+        )
+        for place, scores in found:
+            yield from zip(members[place], scores, strict=True)
+
+    def _most(self) -> int | None:
+        """Return the user's limit to a batch; lm-eval's default of 1 is no wish."""
+        return None if self.batch_size in ("auto", 1) else int(self.batch_size)
 
     def _batch_size(self, tokens: int, beams: int = 1, scored: int = 1) -> int:
         if self.batch_size != "auto":

@@ -5,7 +5,7 @@ verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR,dtype=fl
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -106,13 +106,51 @@ class VerbalizerLLM(ExactGeneration, HFLM):
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        """Score as HFLM does, batch by batch; out-of-memory halves the batch and goes on."""
+        """Score with shared prefixes where the engine can, else as HFLM does, batch by batch.
+
+        Out-of-memory halves a batch and goes on.
+        """
         for _, context, continuation in requests:
             self.inputs.add(context + continuation)
-        lengths = [len(context) + len(continuation) for _, context, continuation in requests]
+        results: dict[int, tuple[float, bool]] = {}
+        with tqdm(
+            total=len(requests), desc="Scoring", disable=disable_tqdm or self.rank != 0
+        ) as bar:
+            for score in (self._scored_shared, self._scored_plain):
+                rest = [index for index in range(len(requests)) if index not in results]
+                for index, result in score(requests, rest, override_bs):
+                    results[index] = result
+                    bar.update()
+        self._share_counts()
+        return [results[index] for index in range(len(requests))]
+
+    def _scored_shared(
+        self,
+        requests: Sequence[tuple[Any, list[int], list[int]]],
+        indices: Sequence[int],
+        override_bs: int | None,
+    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        # Longer ones lose text at the left in HFLM.
+        fitting = [
+            i for i in indices if len(requests[i][1]) + len(requests[i][2]) <= self.max_length
+        ]
+        pairs = [(EncodedPrompt(requests[i][1]), requests[i][2]) for i in fitting]
+        for place, result in self._score_shared([requests[i][1] for i in fitting], pairs):
+            request = requests[fitting[place]][0]
+            if request is not None:
+                self.cache_hook.add_partial("loglikelihood", request, result)
+            yield fitting[place], result
+
+    def _scored_plain(
+        self,
+        requests: Sequence[tuple[Any, list[int], list[int]]],
+        indices: Sequence[int],
+        override_bs: int | None,
+    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        lengths = {i: len(requests[i][1]) + len(requests[i][2]) for i in indices}
         # Continuations of one context stand side by side: HFLM scores them in one row where it can.
-        order = sorted(range(len(requests)), key=lambda i: (-lengths[i], requests[i][1]))
-        longest = max(lengths, default=0)
+        order = sorted(indices, key=lambda i: (-lengths[i], requests[i][1]))
+        longest = max(lengths.values(), default=0)
         size = override_bs or self._batch_size(longest, scored=longest)
 
         def score(batch: Sequence[int]) -> list[tuple[float, bool]]:
@@ -121,11 +159,4 @@ class VerbalizerLLM(ExactGeneration, HFLM):
             )
             return scores
 
-        results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        with tqdm(
-            total=len(requests), desc="Scoring", disable=disable_tqdm or self.rank != 0
-        ) as bar:
-            for index, result in in_batches(order, size, score):
-                results[index] = result
-                bar.update()
-        return results
+        yield from in_batches(order, size, score)

@@ -9,7 +9,7 @@ LVLMs a plain white image. Tasks that bring images of their own are asked with t
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -335,25 +335,44 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
     ) -> list[tuple[float, bool]]:
         """Return each continuation's log probability, and whether it is the greedy one."""
         pairs = [self._pair(request) for request in requests]
-        order = sorted(range(len(pairs)), key=lambda i: -pairs[i][0].length)
-        # A batch is of one kind: prompts with and without images take different inputs.
-        kinds: dict[int, list[int]] = {}
-        for index in order:
-            kinds.setdefault(len(pairs[index][0].images), []).append(index)
-        results: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
+        results: dict[int, tuple[float, bool]] = {}
         with tqdm(total=len(pairs), desc="Scoring", disable=disable_tqdm or self.rank != 0) as bar:
-            for members in kinds.values():
-                longest = pairs[members[0]][0].length
-                for index, result in in_batches(
-                    members,
-                    self._batch_size(longest, scored=longest),
-                    lambda batch: self._score([pairs[i] for i in batch]),
-                ):
+            for score in (self._scored_shared, self._scored_plain):
+                rest = [index for index in range(len(pairs)) if index not in results]
+                for index, result in score(pairs, rest):
                     results[index] = result
                     self.cache_hook.add_partial("loglikelihood", requests[index].args, result)
                     bar.update()
         self._share_counts()
-        return results
+        return [results[index] for index in range(len(pairs))]
+
+    def _scored_shared(
+        self, pairs: Sequence[tuple[Prompt, int]], indices: Sequence[int]
+    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        encoded = {i: self._encoded(pairs[i][0]) for i in indices}
+        known = {i: found for i, found in encoded.items() if found is not None and pairs[i][1]}
+        split = [
+            (EncodedPrompt(found.ids[: pairs[i][1]], found.features), found.ids[pairs[i][1] :])
+            for i, found in known.items()
+        ]
+        places = list(known)
+        for place, result in self._score_shared([pairs[i][0] for i in places], split):
+            yield places[place], result
+
+    def _scored_plain(
+        self, pairs: Sequence[tuple[Prompt, int]], indices: Sequence[int]
+    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        # A batch is of one kind: prompts with and without images take different inputs.
+        kinds: dict[int, list[int]] = {}
+        for index in sorted(indices, key=lambda i: -pairs[i][0].length):
+            kinds.setdefault(len(pairs[index][0].images), []).append(index)
+        for members in kinds.values():
+            longest = pairs[members[0]][0].length
+            yield from in_batches(
+                members,
+                self._batch_size(longest, scored=longest),
+                lambda batch: self._score([pairs[i] for i in batch]),
+            )
 
     def _pair(self, request: Any) -> tuple[Prompt, int]:
         """Return context with continuation as one prompt, and the context's length in tokens."""

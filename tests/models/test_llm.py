@@ -35,6 +35,7 @@ def test_loglikelihood_is_hflms(lm: VerbalizerLLM, toys: tuple[Path, Path]) -> N
 def test_loglikelihood_survives_out_of_memory(
     lm: VerbalizerLLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(lm, "engine", "generate")
     expected = lm.loglikelihood(pairs(), disable_tqdm=True)
     original = lm._model_call
 
