@@ -192,3 +192,24 @@ def test_keys_differ_by_what_a_response_depends_on(requests: list[Any], tmp_path
     book.versions = {requests[0].task_name: 2.0}
     assert book.keys(requests[:1]) != keys[:1]
     book.close()
+
+
+def test_a_run_goes_on_with_fewer_ranks(requests: list[Any], tmp_path: Path) -> None:
+    for rank in (0, 1):
+        book = open_journal(tmp_path, rank=rank, world_size=2)
+        book.add(f"key of {rank}", requests[rank], Response("foo", "generate"))
+        book.close()
+    book = open_journal(tmp_path)
+    book.close()
+    assert set(book.known) == {"key of 0", "key of 1"}
+
+
+def test_a_new_run_removes_the_journals_of_ranks_that_it_has_not(
+    requests: list[Any], tmp_path: Path
+) -> None:
+    for rank in (0, 1):
+        book = open_journal(tmp_path, rank=rank, world_size=2)
+        book.finish(tmp_path / "results_x.json")
+        book.close()
+    open_journal(tmp_path, resume=False).close()
+    assert [file.name for file in journal_files(tmp_path)] == ["journal-0.jsonl"]
