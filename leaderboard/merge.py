@@ -14,16 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.runs import newest_results, samples_file
+from verbalizer_bench.leaderboard.runs import newest_results, read_results, samples_file
 from verbalizer_bench.tasks.metrics import METRICS
 
 Samples = dict[str, list[dict[str, Any]]]
 # What shards of one run have in common, in the results file's `config`.
-_COMMON = ("model", "limit", "gen_kwargs")
-_COMMON_RECORD = (
-    *("adapter", "weights", "dtype", "image", "eos_token_ids", "generation_config"),
-    *("chat_template_sha256", "versions"),
-)
+_COMMON = ("model", "limit", "gen_kwargs", "fewshot_seed")
+_COMMON_RECORD = ("fingerprint", "chat_template_sha256")
 
 
 def merge(folders: Sequence[Path], output: Path) -> Path:
@@ -40,16 +37,15 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
         ValueError: A shard is missing or given twice, or shards are of different runs.
     """
     files = [newest_results(folder) for folder in folders]
-    shards = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    shards = [read_results(file) for file in files]
     first = shards[0]
     order = _check_shards(files, shards)
     for file, other in zip(files, shards, strict=True):
         _check_same(file, first, other)
     files, shards = [files[i] for i in order], [shards[i] for i in order]
-    samples: Samples = {task: [] for task in first["configs"]}
-    for file in files:
-        for task in samples:
-            samples[task] += _read_rows(samples_file(file, task))
+    parts = [{t: _read_rows(samples_file(file, t)) for t in first["configs"]} for file in files]
+    _check_documents(files, parts)
+    samples: Samples = {t: [row for part in parts for row in part[t]] for t in first["configs"]}
     merged = shards[0]
     for config in merged["configs"].values():
         config["metadata"].pop("shard")
@@ -62,6 +58,10 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
     results = folder / files[0].name
     _recompute(merged, samples)
     _write(results, merged, samples)
+    record = {"results": results.name, "merged_from": merged["merged_from"]}
+    record |= {key: merged["config"][key] for key in ("model", "model_args")}
+    text = json.dumps(record | merged["config"]["verbalizer_bench"], indent=2) + "\n"
+    (folder / "run.json").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -71,7 +71,7 @@ def in_document_order(results: Path) -> None:
     lm-eval leaves rows in the order of the ranks, and asks a rank with fewer documents its last
     request again, whose responses then stand there more than once.
     """
-    table = json.loads(results.read_text(encoding="utf-8"))
+    table = read_results(results)
     samples = {task: _read_rows(samples_file(results, task)) for task in table["configs"]}
     for task, rows in samples.items():
         repeats = table["configs"][task].get("repeats") or 1
@@ -94,7 +94,9 @@ def _recompute(table: dict[str, Any], samples: Samples) -> None:
         rows.sort(key=lambda row: row["doc_id"])
         hashes = (row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
         table["task_hashes"][task] = hash_string("".join(hashes))
-        if "verbalizer" not in (table["configs"][task].get("metadata") or {}):
+        is_ours = "verbalizer" in (table["configs"][task].get("metadata") or {})
+        # --predict_only scores nothing.
+        if not is_ours or "bypass" in rows[0]:
             continue
         scores = table["results"][task]
         scores["sample_len"] = table["n-samples"][task]["effective"] = len(rows)
@@ -104,7 +106,7 @@ def _recompute(table: dict[str, Any], samples: Samples) -> None:
             scores[f"{metric}_stderr,none"] = mean_stderr(values) if len(values) > 1 else "N/A"
     for group in table.get("groups", {}):
         leaves = _leaves(group, table["group_subtasks"])
-        if group.split("::")[0] == "verbalizer":
+        if group.split("::")[0] == "verbalizer" and "f1,none" in table["results"][group]:
             scores = _group_scores(group, [table["results"][leaf] for leaf in leaves])
             table["results"][group] = table["groups"][group] = scores
 
@@ -169,6 +171,7 @@ def _check_same(file: Path, first: Mapping[str, Any], other: Mapping[str, Any]) 
             **{key: table["config"].get(key) for key in _COMMON},
             **{key: record.get(key) for key in _COMMON_RECORD},
             "system_instruction": table["system_instruction"],
+            "fewshot_as_multiturn": table["fewshot_as_multiturn"],
         }
 
     left, right = asked(first), asked(other)
@@ -177,6 +180,21 @@ def _check_same(file: Path, first: Mapping[str, Any], other: Mapping[str, Any]) 
             raise ValueError(
                 f"merge: {file} is of another run than the first: {key} is {right.get(key)!r} "
                 f"there and {left.get(key)!r} in the first; merge the shards of one run"
+            )
+
+
+def _check_documents(files: Sequence[Path], parts: Sequence[Samples]) -> None:
+    """Raise ValueError where shards are not every N-th document, each from its own first on."""
+    for task in parts[0]:
+        found = [sorted(row["doc_id"] for row in part[task]) for part in parts]
+        together = sorted(number for numbers in found for number in numbers)
+        if found != [together[place :: len(parts)] for place in range(len(parts))]:
+            counts = ", ".join(
+                f"{file}: {len(own)}" for file, own in zip(files, found, strict=True)
+            )
+            raise ValueError(
+                f"merge: {task}: the documents are not one run's, every {len(parts)}-th in each "
+                f"shard ({counts}); run the shard again that differs"
             )
 
 
@@ -195,8 +213,13 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; it stands beside its results file")
     lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
+    try:
+        return [json.loads(line) for line in lines if line]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not a file of responses: {error}; run it again") from error
 
 
 def _write(results: Path, table: Mapping[str, Any], samples: Samples) -> None:

@@ -99,6 +99,22 @@ def newest_results(path: Path) -> Path:
     return files[-1]
 
 
+def read_results(file: Path) -> dict[str, Any]:
+    """Read a results file.
+
+    Raises:
+        ValueError: It is not what lm-eval writes.
+    """
+    try:
+        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not {"configs", "config", "results"} <= set(results):
+            raise KeyError("configs, config and results are not all there")
+        results["config"]["model"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not a results file of lm-eval: {error!r}") from error
+    return results
+
+
 def samples_file(results: Path, task: str) -> Path:
     """Return where lm-eval keeps the responses that a results file is of."""
     return results.with_name(f"samples_{task}_{results.stem.removeprefix('results_')}.jsonl")
@@ -110,12 +126,9 @@ def read_run(folder: Path) -> Run:
     if not files:
         raise FileNotFoundError(f"{folder}: no results_*.json in it")
     newest = files[-1]
-    try:
-        results = json.loads(newest.read_text(encoding="utf-8"))
-        configs = results["configs"]
-        name = str(results.get("model_name") or results["config"]["model"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{newest}: not a results file of lm-eval: {error!r}") from error
+    results = read_results(newest)
+    configs = results["configs"]
+    name = str(results.get("model_name") or results["config"]["model"])
     tasks = [
         _read_task(samples_file(newest, task), task, config["metadata"])
         for task, config in configs.items()
@@ -142,7 +155,11 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
             continue
         try:
             row = json.loads(line)
+            if "bypass" in row:
+                raise NotAVerbalizerRun("--predict_only scores nothing")
             doc_id, values = row["doc_id"], [float(row[metric]) for metric in METRICS]
+        except NotAVerbalizerRun:
+            raise
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}:{number}: not a scored response: {error!r}") from error
         if doc_id in rows:

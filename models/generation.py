@@ -24,6 +24,7 @@ from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixE
 from verbalizer_bench.models.journal import Response
 from verbalizer_bench.models.provenance import (
     InputLog,
+    settings_sha256,
     template_sha256,
     tokenizer_sha256,
     versions,
@@ -92,6 +93,10 @@ class ExactGeneration:
         """Describe the image that goes with every prompt; None for a text model."""
         return None
 
+    def _image_processor_sha256(self) -> str | None:
+        """Return a hash of how images become pixels; None for a text model."""
+        return None
+
     def get_model_info(self) -> dict[str, Any]:
         """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
         template = self._chat_template() if self.chat_applied else None
@@ -107,7 +112,7 @@ class ExactGeneration:
             "eos_token_ids": self.eos_token_ids,
             "generation_config": self.model.generation_config.to_diff_dict(),
             "chat_template_sha256": template_sha256(template),
-            "weights": self._weights(),
+            "fingerprint": self._fingerprint(),
             **InputLog.merged(inputs).record(),
             "versions": versions(),
         }
@@ -222,19 +227,24 @@ class ExactGeneration:
         return self._weights_fingerprint
 
     def _fingerprint(self) -> dict[str, Any]:
-        """Return what a response depends on beside the request, for the journal."""
+        """Return what a response depends on beside the request."""
         image = self._image_record() or {}
         return {
             "adapter": self.adapter,
             "architecture": type(self.model).__name__,
             "weights": self._weights(),
+            "config": settings_sha256(self.model.config.to_dict()),
             "tokenizer": tokenizer_sha256(self.tokenizer),
+            "image_processor": self._image_processor_sha256(),
             "dtype": str(self.model.dtype),
             "engine": self.engine,
             "max_length": self.max_length,
             "image": image.get("sha256", image.get("mode")),
             "eos_token_ids": self.eos_token_ids,
             "generation_config": self.model.generation_config.to_diff_dict(),
+            "think_end_token": self.think_end_token,
+            "mixed_precision": str(self.mixed_precision_dtype),
+            "versions": versions(),
         }
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:

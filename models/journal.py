@@ -1,13 +1,15 @@
 """A run's journal: every response as soon as its batch is done, so that a killed run can go on.
 
-`journal-<rank>.jsonl` stands in the output folder, a JSON object a line: first how the run was
-asked (`command`, `protocol`), then the model's `fingerprint`, then a row a response, at last
+`journal-<rank>.jsonl` stands in the output folder, a JSON object a line: for each attempt how it
+was asked (`command`, `protocol`) and the model's `fingerprint`, then a row a response, at last
 `finished`. A row's key is the sha256 of task, version, document, prompt, images and generation
-arguments; model and protocol hold for the whole file. A torn last line is dropped.
+arguments; model and protocol are the same in the whole file. A torn last line is dropped.
 """
 
+import fcntl
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ class Response(NamedTuple):
 
 
 class Journal:
-    """The responses of a run that is going on, and those of its earlier, killed attempts."""
+    """A rank's responses, and those of a run's earlier, killed attempts, of all ranks."""
 
     def __init__(
         self,
@@ -49,51 +51,54 @@ class Journal:
             protocol: What a prompt depends on beside task and model.
             versions: A task's version, by name.
             resume: Whether to go on with what is there.
-            rank: Whose journal is written.
-            world_size: How many ranks the run has; those of more are removed by a new run.
+            rank: Whose journal is written; no other rank writes or removes it.
+            world_size: How many ranks the run has; a new run removes the journals of more.
 
         Raises:
-            ValueError: The folder has an unfinished journal and `resume` is not given, or what is
-                there was asked with another protocol.
+            ValueError: The journal is of an unfinished run and `resume` is not given, what is there
+                was asked with another protocol, or another process writes to it.
         """
         self.path = folder / f"journal-{rank}.jsonl"
         self.protocol, self.versions = json.loads(json.dumps(protocol, default=str)), versions
         self.known: dict[str, Response] = {}
-        self._fingerprint: dict[str, Any] | None = None
-        files = journal_files(folder)
-        if resume:
-            for file in files:
-                self._read(file)
-        elif (count := _unfinished(files)) and rank == 0:
+        self._fingerprints: dict[str, dict[str, Any]] = {}
+        self._file = self.path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise ValueError(
-                f"{folder}: an unfinished run left {count} responses in its journal; go on with "
-                f"`verbalizer-bench run --resume {folder}`, or give another --output_path"
-            )
+                f"{self.path}: another run writes to it; give each an --output_path of its own"
+            ) from error
+        if resume:
+            for file in journal_files(folder):
+                self._read(file)
+            is_own = any("key" in row for row in _rows(self.path))
+            self._file.truncate(_whole_lines(self.path) if is_own else 0)
         else:
-            for file in files:
-                if file == self.path or (rank == 0 and _rank(file) >= world_size):
-                    file.unlink()
-        _drop_torn_line(self.path)
-        is_new = not self.path.is_file() or not self.path.stat().st_size
-        self._file = self.path.open("a", encoding="utf-8")
-        if is_new:
-            self._write({"journal": _FORMAT, "command": list(command), "protocol": self.protocol})
+            others = [file for file in journal_files(folder) if _rank(file) >= world_size]
+            for file in [self.path, *(others if rank == 0 else [])]:
+                _check_finished(file)
+            self._file.truncate(0)
+            for file in others if rank == 0 else ():
+                file.unlink()
+        self._write({"journal": _FORMAT, "command": list(command), "protocol": self.protocol})
 
     def check_model(self, fingerprint: Mapping[str, Any]) -> None:
         """Note whose responses these are.
 
         Raises:
-            ValueError: The journal is of another model.
+            ValueError: Responses in the journals are another model's.
         """
         found: dict[str, Any] = json.loads(json.dumps(fingerprint, default=str))
-        if self._fingerprint is None:
+        for file, known in self._fingerprints.items():
+            if known != found:
+                raise ValueError(
+                    f"{file}: the journal is of another model: {_difference(known, found)}; "
+                    "give another --output_path"
+                )
+        if str(self.path) not in self._fingerprints:
             self._write({"fingerprint": found})
-        elif found != self._fingerprint:
-            raise ValueError(
-                f"{self.path}: the journal is of another model: "
-                f"{_difference(self._fingerprint, found)}; give another --output_path"
-            )
-        self._fingerprint = found
+            self._fingerprints[str(self.path)] = found
 
     def add(self, key: str, request: Any, response: Response) -> None:
         """Write a response; it is on its way to the disk when this returns."""
@@ -101,9 +106,9 @@ class Journal:
         self._write({**row, "engine": response.engine, "response": response.text})
         self.known[key] = response
 
-    def finish(self, results: Path) -> None:
-        """Say that the run's results are written; a new run may then take the folder."""
-        self._write({"finished": results.name})
+    def finish(self) -> None:
+        """Say that all responses are there and scored; a new run may then take the folder."""
+        self._write({"finished": True})
 
     def close(self) -> None:
         """Close the file; nothing of it is in a buffer."""
@@ -130,14 +135,18 @@ class Journal:
         self._file.flush()
 
     def _read(self, file: Path) -> None:
-        for row in _rows(file):
+        rows = list(_rows(file))
+        # An attempt that was killed before its first response binds nobody.
+        if not any("key" in row for row in rows):
+            return
+        for row in rows:
             if "protocol" in row and row["protocol"] != self.protocol:
                 raise ValueError(
                     f"{file}: the journal is of another protocol: "
                     f"{_difference(row['protocol'], self.protocol)}; give another --output_path"
                 )
             if "fingerprint" in row:
-                self._fingerprint = row["fingerprint"]
+                self._fingerprints[str(file)] = row["fingerprint"]
             if "key" in row:
                 self.known[row["key"]] = Response(row["response"], row["engine"])
 
@@ -164,19 +173,20 @@ def recording(journal: Journal) -> Iterator[None]:
 
 def journal_files(folder: Path) -> list[Path]:
     """Return the journals of all ranks, rank 0 first."""
-    return sorted(folder.glob("journal-*.jsonl"), key=_rank)
+    files = [f for f in folder.glob("journal-*.jsonl") if re.fullmatch(r"journal-\d+", f.stem)]
+    return sorted(files, key=_rank)
 
 
 def recorded_command(folder: Path) -> list[str]:
-    """Return the arguments that a run was started with.
+    """Return the arguments of a folder's latest run.
 
     Raises:
         FileNotFoundError: There is no journal, or the run was killed before its first line.
     """
-    for file in journal_files(folder)[:1]:
-        for row in _rows(file):
-            command: list[str] = row["command"]
-            return command
+    for file in journal_files(folder):
+        commands: list[list[str]] = [row["command"] for row in _rows(file) if "command" in row]
+        if commands:
+            return commands[-1]
     raise FileNotFoundError(
         f"--resume {folder}: no journal in it; start the run with its full command and "
         f"--output_path {folder}"
@@ -192,36 +202,40 @@ def _rank(file: Path) -> int:
     return int(file.stem.removeprefix("journal-"))
 
 
-def _unfinished(files: Sequence[Path]) -> int:
-    """Return how many responses stand in journals whose run did not finish."""
-    rows = [row for file in files for row in _rows(file)]
-    if any("finished" in row for row in rows):
-        return 0
-    return sum("key" in row for row in rows)
+def _check_finished(file: Path) -> None:
+    """Raise ValueError for a journal with responses of a run that did not finish."""
+    count = 0
+    for row in _rows(file):
+        count = 0 if "finished" in row else count + ("key" in row)
+    if count:
+        raise ValueError(
+            f"{file}: an unfinished run left {count} responses in it; go on with "
+            f"`verbalizer-bench run --resume {file.parent}`, or give another --output_path"
+        )
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """Yield a journal's rows but a torn last one.
 
     Raises:
-        ValueError: Another line is no JSON, or the file is no journal.
+        ValueError: Another line is none of a journal's, or the file is no journal.
     """
-    content = file.read_bytes()
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+    lines = file.read_bytes()[: _whole_lines(file)].splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{file}:{number}: not a line of a journal: {error}") from error
-        if number == 1 and row.get("journal") != _FORMAT:
-            raise ValueError(f"{file}: not a journal of format {_FORMAT}; move it away")
+        if not isinstance(row, dict) or (number == 1 and row.get("journal") != _FORMAT):
+            raise ValueError(f"{file}:{number}: not a journal of format {_FORMAT}; move it away")
+        if "key" in row and not {"response", "engine"} <= set(row):
+            raise ValueError(f"{file}:{number}: a response is missing; move the journal away")
         yield row
 
 
-def _drop_torn_line(file: Path) -> None:
-    if file.is_file():
-        content = file.read_bytes()
-        with file.open("r+b") as handle:
-            handle.truncate(content.rfind(b"\n") + 1)
+def _whole_lines(file: Path) -> int:
+    """Return the length in bytes of a file's whole lines."""
+    return file.read_bytes().rfind(b"\n") + 1
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -147,10 +147,12 @@ class VerbalizerLLM(ExactGeneration, HFLM):
         indices: Sequence[int],
         override_bs: int | None,
     ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        if not indices:
+            return
         lengths = {i: len(requests[i][1]) + len(requests[i][2]) for i in indices}
         # Continuations of one context stand side by side: HFLM scores them in one row where it can.
         order = sorted(indices, key=lambda i: (-lengths[i], requests[i][1]))
-        longest = max(lengths.values(), default=0)
+        longest = max(lengths.values())
         size = override_bs or self._batch_size(longest, scored=longest)
 
         def score(batch: Sequence[int]) -> list[tuple[float, bool]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -54,6 +55,13 @@ def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
         raise ValueError(
             f"model_args {found[1]}={kwargs[found[1]]}: neither {name} nor this checkpoint has "
             f"such an argument; {f'did you mean {near[0]}=?' if near else 'leave it out'}"
+        ) from error
+    except (SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
+            raise
+        raise ValueError(
+            f"model_args pretrained={pretrained}: its weights cannot be read: "
+            f"{' '.join(str(error).split())[:200]}; copy or save the checkpoint again"
         ) from error
 
 

@@ -25,7 +25,7 @@ from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.generation import ExactGeneration
 from verbalizer_bench.models.images import image_sha256, make_image, tower_size
 from verbalizer_bench.models.loading import loading
-from verbalizer_bench.models.provenance import InputLog
+from verbalizer_bench.models.provenance import InputLog, settings_sha256
 
 _FEATURES_KEPT = 16
 
@@ -426,6 +426,9 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
 
     def _chat_template(self) -> Any:
         return self.processor.chat_template
+
+    def _image_processor_sha256(self) -> str:
+        return settings_sha256(self.processor.image_processor.to_dict())
 
     def _image_record(self) -> dict[str, Any]:
         if self.image is None:

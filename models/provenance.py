@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -28,18 +28,20 @@ def versions() -> dict[str, str]:
 
 
 def weights_fingerprint(model: Any) -> str:
-    """Return a hash of a torch model's parameters: names, shapes, types and all values.
+    """Return a hash of a torch model's weights: names, shapes, types and all values.
 
-    Two sums over each parameter's bits, one weighted by position, so that it takes seconds where
+    Two sums over each tensor's bits, one weighted by position, so that it takes seconds where
     hashing every byte takes minutes. It tells checkpoints apart; it is no proof against forgery.
     Weights that are offloaded to a disk cannot be read here; the result then says so.
     """
-    if any(parameter.is_meta for parameter in model.parameters()):
-        return "unknown: offloaded"
     total = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        total.update(f"{name} {parameter.dtype} {tuple(parameter.shape)} ".encode())
-        total.update(" ".join(map(str, _bit_sums(parameter.detach()))).encode() + b"\n")
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        if tensor.is_meta:
+            return "unknown: offloaded"
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        total.update(" ".join(map(str, _bit_sums(tensor.detach()))).encode() + b"\n")
     return total.hexdigest()
 
 
@@ -114,6 +116,16 @@ class InputLog:
             "truncated_prompts": self.truncated,
             "escaped_prompts": self.escaped,
         }
+
+
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """Return the sha256 of a configuration, without where it was read and what wrote it."""
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if key not in ("_name_or_path", "name_or_path", "transformers_version")
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:

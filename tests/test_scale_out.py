@@ -112,20 +112,48 @@ def test_what_cannot_be_merged(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    other = tmp_path / "other"
-    command = [*arguments(toys, other), "--shard", "3/3", "--gen_kwargs", "num_beams=2"]
-    assert main(command) == 0
-    full = tmp_path / "full"
-    (full / "__".join(["", *toys[0].parts[1:]])).mkdir(parents=True)
+    def third(name: str, *options: str, model_args: str = "") -> Path:
+        command = [*arguments(toys, tmp_path / name), "--shard", "3/3", *options]
+        command[command.index("--model_args") + 1] += model_args
+        assert main(command) == 0
+        return tmp_path / name
+
+    fewer = third("fewer")
+    (rows,) = fewer.rglob("samples_verbalizer_sst2_neutral_foo_bar_2*.jsonl")
+    rows.write_text("")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "results_2026.json").write_text("{}")
+    full = tmp_path / "out" / "__".join(["", *toys[0].parts[1:]])
     for folders, message in (
         (shards[:2], "shard 1/3, but 2 folders were given"),
         ([shards[0], shards[0], shards[1]], "are both shard 1/3"),
         ([*shards[:2], one], "not a shard; run it with --shard I/N"),
-        ([*shards[:2], other], "the settings of verbalizer_"),
+        ([*shards[:2], third("beams", "--gen_kwargs", "num_beams=2")], "the settings of verbal"),
+        ([*shards[:2], third("bos", model_args=",add_bos_token=False")], "fingerprint is"),
+        ([*shards[:2], fewer], ": the documents are not one run's, every 3-th"),
         ([*shards[:2], tmp_path / "gone"], "no results_*.json at or below it"),
+        ([*shards[:2], broken], "results_2026.json: not a results file of lm-eval"),
+        (shards, "is not empty; give another -o"),
     ):
+        if message.startswith("is not empty"):
+            full.mkdir(parents=True)
+            (full / "x").touch()
         assert main(["merge", *map(str, folders), "-o", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err.strip().split("\n")[-1]
+
+
+def test_responses_without_scores_are_merged(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in "12":
+        command = [*arguments(toys, tmp_path / number), "--shard", f"{number}/2"]
+        assert main([*command, "--predict_only"]) == 0
+    folders = [str(tmp_path / number) for number in "12"]
+    assert main(["merge", *folders, "-o", str(tmp_path / "all")]) == 0
+    assert "No summary: --predict_only scores nothing" in capsys.readouterr().out
+    (rows,) = (tmp_path / "all").rglob("samples_verbalizer_sst2_neutral_foo_bar_2*.jsonl")
+    assert [json.loads(line)["doc_id"] for line in rows.read_text().splitlines()] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +163,10 @@ def test_what_cannot_be_merged(
         (["--shard", "a"], "--shard a: give the shard"),
         (["--shard", "6/6"], "no document is left for shard 6 of 6"),
         (["--resume", "/gone"], "no journal in it; start the run with its full command"),
+        (["--shard", "1/2", "--model", "hf"], "--model hf: one of verbalizer-llm"),
+        (["--shard", "1/2", "--tasks", "hellaswag"], "hellaswag is no verbalizer task"),
+        (["--samples", '{"verbalizer_sst2_natural_1_0": [99]}', "--limit", "1"], "--samples"),
+        (["--samples", '{"typo": [1]}', "--limit", "1"], "typo is none of the tasks that are run"),
     ],
 )
 def test_wrong_options(
@@ -147,3 +179,11 @@ def test_wrong_options(
     command = ["run"] if "--resume" in extra else arguments(toys, tmp_path)
     assert main([*command, *extra]) == 2
     assert message in capsys.readouterr().err.strip().split("\n")[-1]
+
+
+def test_resume_takes_no_other_data(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(toys, tmp_path)) == 0
+    assert main(["run", "--resume", str(tmp_path), "--shard", "1/2"]) == 2
+    assert "another protocol: shard is None there and '1/2' here" in capsys.readouterr().err

@@ -55,7 +55,7 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     register_models()
     own, rest = _own_options(command, argv)
     if getattr(own, "resume", None) and not rest:
-        argv = [*recorded_command(Path(own.resume)), "--resume", own.resume]
+        argv = [*recorded_command(Path(own.resume)), *argv]
         own, rest = _own_options(command, argv)
     parser = HarnessCLI()
     args = _parse(parser, command, rest)
@@ -88,7 +88,8 @@ def _parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace
     args, unknown = parser._parser.parse_known_args(sys.argv[1:])
     if unknown:
         options = [option for action in known._actions for option in action.option_strings]
-        near = difflib.get_close_matches(unknown[0], [*options, "--data"], n=1)
+        ours = ["--data", "--resume", "--shard"] if command == "run" else []
+        near = difflib.get_close_matches(unknown[0], [*options, *ours], n=1)
         fail(f"unknown argument {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
     found: argparse.Namespace = args
     return found
@@ -149,8 +150,8 @@ def _run(
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
     metadata = args.metadata or {}
     args.metadata = {**metadata, "data": resolve_data(own.data or metadata.get("data"))}
-    if own.shard:
-        args.metadata["shard"] = check_shard(own.shard)
+    if shard := own.shard or metadata.get("shard"):
+        args.metadata["shard"] = check_shard(str(shard), args.model)
     output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
     started, clock = datetime.now(timezone.utc), time.monotonic()
@@ -158,11 +159,13 @@ def _run(
     index = _task_index(args, {**(args.model_args or {}), **args.metadata})
     versions = _check_tasks(index, args)
     rank, world_size = _rank(), int(os.environ.get("WORLD_SIZE", "1"))
-    book = Journal(output, argv, _protocol(args), versions, bool(own.resume), rank, world_size)
+    asked = _without_resume(argv)
+    book = Journal(output, asked, _protocol(args), versions, bool(own.resume), rank, world_size)
     with recording(book):
         with _used_by_lm_eval(index):
             parser.execute(args)
         if rank != 0:
+            book.finish()
             return []
         written = sorted(set(output.rglob("results_*.json")) - before)
         if not written:
@@ -171,7 +174,7 @@ def _run(
             if world_size > 1:
                 in_document_order(file)
             _write_record(file, started, time.monotonic() - clock)
-            book.finish(file)
+        book.finish()
     if getattr(args, "predict_only", False):
         print("No summary: --predict_only scores nothing")
         return []
@@ -193,7 +196,7 @@ def _merge_config(args: argparse.Namespace) -> None:
         *("output_path", "metadata", "tasks", "model", "model_args", "use_cache"),
         *("batch_size", "gen_kwargs", "limit", "num_fewshot"),
     ):
-        if not getattr(args, key, None) and config.get(key):
+        if getattr(args, key, None) in (None, "", [], {}) and config.get(key):
             setattr(args, key, config[key])
     args.include_path = ":".join(
         path for path in (args.include_path, config.get("include_path")) if path
@@ -273,18 +276,35 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
     from verbalizer_bench.tasks.task import VerbalizerTask
 
     names = index.match_tasks(_names(args))
-    others = [name for name in names if not name.startswith("verbalizer")]
+    ours = [name for name in names if name.startswith("verbalizer")]
+    loaded = index.load(ours)["tasks"] if ours else {}
+    tasks = {name: task for name, task in loaded.items() if isinstance(task, VerbalizerTask)}
+    # lm-eval takes names, and paths of task files.
+    others = [name for name in _names(args) if not index.match_tasks([name])]
+    others += [name for name in names if name not in ours]
+    others += [name for name in loaded if name not in tasks]
     if others and "shard" in args.metadata:
         raise ValueError(f"run: --shard: {others[0]} is no verbalizer task; run it without")
-    versions = {}
-    ours = [name for name in names if name not in others]
-    for name, task in index.load(ours)["tasks"].items() if ours else ():
-        if isinstance(task, VerbalizerTask):
-            versions[name] = task.VERSION
-            if args.num_fewshot:
-                task.set_config(key="num_fewshot", value=args.num_fewshot)
-                task.check_fewshot()
-    return versions
+    samples = args.samples if isinstance(args.samples, dict) else {}
+    for name, ids in samples.items():
+        if name not in tasks and not others:
+            raise ValueError(f"run: --samples: {name} is none of the tasks that are run")
+        count = len(tasks[name].eval_docs) if name in tasks else max(ids) + 1
+        if wrong := [i for i in ids if not 0 <= i < count]:
+            raise ValueError(
+                f"run: --samples {name}: {wrong[0]}: its documents are 0 to {count - 1}"
+            )
+    for task in tasks.values() if args.num_fewshot else ():
+        task.set_config(key="num_fewshot", value=args.num_fewshot)
+        task.check_fewshot()
+    return {name: task.VERSION for name, task in tasks.items()}
+
+
+def _without_resume(argv: Sequence[str]) -> list[str]:
+    """Return the arguments without `--resume OUT`, to be kept for the next attempt."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume")
+    return parser.parse_known_args(list(argv))[1]
 
 
 def _protocol(args: argparse.Namespace) -> dict[str, Any]:

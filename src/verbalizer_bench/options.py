@@ -36,12 +36,14 @@ def check_run(args: argparse.Namespace) -> None:
         raise ValueError(f"run: --num_fewshot {args.num_fewshot}: give a count of examples")
 
 
-def check_shard(shard: str) -> str:
+def check_shard(shard: str, model: str | None) -> str:
     """Return `I/N` as it is.
 
     Raises:
-        ValueError: It is not 1 <= I <= N.
+        ValueError: It is not 1 <= I <= N, or the model is none of ours: `merge` needs their record.
     """
+    if model not in OUR_MODELS:
+        raise ValueError(f"run: --shard {shard}: --model {model}: one of {', '.join(OUR_MODELS)}")
     number, _, count = shard.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"run: --shard {shard}: give the shard and their count, such as 1/4")

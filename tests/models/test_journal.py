@@ -15,7 +15,13 @@ from lm_eval.tasks import TaskManager
 
 from tests.conftest import comparable
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.journal import Journal, Response, journal_files, recording
+from verbalizer_bench.models.journal import (
+    Journal,
+    Response,
+    journal_files,
+    recorded_command,
+    recording,
+)
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
@@ -134,7 +140,7 @@ def test_a_run_that_is_killed_and_resumed(toys: tuple[Path, Path], tmp_path: Pat
     ("changes", "message"),
     [
         ({"protocol": {"data": "hub"}}, "another protocol: data is 'sample' there and 'hub' here"),
-        ({"resume": False}, "an unfinished run left 1 responses in its journal; go on with"),
+        ({"resume": False}, "an unfinished run left 1 responses in it; go on with"),
     ],
 )
 def test_journals_that_are_refused(
@@ -165,20 +171,78 @@ def test_the_journal_of_another_model_is_refused(
         model.__dict__.pop("_weights_fingerprint")
 
 
+def with_rows(folder: Path, request: Any, count: int = 1, **changes: Any) -> None:
+    """Leave a journal with so many responses."""
+    book = open_journal(folder, **changes)
+    book.check_model({"weights": changes.get("rank", 0)})
+    for number in range(count):
+        book.add(f"{changes.get('rank', 0)} {number}", request, Response("foo", "generate"))
+    book.close()
+
+
 def test_a_finished_journal_makes_room(tmp_path: Path, requests: list[Any]) -> None:
+    with_rows(tmp_path, requests[0])
     book = open_journal(tmp_path)
-    book.add("a", requests[0], Response("foo", "generate"))
-    book.finish(tmp_path / "results_x.json")
+    book.finish()
     book.close()
-    book = open_journal(tmp_path, resume=False)
+    open_journal(tmp_path, resume=False).close()
+    assert not rows(tmp_path)
+
+
+def test_what_comes_after_a_finished_run_is_kept(tmp_path: Path, requests: list[Any]) -> None:
+    with_rows(tmp_path, requests[0])
+    book = open_journal(tmp_path)
+    book.finish()
+    book.add("more", requests[0], Response("foo", "generate"))
     book.close()
-    assert not book.known and len(rows(tmp_path)) == 0
+    with pytest.raises(ValueError, match="an unfinished run left 1 responses"):
+        open_journal(tmp_path, resume=False)
+    assert len(rows(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_rank_removes_what_is_unfinished(rank: int, tmp_path: Path, requests: list[Any]) -> None:
+    with_rows(tmp_path, requests[0], rank=rank, world_size=2)
+    with pytest.raises(ValueError, match=f"journal-{rank}.jsonl: an unfinished run left 1"):
+        open_journal(tmp_path, resume=False, rank=rank, world_size=2)
+    with pytest.raises(ValueError, match=f"journal-{rank}.jsonl: an unfinished run left 1"):
+        open_journal(tmp_path, resume=False)
+    assert len(rows(tmp_path)) == 1
+
+
+def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
+    book = open_journal(tmp_path)
+    with pytest.raises(ValueError, match="another run writes to it; give each an --output_path"):
+        open_journal(tmp_path)
+    book.close()
+
+
+def test_journals_of_two_models_are_refused(tmp_path: Path, requests: list[Any]) -> None:
+    for rank in (0, 1):
+        folder = make(tmp_path / str(rank))
+        with_rows(folder, requests[0], rank=rank, world_size=2)
+        (folder / f"journal-{rank}.jsonl").rename(tmp_path / f"journal-{rank}.jsonl")
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl: the journal is of another model"):
+        open_journal(tmp_path).check_model({"weights": 1})
+
+
+def test_an_attempt_without_a_response_binds_nobody(tmp_path: Path) -> None:
+    book = open_journal(tmp_path, protocol={"data": "hub"})
+    book.check_model({"weights": 0})
+    book.close()
+    book = open_journal(tmp_path, command=["--y"])
+    book.check_model({"weights": 1})
+    book.close()
+    assert recorded_command(tmp_path) == ["--y"]
 
 
 def test_lines_that_are_no_journal(tmp_path: Path) -> None:
     file = tmp_path / "journal-0.jsonl"
     file.write_text('{"a": 1}\n')
     with pytest.raises(ValueError, match="not a journal of format 1"):
+        open_journal(tmp_path)
+    file.write_text('{"journal": 1}\n[]\n')
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl:2: not a journal"):
         open_journal(tmp_path)
     file.write_text("{\n")
     with pytest.raises(ValueError, match=r"journal-0\.jsonl:1: not a line of a journal"):
@@ -209,7 +273,7 @@ def test_a_new_run_removes_the_journals_of_ranks_that_it_has_not(
 ) -> None:
     for rank in (0, 1):
         book = open_journal(tmp_path, rank=rank, world_size=2)
-        book.finish(tmp_path / "results_x.json")
+        book.finish()
         book.close()
     open_journal(tmp_path, resume=False).close()
     assert [file.name for file in journal_files(tmp_path)] == ["journal-0.jsonl"]

@@ -80,3 +80,11 @@ def test_what_does_not_fit_is_left_to_lm_eval(toys: tuple[Path, Path]) -> None:
     )
     asked = requests(12)
     same(shared.loglikelihood(asked, disable_tqdm=True), plain.loglikelihood(asked, True))
+
+
+def test_only_short_continuations_in_batches_of_their_own_size(toys: tuple[Path, Path]) -> None:
+    lm = VerbalizerLLM(str(toys[0]), device="cpu", dtype="float32", batch_size="auto")
+    ((value, _),) = lm.loglikelihood(
+        [Instance("loglikelihood", {}, ("the movie", " foo"), 0)], True
+    )
+    assert value < 0
