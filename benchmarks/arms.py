@@ -4,6 +4,7 @@ import copy
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +42,8 @@ class Case(NamedTuple):
 
 
 def lmms_installed() -> bool:
-    """Say whether lmms-eval can be measured."""
-    return importlib.util.find_spec("lmms_eval") is not None
+    """Say whether lmms-eval's `llava_hf` can be measured."""
+    return all(importlib.util.find_spec(name) for name in ("lmms_eval", "decord", "loguru"))
 
 
 def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
@@ -50,7 +51,8 @@ def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
 
     Args:
         name: `ours`, `stock` (lm-eval's `hf` or `hf-multimodal`), `cached` (plain `generate` with
-            a cached prefix) or `reference` (plain `generate`, one prompt at a time).
+            a cached prefix), `llava_hf` (lmms-eval's) or `reference` (plain `generate`, one prompt
+            at a time).
         folder: The checkpoint.
         case: Says whether prompts have an image.
         size: Prompts in a batch; `ours` chooses it itself.
@@ -81,6 +83,8 @@ def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
                 [_instance(prompt, generation, blank) for prompt in prompts], disable_tqdm=True
             ),
         )
+    if name == LMMS:
+        return _llava_hf(folder)
     plain = PlainGenerate(folder, image)
     if name == CACHED:
         return Arm(plain.model, lambda prompts, generation: plain.cached(prompts, generation, size))
@@ -93,6 +97,31 @@ def _instance(prompt: str, generation: Generation, image: Image.Image | None = N
     if image is not None:
         arguments = (f"{IMAGE}\n{prompt}", dict(generation), {"visual": [image]})
     return Instance("generate_until", {}, arguments, 0)
+
+
+def _llava_hf(folder: Path) -> Arm:
+    """Load lmms-eval's `llava_hf`, which takes one prompt at a time."""
+    from lmms_eval.models.simple.llava_hf import LlavaHf
+
+    # The template asks the prompt as it is, as the other arms do.
+    lmms = LlavaHf(
+        str(folder), device="cpu", device_map="cpu", chat_template="{{ messages[0]['content'] }}"
+    )
+    blank = _blank(folder)
+
+    def generate(prompts: Sequence[str], generation: Generation) -> list[str]:
+        lmms.task_dict = {"bench": {"test": prompts}}
+        asked = {"num_beams": generation["num_beams"], "max_new_tokens": generation["max_gen_toks"]}
+        requests = [
+            SimpleNamespace(
+                args=(f"{IMAGE}\n{prompt}", dict(asked), lambda _: [blank], n, "bench", "test")
+            )
+            for n, prompt in enumerate(prompts)
+        ]
+        responses: list[str] = lmms.generate_until(requests)
+        return responses
+
+    return Arm(lmms.model, generate)
 
 
 def _blank(folder: Path) -> Image.Image:

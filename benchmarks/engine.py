@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.arms import CACHED, OURS, STOCK, Case, lmms_installed, make_arm
+from benchmarks.arms import CACHED, LMMS, OURS, STOCK, Case, lmms_installed, make_arm
 from benchmarks.checkpoints import (
     FULL,
     QUICK,
@@ -126,9 +126,14 @@ def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -
         name: _try_sizes(name, folder, case, plan, some, generation) for name in (STOCK, CACHED)
     }
     best = {name: min(costs, key=lambda n: costs[n].cpu) for name, costs in tried.items()}
-    arms = {name: make_arm(name, folder, case, best.get(name, 0)) for name in (OURS, STOCK, CACHED)}
-    arms[OURS].generate(prompts[:2], generation)
-    asked = {OURS: prompts, STOCK: some, CACHED: some}
+    names = [OURS, STOCK, CACHED]
+    if case.image_tokens and lmms_installed():
+        names.append(LMMS)
+        best[LMMS] = 1
+    arms = {name: make_arm(name, folder, case, best.get(name, 0)) for name in names}
+    asked = {name: prompts if name == OURS else some for name in names}
+    for name in names:
+        arms[name].generate(asked[name][:2], generation)
     costs: dict[str, list[Cost]] = {name: [] for name in arms}
     responses: dict[str, list[str]] = {}
     for repetition in range(plan.repetitions):
@@ -163,7 +168,7 @@ def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -
     target = TARGETS[kind(case)] * (1.0 if case.vocabulary <= VOCABULARIES[0] else 0.5)
     ratios = {
         name: spread([a.cpu / b.cpu for a, b in zip(costs[name], costs[OURS], strict=True)])
-        for name in (STOCK, CACHED)
+        for name in names[1:]
     }
     memory = measured[STOCK]["peak_mib"] / measured[OURS]["peak_mib"]
     return {
@@ -263,7 +268,9 @@ def environment(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {
-            name: version(name) for name in ("torch", "transformers", "lm_eval", "tokenizers")
+            name: version(name)
+            for name in ("torch", "transformers", "lm_eval", "tokenizers")
+            + ("lmms_eval",) * lmms_installed()
         },
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "git_commit": commit or "unknown",
@@ -284,11 +291,7 @@ def not_measured(growth: bool) -> list[str]:
         "the defect of lm-eval's stop criterion, which needs EOS, hardly shows",
         "few-shot prompts and chat templates",
     ]
-    if lmms_installed():
-        missing.append(
-            "lmms-eval's llava_hf: it is installed here, but this script has no arm for it"
-        )
-    else:
+    if not lmms_installed():
         missing.append("lmms-eval's llava_hf: lmms-eval is not installed here")
     if not growth:
         missing.append("how cost grows: left out with --no-growth")

@@ -55,7 +55,10 @@ def peak_memory(
     """Return the MiB that an arm needs at its peak besides the loaded model, in its own process."""
     # Large blocks go back to the system at once: the peak is of memory in use, not of fragments.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    # A server that has done the imports makes each process in no time.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "verbalizer_bench.models.lvlm"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         job = pool.submit(_peak, name, folder, case, size, prompts, dict(generation), threads)
         return job.result()
 

@@ -45,10 +45,11 @@ def _main_table(result: Mapping[str, Any]) -> str:
             "Stock / ours",
             "Target",
             "Cached / ours",
+            "llava_hf / ours",
             "Wall, stock / ours",
             "Peak MiB ours, stock, cached",
             "Stock / ours",
-            "Identical ours, stock, cached",
+            "Identical ours, stock, cached, llava_hf",
         ]
     ]
     for found in result["cases"]:
@@ -68,10 +69,11 @@ def _main_table(result: Mapping[str, Any]) -> str:
                 _ratio(ratios["stock"]),
                 target,
                 _ratio(ratios["cached"]),
+                _ratio(ratios["llava_hf"]) if "llava_hf" in ratios else "",
                 f"{wall[0] / wall[1]:.1f}",
                 ", ".join(f"{arm['peak_mib']:.0f}" for arm in (ours, stock, cached)),
                 memory,
-                ", ".join(f"{a['identical']}/{a['compared']}" for a in (ours, stock, cached)),
+                ", ".join(f"{arm['identical']}/{arm['compared']}" for arm in arms.values()),
             ]
         )
     return (

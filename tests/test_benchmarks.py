@@ -23,7 +23,7 @@ def result() -> dict[str, Any]:
 def test_every_arm_is_measured_and_ours_gives_the_reference(result: dict[str, Any]) -> None:
     assert [Case(*list(c["case"].values())[:3]) for c in result["cases"]] == list(QUICK_PLAN.cases)
     for case in result["cases"]:
-        assert set(case["arms"]) == {"ours", "stock", "cached"}
+        assert set(case["arms"]) - {"llava_hf"} == {"ours", "stock", "cached"}
         ours = case["arms"]["ours"]
         assert ours["identical"] == ours["compared"] > 0
         assert case["distinct_responses"] > 1
