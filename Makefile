@@ -37,6 +37,7 @@ types: $(READY)
 	rm -rf build
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
 	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p verbalizer_bench
+	MYPYPATH=build/types:. $(BIN)/mypy -p benchmarks
 
 format: $(READY)
 	$(BIN)/ruff format .

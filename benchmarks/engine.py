@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,10 +81,10 @@ PLAN = Plan(
         for beams in (10, 1)
     ),
     documents=16,
-    few={"lvlm beams": 4, "lvlm greedy": 12, "llm beams": 24, "llm greedy": 72},
+    few={"lvlm beams": 4, "lvlm greedy": 16, "llm beams": 24, "llm greedy": 72},
     sizes={
         "lvlm beams": (1, 2, 4),
-        "lvlm greedy": (1, 2, 4),
+        "lvlm greedy": (1, 4, 8, 16),
         "llm beams": (1, 2, 4, 8),
         "llm greedy": (4, 8, 24, 72),
     },
@@ -347,10 +348,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="torch's threads, for all arms (default 1: CPU time then holds no waiting)",
     )
     parser.add_argument("--output", type=Path, default=FOLDER / "results", help="folder")
+    parser.add_argument("--cases", default="*", help="glob of the cases' names (default: all)")
     given = parser.parse_args(arguments)
-    result = run(
-        QUICK_PLAN if given.quick else PLAN, given.data, given.threads, not given.no_growth
-    )
+    plan = QUICK_PLAN if given.quick else PLAN
+    cases = tuple(case for case in plan.cases if fnmatch(case.name, given.cases))
+    if not cases:
+        parser.error(f"--cases {given.cases}: none of {'; '.join(c.name for c in plan.cases)}")
+    plan = plan._replace(cases=cases)
+    result = run(plan, given.data, given.threads, not given.no_growth)
     given.output.mkdir(parents=True, exist_ok=True)
     name = "engine-quick" if given.quick else "engine"
     (given.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -9,6 +9,8 @@ def render(result: Mapping[str, Any]) -> str:
     parts = [_heading(result), _main_table(result), _sizes_table(result)]
     if result["growth"]:
         parts.append(_growth_table(result))
+    if notes := result.get("notes"):
+        parts.append("\n".join(notes))
     parts.append("Not measured:\n\n" + "\n".join(f"- {line}" for line in result["not_measured"]))
     return "\n\n".join(parts) + "\n"
 

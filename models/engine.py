@@ -144,8 +144,10 @@ class SharedPrefixEngine:
         beams: int,
         most: int | None,
     ) -> Callable[[Sequence[int]], int]:
+        limit = min(most or len(prompts), self.budget.passing)
+
         def size(coming: Sequence[int]) -> int:
-            lengths = [len(prompts[index].ids) - length for index in coming[:most]]
+            lengths = [len(prompts[index].ids) - length for index in coming[:limit]]
             return shared_batch_size(self.model, lengths, length, self.budget, new_tokens, beams)
 
         return size
