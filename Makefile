@@ -23,7 +23,7 @@ test-slow: $(READY)
 test-lmms: $(LMMS_VENV)/.ready
 	$(LMMS_VENV)/bin/python -m pytest -m lmms tests/lmms
 
-# Half an hour; VERBALIZER_BENCH_DATA says where the rows are.
+# 45 minutes; VERBALIZER_BENCH_DATA says where the rows are.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.engine
 

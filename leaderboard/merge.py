@@ -92,6 +92,9 @@ def _recompute(table: dict[str, Any], samples: Samples) -> None:
 
     for task, rows in samples.items():
         rows.sort(key=lambda row: row["doc_id"])
+        # A task's filters follow one another; sorting keeps what is equal in its order.
+        filters = list(dict.fromkeys(row["filter"] for row in rows))
+        rows[:] = [row for name in filters for row in rows if row["filter"] == name]
         hashes = (row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
         table["task_hashes"][task] = hash_string("".join(hashes))
         is_ours = "verbalizer" in (table["configs"][task].get("metadata") or {})

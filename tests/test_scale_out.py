@@ -164,6 +164,7 @@ def test_responses_without_scores_are_merged(
         (["--shard", "6/6"], "no document is left for shard 6 of 6"),
         (["--resume", "/gone"], "no journal in it; start the run with its full command"),
         (["--shard", "1/2", "--model", "hf"], "--model hf: one of verbalizer-llm"),
+        (["--resume", "out", "--model", "hf"], "--resume out: --model hf keeps no journal"),
         (["--shard", "1/2", "--tasks", "hellaswag"], "hellaswag is no verbalizer task"),
         (["--samples", '{"verbalizer_sst2_natural_1_0": [99]}', "--limit", "1"], "--samples"),
         (["--samples", '{"typo": [1]}', "--limit", "1"], "typo is none of the tasks that are run"),
@@ -176,7 +177,7 @@ def test_wrong_options(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["run"] if "--resume" in extra else arguments(toys, tmp_path)
+    command = ["run"] if "/gone" in extra else arguments(toys, tmp_path)
     assert main([*command, *extra]) == 2
     assert message in capsys.readouterr().err.strip().split("\n")[-1]
 

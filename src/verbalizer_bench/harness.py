@@ -22,7 +22,13 @@ from typing import Any
 
 from verbalizer_bench.leaderboard.merge import in_document_order
 from verbalizer_bench.models.journal import Journal, recorded_command, recording
-from verbalizer_bench.options import check_names, check_run, check_shard, include_paths
+from verbalizer_bench.options import (
+    check_names,
+    check_resume,
+    check_run,
+    check_shard,
+    include_paths,
+)
 from verbalizer_bench.tasks.data import resolve_data
 
 
@@ -142,6 +148,7 @@ def _run(
 ) -> list[Path]:
     _merge_config(args)
     if own.resume:
+        check_resume(own.resume, args.model)
         args.output_path = own.resume
     check_run(args)
     args.include_path = include_paths(args.include_path)

@@ -36,6 +36,15 @@ def check_run(args: argparse.Namespace) -> None:
         raise ValueError(f"run: --num_fewshot {args.num_fewshot}: give a count of examples")
 
 
+def check_resume(folder: str, model: str | None) -> None:
+    """Raise ValueError for a model that keeps no journal: it would start again without a word."""
+    if model not in OUR_MODELS:
+        raise ValueError(
+            f"run: --resume {folder}: --model {model} keeps no journal; one of "
+            f"{', '.join(OUR_MODELS)} does"
+        )
+
+
 def check_shard(shard: str, model: str | None) -> str:
     """Return `I/N` as it is.
 
