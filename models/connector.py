@@ -1,0 +1,159 @@
+"""The connector of a LLaVA: what it is, which of its layers are trained, and what LoRA adapts.
+
+The stock class has two layers. A `linear` connector (LLaVA, arXiv 2304.08485 section 4.1) has the
+activation `linear` and the identity as its second layer; no file of a checkpoint says what is not
+to be trained, so a marker in config.json (`CONNECTOR_KEY`) tells `fix_identity` to freeze it after
+every load. `mlp2x_gelu` is LLaVA-1.5's (arXiv 2310.03744).
+"""
+
+import re
+from typing import Any
+
+import torch
+from transformers import LlavaForConditionalGeneration
+from transformers.pytorch_utils import Conv1D
+
+CONNECTORS = ("linear", "mlp2x_gelu")
+CONNECTOR_KEY = "verbalizer_connector"
+ACTIVATIONS = {"linear": "linear", "mlp2x_gelu": "gelu"}
+
+
+def new_connector(model: LlavaForConditionalGeneration, seed: int) -> None:
+    """Initialise the connector in place: normal weights as the LLM's, zero biases.
+
+    Of a `linear` connector the second layer becomes the identity, frozen.
+
+    Args:
+        model: A LLaVA.
+        seed: The weights are the same on every device, up to rounding to the model's type.
+
+    Raises:
+        ValueError: The checkpoint does not say which connector it has.
+    """
+    kind = connector_of(model.config)
+    if kind is None:
+        raise ValueError(
+            f"{CONNECTOR_KEY} is not in the checkpoint's config.json, so its connector is unknown; "
+            "compose the checkpoint"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    deviation = getattr(model.config.text_config, "initializer_range", None) or 0.02
+    connector = _connector(model)
+    with torch.no_grad():
+        for layer in (connector.linear_1, connector.linear_2):
+            drawn = torch.empty(layer.weight.shape).normal_(0, deviation, generator=generator)
+            layer.weight.copy_(drawn)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        if kind == "linear":
+            connector.linear_2.weight.copy_(torch.eye(len(connector.linear_2.weight)))
+    fix_identity(model)
+
+
+def connector_of(config: Any) -> str | None:
+    """Say which connector a checkpoint has.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        What the marker says. Without one: `mlp2x_gelu` for a stock LLaVA with the activation
+        `gelu`; None for others, where nobody says whether both layers are trained, and for models
+        that are no LLaVA.
+
+    Raises:
+        ValueError: The marker names no connector, or contradicts `projector_hidden_act`.
+    """
+    activation = getattr(config, "projector_hidden_act", None)
+    kind: str | None = getattr(config, CONNECTOR_KEY, None)
+    if kind is None:
+        return "mlp2x_gelu" if activation == "gelu" else None
+    check_choice(CONNECTOR_KEY, kind, CONNECTORS)
+    if activation != ACTIVATIONS[kind]:
+        raise ValueError(
+            f"config.json has {CONNECTOR_KEY}={kind} and projector_hidden_act={activation}; "
+            f"{kind} goes with {ACTIVATIONS[kind]}: correct the one that is wrong"
+        )
+    return kind
+
+
+def fix_identity(model: Any) -> None:
+    """Freeze the second layer of a `linear` connector; call it after every load and resume.
+
+    Does nothing to other connectors. Weights on the meta device are frozen and not compared.
+
+    Args:
+        model: A LLaVA, or a PEFT model over one.
+
+    Raises:
+        ValueError: The layer is not exactly the identity.
+    """
+    if connector_of(model.config) != "linear":
+        return
+    layer = _connector(model).linear_2.requires_grad_(False)
+    if layer.weight.is_meta:
+        return
+    plain = all(name in ("weight", "bias") for name, _ in layer.named_parameters())
+    exact = plain and torch.equal(layer.weight, torch.eye(len(layer.weight)).to(layer.weight))
+    if not exact or (layer.bias is not None and layer.bias.any()):
+        raise ValueError(
+            f"multi_modal_projector.linear_2 of this {CONNECTOR_KEY}=linear checkpoint is not the "
+            "identity: it was trained, adapted or quantised; go back to a checkpoint from before, "
+            "or compose it again"
+        )
+
+
+def trained_connector_modules(config: Any) -> list[str]:
+    """Name the connector's layers that are trained, for PEFT's `modules_to_save`.
+
+    Args:
+        config: A checkpoint's configuration.
+
+    Returns:
+        The ends of the modules' names: one for `linear`, both for other connectors, none for models
+        without a connector.
+    """
+    if not hasattr(config, "projector_hidden_act"):
+        return []
+    numbers = (1,) if connector_of(config) == "linear" else (1, 2)
+    return [f"multi_modal_projector.linear_{number}" for number in numbers]
+
+
+def lora_targets(model: Any) -> str:
+    """Write a regular expression for PEFT's `target_modules`.
+
+    Args:
+        model: A LLaVA or a causal language model.
+
+    Returns:
+        What fully matches the linear layers inside the language model, and neither its output
+        layer, nor a vision tower or connector.
+
+    Raises:
+        ValueError: The language model has no linear layer.
+    """
+    decoder = model.get_decoder()
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    layers = sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in decoder.named_modules()
+            if isinstance(module, torch.nn.Linear | Conv1D)
+        }
+    )
+    if not layers:
+        raise ValueError(
+            f"{type(decoder).__name__} has no linear layer that LoRA could adapt; train it in full"
+        )
+    start = re.escape(f"{prefix}.") if prefix else ""
+    return rf"{start}(?:.+\.)?(?:{'|'.join(map(re.escape, layers))})"
+
+
+def _connector(model: torch.nn.Module) -> Any:
+    return next(m for name, m in model.named_modules() if name.endswith("multi_modal_projector"))
+
+
+def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError, in one line, for a value that is not known."""
+    if value not in known:
+        raise ValueError(f"{key}={value}: one of {', '.join(known)}")

@@ -1,0 +1,402 @@
+"""Compose a LLaVA from a vision tower and an LLM, and take the LLM out of it again.
+
+    verbalizer-bench compose --vision-tower DIR --llm DIR --connector mlp2x_gelu -o DIR
+    verbalizer-bench extract-llm DIR -o DIR
+
+What is written is a stock `LlavaForConditionalGeneration`: transformers, lm-eval and lmms-eval
+load it without this package; `connector.py` says how a connector of one layer is written in it. The
+identity there is exact in every floating type, but not in TF32 arithmetic and not when quantised.
+vLLM has the activation of `mlp2x_gelu` and not `linear`; it was not run.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from tokenizers import AddedToken
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from verbalizer_bench.models.connector import (
+    ACTIVATIONS,
+    CONNECTOR_KEY,
+    CONNECTORS,
+    check_choice,
+    new_connector,
+)
+from verbalizer_bench.models.tower import FEATURE_LAYER, processed_size, tower_features
+
+IMAGE_TOKEN = "<image>"
+_DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+
+
+class Llava(NamedTuple):
+    """A LLaVA in memory.
+
+    Attributes:
+        model: The model, in evaluation mode, all of one floating type.
+        processor: Its processor.
+    """
+
+    model: LlavaForConditionalGeneration
+    processor: LlavaProcessor
+
+
+def compose(
+    vision_tower: str,
+    llm: str,
+    connector: str,
+    output: Path,
+    *,
+    chat_template: str | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+) -> Path:
+    """Write a LLaVA folder: model, processor, tokenizer and the LLM's generation config.
+
+    Args:
+        vision_tower: Folder or hub id of a vision model, or of a CLIP or SigLIP with both halves.
+        llm: Folder or hub id of a causal language model.
+        connector: One of `CONNECTORS`.
+        output: A folder that is empty or not there.
+        chat_template: See `load_parts`.
+        seed: See `load_parts`.
+        dtype: See `load_parts`.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ValueError: `output` is not empty, or the parts do not fit (`load_parts`).
+    """
+    _check_output(output)
+    model, processor = load_parts(
+        vision_tower, llm, connector, chat_template=chat_template, seed=seed, dtype=dtype
+    )
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    return output
+
+
+def load_parts(
+    vision_tower: str,
+    llm: str,
+    connector: str,
+    *,
+    chat_template: str | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+) -> Llava:
+    """Put a vision tower and a new connector before an LLM; its answers to texts do not change.
+
+    The tokenizer gets `IMAGE_TOKEN`. Where it has no padding token, or pads with EOS, which is
+    trained, `unk` becomes it as in LLaVA, else a new `<pad>`. The embeddings have a row for each
+    token, and more only if the LLM's had more; new rows are the mean of the old ones.
+
+    Args:
+        vision_tower: Folder or hub id; its image processor is taken too.
+        llm: Folder or hub id.
+        connector: One of `CONNECTORS`.
+        chat_template: Jinja template of processor and tokenizer. None keeps the tokenizer's own,
+            which for a text model has no place for an image.
+        seed: Of the connector.
+        dtype: Floating type of the whole model; `auto` is the LLM's.
+
+    Returns:
+        Model and processor.
+
+    Raises:
+        ValueError: There is no such connector or dtype, a part cannot be read, lacks weights, or is
+            of a kind that LLaVA cannot hold; or the chat template does not render an image.
+    """
+    check_choice("connector", connector, CONNECTORS)
+    check_choice("dtype", dtype, _DTYPES)
+    with torch.random.fork_rng(devices=[]):
+        # Rows that a tokenizer with holes leaves unused, and a pooler that LLaVA does not use.
+        torch.manual_seed(seed)
+        tokenizer, language = _load_llm(llm, dtype)
+        tower = _load_tower(vision_tower, language.dtype)
+    with _reading("vision_tower", vision_tower):
+        image_processor = AutoImageProcessor.from_pretrained(vision_tower)
+    config = join_configs(
+        tower.config, language.config, connector, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    )
+    size = processed_size(image_processor, vision_tower)
+    config.image_seq_length = tower_features(tower.config, size).tokens
+    model = _assemble(config, tower, language)
+    new_connector(model, seed)
+    _check_logits(model, language, f"llm={llm}")
+    tokenizer.chat_template = chat_template or tokenizer.chat_template
+    processor = LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=tower.config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        image_token=IMAGE_TOKEN,
+        num_additional_image_tokens=int(config.vision_feature_select_strategy == "default"),
+        chat_template=tokenizer.chat_template,
+    )
+    if chat_template:
+        _check_chat_template(processor)
+    return Llava(model, processor)
+
+
+def join_configs(
+    vision_config: Any,
+    text_config: Any,
+    connector: str,
+    image_token_id: int,
+    vocab_size: int | None = None,
+) -> LlavaConfig:
+    """Make the configuration of a LLaVA; reads no weights.
+
+    Features are those of the last but one layer, without the class token (arXiv 2310.03744).
+
+    Args:
+        vision_config: Of a vision model, or of a CLIP or SigLIP with both halves.
+        text_config: Of a causal language model.
+        connector: One of `CONNECTORS`.
+        image_token_id: Id of `IMAGE_TOKEN`.
+        vocab_size: Rows of the embeddings; None is what `text_config` says.
+
+    Returns:
+        The configuration, with the marker. It holds `text_config` itself unless `vocab_size` is
+        given.
+
+    Raises:
+        ValueError: There is no such connector, or the tower does not give patches (`Features`).
+    """
+    check_choice("connector", connector, CONNECTORS)
+    vision_config = getattr(vision_config, "vision_config", vision_config)
+    features = tower_features(vision_config)
+    if vocab_size is not None:
+        text_config = copy.deepcopy(text_config)
+        text_config.vocab_size = vocab_size
+    return LlavaConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        image_token_index=image_token_id,
+        image_seq_length=features.tokens,
+        projector_hidden_act=ACTIVATIONS[connector],
+        vision_feature_select_strategy=features.strategy,
+        vision_feature_layer=FEATURE_LAYER,
+        multimodal_projector_bias=True,
+        tie_word_embeddings=text_config.tie_word_embeddings,
+        **{CONNECTOR_KEY: connector},
+    )
+
+
+def extract_llm(folder: str, output: Path) -> Path:
+    """Write the language model of a LLaVA as a causal language model with its tokenizer.
+
+    Weights and answers to texts are the LLaVA's. The tokenizer keeps `IMAGE_TOKEN` and the
+    embeddings its row, so that ids, rows and chat template go on agreeing.
+
+    Args:
+        folder: Folder or hub id of a LLaVA.
+        output: A folder that is empty or not there.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ValueError: `output` is not empty, or `folder` is no LLaVA that can be read.
+    """
+    _check_output(output)
+    with _reading("folder", folder):
+        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if config.model_type != "llava":
+        raise ValueError(
+            f"folder={folder}: a checkpoint of {config.model_type}, which has no language model to "
+            "take out; give a LLaVA"
+        )
+    llava = _load(LlavaForConditionalGeneration, "folder", folder)
+    text_config = llava.config.text_config
+    text_config.tie_word_embeddings = llava.config.tie_word_embeddings
+    with torch.device("meta"):
+        language = AutoModelForCausalLM.from_config(text_config).eval()
+    setattr(language, language.base_model_prefix, llava.model.language_model)
+    language.set_output_embeddings(llava.lm_head)
+    language.generation_config = llava.generation_config
+    _check_logits(llava, language, f"folder={folder}")
+    language.save_pretrained(output)
+    # An LLM has no processor, and AutoProcessor would look for one.
+    tokenizer.init_kwargs.pop("processor_class", None)
+    tokenizer._set_processor_class(None)
+    tokenizer.save_pretrained(output)
+    return output
+
+
+def _load_llm(llm: str, dtype: str) -> tuple[Any, Any]:
+    """Return tokenizer and model, with image and padding token in both."""
+    with _reading("llm", llm):
+        config = AutoConfig.from_pretrained(llm)
+        tokenizer = AutoTokenizer.from_pretrained(llm)
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(
+            f"llm={llm}: a checkpoint of {config.model_type}, which is no causal language model; "
+            "give one of AutoModelForCausalLM"
+        )
+    language = _load(AutoModelForCausalLM, "llm", llm, dtype=dtype)
+    _check_layout(language, llm)
+    _add_rows(language, tokenizer, _add_tokens(tokenizer))
+    language.config.pad_token_id = tokenizer.pad_token_id
+    # As in a model that is built with this configuration.
+    language.get_input_embeddings().padding_idx = tokenizer.pad_token_id
+    language.generation_config.pad_token_id = tokenizer.pad_token_id
+    if not language.generation_config.do_sample:
+        # Greedy decoding ignores them, and transformers refuses to save them (Vicuna has some).
+        for key in _SAMPLING:
+            setattr(language.generation_config, key, None)
+    return tokenizer, language
+
+
+def _load_tower(vision_tower: str, dtype: torch.dtype) -> Any:
+    """Return a vision model, frozen as LLaVA trains it; of a model with two halves that one."""
+    with _reading("vision_tower", vision_tower):
+        config = AutoConfig.from_pretrained(vision_tower)
+    config = getattr(config, "vision_config", config)
+    tower_features(config)
+    tower = _load(AutoModel, "vision_tower", vision_tower, config=config, dtype=dtype)
+    return tower.requires_grad_(False)
+
+
+def _load(auto_class: Any, role: str, name: str, **kwargs: Any) -> Any:
+    """Load a model, all of it; only a pooler, which LLaVA does not use, may be missing."""
+    with _reading(role, name):
+        model, report = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    # A folder's own path would be written into the checkpoints made of it.
+    model.config._name_or_path = ""
+    if missing:
+        raise ValueError(
+            f"{role}={name}: {len(missing)} weights of {type(model).__name__} are not in it, such "
+            f"as {missing[0]}; give a checkpoint of that class"
+        )
+    return model
+
+
+def _assemble(config: LlavaConfig, tower: Any, language: Any) -> LlavaForConditionalGeneration:
+    """Put the parts themselves, not copies, into a stock LLaVA; the connector stays empty."""
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower = tower
+    model.model.language_model = language.base_model
+    model.lm_head = language.get_output_embeddings()
+    model.model.multi_modal_projector.to_empty(device="cpu").to(language.dtype)
+    model.generation_config = language.generation_config
+    config.dtype = language.dtype
+    return model.eval()
+
+
+def _add_tokens(tokenizer: Any) -> list[int]:
+    """Add image and padding token where they are not there; return the ids that are new."""
+    known = set(tokenizer.get_vocab().values())
+    image = AddedToken(IMAGE_TOKEN, special=True, normalized=False)
+    tokenizer.add_tokens([image], special_tokens=True)
+    if tokenizer.pad_token in (None, tokenizer.eos_token):
+        trained = (None, tokenizer.eos_token, tokenizer.bos_token)
+        spare = "<pad>" if tokenizer.unk_token in trained else tokenizer.unk_token
+        tokenizer.add_special_tokens({"pad_token": spare})
+    return sorted(set(tokenizer.get_vocab().values()) - known)
+
+
+def _add_rows(language: Any, tokenizer: Any, new: list[int]) -> None:
+    """Give every token a row; the new ones get the mean of the rows before them.
+
+    A token so initialised is never the likeliest (Hewitt 2021, Initializing New Word Embeddings).
+    """
+    rows = language.get_input_embeddings().weight.shape[0]
+    needed = max(tokenizer.get_vocab().values()) + 1
+    language.resize_token_embeddings(max(rows, needed), mean_resizing=False)
+    if not new:
+        return
+    with torch.no_grad():
+        for layer in (language.get_input_embeddings(), language.get_output_embeddings()):
+            layer.weight[new] = (
+                layer.weight[: min(rows, new[0])].float().mean(0).to(layer.weight.dtype)
+            )
+
+
+def _check_layout(language: Any, llm: str) -> None:
+    """Raise ValueError unless a model is a decoder under one matrix: LLaVA holds no more."""
+    start = f"{language.base_model_prefix}."
+    parameters = language.named_parameters(remove_duplicate=False)
+    outside = [name for name, _ in parameters if not name.startswith(start)]
+    head, base = language.get_output_embeddings(), language.base_model
+    tied = language.config.tie_word_embeddings
+    if (
+        len(outside) == 1
+        and getattr(head, "bias", None) is None
+        and (not tied or hasattr(base, "embed_tokens"))
+    ):
+        return
+    raise ValueError(
+        f"llm={llm}: {type(language).__name__} is not laid out as LLaVA's language model "
+        f"(outside of {start[:-1]}: {', '.join(outside)}; tied embeddings: {tied}); give one of "
+        "the Llama, Mistral or Qwen2 family"
+    )
+
+
+def _check_logits(llava: Any, language: Any, what: str) -> None:
+    """Raise ValueError unless both answer a text alike: some models scale or cap their logits."""
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        one, other = llava(input_ids=ids).logits, language(input_ids=ids).logits
+    if not torch.allclose(one, other, equal_nan=True):
+        raise ValueError(
+            f"{what}: {type(language).__name__} does more to its logits than LLaVA, which would "
+            "answer differently; give a model of the Llama, Mistral or Qwen2 family"
+        )
+
+
+def _check_chat_template(processor: LlavaProcessor) -> None:
+    content = [{"type": "image"}, {"type": "text", "text": "hello"}]
+    try:
+        text = processor.apply_chat_template([{"role": "user", "content": content}])
+    except (TemplateError, TypeError) as error:
+        raise ValueError(
+            f"chat_template: cannot render a turn with an image and a text: {_line(error)}; "
+            "correct the template"
+        ) from error
+    if text.count(IMAGE_TOKEN) != 1 or "hello" not in text:
+        raise ValueError(
+            f"chat_template: renders a turn with one image and the text 'hello' as {text!r}; write "
+            f"{IMAGE_TOKEN} for each content of type image, and the text for each of type text"
+        )
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"output={output}: is there and not an empty folder; give another")
+
+
+@contextmanager
+def _reading(role: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"{role}={name}: cannot be read: {_line(error)}; give a folder that save_pretrained "
+            "wrote, or a hub id"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
