@@ -12,9 +12,11 @@ from tests.conftest import REPOSITORY
 
 FOLDERS = {
     "verbalizer_bench": "src/verbalizer_bench",
+    "verbalizer_bench/builders": "builders",
     "verbalizer_bench/leaderboard": "leaderboard",
     "verbalizer_bench/lmms": "lmms",
     "verbalizer_bench/models": "models",
+    "verbalizer_bench/recipes": "recipes",
     "verbalizer_bench/tasks": "tasks",
     "verbalizer_bench/trainers": "trainers",
 }

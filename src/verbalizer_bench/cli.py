@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] and arguments[0] in HARNESS:
             return _harness(arguments[0], arguments[1:])
+        if arguments[:1] == ["train"]:
+            # argparse takes no key=value behind an option.
+            arguments.sort(key=lambda word: word.startswith("-"))
         args = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = args.command
         return command(args)
@@ -91,9 +95,54 @@ def _parser() -> _Parser:
         "--steps", type=int, default=600, help="training steps of the Llama; the LLaVA gets a third"
     )
     demo.set_defaults(command=_demo)
+    _add_checkpoints(commands)
     _add_tasks(commands)
     _add_data(commands)
     return parser
+
+
+def _add_checkpoints(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    compose = commands.add_parser(
+        "compose",
+        help="make a LLaVA of a vision tower and a language model",
+        **_examples(
+            "verbalizer-bench compose --vision-tower openai/clip-vit-large-patch14 \\",
+            "    --llm lmsys/vicuna-7b-v1.5 --connector mlp2x_gelu --format vicuna-v1 -o llava",
+        ),
+    )
+    for name in ("vision-tower", "llm"):
+        compose.add_argument(f"--{name}", required=True, metavar="DIR", help="a folder or hub id")
+    compose.add_argument("--connector", required=True, metavar="linear|mlp2x_gelu")
+    compose.add_argument(
+        "--format",
+        metavar="NAME",
+        help="conversation format of its chat template: llama-2 or vicuna-v1 (default: the llm's)",
+    )
+    compose.add_argument("--seed", type=int, default=0, help="of the connector's weights")
+    compose.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
+    compose.set_defaults(command=_compose)
+    extract = commands.add_parser(
+        "extract-llm",
+        help="write a LLaVA's language model as a text model",
+        **_examples("verbalizer-bench extract-llm llava -o llm"),
+    )
+    extract.add_argument("checkpoint", metavar="DIR", help="a LLaVA's folder or hub id")
+    extract.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
+    extract.set_defaults(command=_extract_llm)
+    train = commands.add_parser(
+        "train",
+        help="make a recipe's checkpoint",
+        **_examples(
+            "verbalizer-bench train recipes/tiny/sft.yaml",
+            "verbalizer-bench train paper/llm_foit seed=1 output=checkpoints/foit-1 --dry-run",
+        ),
+    )
+    train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped one's name")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="replace the recipe's")
+    train.add_argument(
+        "--dry-run", action="store_true", help="say what it would do, and touch no weights"
+    )
+    train.set_defaults(command=_train)
 
 
 def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -197,6 +246,50 @@ def _demo(args: argparse.Namespace) -> int:
     from verbalizer_bench.demo import demo
 
     demo(args.output, args.steps)
+    return 0
+
+
+def _compose(args: argparse.Namespace) -> int:
+    from transformers import AutoTokenizer
+
+    from verbalizer_bench.models.llava import compose
+    from verbalizer_bench.trainers.formats import chat_template
+
+    tokenizer = AutoTokenizer.from_pretrained(args.llm)
+    template = chat_template(args.format, tokenizer) if args.format else None
+    folder = compose(
+        args.vision_tower,
+        args.llm,
+        args.connector,
+        args.output,
+        chat_template=template,
+        seed=args.seed,
+    )
+    print(f"Wrote {folder}; its connector is untrained: `verbalizer-bench train` trains it")
+    return 0
+
+
+def _extract_llm(args: argparse.Namespace) -> int:
+    from verbalizer_bench.models.llava import extract_llm
+
+    print(f"Wrote {extract_llm(args.checkpoint, args.output)}")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from verbalizer_bench.trainers.recipe import read_recipe
+
+    recipe = read_recipe(args.recipe, args.overrides)
+    if args.dry_run:
+        from verbalizer_bench.trainers.dry_run import dry_run
+
+        print(dry_run(recipe, colour=sys.stdout.isatty()))
+        return 0
+    from verbalizer_bench.trainers.supervised import train
+
+    folder = train(recipe)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"Wrote {folder}; {folder / 'README.md'} has the command that scores it")
     return 0
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def _run(
         args.metadata["shard"] = check_shard(str(shard), args.model)
     output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
-    started, clock = datetime.now(timezone.utc), time.monotonic()
+    started, clock = datetime.now(UTC), time.monotonic()
     # lm-eval gives tasks the model's arguments too.
     index = _task_index(args, {**(args.model_args or {}), **args.metadata})
     versions = _check_tasks(index, args)

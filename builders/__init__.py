@@ -1,0 +1,1 @@
+"""How training data is made: format-oriented and LLaVA-style instruction data."""

@@ -1,0 +1,196 @@
+"""Batches: ids, masks and labels by hand; images of every mode, padded, missing."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from transformers import CLIPImageProcessor
+
+from verbalizer_bench.trainers.collator import Collator, ImageCheck, pad_to_square, read_image
+
+PAD, IMAGE, IGNORED = 0, 9, -100
+MEAN = (0.5, 0.25, 0.0)
+
+
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    return CLIPImageProcessor(
+        size={"shortest_edge": 4},
+        crop_size={"height": 4, "width": 4},
+        image_mean=MEAN,
+        image_std=(1.0, 1.0, 1.0),
+    )
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "red.png")
+    Image.new("RGB", (8, 4), (0, 0, 255)).save(tmp_path / "wide.png")
+    return tmp_path
+
+
+def row(record: int, ids: list[int], trained: int, *names: str) -> dict[str, Any]:
+    answer = [False] * (len(ids) - trained) + [True] * trained
+    return {"record": record, "input_ids": ids, "answer": answer, "images": list(names)}
+
+
+def collator(processor: Any, images: Path | None, aspect_ratio: Any = "square") -> Collator:
+    return Collator(processor, PAD, IMAGE, 3, images, aspect_ratio)
+
+
+def test_a_mixed_batch_by_hand(processor: Any, images: Path) -> None:
+    rows = [
+        row(0, [1, 5, 6], 1),
+        row(1, [1, IMAGE, 7, 2], 2, "red.png"),
+        row(2, [1, IMAGE, IMAGE, 2], 1, "wide.png", "red.png"),
+    ]
+    batch = collator(processor, images)(rows)
+    assert batch["input_ids"].tolist() == [
+        [1, 5, 6, 0, 0, 0, 0, 0],
+        [1, 9, 9, 9, 7, 2, 0, 0],
+        [1, 9, 9, 9, 9, 9, 9, 2],
+    ]
+    assert batch["attention_mask"].tolist() == [[1] * 3 + [0] * 5, [1] * 6 + [0] * 2, [1] * 8]
+    assert batch["labels"].tolist() == [
+        [-100, -100, 6, -100, -100, -100, -100, -100],
+        [-100, -100, -100, -100, 7, 2, -100, -100],
+        [-100] * 7 + [2],
+    ]
+    assert all(
+        batch[name].dtype == torch.long for name in ("input_ids", "attention_mask", "labels")
+    )
+    assert batch["pixel_values"].shape == (3, 3, 4, 4)
+    # In the order of the tokens: red, blue, red; less the mean.
+    levels = [[0.5, -0.25, 0.0], [-0.5, -0.25, 1.0], [0.5, -0.25, 0.0]]
+    torch.testing.assert_close(batch["pixel_values"].mean((2, 3)), torch.tensor(levels))
+
+
+def test_batches_without_images_have_no_pixels(processor: Any) -> None:
+    rows = [row(0, [1, 5], 1), row(1, [1, 5, 6], 1)]
+    without = [{key: value for key, value in r.items() if key != "images"} for r in rows]
+    for batch in (
+        collator(processor, None)(rows),
+        collator(processor, None)(without),
+        Collator(None, PAD, None, 1, None, "square")(without),
+    ):
+        assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
+        assert batch["input_ids"].tolist() == [[1, 5, 0], [1, 5, 6]]
+
+
+def test_padding_is_no_label_even_where_it_is_the_end_token(processor: Any) -> None:
+    batch = Collator(processor, 2, IMAGE, 3, None, "square")(
+        [row(0, [1, 2], 1), row(1, [1, 5, 2], 2)]
+    )
+    assert batch["labels"].tolist() == [[-100, 2, -100], [-100, 5, 2]]
+
+
+@pytest.mark.parametrize(("size", "box"), [((8, 4), (0, 2, 8, 6)), ((3, 6), (1, 0, 4, 6))])
+def test_pad_puts_the_image_in_the_middle(size: tuple[int, int], box: tuple[int, ...]) -> None:
+    square = np.asarray(pad_to_square(Image.new("RGB", size, (1, 2, 3)), MEAN))
+    side = max(size)
+    expected = np.full((side, side, 3), (127, 63, 0), np.uint8)
+    left, top, right, bottom = box
+    expected[top:bottom, left:right] = (1, 2, 3)
+    np.testing.assert_array_equal(square, expected)
+
+
+def test_pad_keeps_what_square_crops(processor: Any, images: Path) -> None:
+    rows = [row(0, [1, IMAGE, 2], 1, "wide.png")]
+    square = collator(processor, images, "square")(rows)["pixel_values"]
+    padded = collator(processor, images, "pad")(rows)["pixel_values"]
+    assert square.shape == padded.shape == (1, 3, 4, 4)
+    assert (square[0, 2] == 1).all()
+    # Half of the square is the mean colour: near 0 after the processor; 127 is not quite 0.5.
+    assert padded[0, 2, 0].abs().max() < 0.2 and padded[0, 2, 3].abs().max() < 0.2
+    assert padded[0, 2, 1:3].min() > 0.8
+    with pytest.raises(ValueError, match="image_aspect_ratio='crop': it is square or pad"):
+        collator(processor, images, "crop")
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    levels = np.array([[0, 256, 65535, 32768]], np.uint16)
+    files = {
+        save(tmp_path / "p.png", palette): (200, 100, 50),
+        save(tmp_path / "pt.png", palette, transparency=b"\xff\x80"): (200, 100, 50),
+        save(tmp_path / "a.png", Image.new("RGBA", (2, 2), (9, 8, 7, 0))): (9, 8, 7),
+        save(tmp_path / "la.png", Image.new("LA", (2, 2), (6, 0))): (6, 6, 6),
+        save(tmp_path / "1.png", Image.new("1", (2, 2), 1)): (255, 255, 255),
+        save(tmp_path / "c.tif", Image.new("CMYK", (2, 2), (0, 255, 255, 0))): (255, 0, 0),
+        save(tmp_path / "b.tif", Image.new("I;16B", (2, 2), 0)): (0, 0, 0),
+    }
+    for path, colour in files.items():
+        image = read_image(path)
+        assert image.mode == "RGB"
+        assert image.getpixel((0, 0)) == colour, path.name
+    deep = read_image(save(tmp_path / "16.png", Image.fromarray(levels)))
+    assert np.asarray(deep)[0, :, 0].tolist() == [0, 1, 255, 128]
+
+
+def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 2))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "turned.jpg", image, exif=exif)
+    assert read_image(path).size == (4, 2)
+
+
+def test_an_image_that_breaks_later_is_named(processor: Any, images: Path) -> None:
+    collate = collator(processor, images)
+    rows = [row(41, [1, IMAGE, 2], 1, "red.png")]
+    whole = (images / "red.png").read_bytes()
+    (images / "red.png").write_bytes(whole[:40])
+    with pytest.raises(ValueError, match=r"record 41: image .*red\.png cannot be read any more"):
+        collate(rows)
+    (images / "red.png").unlink()
+    with pytest.raises(ValueError, match=r"record 41: image .*red\.png cannot be read any more"):
+        collate(rows)
+
+
+def test_workers_can_have_it(processor: Any, images: Path) -> None:
+    collate = collator(processor, images, "pad")
+    rows = [row(n, [1, IMAGE, 5, 2], 2, "wide.png") for n in range(4)]
+    again = pickle.loads(pickle.dumps(collate))(rows)
+    loader: DataLoader[Any] = DataLoader(rows, batch_size=4, collate_fn=collate, num_workers=1)  # type: ignore[arg-type]
+    (batch,) = loader
+    for name, tensor in collate(rows).items():
+        assert torch.equal(batch[name], tensor) and torch.equal(again[name], tensor)
+
+
+def test_images_are_checked_once(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images / "text.png").write_text("no image")
+    (images / "cut.png").write_bytes((images / "red.png").read_bytes()[:50])
+    opened: list[str] = []
+
+    def count(path: Path) -> Image.Image:
+        opened.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr("verbalizer_bench.trainers.collator.read_image", count)
+    check = ImageCheck(images)
+    check.check(["red.png", "none.png", "red.png"])
+    check.check(["wide.png", "text.png", "red.png", "cut.png", "none.png"])
+    check.check(["wide.png"])
+    check.check([])
+    assert sorted(opened) == ["cut.png", "none.png", "red.png", "text.png", "wide.png"]
+    assert {name: reason for name, (reason, _) in check.bad.items()} == {
+        "none.png": "missing image",
+        "text.png": "broken image",
+        "cut.png": "broken image",
+    }
+    assert check.states()["none.png"] is None
+    assert check.states()["text.png"][0] == 8  # type: ignore[index]
+    without = ImageCheck(None)
+    without.check(["red.png"])
+    assert without.bad["red.png"][0] == "no image folder"

@@ -1,0 +1,287 @@
+"""What is built of files: rows, what is left out, the cache, and how much memory it takes."""
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import SHARED
+from verbalizer_bench.trainers import data
+from verbalizer_bench.trainers.data import TrainingData, build
+from verbalizer_bench.trainers.formats import Encoded, Encoder
+from verbalizer_bench.trainers.toy import make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    tokenizer = make_tokenizer(["a"], 4 + 256)
+    return Encoder(tokenizer, "llama-2", tokenizer.convert_tokens_to_ids("<image>"), 16, 256)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        Image.new("RGB", (4, 4)).save(folder / name)
+    return folder
+
+
+def conversation(question: str, answer: str, image: str | None = None) -> dict[str, Any]:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"id": f"id-{answer}", "conversations": turns} | ({"image": image} if image else {})
+
+
+def write(path: Path, *rows: Any) -> Path:
+    text = "\n".join(map(json.dumps, rows)) if path.suffix == ".jsonl" else json.dumps(rows)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> list[Path]:
+    """Two files, five records, of which two, 2 and 3, cannot be trained on."""
+    return [
+        write(
+            tmp_path / "one.json",
+            conversation("<image>\nq", "a", "a.png"),
+            conversation("q", "bb"),
+            conversation("q", "", None),
+        ),
+        write(
+            tmp_path / "two.jsonl",
+            conversation("<image>\nq", "d", "none.png"),
+            conversation("q\n<image>", "e", "sub/b.png"),
+        ),
+    ]
+
+
+def listed(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "bad_records.jsonl").read_text().splitlines()]
+
+
+def test_rows_and_what_is_known_of_them(
+    encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
+) -> None:
+    built = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
+    assert built.dataset.column_names == ["record", "input_ids", "answer", "length", "images"]
+    rows = built.dataset[:]
+    assert rows["record"] == [0, 1, 4]
+    assert rows["images"] == [["a.png"], [], ["sub/b.png"]]
+    assert built.modalities.tolist() == [True, False, True] and built.modalities.dtype == np.bool_
+    # <s> "[INST] q [/INST] a " </s>, a byte a token: 21; an image adds itself and a newline.
+    assert [len(ids) for ids in rows["input_ids"]] == [23, 22, 23]
+    assert built.lengths.tolist() == rows["length"] == [38, 22, 38]
+    assert built.lengths.dtype == np.int32
+    trained = [
+        encoder.tokenizer.decode([i for i, on in zip(ids, answer, strict=True) if on])
+        for ids, answer in zip(rows["input_ids"], rows["answer"], strict=True)
+    ]
+    assert trained == [" a </s>", " bb </s>", " e </s>"]
+    assert not built.text_only
+    assert [len(digest) for digest in built.hashes.values()] == [64, 64]
+    assert list(built.hashes) == [str(path) for path in mixed]
+
+
+def test_rows_come_alike_however_they_are_asked_for(
+    encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
+) -> None:
+    dataset = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache").dataset
+    whole = dataset[:]
+    rows = [{name: whole[name][n] for name in whole} for n in range(3)]
+    assert [dataset[n] for n in (0, 1, -1)] == rows
+    assert dataset.__getitems__([2, 0, 2]) == [rows[2], rows[0], rows[2]]
+    assert list(dataset) == rows
+    assert dataset.select([2, 1])[0] == rows[2]
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again[1] == rows[1] and type(again.data) is type(dataset.data)
+
+
+def test_what_is_skipped_is_counted_and_listed(
+    encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
+) -> None:
+    built = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
+    assert built.skipped == {"empty turn": 1, "missing image": 1}
+    first, second = listed(built.folder)
+    assert (first["file"], first["index"], first["reason"]) == (str(mixed[0]), 2, "empty turn")
+    assert (second["file"], second["index"], second["id"]) == (str(mixed[1]), 3, "id-d")
+    assert "none.png" in second["detail"]
+
+
+def test_one_error_for_all_bad_records(
+    encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="2 of 5 records cannot be trained on") as caught:
+            build(mixed, images, encoder, on_bad="error", cache=cache)
+        message, *reasons = str(caught.value).splitlines()
+        assert "bad_records=skip" in message and str(cache / "bad_records.jsonl") in message
+        assert [line.strip()[:20] for line in reasons] == [
+            "record 2 (id 'id-'):",
+            "record 3 (id 'id-d')",
+        ]
+        assert [bad["index"] for bad in listed(cache)] == [2, 3]
+    Image.new("RGB", (4, 4)).save(images / "none.png")
+    good = [mixed[1]]
+    assert build(good, images, encoder, on_bad="error", cache=cache).skipped == {}
+
+
+def test_the_error_shows_three_and_lists_all(encoder: Encoder, tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.json", *[conversation("q", "")] * 12, conversation("q", "a"))
+    with pytest.raises(ValueError, match="12 of 13 records") as caught:
+        build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
+    assert str(caught.value).count("\n  record ") == 3
+    assert len(listed(tmp_path / "cache")) == 12
+
+
+def test_what_to_do_with_bad_records_is_one_of_two(encoder: Encoder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="on_bad='ignore': it is error or skip"):
+        build([], None, encoder, on_bad="ignore", cache=tmp_path)
+
+
+def test_nothing_left_is_an_error(encoder: Encoder, tmp_path: Path) -> None:
+    cases: dict[str, tuple[list[Any], str]] = {
+        "none.json": ([], "no records"),
+        "bad.json": ([{}], "1 of 1 records cannot"),
+    }
+    for name, (rows, message) in cases.items():
+        with pytest.raises(ValueError, match=message):
+            build([write(tmp_path / name, *rows)], None, encoder, on_bad="skip", cache=tmp_path)
+
+
+def test_broken_images_are_bad_for_every_record_that_shows_them(
+    encoder: Encoder, images: Path, tmp_path: Path
+) -> None:
+    whole = (images / "a.png").read_bytes()
+    (images / "a.png").write_bytes(whole[: len(whole) // 2])
+    rows = [
+        conversation("<image>q", "1", "a.png"),
+        conversation("<image>q", "2", "sub/b.png"),
+        conversation("<image>q", "3", "a.png"),
+    ]
+    path, cache = write(tmp_path / "r.json", *rows), tmp_path / "cache"
+    built = build([path], images, encoder, on_bad="skip", cache=cache)
+    assert built.skipped == {"broken image": 2}
+    assert built.dataset[:]["record"] == [1]
+    # Mended: what was refused is looked at again.
+    (images / "a.png").write_bytes(whole)
+    assert build([path], images, encoder, on_bad="skip", cache=cache).skipped == {}
+
+
+def test_text_has_no_images_column(encoder: Encoder, tmp_path: Path) -> None:
+    path = write(tmp_path / "text.jsonl", conversation("q", "a"), conversation("q", "b"))
+    built = build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
+    assert built.text_only
+    assert built.dataset.column_names == ["record", "input_ids", "answer", "length"]
+    assert set(built.dataset[0]) == set(pickle.loads(pickle.dumps(built.dataset))[0])
+
+
+def test_it_is_built_once(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cache = write(tmp_path / "text.json", conversation("q", "a")), tmp_path / "cache"
+    calls: list[Path] = []
+    written = data._write
+
+    def count(*arguments: Any) -> Any:
+        calls.append(arguments[-1])
+        return written(*arguments)
+
+    monkeypatch.setattr(data, "_write", count)
+
+    def built(with_encoder: Encoder = encoder, on_bad: str = "error") -> TrainingData:
+        return build([path], None, with_encoder, on_bad=on_bad, cache=cache)
+
+    first, second = built(), built()
+    assert len(calls) == 1 and first.folder == second.folder
+    assert first.dataset[0] == second.dataset[0]
+    (first.folder / "index.json").unlink()
+    (first.folder / "rows.arrow").unlink()
+    assert built().dataset[0] == second.dataset[0]
+    assert len(calls) == 2
+    shorter = Encoder(encoder.tokenizer, "llama-2", encoder.image_token_id, 16, 20)
+    assert len({built(shorter).folder, built(on_bad="skip").folder, first.folder}) == 3
+    write(path, conversation("q", "b"))
+    assert built().folder != first.folder
+    assert len(calls) == 5
+    assert not [entry for entry in cache.iterdir() if "." in entry.name]
+
+
+def test_a_build_that_is_interrupted_leaves_nothing(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, cache = write(tmp_path / "text.json", conversation("q", "a")), tmp_path / "cache"
+
+    def stop(self: Encoder, record: Any) -> Encoded:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Encoder, "encode", stop)
+        build([path], None, encoder, on_bad="error", cache=cache)
+    assert list(cache.iterdir()) == []
+    assert len(build([path], None, encoder, on_bad="error", cache=cache).dataset) == 1
+
+
+@pytest.fixture
+def bench() -> Path:
+    path = SHARED / "data" / "llava" / "llava_instruct_style_90.json"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+def test_real_records_without_their_images(encoder: Encoder, bench: Path, tmp_path: Path) -> None:
+    folder, cache = tmp_path / "images", tmp_path / "cache"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="90 of 90 records cannot be trained on"):
+        build([bench], folder, encoder, on_bad="error", cache=cache)
+    assert {bad["reason"] for bad in listed(cache)} == {"missing image"}
+    with pytest.raises(ValueError, match="90 of 90 records cannot be trained on; mend them"):
+        build([bench], folder, encoder, on_bad="skip", cache=cache)
+    names = {record["image"] for record in json.loads(bench.read_text())}
+    for name in sorted(names)[:10]:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    built = build([bench], folder, encoder, on_bad="skip", cache=cache)
+    assert built.skipped == {"missing image": 60}
+    assert len(built.dataset) == 30 and built.modalities.all()
+
+
+class Fake:
+    """An encoder that takes no time: 400 tokens of any record."""
+
+    def fingerprint(self) -> str:
+        return "fake"
+
+    def encode(self, record: Any) -> Encoded:
+        return Encoded([record.index % 1000] * 400, [True] * 400, 400)
+
+
+def peak_mib(path: Path, cache: Path) -> int:
+    """Build, read every row once in random batches, return the peak of all resident memory."""
+    built = build([path], None, Fake(), on_bad="error", cache=cache)  # type: ignore[arg-type]
+    order = np.random.default_rng(0).permutation(len(built.dataset))
+    for start in range(0, len(order), 32):
+        built.dataset.__getitems__(order[start : start + 32].tolist())
+    status = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = [line.split()[1] for line in status if line.startswith("VmHWM")]
+    return int(peak) >> 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    """Five times the rows, 32 MiB more on disk: a few MiB. Both fill a batch of Arrow."""
+    peaks = []
+    for count in (5_000, 25_000):
+        path = write(tmp_path / f"{count}.json", *[conversation("q", "a")] * count)
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            peaks.append(pool.apply(peak_mib, (path, tmp_path / "cache")))
+    files = [path.stat().st_size >> 20 for path in tmp_path.rglob("rows.arrow")]
+    assert max(files) >= 38
+    print(peaks)
+    assert peaks[1] - peaks[0] < 12

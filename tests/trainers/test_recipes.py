@@ -1,0 +1,449 @@
+"""Every shipped recipe is read; a wrong one is an error of one line: what, where, and the fix."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+
+RECIPES = REPOSITORY / "recipes"
+FOLDERS = ("paper", "llava15", "tiny")
+SHIPPED = sorted(
+    file.relative_to(REPOSITORY).as_posix()
+    for folder in FOLDERS
+    for file in (RECIPES / folder).rglob("*.yaml")
+)
+ACCELERATE = sorted(file.name for file in (RECIPES / "accelerate").glob("*.yaml"))
+LADDER = ("0_llava", "1_vqav2", "2_format_prompt", "3_mlp", "4_okvqa_ocr")
+LADDER += ("5_region", "6_336px", "7_gqa", "8_sharegpt", "9_13b")
+
+
+def opening(name: str) -> str:
+    """Return the comment that a file opens with."""
+    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
+    ends = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[:ends])
+
+
+def test_the_recipes_that_are_shipped() -> None:
+    names = {folder: {Path(n).stem for n in SHIPPED if f"/{folder}/" in n} for folder in FOLDERS}
+    assert names["paper"] == {
+        "connector",
+        "llm_foit",
+        "llm_nofoit",
+        "lvlm_fovit",
+        "lvlm_nofovit",
+        "lvlm_llava",
+    }
+    assert names["tiny"] == {"pretrain", "vit", "vit_lora", "sft", "sft_lora"}
+    assert names["llava15"] >= set(LADDER)
+    assert ACCELERATE == ["cpu2.yaml", "ddp.yaml", "fsdp2.yaml", "zero2.yaml", "zero3.yaml"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_is_read_and_explains_itself(name: str) -> None:
+    recipe = read_recipe(REPOSITORY / name)
+    comment = opening(name)
+    assert comment.splitlines()[0] == f"# verbalizer-bench train {name}"
+    assert f"Yields {recipe.output}:" in comment
+    assert "Needs" in comment
+    assert recipe.output == Path("checkpoints", *Path(name).with_suffix("").parts[1:])
+    for command in re.findall(r"verbalizer_bench train (\S+)", comment):
+        assert command == name
+    for other in re.findall(r"recipes/\S+\.(?:yaml|md)", comment):
+        assert (REPOSITORY / other).is_file()
+    for processes in (1, 2, 4, 8) if "tiny" not in name else (1, 2):
+        assert recipe.accumulation(processes) >= 1
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if "/tiny/" not in n])
+def test_what_was_not_run_is_said(name: str) -> None:
+    assert "It was not run at full size." in opening(name)
+    assert read_recipe(REPOSITORY / name).trained_parameters
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if "/paper/" not in n])
+def test_a_recipe_begins_with_what_another_makes(name: str) -> None:
+    path = read_recipe(REPOSITORY / name).model.path
+    made = {str(read_recipe(REPOSITORY / other).output) for other in SHIPPED}
+    assert path is None or path in made
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("llm_foit", 1024),
+        ("llm_nofoit", 1024),
+        ("lvlm_fovit", 512),
+        ("lvlm_nofovit", 512),
+        ("lvlm_llava", 512),
+    ],
+)
+def test_the_papers_settings(name: str, length: int) -> None:
+    recipe = read_recipe(f"paper/{name}")
+    assert (recipe.epochs, recipe.global_batch, recipe.learning_rate) == (1, 32, 5e-5)
+    assert (recipe.schedule, recipe.max_length, recipe.lora) == ("cosine", length, None)
+    connector = read_recipe("paper/connector")
+    assert connector.model.connector == "linear"
+    if name.startswith("lvlm"):
+        assert recipe.model.path == str(connector.output)
+
+
+def test_the_papers_recipes_differ_in_their_data_only() -> None:
+    first, second, third = (
+        read_recipe(f"paper/{name}").as_dict()
+        for name in ("lvlm_fovit", "lvlm_nofovit", "lvlm_llava")
+    )
+    assert differences(first, second) == {"data", "output"}
+    assert differences(first, third) == {"data", "images", "output", "save_steps"}
+    texts = (read_recipe(f"paper/{name}").as_dict() for name in ("llm_foit", "llm_nofoit"))
+    assert differences(*texts) == {"data", "output"}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    return {key for key in one if one[key] != other[key]}
+
+
+def test_a_step_of_the_ladder_changes_one_thing() -> None:
+    steps = [read_recipe(f"llava15/{name}").as_dict() for name in LADDER]
+    model = {"model", "trained_parameters"}
+    changes = [differences(*pair) - {"output"} for pair in pairwise(steps)]
+    assert changes == [
+        {"data"},
+        {"data"},
+        model,
+        {"data"},
+        {"data"},
+        {"model"},  # 336 px: as many parameters
+        {"data"},
+        {"data"},
+        model | {"device_batch"},
+    ]
+    # Each begins with a connector of its own tower, connector and language model.
+    stages = {read_recipe(step["model"]["path"].split("/", 1)[1]).model for step in steps}
+    assert len(stages) == len({step["model"]["path"] for step in steps}) == 4
+
+
+def linear(inner: int, outer: int) -> int:
+    return inner * outer + outer
+
+
+def llama(width: int, inner: int, layers: int, words: int = 32_000) -> int:
+    """Return the parameters of a Llama 2 whose output layer is its own."""
+    layer = 4 * width**2 + 3 * width * inner + 2 * width
+    return 2 * words * width + layers * layer + width
+
+
+def test_trained_parameters_by_hand() -> None:
+    assert llama(4096, 11_008, 32) == 6_738_415_616
+    small, large = llama(4096, 11_008, 32, 32_001), llama(5120, 13_824, 40, 32_001)
+    one, two = linear(1024, 4096), linear(1024, 4096) + linear(4096, 4096)
+    wide = linear(1024, 5120) + linear(5120, 5120)
+    adapter = 32 * 128 * (4 * (4096 + 4096) + 3 * (4096 + 11_008))
+    expected = {
+        "paper/connector": one,
+        "paper/llm_foit": llama(4096, 11_008, 32),
+        "paper/llm_nofoit": llama(4096, 11_008, 32),
+        **dict.fromkeys(("paper/lvlm_fovit", "paper/lvlm_nofovit"), small + one),
+        "paper/lvlm_llava": small + one,
+        "llava15/connector_linear": one,
+        "llava15/connector_mlp": two,
+        "llava15/connector_336px": two,
+        "llava15/connector_13b": wide,
+        **{f"llava15/{step}": small + (one if number < 3 else two) for number, step in ladder(9)},
+        "llava15/9_13b": large + wide,
+        "llava15/8_sharegpt_lora": adapter + two,
+        "tiny/pretrain": 2_112,
+        "tiny/vit": 153_984,
+        "tiny/vit_lora": 20_032,
+        "tiny/sft": 151_872,
+        "tiny/sft_lora": 17_920,
+    }
+    stated = {
+        name.removeprefix("recipes/").removesuffix(".yaml"): read_recipe(
+            REPOSITORY / name
+        ).trained_parameters
+        for name in SHIPPED
+    }
+    assert stated == expected
+
+
+def ladder(steps: int) -> list[tuple[int, str]]:
+    return list(enumerate(LADDER[:steps]))
+
+
+@pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora"])
+def test_trained_parameters_of_the_tiny_models(name: str) -> None:
+    from verbalizer_bench.trainers.checkpoint import count, load_shapes
+
+    part = "llama" if name.startswith("sft") else "llava"
+    recipe = read_recipe(f"tiny/{name}", [f"model.config={RECIPES / 'tiny' / part}"])
+    model = load_shapes(recipe)
+    assert count(model, recipe)[0] == recipe.trained_parameters
+    assert all(weight.is_meta for weight in model.parameters())
+
+
+def test_the_tiny_data() -> None:
+    from verbalizer_bench.trainers.records import Record, read_records
+
+    sizes = {}
+    for name in ("captions.json", "instruct.json", "text.jsonl"):
+        records = list(read_records(RECIPES / "tiny" / "data" / name))
+        assert all(isinstance(record, Record) for record in records)
+        with_image = sum(bool(record.images) for record in records if isinstance(record, Record))
+        sizes[name] = (with_image, len(records) - with_image)
+    assert sizes == {"captions.json": (64, 0), "instruct.json": (64, 32), "text.jsonl": (0, 64)}
+    # No batch of a tiny recipe is mixed.
+    assert all(number % 8 == 0 for pair in sizes.values() for number in pair)
+    assert len(list((RECIPES / "tiny" / "data" / "images").glob("*.png"))) == 24
+
+
+@pytest.mark.parametrize("name", ACCELERATE)
+def test_accelerate_reads_its_files(name: str) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(RECIPES / "accelerate" / name))
+    assert config.mixed_precision == "no"  # the recipe's precision decides
+    comment = opening(f"recipes/accelerate/{name}")
+    for trained in re.findall(r"verbalizer_bench train (\S+\.yaml)", comment):
+        assert (REPOSITORY / trained).is_file()
+    if name == "cpu2.yaml":
+        assert comment.startswith("# torchrun --nproc_per_node 2 -m verbalizer_bench train ")
+    else:
+        assert f"--config_file recipes/accelerate/{name}" in comment
+        assert "Only written: it was not run" in comment
+
+
+@pytest.mark.parametrize("kind", ["causal", "llava"])
+def test_fsdp2_wraps_the_layers_of_both_kinds(kind: str) -> None:
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+
+    from verbalizer_bench.trainers.checkpoint import load_shapes
+
+    recipe = read_recipe("tiny/sft" if kind == "causal" else "tiny/pretrain")
+    text = (RECIPES / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8")
+    settings = yaml.safe_load(text)["fsdp_config"]
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=settings["fsdp_version"],
+        auto_wrap_policy=settings["fsdp_auto_wrap_policy"],
+        transformer_cls_names_to_wrap=[settings["fsdp_transformer_layer_cls_to_wrap"]],
+    )
+    model = load_shapes(recipe)
+    wrapped = fsdp2_prepare_auto_wrap_policy(plugin, model)
+    assert wrapped is not None
+    assert sum(wrapped(module) for module in model.modules()) == 2
+
+
+def test_a_shipped_recipe_has_a_name() -> None:
+    recipe = read_recipe("paper/llm_foit")
+    assert recipe == read_recipe(RECIPES / "paper" / "llm_foit.yaml")
+    assert recipe == read_recipe("recipes/paper/llm_foit.yaml")
+    assert isinstance(recipe, Recipe)
+
+
+def test_a_shipped_recipe_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe("tiny/pretrain")
+    assert recipe.data[0].is_file()
+    assert recipe.images is not None and recipe.images.is_dir()
+    assert recipe.model.config is not None and Path(recipe.model.config, "config.json").is_file()
+
+
+RIGHT: dict[str, Any] = {
+    "method": "sft",
+    "output": "out/model",
+    "model": {"path": "llm"},
+    "data": "data.json",
+    "format": "llama-2",
+    "max_length": 64,
+    "epochs": 1,
+    "global_batch": 8,
+    "device_batch": 4,
+    "learning_rate": "2e-5",
+}
+
+
+def write(folder: Path, changes: dict[str, Any]) -> Path:
+    """Write a recipe; None removes a key."""
+    found = {key: value for key, value in (RIGHT | changes).items() if value is not None}
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(found), encoding="utf-8")
+    return file
+
+
+VIT = {"method": "vit", "format": "vicuna-v1"}
+PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        # Keys that are not known, with the nearest one.
+        ({"lerning_rate": 1}, ["lerning_rate: no such key", "did you mean learning_rate?"]),
+        ({"model": {"paht": "x"}}, ["model.paht: no such key", "did you mean model.path?"]),
+        ({"lora": {"rr": 8, "alpha": 16}}, ["lora.rr: no such key", "did you mean lora.r?"]),
+        ({"zzz": 1}, ["zzz: no such key", "known: method, output, model"]),
+        # Types.
+        ({"epochs": "many"}, ["epochs='many'", "a number is expected"]),
+        ({"global_batch": 2.5}, ["global_batch=2.5", "a whole number is expected"]),
+        ({"global_batch": True}, ["global_batch=True", "a whole number is expected"]),
+        ({"group": "yes please"}, ["group='yes please'", "true or false is expected"]),
+        ({"output": 3}, ["output=3", "a path is expected"]),
+        ({"method": ["sft"]}, ["method=['sft']", "text is expected"]),
+        ({"model": "llm"}, ["model='llm'", "a block of keys is expected"]),
+        ({"lora": 8}, ["lora=8", "a block of keys is expected"]),
+        ({"data": [1]}, ["data=1", "a path is expected"]),
+        # Keys that are missing.
+        ({"method": None, "data": None}, ["missing: data, method"]),
+        ({"lora": {"r": 8}}, ["missing: lora.alpha"]),
+        ({"model": {}}, ["model: give path, or config, or all parts", "model.llm"]),
+        ({"model": {"llm": "l"}, **VIT}, ["missing: model.vision_tower, model.connector"]),
+        # Values.
+        ({"method": "dpo"}, ["method=dpo", "one of pretrain, vit, sft"]),
+        ({"format": "chatml"}, ["format=chatml", "one of plain, llama-2"]),
+        ({"precision": "fp16"}, ["precision=fp16", "one of bf16, fp32"]),
+        ({"image_aspect_ratio": "crop"}, ["image_aspect_ratio=crop", "one of square, pad"]),
+        ({"bad_records": "drop"}, ["bad_records=drop", "one of error, skip"]),
+        ({"max_length": 0}, ["max_length=0", "at least 1"]),
+        ({"device_batch": -1}, ["device_batch=-1", "at least 1"]),
+        ({"learning_rate": 0}, ["learning_rate=0.0", "above 0"]),
+        ({"warmup": 1}, ["warmup=1.0", "a share from 0 to below 1"]),
+        ({"data": []}, ["data=[]", "at least one file"]),
+        ({"lora": {"r": 0, "alpha": 16}}, ["lora.r=0", "at least 1"]),
+        ({"lora": {"r": 8, "alpha": 16, "dropout": 1}}, ["lora.dropout=1.0", "below 1"]),
+        ({"max_length": float("inf")}, ["max_length=inf", "a whole number is expected"]),
+        ({"epochs": float("inf")}, ["epochs=inf", "a number is expected"]),
+        ({"connector_learning_rate": 0, **VIT}, ["connector_learning_rate=0.0", "above 0"]),
+        ({"save_steps": 0}, ["save_steps=0", "at least 1"]),
+        ({"workers": -1}, ["workers=-1", "at least 0"]),
+        ({"weight_decay": -0.1}, ["weight_decay=-0.1", "at least 0"]),
+        ({"schedule": "cosin"}, ["schedule=cosin", "one of linear, cosine"]),
+        ({"lora": {"r": 8, "alpha": 0}}, ["lora.alpha=0", "at least 1"]),
+        ({"report_to": "comet"}, ["report_to=comet", "one of wandb, trackio, tensorboard"]),
+        # Combinations.
+        ({"device_batch": 16}, ["global_batch=8 is no multiple of device_batch=16"]),
+        ({"model": {"path": "x", **PARTS}, **VIT}, ["model: path and llm", "leave one out"]),
+        (
+            {"model": PARTS | {"connector": "mlp"}, **VIT},
+            ["model.connector=mlp", "one of linear, mlp2x_gelu"],
+        ),
+        ({"model": PARTS}, ["method=sft trains a text model", "give method=vit"]),
+        ({"images": "x"}, ["method=sft trains a text model", "images"]),
+        ({"connector_learning_rate": 1}, ["method=sft", "connector_learning_rate"]),
+        ({"format": "plain"}, ["method=sft", "format=plain", "belong together"]),
+        ({"method": "pretrain"}, ["method=pretrain", "format=llama-2", "belong together"]),
+        (
+            {"method": "pretrain", "format": "plain", "lora": {"r": 8, "alpha": 16}},
+            ["lora: method=pretrain trains the connector alone", "leave lora out"],
+        ),
+    ],
+)
+def test_wrong_recipes(changes: dict[str, Any], parts: list[str], tmp_path: Path) -> None:
+    file = write(tmp_path, changes)
+    with pytest.raises(ValueError) as error:
+        read_recipe(file)
+    message = str(error.value)
+    assert message.startswith(f"{file}: ")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("method: [sft", "not YAML"),
+        ("- sft", "keys and values are expected, this is list"),
+        ("", "keys and values are expected, this is NoneType"),
+        ("seed: 1\nseed: 2", "not YAML: seed stands twice"),
+        ("model: {path: a, path: b}", "not YAML: path stands twice"),
+    ],
+)
+def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_recipe(file)
+    assert str(error.value).startswith(f"{file}: {part}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("seed", ["seed: give key=value"]),
+        ("=1", ["=1: give key=value"]),
+        ("sede=1", ["recipe.yaml with sede=1: sede: no such key", "did you mean seed?"]),
+        ("lora.rank=1", ["lora.rank: no such key"]),
+        ("seed.x=1", ["seed.x=1", "no block of keys"]),
+        ("data=[a", ["data=[a", "not YAML", "quote it"]),
+        ("epochs=many", ["epochs='many'", "a number is expected"]),
+    ],
+)
+def test_wrong_overrides(override: str, parts: list[str], tmp_path: Path) -> None:
+    file = write(tmp_path, {"seed": 7})
+    with pytest.raises(ValueError) as error:
+        read_recipe(file, [override])
+    assert "\n" not in str(error.value)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        write(tmp_path, {"seed": 7, "trained_parameters": 3}),
+        [
+            "seed=1",
+            "lora.r=64",
+            "lora.alpha=128",
+            "data=[a.json, b.jsonl]",
+            "learning_rate=1e-3",
+            "trained_parameters=null",
+            "model.config=DIR",
+        ],
+    )
+    assert recipe.seed == 1
+    assert recipe.lora is not None and (recipe.lora.r, recipe.lora.alpha) == (64, 128)
+    assert recipe.data == (Path("a.json"), Path("b.jsonl"))
+    assert recipe.learning_rate == 1e-3
+    assert recipe.trained_parameters is None
+    assert recipe.model.config == "DIR"
+
+
+def test_paths_from_the_recipes_folder_and_from_the_working_folder(tmp_path: Path) -> None:
+    changes = {"data": ["./here.json", "there.json"], "model": {"config": "./config"}}
+    recipe = read_recipe(write(tmp_path, changes), ["output=./out"])
+    assert recipe.data == (tmp_path / "here.json", Path("there.json"))
+    assert recipe.model.config == str(tmp_path / "config")
+    assert recipe.output == Path("out")
+
+
+def test_a_recipe_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match=r"paper/llm_fiot.*did you mean paper/llm_foit\?"):
+        read_recipe("paper/llm_fiot")
+    with pytest.raises(FileNotFoundError, match=r"zzz\.yaml: no such file; shipped ones are in"):
+        read_recipe("zzz.yaml")
+
+
+def test_a_batch_that_cannot_be_dealt(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, {}))
+    assert [recipe.accumulation(processes) for processes in (1, 2)] == [2, 1]
+    with pytest.raises(ValueError, match="global_batch=8 is no multiple of device_batch=4 on 3"):
+        recipe.accumulation(3)
+
+
+def test_a_recipe_as_yaml_is_that_recipe(tmp_path: Path) -> None:
+    for name in SHIPPED:
+        recipe = read_recipe(REPOSITORY / name)
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump(recipe.as_dict()), encoding="utf-8")
+        # A default is not a path that was read: its ~ stays.
+        assert differences(read_recipe(file).as_dict(), recipe.as_dict()) <= {"cache"}

@@ -1,0 +1,160 @@
+"""Records of both layouts, good and bad, read as a stream."""
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SHARED
+from verbalizer_bench.trainers.records import BadRecord, Message, Record, read_records
+
+
+def llava(*values: str, **keys: Any) -> dict[str, Any]:
+    turns = [{"from": ("human", "gpt")[n % 2], "value": v} for n, v in enumerate(values)]
+    return {"id": "x", "conversations": turns} | keys
+
+
+def read(tmp_path: Path, *rows: Any) -> list[Record | BadRecord]:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["<image>\nWhat?", "What?\n<image>", "<image>What?", " What?<image> ", "<image>\n\n What? "],
+)
+def test_an_image_moves_to_the_front_of_its_turn(tmp_path: Path, question: str) -> None:
+    (found,) = read(tmp_path, llava(question, " A cat.\n", "Sure?", "Yes.", image="a.jpg"))
+    turns = (
+        Message("user", "What?", 1),
+        Message("assistant", "A cat."),
+        Message("user", "Sure?"),
+        Message("assistant", "Yes."),
+    )
+    assert found == Record(0, "x", turns, ("a.jpg",))
+    assert turns[0].content(False) == [{"type": "image"}, {"type": "text", "text": "What?"}]
+    assert turns[2].content(False) == "Sure?"
+    assert turns[2].content(True) == [{"type": "text", "text": "Sure?"}]
+
+
+def test_several_images_go_to_their_own_turns_in_order(tmp_path: Path) -> None:
+    row = llava("A<image> and <image>", "b", "<image>", "d", image=["1.jpg", "2.jpg", "3.jpg"])
+    (found,) = read(tmp_path, row)
+    assert isinstance(found, Record)
+    assert found.images == ("1.jpg", "2.jpg", "3.jpg")
+    assert [message.images for message in found.messages] == [2, 0, 1, 0]
+    assert found.messages[0].text == "A and"
+    assert found.messages[2].content(False) == [{"type": "image"}]
+
+
+def test_text_records_and_system_messages(tmp_path: Path) -> None:
+    system = {"from": "system", "value": "Be kind."}
+    row = llava("q", "a")
+    row["conversations"].insert(0, system)
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    first, second, third = read(
+        tmp_path, row, {"messages": messages, "images": []}, llava("q", "a", id=12, image=None)
+    )
+    turns = (Message("user", "q"), Message("assistant", "a"))
+    assert first == Record(0, "x", (Message("system", "Be kind."), *turns), ())
+    assert second == Record(1, "", turns, ())
+    assert third == Record(2, "12", turns, ())
+
+
+BAD = [
+    (llava("q", "a", image="a.jpg"), "placeholders", "0 <image> for 1 images"),
+    (llava("<image>q", "a"), "placeholders", "1 <image> for 0 images"),
+    (llava("the <image> tag", "a"), "placeholders", "1 <image> for 0 images"),
+    (llava("<image><image>", "a", image="a.jpg"), "placeholders", "2 <image> for 1 images"),
+    (llava("q", "<image>a", image="a.jpg"), "placeholders", "not the user's"),
+    (llava("q"), "turn order", "the last of 1 turns is not an answer"),
+    (llava("q", "a", "r"), "turn order", "the last of 3 turns is not an answer"),
+    (llava(), "turn order", "the last of 0 turns is not an answer"),
+    (llava("q", " \n"), "empty turn", "turn 1 (assistant) has no text"),
+    (llava("", "a"), "empty turn", "turn 0 (user) has no text"),
+    (
+        {"messages": [{"role": r, "content": "c"} for r in ("user", "user", "assistant")]},
+        "turn order",
+        "turn 1 is user, expected assistant",
+    ),
+    (
+        {"messages": [{"role": r, "content": "c"} for r in ("assistant", "user")]},
+        "turn order",
+        "turn 0 is assistant, expected user",
+    ),
+    (
+        {"messages": [{"role": r, "content": "c"} for r in ("system", "user", "system")]},
+        "turn order",
+        "turn 2 is system, expected assistant",
+    ),
+    ({"id": "x", "conversations": "hello"}, "malformed turns", "each is {from, value}"),
+    ({"conversations": [{"from": "tool", "value": "v"}]}, "malformed turns", "each is"),
+    ({"conversations": [{"from": "human", "value": 3}]}, "malformed turns", "both strings"),
+    ({"conversations": [{"from": ["human"], "value": "v"}]}, "malformed turns", "each is"),
+    (llava("<image>", "a", image=[3]), "malformed images", "a file name or a list"),
+    ({"id": 5, "text": "t"}, "unknown layout", "give it the key conversations or messages"),
+    (["q", "a"], "unknown layout", "give it the key"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason", "detail"), BAD)
+def test_bad_records_say_why(tmp_path: Path, row: Any, reason: str, detail: str) -> None:
+    good, bad = read(tmp_path, llava("q", "a"), row)
+    assert isinstance(good, Record)
+    assert isinstance(bad, BadRecord)
+    assert (bad.index, bad.reason) == (1, reason)
+    assert detail in bad.detail
+    assert str(bad).startswith(f"record 1 (id {bad.id!r}): {reason}: ")
+    assert "\n" not in str(bad)
+
+
+def test_indices_go_on_from_the_file_before(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([llava("q", "a"), llava("q")]))
+    assert [found.index for found in read_records(path, 40)] == [40, 41]
+
+
+def test_files_that_hold_no_records(tmp_path: Path) -> None:
+    contents = {
+        "data.json": ('{"data": []}', "a .json file is a list of records"),
+        "cut.json": ('[{"id": 1}, {"id"', "not JSON"),
+        "lines.json": ('{"id": 1}\n{"id": 2}\n', "one a line is .jsonl"),
+        "cut.jsonl": ('{"id": 1}\n{"id"\n', "line 2: not JSON"),
+        "rows.csv": ("id\n1\n", "records are read from .json"),
+    }
+    for name, (text, message) in contents.items():
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message) as caught:
+            list(read_records(path))
+        assert name in str(caught.value)
+    with pytest.raises(FileNotFoundError):
+        list(read_records(tmp_path / "none.json"))
+
+
+def test_a_json_list_is_not_read_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps([llava("q" * 1000, "a" * 1000)] * 3000))
+    tracemalloc.start()
+    assert sum(1 for _ in read_records(path)) == 3000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 6_000_000
+    assert peak < 1_000_000
+
+
+def test_real_files() -> None:
+    folder = SHARED / "data" / "llava"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    bench = list(read_records(folder / "llava_instruct_style_90.json"))
+    assert len(bench) == 90
+    assert all(isinstance(found, Record) and len(found.images) == 1 for found in bench)
+    assert len({found.images for found in bench if isinstance(found, Record)}) == 30
+    demo = list(read_records(folder / "llamafactory_mllm_demo.json"))
+    assert [len(found.images) for found in demo if isinstance(found, Record)] == [2, 1, 1, 2, 1, 1]
+    assert isinstance(demo[0], Record)
+    assert demo[0].messages[2] == Message("user", "What are they doing?", 1)

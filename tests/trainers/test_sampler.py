@@ -1,0 +1,118 @@
+"""The order of an epoch: blocks, seeds, and the same steps on any number of processes."""
+
+import numpy as np
+import pytest
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler, DataLoader
+
+from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler, permutation
+
+
+def lengths_and_modalities(images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    modalities = np.arange(images + texts) % (images + texts) < images
+    generator.shuffle(modalities)
+    return generator.integers(10, 2000, images + texts, np.int32), modalities
+
+
+def test_the_permutation_is_pinned() -> None:
+    """PCG64's raw words are numpy's promise; this is what they sort to."""
+    assert permutation(8, 0, 0).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
+    assert sorted(permutation(1000, 3, 1)) == list(range(1000))
+    assert permutation(0, 1).tolist() == []
+
+
+def test_an_epoch_has_every_index_and_another_order() -> None:
+    lengths, modalities = lengths_and_modalities(500, 311)
+    for sampler, size in (
+        (SeededSampler(811, 16, 5), 816),
+        (GroupedSampler(lengths, modalities, 16, 5), 512 + 320),
+    ):
+        first, again = list(sampler), list(sampler)
+        sampler.set_epoch(1)
+        second = list(sampler)
+        assert len(sampler) == len(first) == len(second) == size
+        assert set(first) == set(second) == set(range(811))
+        assert first == again != second
+    assert list(SeededSampler(811, 16, 6)) != list(SeededSampler(811, 16, 5))
+    grouped = [GroupedSampler(lengths, modalities, 16, seed) for seed in (5, 5, 6)]
+    assert list(grouped[0]) == list(grouped[1]) != list(grouped[2])
+
+
+def test_blocks_are_full_of_one_modality_and_of_similar_length() -> None:
+    lengths, modalities = lengths_and_modalities(1650, 1330)
+    order = np.array(list(GroupedSampler(lengths, modalities, 16, 0)))
+    # 1650 = 103 x 16 + 2, 1330 = 83 x 16 + 2: fourteen of each modality are seen twice.
+    blocks = order.reshape(104 + 84, 16)
+    assert all(len(set(modalities[block])) == 1 for block in blocks)
+    seen = np.bincount(order)
+    assert [int(np.sum(seen[modalities == kind] - 1)) for kind in (True, False)] == [14, 14]
+    assert seen.max() == 2
+    kinds = modalities[blocks[:, 0]]
+    assert kinds.sum() == 104
+    assert 40 < np.count_nonzero(kinds[1:] != kinds[:-1]) < 150
+    # 800 lengths sorted, of 2,000: 16 of them span some 40, unsorted ones some 1,750.
+    assert np.median(np.ptp(lengths[blocks], axis=1)) < 100
+    means = lengths[blocks].mean(axis=1)
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.25
+
+
+def test_what_is_seen_twice_changes_with_the_epoch() -> None:
+    lengths = np.arange(103, dtype=np.int32)
+    sampler = GroupedSampler(lengths, np.zeros(103, bool), 10, 0)
+    twice = set()
+    for epoch in range(40):
+        sampler.set_epoch(epoch)
+        twice.update(np.flatnonzero(np.bincount(list(sampler)) == 2).tolist())
+    assert len(twice) > 70
+
+
+def test_small_and_wrong_inputs() -> None:
+    assert list(GroupedSampler(np.array([3]), np.array([True]), 8, 0)) == [0] * 8
+    mixed = GroupedSampler(np.array([3, 9, 5]), np.array([False, True, False]), 2, 0)
+    assert sorted(map(sorted, np.reshape(list(mixed), (2, 2)).tolist())) == [[0, 2], [1, 1]]
+    with pytest.raises(ValueError, match="2 lengths and 1 modalities"):
+        GroupedSampler(np.array([1, 2]), np.array([True]), 4, 0)
+    with pytest.raises(ValueError, match="global_batch=0"):
+        GroupedSampler(np.array([1]), np.array([True]), 0, 0)
+    with pytest.raises(ValueError, match="0 records"):
+        SeededSampler(0, 4, 0)
+
+
+def steps(sampler: SeededSampler, processes: int, micro: int, global_batch: int) -> list[set[int]]:
+    """Return the indices of each optimiser step, over all processes, as accelerate deals them."""
+    shards = [
+        list(BatchSamplerShard(BatchSampler(sampler, micro, False), processes, rank))
+        for rank in range(processes)
+    ]
+    per_step = global_batch // micro // processes
+    return [
+        {index for shard in shards for batch in shard[i : i + per_step] for index in batch}
+        for i in range(0, len(shards[0]), per_step)
+    ]
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("micro", [2, 4])
+def test_a_step_is_the_same_on_any_number_of_processes(grouped: bool, micro: int) -> None:
+    lengths, modalities = lengths_and_modalities(101, 59)
+    sampler = GroupedSampler(lengths, modalities, 16, 2) if grouped else SeededSampler(155, 16, 2)
+    order = list(sampler)
+    expected = [set(order[i : i + 16]) for i in range(0, len(order), 16)]
+    assert len(expected) == 11 if grouped else 10
+    assert all(steps(sampler, processes, micro, 16) == expected for processes in (1, 2, 4))
+
+
+def test_accelerate_sets_the_epoch() -> None:
+    from accelerate.data_loader import prepare_data_loader
+
+    for processes in (1, 2):
+        sampler = SeededSampler(32, 8, 0)
+        loader = prepare_data_loader(
+            DataLoader(list(range(32)), batch_size=4, sampler=sampler),
+            num_processes=processes,
+            process_index=0,
+            put_on_device=False,
+        )
+        loader.set_epoch(3)
+        assert sampler.epoch == 3

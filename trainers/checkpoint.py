@@ -1,0 +1,255 @@
+"""What a recipe trains: loaded, with what is trained chosen, and saved as a stock folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    ProcessorMixin,
+)
+
+from verbalizer_bench.models.connector import (
+    fix_identity,
+    lora_targets,
+    new_connector,
+    trained_connector_modules,
+)
+from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
+from verbalizer_bench.trainers.formats import chat_template
+from verbalizer_bench.trainers.recipe import Recipe
+
+_CONNECTOR = "multi_modal_projector"
+
+
+class Checkpoint(NamedTuple):
+    """A model with what encodes its inputs.
+
+    Attributes:
+        model: A causal LM for `sft`, else a `LlavaForConditionalGeneration`.
+        processor: The LLaVA's processor; a text model's tokenizer.
+        saved_dtype: The type of the weights that it was made from, and that it is saved in.
+    """
+
+    model: Any
+    processor: Any
+    saved_dtype: torch.dtype = torch.float32
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    @property
+    def image_tokens(self) -> int:
+        """Return how many tokens an image takes; 0 for a text model."""
+        return int(getattr(self.model.config, "image_seq_length", 0))
+
+    @property
+    def image_token_id(self) -> int | None:
+        """Return the id that stands for an image; None for a text model."""
+        return getattr(self.model.config, "image_token_index", None)
+
+
+def load(recipe: Recipe) -> Checkpoint:
+    """Load a recipe's model and choose what is trained.
+
+    Weights that are trained are float32; what only an adapter or a connector is trained on is in
+    the recipe's precision.
+
+    Raises:
+        ValueError: The model is not what the method trains, or the number of trained parameters is
+            not the recipe's.
+    """
+    own = recipe.model
+    frozen = recipe.lora is not None or recipe.method == "pretrain"
+    dtype = torch.bfloat16 if frozen and recipe.precision == "bf16" else torch.float32
+    base = AutoConfig.from_pretrained(own.config or own.path or own.llm)
+    # Now: `from_config` writes its own into it.
+    saved_dtype = base.dtype or torch.float32
+    if not own.llm or own.config:
+        _check_kind(recipe, base)
+    if own.config:
+        torch.manual_seed(recipe.seed)
+        model = _auto_model(recipe).from_config(base, dtype=dtype)
+        if recipe.method != "sft":
+            new_connector(model, recipe.seed)
+        processor = _processor(recipe, own.config)
+    elif own.path:
+        model = _auto_model(recipe).from_pretrained(own.path, dtype=dtype)
+        processor = _processor(recipe, own.path)
+    else:
+        assert own.llm and own.vision_tower and own.connector
+        model, processor = load_parts(
+            own.vision_tower,
+            own.llm,
+            own.connector,
+            chat_template=None,
+            seed=recipe.seed,
+            dtype=str(dtype).removeprefix("torch."),
+        )
+    choose_trained(model, recipe)
+    found = Checkpoint(model, processor, saved_dtype)
+    _set_template(found, recipe)
+    return found
+
+
+def load_shapes(recipe: Recipe) -> Any:
+    """Return a recipe's model on the meta device: every shape, no weight read or allocated.
+
+    Raises:
+        OSError: Its configuration is not at hand.
+    """
+    own = recipe.model
+    if own.config or own.path:
+        config = AutoConfig.from_pretrained(own.config or own.path)
+    else:
+        assert own.llm and own.vision_tower and own.connector
+        vision, text = (AutoConfig.from_pretrained(part) for part in (own.vision_tower, own.llm))
+        # The image token comes behind the language model's vocabulary.
+        config = join_configs(vision, text, own.connector, text.vocab_size, text.vocab_size + 1)
+    _check_kind(recipe, config)
+    with torch.device("meta"):
+        model = _auto_model(recipe).from_config(config)
+    choose_trained(model, recipe)
+    return model
+
+
+def choose_trained(model: Any, recipe: Recipe) -> None:
+    """Set what is trained, before an adapter is added; `requires_grad` is saved nowhere.
+
+    The connector (but for the fixed layer of a linear one) and, unless an adapter is trained, the
+    language model; the vision tower never.
+
+    Raises:
+        ValueError: Another number of parameters is trained than the recipe says.
+    """
+    whole = recipe.lora is None and recipe.method != "pretrain"
+    connector = () if recipe.method == "sft" else tuple(trained_connector_modules(model.config))
+    for name, weight in model.named_parameters():
+        tower = "vision_tower." in name
+        weight.requires_grad_(
+            any(f"{module}." in name for module in connector)
+            or (whole and not tower and _CONNECTOR not in name)
+        )
+    if connector and not any(weight.is_meta for weight in model.parameters()):
+        fix_identity(model)
+    # Without autocast of its weights a connector in bfloat16 would lose small updates.
+    for weight in model.parameters():
+        if weight.requires_grad and not weight.is_meta:
+            weight.data = weight.data.float()
+    wanted, found = recipe.trained_parameters, count(model, recipe)[0]
+    if wanted is not None and found != wanted:
+        raise ValueError(
+            f"trained_parameters={wanted:,}, and this model trains {found:,}; "
+            "correct the model, or give trained_parameters=null"
+        )
+
+
+def count(model: Any, recipe: Recipe) -> tuple[int, int]:
+    """Return how many parameters are trained, an adapter's included, and how many are frozen."""
+    trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
+    frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
+    if recipe.lora and not isinstance(model, PeftModel):
+        targets = LoraConfig(r=1, target_modules=lora_targets(model)).target_modules
+        trained += recipe.lora.r * sum(
+            sum(module.weight.shape) for name, module in _matching(model, str(targets))
+        )
+    return trained, frozen
+
+
+def _matching(model: Any, pattern: str) -> list[tuple[str, Any]]:
+    import re
+
+    return [(n, m) for n, m in model.named_modules() if re.fullmatch(pattern, n)]
+
+
+def lora_config(model: Any, recipe: Recipe) -> LoraConfig | None:
+    """Return PEFT's configuration; the connector is trained and saved beside the adapter."""
+    if recipe.lora is None:
+        return None
+    return LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=lora_targets(model),
+        modules_to_save=trained_connector_modules(model.config) if recipe.method == "vit" else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def save(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor] | None, folder: Path) -> None:
+    """Write a folder that transformers loads by itself.
+
+    Args:
+        checkpoint: The model and its processor.
+        state: Its weights gathered from all processes, in place of the model's own.
+        folder: Where.
+
+    Raises:
+        ValueError: The fixed layer of a linear connector was changed.
+    """
+    if state is None:
+        fix_identity(checkpoint.model)
+    checkpoint.model.save_pretrained(folder, state_dict=state)
+    checkpoint.processor.save_pretrained(folder)
+
+
+def _auto_model(recipe: Recipe) -> Any:
+    return AutoModelForCausalLM if recipe.method == "sft" else AutoModelForImageTextToText
+
+
+def _check_kind(recipe: Recipe, config: Any) -> None:
+    is_llava = config.model_type == "llava"
+    if is_llava == (recipe.method != "sft"):
+        return
+    fix = (
+        "give a text model (`verbalizer-bench extract-llm` takes one out of a LLaVA), or method=vit"
+        if is_llava
+        else "give a LLaVA (`verbalizer-bench compose` makes one), its parts, or method=sft"
+    )
+    raise ValueError(
+        f"model {recipe.model.config or recipe.model.path}: method={recipe.method} does not train "
+        f"a {config.model_type} model; {fix}"
+    )
+
+
+def _processor(recipe: Recipe, folder: str) -> Any:
+    """Load what encodes inputs.
+
+    Raises:
+        ValueError: A LLaVA comes without a processor.
+    """
+    place = recipe.tokenizer or folder
+    if recipe.method == "sft":
+        return AutoTokenizer.from_pretrained(place)
+    processor = AutoProcessor.from_pretrained(place)
+    if not isinstance(processor, ProcessorMixin):
+        raise ValueError(f"{place}: no processor in it; give tokenizer=DIR of a LLaVA's processor")
+    return processor
+
+
+def _set_template(checkpoint: Checkpoint, recipe: Recipe) -> None:
+    """Have the checkpoint asked in the format that it was trained in."""
+    template = chat_template(recipe.format, checkpoint.tokenizer)
+    if recipe.format != "plain" and template is not None:
+        checkpoint.processor.chat_template = template
+        checkpoint.tokenizer.chat_template = template
+
+
+def stand_in_tokenizer(folder: str) -> tuple[Any, Any]:
+    """Return a tokenizer that knows the image token, and the image processor beside it if any."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
+    try:
+        return tokenizer, AutoImageProcessor.from_pretrained(folder)
+    except (OSError, ValueError):
+        return tokenizer, None

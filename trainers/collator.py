@@ -1,0 +1,199 @@
+"""Batches of tensors from rows of training data; images are read here, when they are needed."""
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+ASPECT_RATIOS = ("square", "pad")
+IGNORED = -100
+# What PIL's decoders raise for files that are broken, cut off or no image.
+IMAGE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return an image file as RGB, decoded.
+
+    Alpha is dropped, and an EXIF orientation is not applied, as in LLaVA. 16-bit grey levels are
+    scaled, where PIL would cut them off at 255.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Exception: Any other of `IMAGE_ERRORS`: the file is broken.
+    """
+    with Image.open(path) as image:
+        if image.mode.startswith("I"):
+            return image.convert("I").point(lambda level: level / 256).convert("L").convert("RGB")
+        if image.mode == "P" and "transparency" in image.info:
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
+
+
+def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
+    """Return the image in the middle of a square of a mean colour (LLaVA-1.5).
+
+    Args:
+        image: RGB, of any size.
+        mean: The colour as an image processor has it, three levels from 0 to 1.
+    """
+    side = max(image.size)
+    red, green, blue = (int(level * 255) for level in mean)
+    square = Image.new("RGB", (side, side), (red, green, blue))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+class ImageCheck:
+    """Decode each distinct image once; remember those that fail, and 8 bytes of any other's name.
+
+    With half a million images the chance that one is mistaken for another is 7e-9.
+    """
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+        self.bad: dict[str, tuple[str, str]] = {}
+        # Sorted; the last stands for no name.
+        self._seen = np.array([np.iinfo(np.uint64).max])
+
+    def check(self, names: Iterable[str]) -> None:
+        """Decode those of the images that are new."""
+        distinct = list(dict.fromkeys(names))
+        digests = np.array([_digest(name) for name in distinct], np.uint64)
+        keys, numbers = np.unique(digests, return_index=True)
+        places = np.searchsorted(self._seen, keys)
+        new = self._seen[places] != keys
+        if not new.any():
+            return
+        self._seen = np.insert(self._seen, places[new], keys[new])
+        fresh = [distinct[number] for number in numbers[new]]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, problem in zip(fresh, pool.map(self._problem, fresh), strict=True):
+                if problem:
+                    self.bad[name] = problem
+
+    def states(self) -> dict[str, list[int] | None]:
+        """Return of each bad image what changes when somebody mends it."""
+        return {name: image_state(self.folder, name) for name in self.bad}
+
+    def _problem(self, name: str) -> tuple[str, str] | None:
+        if self.folder is None:
+            return "no image folder", f"it shows {name!r}; say in which folder images are"
+        path = self.folder / name
+        try:
+            read_image(path)
+        except FileNotFoundError:
+            return "missing image", f"there is no {path}; put it there or leave the record out"
+        except IMAGE_ERRORS as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return "broken image", f"{path}: {reason}; replace it or leave the record out"
+        return None
+
+
+def image_state(folder: Path | None, name: str) -> list[int] | None:
+    """Return a file's size and time of change, None if there is no such file."""
+    try:
+        found = ((folder or Path()) / name).stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+class Collator:
+    """Make a batch of rows: padded on the right, labels on answers, pixels where there are images.
+
+    Args:
+        image_processor: The checkpoint's, None where nothing has images.
+        pad_token_id: Fills `input_ids`; any id will do, `attention_mask` is 0 there.
+        image_token_id: The id that stands for an image, None where nothing has images.
+        image_tokens: How many of it a model takes for one image.
+        images: The folder that names in the rows are relative to.
+        aspect_ratio: `pad` pads to a square in the mean colour; `square` leaves an image to the
+            processor, which crops or squeezes it.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any,
+        pad_token_id: int,
+        image_token_id: int | None,
+        image_tokens: int,
+        images: Path | None,
+        aspect_ratio: str,
+    ):
+        if aspect_ratio not in ASPECT_RATIOS:
+            raise ValueError(
+                f"image_aspect_ratio={aspect_ratio!r}: it is {' or '.join(ASPECT_RATIOS)}"
+            )
+        self.image_processor = image_processor
+        self.pad_token_id = pad_token_id
+        self.image_token_id = image_token_id
+        self.image_tokens = image_tokens
+        self.images = images
+        self.aspect_ratio = aspect_ratio
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `attention_mask` and `labels`, all (rows, longest), int64.
+
+        Where rows have images, `pixel_values` (images, channels, height, width) too, in the order
+        in which their tokens stand.
+
+        Raises:
+            ValueError: An image cannot be read; names the record and the file.
+        """
+        expanded = [self._expand(row) for row in rows]
+        longest = max(len(ids) for ids, _ in expanded)
+        batch = {
+            "input_ids": torch.full((len(rows), longest), self.pad_token_id),
+            "attention_mask": torch.zeros((len(rows), longest), dtype=torch.long),
+            "labels": torch.full((len(rows), longest), IGNORED),
+        }
+        for number, (ids, answer) in enumerate(expanded):
+            batch["input_ids"][number, : len(ids)] = ids
+            batch["attention_mask"][number, : len(ids)] = 1
+            batch["labels"][number, : len(ids)] = ids.where(answer, IGNORED)
+        pixels = [self._read(row, name) for row in rows for name in row.get("images") or ()]
+        if pixels:
+            batch["pixel_values"] = self.image_processor(images=pixels, return_tensors="pt")[
+                "pixel_values"
+            ]
+        return batch
+
+    def _expand(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the ids and the answer mask of a row, with every image as long as it is."""
+        ids = torch.tensor(row["input_ids"], dtype=torch.long)
+        answer = torch.tensor(row["answer"], dtype=torch.bool)
+        if self.image_token_id is None:
+            return ids, answer
+        widths = torch.where(ids == self.image_token_id, self.image_tokens, 1)
+        return ids.repeat_interleave(widths), answer.repeat_interleave(widths)
+
+    def _read(self, row: Mapping[str, Any], name: str) -> Image.Image:
+        path = (self.images or Path()) / name
+        try:
+            image = read_image(path)
+        except IMAGE_ERRORS as error:
+            raise ValueError(
+                f"record {row['record']}: image {path} cannot be read any more "
+                f"({error}); put it back, or delete the cache and build again"
+            ) from error
+        if self.aspect_ratio == "pad":
+            return pad_to_square(image, self.image_processor.image_mean)
+        return image

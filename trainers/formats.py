@@ -1,0 +1,201 @@
+"""The conversation formats: how turns become tokens, and which of them are trained.
+
+Each is a chat template whose `{% generation %}` blocks stand around exactly what is trained: an
+answer and what ends it. Without the marks it is what a checkpoint is saved with, so that a model is
+asked as it was trained. `<image>` stands where the image tokens go.
+"""
+
+import hashlib
+import json
+import re
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import jinja2
+
+from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Record
+
+FORMATS = ("plain", "llama-2", "vicuna-v1", "tokenizer")
+_MARK = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
+
+
+def training_template(name: str, tokenizer: Any) -> str:
+    """Return the chat template that marks what is trained.
+
+    Raises:
+        ValueError: No such format, or the tokenizer lacks what the format needs.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"format {name!r} is not known: it is one of {', '.join(FORMATS)}")
+    if name == "tokenizer":
+        return _own_template(tokenizer)
+    if name != "plain" and tokenizer.eos_token is None:
+        raise ValueError(
+            f"format {name!r} ends answers with the EOS token: set it in the tokenizer"
+        )
+    return (files("verbalizer_bench.trainers") / "templates" / f"{name}.jinja").read_text("utf-8")
+
+
+def chat_template(name: str, tokenizer: Any) -> str:
+    """Return the template that a checkpoint is saved with: the same text, nothing marked.
+
+    The marks become a condition that is always true, because they may trim the space around them.
+    """
+    return _MARK.sub(
+        lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}",
+        training_template(name, tokenizer),
+    )
+
+
+def _own_template(tokenizer: Any) -> str:
+    """Return the tokenizer's own template, or the one that TRL has in its place, with the marks."""
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "format 'tokenizer': this tokenizer has no chat template; use llama-2 or vicuna-v1"
+        )
+    own = tokenizer.get_chat_template()
+    if _MARK.search(own):
+        return str(own)
+    from trl.chat_template_utils import get_training_chat_template
+
+    try:
+        return str(get_training_chat_template(tokenizer))
+    except ValueError:
+        raise ValueError(
+            "format 'tokenizer': this tokenizer's chat template has no {% generation %} marks and "
+            "TRL knows none for it; put them around its answers, or use llama-2 or vicuna-v1"
+        ) from None
+
+
+class Encoded(NamedTuple):
+    """Token ids, one for each image; which of them are trained; the length with images expanded."""
+
+    input_ids: list[int]
+    answer: list[bool]
+    length: int
+
+
+class Encoder:
+    """Turn records into token ids and the mask of what is trained.
+
+    Args:
+        tokenizer: A fast one: answers are found by character offsets.
+        format: One of `FORMATS`.
+        image_token_id: The id that the format's image part becomes, None for a model of text.
+        image_tokens: How many of it a model takes for one image.
+        max_length: In expanded tokens; longer conversations lose their end.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        format: str,
+        image_token_id: int | None,
+        image_tokens: int,
+        max_length: int,
+    ):
+        if not tokenizer.is_fast:
+            raise ValueError(f"{type(tokenizer).__name__} has no character offsets: use a fast one")
+        self.tokenizer = tokenizer
+        self.format = format
+        self.template = training_template(format, tokenizer)
+        self.image_token_id = image_token_id
+        self.image_tokens = image_tokens
+        self.max_length = max_length
+        added = tokenizer.added_tokens_decoder.values()
+        self._specials = tuple(token.content for token in added if token.special)
+        self._parts = not self._takes_strings()
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all that the ids and the mask depend on besides the records."""
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        # State that each call sets anew.
+        backend.update(truncation=None, padding=None)
+        specials = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        sizes = [self.image_token_id, self.image_tokens, self.max_length]
+        parts = [backend, specials, self.format, self.template, sizes]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def encode(self, record: Record) -> Encoded:
+        """Return a record's ids, cut on the right to `max_length` expanded tokens.
+
+        Raises:
+            BadRecordError: The record does not fit the format, an image would be cut, or nothing
+                that is trained is left.
+            ValueError: The chat template does not put one image token for each image.
+        """
+        if problem := self._misfit(record):
+            raise BadRecordError(BadRecord(record.index, record.id, *problem))
+        ids, answer = self._tokenize(record)
+        images = ids.count(self.image_token_id) if self.image_token_id is not None else 0
+        if images != len(record.images):
+            raise ValueError(
+                f"record {record.index}: format {self.format!r} made {images} image tokens (id "
+                f"{self.image_token_id}) of {len(record.images)} images; use llama-2 or vicuna-v1 "
+                "with a tokenizer that has <image>"
+            )
+        return self._cut(record, ids, answer)
+
+    def _tokenize(self, record: Record) -> tuple[list[int], list[bool]]:
+        """Return ids and mask before the cut.
+
+        transformers marks from the first token of a block's first character to the first token of
+        its last one. A character of several tokens, of bytes, has them all at the same offsets.
+        """
+        messages = [
+            {"role": message.role, "content": message.content(self._parts)}
+            for message in record.messages
+        ]
+        found = self.tokenizer.apply_chat_template(
+            messages,
+            chat_template=self.template,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            tokenizer_kwargs={"return_offsets_mapping": True, "verbose": False},
+        )
+        answer = [bool(marked) for marked in found["assistant_masks"]]
+        offsets = found["offset_mapping"]
+        for token in range(1, len(answer)):
+            answer[token] |= answer[token - 1] and offsets[token] == offsets[token - 1]
+        return found["input_ids"], answer
+
+    def _cut(self, record: Record, ids: list[int], answer: list[bool]) -> Encoded:
+        length, kept = 0, 0
+        for token in ids:
+            width = self.image_tokens if token == self.image_token_id else 1
+            if length + width > self.max_length:
+                break
+            length, kept = length + width, kept + 1
+        if self.image_token_id in ids[kept:]:
+            whole = len(ids) + len(record.images) * (self.image_tokens - 1)
+            detail = f"{whole} tokens, an image ends after max_length={self.max_length}; raise it"
+            raise BadRecordError(BadRecord(record.index, record.id, "image cut", detail))
+        if not any(answer[:kept]):
+            detail = f"the first answer starts after max_length={self.max_length}; raise it"
+            raise BadRecordError(BadRecord(record.index, record.id, "answer cut", detail))
+        return Encoded(ids[:kept], answer[:kept], length)
+
+    def _misfit(self, record: Record) -> tuple[str, str] | None:
+        """Return why a good record is none for this model and format: a reason and its detail."""
+        if record.images and self.image_token_id is None:
+            return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
+        turns = [message for message in record.messages if message.role != "system"]
+        if self.format == "plain" and (len(record.images) != 1 or len(turns) != 2):
+            have = f"{len(record.images)} images, {len(turns)} turns"
+            return "not a caption", f"format 'plain' takes one image and its caption, got {have}"
+        for message in record.messages:
+            for token in self._specials:
+                if token in message.text:
+                    return "special token", f"a {message.role} turn holds {token!r}; take it out"
+        return None
+
+    def _takes_strings(self) -> bool:
+        """Tell whether the template renders contents that are strings, not only lists of parts."""
+        turns = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "second"}]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.template, tokenize=False
+            )
+        except (TypeError, jinja2.TemplateError):
+            return False
+        return "second" in text

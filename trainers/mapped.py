@@ -1,0 +1,51 @@
+"""An Arrow file that is mapped into memory, and lets go of what was read."""
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets.table import MemoryMappedTable
+
+
+class MappedTable(MemoryMappedTable):
+    """A mapped Arrow file that gives its pages back after each row.
+
+    Pages that were read count as memory of the process until the kernel wants them back: after an
+    epoch of random batches that would be the whole file. Python's map can let go of them, Arrow's
+    cannot; a row is copied before.
+    """
+
+    def __init__(self, path: Path, without: Sequence[str]):
+        with path.open("rb") as file:
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.without = without
+        table = pa.ipc.open_stream(pa.py_buffer(self.map)).read_all()
+        super().__init__(table.drop_columns(list(without)), str(path))
+
+    def fast_gather(self, indices: Sequence[int]) -> pa.Table:
+        """Return rows as `datasets` asks for them, in memory."""
+        return pa.concat_tables([self.fast_slice(int(index), 1) for index in indices])
+
+    def fast_slice(self, offset: int = 0, length: int | None = None) -> pa.Table:
+        """Return a row in memory, or several as they are mapped."""
+        rows = super().fast_slice(offset, length)
+        if length != 1 or not hasattr(mmap, "MADV_DONTNEED"):
+            return rows
+        row = rows.take([0])
+        self.map.madvise(mmap.MADV_DONTNEED)
+        return row
+
+    def replace_schema_metadata(self, *_: Any, **__: Any) -> "MappedTable":
+        """Stay as it is: `datasets` writes its features here and keeps them elsewhere too."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "without": self.without}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(Path(state["path"]), state["without"])  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MappedTable":
+        return self

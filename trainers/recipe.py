@@ -1,0 +1,213 @@
+"""Recipes: a YAML file of one checkpoint, read into frozen dataclasses, checked before any weight.
+
+verbalizer-bench train recipes/paper/llm_foit.yaml seed=1 output=checkpoints/foit-1
+
+The YAML's keys are the fields below; `recipes/reading.py` says how they are read.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from transformers import SchedulerType
+
+from verbalizer_bench.models.connector import CONNECTORS
+from verbalizer_bench.recipes.reading import check, plain, read
+from verbalizer_bench.trainers.formats import FORMATS
+
+METHODS = ("pretrain", "vit", "sft")
+REPORTERS = ("wandb", "trackio", "tensorboard")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What is trained: one of a checkpoint, the parts of a LLaVA, or a configuration alone.
+
+    Attributes:
+        path: A checkpoint folder or hub id: a causal LM for `sft`, a LLaVA for the other methods.
+        llm: With `vision_tower` and `connector`: the parts of a LLaVA, composed at the start.
+        vision_tower: A folder or hub id; CLIP, SigLIP or another tower with patch features.
+        connector: `linear` or `mlp2x_gelu`.
+        config: A folder with a config.json: that architecture with random weights, in place of
+            the others. For training from scratch, and for `--dry-run` where no weights are.
+    """
+
+    path: str | None = None
+    llm: str | None = None
+    vision_tower: str | None = None
+    connector: str | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = {"llm": self.llm, "vision_tower": self.vision_tower, "connector": self.connector}
+        given = [name for name, value in parts.items() if value]
+        if self.config or (self.path and not given):
+            return
+        if self.path:
+            raise ValueError(
+                f"model: path and {', '.join(given)} exclude each other; leave one out"
+            )
+        if len(given) < len(parts):
+            missing = ", ".join(f"model.{name}" for name in parts if name not in given)
+            raise ValueError(f"model: give path, or config, or all parts; missing: {missing}")
+        if self.connector not in CONNECTORS:
+            raise ValueError(f"model.connector={self.connector}: one of {', '.join(CONNECTORS)}")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """A low-rank adapter on the language model's linear layers; the connector is trained beside it.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale; the update is multiplied by alpha / r.
+        dropout: Of the adapter's input.
+    """
+
+    r: int
+    alpha: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check("lora.r", self.r, self.r >= 1, "at least 1")
+        check("lora.alpha", self.alpha, self.alpha >= 1, "at least 1")
+        check("lora.dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one checkpoint is made.
+
+    Attributes:
+        method: `pretrain` (the connector alone, `plain` format), `vit` (visual instruction tuning:
+            connector and language model, vision tower frozen) or `sft` (a text model).
+        output: Folder of the checkpoint.
+        model: What is trained.
+        data: Files of records, JSON or JSON lines.
+        format: Conversation format, one of `trainers.formats.FORMATS`.
+        tokenizer: A folder or hub id, where the model's own is not at hand.
+        images: Folder that the records' image names are relative to; default: the data file's.
+        max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.
+        image_aspect_ratio: `square` (the processor's crop) or `pad` (LLaVA-1.5: padded with its
+            mean colour).
+        bad_records: `error`, or `skip`, which leaves out and counts what cannot be trained on.
+        epochs: Passes over the data.
+        global_batch: Samples of an optimiser step, over all processes and micro-batches.
+        device_batch: Samples of a micro-batch on one device.
+        group: Whether a step's samples are of one modality and of similar length.
+        learning_rate: Of the language model; of the connector too unless it has its own.
+        connector_learning_rate: Of the connector.
+        schedule: transformers' name of a learning rate schedule.
+        warmup: Share of the steps in which the learning rate rises.
+        weight_decay: AdamW's.
+        max_grad_norm: Gradients are clipped to this norm.
+        precision: `bf16` (autocast; a frozen base of an adapter is held in it) or `fp32`.
+        gradient_checkpointing: Trade time for memory.
+        lora: Train an adapter instead of the language model's weights.
+        trained_parameters: How many parameters must turn out to be trained; None: any number.
+        seed: Of weights that are initialised, and of the order of the data.
+        save_steps: Steps between checkpoints that `resume` can go on from; None: none are kept.
+        resume: Go on from the output folder's last checkpoint.
+        workers: Processes that read images.
+        report_to: Where else losses go: wandb, trackio, tensorboard.
+        cache: Where the data are kept as Arrow files.
+    """
+
+    method: str
+    output: Path
+    model: ModelSettings
+    data: tuple[Path, ...]
+    format: str
+    max_length: int
+    epochs: float
+    global_batch: int
+    device_batch: int
+    learning_rate: float
+    tokenizer: str | None = None
+    images: Path | None = None
+    image_aspect_ratio: str = "square"
+    bad_records: str = "error"
+    group: bool = True
+    connector_learning_rate: float | None = None
+    schedule: str = "cosine"
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    precision: str = "bf16"
+    gradient_checkpointing: bool = True
+    lora: LoraSettings | None = None
+    trained_parameters: int | None = None
+    seed: int = 0
+    save_steps: int | None = None
+    resume: bool = False
+    workers: int = 0
+    report_to: tuple[str, ...] = ()
+    cache: Path = dataclasses.field(default_factory=lambda: Path.home() / ".cache/verbalizer_bench")
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("method", self.method, METHODS),
+            ("format", self.format, FORMATS),
+            ("image_aspect_ratio", self.image_aspect_ratio, ("square", "pad")),
+            ("bad_records", self.bad_records, ("error", "skip")),
+            ("precision", self.precision, ("bf16", "fp32")),
+            ("schedule", self.schedule, [kind.value for kind in SchedulerType]),
+        ):
+            check(name, value, value in known, f"one of {', '.join(known)}")
+        self._check_numbers()
+        for name in self.report_to:
+            check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
+            check("report_to", name, bool(find_spec(name)), f"not installed; pip install {name}")
+        check("warmup", self.warmup, 0 <= self.warmup < 1, "a share from 0 to below 1")
+        check("data", "[]", bool(self.data), "at least one file")
+        self._check_method()
+        self.accumulation(processes=1)
+
+    def _check_numbers(self) -> None:
+        for name in ("epochs", "learning_rate", "connector_learning_rate", "max_grad_norm"):
+            value = getattr(self, name)
+            check(name, value, value is None or value > 0, "above 0")
+        for name in ("max_length", "global_batch", "device_batch", "save_steps"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 1, "at least 1")
+        for name in ("workers", "seed", "weight_decay"):
+            check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+
+    def _check_method(self) -> None:
+        if self.method == "sft" and (self.model.llm or self.connector_learning_rate or self.images):
+            raise ValueError(
+                "method=sft trains a text model: leave out model.llm, model.vision_tower, "
+                "model.connector, connector_learning_rate and images, or give method=vit"
+            )
+        if (self.method == "pretrain") != (self.format == "plain"):
+            raise ValueError(
+                f"method={self.method}, format={self.format}: pretrain and plain belong together"
+            )
+        if self.method == "pretrain" and self.lora:
+            raise ValueError("lora: method=pretrain trains the connector alone; leave lora out")
+
+    def accumulation(self, processes: int) -> int:
+        """Return the micro-batches of an optimiser step on each of so many processes.
+
+        Raises:
+            ValueError: The global batch cannot be dealt evenly.
+        """
+        steps, rest = divmod(self.global_batch, self.device_batch * processes)
+        if rest or not steps:
+            raise ValueError(
+                f"global_batch={self.global_batch} is no multiple of device_batch="
+                f"{self.device_batch} on {processes} processes; change device_batch"
+            )
+        return steps
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as the YAML has them."""
+        return plain(dataclasses.asdict(self))
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe; see `recipes.reading.read`."""
+    return read(Recipe, path, overrides)

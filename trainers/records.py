@@ -1,0 +1,179 @@
+r"""Training records as they stand in files: LLaVA's layout, and `messages` with `images`.
+
+    {"id": "7", "image": "7.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat?"},
+                                                    {"from": "gpt", "value": "A cat."}]}
+    {"messages": [{"role": "user", "content": "<image>What?"},
+                  {"role": "assistant", "content": "A cat."}], "images": ["7.jpg"]}
+
+A `.json` file is a list of records, a `.jsonl` file has one a line; both are read as a stream.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+IMAGE = "<image>"
+_ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
+
+
+class Message(NamedTuple):
+    """One turn: its images come before its text, wherever their placeholders stood."""
+
+    role: str
+    text: str
+    images: int = 0
+
+    def content(self, parts: bool) -> str | list[dict[str, str]]:
+        """Return what a chat template takes; a turn with images is always a list of parts."""
+        if not self.images and not parts:
+            return self.text
+        text = [{"type": "text", "text": self.text}] if self.text else []
+        return [{"type": "image"}] * self.images + text
+
+
+class Record(NamedTuple):
+    """A conversation that ends with an answer, and the names of the images it shows, in order."""
+
+    index: int  # type: ignore[assignment]
+    id: str
+    messages: tuple[Message, ...]
+    images: tuple[str, ...]
+
+
+class BadRecord(NamedTuple):
+    """A record that cannot be trained on: the kind of reason, then the value and the fix."""
+
+    index: int  # type: ignore[assignment]
+    id: str
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"record {self.index} (id {self.id!r}): {self.reason}: {self.detail}"
+
+
+class BadRecordError(ValueError):
+    """A record cannot be trained on."""
+
+    def __init__(self, bad: BadRecord):
+        super().__init__(str(bad))
+        self.bad = bad
+
+
+def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecord]:
+    """Yield the records of a file one by one; the first has the index `start`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is neither `.json` with a list nor `.jsonl`.
+    """
+    readers = {".json": _json_rows, ".jsonl": _jsonl_rows}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
+    for index, row in enumerate(readers[path.suffix](path), start):
+        try:
+            yield _parse(index, row)
+        except BadRecordError as error:
+            yield error.bad
+
+
+def _json_rows(path: Path) -> Iterator[Any]:
+    import ijson
+
+    with path.open("rb") as file:
+        if file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"[":
+            raise ValueError(f"{path}: a .json file is a list of records; one a line is .jsonl")
+        file.seek(0)
+        try:
+            yield from ijson.items(file, "item", use_float=True)
+        except ijson.JSONError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path}: not JSON ({reason}); one record a line is .jsonl") from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+
+
+def _parse(index: int, row: Any) -> Record:
+    """Make a record of a row of either layout."""
+    key = str(row.get("id", "")) if isinstance(row, Mapping) else ""
+
+    def refuse(reason: str, detail: str) -> BadRecordError:
+        return BadRecordError(BadRecord(index, key, reason, detail))
+
+    layout = isinstance(row, Mapping) and ("conversations" in row or "messages" in row)
+    if not layout:
+        raise refuse("unknown layout", "give it the key conversations or messages")
+    turns, images = _turns(row), _images(row)
+    if turns is None:
+        raise refuse("malformed turns", "each is {from, value} or {role, content}, both strings")
+    if images is None:
+        raise refuse("malformed images", "image is a file name or a list of them")
+    if problem := _order_problem([role for role, _ in turns]):
+        raise refuse("turn order", problem)
+    if empty := [n for n, (role, text) in enumerate(turns) if role != "system" and not text]:
+        raise refuse(
+            "empty turn", f"turn {empty[0]} ({turns[empty[0]][0]}) has no text; leave it out"
+        )
+    if problem := _placeholder_problem(turns, len(images)):
+        raise refuse("placeholders", problem)
+    return Record(index, key, tuple(_message(*turn) for turn in turns), images)
+
+
+def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
+    """Return (role, stripped text) of each turn, None where one is not as the layout says."""
+    name, role, text = "messages", "role", "content"
+    if "conversations" in row:
+        name, role, text = "conversations", "from", "value"
+    turns = row[name]
+    if not isinstance(turns, Sequence) or isinstance(turns, str):
+        return None
+    found = []
+    for turn in turns:
+        known = isinstance(turn, Mapping) and _ROLES.get(str(turn.get(role)))
+        if not known or not isinstance(turn.get(text), str):
+            return None
+        found.append((known, turn[text].strip()))
+    return found
+
+
+def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = row.get("image") or row.get("images") or ()
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
+
+
+def _order_problem(roles: Sequence[str]) -> str | None:
+    """Say where the turns are not an optional system message, then user and assistant in turn."""
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    for number, role in enumerate(turns):
+        if role != (expected := ("user", "assistant")[number % 2]):
+            where = number + len(roles) - len(turns)
+            return f"turn {where} is {role}, expected {expected}; turns alternate, the user's first"
+    if not turns or len(turns) % 2:
+        return f"the last of {len(roles)} turns is not an answer; leave it out or answer it"
+    return None
+
+
+def _placeholder_problem(turns: Sequence[tuple[str, str]], images: int) -> str | None:
+    count = sum(text.count(IMAGE) for _, text in turns)
+    if count != images:
+        return f"{count} {IMAGE} for {images} images; write one for each image, and none else"
+    if any(IMAGE in text for role, text in turns if role != "user"):
+        return f"{IMAGE} stands in a turn that is not the user's; move it to a question"
+    return None
+
+
+def _message(role: str, text: str) -> Message:
+    return Message(role, text.replace(IMAGE, "").strip(), text.count(IMAGE))

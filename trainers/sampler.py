@@ -1,0 +1,99 @@
+"""The order of records in an epoch: from the seed and the epoch alone, on any number of processes.
+
+accelerate deals consecutive micro-batches to the processes in turn, so that a block of
+`global_batch` consecutive indices is one optimiser step, whatever the processes and the
+accumulation that make it up. A last block that would not be full is filled with records of the same
+kind, which are then seen twice in the epoch: left to itself, accelerate would fill it too, with
+others on each number of processes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+_MEGA_BATCH = 50
+
+
+def permutation(size: int, *seeds: int) -> np.ndarray:
+    """Return a permutation of `range(size)`, int64, that no library version changes.
+
+    It sorts the raw 64-bit words of PCG64, whose stream numpy keeps; what numpy's generators make
+    of such words may change between releases (NEP 19).
+    """
+    words = np.random.PCG64(np.random.SeedSequence(seeds)).random_raw(size)
+    return np.argsort(words, kind="stable")
+
+
+class SeededSampler(Sampler[int]):
+    """A seeded permutation in full blocks, another one each epoch.
+
+    Args:
+        size: Records.
+        global_batch: Records of an optimiser step over all processes.
+        seed: With the epoch, all that the order depends on.
+
+    Raises:
+        ValueError: There is no record, or `global_batch` is not positive.
+    """
+
+    def __init__(self, size: int, global_batch: int, seed: int):
+        if size < 1 or global_batch < 1:
+            raise ValueError(
+                f"{size} records, global_batch={global_batch}: give at least 1 of each"
+            )
+        self.size, self.global_batch, self.seed, self.epoch = size, global_batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def order(self) -> np.ndarray:
+        """Return the epoch's order: every index at least once, int64."""
+        return self._filled(permutation(self.size, self.seed, self.epoch))
+
+    def _filled(self, indices: np.ndarray) -> np.ndarray:
+        """Repeat indices from the first on until the last block is full."""
+        return np.resize(indices, -(-len(indices) // self.global_batch) * self.global_batch)
+
+    def __len__(self) -> int:
+        return len(self.order())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order().tolist())
+
+
+class GroupedSampler(SeededSampler):
+    """Blocks of one modality and of similar length, in a seeded order (LLaVA-1.5, section A).
+
+    The records of a modality are shuffled, filled up to full blocks, sorted by length within 50
+    global batches, and cut into blocks; all blocks are shuffled.
+
+    Args:
+        lengths: Expanded tokens of each record.
+        modalities: Whether each record has an image.
+        global_batch: As in `SeededSampler`.
+        seed: As in `SeededSampler`.
+    """
+
+    def __init__(self, lengths: np.ndarray, modalities: np.ndarray, global_batch: int, seed: int):
+        if len(lengths) != len(modalities):
+            raise ValueError(f"{len(lengths)} lengths and {len(modalities)} modalities")
+        super().__init__(len(lengths), global_batch, seed)
+        self.lengths, self.modalities = np.asarray(lengths), np.asarray(modalities, bool)
+
+    def order(self) -> np.ndarray:
+        """Return the epoch's order: every index at least once, int64."""
+        shuffled = permutation(self.size, self.seed, self.epoch)
+        kinds = (shuffled[self.modalities[shuffled] == kind] for kind in (True, False))
+        blocks = np.concatenate([self._blocks(self._filled(kind)) for kind in kinds])
+        return blocks[permutation(len(blocks), self.seed, self.epoch, 1)].ravel()
+
+    def _blocks(self, indices: np.ndarray) -> np.ndarray:
+        """Return (blocks, global_batch) of indices, sorted by length within each mega-batch."""
+        size = _MEGA_BATCH * self.global_batch
+        megas = [self._by_length(indices[i : i + size]) for i in range(0, len(indices), size)]
+        return np.concatenate([*megas, indices[:0]]).reshape(-1, self.global_batch)
+
+    def _by_length(self, indices: np.ndarray) -> np.ndarray:
+        return indices[np.argsort(-self.lengths[indices].astype(np.int64), kind="stable")]

@@ -1,0 +1,222 @@
+"""Supervised training: `pretrain`, `vit` and `sft`, which differ in what is trained on what.
+
+verbalizer-bench train recipes/tiny/vit.yaml
+
+Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and PEFT's;
+`SFTTrainer` is given encoded records, an order of them, and a second learning rate.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch.utils.data import Sampler
+from transformers import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config, save
+from verbalizer_bench.trainers.collator import Collator
+from verbalizer_bench.trainers.data import TrainingData, build
+from verbalizer_bench.trainers.formats import Encoder
+from verbalizer_bench.trainers.output import Folder, ProgressBar
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler
+
+log = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe) -> Path:
+    """Make a recipe's checkpoint; with torchrun or accelerate launch, on all processes.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        ValueError: The output folder holds something else, the batch cannot be dealt to the
+            processes, a record cannot be trained on, or the model is not the method's.
+    """
+    arguments = training_arguments(recipe)
+    folder = Folder(recipe, main=arguments.process_index == 0)
+    if folder.finished:
+        return recipe.output
+    checkpoint = load(recipe)
+    with arguments.main_process_first(desc="building the data set"):
+        data = training_data(recipe, checkpoint)
+    for reason, number in data.skipped.items():
+        log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
+    if folder.main:
+        folder.start(checkpoint, data, arguments.world_size)
+    trainer = make_trainer(recipe, checkpoint, data, arguments)
+    trainer.train(resume_from_checkpoint=folder.last_state())
+    export(recipe, checkpoint, trainer)
+    if folder.main:
+        folder.finish(checkpoint, trainer)
+    return recipe.output
+
+
+def training_arguments(recipe: Recipe) -> SFTConfig:
+    """Return TRL's configuration of a recipe for this process."""
+    bf16 = recipe.precision == "bf16"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return SFTConfig(
+        output_dir=str(recipe.output / "state"),
+        per_device_train_batch_size=recipe.device_batch,
+        gradient_accumulation_steps=recipe.accumulation(processes),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        activation_checkpointing=recipe.gradient_checkpointing,
+        seed=recipe.seed,
+        save_strategy="steps" if recipe.save_steps else "no",
+        save_steps=recipe.save_steps or 500,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to=list(recipe.report_to),
+        disable_tqdm=True,
+        dataloader_num_workers=recipe.workers,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        # Samples are cut when they are encoded.
+        max_length=None,
+    )
+
+
+def training_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData:
+    """Encode a recipe's records, or find them encoded."""
+    encoder = Encoder(
+        checkpoint.tokenizer,
+        recipe.format,
+        checkpoint.image_token_id,
+        checkpoint.image_tokens,
+        recipe.max_length,
+    )
+    return build(
+        recipe.data,
+        images_folder(recipe),
+        encoder,
+        on_bad=recipe.bad_records,
+        cache=recipe.cache.expanduser(),
+    )
+
+
+class RecipeTrainer(SFTTrainer):
+    """SFTTrainer with an order of the samples and a learning rate of the connector from outside."""
+
+    def __init__(self, sampler: Sampler[int], connector_learning_rate: float | None, **kwargs: Any):
+        """Take SFTTrainer's arguments and the two."""
+        self._sampler, self._connector_learning_rate = sampler, connector_learning_rate
+        super().__init__(**kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._sampler
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights that training goes on from.
+
+        Trainer of transformers 5.23 reads the file's names as they are, but a LLaVA is saved under
+        others than its own: with a warning, it would go on from the weights before training.
+        """
+        spread = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        own = self.model if model is None else model
+        if spread or isinstance(own, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(own).from_pretrained(resume_from_checkpoint, dtype="auto")
+        own.load_state_dict(saved.state_dict())
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make AdamW; the connector's parameters have groups of their own if it has a rate."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        rate = self._connector_learning_rate
+        if rate is None:
+            return optimizer
+        weights = (self.model if model is None else model).named_parameters()
+        connector = {id(weight) for name, weight in weights if "multi_modal_projector" in name}
+        for group in list(optimizer.param_groups):
+            own = [weight for weight in group["params"] if id(weight) in connector]
+            if own:
+                group["params"] = [w for w in group["params"] if id(w) not in connector]
+                optimizer.add_param_group(group | {"params": own, "lr": rate})
+        return optimizer
+
+
+def make_trainer(
+    recipe: Recipe, checkpoint: Checkpoint, data: TrainingData, arguments: SFTConfig
+) -> RecipeTrainer:
+    """Put a recipe's model, data and order together."""
+    trainer = RecipeTrainer(
+        sampler=order_of(recipe, data.lengths, data.modalities),
+        connector_learning_rate=recipe.connector_learning_rate,
+        model=checkpoint.model,
+        args=arguments,
+        train_dataset=data.dataset,
+        data_collator=collator(recipe, checkpoint),
+        processing_class=checkpoint.processor,
+        peft_config=lora_config(checkpoint.model, recipe),
+        callbacks=[ProgressBar()],
+    )
+    # transformers prints each step's losses beside our bar.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def order_of(recipe: Recipe, lengths: np.ndarray, modalities: np.ndarray) -> SeededSampler:
+    """Return the order of a recipe's records."""
+    if recipe.group:
+        return GroupedSampler(lengths, modalities, recipe.global_batch, recipe.seed)
+    return SeededSampler(len(lengths), recipe.global_batch, recipe.seed)
+
+
+def images_folder(recipe: Recipe) -> Path | None:
+    """Return the folder that image names are relative to; None for a text model."""
+    return None if recipe.method == "sft" else recipe.images or recipe.data[0].parent
+
+
+def collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
+    """Return what makes batches of encoded records."""
+    pad = checkpoint.tokenizer.pad_token_id
+    return Collator(
+        image_processor=getattr(checkpoint.processor, "image_processor", None),
+        # Padding is masked: any id does.
+        pad_token_id=0 if pad is None else pad,
+        image_token_id=checkpoint.image_token_id,
+        image_tokens=checkpoint.image_tokens,
+        images=images_folder(recipe),
+        aspect_ratio=recipe.image_aspect_ratio,
+    )
+
+
+def export(recipe: Recipe, checkpoint: Checkpoint, trainer: RecipeTrainer) -> None:
+    """Write the checkpoint, from all processes, in the type of what it was made from.
+
+    An adapter is written to `adapter`, and merged into a checkpoint of its own: the base is loaded
+    again for that, since the one that was trained may be spread over processes.
+    """
+    accelerator = trainer.accelerator
+    if recipe.lora:
+        trainer.save_model(str(recipe.output / "adapter"))
+        if accelerator.is_main_process:
+            base = load(recipe)
+            merged = PeftModel.from_pretrained(base.model, recipe.output / "adapter")
+            model = merged.merge_and_unload().to(checkpoint.saved_dtype)
+            save(base._replace(model=model), None, recipe.output)
+    else:
+        spread = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        state = accelerator.get_state_dict(trainer.model_wrapped) if spread else None
+        if accelerator.is_main_process:
+            model = accelerator.unwrap_model(trainer.model_wrapped)
+            if state is None:
+                model.to(checkpoint.saved_dtype)
+            else:
+                state = {name: value.to(checkpoint.saved_dtype) for name, value in state.items()}
+            save(checkpoint._replace(model=model), state, recipe.output)
+    accelerator.wait_for_everyone()
