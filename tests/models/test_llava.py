@@ -38,16 +38,16 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from verbalizer_bench.models.images import make_image
 from verbalizer_bench.models.connector import (
-    CONNECTORS,
     CONNECTOR_KEY,
+    CONNECTORS,
     connector_of,
     fix_identity,
     lora_targets,
     new_connector,
     trained_connector_modules,
 )
+from verbalizer_bench.models.images import make_image
 from verbalizer_bench.models.llava import (
     IMAGE_TOKEN,
     compose,
