@@ -119,7 +119,12 @@ class SharedPrefix:
 
 
 def _wider(slots: torch.Tensor, more: int) -> torch.Tensor:
-    return torch.nn.functional.pad(slots, (0, 0, 0, more))
+    """Return (Hk, B, C, D) with room for `more` slots; `pad` would write all of it twice."""
+    heads, prompts, capacity, size = slots.shape
+    wider = slots.new_empty(heads, prompts, capacity + more, size)
+    wider[:, :, :capacity] = slots
+    wider[:, :, capacity:] = 0
+    return wider
 
 
 def shared_prefix_attention(
