@@ -99,7 +99,8 @@ def shared_batch_size(
         beams: Beams of a prompt.
     """
     cache, activations = _bytes_a_token(model)
-    heads = model.config.get_text_config().num_attention_heads
+    config = model.config.get_text_config()
+    heads, layers = config.num_attention_heads, config.num_hidden_layers
     free = _free_memory(model.device) / 2
     longest = count = 0
     for length in lengths[: max(1, budget.passing // beams)]:
@@ -108,6 +109,9 @@ def shared_batch_size(
         # The scores of all heads, before and after the softmax.
         row = activations + 8 * heads * (prefix + own)
         memory = (count + 1) * own * cache + max(budget.passing, longest, beams) * row
+        if model.dtype not in (torch.float32, torch.float64):
+            # A layer's keys and values once more, the prefix's for every prompt (attention.py).
+            memory += (count + 1) * (prefix + own) * cache // layers
         if (count + 1) * (longest + beams) > budget.waiting or memory > free:
             break
         count += 1

@@ -60,6 +60,16 @@ def test_a_batch_is_what_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatc
     assert size([3] * 100) == 1
 
 
+def test_low_precision_copies_the_prefix_for_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODEL, "dtype", torch.bfloat16)
+    # As above in half the bytes but for the scores: 13 tokens are 832 bytes a prompt, a pass is
+    # 40 x (224 + 16 x 23) = 23680; a copied layer is 10 + 13 tokens of 32 bytes.
+    for prompts in (1, 4, 11):
+        needed = 23680 + prompts * (832 + 23 * 32)
+        monkeypatch.setattr(batches, "_free_memory", lambda device, n=needed: 2 * n)
+        assert size([3] * 100) == prompts
+
+
 def test_the_size_is_asked_for_what_is_still_to_come() -> None:
     seen = []
 
