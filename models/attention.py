@@ -42,10 +42,11 @@ class SharedPrefix:
         visible = torch.arange(capacity, device=lengths.device) < lengths[:, None]
         self.visible = visible[:, None].expand(-1, beams, -1)
         self._decoding = False
+        self._bias: torch.Tensor | None = None
 
     def prompts(self, start: int, stop: int, length: int) -> None:
         """Expect a pass over own tokens of the prompts `start` to `stop`, padded to `length`."""
-        self._part, self._decoding = (start, stop), False
+        self._part, self._decoding, self._bias = (start, stop), False, None
         places = torch.arange(length, device=self.visible.device)
         self._hidden = places > places[:, None]
 
@@ -63,7 +64,7 @@ class SharedPrefix:
         free = taken.byte().argsort(dim=1, stable=True)[:, : self.beams]
         self.visible = visible.scatter(2, free[:, :, None], True)
         offsets = torch.arange(len(free), device=free.device)[:, None] * visible.shape[2]
-        self._decoding, self._hidden = True, ~self.visible
+        self._decoding, self._bias, self._hidden = True, None, ~self.visible
         self._newest = (free + offsets).flatten()
 
     def keep(self, prompts: torch.Tensor) -> None:
@@ -110,12 +111,21 @@ class SharedPrefix:
         output = output.view(key_heads, prompts, beams, groups, length, size)
         return output.permute(1, 2, 4, 0, 3, 5).reshape(rows, length, heads, size)
 
-    def hidden(self, count: int) -> torch.Tensor:
-        """Return which tokens of `store` the `count` queries of a prompt do not see."""
-        repeats = count // self._hidden.shape[-2]
-        if self._decoding:
-            return self._hidden.repeat_interleave(repeats, dim=1)
-        return self._hidden.repeat(repeats, 1)
+    def bias(self, count: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return what is added to the scores of a prompt's `count` queries, (n, C) or (B, n, C).
+
+        Minus infinity where a query does not see a token of `store`; the same in every layer.
+        """
+        if self._bias is None:
+            repeats = count // self._hidden.shape[-2]
+            hidden = (
+                self._hidden.repeat_interleave(repeats, dim=1)
+                if self._decoding
+                else self._hidden.repeat(repeats, 1)
+            )
+            zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+            self._bias = zeros.masked_fill_(hidden, float("-inf"))
+        return self._bias
 
 
 def _wider(slots: torch.Tensor, more: int) -> torch.Tensor:
@@ -158,10 +168,10 @@ def shared_prefix_attention(
     scaling = scaling if scaling is not None else size**-0.5
     query = shared_prefix.by_prompt(query, key.shape[1])
     own = shared_prefix.store(layer, key, value)
-    hidden = shared_prefix.hidden(query.shape[2])
+    bias = shared_prefix.bias(query.shape[2], query.dtype)
     empty = own[0][:, 0, :0], own[1][:, 0, :0]
     attend = _attend if query.dtype in (torch.float32, torch.float64) else _attend_as_generate
-    output = attend(query, shared_prefix.prefix.get(layer, empty), own, hidden, scaling)
+    output = attend(query, shared_prefix.prefix.get(layer, empty), own, bias, scaling)
     return shared_prefix.by_row(output, rows, heads), None
 
 
@@ -169,7 +179,7 @@ AttentionInterface.register(NAME, shared_prefix_attention)
 
 
 def _attend(
-    query: torch.Tensor, prefix: KeyValue, own: KeyValue, hidden: torch.Tensor, scaling: float
+    query: torch.Tensor, prefix: KeyValue, own: KeyValue, bias: torch.Tensor, scaling: float
 ) -> torch.Tensor:
     """Attend to the prefix and to a prompt's slots.
 
@@ -177,7 +187,7 @@ def _attend(
         query: (Hk, B, n, D).
         prefix: Keys and values, (Hk, P, D).
         own: Keys and values, (Hk, B, C, D).
-        hidden: (n, C) or (B, n, C): true where a query does not see a slot.
+        bias: (n, C) or (B, n, C): minus infinity where a query does not see a slot, else 0.
         scaling: Factor of the scores.
 
     Returns:
@@ -188,9 +198,9 @@ def _attend(
     split, slots = prefix_key.shape[1], own_key.shape[2]
     scores = query.new_empty(*query.shape[:3], split + slots)
     # All prompts' queries to the prefix are one matrix product a head.
-    by_head = scores.view(len(query), -1, split + slots)
-    by_head[..., :split] = query.flatten(1, 2) @ prefix_key.transpose(1, 2)
-    scores[..., split:] = (query @ own_key.transpose(2, 3)).masked_fill_(hidden, float("-inf"))
+    by_head = scores.flatten(1, 2)[..., :split]
+    torch.bmm(query.flatten(1, 2), prefix_key.transpose(1, 2), out=by_head)
+    torch.add(query @ own_key.transpose(2, 3), bias, out=scores[..., split:])
     weights = scores.softmax(-1)
     from_prefix = weights.flatten(1, 2)[..., :split] @ prefix_value
     from_own = weights[..., split:] @ own_value
@@ -198,7 +208,7 @@ def _attend(
 
 
 def _attend_as_generate(
-    query: torch.Tensor, prefix: KeyValue, own: KeyValue, hidden: torch.Tensor, scaling: float
+    query: torch.Tensor, prefix: KeyValue, own: KeyValue, bias: torch.Tensor, scaling: float
 ) -> torch.Tensor:
     """Attend as `_attend` does, with the kernel that `generate` uses: for low precision.
 
@@ -210,7 +220,7 @@ def _attend_as_generate(
         torch.cat([shared[:, None].expand(-1, query.shape[1], -1, -1), single], dim=2)
         for shared, single in zip(prefix, own, strict=True)
     )
-    mask = torch.nn.functional.pad(~hidden, (prefix[0].shape[1], 0), value=True)
+    mask = torch.nn.functional.pad(bias, (prefix[0].shape[1], 0))
     return torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask.expand(1, query.shape[1], -1, -1), scale=scaling
     )
