@@ -330,12 +330,11 @@ class SharedPrefixEngine:
         state = SharedPrefix(prefix, lengths, settings.beams)
         search = self._start(len(batch), settings)
         # At first all beams are the same: one row a prompt, seen K times.
-        scores, tokens = self._choose(self._read(batch, length, state), search)
+        best = self._choose(self._read(batch, length, state)[:, None], search)
         rows = torch.arange(len(batch), device=self.device)
         results: list[list[int]] = [[] for _ in batch]
         while True:
-            shape = (len(rows), settings.beams, scores.shape[-1])
-            origin, done = search.advance(scores.expand(shape), tokens.expand(shape))
+            origin, done = search.advance(*best)
             if done.any():
                 finished = done.nonzero()[:, 0]
                 for row, found in zip(
@@ -352,10 +351,7 @@ class SharedPrefixEngine:
             newest = search.running[:, :, search.step - 1].reshape(-1, 1)
             places = (length + lengths + search.step - 1).repeat_interleave(settings.beams)[:, None]
             hidden = self._forward(self.embed(newest), places, state)
-            scores, tokens = (
-                best.view(len(rows), settings.beams, -1)
-                for best in self._choose(hidden[:, 0], search)
-            )
+            best = self._choose(hidden.view(len(rows), settings.beams, -1), search)
 
     def _start(self, prompts: int, settings: GenerationSettings) -> GreedySearch | BeamSearch:
         if settings.beams == 1:
@@ -383,16 +379,19 @@ class SharedPrefixEngine:
 
     def _choose(
         self, hidden: torch.Tensor, search: GreedySearch | BeamSearch
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens that may follow each row and their scores, each (rows, 1, M).
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what the search chooses after the hidden states of each prompt, (B, R, width).
 
         The logits of all rows are never in memory at once: with a large vocabulary they would be
         the largest tensor of all.
         """
-        parts = -(-len(hidden) * self.vocabulary // self.budget.logits)
-        found = [search.choose(self.head(part).float()) for part in hidden.chunk(parts)]
-        scores, tokens = (torch.cat(best)[:, None] for best in zip(*found, strict=True))
-        return scores, tokens
+        parts = -(-hidden.shape[0] * hidden.shape[1] * self.vocabulary // self.budget.logits)
+        found, first = [], 0
+        for part in hidden.chunk(parts):
+            found.append(search.choose(self.head(part).float(), first))
+            first += len(part)
+        scores, origin, tokens = (torch.cat(best) for best in zip(*found, strict=True))
+        return scores, origin, tokens
 
 
 def _passes(lengths: Sequence[int], tokens: int) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,8 @@ cannot improve leaves the batch.
 
 import torch
 
+# Long rows are searched for their best entries in blocks of so many.
+_BLOCK = 64
 # transformers marks what must not be chosen with this score, not with minus infinity.
 _NEVER = -1.0e9
 
@@ -24,20 +26,21 @@ class GreedySearch:
         shape = (prompts, 1, max_new_tokens)
         self.running = torch.full(shape, pad_token_id, device=eos_token_ids.device)
 
-    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each row's most likely token and its logit, (rows, 1); of several the first."""
-        best, token = logits.max(-1, keepdim=True)
-        return best, token
+    def choose(
+        self, logits: torch.Tensor, first: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return each prompt's most likely token, of several the first; as `BeamSearch.choose`."""
+        best, token = logits[:, 0].max(-1, keepdim=True)
+        return best, torch.zeros_like(token), token
 
     def advance(
-        self, scores: torch.Tensor, tokens: torch.Tensor
+        self, scores: torch.Tensor, origin: torch.Tensor, token: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one step; arguments and results as `BeamSearch.advance`, with K = M = 1."""
-        token = tokens[:, :, 0]
         self.running[:, :, self.step] = token
         self.step += 1
         done = torch.isin(token[:, 0], self.eos) | (self.step >= self.max_new_tokens)
-        return torch.zeros_like(token), done
+        return origin, done
 
     def results(self, prompts: torch.Tensor) -> list[list[int]]:
         """Return these prompts' responses, EOS included, without padding."""
@@ -83,34 +86,36 @@ class BeamSearch:
         self.is_finished = torch.zeros(shape, dtype=torch.bool, device=device)
         self.can_improve = torch.ones((prompts, 1), dtype=torch.bool, device=device)
 
-    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens of each row that may be among its prompt's best candidates.
+    def choose(
+        self, logits: torch.Tensor, first: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the best candidates of some prompts.
 
         Args:
-            logits: (rows, V), float32; they are overwritten.
+            logits: (b, R, V), float32, of the prompts from `first` on; they are overwritten. R = 1
+                at first, when all beams are the same, then K.
+            first: Which prompt comes first.
 
         Returns:
-            Log probabilities and tokens, (rows, M), M = 2K or what the EOS ids ask for.
+            Scores, the beams they go on from and their tokens, each (b, M), M = 2K or what the EOS
+            ids ask for.
         """
-        log_probs = torch.log_softmax(logits, dim=-1, out=logits)
-        best, tokens = log_probs.topk(min(self.candidates, logits.shape[1]))
-        return best, tokens
+        if logits.shape[1] * logits.shape[2] < self.candidates:
+            logits = logits.repeat(1, self.beams, 1)
+        prompts, rows, words = logits.shape
+        total = torch.log_softmax(logits, dim=-1, out=logits)
+        total += self.running_scores[first : first + prompts, :rows, None]
+        scores, chosen = _best(total.flatten(1), self.candidates)
+        return scores, chosen // words, chosen % words
 
     def advance(
-        self, scores: torch.Tensor, tokens: torch.Tensor
+        self, scores: torch.Tensor, origin: torch.Tensor, token: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one step.
-
-        Args:
-            scores: Log probabilities of the tokens that may follow each beam, (B, K, M).
-            tokens: These tokens, (B, K, M).
+        """Take one step with what `choose` gave for all prompts, each (B, M).
 
         Returns:
             The beam that each beam goes on from, (B, K), and which prompts are done, (B,).
         """
-        total = (scores + self.running_scores[:, :, None]).flatten(1)
-        scores, chosen = torch.topk(total, self.candidates)
-        origin, token = chosen // tokens.shape[2], tokens.flatten(1).gather(1, chosen)
         sequences = _gather(self.running, origin)
         sequences[:, :, self.step] = token
         self.step += 1
@@ -168,6 +173,21 @@ class BeamSearch:
         worst = self.finished_scores.min(1, keepdim=True)[0]
         worst = torch.where(self.is_finished, worst, _NEVER)
         self.can_improve &= (possible > worst).any(-1, keepdim=True)
+
+
+def _best(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the `count` greatest of each row and their places, greatest first: `topk`, sooner.
+
+    They stand in the blocks with the greatest maxima, and `topk` is slow on what it need not sort.
+    """
+    rows, length = scores.shape
+    if length % _BLOCK or length < 2 * count * _BLOCK:
+        best, places = scores.topk(count)
+        return best, places
+    blocks = scores.view(rows, -1, _BLOCK)
+    chosen = blocks.amax(-1).topk(count)[1]
+    best, inner = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1).topk(count)
+    return best, chosen.gather(1, inner // _BLOCK) * _BLOCK + inner % _BLOCK
 
 
 def _gather(sequences: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
