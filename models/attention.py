@@ -56,7 +56,7 @@ class SharedPrefix:
         visible = self.visible.gather(1, origin[:, :, None].expand(-1, -1, capacity))
         taken = visible.any(1)
         if (missing := int(taken.sum(1).max()) + self.beams - capacity) > 0:
-            more = max(missing, self.beams, capacity // 4)
+            more = max(missing, self.beams)
             visible, taken = (torch.nn.functional.pad(x, (0, more)) for x in (visible, taken))
             # A layer at a time, here and below: two copies of one layer are in memory, not of all.
             for layer, (key, value) in self.slots.items():
@@ -201,7 +201,7 @@ def _attend(
     by_head = scores.flatten(1, 2)[..., :split]
     torch.bmm(query.flatten(1, 2), prefix_key.transpose(1, 2), out=by_head)
     torch.add(query @ own_key.transpose(2, 3), bias, out=scores[..., split:])
-    weights = scores.softmax(-1)
+    weights = torch.softmax(scores, dim=-1, out=scores)
     from_prefix = weights.flatten(1, 2)[..., :split] @ prefix_value
     from_own = weights[..., split:] @ own_value
     return from_own.add_(from_prefix.view_as(from_own))

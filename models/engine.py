@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # More brings next to nothing on a CPU (measured: benchmarks/README.md) and takes memory; what is
 # good on a GPU was not measured.
-_CPU_BUDGET = Budget(passing=96, waiting=1536, logits=2**21)
+_CPU_BUDGET = Budget(passing=160, waiting=1280, logits=2**21)
 _GPU_BUDGET = Budget(passing=2048, waiting=2**17, logits=2**25)
 _KNOWN_ARGUMENTS = {"num_beams", "do_sample", "length_penalty", "early_stopping"}
 
