@@ -212,9 +212,9 @@ def _attend_as_generate(
 ) -> torch.Tensor:
     """Attend as `_attend` does, with the kernel that `generate` uses: for low precision.
 
-    What is rounded within decides responses: measured on bfloat16 (tests/models/test_bfloat16.py),
-    neither products that are rounded one by one nor float32 throughout agree with `generate` as
-    often. The kernel knows no shared prefix, so a layer's is copied for every prompt.
+    What is rounded within decides responses: in bfloat16 this agrees with `generate` as often as a
+    padded batch does (tests/models/test_bfloat16.py), our own products less often. The kernel knows
+    no shared prefix, so a layer's is copied for every prompt.
     """
     key, value = (
         torch.cat([shared[:, None].expand(-1, query.shape[1], -1, -1), single], dim=2)
