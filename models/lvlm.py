@@ -37,11 +37,13 @@ class Prompt(NamedTuple):
         text: The text, with one image token an image.
         images: The images.
         length: Its length in tokens, with each image slot expanded.
+        ids: The text's tokens, with one an image slot.
     """
 
     text: str
     images: tuple[Image.Image, ...]
     length: int
+    ids: list[int]
 
 
 class ChatPrompt(str):
@@ -191,7 +193,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
     def _note(self, prompt: Prompt) -> None:
         """Count BOS; the run's first prompt is noted as the model gets it."""
         if self.inputs.first_input_ids:
-            self.inputs.add(self.tokenizer(prompt.text)["input_ids"])
+            self.inputs.add(prompt.ids)
         else:
             self.inputs.add(self._inputs([prompt], "right")["input_ids"][0].tolist())
 
@@ -229,22 +231,22 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         return text[len(bos) :] if self._adds_bos and text.startswith(bos) else text
 
     def _measured(self, text: str, images: tuple[Image.Image, ...]) -> Prompt:
-        length = len(self.tokenizer(text)["input_ids"])
-        return Prompt(text, images, length + sum(self._added(image)[0] for image in images))
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        length = len(ids) + sum(self._added(image)[0] for image in images)
+        return Prompt(text, images, length, ids)
 
     def _length(self, prompt: Prompt) -> int:
         return prompt.length
 
     def _encoded(self, prompt: Prompt) -> EncodedPrompt | None:
         """Expand image tokens as LLaVA's processor does; None for images of other models."""
-        ids = self.tokenizer(prompt.text)["input_ids"]
         if not prompt.images:
-            return EncodedPrompt(ids)
+            return EncodedPrompt(prompt.ids)
         if self.config.model_type != "llava":
             return None
         slots = iter([(self._image_number(image), image) for image in prompt.images])
         expanded: list[int] = []
-        for token in ids:
+        for token in prompt.ids:
             if token == self.image_token_id:
                 number, image = next(slots)
                 expanded += [-1 - number] * self._added(image)[1]
