@@ -28,14 +28,19 @@ def versions() -> dict[str, str]:
 
 
 def weights_fingerprint(model: Any) -> str:
-    """Return a hash of a torch model's weights: names, shapes, types and all values.
+    """Return a hash of a torch model's weights; see `state_fingerprint`."""
+    return state_fingerprint(model.state_dict())
+
+
+def state_fingerprint(state: Mapping[str, Any]) -> str:
+    """Return a hash of weights by name: names, shapes, types and all values.
 
     Two sums over each tensor's bits, one weighted by position, so that it takes seconds where
     hashing every byte takes minutes. It tells checkpoints apart; it is no proof against forgery.
     Weights that are offloaded to a disk cannot be read here; the result then says so.
     """
     total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         if not isinstance(tensor, torch.Tensor):
             continue
         if tensor.is_meta:

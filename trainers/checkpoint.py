@@ -1,11 +1,12 @@
 """What a recipe trains: loaded, with what is trained chosen, and saved as a stock folder."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -154,21 +155,20 @@ def choose_trained(model: Any, recipe: Recipe) -> None:
 
 
 def count(model: Any, recipe: Recipe) -> tuple[int, int]:
-    """Return how many parameters are trained, an adapter's included, and how many are frozen."""
+    """Return how many parameters are trained and frozen.
+
+    The model is as `load` gives it; the adapter that is still to be added counts as trained.
+    """
     trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
     frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
-    if recipe.lora and not isinstance(model, PeftModel):
-        targets = LoraConfig(r=1, target_modules=lora_targets(model)).target_modules
+    if recipe.lora:
+        adapted = re.compile(lora_targets(model))
         trained += recipe.lora.r * sum(
-            sum(module.weight.shape) for name, module in _matching(model, str(targets))
+            sum(module.weight.shape)
+            for name, module in model.named_modules()
+            if adapted.fullmatch(name)
         )
     return trained, frozen
-
-
-def _matching(model: Any, pattern: str) -> list[tuple[str, Any]]:
-    import re
-
-    return [(n, m) for n, m in model.named_modules() if re.fullmatch(pattern, n)]
 
 
 def lora_config(model: Any, recipe: Recipe) -> LoraConfig | None:
@@ -185,21 +185,30 @@ def lora_config(model: Any, recipe: Recipe) -> LoraConfig | None:
     )
 
 
-def save(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor] | None, folder: Path) -> None:
-    """Write a folder that transformers loads by itself.
+def save(
+    checkpoint: Checkpoint, state: Mapping[str, torch.Tensor] | None, folder: Path
+) -> Mapping[str, torch.Tensor]:
+    """Write a folder that transformers loads by itself, in the type of what it was made from.
 
     Args:
         checkpoint: The model and its processor.
         state: Its weights gathered from all processes, in place of the model's own.
         folder: Where.
 
+    Returns:
+        The weights that were written.
+
     Raises:
         ValueError: The fixed layer of a linear connector was changed.
     """
     if state is None:
         fix_identity(checkpoint.model)
+        checkpoint.model.to(checkpoint.saved_dtype)
+    else:
+        state = {name: value.to(checkpoint.saved_dtype) for name, value in state.items()}
     checkpoint.model.save_pretrained(folder, state_dict=state)
     checkpoint.processor.save_pretrained(folder)
+    return checkpoint.model.state_dict() if state is None else state
 
 
 def _auto_model(recipe: Recipe) -> Any:

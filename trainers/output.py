@@ -3,6 +3,7 @@
 import csv
 import json
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from verbalizer_bench.models.provenance import versions, weights_fingerprint
+from verbalizer_bench.models.provenance import state_fingerprint, versions
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
 from verbalizer_bench.trainers.data import TrainingData
 from verbalizer_bench.trainers.recipe import Recipe
@@ -92,7 +93,9 @@ class Folder:
         )
         self._started = time.perf_counter()
 
-    def finish(self, checkpoint: Checkpoint, trainer: Any) -> None:
+    def finish(
+        self, checkpoint: Checkpoint, trainer: Any, weights: Mapping[str, torch.Tensor]
+    ) -> None:
         """Write the losses, the model card and the rest of the record."""
         losses = [row for row in trainer.state.log_history if "loss" in row]
         _write_losses(losses, self.path / "losses.csv")
@@ -103,7 +106,7 @@ class Folder:
                 "steps": trainer.state.global_step,
                 "tokens": losses[-1].get("num_tokens") if losses else 0,
                 "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
-                "weights": weights_fingerprint(checkpoint.model),
+                "weights": state_fingerprint(weights),
                 "seconds": round(time.perf_counter() - self._started, 1),
             }
         )

@@ -8,6 +8,7 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,9 @@ def train(recipe: Recipe) -> Path:
         folder.start(checkpoint, data, arguments.world_size)
     trainer = make_trainer(recipe, checkpoint, data, arguments)
     trainer.train(resume_from_checkpoint=folder.last_state())
-    export(recipe, checkpoint, trainer)
-    if folder.main:
-        folder.finish(checkpoint, trainer)
+    weights = export(recipe, checkpoint, trainer)
+    if weights is not None:
+        folder.finish(checkpoint, trainer, weights)
     return recipe.output
 
 
@@ -195,28 +196,26 @@ def collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
     )
 
 
-def export(recipe: Recipe, checkpoint: Checkpoint, trainer: RecipeTrainer) -> None:
-    """Write the checkpoint, from all processes, in the type of what it was made from.
+def export(
+    recipe: Recipe, checkpoint: Checkpoint, trainer: RecipeTrainer
+) -> Mapping[str, torch.Tensor] | None:
+    """Write the checkpoint, from all processes; the main one gets the weights.
 
     An adapter is written to `adapter`, and merged into a checkpoint of its own: the base is loaded
     again for that, since the one that was trained may be spread over processes.
     """
-    accelerator = trainer.accelerator
+    accelerator, state, written = trainer.accelerator, None, None
     if recipe.lora:
         trainer.save_model(str(recipe.output / "adapter"))
-        if accelerator.is_main_process:
+    elif trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        state = accelerator.get_state_dict(trainer.model_wrapped)
+    if accelerator.is_main_process:
+        if recipe.lora:
             base = load(recipe)
-            merged = PeftModel.from_pretrained(base.model, recipe.output / "adapter")
-            model = merged.merge_and_unload().to(checkpoint.saved_dtype)
-            save(base._replace(model=model), None, recipe.output)
-    else:
-        spread = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        state = accelerator.get_state_dict(trainer.model_wrapped) if spread else None
-        if accelerator.is_main_process:
+            adapted = PeftModel.from_pretrained(base.model, recipe.output / "adapter")
+            model = adapted.merge_and_unload()
+        else:
             model = accelerator.unwrap_model(trainer.model_wrapped)
-            if state is None:
-                model.to(checkpoint.saved_dtype)
-            else:
-                state = {name: value.to(checkpoint.saved_dtype) for name, value in state.items()}
-            save(checkpoint._replace(model=model), state, recipe.output)
+        written = save(checkpoint._replace(model=model), state, recipe.output)
     accelerator.wait_for_everyone()
+    return written

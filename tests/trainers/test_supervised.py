@@ -120,15 +120,15 @@ def test_sft_trains_everything_and_its_adapter_linear_layers_only(make: Make) ->
     assert found == {key for key in before if ".layers." in key and "norm" not in key}
 
 
-def test_what_stands_beside_a_checkpoint(make: Make) -> None:
-    folder = make("vit")
+@pytest.mark.parametrize("name", ["vit", "vit_lora"])
+def test_what_stands_beside_a_checkpoint(make: Make, name: str) -> None:
+    folder = make(name)
     record = json.loads((folder / "training.json").read_text())
     model = AutoModelForImageTextToText.from_pretrained(folder)
     assert record["weights"] == weights_fingerprint(model)
     assert record["records"] == 96 and record["skipped"] == {}
     assert record["steps"] == len(losses(folder))
-    trained, frozen = record["parameters"]["trained"], record["parameters"]["frozen"]
-    assert trained + frozen == sum(weight.numel() for weight in model.parameters())
+    assert record["parameters"]["trained"] == recipe_of(folder).trained_parameters
     assert (folder / "losses.png").stat().st_size > 5000
     card = (folder / "README.md").read_text()
     (command,) = [line for line in card.splitlines() if line.startswith("verbalizer-bench run ")]
