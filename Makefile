@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-lmms bench check format types leaves clean
+.PHONY: demo test test-slow test-lmms bench bench-trainers check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -26,6 +26,9 @@ test-lmms: $(LMMS_VENV)/.ready
 # 45 minutes; VERBALIZER_BENCH_DATA says where the rows are.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.engine
+
+bench-trainers: $(READY)
+	$(BIN)/python -m benchmarks.trainers
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -201,14 +201,28 @@ def save(
     Raises:
         ValueError: The fixed layer of a linear connector was changed.
     """
-    if state is None:
-        fix_identity(checkpoint.model)
-        checkpoint.model.to(checkpoint.saved_dtype)
-    else:
-        state = {name: value.to(checkpoint.saved_dtype) for name, value in state.items()}
-    checkpoint.model.save_pretrained(folder, state_dict=state)
+    model = checkpoint.model if state is None else _assemble(checkpoint, state)
+    fix_identity(model)
+    model.to(checkpoint.saved_dtype).save_pretrained(folder)
     checkpoint.processor.save_pretrained(folder)
-    return checkpoint.model.state_dict() if state is None else state
+    weights: Mapping[str, torch.Tensor] = model.state_dict()
+    return weights
+
+
+def _assemble(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor]) -> Any:
+    """Return a model of the stock class with weights that were gathered from all processes.
+
+    FSDP2 gives the one that was trained a class of its own: saved from that, transformers 5.23
+    gives a LLaVA's weights names that no LLaVA has.
+    """
+    config = checkpoint.model.config
+    auto = AutoModelForImageTextToText if checkpoint.image_tokens else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    model.load_state_dict(state, assign=True)
+    model.tie_weights()
+    model.generation_config = checkpoint.model.generation_config
+    return model
 
 
 def _auto_model(recipe: Recipe) -> Any:

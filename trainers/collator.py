@@ -159,16 +159,20 @@ class Collator:
             ValueError: An image cannot be read; names the record and the file.
         """
         expanded = [self._expand(row) for row in rows]
-        longest = max(len(ids) for ids, _ in expanded)
-        batch = {
-            "input_ids": torch.full((len(rows), longest), self.pad_token_id),
-            "attention_mask": torch.zeros((len(rows), longest), dtype=torch.long),
-            "labels": torch.full((len(rows), longest), IGNORED),
-        }
+        shape = len(rows), max(len(ids) for ids, _ in expanded)
+        # In numpy, where small arrays take a fifth of the time that tensors do.
+        input_ids = np.full(shape, self.pad_token_id, np.int64)
+        attention_mask = np.zeros(shape, np.int64)
+        labels = np.full(shape, IGNORED, np.int64)
         for number, (ids, answer) in enumerate(expanded):
-            batch["input_ids"][number, : len(ids)] = ids
-            batch["attention_mask"][number, : len(ids)] = 1
-            batch["labels"][number, : len(ids)] = ids.where(answer, IGNORED)
+            input_ids[number, : len(ids)] = ids
+            attention_mask[number, : len(ids)] = 1
+            labels[number, : len(ids)] = np.where(answer, ids, IGNORED)
+        batch = {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(attention_mask),
+            "labels": torch.from_numpy(labels),
+        }
         pixels = [self._read(row, name) for row in rows for name in row.get("images") or ()]
         if pixels:
             batch["pixel_values"] = self.image_processor(images=pixels, return_tensors="pt")[
@@ -176,14 +180,14 @@ class Collator:
             ]
         return batch
 
-    def _expand(self, row: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _expand(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and the answer mask of a row, with every image as long as it is."""
-        ids = torch.tensor(row["input_ids"], dtype=torch.long)
-        answer = torch.tensor(row["answer"], dtype=torch.bool)
+        ids = np.array(row["input_ids"], np.int64)
+        answer = np.array(row["answer"], np.bool_)
         if self.image_token_id is None:
             return ids, answer
-        widths = torch.where(ids == self.image_token_id, self.image_tokens, 1)
-        return ids.repeat_interleave(widths), answer.repeat_interleave(widths)
+        widths = np.where(ids == self.image_token_id, self.image_tokens, 1)
+        return ids.repeat(widths), answer.repeat(widths)
 
     def _read(self, row: Mapping[str, Any], name: str) -> Image.Image:
         path = (self.images or Path()) / name

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -116,6 +117,8 @@ class RecipeTrainer(SFTTrainer):
         """Take SFTTrainer's arguments and the two."""
         self._sampler, self._connector_learning_rate = sampler, connector_learning_rate
         super().__init__(**kwargs)
+        own = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        own.register_forward_pre_hook(_gather_output_layer)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self._sampler
@@ -194,6 +197,18 @@ def collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
         images=images_folder(recipe),
         aspect_ratio=recipe.image_aspect_ratio,
     )
+
+
+def _gather_output_layer(model: Any, _: Any) -> None:
+    """Have FSDP2 gather the output layer before a forward pass, as if it was called in it.
+
+    TRL 1.16 multiplies by its weights instead, and where they are spread gathers them in a way
+    whose gradient is that of one process's samples: in a LLaVA, where accelerate wraps the layer by
+    itself.
+    """
+    layer = model.get_output_embeddings()
+    if isinstance(layer, FSDPModule):
+        layer.unshard()
 
 
 def export(
