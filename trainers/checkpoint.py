@@ -72,7 +72,7 @@ def load(recipe: Recipe) -> Checkpoint:
     own = recipe.model
     frozen = recipe.lora is not None or recipe.method == "pretrain"
     dtype = torch.bfloat16 if frozen and recipe.precision == "bf16" else torch.float32
-    base = AutoConfig.from_pretrained(own.config or own.path or own.llm)
+    base = _config(recipe)
     # Now: `from_config` writes its own into it.
     saved_dtype = base.dtype or torch.float32
     if not own.llm or own.config:
@@ -106,14 +106,14 @@ def load_shapes(recipe: Recipe) -> Any:
     """Return a recipe's model on the meta device: every shape, no weight read or allocated.
 
     Raises:
-        OSError: Its configuration is not at hand.
+        OSError: A configuration is not at hand.
     """
     own = recipe.model
     if own.config or own.path:
-        config = AutoConfig.from_pretrained(own.config or own.path)
+        config = _config(recipe)
     else:
         assert own.llm and own.vision_tower and own.connector
-        vision, text = (AutoConfig.from_pretrained(part) for part in (own.vision_tower, own.llm))
+        vision, text = AutoConfig.from_pretrained(own.vision_tower), _config(recipe)
         # The image token comes behind the language model's vocabulary.
         config = join_configs(vision, text, own.connector, text.vocab_size, text.vocab_size + 1)
     _check_kind(recipe, config)
@@ -227,6 +227,25 @@ def _assemble(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor]) -> Any:
 
 def _auto_model(recipe: Recipe) -> Any:
     return AutoModelForCausalLM if recipe.method == "sft" else AutoModelForImageTextToText
+
+
+def _config(recipe: Recipe) -> Any:
+    """Return the configuration of the model, or of a LLaVA's language model.
+
+    Raises:
+        FileNotFoundError: It cannot be read, in one line.
+    """
+    own = recipe.model
+    key = "config" if own.config else "path" if own.path else "llm"
+    place = getattr(own, key)
+    try:
+        return AutoConfig.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FileNotFoundError(
+            f"model.{key}={place}: cannot be read: {reason}; give a checkpoint (other recipes "
+            "make some), or a hub id that can be reached"
+        ) from error
 
 
 def _check_kind(recipe: Recipe, config: Any) -> None:

@@ -38,6 +38,7 @@ def train(recipe: Recipe) -> Path:
         The checkpoint's folder.
 
     Raises:
+        FileNotFoundError: Data or model are not there.
         ValueError: The output folder holds something else, the batch cannot be dealt to the
             processes, a record cannot be trained on, or the model is not the method's.
     """
@@ -45,6 +46,7 @@ def train(recipe: Recipe) -> Path:
     folder = Folder(recipe, main=arguments.process_index == 0)
     if folder.finished:
         return recipe.output
+    _check_files(recipe)
     checkpoint = load(recipe)
     with arguments.main_process_first(desc="building the data set"):
         data = training_data(recipe, checkpoint)
@@ -58,6 +60,16 @@ def train(recipe: Recipe) -> Path:
     if weights is not None:
         folder.finish(checkpoint, trainer, weights)
     return recipe.output
+
+
+def _check_files(recipe: Recipe) -> None:
+    """Raise FileNotFoundError for data that are not there, before a model is loaded."""
+    folder = images_folder(recipe)
+    if folder is not None and not folder.is_dir():
+        raise FileNotFoundError(f"images={folder}: no such folder; give the records' images")
+    for file in recipe.data:
+        if not file.is_file():
+            raise FileNotFoundError(f"data={file}: no such file; give a file of records")
 
 
 def training_arguments(recipe: Recipe) -> SFTConfig:

@@ -248,8 +248,10 @@ def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
         ("sft", [f"model.config={TINY / 'llava'}"], "method=sft does not train a llava model"),
         ("pretrain", [f"model.config={TINY / 'llama'}"], "compose` makes one), its parts, or"),
         ("sft", ["trained_parameters=5"], "trained_parameters=5, and this model trains"),
-        ("sft", ["data=missing.jsonl"], "missing.jsonl"),
-        ("vit", ["images=missing"], "64 of 96 records cannot be trained on"),
+        ("sft", ["data=missing.jsonl"], "data=missing.jsonl: no such file"),
+        ("vit", ["images=missing"], "images=missing: no such folder"),
+        ("vit", [f"images={TINY}"], "64 of 96 records cannot be trained on"),
+        ("vit", ["model.path=nowhere"], "model.path=nowhere: cannot be read"),
     ],
 )
 def test_what_is_refused(
