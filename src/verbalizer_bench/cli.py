@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] and arguments[0] in HARNESS:
             return _harness(arguments[0], arguments[1:])
-        if arguments[:1] == ["train"]:
+        if arguments[:1] in (["train"], ["build"]):
             # argparse takes no key=value behind an option.
             arguments.sort(key=lambda word: word.startswith("-"))
         args = _parser().parse_args(arguments)
@@ -129,20 +129,39 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[_Parser]") -> None:
     extract.add_argument("checkpoint", metavar="DIR", help="a LLaVA's folder or hub id")
     extract.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
     extract.set_defaults(command=_extract_llm)
-    train = commands.add_parser(
+    _add_recipe_command(
+        commands,
         "train",
-        help="make a recipe's checkpoint",
-        **_examples(
-            "verbalizer-bench train recipes/tiny/sft.yaml",
-            "verbalizer-bench train paper/llm_foit seed=1 output=checkpoints/foit-1 --dry-run",
-        ),
+        _train,
+        "make a recipe's checkpoint",
+        "say what it would do, and touch no weights",
+        "verbalizer-bench train recipes/tiny/sft.yaml",
+        "verbalizer-bench train paper/llm_foit seed=1 output=checkpoints/foit-1 --dry-run",
     )
-    train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped one's name")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="replace the recipe's")
-    train.add_argument(
-        "--dry-run", action="store_true", help="say what it would do, and touch no weights"
+    _add_recipe_command(
+        commands,
+        "build",
+        _build,
+        "make a recipe's data set",
+        "say how many calls it would make and what they would cost, and make none",
+        "verbalizer-bench build recipes/data/format_oriented.yaml --dry-run",
+        "verbalizer-bench build data/format_oriented limit=20 output=data/trial",
     )
-    train.set_defaults(command=_train)
+
+
+def _add_recipe_command(
+    commands: "argparse._SubParsersAction[_Parser]",
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    text: str,
+    dry_run: str,
+    *examples: str,
+) -> None:
+    parser = commands.add_parser(name, help=text, **_examples(*examples))
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped one's name")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace the recipe's")
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
+    parser.set_defaults(command=command)
 
 
 def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -290,6 +309,21 @@ def _train(args: argparse.Namespace) -> int:
     folder = train(recipe)
     if os.environ.get("RANK", "0") == "0":
         print(f"Wrote {folder}; {folder / 'README.md'} has the command that scores it")
+    return 0
+
+
+def _build(args: argparse.Namespace) -> int:
+    from verbalizer_bench.builders.build import build, dry_run
+    from verbalizer_bench.builders.recipe import read_recipe
+
+    recipe = read_recipe(args.recipe, args.overrides)
+    if args.dry_run:
+        print(dry_run(recipe))
+        return 0
+    built = build(recipe)
+    print(built)
+    for file in built.files:
+        print(f"Wrote {file}")
     return 0
 
 

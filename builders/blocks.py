@@ -1,0 +1,106 @@
+"""Blocks of data recipes: what is chosen, drawn, dropped and compared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from verbalizer_bench.recipes.reading import check
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images are taken: the first n by the sha256 of seed and name, whatever the library.
+
+    A greater n keeps the images of a smaller one, so that more can be asked for later.
+
+    Attributes:
+        folder: Where the files are; images are named from here.
+        annotations: COCO JSON (its `images`), or JSON lines with `image`; None: all in the folder.
+        boxes: COCO instances JSON, for llava_style; JSON lines have theirs in `instances`.
+        n: How many; None: all.
+        seed: Of the choice.
+        captions: Whether the annotations' captions are taken in place of a model's.
+    """
+
+    folder: Path
+    annotations: Path | None = None
+    boxes: Path | None = None
+    n: int | None = None
+    seed: int = 0
+    captions: bool = False
+
+    def __post_init__(self) -> None:
+        check("images.n", self.n, self.n is None or self.n >= 1, "at least 1")
+        if self.captions and not self.annotations:
+            raise ValueError("images.captions=True: give images.annotations, which has them")
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Images that enter with captions of their own, after those that a model captions.
+
+    Attributes:
+        file: COCO captions JSON, or JSON lines with `image` and `caption` or `captions`.
+        n: How many images, chosen as `Images` are; None: all.
+        seed: Of the choice.
+    """
+
+    file: Path
+    n: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Which of IFEval's instructions are drawn.
+
+    Attributes:
+        n: How many of its 834; some share type and arguments, which keeps IFEval's proportions.
+        filter: Types, or the groups before the colon.
+        seed: Of the choice.
+    """
+
+    n: int = 100
+    filter: tuple[str, ...] = ("detectable_format",)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check("instructions.n", self.n, self.n >= 1, "at least 1")
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """When two questions of a set are too alike: the later one is dropped.
+
+    Attributes:
+        method: How likely pairs are found: `minhash`, or `ngram`, which finds all and is slower.
+        threshold: Jaccard similarity of the sets of word n-grams, from which on they are alike.
+        n: Words of an n-gram.
+    """
+
+    method: str = "minhash"
+    threshold: float = 0.9
+    n: int = 3
+
+    def __post_init__(self) -> None:
+        known = ("minhash", "ngram")
+        check("duplicates.method", self.method, self.method in known, f"one of {', '.join(known)}")
+        right = 0 < self.threshold <= 1
+        check("duplicates.threshold", self.threshold, right, "above 0, at most 1")
+        check("duplicates.n", self.n, self.n >= 1, "at least 1")
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Evaluation data that no record may share words with.
+
+    Attributes:
+        n: Words in a row, normalised, that are too many.
+        data: `hub`, `sample`, a folder as for `--data`, or `none`; None: as for `--data`, the
+            environment's, else the hub.
+    """
+
+    n: int = 13
+    data: str | None = None
+
+    def __post_init__(self) -> None:
+        check("leakage.n", self.n, self.n >= 1, "at least 1")

@@ -1,0 +1,170 @@
+"""Build a data set: its stages in turn, then the sets, their card and their report.
+
+verbalizer-bench build recipes/data/format_oriented.yaml limit=20
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from verbalizer_bench.builders import (
+    card,
+    format_oriented,
+    leakage,
+    llava_style,
+    report,
+    response_format,
+)
+from verbalizer_bench.builders.calls import BudgetSpent, Caller
+from verbalizer_bench.builders.crew import Unanswered
+from verbalizer_bench.builders.limits import Spending
+from verbalizer_bench.builders.prompts import read_prompts
+from verbalizer_bench.builders.recipe import DataRecipe
+from verbalizer_bench.builders.rows import Row, read_rows
+from verbalizer_bench.builders.sets import Layout, Sets, write_sets
+from verbalizer_bench.builders.stages import Pipeline, Stage, check_stage
+from verbalizer_bench.builders.workshop import Planned, Workshop
+
+SETS = "sets"
+
+
+class _Stages(Protocol):
+    def stages(self) -> list[Stage]: ...
+
+    def plan(self) -> list[Planned]: ...
+
+
+class _Kind(NamedTuple):
+    """What a kind of data set is made by."""
+
+    stages: Any
+    layouts: Sequence[Layout]
+    needed: Any
+
+
+_KINDS = {
+    "format_oriented": _Kind(
+        format_oriented.FormatOrientedStages, format_oriented.LAYOUTS, format_oriented.NEEDED
+    ),
+    "llava_style": _Kind(llava_style.LlavaStyleStages, llava_style.LAYOUTS, llava_style.NEEDED),
+    "response_format": _Kind(
+        response_format.ResponseFormatStages, response_format.LAYOUTS, response_format.NEEDED
+    ),
+}
+
+
+class Built(NamedTuple):
+    """What a build has come to.
+
+    Attributes:
+        sets: Accepted rows and those set aside; None where a single stage was run.
+        files: What was written.
+        spent: What the calls of this run have cost.
+    """
+
+    sets: Sets | None
+    files: tuple[Path, ...]
+    spent: Spending
+
+    def __str__(self) -> str:
+        tokens = self.spent.input_tokens + self.spent.output_tokens
+        cost = f"{self.spent.calls:,} calls, {tokens:,} tokens, {self.spent.money:,.4f} spent"
+        if self.sets is None:
+            return cost
+        accepted, aside = len(self.sets.accepted), len(self.sets.set_aside)
+        return f"{accepted:,} records accepted, {aside:,} set aside; {cost}"
+
+
+def prepare(recipe: DataRecipe) -> tuple[Workshop, _Stages]:
+    """Read and check what a recipe names, before any call."""
+    kind = _KINDS[recipe.kind]
+    shop = Workshop(recipe, read_prompts(recipe.prompts, kind.needed))
+    return shop, kind.stages(shop, recipe)
+
+
+def build(recipe: DataRecipe) -> Built:
+    """Make a data set, or go on with it; what is stored or complete is not done again.
+
+    Raises:
+        ValueError: A setting is wrong, the budget is spent, or calls failed; what was answered is
+            stored, and the same command goes on.
+        FileNotFoundError: A file is not there.
+    """
+    shop, stages = prepare(recipe)
+    pipeline = Pipeline(recipe.work, stages.stages())
+    names = [stage.name for stage in pipeline.stages]
+    if recipe.stage:
+        check_stage(recipe.stage, [*names, SETS])
+    wanted = [recipe.stage] if recipe.stage else pipeline.pending()
+    if "check" in wanted:
+        # What cannot be read now could not be read after thousands of calls either.
+        leakage.evaluation(recipe.leakage)
+    try:
+        asked = bool(wanted) and wanted != [SETS]
+        spent = asyncio.run(_run(recipe, shop, pipeline)) if asked else Spending()
+    except BudgetSpent as error:
+        raise ValueError(f"stopped: {error}") from error
+    except Unanswered as error:
+        raise ValueError(
+            f"{error}; run the same command again, or give failures=set_aside"
+        ) from error
+    if recipe.stage not in (None, SETS):
+        return Built(None, (pipeline.path(str(recipe.stage)),), spent)
+    return _finish(recipe, shop, pipeline, spent)
+
+
+async def _run(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline) -> Spending:
+    async with Caller(recipe.endpoints, recipe.work, budget=recipe.budget) as caller:
+        shop.employ(caller, lambda: caller.spent)
+        await pipeline.run(recipe.stage)
+        return caller.spent
+
+
+def _finish(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline, spent: Spending) -> Built:
+    """Write the sets of the last stage's rows."""
+    last = pipeline.path(pipeline.stages[-1].name)
+    if not last.is_file():
+        raise FileNotFoundError(f"{last}: no such file; run stage={pipeline.stages[-1].name} first")
+    rows: list[Row] = read_rows(last)
+    layouts = _KINDS[recipe.kind].layouts
+    sets = write_sets(rows, layouts, recipe, shop.prompts)
+    files = [recipe.output / f"{layout.name}.json" for layout in layouts]
+    files.append(card.write_card(rows, sets, recipe, shop.prompts))
+    files += report.write_report(rows, sets, recipe, [stage.name for stage in pipeline.stages])
+    if recipe.push_to_hub:
+        push(recipe, files)
+    return Built(sets, tuple(files), spent)
+
+
+def push(recipe: DataRecipe, files: Sequence[Path]) -> None:
+    """Upload sets, provenance, card and report; stages and calls stay here."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(str(recipe.hub_id), repo_type="dataset", private=True, exist_ok=True)
+    names = [file.name for file in files]
+    api.upload_folder(
+        folder_path=recipe.output,
+        repo_id=str(recipe.hub_id),
+        repo_type="dataset",
+        allow_patterns=[*names, *(f"{file.stem}.provenance.jsonl" for file in files)],
+    )
+
+
+def dry_run(recipe: DataRecipe) -> str:
+    """Return how many calls a build would make and what they would cost, without one.
+
+    Where images or instructions are not here yet, their number is the recipe's.
+    """
+    from verbalizer_bench.builders.dry_run import describe, plan_without_data
+
+    try:
+        shop, stages = prepare(recipe)
+    except (FileNotFoundError, ConnectionError) as error:
+        shop = Workshop(recipe, read_prompts(recipe.prompts, _KINDS[recipe.kind].needed))
+        plan = plan_without_data(recipe, shop)
+        if plan is None:
+            raise
+        return f"{describe(recipe, shop, plan)}\n\nNumbers are the recipe's, for {error}."
+    return describe(recipe, shop, stages.plan())

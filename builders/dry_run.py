@@ -1,0 +1,59 @@
+"""Dry run: how many calls a build makes, and what they cost by the recipe's prices."""
+
+from collections.abc import Sequence
+
+from verbalizer_bench.builders import format_oriented, llava_style
+from verbalizer_bench.builders.chat import Request, estimate
+from verbalizer_bench.builders.recipe import DataRecipe, FormatOriented, LlavaStyle
+from verbalizer_bench.builders.report import table
+from verbalizer_bench.builders.workshop import Planned, Workshop
+
+_HEAD = ("stage", "role", "model", "calls", "input tokens", "output tokens", "cost")
+
+
+def describe(recipe: DataRecipe, shop: Workshop, plan: Sequence[Planned]) -> str:
+    """Return the calls, tokens and cost of each stage and of all, as a table."""
+    lines, calls, tokens, money = [], 0, 0, 0.0
+    for planned in plan:
+        endpoint = shop.endpoint(planned.role)
+        request = Request(planned.role, tuple(planned.messages), planned.schema)
+        given = planned.calls * estimate(request, endpoint).input_tokens
+        taken = planned.calls * shop.prompts.prompts[planned.role].reply_tokens
+        cost = endpoint.money(given, taken)
+        numbers = (f"{planned.calls:,}", f"{given:,}", f"{taken:,}", f"{cost:,.2f}")
+        lines.append((planned.stage, planned.role, endpoint.model, *numbers))
+        calls, tokens, money = calls + planned.calls, tokens + given + taken, money + cost
+    if not lines:
+        return "No model is asked: 0 calls, 0 tokens."
+    return "\n\n".join(
+        [
+            table(_HEAD, lines),
+            f"{calls:,} calls, about {tokens:,} tokens, about {money:,.2f} by the recipe's prices. "
+            f"A record whose response is not taken is asked for again, up to {recipe.retries} "
+            "times; what is stored already costs nothing.",
+            *_beyond(recipe, tokens, money),
+        ]
+    )
+
+
+def plan_without_data(recipe: DataRecipe, shop: Workshop) -> list[Planned] | None:
+    """Return the calls for as many images as the recipe names; None where it names no number."""
+    if not isinstance(recipe, (FormatOriented, LlavaStyle)) or recipe.images.n is None:
+        return None
+    images = min(recipe.images.n, recipe.limit or recipe.images.n)
+    if isinstance(recipe, LlavaStyle):
+        return llava_style.plan(shop, recipe, images)
+    return format_oriented.plan(shop, recipe, images)
+
+
+def _beyond(recipe: DataRecipe, tokens: int, money: float) -> list[str]:
+    """Return a line for each limit of the budget that the estimate is above."""
+    budget = recipe.budget
+    return [
+        f"That is more than budget.{name}={limit:,}: the build would stop there."
+        for name, limit, needed in (
+            ("money", budget.money, money),
+            ("tokens", budget.tokens, tokens),
+        )
+        if limit is not None and needed > limit
+    ]

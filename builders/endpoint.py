@@ -1,0 +1,133 @@
+"""Endpoints: a block of a data recipe says which server answers, how fast it may be asked, and how.
+
+caption:
+  model: gpt-4o-mini
+  requests_per_minute: 500
+  parameters: {temperature: 0.7, max_tokens: 300}
+
+The key never stands in a recipe: `key_variable` names the environment variable that has it.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from verbalizer_bench.recipes.reading import check
+
+OPENAI = "https://api.openai.com/v1"
+STRUCTURED = ("json_schema", "json_object", "none")
+# What the layer sets itself, or what would carry a key into a recipe and from there into records.
+_OURS = ("model", "messages", "n", "stream", "response_format", "extra_headers", "api_key")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model behind an OpenAI-compatible chat-completions server.
+
+    Attributes:
+        model: The name that the server knows it by.
+        base_url: The server's address up to `/v1`; None: OpenAI's.
+        key_variable: Environment variable that has the key; "" for a server without keys.
+        concurrency: Requests that are under way at once.
+        requests_per_minute: No more are begun in any minute; None: no limit.
+        tokens_per_minute: Of prompt and response, by estimate before and by count after.
+        timeout: Seconds a response may take.
+        retries: Attempts after the first one that fails.
+        backoff: Seconds before the second attempt; doubled with each, half of it random.
+        structured: How an object is asked for: `json_schema`, `json_object`, `none` (in words
+            only), or `auto`: the first of them that the server takes.
+        parameters: Sent as they are (temperature, max_tokens, seed); part of what a response is
+            stored by.
+        input_price: Money for a million tokens of prompts.
+        output_price: Money for a million tokens of responses.
+        image_tokens: What an image counts in an estimate; servers differ from 85 to 37,000.
+    """
+
+    model: str
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 8
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    timeout: float = 120.0
+    retries: int = 8
+    backoff: float = 0.5
+    structured: str = "auto"
+    parameters: dict[str, Any] = field(default_factory=dict)
+    input_price: float | None = None
+    output_price: float | None = None
+    image_tokens: int = 1000
+
+    def __post_init__(self) -> None:
+        check("model", repr(self.model), bool(self.model), "a model's name")
+        self._check_secrets()
+        for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 1, "at least 1")
+        for name in ("timeout", "backoff"):
+            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        for name in ("retries", "input_price", "output_price", "image_tokens"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 0, "at least 0")
+        known = ("auto", *STRUCTURED)
+        check("structured", self.structured, self.structured in known, f"one of {', '.join(known)}")
+
+    def _check_secrets(self) -> None:
+        """Raise ValueError, without the value, where a key stands in the recipe."""
+        hint = "put the key into the environment variable that key_variable names"
+        if not re.fullmatch(r"([A-Za-z_]\w*)?", self.key_variable, re.ASCII):
+            raise ValueError(
+                "key_variable: the name of an environment variable is expected, "
+                f"such as OPENAI_API_KEY; {hint}"
+            )
+        parts = urlsplit(self.base_url or OPENAI)
+        if parts.username or parts.password or parts.query:
+            raise ValueError(f"base_url: it has more than an address; {hint}")
+        right = parts.scheme in ("http", "https") and bool(parts.hostname)
+        check("base_url", self.base_url, right, "an address such as http://localhost:8000/v1")
+        for name in self.parameters:
+            if name in _OURS:
+                raise ValueError(f"parameters.{name}: it cannot be set here; {hint}")
+
+    @property
+    def address(self) -> str:
+        """Return the server's address."""
+        return self.base_url or OPENAI
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return the longest response that the parameters allow."""
+        limits = (self.parameters.get(name) for name in ("max_completion_tokens", "max_tokens"))
+        return next((limit for limit in limits if isinstance(limit, int)), None)
+
+    @property
+    def lane(self) -> tuple[str | int | None, ...]:
+        """Return what blocks share that ask one model under the same limits: those limits."""
+        rates = (self.concurrency, self.requests_per_minute, self.tokens_per_minute)
+        return (self.address, self.model, self.key_variable, *rates)
+
+    def money(self, input_tokens: int, output_tokens: int) -> float:
+        """Return what so many tokens cost; without prices, nothing."""
+        price = input_tokens * (self.input_price or 0) + output_tokens * (self.output_price or 0)
+        return price / 1_000_000
+
+    def key(self) -> str:
+        """Return the server's key.
+
+        Raises:
+            ValueError: The environment has none, or one that cannot be sent. The HTTP library
+                would repeat such a key in its error and its log.
+        """
+        if not self.key_variable:
+            return "none"
+        value = os.environ.get(self.key_variable, "").strip()
+        if not value:
+            raise ValueError(
+                f"{self.key_variable} is not set; {self.address} needs a key: export it, or give "
+                'key_variable: "" for a server without keys'
+            )
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise ValueError(f"{self.key_variable}: not a key; it has other than ASCII letters")
+        return value

@@ -1,0 +1,113 @@
+"""Prompts: YAML files beside the recipes, with a version that every record's provenance carries.
+
+A prompt names its placeholders in braces (`{caption}`); which there are is said where the prompt is
+used, and a file that names another is refused before any call.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.recipes.reading import read
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is told.
+
+    Attributes:
+        user: The user's turn.
+        system: The system's message; "": none.
+        reply_tokens: What a response has on average, for `--dry-run`.
+    """
+
+    user: str
+    system: str = ""
+    reply_tokens: int = 150
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A file of prompts.
+
+    Attributes:
+        version: Raised by hand whenever a text changes.
+        prompts: By what they are for.
+        records: How records of the sets are worded.
+        questions: Questions to choose from, by what they are for.
+        failures: How a failure is named in the next attempt, by reason.
+    """
+
+    version: str
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+    records: dict[str, str] = field(default_factory=dict)
+    questions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of all texts."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def messages(
+        self, name: str, values: Mapping[str, str], image: Path | None = None
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the messages of a prompt, with an image before its text."""
+        prompt = self.prompts[name]
+        text = fill(prompt.user, values)
+        content: Any = text
+        if image:
+            content = [
+                {"type": "image_file", "path": str(image)},
+                {"type": "text", "text": text},
+            ]
+        user = {"role": "user", "content": content}
+        if not prompt.system:
+            return (user,)
+        return ({"role": "system", "content": fill(prompt.system, values)}, user)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace placeholders; other braces, and those within a value, stay as they are."""
+    filled = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+    return filled.strip()
+
+
+def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) -> Prompts:
+    """Read and check a file of prompts.
+
+    Args:
+        path: The file.
+        needed: The texts that must be there, by block (`prompts`, `records` …) and name, with the
+            placeholders that each may have; those of `records` must have them all.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A text is missing or has a placeholder that nothing fills.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"prompts={path}: no such file")
+    found = read(Prompts, path)
+    for block, names in needed.items():
+        texts = getattr(found, block)
+        for name, allowed in names.items():
+            if name not in texts:
+                raise ValueError(f"{path}: {block}.{name}: missing; give its text")
+            _check(texts[name], allowed, f"{path}: {block}.{name}", block == "records")
+    return found
+
+
+def _check(text: Any, allowed: Sequence[str], where: str, all_of_them: bool) -> None:
+    whole = f"{text.system}\n{text.user}" if isinstance(text, Prompt) else str(text)
+    used = set(_PLACEHOLDER.findall(whole))
+    if strange := sorted(used - set(allowed)):
+        known = ", ".join(f"{{{name}}}" for name in allowed) or "none"
+        raise ValueError(f"{where}: {{{strange[0]}}}: nothing fills it; there is {known}")
+    if all_of_them and (missing := sorted(set(allowed) - used)):
+        raise ValueError(f"{where}: {{{missing[0]}}} is missing; the record needs it")

@@ -1,0 +1,136 @@
+"""Response-format data: existing visual questions with LLaVA-1.5's format prompts.
+
+verbalizer-bench build recipes/data/response_format.yaml records=data/vqa.jsonl
+
+Liu et al. 2023 (arXiv 2310.03744), section 3.2: a prompt after the question says that a short
+answer, or an option's letter, is wanted. No model is asked.
+"""
+
+import dataclasses
+import hashlib
+import json
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.builders import screening, wording
+from verbalizer_bench.builders.recipe import ResponseFormat
+from verbalizer_bench.builders.rows import Row, Turn
+from verbalizer_bench.builders.sets import Layout
+from verbalizer_bench.builders.stages import Stage
+from verbalizer_bench.builders.workshop import Planned, Workshop
+
+NEEDED = {"records": {"short": ("question",), "letter": ("question", "context")}}
+LAYOUTS = (Layout("response_format", ("short", "letter"), image=True, template="arm"),)
+
+
+class ResponseFormatStages:
+    """The stages."""
+
+    def __init__(self, shop: Workshop, recipe: ResponseFormat) -> None:
+        """Read the records."""
+        self.recipe = recipe
+        self.records = read_records(recipe.records)[: recipe.limit]
+
+    def stages(self) -> list[Stage]:
+        """Return the stages in their order."""
+        content = json.dumps(self.records, sort_keys=True)
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        return [
+            Stage("records", {"records": sha256}, self._rows),
+            Stage("check", screening.settings(self.recipe), self._check),
+        ]
+
+    def plan(self) -> list[Planned]:
+        """Return no call."""
+        return []
+
+    async def _rows(self, rows: list[Row]) -> list[Row]:
+        made = [make_row(record, number) for number, record in enumerate(self.records)]
+        seen = Counter(row.id for row in made)
+        # Some sources number the questions of each image anew.
+        return [
+            dataclasses.replace(row, id=f"{row.id}-{number:06}") if seen[row.id] > 1 else row
+            for number, row in enumerate(made)
+        ]
+
+    async def _check(self, rows: list[Row]) -> list[Row]:
+        # Existing questions are what they are: many are asked of many images.
+        return await screening.screen(rows, self.recipe, repeated=("short", "letter"))
+
+
+def read_records(path: Path) -> list[Mapping[str, Any]]:
+    """Return the records of a JSON list or of JSON lines.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is neither.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"records={path}: no such file")
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".json":
+            found = json.loads(text)
+        else:
+            found = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except ValueError as error:
+        raise ValueError(f"records={path}: not JSON: {error}; one a line is .jsonl") from error
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ValueError(f"records={path}: a list of objects is expected")
+    return found
+
+
+def make_row(record: Mapping[str, Any], number: int) -> Row:
+    """Return a record's row; one that cannot be used is set aside."""
+    row = Row(
+        id=str(record.get("id", record.get("question_id", f"{number:06}"))),
+        arm="letter" if record.get("choices") else "short",
+        image=record.get("image"),
+    )
+    question = str(record.get("question") or "").strip()
+    if not question or not row.image:
+        missing = "image" if question else "question"
+        return row.put_aside("records", "empty", f"record {number} has no {missing}")
+    try:
+        answer = _letter(record) if row.arm == "letter" else _short(record)
+    except ValueError as error:
+        return row.put_aside("records", "answer", f"record {number}: {error}")
+    row = dataclasses.replace(row, turns=(Turn(question, answer),), context=_options(record))
+    problem = wording.placeholder(question) or wording.placeholder(answer)
+    return row.put_aside("records", *problem) if problem else row
+
+
+def _options(record: Mapping[str, Any]) -> str | None:
+    """Return the choices, a line each with its letter."""
+    choices = record.get("choices") or ()
+    pairs = zip(string.ascii_uppercase, choices, strict=False)
+    return "\n".join(f"{letter}. {choice}" for letter, choice in pairs) or None
+
+
+def _letter(record: Mapping[str, Any]) -> str:
+    """Return the right option's letter; `answer` is the option, its letter, or its place from 0."""
+    choices: Sequence[Any] = record["choices"]
+    answer = record.get("answer", record.get("correct_choice_idx"))
+    letters = string.ascii_uppercase[: len(choices)]
+    if len(choices) > len(letters):
+        raise ValueError(f"{len(choices)} choices, and letters for {len(letters)}")
+    if isinstance(answer, int) and 0 <= answer < len(choices):
+        return letters[answer]
+    if answer in choices:
+        return letters[list(choices).index(answer)]
+    if isinstance(answer, str) and len(answer) == 1 and answer in letters:
+        return answer
+    raise ValueError(f"answer={answer!r} is none of its choices")
+
+
+def _short(record: Mapping[str, Any]) -> str:
+    """Return the answer; of several people's, the most frequent one, the first of those."""
+    answers = record.get("answers") or [record.get("answer")]
+    texts = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
+    found = [str(text).strip() for text in texts if text not in (None, "")]
+    if not found or not found[0]:
+        raise ValueError("no answer")
+    return Counter(found).most_common(1)[0][0]

@@ -1,0 +1,123 @@
+"""IFEval's verifiers, of lm-eval: does an answer obey its instruction, in the strict sense?
+
+Zhou et al. 2023, arXiv 2311.07911. Two of the 25 types need NLTK's punkt_tab, which PyPI lacks.
+"""
+
+import contextlib
+import io
+import random
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+NEED_PUNKT = ("length_constraints:number_sentences", "change_case:capital_word_frequency")
+# Its argument is IFEval's own prompt; a record's is its question.
+_REPEAT = "combination:repeat_prompt"
+_DRAWS = 8
+
+
+@cache
+def registry() -> Mapping[str, type]:
+    """Return lm-eval's verifiers by type."""
+    # Without a network the import says that it could not download punkt_tab, and that it could.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
+    found: Mapping[str, type] = INSTRUCTION_DICT
+    return found
+
+
+@cache
+def has_punkt() -> bool:
+    """Say whether NLTK's punkt_tab is there."""
+    registry()
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        return False
+    return True
+
+
+def check_type(kind: str) -> None:
+    """Raise ValueError for a type that cannot be verified here."""
+    if kind not in registry():
+        raise ValueError(f"instruction {kind}: no such type; known: {', '.join(registry())}")
+    if kind in NEED_PUNKT and not has_punkt():
+        raise ValueError(
+            f"instruction {kind}: its verifier needs NLTK's punkt_tab, which is not here: "
+            "python -m nltk.downloader punkt_tab, or leave the type out of instructions.filter"
+        )
+
+
+class LeftToChance(ValueError):
+    """An instruction whose verifier draws part of it at random."""
+
+
+def describe(kind: str, arguments: Mapping[str, Any]) -> str:
+    """Return an instruction's text, `build_description(**arguments)` of its verifier.
+
+    Raises:
+        LeftToChance: An argument is missing or out of range, and the verifier would draw another
+            each time.
+        ValueError: The arguments are none of the type's.
+    """
+    texts = set()
+    with _own_random():
+        for seed in range(_DRAWS):
+            random.seed(seed)
+            checker = _checker(kind, arguments)
+            texts.add((checker.text, repr(checker.verifier.get_instruction_args())))
+    if len(texts) > 1:
+        raise LeftToChance(
+            f"instruction {kind} with {dict(arguments)}: its verifier draws what is missing or "
+            "out of range at random; give all arguments"
+        )
+    ((text, _),) = texts
+    return text
+
+
+def verify(kind: str, arguments: Mapping[str, Any], prompt: str, answer: str) -> bool:
+    """Say whether an answer obeys an instruction, as lm-eval's strict accuracy counts it.
+
+    Args:
+        kind: The type.
+        arguments: What the type's `build_description` takes.
+        prompt: The request that the answer is to, which one of the types wants repeated.
+        answer: The response as it is; an empty one obeys nothing.
+    """
+    check_type(kind)
+    if kind == _REPEAT:
+        arguments = {"prompt_to_repeat": prompt}
+    import langdetect
+
+    # Else the same text may be of one language today and of another tomorrow.
+    langdetect.DetectorFactory.seed = 0
+    with _own_random():
+        verifier = _checker(kind, arguments).verifier
+        return bool(answer.strip()) and bool(verifier.check_following(answer))
+
+
+class _Checker(NamedTuple):
+    """A verifier that has its arguments, and the text it made of them."""
+
+    verifier: Any
+    text: str
+
+
+def _checker(kind: str, arguments: Mapping[str, Any]) -> _Checker:
+    verifier = registry()[kind](kind)
+    try:
+        return _Checker(verifier, verifier.build_description(**arguments))
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"instruction {kind} with {dict(arguments)}: {error}") from error
+
+
+@contextlib.contextmanager
+def _own_random() -> Iterator[None]:
+    """Leave the caller's random numbers as they are."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,212 @@
+"""Once against a real model server on this machine: `transformers serve`, with tiny checkpoints.
+
+A Llama of 150,000 weights learns by heart what to say to three quarters of the prompts; what it
+says to the others, and what a LLaVA of random weights says of photographs, comes as it comes.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.builders.builder import about, question
+from tests.builders.obeying import obey
+from tests.builders.recipes import COCO, PROMPTS, real_data, recipe
+from verbalizer_bench.builders.build import build
+from verbalizer_bench.builders.chat import Request, body
+from verbalizer_bench.builders.endpoint import Endpoint
+from verbalizer_bench.builders.items import schema
+from verbalizer_bench.builders.prompts import read_prompts
+from verbalizer_bench.builders.recipe import DataRecipe
+from verbalizer_bench.builders.rows import Row, read_rows
+
+pytestmark = pytest.mark.slow
+STEPS = 700
+
+
+def short_prompts(folder: Path) -> Path:
+    """Write prompts that a tiny model has room for; the wording is a recipe's to choose."""
+    found = yaml.safe_load((PROMPTS / "format_oriented.yaml").read_text())
+    found["prompts"] = {
+        "caption": {"user": "Say what you see."},
+        "item": {"user": "{caption} {instruction} Ask and answer."},
+        "question": {"user": "{caption} Ask."},
+        "answer": {"user": "{caption} {question} Answer."},
+    }
+    path = folder / "prompts.yaml"
+    path.write_text(yaml.safe_dump(found))
+    return path
+
+
+def lessons(rows: list[Row], endpoint: Endpoint, prompts: Path) -> list[tuple[Any, str]]:
+    """Return the messages that the server is sent, as it is sent them, with what to say."""
+    told, found = read_prompts(prompts, {}), []
+
+    def learn(role: str, values: dict[str, str], form: Any, say: Any) -> None:
+        request = Request(role, told.messages(role, values), form)
+        text = say if isinstance(say, str) else json.dumps(say)
+        found.append((body(request, endpoint, "none")["messages"], text))
+
+    for row in rows:
+        values = {"caption": str(row.caption)}
+        asks = question(str(row.caption), "good")
+        if row.instruction:
+            kind, arguments = row.instruction.type, row.instruction.arguments
+            answer = obey(kind, arguments, asks, about(str(row.caption)))
+            values["instruction"] = row.instruction.text
+            form = schema("question", "answer")
+            learn("item", values, form, {"question": asks, "answer": answer})
+        else:
+            learn("question", values, schema("question"), {"question": asks})
+            values["question"] = asks
+            learn("answer", values, None, f"There is {about(str(row.caption))}.")
+    return found
+
+
+def teach(found: list[tuple[Any, str]], folder: Path) -> None:
+    """Train a Llama on them, by heart."""
+    import torch
+
+    from verbalizer_bench.trainers.toy import EOS, make_llm, make_tokenizer
+
+    tokenizer = make_tokenizer([f"{messages} {said}" for messages, said in found])
+    model = make_llm(tokenizer, seed=0)
+    model.config.max_position_embeddings = 2048
+    rows = []
+    for messages, said in found:
+        asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        before = tokenizer(asked)["input_ids"]
+        after = tokenizer(f" {said}{EOS}", add_special_tokens=False)["input_ids"]
+        rows.append((before + after, len(before)))
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full((len(rows), longest), -100)
+    for place, (tokens, start) in enumerate(rows):
+        ids[place, : len(tokens)] = torch.tensor(tokens)
+        labels[place, start : len(tokens)] = ids[place, start : len(tokens)]
+    weights = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
+    rate = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=4e-3, total_steps=STEPS)
+    order = torch.Generator().manual_seed(0)
+    for _ in range(STEPS):
+        chosen = torch.randperm(len(rows), generator=order)[:12]
+        loss = model(input_ids=ids[chosen], labels=labels[chosen]).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        weights.step()
+        weights.zero_grad()
+        rate.step()
+    print(f"the Llama's last loss: {loss.item():.4f}")
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """Run `transformers serve` and yield its address."""
+    for package in ("fastapi", "uvicorn"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[serving]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", code, "serve", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [*command, "--device", "cpu"], stdout=out, stderr=out, env=environment
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait(f"{address}/health", server, log)
+        yield f"{address}/v1"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(240):
+        assert server.poll() is None, log.read_text()[-2000:]
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(log.read_text()[-2000:])
+
+
+def verified_again(row: Row) -> bool:
+    """Verify an answer by lm-eval itself, without the builders' code."""
+    from lm_eval.tasks.ifeval.utils import InputExample
+    from lm_eval.tasks.ifeval.utils import test_instruction_following_strict as strict
+
+    assert row.instruction
+    given = [dict(row.instruction.arguments)]
+    example = InputExample(0, [row.instruction.type], row.turns[0].question, given)
+    return bool(strict(example, row.turns[0].answer).follow_all_instructions)
+
+
+def made(folder: Path, url: str, models: tuple[Path, Path], *overrides: str) -> DataRecipe:
+    llama, llava = models
+    common = {
+        "base_url": url,
+        "key_variable": "",
+        "structured": "none",  # the server takes response_format and ignores it
+        "concurrency": 2,
+        "timeout": 300,
+        "retries": 1,
+    }
+    block = {
+        "default": {**common, "model": str(llama)},
+        "caption": {**common, "model": str(llava)},
+    }
+    for place, name in enumerate(("default", "caption")):
+        block[name]["parameters"] = {"temperature": 0, "max_tokens": (260, 12)[place]}
+    return recipe(
+        folder,
+        url,
+        *overrides,
+        endpoints=block,
+        prompts=str(short_prompts(folder)),
+        images={"folder": str(COCO / "images"), "n": 4},
+        captions={"file": str(COCO / "captions_val2014_subset.json"), "n": 24},
+        retries=1,
+    )
+
+
+def test_every_record_ends_accepted_or_set_aside(tmp_path: Path, toys: tuple[Path, Path]) -> None:
+    real_data()
+    llama = tmp_path / "llama"
+    with serving(tmp_path / "serve.log") as url:
+        for stage in ("images", "captions", "instructions"):
+            build(made(tmp_path, url, (llama, toys[1]), f"stage={stage}"))
+        settings = made(tmp_path, url, (llama, toys[1]))
+        dealt = read_rows(settings.work / "3_instructions.jsonl")
+        known = [row for row in dealt if row.id.startswith("c")]
+        # Three quarters, of both arms.
+        known = [row for place, row in enumerate(known) if place % 8 < 6]
+        teach(lessons(known, settings.endpoints["default"], settings.prompts), llama)
+        built = build(settings)
+    assert built.sets
+    accepted, aside = built.sets.accepted, built.sets.set_aside
+    assert sorted(row.id for row in (*accepted, *aside)) == sorted(row.id for row in dealt)
+    assert all(row.set_aside and row.set_aside.reason and row.set_aside.detail for row in aside)
+    formatted = [row for row in accepted if row.instruction]
+    assert all(verified_again(row) for row in formatted)
+    assert len(formatted) >= 5 and len(accepted) - len(formatted) >= 5
+    found = Counter(row.set_aside[:2] for row in aside if row.set_aside)
+    print(
+        f"{len(dealt)} records: {len(accepted)} accepted, of which {len(formatted)} with an "
+        f"instruction, all verified again; {len(aside)} set aside: {dict(found)}"
+    )
