@@ -29,16 +29,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] and arguments[0] in HARNESS:
             return _harness(arguments[0], arguments[1:])
-        if arguments[:1] in (["train"], ["build"]):
-            # argparse takes no key=value behind an option.
-            arguments.sort(key=lambda word: word.startswith("-"))
-        args = _parser().parse_args(arguments)
+        args = _parsed(arguments)
         command: Callable[[argparse.Namespace], int] = args.command
         return command(args)
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough; Python would say so again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, MemoryError) as error:
         log.debug("The error in full:", exc_info=True)
         print(f"verbalizer-bench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command; argparse by itself takes no key=value behind an option."""
+    parser = _parser()
+    args, others = parser.parse_known_args(arguments)
+    if wrong := [word for word in others if word.startswith("-") or "=" not in word]:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if others and not hasattr(args, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    if others:
+        args.overrides += others
+    return args
 
 
 class _Parser(argparse.ArgumentParser):
@@ -138,15 +152,17 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "verbalizer-bench train recipes/tiny/sft.yaml",
         "verbalizer-bench train paper/llm_foit seed=1 output=checkpoints/foit-1 --dry-run",
     )
-    _add_recipe_command(
+    build = _add_recipe_command(
         commands,
         "build",
         _build,
         "make a recipe's data set",
         "say how many calls it would make and what they would cost, and make none",
         "verbalizer-bench build recipes/data/format_oriented.yaml --dry-run",
-        "verbalizer-bench build data/format_oriented limit=20 output=data/trial",
+        "verbalizer-bench build data/format_oriented --limit 20 output=data/trial",
     )
+    build.add_argument("--limit", type=int, metavar="N", help="images, or records, to begin with")
+    _add_data_option(build)
 
 
 def _add_recipe_command(
@@ -156,12 +172,13 @@ def _add_recipe_command(
     text: str,
     dry_run: str,
     *examples: str,
-) -> None:
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, **_examples(*examples))
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped one's name")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace the recipe's")
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.set_defaults(command=command)
+    return parser
 
 
 def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -316,7 +333,9 @@ def _build(args: argparse.Namespace) -> int:
     from verbalizer_bench.builders.build import build, dry_run
     from verbalizer_bench.builders.recipe import read_recipe
 
-    recipe = read_recipe(args.recipe, args.overrides)
+    options = {"limit": args.limit, "leakage.data": args.data}
+    overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
+    recipe = read_recipe(args.recipe, [*args.overrides, *overrides])
     if args.dry_run:
         print(dry_run(recipe))
         return 0
