@@ -18,7 +18,7 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 COLUMNS = (*LABEL_TYPES, "All")
 FOOTNOTE = (
-    "F1 in %, mean over tasks, with 95 % intervals clustered by document; "
+    "F1 in %, mean over tasks, with 95 % bootstrap intervals over documents; "
     "All is the mean of the three label types. "
     "Intervals over documents say nothing of training seeds."
 )
@@ -43,7 +43,7 @@ def write_report(runs: Sequence[Run], folder: Path) -> Report:
     folder.mkdir(parents=True, exist_ok=True)
     text, png, svg = (folder / name for name in ("report.md", "scores.png", "scores.svg"))
     protocols = sorted({derive_protocol(run).name for run in runs})
-    note = f"protocol {', '.join(protocols)}; bars: 95 % intervals clustered by document"
+    note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
     named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
     bars(named, note, (png, svg))
     text.write_text(f"{markdown}\n\n![F1 by label type](scores.png)\n", encoding="utf-8")
@@ -71,11 +71,11 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
         if column in summary
     ]
     parts = [
-        _table(["Model", "Protocol", *(column.capitalize() for column in COLUMNS)], scores),
+        table(["Model", "Protocol", *(column.capitalize() for column in COLUMNS)], scores),
         FOOTNOTE,
         "What the responses did, in % (follows: the label word alone; verbose: with more words; "
         "flipped: the other label word), and F1 with every response counted alike:",
-        _table(["Model", "Label type", "Responses", "F1 by response", *OUTCOMES], outcomes),
+        table(["Model", "Label type", "Responses", "F1 by response", *OUTCOMES], outcomes),
     ]
     if len({setting(run) for run in runs}) > 1:
         parts.append("Not to be compared: the runs differ in protocol or chat template, see below.")
@@ -131,7 +131,7 @@ def _interval(estimate: Estimate) -> str:
     return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out a Markdown table with aligned columns: the first two left, the others right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

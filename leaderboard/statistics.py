@@ -2,8 +2,8 @@
 
 The F1 of a label type is the unweighted mean over its (data set, verbalizer) tasks; "All" is the
 mean of the three types (Shiono et al. 2024). The twelve verbalizers share each document, so
-responses are not independent: standard errors are clustered by document. Intervals say nothing of
-training seeds.
+responses are not independent: intervals are of a bootstrap over documents (`resampling`), the same
+that `compare` uses. They say nothing of training seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap, interval, means
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
-_Z95 = 1.959963984540054
+RESAMPLES = 10_000
+SEED = 0
 
 
 class Estimate(NamedTuple):
-    """A mean in [0, 1] with a 95 % interval (normal approximation, cut at 0 and 1).
+    """A mean in [0, 1] with a 95 % interval: percentiles of a bootstrap over documents.
 
     `low` and `high` are None where a data set has one document.
     """
@@ -47,61 +49,90 @@ class TypeSummary(NamedTuple):
     responses: int
 
 
-def summarize(run: Run) -> dict[str, TypeSummary]:
+def summarize(run: Run, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, TypeSummary]:
     """Summarise a run's label types, and All where it has all three.
 
     Raises:
         ValueError: The tasks of a data set were run on different documents.
     """
-    _check_documents(run)
-    present = [label_type for label_type in LABEL_TYPES if run.of_type(label_type)]
-    groups: dict[str, dict[str, float]] = {
-        label_type: _equal_weights(run.of_type(label_type)) for label_type in present
+    check_documents(run)
+    groups = type_weights(run.tasks)
+    tasks = by_dataset(run.tasks)
+    clusters = {name: score_table(own, "f1") for name, own in tasks.items()}
+    ordered = [task for own in tasks.values() for task in own]
+    estimates = estimate(clusters, weight_matrix(ordered, groups), resamples, seed)
+    return {
+        name: _summarize_group(run.tasks, weights, found)
+        for (name, weights), found in zip(groups.items(), estimates, strict=True)
     }
-    if len(present) == len(LABEL_TYPES):
+
+
+def type_weights(tasks: Sequence[TaskScores]) -> dict[str, dict[str, float]]:
+    """Return the weight of each task's mean in each label type and, with all three, in All."""
+    groups: dict[str, dict[str, float]] = {}
+    for label_type in LABEL_TYPES:
+        own = [task.task for task in tasks if task.verbalizer.type == label_type]
+        if own:
+            groups[label_type] = dict.fromkeys(own, 1 / len(own))
+    if len(groups) == len(LABEL_TYPES):
         groups["All"] = {
             task: weight / len(LABEL_TYPES)
-            for label_type in LABEL_TYPES
-            for task, weight in groups[label_type].items()
+            for weights in list(groups.values())
+            for task, weight in weights.items()
         }
-    return {name: _summarize_group(run.tasks, weights) for name, weights in groups.items()}
+    return groups
 
 
-def clustered_mean(
-    tasks: Sequence[TaskScores], weights: Mapping[str, float], metric: str
-) -> Estimate:
-    """Return the weighted mean of tasks' means, with its interval clustered by document.
+def by_dataset(tasks: Sequence[TaskScores]) -> dict[str, list[TaskScores]]:
+    """Return the tasks of each data set, in their order."""
+    found: dict[str, list[TaskScores]] = {}
+    for task in tasks:
+        found.setdefault(task.dataset, []).append(task)
+    return found
 
-    A data set's documents are the clusters: a document's scores under all its verbalizers are
-    added, with their weights, before the variance is taken. Data sets are independent.
+
+def score_table(tasks: Sequence[TaskScores], metric: str) -> np.ndarray:
+    """Return the scores of a data set's tasks; shape (documents, tasks)."""
+    return np.column_stack([task.scores[metric] for task in tasks])
+
+
+def weight_matrix(
+    tasks: Sequence[TaskScores], groups: Mapping[str, Mapping[str, float]]
+) -> np.ndarray:
+    """Return what turns means of tasks into those of groups; shape (tasks, groups)."""
+    return np.array([[w.get(task.task, 0.0) for w in groups.values()] for task in tasks])
+
+
+def estimate(
+    clusters: Clusters, weights: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED
+) -> list[Estimate]:
+    """Return weighted sums of the columns' means, with intervals of a bootstrap over documents.
 
     Args:
-        tasks: Tasks; those of one data set have the same documents.
-        weights: The weight of each task's mean, by task name; tasks without one are left out.
-        metric: The score.
+        clusters: For each data set its scores, shape (documents, tasks).
+        weights: Shape (all tasks, groups).
+        resamples: How many bootstrap samples.
+        seed: Of the random numbers.
     """
-    sums: dict[str, np.ndarray] = {}
-    for task in tasks:
-        if task.task in weights:
-            scores = weights[task.task] * task.scores[metric]
-            sums[task.dataset] = sums.get(task.dataset, 0) + scores
-    mean = float(sum(values.mean() for values in sums.values()))
-    if any(len(values) < 2 for values in sums.values()):
-        return Estimate(mean, None, None)
-    variance = sum(values.var(ddof=1) / len(values) for values in sums.values())
-    half = _Z95 * float(np.sqrt(variance))
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+    found = means(clusters) @ weights
+    low, high = interval(bootstrap(clusters, resamples, seed) @ weights)
+    # Where all documents are alike, the last digit of a sum would put the mean outside.
+    low, high = np.minimum(low, found), np.maximum(high, found)
+    alone = np.concatenate([np.full(v.shape[1], len(v) < 2) for v in clusters.values()])
+    unknown = alone @ (weights != 0)
+    return [
+        Estimate(float(mean), None, None) if none else Estimate(float(mean), float(a), float(b))
+        for mean, a, b, none in zip(found, low, high, unknown, strict=True)
+    ]
 
 
-def _equal_weights(tasks: Sequence[TaskScores]) -> dict[str, float]:
-    return {task.task: 1 / len(tasks) for task in tasks}
-
-
-def _summarize_group(tasks: Sequence[TaskScores], weights: Mapping[str, float]) -> TypeSummary:
+def _summarize_group(
+    tasks: Sequence[TaskScores], weights: Mapping[str, float], f1: Estimate
+) -> TypeSummary:
     chosen = [task for task in tasks if task.task in weights]
     pooled = np.concatenate([task.scores["f1"] for task in chosen])
     return TypeSummary(
-        f1=clustered_mean(chosen, weights, "f1"),
+        f1=f1,
         f1_weighted=float(pooled.mean()),
         outcomes={
             name: float(sum(weights[task.task] * task.scores[name].mean() for task in chosen))
@@ -112,7 +143,8 @@ def _summarize_group(tasks: Sequence[TaskScores], weights: Mapping[str, float]) 
     )
 
 
-def _check_documents(run: Run) -> None:
+def check_documents(run: Run) -> None:
+    """Raise ValueError where tasks of a data set were run on different documents."""
     first: dict[str, TaskScores] = {}
     for task in run.tasks:
         other = first.setdefault(task.dataset, task)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from verbalizer_bench import __version__
 
 if TYPE_CHECKING:
+    from verbalizer_bench.leaderboard.compare import Comparison
     from verbalizer_bench.leaderboard.report import Report
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,18 @@ def _parser() -> _Parser:
         "-o", "--output", type=Path, metavar="DIR", help="default: `report` in the first RUN"
     )
     report.set_defaults(command=_report)
+    compare = commands.add_parser(
+        "compare",
+        help="paired differences of runs: did tuning hurt?",
+        **_examples("verbalizer-bench compare out/llama out/llava-white -o comparison"),
+    )
+    compare.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="an --output_path; the first is the base"
+    )
+    compare.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="default: `compare` in the first RUN"
+    )
+    compare.set_defaults(command=_compare)
     merge = commands.add_parser(
         "merge",
         help="put the shards of a run together",
@@ -266,7 +279,15 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_report(report: "Report") -> None:
+def _compare(args: argparse.Namespace) -> int:
+    from verbalizer_bench.leaderboard.compare import compare
+    from verbalizer_bench.leaderboard.runs import find_runs
+
+    _print_report(compare(find_runs(args.runs), args.output or args.runs[0] / "compare"))
+    return 0
+
+
+def _print_report(report: "Report | Comparison") -> None:
     print(f"\n{report.markdown}\n")
     for file in report.files:
         print(f"Wrote {file}")

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from verbalizer_bench.leaderboard.resampling import standard_errors
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
-from verbalizer_bench.leaderboard.statistics import clustered_mean, summarize
+from verbalizer_bench.leaderboard.statistics import estimate, summarize
 from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import Verbalizer
 
@@ -42,20 +43,17 @@ def test_label_types_are_means_over_tasks_and_all_is_the_mean_of_the_types() -> 
     assert (summary["neutral"].tasks, summary["neutral"].responses) == (3, 10)
 
 
-def test_an_interval_worked_out_by_hand() -> None:
+def test_a_standard_error_worked_out_by_hand() -> None:
     """Two verbalizers, four documents: clusters' means are 1, 0.5, 0.5, 0; variance 1/6."""
-    tasks = (task("a", "natural", "p", [1, 1, 0, 0]), task("a", "natural", "q", [1, 0, 1, 0]))
-    found = clustered_mean(tasks, dict.fromkeys([t.task for t in tasks], 0.5), "f1")
-    half = 1.959963984540054 * (1 / 6 / 4) ** 0.5
-    assert found.mean == 0.5
-    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
+    scores = {"a": np.array([[1.0, 1], [1, 0], [0, 1], [0, 0]])}
+    (error,) = standard_errors(scores, np.array([[0.5], [0.5]]))
+    assert error == pytest.approx((1 / 6 / 4) ** 0.5)
 
 
 def test_verbalizers_that_agree_are_no_more_evidence_than_one() -> None:
-    one = [1.0, 0.0, 0.0, 1.0, 1.0]
-    single = clustered_mean([task("a", "natural", "p", one)], {"verbalizer_a_natural_p_x": 1}, "f1")
-    tasks = [task("a", "natural", word, one) for word in "pqr"]
-    triple = clustered_mean(tasks, {t.task: 1 / 3 for t in tasks}, "f1")
+    one = np.array([[1.0, 0.0, 0.0, 1.0, 1.0]]).T
+    (single,) = estimate({"a": one}, np.ones((1, 1)))
+    (triple,) = estimate({"a": np.hstack([one] * 3)}, np.full((3, 1), 1 / 3))
     assert triple == pytest.approx(single)
 
 
@@ -64,14 +62,11 @@ def test_coverage_of_the_interval() -> None:
     generator = np.random.default_rng(0)
     hits, draws = 0, 500
     for _ in range(draws):
-        tasks = []
+        scores = {}
         for dataset, n in (("a", 60), ("b", 40)):
-            easy = generator.beta(2, 2, n)
-            tasks += [
-                task(dataset, "natural", word, list((generator.random(n) < easy).astype(float)))
-                for word in "pqr"
-            ]
-        found = clustered_mean(tasks, {t.task: 1 / 6 for t in tasks}, "f1")
+            easy = generator.beta(2, 2, n)[:, None]
+            scores[dataset] = (generator.random((n, 3)) < easy).astype(float)
+        (found,) = estimate(scores, np.full((6, 1), 1 / 6), resamples=1000)
         assert found.low is not None and found.high is not None
         hits += found.low <= 0.5 <= found.high
     assert 0.92 <= hits / draws <= 0.98

@@ -1,0 +1,137 @@
+"""Say whether runs can be compared: the same protocol, tasks, documents and raw prompts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.leaderboard.protocol import setting
+from verbalizer_bench.leaderboard.runs import Run, TaskScores, samples_file
+from verbalizer_bench.leaderboard.statistics import check_documents
+
+# What a row says of the document and its target stands before this.
+_ARGUMENTS = b', "arguments": {"gen_args_0": {'
+
+
+def check_scores(runs: Sequence[Run]) -> None:
+    """Raise ValueError where runs do not have the same tasks and documents.
+
+    A run of a part is compared with one of the same part only.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"compare: {len(runs)} run given; give the base and at least one other")
+    check_documents(runs[0])
+    for run in runs[1:]:
+        for one, other in ((runs[0], run), (run, runs[0])):
+            names = {task.task for task in other.tasks}
+            for task in one.tasks:
+                if task.task not in names:
+                    raise ValueError(
+                        f"compare: {other.folder} lacks the task {task.task}, which {one.folder} "
+                        "has; run the same tasks"
+                    )
+        for a, b in _pairs(runs[0], run):
+            _check_documents(runs[0], a, run, b)
+
+
+def check_prompts(runs: Sequence[Run]) -> None:
+    """Raise ValueError where runs differ in protocol, or in the raw prompt or target of a document.
+
+    The raw prompt is what the task asks before a chat template is applied. It is compared as the
+    samples files have it, not by the hashes that a run claims.
+    """
+    base = runs[0]
+    for run in runs[1:]:
+        if setting(base) != setting(run):
+            raise ValueError(
+                f"compare: the runs differ in protocol: {_setting(base)} in {base.folder}, "
+                f"{_setting(run)} in {run.folder}; run both alike"
+            )
+        for a, b in _pairs(base, run):
+            _check_task(base, a, run, b)
+
+
+def _pairs(base: Run, run: Run) -> list[tuple[TaskScores, TaskScores]]:
+    others = {task.task: task for task in run.tasks}
+    return [(task, others[task.task]) for task in base.tasks]
+
+
+def _setting(run: Run) -> str:
+    protocol, has_template = setting(run)
+    parts = [*protocol.differences, "with" if has_template else "without"]
+    return f"{protocol.name} ({'; '.join(parts)} a chat template)"
+
+
+def _check_documents(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
+    if a.doc_ids != b.doc_ids:
+        first = min(set(a.doc_ids) ^ set(b.doc_ids))
+        raise ValueError(
+            f"compare: {a.task}: {base.folder} was run on {len(a.doc_ids)} documents and "
+            f"{run.folder} on {len(b.doc_ids)}; document {first} is in one of them only; "
+            "run both on the same, with the same --limit"
+        )
+
+
+def _check_task(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
+    texts = [_template(r, a.task) for r in (base, run)]
+    lines = [_lines(r, a.task) for r in (base, run)]
+    if texts[0] == texts[1] and a.verbalizer == b.verbalizer:
+        # Nearly always so, and 50 times faster than to read the rows as JSON.
+        starts = [[line.partition(_ARGUMENTS)[0] for line in own] for own in lines]
+        if starts[0] == starts[1]:
+            return
+    left, right = (
+        {row["doc_id"]: row for row in map(json.loads, own) if row["doc_id"] in a.doc_ids}
+        for own in lines
+    )
+    for doc_id in a.doc_ids:
+        asked = [
+            _raw_prompt(text, task, row[doc_id])
+            for text, task, row in zip(texts, (a, b), (left, right), strict=True)
+        ]
+        targets = [row[doc_id]["target"] for row in (left, right)]
+        what = "raw prompts" if asked[0] != asked[1] else "targets"
+        one, other = asked if asked[0] != asked[1] else targets
+        if one != other:
+            one, other = _excerpts(one, other)
+            raise ValueError(
+                f"compare: {a.task}, document {doc_id}: the {what} differ: {one!r} in "
+                f"{base.folder}, {other!r} in {run.folder}; run both on the same rows and prompts"
+            )
+
+
+def _lines(run: Run, task: str) -> list[bytes]:
+    path = samples_file(_results(run.folder), task)
+    return [line for line in path.read_bytes().split(b"\n") if line]
+
+
+def _results(folder: Path) -> Path:
+    return sorted(folder.glob("results_*.json"))[-1]
+
+
+def _template(run: Run, task: str) -> str:
+    text: str = run.results["configs"][task]["doc_to_text"]
+    return text
+
+
+def _raw_prompt(template: str, task: TaskScores, row: Mapping[str, Any]) -> str:
+    # The template is of somebody's results file: nothing of it may run.
+    words = {"first": task.verbalizer.first, "second": task.verbalizer.second}
+    return _compiled(template).render(**{**row["doc"], **words})
+
+
+@cache
+def _compiled(template: str) -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
+
+
+def _excerpts(one: str, other: str, width: int = 60) -> tuple[str, str]:
+    """Return both texts from a little before the place where they part."""
+    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    start = max(0, (min(len(one), len(other)) if same is None else same) - 15)
+    mark = "…" if start else ""
+    return mark + one[start : start + width], mark + other[start : start + width]

@@ -1,0 +1,151 @@
+import dataclasses
+import json
+import random
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from tests.leaderboard.test_report import write_run
+from tests.leaderboard.test_statistics import run, task
+from verbalizer_bench.leaderboard.compare import Pair, compare, differences
+from verbalizer_bench.leaderboard.compare_report import answer
+from verbalizer_bench.leaderboard.runs import Run, TaskScores, read_run
+
+SST2 = ["verbalizer_sst2"]
+
+
+def synthetic(shift: float, seed: int = 0, n: int = 40) -> Run:
+    """Return a run of two data sets whose documents are as hard whatever the seed."""
+    hard, own = np.random.default_rng(9), np.random.default_rng(seed)
+    tasks = []
+    for dataset in ("x", "y"):
+        ease = hard.uniform(0.3, 0.6, n)
+        for label_type in ("natural", "neutral", "unnatural"):
+            for word in "pq":
+                values = np.clip(ease + shift + own.normal(0, 0.05, n), 0, 1)
+                tasks.append(task(dataset, label_type, word, list(values)))
+    return dataclasses.replace(run(*tasks), name=f"m{seed}")
+
+
+def of(pair: Pair, name: str):  # type: ignore[no-untyped-def]
+    (found,) = [one for one in pair.differences if one.name == name]
+    return found
+
+
+def by_hand(one: TaskScores, other: TaskScores) -> float:
+    return fmean(other.scores["f1"]) - fmean(one.scores["f1"])
+
+
+def test_differences_are_the_other_run_minus_the_base() -> None:
+    base, model = synthetic(0.0), synthetic(-0.1, seed=1)
+    (pair,) = differences([base, model], resamples=500)
+    single = [by_hand(a, b) for a, b in zip(base.tasks, model.tasks, strict=True)]
+    assert of(pair, "All").difference == pytest.approx(fmean(single))
+    assert of(pair, "x").difference == pytest.approx(fmean(single[:6]))
+    natural = [d for t, d in zip(base.tasks, single, strict=True) if t.verbalizer.type == "natural"]
+    assert of(pair, "natural").difference == pytest.approx(fmean(natural))
+    assert of(pair, base.tasks[0].task).difference == pytest.approx(single[0])
+    assert of(pair, "natural p|x").difference == pytest.approx((single[0] + single[6]) / 2)
+    assert of(pair, "All").documents == 80
+    assert len(pair.differences) == 4 + 2 + 6 + 12
+
+
+def test_an_interval_is_that_of_a_slow_paired_reference() -> None:
+    base, model = synthetic(0.0, n=10), synthetic(-0.02, seed=1, n=10)
+    (pair,) = differences([base, model], resamples=4000)
+    generator, draws = random.Random(0), []
+    for _ in range(4000):
+        total = []
+        for tasks in ((0, 6), (6, 12)):
+            documents = [generator.randrange(10) for _ in range(10)]
+            for a, b in zip(base.tasks[slice(*tasks)], model.tasks[slice(*tasks)], strict=True):
+                total += [b.scores["f1"][i] - a.scores["f1"][i] for i in documents]
+        draws.append(fmean(total))
+    draws.sort()
+    found = of(pair, "All")
+    assert (found.low, found.high) == pytest.approx((draws[100], draws[3900]), abs=0.001)
+
+
+def test_holm_is_over_all_pairs_of_a_family() -> None:
+    runs = [synthetic(0.0), synthetic(-0.1, 1), synthetic(0.0, 2)]
+    first, second = differences(runs, resamples=999)
+    assert (first.base, first.model, second.model) == ("m0", "m1", "m2")
+    assert of(first, "All").p == 0.001
+    assert of(first, "All").p_holm == pytest.approx(0.008)  # four groups, two pairs
+
+
+def test_the_answer() -> None:
+    runs = [synthetic(0.0), synthetic(-0.1, 1), synthetic(0.0, 2), synthetic(0.2, 3), synthetic(0)]
+    texts = [answer(pair) for pair in differences(runs, resamples=999)]
+    assert texts[0].startswith("Did tuning hurt? Yes: m1 against m0: F1 over all is lower, -")
+    assert texts[1].startswith("Did tuning hurt? It cannot be told: m2")
+    assert "are likely to be missed" in texts[1]
+    assert texts[2].startswith("Did tuning hurt? No, it helped: m3")
+    assert texts[3].startswith("Did tuning hurt? No difference was found: m0")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("compare")
+    return [read_run(write_run(folder, answer, SST2)) for answer in ("foo", "foo bar")]
+
+
+def test_files_are_whole_and_the_same_every_time(two: list[Run], tmp_path: Path) -> None:
+    found = [compare(two, tmp_path / name, resamples=200) for name in ("a", "b")]
+    assert [file.name for file in found[0].files] == [
+        f"compare.{end}" for end in ("md", "json", "png", "svg")
+    ]
+    for a, b in zip(found[0].files, found[1].files, strict=True):
+        assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 500
+    assert "say nothing of training seeds" in found[0].markdown
+    assert "partial: less than the suite was run" in found[0].markdown
+    data = json.loads(found[0].files[1].read_text())
+    assert (data["seed"], data["resamples"]) == (0, 200) and data["partial"]
+    assert len(data["pairs"][0]["differences"]) == 4 + 1 + 12 + 12
+
+
+def refused(runs: list[Run], folder: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        compare(runs, folder, resamples=10)
+    assert "\n" not in str(caught.value) and not list(folder.glob("compare.*"))
+    return str(caught.value)
+
+
+def test_other_raw_prompts_are_refused_and_the_first_named(two: list[Run], tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "bar", SST2)
+    for name in ("natural_1_0", "neutral_foo_bar"):
+        (file,) = folder.glob(f"samples_verbalizer_sst2_{name}_*")
+        lines = file.read_text().split("\n")
+        for number in (5, 3):
+            row = json.loads(lines[number])
+            row["doc"]["sentence"] += " indeed"
+            lines[number] = json.dumps(row)
+        file.write_text("\n".join(lines))
+    text = refused([two[0], read_run(folder)], tmp_path)
+    assert "verbalizer_sst2_natural_1_0, document 3: the raw prompts differ" in text
+    assert "indeed" in text and "indeed" not in text.split(" in ")[0]
+
+
+def test_other_documents_tasks_and_protocols_are_refused(two: list[Run], tmp_path: Path) -> None:
+    assert "1 run given" in refused(two[:1], tmp_path)
+    less = read_run(write_run(tmp_path / "less", "bar", SST2, limit=5))
+    assert "was run on 24 documents" in refused([two[0], less], tmp_path)
+    assert "document 5 is in one of them only" in refused([two[0], less], tmp_path)
+    same = read_run(write_run(tmp_path / "same", "foo", SST2, limit=5))
+    assert "partial" in compare([less, same], tmp_path / "out", resamples=10).markdown
+    one = dataclasses.replace(two[1], tasks=two[1].tasks[:3])
+    assert "lacks the task verbalizer_sst2_" in refused([two[0], one], tmp_path)
+    results = json.loads(json.dumps(two[1].results))
+    for config in results["configs"].values():
+        config["generation_kwargs"]["num_beams"] = 1
+    text = refused([two[0], dataclasses.replace(two[1], results=results)], tmp_path)
+    assert "differ in protocol: toy (made data" in text and "num_beams=1" in text
+
+
+def test_one_document_has_no_interval(tmp_path: Path) -> None:
+    runs = [read_run(write_run(tmp_path, answer, SST2, limit=1)) for answer in ("foo", "bar")]
+    found = compare(runs, tmp_path / "out", resamples=10)
+    assert all(one.low is None and one.error is None for one in found.pairs[0].differences)
+    json.loads((tmp_path / "out" / "compare.json").read_text(), parse_constant=pytest.fail)
