@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from verbalizer_bench import __version__
+from verbalizer_bench.parsing import Commands, Parser, add_data_option, examples
+from verbalizer_bench.publishing import add_leaderboard, add_submit
 
 if TYPE_CHECKING:
     from verbalizer_bench.leaderboard.compare import Comparison
@@ -56,27 +58,12 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, whose mistakes are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; `{self.prog} --help` says what it takes")
-
-
-def _examples(*lines: str) -> dict[str, Any]:
-    """Return what puts command lines under a parser's help."""
-    return {
-        "epilog": "\n  ".join(["examples:", *lines]),
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         "verbalizer-bench",
         description="Does tuning hurt a model's ability to follow instructions?",
         allow_abbrev=False,
-        **_examples(
+        **examples(
             "verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR \\",
             "    --tasks verbalizer --data sample --output_path out",
             "verbalizer-bench run --help",
@@ -89,7 +76,7 @@ def _parser() -> _Parser:
     report = commands.add_parser(
         "report",
         help="table and figure of runs",
-        **_examples("verbalizer-bench report out/llama out/llava-white -o comparison"),
+        **examples("verbalizer-bench report out/llama out/llava-white -o comparison"),
     )
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="an --output_path")
     report.add_argument(
@@ -99,7 +86,7 @@ def _parser() -> _Parser:
     compare = commands.add_parser(
         "compare",
         help="paired differences of runs: did tuning hurt?",
-        **_examples("verbalizer-bench compare out/llama out/llava-white -o comparison"),
+        **examples("verbalizer-bench compare out/llama out/llava-white -o comparison"),
     )
     compare.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="an --output_path; the first is the base"
@@ -111,7 +98,7 @@ def _parser() -> _Parser:
     merge = commands.add_parser(
         "merge",
         help="put the shards of a run together",
-        **_examples("verbalizer-bench merge out/1 out/2 -o out/all"),
+        **examples("verbalizer-bench merge out/1 out/2 -o out/all"),
     )
     merge.add_argument("shards", nargs="+", type=Path, metavar="OUT", help="an --output_path")
     merge.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
@@ -122,17 +109,19 @@ def _parser() -> _Parser:
         "--steps", type=int, default=600, help="training steps of the Llama; the LLaVA gets a third"
     )
     demo.set_defaults(command=_demo)
+    add_submit(commands)
+    add_leaderboard(commands)
     _add_checkpoints(commands)
     _add_tasks(commands)
     _add_data(commands)
     return parser
 
 
-def _add_checkpoints(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_checkpoints(commands: "Commands[Parser]") -> None:
     compose = commands.add_parser(
         "compose",
         help="make a LLaVA of a vision tower and a language model",
-        **_examples(
+        **examples(
             "verbalizer-bench compose --vision-tower openai/clip-vit-large-patch14 \\",
             "    --llm lmsys/vicuna-7b-v1.5 --connector mlp2x_gelu --format vicuna-v1 -o llava",
         ),
@@ -151,7 +140,7 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[_Parser]") -> None:
     extract = commands.add_parser(
         "extract-llm",
         help="write a LLaVA's language model as a text model",
-        **_examples("verbalizer-bench extract-llm llava -o llm"),
+        **examples("verbalizer-bench extract-llm llava -o llm"),
     )
     extract.add_argument("checkpoint", metavar="DIR", help="a LLaVA's folder or hub id")
     extract.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
@@ -175,18 +164,18 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "verbalizer-bench build data/format_oriented --limit 20 output=data/trial",
     )
     build.add_argument("--limit", type=int, metavar="N", help="images, or records, to begin with")
-    _add_data_option(build)
+    add_data_option(build)
 
 
 def _add_recipe_command(
-    commands: "argparse._SubParsersAction[_Parser]",
+    commands: "Commands[Parser]",
     name: str,
     command: Callable[[argparse.Namespace], int],
     text: str,
     dry_run: str,
-    *examples: str,
+    *lines: str,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, **_examples(*examples))
+    parser = commands.add_parser(name, help=text, **examples(*lines))
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped one's name")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace the recipe's")
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
@@ -194,7 +183,7 @@ def _add_recipe_command(
     return parser
 
 
-def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_tasks(commands: "Commands[Parser]") -> None:
     tasks = commands.add_parser("tasks", help="task files: path, build, check")
     actions = tasks.add_subparsers(metavar="ACTION", required=True)
     path = actions.add_parser("path", help="print the folder for a harness's --include_path")
@@ -209,10 +198,10 @@ def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     build = actions.add_parser(
         "build",
         help="write the leaves of a data set's YAML beside it",
-        **_examples("verbalizer-bench tasks build my_set/_my_set.yaml"),
+        **examples("verbalizer-bench tasks build my_set/_my_set.yaml"),
     )
     build.add_argument("yaml", nargs="+", type=Path, metavar="YAML")
-    _add_data_option(build)
+    add_data_option(build)
     build.set_defaults(command=_tasks_build)
     check = actions.add_parser("check", help="load every task and render a prompt of each")
     check.add_argument(
@@ -221,17 +210,17 @@ def _add_tasks(commands: "argparse._SubParsersAction[_Parser]") -> None:
         metavar="DIR",
         help="a folder of your own tasks, in place of the suite's",
     )
-    _add_data_option(check)
+    add_data_option(check)
     check.set_defaults(command=_tasks_check)
 
 
-def _add_data(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_data(commands: "Commands[Parser]") -> None:
     data = commands.add_parser("data", help="the nine data sets: fetch, verify")
     actions = data.add_subparsers(metavar="ACTION", required=True)
     fetch = actions.add_parser(
         "fetch",
         help="store the hub's rows in a folder for --data",
-        **_examples("verbalizer-bench data fetch rows", "verbalizer-bench data verify rows"),
+        **examples("verbalizer-bench data fetch rows", "verbalizer-bench data verify rows"),
     )
     fetch.add_argument("folder", type=Path, metavar="DIR")
     fetch.set_defaults(command=_data_fetch)
@@ -241,14 +230,6 @@ def _add_data(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--json", action="store_true", help="print entries in the manifest's layout"
     )
     verify.set_defaults(command=_data_verify)
-
-
-def _add_data_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        metavar="hub|sample|DIR",
-        help="where the rows are (default: VERBALIZER_BENCH_DATA, else hub)",
-    )
 
 
 def _harness(command: str, argv: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""Submissions: folders of files from which everything that is claimed can be computed again."""

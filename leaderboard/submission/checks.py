@@ -1,0 +1,206 @@
+"""Levels 2 to 5: is a submission whole, of the known prompts, scored right, of which protocol?
+
+Each check takes a well-formed submission and yields what is wrong with it, a line each.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from verbalizer_bench.leaderboard.protocol import derive_protocol
+from verbalizer_bench.leaderboard.runs import Run, TaskScores
+from verbalizer_bench.leaderboard.submission.contents import Contents
+from verbalizer_bench.leaderboard.submission.models import Row, Words
+from verbalizer_bench.leaderboard.submission.reading import short
+from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.identity import Verification, manifest, verify_task
+from verbalizer_bench.tasks.metrics import METRICS, score
+from verbalizer_bench.tasks.spec import LABEL_TYPES, Verbalizer, task_name
+
+TOLERANCE = 1e-9
+
+
+@cache
+def suite() -> dict[str, tuple[str, Verbalizer]]:
+    """Return the data set and the verbalizer of each of the suite's tasks, in its order."""
+    return {
+        task_name(name, verbalizer): (name, verbalizer)
+        for name, path in suite_files().items()
+        for verbalizer in read_dataset(path)[1]
+    }
+
+
+def check_complete(found: Contents) -> Iterator[str]:
+    """Level 2: every task, every document, one row each, no limit."""
+    results = found.results
+    for where, names in (("samples", found.rows), ("results.json", results.configs)):
+        yield from (f"{where}: {task} is missing" for task in suite() if task not in names)
+        yield from (f"{where}: {short(t)} is not the suite's" for t in names if t not in suite())
+    if results.config.limit is not None:
+        yield f"results.json: run with --limit {results.config.limit:g}; run it without"
+    for task in suite():
+        if task in found.rows and task in results.configs:
+            yield from _check_task(found, task)
+    asked = {config.generation_kwargs.model_dump_json() for config in results.configs.values()}
+    if len(asked) > 1:
+        yield "results.json: its tasks were generated with different arguments; submit them apart"
+
+
+def _check_task(found: Contents, task: str) -> Iterator[str]:
+    """Look at one task's settings and count its rows."""
+    dataset, verbalizer = suite()[task]
+    metadata, rows = found.results.configs[task].metadata, found.rows[task]
+    stated = (metadata.dataset, metadata.verbalizer)
+    if stated != (dataset, Words(**vars(verbalizer))):
+        yield f"results.json: {task}: its metadata are those of another task"
+    if metadata.shard is not None:
+        yield f"results.json: {task}: shard {metadata.shard} of a run; merge the shards"
+    known = manifest().get(dataset, {}).get(metadata.source, {}).get("n")
+    n = metadata.documents if known is None else known
+    counts = found.results.n_samples.get(task)
+    said = None if counts is None else (counts.original, counts.effective)
+    if metadata.documents != n or said != (n, n):
+        yield f"results.json: {task}: {said} of {n} documents of {metadata.source!r} were run"
+    ids = [row.doc_id for row in rows]
+    if repeated := sorted({i for i in ids if ids.count(i) > 1} if len(set(ids)) < len(ids) else ()):
+        yield f"samples: {task}: document {repeated[0]} has more than one row"
+    elif ids != list(range(n)):
+        yield f"samples: {task}: {len(ids)} rows, not documents 0 to {n - 1} in order"
+
+
+def check_identity(found: Contents) -> Iterator[str]:
+    """Level 3: the prompts and targets are those of the source, as far as it is known."""
+    documents: dict[str, list[str]] = {}
+    for task, (dataset, verbalizer) in suite().items():
+        rows, stated = found.rows[task], found.results.configs[task].metadata
+        words = {verbalizer.first, verbalizer.second}
+        if wrong := next((row for row in rows if row.target not in words), None):
+            yield f"{task}: document {wrong.doc_id}: target {short(wrong.target)} is no label word"
+        if identity(rows) != stated.identity:
+            yield f"{task}: its rows' prompts and targets are not those of its identity: edited"
+        if _task_hash(rows) != found.results.task_hashes.get(task):
+            yield f"{task}: its rows' hashes are not those of lm-eval's task hash: edited"
+        own = [row.doc_hash for row in rows]
+        if documents.setdefault(dataset, own) != own:
+            yield f"{task}: its documents are not those of the data set's other tasks"
+        if verification(found, task).verdict == "different":
+            yield f"{task}: not the known prompts of {stated.source!r}"
+
+
+def verification(found: Contents, task: str) -> Verification:
+    """Return what is known of a task's prompts."""
+    metadata = found.results.configs[task].metadata
+    return verify_task(suite()[task][0], task, metadata.source, metadata.identity)
+
+
+def identity(rows: Iterable[Row]) -> str:
+    """Return the identity of a task's prompts and targets, as `tasks.identity` defines it."""
+    text = "".join(f"{row.raw_prompt_hash}\t{row.target}\n" for row in rows)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _task_hash(rows: Iterable[Row]) -> str:
+    targets = (hashlib.sha256(row.target.encode()).hexdigest() for row in rows)
+    parts = (r.doc_hash + r.prompt_hash + t for r, t in zip(rows, targets, strict=True))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def rescore(found: Contents) -> tuple[TaskScores, ...]:
+    """Compute every metric of every response again."""
+    tasks = []
+    for task, (dataset, words) in suite().items():
+        rows, metadata = found.rows[task], found.results.configs[task].metadata
+        both = words.first, words.second
+        scores = [score(r.target, both[r.target == both[0]], r.response) for r in rows]
+        table = {metric: np.array([own[metric] for own in scores]) for metric in METRICS}
+        ids = tuple(row.doc_id for row in rows)
+        source, name = metadata.source, metadata.identity
+        tasks.append(TaskScores(task, dataset, words, source, name, ids, table))
+    return tuple(tasks)
+
+
+def check_scores(found: Contents, tasks: Sequence[TaskScores]) -> Iterator[str]:
+    """Level 4: each F1, mean and standard error is that of the responses."""
+    table = found.results.results
+    for task in tasks:
+        for row, f1 in zip(found.rows[task.task], task.scores["f1"], strict=True):
+            if abs(row.f1 - f1) > TOLERANCE:
+                yield f"{task.task}: document {row.doc_id}: f1 {row.f1} stated, {f1} computed"
+                break
+        yield from _differences(task.task, table.get(task.task, {}), _means([task]))
+    for name in ("verbalizer", *(f"verbalizer::{label_type}" for label_type in LABEL_TYPES)):
+        own = [t for t in tasks if name in ("verbalizer", f"verbalizer::{t.verbalizer.type}")]
+        if name in table:
+            yield from _differences(name, table[name], _means(own))
+    if others := sorted(set(table) - {t.task for t in tasks} - _groups()):
+        yield f"results.json: scores of {short(others[0])}, which is not the suite's"
+
+
+def _groups() -> set[str]:
+    return {"verbalizer", *(f"verbalizer::{label_type}" for label_type in LABEL_TYPES)}
+
+
+def _means(tasks: Sequence[TaskScores]) -> dict[str, float | None]:
+    """Return means and standard errors as lm-eval names them; a group's are unweighted."""
+    found: dict[str, float | None] = {}
+    for metric in METRICS:
+        columns = [task.scores[metric] for task in tasks]
+        found[f"{metric},none"] = float(np.mean([column.mean() for column in columns]))
+        errors = [_error(column) for column in columns]
+        known = [error for error in errors if error is not None]
+        total = math.sqrt(sum(error**2 for error in known)) / len(errors)
+        found[f"{metric}_stderr,none"] = total if len(known) == len(errors) else None
+    return found
+
+
+def _error(column: np.ndarray) -> float | None:
+    n = len(column)
+    return float(column.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+
+
+def _differences(
+    name: str, stated: Mapping[str, Any], computed: Mapping[str, float | None]
+) -> Iterator[str]:
+    for key, value in computed.items():
+        said = stated.get(key)
+        # lm-eval's word where it computed no standard error, which claims nothing.
+        if said == "N/A" and "_stderr," in key:
+            continue
+        is_number = isinstance(said, int | float) and not isinstance(said, bool)
+        if value is None or not is_number or not abs(said - value) <= TOLERANCE:
+            yield f"results.json: {name}: {key} {short(said, 30)} stated, {value} computed"
+
+
+def as_run(found: Contents, tasks: tuple[TaskScores, ...]) -> Run:
+    """Return a submission as a run, of checked content only, for statistics and protocol."""
+    results = found.results.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+    return Run(found.folder, found.submission.model.id, results, tasks, older=0)
+
+
+def check_claims(found: Contents, run: Run) -> Iterator[str]:
+    """Level 5: what is claimed of the run is what was run."""
+    stated, record = found.submission, found.results.config.verbalizer_bench
+    protocol = derive_protocol(run)
+    if stated.protocol != protocol.name:
+        why = f": {'; '.join(protocol.differences)}" if protocol.differences else ""
+        yield (
+            f"submission.yaml: protocol: {stated.protocol}, but the run is {protocol.name}"
+            f"{short(why, 300)[1:-1]}"
+        )
+    mode = record.image.mode if record and record.image else "n/a"
+    if record and stated.image_mode != mode:
+        yield f"submission.yaml: image_mode: {short(stated.image_mode)}, but the run had {mode!r}"
+    kind = record and {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}.get(record.adapter)
+    if kind and stated.model.kind != kind:
+        yield f"submission.yaml: model.kind: {stated.model.kind}, but the adapter is for an {kind}"
+    weights = record and record.fingerprint.get("weights")
+    if weights and stated.model.weights_sha256 not in (None, weights):
+        yield "submission.yaml: model.weights_sha256 is not the run's fingerprint.weights"
+    if record:
+        for key, value in record.model_dump(exclude_unset=True).items():
+            if value != found.run.model_dump(exclude_unset=True).get(key):
+                yield f"run.json: {key} is not what results.json has"

@@ -1,0 +1,252 @@
+"""Pack a run as a submission: slim rows without data set text, lm-eval's results, hashes.
+
+verbalizer-bench submit pack out/llama --submitter NAME --licence LICENCE -o submissions
+
+The same run and the same words give the same bytes.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial
+from verbalizer_bench.leaderboard.runs import (
+    Run,
+    TaskScores,
+    find_runs,
+    newest_results,
+    samples_file,
+)
+from verbalizer_bench.leaderboard.submission.contents import folder_name
+from verbalizer_bench.leaderboard.submission.models import (
+    SCHEMA_VERSION,
+    Row,
+    RunRecord,
+    Submission,
+)
+from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256, short
+from verbalizer_bench.tasks.generate import read_dataset, suite_files, suite_tasks
+from verbalizer_bench.tasks.spec import DatasetSpec
+
+_HEX = {length: re.compile(rf"[0-9a-f]{{{length}}}") for length in (40, 64)}
+# Hub, OpenAI-like and GitHub tokens: a submission is public.
+_SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,})")
+
+
+def pack(
+    run: Path,
+    output: Path,
+    *,
+    submitter: str,
+    licence: str,
+    links: Sequence[str] = (),
+    notes: str = "",
+    model_id: str | None = None,
+    revision: str | None = None,
+    weights_sha256: str | None = None,
+    kind: str | None = None,
+    base: str | None = None,
+    recipe: str | None = None,
+) -> Path:
+    """Write a run as `<output>/<org>__<model>/<YYYYMMDD>-<8 hex>/`.
+
+    Args:
+        run: A run folder, or an `--output_path` with one run.
+        output: The folder of submissions.
+        submitter: Who submits.
+        licence: Of the submission's responses.
+        links: Web addresses: paper, code, checkpoint.
+        notes: What a reader should know.
+        model_id: `org/model`; default: the run's name.
+        revision: The hub commit, 40 hex; default: what lm-eval recorded.
+        weights_sha256: Hash of the weights where there is no commit; default: the fingerprint of
+            the run.
+        kind: `llm` or `lvlm`; default: by the adapter.
+        base: What the model was tuned from.
+        recipe: How it was tuned.
+
+    Returns:
+        The submission's folder.
+
+    Raises:
+        ValueError: The run is partial, has no responses or no suite, or a word is malformed.
+        FileNotFoundError: There is no run, or samples are missing.
+    """
+    runs = find_runs([run])
+    if len(runs) > 1:
+        names = ", ".join(str(one.folder) for one in runs[:4])
+        raise ValueError(f"{run}: holds {len(runs)} runs ({names}); give one of them")
+    (found,) = runs
+    results = newest_results(found.folder)
+    _check_whole(found)
+    made = datetime.fromtimestamp(float(found.results.get("date") or 0), UTC)
+    model = {
+        "id": found.name if model_id is None else model_id,
+        **_weights(found, revision, weights_sha256),
+        "kind": kind or _kind(found),
+        "base": base,
+        "parameters": found.results["config"].get("model_num_parameters"),
+        "recipe": recipe,
+    }
+    submission = _submission(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "protocol": derive_protocol(found).name,
+            "model": {key: value for key, value in model.items() if value is not None},
+            "submitter": submitter,
+            "date": made.date().isoformat(),
+            "links": list(links),
+            "licence": licence,
+            "image_mode": (found.record.get("image") or {}).get("mode") or "n/a",
+            "notes": notes,
+        }
+    )
+    text = yaml.safe_dump(
+        submission.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+    )
+    content = {
+        "results.json": results.read_bytes(),
+        "run.json": _run_record(found, results),
+        "submission.yaml": text.encode(),
+    }
+    _check_secrets(content)
+    for task in found.tasks:
+        rows = _slim_rows(samples_file(results, task.task), task)
+        # No name, no time: the same rows give the same bytes.
+        content[f"samples/{task.task}.jsonl.gz"] = gzip.compress(rows, 9, mtime=0)
+    return _write(output / folder_name(submission, content["results.json"]), content)
+
+
+def sums(content: Mapping[str, bytes]) -> bytes:
+    """Return SHA256SUMS of a submission's files, as `sha256sum --check` reads it."""
+    return "".join(f"{sha256(content[name])}  {name}\n" for name in sorted(content)).encode()
+
+
+def _check_whole(run: Run) -> None:
+    names, wanted = {task.task for task in run.tasks}, suite_tasks()
+    if others := sorted(names - set(wanted)):
+        raise ValueError(f"{run.folder}: {others[0]} is not the suite's; run the suite alone")
+    if missing := sorted(set(wanted) - names):
+        raise ValueError(
+            f"{run.folder}: {len(missing)} of {len(wanted)} tasks were not run, {missing[0]} for "
+            "one; a submission is of the whole suite: --tasks verbalizer"
+        )
+    limit = run.results["config"].get("limit")
+    counts = run.results["n-samples"]
+    for task in run.tasks:
+        asked, there = counts[task.task]["effective"], counts[task.task]["original"]
+        if limit is not None or asked != there or len(task.doc_ids) != there:
+            raise ValueError(
+                f"{run.folder}: {task.task}: {len(task.doc_ids)} of {there} documents were run"
+                f"{'' if limit is None else f' (--limit {limit:g})'}; run it without a limit"
+            )
+    if is_partial(run):
+        raise ValueError(f"{run.folder}: a shard; `verbalizer-bench merge` puts shards together")
+
+
+def _kind(run: Run) -> str:
+    return "lvlm" if run.record.get("adapter") == "verbalizer-lvlm" else "llm"
+
+
+def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, str | None]:
+    """Return what names the weights: as given, else as the run recorded it."""
+    if revision is None and digest is None:
+        commit = run.results["config"].get("model_sha")
+        own = (run.record.get("fingerprint") or {}).get("weights")
+        revision = commit if _HEX[40].fullmatch(str(commit)) else None
+        digest = own if revision is None and _HEX[64].fullmatch(str(own)) else None
+    if revision is None and digest is None:
+        raise ValueError(
+            f"{run.folder}: it does not say which weights these are; give the hub commit as "
+            "revision, or weights_sha256"
+        )
+    return {"revision": revision, "weights_sha256": digest}
+
+
+def _submission(stated: dict[str, Any]) -> Submission:
+    try:
+        return parse(Submission, "submission.yaml", stated)
+    except Malformed as error:
+        raise ValueError(f"submit pack: {error.text}") from error
+
+
+def _run_record(run: Run, results: Path) -> bytes:
+    """Return run.json without the command line, which has the submitter's own paths."""
+    config = run.results["config"]
+    file = run.folder / "run.json"
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if record.get("results") != results.name:
+        record = {"results": results.name, "model": config["model"], **run.record}
+        record["model_args"] = config.get("model_args")
+    record.pop("command", None)
+    seeds = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
+    record["seeds"] = {key: config[key] for key in seeds if key in config}
+    record["batch_size"] = config.get("batch_size")
+    try:
+        parse(RunRecord, "run.json", record)
+    except Malformed as error:
+        raise ValueError(f"{file}: {error.text}") from error
+    return (json.dumps(record, indent=2) + "\n").encode()
+
+
+def _check_secrets(content: Mapping[str, bytes]) -> None:
+    for name, text in content.items():
+        if match := _SECRET.search(text.decode("utf-8")):
+            raise ValueError(
+                f"submit pack: {name} holds what looks like an access token, "
+                f"{match[0][:6]}…; submissions are public: run without it in the arguments"
+            )
+
+
+def _slim_rows(path: Path, task: TaskScores) -> bytes:
+    spec = _specs()[task.dataset]
+    lines = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
+        row = json.loads(line)
+        slim = {
+            "doc_id": row["doc_id"],
+            "doc_hash": row["doc_hash"],
+            "raw_prompt_hash": sha256(spec.render(row["doc"], task.verbalizer).encode()),
+            "prompt_hash": row["prompt_hash"],
+            "target": row["target"],
+            "response": row["filtered_resps"][0],
+            "f1": row["f1"],
+        }
+        try:
+            parse(Row, path.name, slim)
+        except Malformed as error:
+            raise ValueError(f"{path}: document {short(row['doc_id'])}: {error.text}") from error
+        lines.append((row["doc_id"], json.dumps(slim, ensure_ascii=False) + "\n"))
+    return "".join(text for _, text in sorted(lines)).encode()
+
+
+def _specs() -> dict[str, DatasetSpec]:
+    return {name: read_dataset(path)[0] for name, path in suite_files().items()}
+
+
+def _write(folder: Path, content: Mapping[str, bytes]) -> Path:
+    """Write all files or none."""
+    if folder.exists():
+        raise ValueError(f"{folder}: already there; remove it to pack the run again")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".pack-"))
+    try:
+        (draft / "samples").mkdir()
+        for name, text in {**content, SUMS: sums(content)}.items():
+            (draft / name).write_bytes(text)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft)
+        raise
+    return folder

@@ -1,0 +1,217 @@
+"""Validate a submission, level by level, and write what was found: `verified.json`.
+
+verbalizer-bench submit validate submissions/org__model/20260101-0123abcd
+
+Level 1: files and schema; 2: complete; 3: identity of the prompts; 4: scores computed again;
+5: protocol and claims. A level that fails ends the validation. No check finds invented responses.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
+from verbalizer_bench.leaderboard.runs import Run, TaskScores
+from verbalizer_bench.leaderboard.statistics import by_dataset, summarize
+from verbalizer_bench.leaderboard.submission import checks
+from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
+from verbalizer_bench.leaderboard.submission.reading import VERIFIED, Limits, Malformed, sha256
+from verbalizer_bench.leaderboard.submission.verified import (
+    Documents,
+    Interval,
+    LevelResult,
+    TypeScores,
+    Verified,
+    VerifiedTask,
+    write_verified,
+)
+from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+LEVELS = ("schema", "complete", "identity", "re-score", "protocol")
+# Enough to see what is wrong; a broken file can have a problem in every row.
+_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Attributes:
+        folder: The submission.
+        levels: Those that passed, in order.
+        failed: The level that failed, or None.
+        problems: What is wrong, a line each.
+        verified: What was written to `verified.json`, or None where a level failed.
+    """
+
+    folder: Path
+    levels: tuple[LevelResult, ...]
+    failed: int | None
+    problems: tuple[str, ...]
+    verified: Verified | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        badge = None if self.verified is None else self.verified.badge
+        return {
+            "folder": str(self.folder),
+            "valid": self.failed is None,
+            "badge": badge,
+            "levels": [level.model_dump(mode="json") for level in self.levels],
+            "failed": self.failed,
+            "problems": list(self.problems),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}"]
+        for level in self.levels:
+            notes = f": {'; '.join(level.notes)}" if level.notes else ""
+            lines.append(f"  level {level.level} {level.name}: {level.status}{notes}")
+        if self.failed is not None:
+            head = f"  level {self.failed} {LEVELS[self.failed - 1]}: FAILED"
+            lines += [f"{head}: {problem}" for problem in self.problems]
+        if self.verified is not None:
+            lines.append(f"  {self.verified.badge}; protocol {self.verified.protocol}")
+        return "\n".join(lines)
+
+
+def validate(
+    folder: Path, level: int = 5, *, write: bool = True, limits: Limits | None = None
+) -> Validation:
+    """Check a submission up to a level.
+
+    Args:
+        folder: The submission's own folder.
+        level: The last level, 1 to 5.
+        write: Whether to write `verified.json` when all of 2 levels or more pass; an old one is
+            removed first.
+        limits: How many bytes are read at most.
+
+    Raises:
+        ValueError: There is no such level.
+    """
+    if not 1 <= level <= len(LEVELS):
+        raise ValueError(f"submit validate: --level {level}: give 1 to {len(LEVELS)}")
+    if write and folder.is_dir():
+        (folder / VERIFIED).unlink(missing_ok=True)
+    try:
+        found = read_submission(folder, limits)
+    except Malformed as error:
+        return Validation(folder, (), 1, (str(error),), None)
+    levels = [LevelResult(level=1, name=LEVELS[0], status="passed")]
+    run: Run | None = None
+    for number in range(2, level + 1):
+        if number == 4:
+            run = checks.as_run(found, checks.rescore(found))
+        problems, result = _check(found, run, number)
+        if problems:
+            return Validation(folder, tuple(levels), number, problems, None)
+        levels.append(result)
+    verified = None
+    if level > 1:
+        run = run or checks.as_run(found, checks.rescore(found))
+        verified = _verified(found, run, levels)
+        if write:
+            write_verified(verified, folder)
+    return Validation(folder, tuple(levels), None, (), verified)
+
+
+def _check(found: Contents, run: Run | None, number: int) -> tuple[tuple[str, ...], LevelResult]:
+    """Return a level's problems, and its result for the case that there are none."""
+    status, notes = "passed", []
+    if number == 2:
+        problems: Iterable[str] = checks.check_complete(found)
+    elif number == 3:
+        problems = checks.check_identity(found)
+        status, notes = _identity_notes(found)
+    elif run is not None and number == 4:
+        problems = checks.check_scores(found, run.tasks)
+    else:
+        assert run is not None
+        problems = checks.check_claims(found, run)
+        if (protocol := derive_protocol(run)).name != "paper":
+            status, notes = "other protocol", [protocol.name]
+    first = tuple(islice(problems, _SHOWN))
+    return first, LevelResult(level=number, name=LEVELS[number - 1], status=status, notes=notes)
+
+
+def _identity_notes(found: Contents) -> tuple[str, list[str]]:
+    unknown: dict[str, set[str]] = {}
+    for task, (dataset, _) in checks.suite().items():
+        if checks.verification(found, task).verdict == "unknown":
+            source = found.results.configs[task].metadata.source
+            unknown.setdefault(source, set()).add(dataset)
+    notes = [f"{s} rows of {', '.join(sorted(sets))}" for s, sets in sorted(unknown.items())]
+    return ("not verified" if notes else "passed"), notes
+
+
+def _verified(found: Contents, run: Run, levels: Sequence[LevelResult]) -> Verified:
+    protocol = derive_protocol(run)
+    return Verified(
+        package=__version__,
+        inputs=dict(sorted(found.inputs.items())),
+        submission=found.submission,
+        levels=tuple(levels),
+        badge="re-scored" if len(levels) == len(LEVELS) else "self-reported",
+        protocol=protocol.name,
+        differences=protocol.differences,
+        warnings=tuple(warnings(run)),
+        chat_template=bool(run.record.get("chat_template_sha256")),
+        label_types={
+            name: TypeScores(
+                f1=Interval(**_rounded(summary.f1._asdict())),
+                f1_weighted=_share(summary.f1_weighted),
+                outcomes=_rounded(summary.outcomes),
+                tasks=summary.tasks,
+                responses=summary.responses,
+            )
+            for name, summary in summarize(run).items()
+        },
+        tasks=tuple(_task(found, task) for task in run.tasks),
+        documents={name: _documents(found, tasks) for name, tasks in by_dataset(run.tasks).items()},
+    )
+
+
+def _task(found: Contents, task: TaskScores) -> VerifiedTask:
+    f1 = task.scores["f1"]
+    return VerifiedTask(
+        task=task.task,
+        dataset=task.dataset,
+        verbalizer=found.results.configs[task.task].metadata.verbalizer,
+        source=task.source,
+        identity=checks.verification(found, task.task).verdict,
+        documents=len(f1),
+        f1=_share(f1.mean()),
+        stderr=float(f1.std(ddof=1) / len(f1) ** 0.5) if len(f1) > 1 else None,
+        outcomes={name: _share(task.scores[name].mean()) for name in OUTCOMES},
+    )
+
+
+def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
+    """Return sums over a data set's verbalizers; the prompts' hash is over all of its tasks."""
+    identities = "".join(checks.identity(found.rows[task.task]) for task in tasks)
+    columns = {
+        label_type: [t.scores["f1"] for t in tasks if t.verbalizer.type == label_type]
+        for label_type in LABEL_TYPES
+    }
+    sums = {name: np.sum(own, axis=0) for name, own in columns.items()}
+    return Documents(
+        prompts=sha256(identities.encode()),
+        sums={name: tuple(round(float(x), 12) for x in total) for name, total in sums.items()},
+        verbalizers={name: len(own) for name, own in columns.items()},
+    )
+
+
+def _rounded(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: None if value is None else _share(value) for key, value in values.items()}
+
+
+def _share(value: float) -> float:
+    """Drop what the order of a sum leaves in the last digits, and what it adds beyond 0 or 1."""
+    return min(1.0, max(0.0, round(float(value), 12)))

@@ -1,0 +1,430 @@
+"""Submissions: what is valid passes every level, and what is not gets one clear line."""
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.leaderboard.submissions import (
+    Files,
+    digest,
+    follows_or_not,
+    make_files,
+    make_results,
+    make_rows,
+    pack_rows,
+    sums,
+    valid_files,
+    write_files,
+)
+from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.submission import models
+from verbalizer_bench.leaderboard.submission.reading import Limits
+from verbalizer_bench.leaderboard.submission.validate import LEVELS, Validation, validate
+from verbalizer_bench.leaderboard.submission.verified import read_verified
+
+TASK = "verbalizer_sst2_neutral_foo_bar"
+SAMPLES = f"samples/{TASK}.jsonl.gz"
+
+
+@pytest.fixture(scope="module")
+def files() -> Files:
+    return valid_files()
+
+
+def rows_of(files: Files, name: str = SAMPLES) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(files[name]).decode().splitlines()]
+
+
+def test_a_valid_submission_passes_every_level(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = write_files(tmp_path, files)
+    assert main(["submit", "validate", str(place)]) == 0
+    assert "re-scored; protocol paper" in capsys.readouterr().out
+    verified = read_verified(place / "verified.json")
+    assert [level.status for level in verified.levels] == [
+        *("passed", "passed", "not verified", "passed", "passed")
+    ]
+    # Documents 0 and 3 follow, 1 is wordy ("it is", of three words one), 2 is the other word.
+    assert verified.label_types["neutral"].f1.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert verified.label_types["neutral"].outcomes["verbose"] == 0.25
+    assert verified.documents["sst2"].sums["neutral"] == (6.0, 3.0, 0.0, 6.0)
+    assert verified.documents["sst2"].verbalizers == {"natural": 3, "neutral": 6, "unnatural": 3}
+    assert verified.inputs[SAMPLES] == digest(files[SAMPLES])
+    assert len(verified.tasks) == 108
+
+
+def test_an_old_verified_json_does_not_survive_a_failure(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path, files)
+    (place / "verified.json").write_text("{}")
+    (place / "run.json").write_text("{}")
+    assert validate(place).failed == 1
+    assert not (place / "verified.json").exists()
+
+
+def test_level_2_alone_is_self_reported(files: Files, tmp_path: Path) -> None:
+    found = validate(write_files(tmp_path, files), level=2)
+    assert found.verified is not None and found.verified.badge == "self-reported"
+    assert len(found.levels) == 2
+    with pytest.raises(ValueError, match="--level 6: give 1 to 5"):
+        validate(tmp_path, level=6)
+
+
+def test_json_output(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = write_files(tmp_path, {**files, "run.json": b"[]"})
+    assert main(["submit", "validate", str(place), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["valid"] is False and said["failed"] == 1
+    assert said["problems"][0].startswith("run.json: ")
+
+
+def edit(name: str, content: bytes | None) -> Callable[[Files], Files]:
+    """Replace a file's bytes; None removes it. The sums are made to agree."""
+
+    def change(files: Files) -> Files:
+        return {k: v for k, v in {**files, name: content}.items() if v is not None}
+
+    return change
+
+
+def edit_row(**values: Any) -> Callable[[Files], Files]:
+    """Replace values of one task's second row; the sums are made to agree."""
+
+    def change(files: Files) -> Files:
+        rows = rows_of(files)
+        rows[1] |= values
+        return {**files, SAMPLES: pack_rows(rows)}
+
+    return change
+
+
+def edit_rows(change_rows: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Files], Files]:
+    def change(files: Files) -> Files:
+        rows = rows_of(files)
+        return {**files, SAMPLES: pack_rows(change_rows(rows) or rows)}
+
+    return change
+
+
+def edit_results(change_results: Callable[[dict[str, Any]], Any]) -> Callable[[Files], Files]:
+    def change(files: Files) -> Files:
+        results = json.loads(files["results.json"])
+        change_results(results)
+        return {**files, "results.json": json.dumps(results).encode()}
+
+    return change
+
+
+def edit_yaml(**values: Any) -> Callable[[Files], Files]:
+    def change(files: Files) -> Files:
+        stated = {**yaml.safe_load(files["submission.yaml"]), **values}
+        return {**files, "submission.yaml": yaml.safe_dump(stated).encode()}
+
+    return change
+
+
+def edit_text(name: str, old: str, new: str) -> Callable[[Files], Files]:
+    def change(files: Files) -> Files:
+        assert old.encode() in files[name]
+        return {**files, name: files[name].replace(old.encode(), new.encode(), 1)}
+
+    return change
+
+
+MODEL = {"id": "org/model", "weights_sha256": "0" * 64, "kind": "llm"}
+BOMB = gzip.compress(b"0" * (20 << 20), 9)
+CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
+    ("empty file", edit("run.json", b""), 1, "run.json: not JSON"),
+    ("missing file", edit("run.json", None), 1, "run.json: missing; `submit pack` writes it"),
+    ("unknown file", edit("model.pkl", b"x"), 1, "'model.pkl': not a file of a submission"),
+    ("unknown sample", edit("samples/x.txt", b"x"), 1, "'samples/x.txt': not a file of"),
+    ("bomb", edit(SAMPLES, BOMB), 1, "unpacks to more than 16777216 bytes"),
+    ("not gzip", edit(SAMPLES, b"hello"), 1, "not gzip, or damaged"),
+    ("two members", lambda f: {**f, SAMPLES: f[SAMPLES] * 2}, 1, "stand behind the gzip data"),
+    ("large file", edit("run.json", b" " * (9 << 20)), 1, "bytes; at most 8388608 are read"),
+    ("large yaml", edit("submission.yaml", b"#" * (1 << 17)), 1, "at most 65536 are read"),
+    ("NaN", edit_row(f1=float("nan")), 1, f"{SAMPLES}:2: NaN: not a number that JSON has"),
+    ("infinity", edit_results(lambda r: r.update(x=float("inf"))), 1, "Infinity: not a number"),
+    ("huge float", edit_text("results.json", '"limit": null', '"limit": 1e999'), 1, "'1e999'"),
+    (
+        *("huge integer", edit_text("run.json", '"truncated_prompts": 0', '"n": ' + "9" * 5000)),
+        *(1, "run.json: not JSON"),
+    ),
+    ("large integer", edit_row(doc_id=10**30), 1, "doc_id: Input should be less than 1000000000"),
+    ("wrong type", edit_row(response=5), 1, "response: Input should be a valid string, got 5"),
+    ("string for number", edit_row(f1="1.0"), 1, "f1: Input should be a valid number, got '1.0'"),
+    ("boolean for number", edit_row(doc_id=True), 1, "doc_id: Input should be a valid integer"),
+    ("f1 of 2", edit_row(f1=2.0), 1, "f1: Input should be less than or equal to 1, got 2.0"),
+    ("unknown key", edit_row(doc="text of a data set"), 1, "doc: Extra inputs are not permitted"),
+    ("key twice", edit_text("run.json", '"model"', '"results": "a", "model"'), 1, "a key stands"),
+    ("no key", edit_rows(lambda r: r[1].pop("target") and None), 1, "target: Field required"),
+    ("UTF-16", edit("run.json", "{}".encode("utf-16")), 1, "run.json: not UTF-8: byte 0"),
+    ("latin-1", edit("submission.yaml", "notes: é".encode("latin-1")), 1, "not UTF-8"),
+    ("BOM", lambda f: {**f, "run.json": b"\xef\xbb\xbf" + f["run.json"]}, 1, "not JSON"),
+    ("surrogate", edit_text("run.json", "results_2026", "\\ud800"), 1, "half a character"),
+    ("long response", edit_row(response="x" * 20_000), 1, "at most 10000 characters"),
+    ("deep JSON", edit("run.json", b"[" * 100_000), 1, "run.json: not JSON"),
+    ("deep YAML", edit("submission.yaml", b"[" * 60_000), 1, "nested deeper than 10"),
+    ("YAML alias", edit("submission.yaml", b"a: &a [1]\nb: *a"), 1, "anchor or alias"),
+    (
+        *("YAML object", edit("submission.yaml", b"a: !!python/object/apply:os.system [ls]")),
+        *(1, "submission.yaml: has a YAML tag"),
+    ),
+    ("YAML key twice", edit_text("submission.yaml", "links:", "date: x\nlinks:"), 1, "twice"),
+    (
+        "YAML date",
+        edit_text("submission.yaml", "'2026-01-31'", "2026-99-31"),
+        1,
+        "month must be in",
+    ),
+    (
+        *("long model name", edit_yaml(model={**MODEL, "id": "m" * 50_000})),
+        *(1, "model.id: String should have at most 150 characters"),
+    ),
+    ("path as name", edit_yaml(model={**MODEL, "id": "../../etc"}), 1, "model.id: String should"),
+    ("no weights", edit_yaml(model={"id": "a/b", "kind": "llm"}), 1, "which weights are these?"),
+    ("javascript link", edit_yaml(links=["javascript:alert(1)"]), 1, "links.0: String should"),
+    ("control character", edit_yaml(submitter="a\x1b[31m"), 1, "submitter: String should match"),
+    ("wrong schema version", edit_yaml(schema_version=2), 1, "schema_version: Input should be 1"),
+    ("missing task", edit(SAMPLES, None), 2, f"samples: {TASK} is missing"),
+    ("no row", edit(SAMPLES, pack_rows([])), 1, f"{SAMPLES}:1: not JSON"),
+    (
+        *("foreign task", lambda f: {**f, "samples/mmlu.jsonl.gz": f[SAMPLES]}),
+        *(2, "samples: 'mmlu' is not the suite's"),
+    ),
+    (
+        *("duplicate row", edit_rows(lambda r: [*r, r[1]])),
+        *(2, f"samples: {TASK}: document 1 has more than one row"),
+    ),
+    ("missing row", edit_rows(lambda r: r[:-1]), 2, "3 rows, not documents 0 to 3 in order"),
+    ("other order", edit_rows(lambda r: r[::-1]), 2, "4 rows, not documents 0 to 3 in order"),
+    (
+        *("--limit", edit_results(lambda r: r["config"].update(limit=4.0))),
+        *(2, "results.json: run with --limit 4; run it without"),
+    ),
+    (
+        *("partial", edit_results(lambda r: r["n-samples"][TASK].update(original=9))),
+        *(2, f"results.json: {TASK}: (9, 4) of 4 documents of 'local' were run"),
+    ),
+    (
+        *("n of a known source", edit_results(lambda r: _set(r, source="sample"))),
+        *(2, "(4, 4) of 24 documents of 'sample' were run"),
+    ),
+    ("other words", edit_results(lambda r: _set(r, dataset="rte")), 2, "those of another task"),
+    ("shard", edit_results(lambda r: _set(r, shard="1/2")), 2, "shard 1/2 of a run; merge"),
+    (
+        *("mixed decoding", edit_results(lambda r: _generation(r, num_beams=1))),
+        *(2, "its tasks were generated with different arguments"),
+    ),
+    ("edited target", edit_row(target="baz"), 3, f"{TASK}: document 1: target 'baz' is no label"),
+    ("edited hash", edit_row(raw_prompt_hash="0" * 64), 3, "not those of its identity: edited"),
+    ("edited prompt hash", edit_row(prompt_hash="0" * 64), 3, "lm-eval's task hash: edited"),
+    ("edited document", edit_row(doc_hash="0" * 64), 3, "lm-eval's task hash: edited"),
+    (
+        *("edited identity", edit_results(lambda r: _set(r, identity="0" * 64))),
+        *(3, f"{TASK}: its rows' prompts and targets are not those of its identity"),
+    ),
+    (
+        *("edited response", edit_row(response="bar")),
+        *(4, f"{TASK}: document 1: f1 0.5 stated, 1.0 computed"),
+    ),
+    ("edited score", edit_row(f1=1.0), 4, f"{TASK}: document 1: f1 1.0 stated, 0.5 computed"),
+    (
+        *("edited mean", edit_results(lambda r: r["results"][TASK].update({"f1,none": 0.9}))),
+        *(4, f"results.json: {TASK}: f1,none 0.9 stated, 0.625 computed"),
+    ),
+    (
+        *(
+            "edited group",
+            edit_results(lambda r: r["results"]["verbalizer"].update({"f1,none": 1})),
+        ),
+        *(4, "results.json: verbalizer: f1,none 1 stated"),
+    ),
+    (
+        *("mean as text", edit_results(lambda r: r["results"][TASK].update({"f1,none": "0.6"}))),
+        *(4, "f1,none '0.6' stated"),
+    ),
+    (
+        *("foreign score", edit_results(lambda r: r["results"].update({"mmlu": {}}))),
+        *(4, "scores of 'mmlu', which is not the suite's"),
+    ),
+    ("wrong claim", edit_yaml(protocol="greedy"), 5, "protocol: greedy, but the run is paper"),
+    ("wrong image", edit_yaml(image_mode="white"), 5, "image_mode: 'white', but the run had 'n/a'"),
+    (
+        *(
+            "wrong kind",
+            edit_yaml(model={**MODEL, "weights_sha256": digest("weights"), "kind": "lvlm"}),
+        ),
+        *(5, "model.kind: lvlm, but the adapter is for an llm"),
+    ),
+    ("wrong weights", edit_yaml(model=MODEL), 5, "weights_sha256 is not the run's"),
+    (
+        *("edited run", edit_text("run.json", "[1, 1]", "[2, 2]")),
+        *(5, "run.json: bos_counts is not what results.json has"),
+    ),
+]
+
+
+def _set(results: dict[str, Any], **values: Any) -> None:
+    results["configs"][TASK]["metadata"].update(values)
+
+
+def _generation(results: dict[str, Any], **values: Any) -> None:
+    results["configs"][TASK]["generation_kwargs"].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "message"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES]
+)
+def test_what_is_wrong_is_named(
+    files: Files,
+    tmp_path: Path,
+    change: Callable[[Files], Files],
+    level: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = write_files(tmp_path, change(dict(files)))
+    found = validate(place)
+    assert found.failed == level, (found, message)
+    check_problem(found, message)
+    assert not (place / "verified.json").exists()
+
+
+def check_problem(found: Validation, message: str) -> None:
+    assert any(message in problem for problem in found.problems), found.problems
+    for problem in found.problems:
+        assert "\n" not in problem and len(problem) < 500, problem
+    assert f"level {found.failed} {LEVELS[(found.failed or 1) - 1]}: FAILED" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{sum}  /etc/passwd", "absolute path '/etc/passwd'"),
+        ("{sum}  C:\\x", "absolute path"),
+        ("{sum}  ../../x", "has `..`; it leaves the submission"),
+        ("{sum}  samples\\..\\x", "has `..`"),
+        ("{sum}  samples/none.jsonl.gz", "which is not there"),
+        ("{sum}  run.json", "'run.json' is listed twice"),
+        ("{sum} run.json", "not `<sha256>  <path>`"),
+        ("", "not `<sha256>  <path>`"),
+    ],
+)
+def test_paths_of_the_sums(files: Files, tmp_path: Path, line: str, message: str) -> None:
+    text = sums(files) + line.format(sum="0" * 64).encode() + b"\n"
+    found = validate(write_files(tmp_path, files, text))
+    assert found.failed == 1
+    check_problem(found, message)
+
+
+def test_truncated_gzip(files: Files, tmp_path: Path) -> None:
+    for length in range(0, len(files[SAMPLES]), 37):
+        changed = {**files, SAMPLES: files[SAMPLES][:length]}
+        found = validate(write_files(tmp_path, changed))
+        assert found.failed == 1
+        check_problem(found, "truncated" if length > 9 else SAMPLES)
+
+
+def test_an_edited_file_without_new_sums(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path, edit_row(response="bar")(files), sums(files))
+    found = validate(place)
+    assert found.failed == 1
+    check_problem(found, f"{SAMPLES}: sha256 ")
+
+
+def test_links_are_not_followed(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path / "a", files)
+    secret = tmp_path / "secret"
+    secret.write_bytes((place / "run.json").read_bytes())
+    (place / "run.json").unlink()
+    (place / "run.json").symlink_to(secret)
+    check_problem(validate(place), "'run.json': a link; a submission has files only")
+    other = write_files(tmp_path / "b", files)
+    (other / "samples").rename(tmp_path / "samples")
+    (other / "samples").symlink_to(tmp_path / "samples")
+    check_problem(validate(other), "'samples': a link")
+    link = tmp_path / "c"
+    link.symlink_to(write_files(tmp_path / "d", files))
+    check_problem(validate(link), "not a link to it")
+    pipe = write_files(tmp_path / "e", files)
+    (pipe / "run.json").unlink()
+    os.mkfifo(pipe / "run.json")
+    check_problem(validate(pipe), "'run.json': no plain file")
+
+
+def test_a_submission_stands_where_its_model_says(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path, files)
+    moved = tmp_path / "famous__model" / place.name
+    moved.parent.mkdir()
+    place.rename(moved)
+    check_problem(validate(moved), "belongs in org__model/20260131-")
+
+
+def test_caps_hold_before_anything_is_unpacked(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path, files)
+    found = validate(place, limits=Limits(total=20_000))
+    check_problem(found, "all samples unpack to more than 20000 bytes")
+    found = validate(place, limits=Limits(packed=100))
+    check_problem(found, "bytes; at most 100 are read")
+
+
+def test_other_protocols_are_named_and_not_rejected(tmp_path: Path) -> None:
+    rows = make_rows(4, follows_or_not)
+    results = make_results(rows)
+    for config in results["configs"].values():
+        config["generation_kwargs"]["num_beams"] = 1
+    found = validate(write_files(tmp_path, make_files(rows, results, protocol="greedy")))
+    assert found.verified is not None and found.verified.protocol == "greedy"
+    assert found.levels[-1].status == "other protocol"
+    assert found.verified.differences == ("num_beams=1",)
+
+
+def test_lm_evals_own_models_have_no_record(tmp_path: Path) -> None:
+    rows = make_rows(4, follows_or_not)
+    results = make_results(rows)
+    results["config"] = {"model": "hf", "limit": None}
+    stated = make_files(rows, results, protocol="stock-beams")
+    stated["run.json"] = json.dumps({"results": "r.json", "model": "hf"}).encode()
+    found = validate(write_files(tmp_path, stated))
+    assert found.failed is None, found
+    assert found.verified is not None and found.verified.protocol == "stock-beams"
+
+
+def test_the_json_schemas_are_those_of_the_models() -> None:
+    folder = Path(models.__file__).parent / "schema"
+    written = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    assert written == {f"{name}.schema.json": models.schema(name) for name in models.MODELS}
+
+
+def test_the_json_schemas_judge_as_the_models_do(files: Files) -> None:
+    import jsonschema
+    from pydantic import ValidationError
+
+    good = {
+        "submission": yaml.safe_load(files["submission.yaml"]),
+        "row": rows_of(files)[0],
+        "run": json.loads(files["run.json"]),
+        "results": json.loads(files["results.json"]),
+    }
+    for name, value in good.items():
+        draft = jsonschema.Draft202012Validator
+        validator = draft(models.schema(name), format_checker=draft.FORMAT_CHECKER)
+        validator.validate(value)
+        models.MODELS[name].model_validate(value)
+        for key in list(value):
+            for wrong in (None, [], {"x": {}}, "x" * 5000, -1, 1e300):
+                changed = {**value, key: wrong}
+                is_valid = validator.is_valid(changed)
+                try:
+                    models.MODELS[name].model_validate(changed)
+                except ValidationError:
+                    assert not is_valid, (name, key, wrong)
+                else:
+                    assert is_valid, (name, key, wrong)
