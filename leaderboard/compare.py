@@ -208,14 +208,14 @@ def _groups(tasks: Sequence[TaskScores]) -> dict[tuple[str, str], dict[str, floa
         found["data set", dataset] = {t: w / len(types) for ws in types for t, w in ws.items()}
     words: dict[str, list[str]] = {}
     for task in tasks:
-        words.setdefault(_verbalizer_name(task), []).append(task.task)
+        words.setdefault(verbalizer_name(task), []).append(task.task)
     for name, members in words.items():
         found["verbalizer", name] = dict.fromkeys(members, 1 / len(members))
     return found | {("task", task.task): {task.task: 1.0} for task in tasks}
 
 
-def _verbalizer_name(task: TaskScores) -> str:
-    """Name a verbalizer over the data sets, class names by their place."""
+def verbalizer_name(task: TaskScores) -> str:
+    """Return a verbalizer's name over the data sets, class names by their place."""
     files = suite_files()
     own = task.verbalizer
     classes = read_dataset(files[task.dataset])[0].classes if task.dataset in files else ()

@@ -24,6 +24,14 @@ def bars(
         note: A line below the axis: what the numbers are.
         files: Where to write; the suffix is the format (`.png`, `.svg`).
     """
+    # A name is no formula, and one that starts with `_` would not be in the legend.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        _bars(runs, note, files)
+
+
+def _bars(
+    runs: Sequence[tuple[str, Mapping[str, TypeSummary]]], note: str, files: Sequence[Path]
+) -> None:
     groups = [name for name in (*LABEL_TYPES, "All") if any(name in summary for _, summary in runs)]
     figure = Figure(figsize=(max(6.0, 1.6 + 0.45 * len(groups) * (len(runs) + 1)), 4.2), dpi=150)
     axes = figure.add_subplot()
@@ -43,7 +51,7 @@ def bars(
             yerr=[lows, highs],
             capsize=2.5,
             error_kw={"elinewidth": 0.9, "ecolor": "#333333"},
-            label=name,
+            label=_shown(name),
             color=_COLOURS[index % len(_COLOURS)],
             hatch=_PATTERNS[index // len(_COLOURS) % len(_PATTERNS)],
             zorder=2,
@@ -62,3 +70,8 @@ def bars(
         for file in files:
             metadata = {"Date": None} if file.suffix == ".svg" else None
             figure.savefig(file, bbox_inches="tight", metadata=metadata)
+
+
+def _shown(name: str, length: int = 40) -> str:
+    cut = name if len(name) <= length else f"{name[: length - 1]}…"
+    return f" {cut}" if cut.startswith("_") else cut

@@ -1,4 +1,4 @@
-"""Say what runs found: a table for the terminal and Markdown, a figure, and `summary.json`.
+"""Say what runs found: tables for the terminal and Markdown, a page, a figure, `summary.json`.
 
 verbalizer-bench report OUT…
 """
@@ -33,25 +33,30 @@ class Report:
 
 
 def write_report(runs: Sequence[Run], folder: Path) -> Report:
-    """Write `report.md`, `scores.png`, `scores.svg` to a folder, and each run's `summary.json`.
+    """Write `report.html`, `report.md` and `scores.png`, `.svg`, and each run's `summary.json`.
 
     Raises:
         ValueError: A run's tasks do not share documents or arguments.
     """
+    from verbalizer_bench.leaderboard.pages.report import report_page
+
     summaries = [summarize(run) for run in runs]
     markdown = render(runs, summaries)
+    page = report_page(runs, summaries)
     folder.mkdir(parents=True, exist_ok=True)
-    text, png, svg = (folder / name for name in ("report.md", "scores.png", "scores.svg"))
+    names = ("report.html", "report.md", "scores.png", "scores.svg")
+    html, text, png, svg = (folder / name for name in names)
     protocols = sorted({derive_protocol(run).name for run in runs})
     note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
     named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
     bars(named, note, (png, svg))
+    html.write_text(page, encoding="utf-8")
     text.write_text(f"{markdown}\n\n![F1 by label type](scores.png)\n", encoding="utf-8")
     for run, summary in zip(runs, summaries, strict=True):
         (run.folder / "summary.json").write_text(
             json.dumps(as_json(run, summary), indent=2) + "\n", encoding="utf-8"
         )
-    return Report(markdown, (text, png, svg))
+    return Report(markdown, (html, text, png, svg))
 
 
 def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> str:

@@ -12,6 +12,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForZeroShotImageClassification,
     AutoProcessor,
     AutoTokenizer,
     ProcessorMixin,
@@ -34,7 +35,8 @@ class Checkpoint(NamedTuple):
     """A model with what encodes its inputs.
 
     Attributes:
-        model: A causal LM for `sft`, else a `LlavaForConditionalGeneration`.
+        model: A causal LM for `sft`, a `CLIPModel` for `tower`, else a
+            `LlavaForConditionalGeneration`.
         processor: The LLaVA's processor; a text model's tokenizer.
         saved_dtype: The type of the weights that it was made from, and that it is saved in.
     """
@@ -50,12 +52,15 @@ class Checkpoint(NamedTuple):
 
     @property
     def image_tokens(self) -> int:
-        """Return how many tokens an image takes; 0 for a text model."""
+        """Return how many tokens an image takes; 0 for a text model or a CLIP."""
         return int(getattr(self.model.config, "image_seq_length", 0))
 
     @property
     def image_token_id(self) -> int | None:
         """Return the id that stands for an image; None for a text model."""
+        if self.model.config.model_type == "clip":
+            found: int = self.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+            return found
         return getattr(self.model.config, "image_token_index", None)
 
 
@@ -80,7 +85,7 @@ def load(recipe: Recipe) -> Checkpoint:
     if own.config:
         torch.manual_seed(recipe.seed)
         model = _auto_model(recipe).from_config(base, dtype=dtype)
-        if recipe.method != "sft":
+        if recipe.method in ("pretrain", "vit"):
             new_connector(model, recipe.seed)
         processor = _processor(recipe, own.config)
     elif own.path:
@@ -126,14 +131,14 @@ def load_shapes(recipe: Recipe) -> Any:
 def choose_trained(model: Any, recipe: Recipe) -> None:
     """Set what is trained, before an adapter is added; `requires_grad` is saved nowhere.
 
-    The connector (but for the fixed layer of a linear one) and, unless an adapter is trained, the
+    Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an adapter is trained, the
     language model; the vision tower never.
 
     Raises:
         ValueError: Another number of parameters is trained than the recipe says.
     """
     whole = recipe.lora is None and recipe.method != "pretrain"
-    connector = () if recipe.method == "sft" else tuple(trained_connector_modules(model.config))
+    connector = tuple(trained_connector_modules(model.config))
     for name, weight in model.named_parameters():
         tower = "vision_tower." in name
         weight.requires_grad_(
@@ -226,7 +231,8 @@ def _assemble(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor]) -> Any:
 
 
 def _auto_model(recipe: Recipe) -> Any:
-    return AutoModelForCausalLM if recipe.method == "sft" else AutoModelForImageTextToText
+    kinds = {"sft": AutoModelForCausalLM, "tower": AutoModelForZeroShotImageClassification}
+    return kinds.get(recipe.method, AutoModelForImageTextToText)
 
 
 def _config(recipe: Recipe) -> Any:
@@ -249,14 +255,16 @@ def _config(recipe: Recipe) -> Any:
 
 
 def _check_kind(recipe: Recipe, config: Any) -> None:
-    is_llava = config.model_type == "llava"
-    if is_llava == (recipe.method != "sft"):
+    kind = {"llava": "llava", "clip": "clip"}.get(config.model_type, "text")
+    wanted = {"sft": "text", "tower": "clip"}.get(recipe.method, "llava")
+    if kind == wanted:
         return
-    fix = (
-        "give a text model (`verbalizer-bench extract-llm` takes one out of a LLaVA), or method=vit"
-        if is_llava
-        else "give a LLaVA (`verbalizer-bench compose` makes one), its parts, or method=sft"
-    )
+    fix = {
+        "text": "give a text model (`verbalizer-bench extract-llm` takes one out of a LLaVA), or "
+        "method=vit",
+        "clip": "give a CLIP with both halves",
+        "llava": "give a LLaVA (`verbalizer-bench compose` makes one), its parts, or method=sft",
+    }[wanted]
     raise ValueError(
         f"model {recipe.model.config or recipe.model.path}: method={recipe.method} does not train "
         f"a {config.model_type} model; {fix}"

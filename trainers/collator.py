@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from verbalizer_bench.trainers.recipe import LossWeights
+
 ASPECT_RATIOS = ("square", "pad")
 IGNORED = -100
 # What PIL's decoders raise for files that are broken, cut off or no image.
@@ -124,6 +126,7 @@ class Collator:
         pad_token_id: Fills `input_ids`; any id will do, `attention_mask` is 0 there.
         image_token_id: The id that stands for an image, None where nothing has images.
         image_tokens: How many of it a model takes for one image.
+        weights: What tokens count, None for the answers alone.
         images: The folder that names in the rows are relative to.
         aspect_ratio: `pad` pads to a square in the mean colour; `square` leaves an image to the
             processor, which crops or squeezes it.
@@ -137,6 +140,7 @@ class Collator:
         image_tokens: int,
         images: Path | None,
         aspect_ratio: str,
+        weights: LossWeights | None = None,
     ):
         if aspect_ratio not in ASPECT_RATIOS:
             raise ValueError(
@@ -148,12 +152,13 @@ class Collator:
         self.image_tokens = image_tokens
         self.images = images
         self.aspect_ratio = aspect_ratio
+        self.weights = weights
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `input_ids`, `attention_mask` and `labels`, all (rows, longest), int64.
 
         Where rows have images, `pixel_values` (images, channels, height, width) too, in the order
-        in which their tokens stand.
+        in which their tokens stand. With `weights`, `loss_weights` (rows, longest), float32.
 
         Raises:
             ValueError: An image cannot be read; names the record and the file.
@@ -173,12 +178,24 @@ class Collator:
             "attention_mask": torch.from_numpy(attention_mask),
             "labels": torch.from_numpy(labels),
         }
+        if self.weights:
+            batch["loss_weights"] = self._loss_weights(batch)
         pixels = [self._read(row, name) for row in rows for name in row.get("images") or ()]
         if pixels:
             batch["pixel_values"] = self.image_processor(images=pixels, return_tensors="pt")[
                 "pixel_values"
             ]
         return batch
+
+    def _loss_weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        assert self.weights
+        answers = batch["labels"] != IGNORED
+        short = answers.sum(1, keepdim=True) <= self.weights.short_tokens
+        prompt = batch["attention_mask"].bool() & ~answers
+        if self.image_token_id is not None:
+            prompt &= batch["input_ids"] != self.image_token_id
+        answer = torch.where(short, self.weights.short_answer, 1.0)
+        return answers * answer + prompt * self.weights.prompt
 
     def _expand(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and the answer mask of a row, with every image as long as it is."""

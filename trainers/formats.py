@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import jinja2
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Record
 
@@ -137,26 +138,29 @@ class Encoder:
         return self._cut(record, ids, answer)
 
     def _tokenize(self, record: Record) -> tuple[list[int], list[bool]]:
-        """Return ids and mask before the cut.
+        """Return ids and mask before the cut: a token is trained if it has a character of a block.
 
-        transformers marks from the first token of a block's first character to the first token of
-        its last one. A character of several tokens, of bytes, has them all at the same offsets.
+        transformers' own mask looks at a block's first and last character alone, and is empty where
+        the first one, a space, is in no token. A character of several tokens, of bytes, has them
+        all at the same offsets.
         """
         messages = [
             {"role": message.role, "content": message.content(self._parts)}
             for message in record.messages
         ]
-        found = self.tokenizer.apply_chat_template(
-            messages,
+        (text,), (blocks,) = render_jinja_template(
+            conversations=[messages],
             chat_template=self.template,
-            return_dict=True,
             return_assistant_tokens_mask=True,
-            tokenizer_kwargs={"return_offsets_mapping": True, "verbose": False},
+            **self.tokenizer.special_tokens_map,
         )
-        answer = [bool(marked) for marked in found["assistant_masks"]]
-        offsets = found["offset_mapping"]
-        for token in range(1, len(answer)):
-            answer[token] |= answer[token - 1] and offsets[token] == offsets[token - 1]
+        found = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        answer = [
+            any(start < stop and end > begin for begin, stop in blocks)
+            for start, end in found["offset_mapping"]
+        ]
         return found["input_ids"], answer
 
     def _cut(self, record: Record, ids: list[int], answer: list[bool]) -> Encoded:

@@ -18,7 +18,7 @@ from verbalizer_bench.models.connector import CONNECTORS
 from verbalizer_bench.recipes.reading import check, plain, read
 from verbalizer_bench.trainers.formats import FORMATS
 
-METHODS = ("pretrain", "vit", "sft")
+METHODS = ("tower", "pretrain", "vit", "sft")
 REPORTERS = ("wandb", "trackio", "tensorboard")
 
 
@@ -27,7 +27,8 @@ class ModelSettings:
     """What is trained: one of a checkpoint, the parts of a LLaVA, or a configuration alone.
 
     Attributes:
-        path: A checkpoint folder or hub id: a causal LM for `sft`, a LLaVA for the other methods.
+        path: A checkpoint folder or hub id: a causal LM for `sft`, a CLIP for `tower`, a LLaVA for
+            the other methods.
         llm: With `vision_tower` and `connector`: the parts of a LLaVA, composed at the start.
         vision_tower: A folder or hub id; CLIP, SigLIP or another tower with patch features.
         connector: `linear` or `mlp2x_gelu`.
@@ -78,12 +79,33 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class LossWeights:
+    """What a token's loss counts; a step's loss is the weighted mean over its tokens.
+
+    Attributes:
+        prompt: Of a token that is not part of an answer; 1 is that of an answer's.
+        short_answer: Of the tokens of a record whose answers are short, label words for instance.
+        short_tokens: How many tokens answers have at most to be short, what ends them included.
+    """
+
+    prompt: float = 0.0
+    short_answer: float = 1.0
+    short_tokens: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "short_answer", "short_tokens"):
+            value = getattr(self, name)
+            check(f"loss_weights.{name}", value, value >= 0, "at least 0")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one checkpoint is made.
 
     Attributes:
-        method: `pretrain` (the connector alone, `plain` format), `vit` (visual instruction tuning:
-            connector and language model, vision tower frozen) or `sft` (a text model).
+        method: `tower` (a CLIP on images and captions, `plain` format), `pretrain` (the connector
+            alone, `plain` format), `vit` (visual instruction tuning: connector and language model,
+            vision tower frozen) or `sft` (a text model).
         output: Folder of the checkpoint.
         model: What is trained.
         data: Files of records, JSON or JSON lines.
@@ -103,6 +125,8 @@ class Recipe:
         schedule: transformers' name of a learning rate schedule.
         warmup: Share of the steps in which the learning rate rises.
         weight_decay: AdamW's.
+        adam_beta2: AdamW's decay of the second moment.
+        loss_weights: What prompts and short answers count; None: answers alone, each token alike.
         max_grad_norm: Gradients are clipped to this norm.
         precision: `bf16` (autocast; a frozen base of an adapter is held in it) or `fp32`.
         gradient_checkpointing: Trade time for memory.
@@ -135,6 +159,8 @@ class Recipe:
     schedule: str = "cosine"
     warmup: float = 0.03
     weight_decay: float = 0.0
+    adam_beta2: float = 0.999
+    loss_weights: LossWeights | None = None
     max_grad_norm: float = 1.0
     precision: str = "bf16"
     gradient_checkpointing: bool = True
@@ -161,6 +187,7 @@ class Recipe:
         for name in self.report_to:
             check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
             check("report_to", name, bool(find_spec(name)), f"not installed; pip install {name}")
+        check("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1")
         check("warmup", self.warmup, 0 <= self.warmup < 1, "a share from 0 to below 1")
         check("data", "[]", bool(self.data), "at least one file")
         self._check_method()
@@ -182,12 +209,37 @@ class Recipe:
                 "method=sft trains a text model: leave out model.llm, model.vision_tower, "
                 "model.connector, connector_learning_rate and images, or give method=vit"
             )
-        if (self.method == "pretrain") != (self.format == "plain"):
+        if (self.method in ("pretrain", "tower")) != (self.format == "plain"):
             raise ValueError(
-                f"method={self.method}, format={self.format}: pretrain and plain belong together"
+                f"method={self.method}, format={self.format}: pretrain and tower go with plain, "
+                "and plain with them"
             )
         if self.method == "pretrain" and self.lora:
             raise ValueError("lora: method=pretrain trains the connector alone; leave lora out")
+        if self.method == "tower":
+            self._check_tower()
+        # A step's answers and prompts are weighted against each other, so that it is one batch.
+        if self.loss_weights and self.device_batch != self.global_batch:
+            raise ValueError(
+                f"loss_weights: device_batch={self.device_batch} must be global_batch="
+                f"{self.global_batch}, on one process; make them equal, or leave loss_weights out"
+            )
+
+    def _check_tower(self) -> None:
+        unfit = ("lora", "loss_weights", "connector_learning_rate")
+        given = [name for name in unfit if getattr(self, name)]
+        given += ["model.llm"] if self.model.llm else []
+        if given:
+            raise ValueError(
+                f"method=tower trains a CLIP, model.path or model.config: leave out "
+                f"{', '.join(given)}"
+            )
+        # Each caption is compared with all images of its micro-batch.
+        if self.device_batch != self.global_batch:
+            raise ValueError(
+                f"method=tower: device_batch={self.device_batch} must be global_batch="
+                f"{self.global_batch}, on one process: captions are told apart within a batch"
+            )
 
     def accumulation(self, processes: int) -> int:
         """Return the micro-batches of an optimiser step on each of so many processes.

@@ -1,4 +1,4 @@
-"""Supervised training: `pretrain`, `vit` and `sft`, which differ in what is trained on what.
+"""Supervised training: `tower`, `pretrain`, `vit` and `sft`: what is trained on what differs.
 
 verbalizer-bench train recipes/tiny/vit.yaml
 
@@ -17,11 +17,12 @@ import torch
 from peft import PeftModel
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import Sampler
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config, save
 from verbalizer_bench.trainers.collator import Collator
+from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer
 from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.output import Folder, ProgressBar
@@ -85,6 +86,7 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
         lr_scheduler_type=recipe.schedule,
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
+        adam_beta2=recipe.adam_beta2,
         max_grad_norm=recipe.max_grad_norm,
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
@@ -149,6 +151,24 @@ class RecipeTrainer(SFTTrainer):
         saved = type(own).from_pretrained(resume_from_checkpoint, dtype="auto")
         own.load_state_dict(saved.state_dict())
 
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Return SFTTrainer's loss, or where a batch has weights the weighted mean."""
+        if "loss_weights" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = {name: value for name, value in inputs.items() if name != "labels"}
+        weights = inputs.pop("loss_weights")
+        outputs = model(**inputs, use_cache=False)
+        loss = weighted_loss(outputs.logits, inputs["input_ids"], weights)
+        self._total_train_tokens += int(inputs["attention_mask"].sum())
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return (loss, outputs) if return_outputs else loss
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make AdamW; the connector's parameters have groups of their own if it has a rate."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
@@ -165,21 +185,44 @@ class RecipeTrainer(SFTTrainer):
         return optimizer
 
 
+def weighted_loss(
+    logits: torch.Tensor, input_ids: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Return the weighted mean of the next tokens' losses.
+
+    Args:
+        logits: (rows, tokens, words).
+        input_ids: (rows, tokens).
+        weights: (rows, tokens), of the token itself; the first one of a row is not predicted.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), input_ids[:, 1:].flatten(), reduction="none"
+    )
+    counted = weights[:, 1:].flatten()
+    return (losses * counted).sum() / counted.sum()
+
+
 def make_trainer(
     recipe: Recipe, checkpoint: Checkpoint, data: TrainingData, arguments: SFTConfig
-) -> RecipeTrainer:
+) -> Trainer:
     """Put a recipe's model, data and order together."""
-    trainer = RecipeTrainer(
-        sampler=order_of(recipe, data.lengths, data.modalities),
-        connector_learning_rate=recipe.connector_learning_rate,
-        model=checkpoint.model,
-        args=arguments,
-        train_dataset=data.dataset,
-        data_collator=collator(recipe, checkpoint),
-        processing_class=checkpoint.processor,
-        peft_config=lora_config(checkpoint.model, recipe),
-        callbacks=[ProgressBar()],
-    )
+    common: dict[str, Any] = {
+        "sampler": order_of(recipe, data.lengths, data.modalities),
+        "model": checkpoint.model,
+        "args": arguments,
+        "train_dataset": data.dataset,
+        "data_collator": collator(recipe, checkpoint),
+        "processing_class": checkpoint.processor,
+        "callbacks": [ProgressBar()],
+    }
+    if recipe.method == "tower":
+        trainer: Trainer = ContrastiveTrainer(**common)
+    else:
+        trainer = RecipeTrainer(
+            connector_learning_rate=recipe.connector_learning_rate,
+            peft_config=lora_config(checkpoint.model, recipe),
+            **common,
+        )
     # transformers prints each step's losses beside our bar.
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -200,7 +243,8 @@ def images_folder(recipe: Recipe) -> Path | None:
 def collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
     """Return what makes batches of encoded records."""
     pad = checkpoint.tokenizer.pad_token_id
-    return Collator(
+    kind = CaptionCollator if recipe.method == "tower" else Collator
+    return kind(
         image_processor=getattr(checkpoint.processor, "image_processor", None),
         # Padding is masked: any id does.
         pad_token_id=0 if pad is None else pad,
@@ -208,6 +252,7 @@ def collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
         image_tokens=checkpoint.image_tokens,
         images=images_folder(recipe),
         aspect_ratio=recipe.image_aspect_ratio,
+        weights=recipe.loss_weights,
     )
 
 
@@ -224,7 +269,7 @@ def _gather_output_layer(model: Any, _: Any) -> None:
 
 
 def export(
-    recipe: Recipe, checkpoint: Checkpoint, trainer: RecipeTrainer
+    recipe: Recipe, checkpoint: Checkpoint, trainer: Trainer
 ) -> Mapping[str, torch.Tensor] | None:
     """Write the checkpoint, from all processes; the main one gets the weights.
 

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: the report of runs, and the leaderboard."""

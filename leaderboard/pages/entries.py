@@ -1,0 +1,195 @@
+"""Find submissions and read what their validation found, and nothing else of them.
+
+submissions/<org>__<model>/<YYYYMMDD>-<8 hex>/verified.json
+
+A verified.json is stale where a file of the submission was changed, added or removed since, or
+where another version of the package wrote it. Links are not followed.
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.submission.contents import slug
+from verbalizer_bench.leaderboard.submission.reading import (
+    VERIFIED,
+    Limits,
+    Malformed,
+    list_files,
+    read_bytes,
+    sha256,
+    short,
+)
+from verbalizer_bench.leaderboard.submission.verified import Documents, Verified, read_verified
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+COLUMNS = (*LABEL_TYPES, "All")
+# None is ranked against another; this is the order in which they are shown.
+PROTOCOLS = ("paper", "stock-beams", "vllm-beams", "greedy", "other", "toy")
+_MODEL_FOLDER = re.compile(r"[A-Za-z0-9_.-]+__[A-Za-z0-9_.-]+")
+_FOLDER = re.compile(r"\d{8}-[0-9a-f]{8}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The documents of a data set, as they enter a submission's means.
+
+    Attributes:
+        prompts: Hash of the raw prompts.
+        shares: What each document adds to each label type's F1, times the number of documents:
+            the mean over documents, summed over the data sets, is that F1; shape (documents, 3).
+        verbalizers: How many verbalizers of each label type the documents were asked with.
+    """
+
+    prompts: str
+    shares: np.ndarray
+    verbalizers: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A submission.
+
+    Attributes:
+        path: `<org>__<model>/<YYYYMMDD>-<8 hex>`.
+        verified: What its validation found, without the documents.
+        asked: The documents, by data set.
+    """
+
+    path: str
+    verified: Verified
+    asked: dict[str, Asked]
+
+    @property
+    def id(self) -> str:
+        """Return the model's id."""
+        return self.verified.submission.model.id
+
+    def score(self, column: str) -> float:
+        """Return the F1 of a label type or All, in [0, 1]."""
+        return self.verified.label_types[column].f1.mean
+
+    @property
+    def slope(self) -> float:
+        """Return by how much F1 rises from natural to unnatural label words, in [-1, 1]."""
+        return self.score("unnatural") - self.score("natural")
+
+    @property
+    def identified(self) -> bool:
+        """Whether all prompts are those that the package knows."""
+        return all(task.identity == "equal" for task in self.verified.tasks)
+
+
+def read_entries(submissions: Path) -> list[Entry]:
+    """Read the submissions of a folder, in the order of their paths.
+
+    Raises:
+        ValueError: One has no verified.json or a stale one, is a link, or stands where none should.
+        FileNotFoundError: There is no submission.
+    """
+    found = [_read_entry(folder) for folder in _folders(submissions)]
+    if not found:
+        raise FileNotFoundError(
+            f"{submissions}: no submission <org>__<model>/<YYYYMMDD>-<8 hex> in it; `verbalizer-"
+            "bench submit pack` writes them"
+        )
+    return found
+
+
+def _folders(submissions: Path) -> Iterator[Path]:
+    if not submissions.is_dir():
+        raise FileNotFoundError(f"{submissions}: no such folder; give the folder of submissions")
+    for model in _listed(submissions):
+        if not _MODEL_FOLDER.fullmatch(model.name):
+            continue
+        _check_folder(model)
+        for entry in _listed(Path(model)):
+            if not _FOLDER.fullmatch(entry.name):
+                raise ValueError(
+                    f"{model.path}: {short(entry.name)} is not a submission "
+                    "(<YYYYMMDD>-<8 hex>); remove it"
+                )
+            _check_folder(entry)
+            yield Path(entry)
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _check_folder(entry: os.DirEntry[str]) -> None:
+    if entry.is_symlink() or not entry.is_dir():
+        raise ValueError(f"{entry.path}: not a folder; links are not followed: remove it")
+
+
+def _read_entry(folder: Path) -> Entry:
+    remedy = f"run `verbalizer-bench submit validate {folder}`"
+    try:
+        names = list_files(folder, Limits())
+        if not os.path.lexists(folder / VERIFIED):
+            raise ValueError(f"{folder}: not validated, {VERIFIED} is missing; {remedy}")
+        verified = read_verified(folder / VERIFIED)
+        changed = _changed(folder, names, verified)
+    except Malformed as error:
+        raise ValueError(f"{folder}: {error}; then {remedy}") from error
+    if changed:
+        raise ValueError(f"{folder}: {VERIFIED} is stale: {changed}; {remedy} again")
+    if wrong := _inconsistent(folder, verified):
+        raise ValueError(f"{folder}: {VERIFIED} {wrong}; {remedy} again")
+    tasks = [
+        sum(own.verbalizers.get(name, 0) for own in verified.documents.values())
+        for name in LABEL_TYPES
+    ]
+    asked = {name: _asked(own, tasks) for name, own in sorted(verified.documents.items())}
+    # As Python's numbers the sums of a thousand submissions would take gigabytes.
+    slim = verified.model_copy(update={"documents": {}})
+    return Entry(f"{folder.parent.name}/{folder.name}", slim, asked)
+
+
+def _changed(folder: Path, names: list[str], verified: Verified) -> str | None:
+    """Say what of a submission is not as it was validated."""
+    if verified.package != __version__:
+        return f"of verbalizer-bench {short(verified.package)[1:-1]}, this is {__version__}"
+    for name in sorted({*names} ^ {*verified.inputs}):
+        return f"{short(name)[1:-1]} was {'added' if name in names else 'removed'} since"
+    for name in names:
+        if sha256(read_bytes(folder, name, Limits().json)) != verified.inputs[name]:
+            return f"{name} was changed since"
+    return None
+
+
+def _inconsistent(folder: Path, verified: Verified) -> str | None:
+    """Say what of a verified.json cannot be so, or does not belong to its folder."""
+    model = verified.submission.model.id
+    if slug(model) != folder.parent.name:
+        return f"is of {model}, whose folder is {slug(model)}"
+    if verified.protocol not in PROTOCOLS:
+        return f"has an unknown protocol, {short(verified.protocol)}"
+    for name in COLUMNS:
+        if name not in verified.label_types:
+            return f"has no scores of {name}"
+    for dataset, own in verified.documents.items():
+        if set(own.sums) != set(own.verbalizers) or not set(own.sums) <= set(LABEL_TYPES):
+            return f"has other label types in {short(dataset)}"
+        if (
+            len({len(sums) for sums in own.sums.values()} | {0}) != 2
+            or 0 in own.verbalizers.values()
+        ):
+            return f"has no or other documents in a label type of {short(dataset)}"
+    return None
+
+
+def _asked(documents: Documents, tasks: list[int]) -> Asked:
+    size = len(next(iter(documents.sums.values())))
+    shares = np.zeros((size, len(LABEL_TYPES)))
+    for column, name in enumerate(LABEL_TYPES):
+        if name in documents.sums:
+            shares[:, column] = np.array(documents.sums[name]) / tasks[column]
+    counts = tuple(documents.verbalizers.get(name, 0) for name in LABEL_TYPES)
+    return Asked(documents.prompts, shares, counts)

@@ -1,0 +1,134 @@
+"""Choose examples of what responses did, the same document side by side over the models."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from verbalizer_bench.leaderboard.runs import Run, TaskScores, newest_results, samples_file
+from verbalizer_bench.tasks.metrics import OUTCOMES
+
+_DOC_ID = re.compile(rb'\{"doc_id": (\d+),')
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """One model's response to an example, and what it did; None where it was not asked."""
+
+    model: str
+    response: str | None
+    outcome: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A document under one verbalizer.
+
+    Attributes:
+        task: The task's name.
+        doc_id: The document's number in it.
+        prompt: What the first model was asked, after its chat template if it had one.
+        target: The label word of the document's class.
+        said: What each model said.
+    """
+
+    task: str
+    doc_id: int
+    prompt: str
+    target: str
+    said: tuple[Said, ...]
+
+
+def choose_examples(runs: Sequence[Run], count: int = 10) -> dict[str, list[Example]]:
+    """Return examples of each outcome that a run has, at most `count` of each.
+
+    They are spread over data sets and label types; within these, documents where the models differ
+    come first. The same runs give the same examples.
+    """
+    chosen = {name: _spread(runs, name, count) for name in OUTCOMES}
+    wanted: dict[str, set[int]] = {}
+    for found in chosen.values():
+        for task, doc_id in found:
+            wanted.setdefault(task.task, set()).add(doc_id)
+    rows = [_read(run, wanted) for run in runs]
+    return {
+        name: [_example(runs, rows, task, doc_id) for task, doc_id in found]
+        for name, found in chosen.items()
+        if found
+    }
+
+
+def _spread(runs: Sequence[Run], outcome: str, count: int) -> list[tuple[TaskScores, int]]:
+    """Take candidates of every data set and label type in turn."""
+    cells: dict[tuple[str, str], list[tuple[bool, int, int, TaskScores]]] = {}
+    for order, task in enumerate(runs[0].tasks):
+        same = [own for run in runs if (own := _same(run, task))]
+        has = np.array([own.scores[outcome] > 0 for own in same])
+        for place in np.flatnonzero(has.any(axis=0)):
+            entry = (bool(has[:, place].all()), int(place), order, task)
+            cells.setdefault((task.dataset, task.verbalizer.type), []).append(entry)
+    queues = [iter(sorted(cell, key=lambda entry: entry[:3])) for cell in cells.values()]
+    found: list[tuple[TaskScores, int]] = []
+    while queues and len(found) < count:
+        left = []
+        for queue in queues:
+            entry = next(queue, None)
+            if entry is not None and len(found) < count:
+                found.append((entry[3], entry[3].doc_ids[entry[1]]))
+                left.append(queue)
+        queues = left
+    return found
+
+
+def _same(run: Run, task: TaskScores) -> TaskScores | None:
+    """Return a run's task of the same prompts and documents, if it has it."""
+    for own in run.tasks:
+        if (own.task, own.identity, own.doc_ids) == (task.task, task.identity, task.doc_ids):
+            return own
+    return None
+
+
+def _read(run: Run, wanted: dict[str, set[int]]) -> dict[tuple[str, int], dict[str, Any]]:
+    results = newest_results(run.folder)
+    found = {}
+    for task in run.tasks:
+        for row in _rows(samples_file(results, task.task), wanted.get(task.task, set())):
+            found[task.task, row["doc_id"]] = row
+    return found
+
+
+def _rows(path: Any, doc_ids: set[int]) -> Iterator[dict[str, Any]]:
+    if not doc_ids:
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            # Most rows are not wanted, and parsing them all would take seconds.
+            head = _DOC_ID.match(line)
+            if head and int(head[1]) not in doc_ids:
+                continue
+            if line.strip() and (row := json.loads(line))["doc_id"] in doc_ids:
+                yield row
+
+
+def _example(
+    runs: Sequence[Run],
+    rows: Sequence[dict[tuple[str, int], dict[str, Any]]],
+    task: TaskScores,
+    doc_id: int,
+) -> Example:
+    said = []
+    for run, own in zip(runs, rows, strict=True):
+        same = _same(run, task)
+        row = own.get((task.task, doc_id)) if same else None
+        if same is None or row is None:
+            said.append(Said(run.name, None, None))
+            continue
+        place = same.doc_ids.index(doc_id)
+        (outcome,) = (name for name in OUTCOMES if same.scores[name][place] > 0)
+        said.append(Said(run.name, str(row["filtered_resps"][0]), outcome))
+    first = rows[0][task.task, doc_id]
+    prompt = str(first["arguments"]["gen_args_0"]["arg_0"])
+    return Example(task.task, doc_id, prompt, str(first["target"]), tuple(said))

@@ -1,0 +1,143 @@
+"""Tuned minus base: paired intervals of the submissions that name another one as their base.
+
+The same bootstrap over documents as `compare`. Its draws depend on seed, data set and number of
+documents only, so that all pairs with the same documents are columns of one call.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from verbalizer_bench.leaderboard.pages.entries import Entry
+from verbalizer_bench.leaderboard.resampling import bootstrap, interval
+from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+GROUPS = (*LABEL_TYPES, "All", "slope")
+# From the label types' differences to those of GROUPS.
+_TO_GROUPS = np.array([[1, 0, 0, 1 / 3, -1], [0, 1, 0, 1 / 3, 0], [0, 0, 1, 1 / 3, 1]])
+# Draws of a block, and what numpy copies of them, stay below some 400 MB.
+_DRAWS = 5_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A difference in F1, in [-1, 1] ([-2, 2] for the slope), with its 95 % bootstrap interval.
+
+    `low` and `high` are None where a data set has one document.
+    """
+
+    difference: float
+    low: float | None
+    high: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A submission against the one that it was tuned from.
+
+    Attributes:
+        base: The other's path; None where there is none to pair with.
+        reason: Why there is none.
+        changes: Submission minus base, by GROUPS; empty without a base.
+    """
+
+    base: str | None
+    reason: str = ""
+    changes: dict[str, Change] = dataclasses.field(default_factory=dict)
+
+
+def pair_with_bases(
+    entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Pair]:
+    """Compare the submissions of one protocol with their bases.
+
+    Returns:
+        By path, for each submission that names a base.
+    """
+    found: dict[str, Pair] = {}
+    groups: dict[tuple[tuple[str, int], ...], list[tuple[Entry, Entry]]] = {}
+    by_id: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_id.setdefault(entry.id, []).append(entry)
+    for entry in entries:
+        name = entry.verified.submission.model.base
+        if name is None:
+            continue
+        base, reason = _base(entry, by_id.get(name, []))
+        if base is None:
+            found[entry.path] = Pair(None, reason)
+        else:
+            sizes = tuple((dataset, len(own.shares)) for dataset, own in entry.asked.items())
+            groups.setdefault(sizes, []).append((entry, base))
+    for pairs in groups.values():
+        for block in _blocks(pairs, resamples):
+            found |= _compared(block, resamples, seed)
+    return found
+
+
+def _base(entry: Entry, candidates: Sequence[Entry]) -> tuple[Entry | None, str]:
+    """Return the newest submission of the base that was asked the same in the same way."""
+    reason = "no submission of it under this protocol"
+    newest = sorted(candidates, key=lambda one: (one.verified.submission.date, one.path))
+    for one in reversed(newest):
+        if one.path == entry.path:
+            continue
+        if difference := _differs(entry, one):
+            reason = difference if reason.startswith("no ") else reason
+            continue
+        return one, ""
+    return None, reason
+
+
+def _differs(entry: Entry, base: Entry) -> str | None:
+    one, other = entry.verified, base.verified
+    if set(one.differences) != set(other.differences):
+        return "its settings differ from those of the base"
+    if one.chat_template != other.chat_template:
+        return "one of them was run with a chat template and the other without"
+    if entry.asked.keys() != base.asked.keys():
+        return "its data sets differ from those of the base"
+    for name, asked in entry.asked.items():
+        same = base.asked[name]
+        if (asked.prompts, asked.verbalizers, asked.shares.shape) != (
+            *(same.prompts, same.verbalizers, same.shares.shape),
+        ):
+            return f"its prompts of {name} differ from those of the base"
+    return None
+
+
+def _blocks(
+    pairs: Sequence[tuple[Entry, Entry]], resamples: int
+) -> Iterator[Sequence[tuple[Entry, Entry]]]:
+    step = max(1, _DRAWS // (resamples * len(LABEL_TYPES)))
+    for start in range(0, len(pairs), step):
+        yield pairs[start : start + step]
+
+
+def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -> dict[str, Pair]:
+    shape = (len(pairs), len(LABEL_TYPES))
+    observed, drawn = np.zeros(shape), np.zeros((resamples, *shape))
+    for dataset in pairs[0][0].asked:
+        values = np.hstack([a.asked[dataset].shares - b.asked[dataset].shares for a, b in pairs])
+        observed += values.mean(axis=0).reshape(shape)
+        drawn += bootstrap({dataset: values}, resamples, seed).reshape(-1, *shape)
+    change = observed @ _TO_GROUPS
+    low, high = interval(drawn @ _TO_GROUPS)
+    low, high = np.minimum(low, change), np.maximum(high, change)
+    known = min(len(own.shares) for own in pairs[0][0].asked.values()) > 1
+    return {
+        entry.path: Pair(
+            base.path,
+            changes={
+                name: Change(
+                    float(change[i, k]),
+                    float(low[i, k]) if known else None,
+                    float(high[i, k]) if known else None,
+                )
+                for k, name in enumerate(GROUPS)
+            },
+        )
+        for i, (entry, base) in enumerate(pairs)
+    }

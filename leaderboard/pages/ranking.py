@@ -1,0 +1,40 @@
+"""A table for each protocol, ranked inside by F1 over all; protocols are not compared."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from verbalizer_bench.leaderboard.pages.entries import PROTOCOLS, Entry
+from verbalizer_bench.leaderboard.pages.paired import Pair, pair_with_bases
+from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """A submission at its place, with its comparison where it names a base."""
+
+    rank: int
+    entry: Entry
+    pair: Pair | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The submissions of one protocol, best first, ties in the order of names."""
+
+    protocol: str
+    rows: tuple[Ranked, ...]
+
+
+def rank(
+    entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[Table, ...]:
+    """Return the tables that are not empty, in the order of PROTOCOLS."""
+    tables = []
+    for protocol in PROTOCOLS:
+        own = [entry for entry in entries if entry.verified.protocol == protocol]
+        own.sort(key=lambda entry: (-entry.score("All"), entry.id.lower(), entry.path))
+        pairs = pair_with_bases(own, resamples, seed)
+        rows = [Ranked(i, entry, pairs.get(entry.path)) for i, entry in enumerate(own, start=1)]
+        if rows:
+            tables.append(Table(protocol, tuple(rows)))
+    return tuple(tables)

@@ -1,0 +1,137 @@
+"""The report of runs as one HTML page: scores, comparison, outcomes, examples, provenance.
+
+verbalizer-bench report RUN… writes it as `report.html`.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.compare import Pair, differences, verbalizer_name
+from verbalizer_bench.leaderboard.compare_report import NOTE, answer
+from verbalizer_bench.leaderboard.figures import bars
+from verbalizer_bench.leaderboard.pages.examples import choose_examples
+from verbalizer_bench.leaderboard.pages.page import render, svg_image
+from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
+from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, warnings
+from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED, TypeSummary
+from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+COLUMNS = (*LABEL_TYPES, "All")
+# What run.json has, in the order of the page; what is missing is left out.
+_RECORD = {
+    "model_args": "Model arguments",
+    "adapter": "Adapter",
+    "engine": "Engine: responses",
+    "dtype": "Precision",
+    "device": "Device",
+    "world_size": "Processes",
+    "started": "Started",
+    "wall_seconds": "Seconds",
+    "image": "Image",
+    "chat_template_sha256": "Chat template",
+    "bos_counts": "BOS tokens in a prompt, least and most",
+    "first_input_ids": "First input ids",
+    "eos_token_ids": "EOS ids",
+    "truncated_prompts": "Truncated prompts",
+    "escaped_prompts": "Prompts with an escaped image token",
+    "versions": "Versions",
+}
+
+
+def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> str:
+    """Return the page.
+
+    Args:
+        runs: The first is the base that the others are compared with.
+        summaries: Of each run, as `statistics.summarize` returns.
+    """
+    named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
+    protocols = [derive_protocol(run) for run in runs]
+    pairs, refusal = _compare(runs)
+    note = f"protocol {', '.join(sorted({p.name for p in protocols}))}; 95 % intervals"
+    return render(
+        "report.html.jinja",
+        scripts=("tables.js", "print.js"),
+        models=[
+            {
+                "name": run.name,
+                "protocol": protocol.name,
+                "partial": is_partial(run),
+                "differences": protocol.differences,
+                "warnings": warnings(run),
+                "summary": summary,
+                "heat": _heat(run),
+                "record": _record(run),
+            }
+            for run, protocol, summary in zip(runs, protocols, summaries, strict=True)
+        ],
+        is_toy=any(protocol.name == "toy" for protocol in protocols),
+        figure=svg_image(
+            lambda files: bars(named, note, files),
+            "Bars of F1 by label type for each model; the numbers are in the table below.",
+        ),
+        columns=COLUMNS,
+        outcomes=OUTCOMES,
+        pairs=pairs,
+        answers=[answer(pair) for pair in pairs],
+        refusal=refusal,
+        note=f"{NOTE} n: documents. {RESAMPLES} resamples and permutations, seed {SEED}.",
+        examples=choose_examples(runs),
+        version=__version__,
+    )
+
+
+def _compare(runs: Sequence[Run]) -> tuple[tuple[Pair, ...], str | None]:
+    """Return the differences from the first run, or why there are none."""
+    if len(runs) < 2:
+        return (), None
+    try:
+        check_scores(runs)
+        check_prompts(runs)
+    except ValueError as error:
+        return (), str(error)
+    return differences(runs), None
+
+
+def _heat(run: Run) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+    """Return the verbalizers, and for each data set the mean F1 under each."""
+    names = list(dict.fromkeys(verbalizer_name(task) for task in run.tasks))
+    names.sort(key=lambda name: LABEL_TYPES.index(name.split(" ", 1)[0]))
+    found: dict[str, dict[str, float]] = {}
+    for task in run.tasks:
+        own = found.setdefault(task.dataset, {})
+        own[verbalizer_name(task)] = float(task.scores["f1"].mean())
+    return names, [(name, [own.get(column) for column in names]) for name, own in found.items()]
+
+
+def _record(run: Run) -> list[tuple[str, str]]:
+    """Return how a run was made, as run.json and lm-eval's results say."""
+    file = run.folder / "run.json"
+    stated: dict[str, Any] = dict(run.record)
+    if file.is_file():
+        stated = {**json.loads(file.read_text(encoding="utf-8")), **stated}
+    config = run.results["config"]
+    first = run.results["configs"][run.tasks[0].task]
+    lines = [("Model class", str(config["model"]))]
+    stated.setdefault("model_args", config.get("model_args"))
+    lines += [(text, _text(stated[k])) for k, text in _RECORD.items() if stated.get(k) is not None]
+    lines.append(("Generation", _text(first["generation_kwargs"])))
+    for key, text in {"batch_size": "Batch size", "limit": "Limit"}.items():
+        if config.get(key) is not None:
+            lines.append((text, _text(config[key])))
+    seeds = {k.removesuffix("_seed"): v for k, v in config.items() if k.endswith("_seed")}
+    if seeds:
+        lines.append(("Seeds", _text(seeds)))
+    return [*lines, ("Folder", str(run.folder))]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(own)}" for key, own in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    return str(value)

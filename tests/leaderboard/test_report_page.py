@@ -1,0 +1,197 @@
+"""The HTML report: what it says, and what a browser makes of it."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.leaderboard.test_report import write_run
+from verbalizer_bench.leaderboard.compare import differences
+from verbalizer_bench.leaderboard.compare_report import answer
+from verbalizer_bench.leaderboard.pages.examples import choose_examples
+from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shade
+from verbalizer_bench.leaderboard.report import write_report
+from verbalizer_bench.leaderboard.runs import Run, find_runs, newest_results, samples_file
+from verbalizer_bench.leaderboard.statistics import summarize
+
+TASKS = ["verbalizer_sst2", "verbalizer_rte"]
+HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u202e"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    for word in ("foo", "It is foo", "1"):
+        write_run(folder / word.replace(" ", "_"), word, TASKS)
+    found = find_runs([folder])
+    return [dataclasses.replace(run, name=run.folder.parent.name) for run in found]
+
+
+@pytest.fixture(scope="module")
+def page(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(runs, tmp_path_factory.mktemp("report")).files[0]
+
+
+def text_of(page: Path) -> str:
+    """Return the text of a page as a reader sees it."""
+    body = page.read_text(encoding="utf-8").partition("<body>")[2]
+    body = re.sub(r"<script>.*?</script>", "", body, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def test_it_has_the_numbers_of_the_report_and_of_compare(page: Path, runs: list[Run]) -> None:
+    text = text_of(page)
+    for run in runs:
+        for found in summarize(run).values():
+            assert f"{percent(found.f1.mean)} {percent(found.f1.low)}" in text
+    pairs = differences(runs)
+    assert len(pairs) == 2
+    for pair in pairs:
+        assert answer(pair) in text
+        for found in pair.family("verbalizer"):
+            assert f"{found.name} {percent(found.base)} {percent(found.model)}" in text
+    assert "Toy: made data" in text
+    assert "24 of the suite's 108 tasks were run" in text
+    assert "made data (sample)" in text
+
+
+def test_examples_show_every_outcome_side_by_side(runs: list[Run]) -> None:
+    found = choose_examples(runs)
+    # "1" is neither label word of the neutral tasks; nobody says both words.
+    assert list(found) == ["follows", "verbose", "flipped", "neither"]
+    for outcome, examples in found.items():
+        assert len(examples) == 10
+        assert len({(example.task, example.doc_id) for example in examples}) == 10
+        assert len({example.task.split("_")[1] for example in examples}) == 2
+        for example in examples:
+            assert outcome in [said.outcome for said in example.said]
+            assert [said.response for said in example.said] == ["1", "It is foo", "foo"] or {
+                said.response for said in example.said
+            } == {"1", "It is foo", "foo"}
+            assert "Answer:" in example.prompt
+    assert found == choose_examples(runs)
+
+
+def test_one_run_alone(runs: list[Run], tmp_path: Path) -> None:
+    text = text_of(write_report(runs[:1], tmp_path).files[0])
+    assert "Difference from" not in text and "Did tuning hurt" not in text
+    assert "F1 by data set and verbalizer" in text
+
+
+def test_runs_that_cannot_be_compared_say_why(runs: list[Run], tmp_path: Path) -> None:
+    less = write_run(tmp_path / "less", "foo", ["verbalizer_sst2"])
+    text = text_of(write_report([runs[0], *find_runs([less])], tmp_path / "report").files[0])
+    assert "The runs are not compared. compare:" in text
+    assert "run the same tasks" in text
+
+
+def test_the_page_is_the_same_every_time(runs: list[Run], page: Path, tmp_path: Path) -> None:
+    assert write_report(runs, tmp_path).files[0].read_bytes() == page.read_bytes()
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", text)
+    assert "default-src 'none'" in text
+
+
+@pytest.fixture(scope="module")
+def hostile_page(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of a run whose every text is an attack."""
+    folder = tmp_path_factory.mktemp("hostile")
+    shutil.copytree(runs[0].folder, folder / "run")
+    results = newest_results(folder / "run")
+    table = json.loads(results.read_text())
+    table["model_name"] = f"/{HOSTILE}/{HOSTILE}".replace("/script", "script") + "$a_b$"
+    table["config"] |= {"model": HOSTILE, "model_args": {HOSTILE: HOSTILE}}
+    results.write_text(json.dumps(table))
+    for task in table["configs"]:
+        path = samples_file(results, task)
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["arguments"]["gen_args_0"]["arg_0"] = HOSTILE
+            row |= {"filtered_resps": [HOSTILE], "target": HOSTILE}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run,) = find_runs([folder / "run"])
+    return write_report([dataclasses.replace(run, name=HOSTILE)], folder / "report").files[0]
+
+
+def test_texts_are_shown_and_do_not_run(hostile_page: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(hostile_page)
+    assert seen.faults == []
+    assert seen.page.locator("script").count() == 2
+    assert seen.page.locator("img").count() == 1
+    assert seen.page.locator("h1").inner_text() == HOSTILE
+    for summary in seen.page.locator("details:not([open]) > summary").all()[:5]:
+        summary.click()
+    assert HOSTILE in seen.page.locator("details[open] pre").first.inner_text()
+    assert seen.faults == []
+
+
+def test_tables_are_sorted_by_keyboard(page: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(page)
+    table = seen.page.locator("table.sortable").first
+    head = table.locator("th.number").nth(1)
+    values = "cells => cells.map(cell => Number(cell.dataset.value))"
+    column = "tbody td:nth-child(4)"
+    head.locator("button").focus()
+    for order, sign in (("descending", -1), ("ascending", 1)):
+        seen.page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == order
+        found = table.locator(column).evaluate_all(values)
+        assert found == sorted(found, key=lambda value: sign * value) and len(set(found)) > 1
+    assert table.locator("th[aria-sort=none]").count() == 6
+    assert seen.faults == []
+
+
+@pytest.mark.parametrize("name", ["page", "hostile_page"])
+def test_it_fits_a_phone(
+    name: str, request: pytest.FixtureRequest, visit: Callable[..., Any]
+) -> None:
+    seen = visit(request.getfixturevalue(name), viewport={"width": 375, "height": 800})
+    width = seen.page.evaluate("document.documentElement.scrollWidth")
+    assert width == 375
+    size = seen.page.evaluate("getComputedStyle(document.body).fontSize")
+    assert float(size.removesuffix("px")) >= 15
+
+
+def test_it_prints_with_the_examples_open(page: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(page)
+    closed = seen.page.locator("details:not([open])").count()
+    assert closed > 40
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert seen.page.locator("details:not([open])").count() == 0
+    seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert seen.page.locator("details:not([open])").count() == closed
+    assert seen.page.pdf()[:5] == b"%PDF-"
+    assert seen.faults == []
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours (WCAG 2)."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(c * 2 for c in colour[1:])
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_heat_maps_numbers_can_be_read() -> None:
+    for step in range(101):
+        assert contrast(*shade(step / 100)) >= 4.5, step
+
+
+def test_json_inside_a_script_cannot_end_it() -> None:
+    text = str(embedded_json({"a": "</script><!--\u2028&"}))
+    assert "<" not in text and "\u2028" not in text
+    assert json.loads(text) == {"a": "</script><!--\u2028&"}

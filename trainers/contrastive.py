@@ -1,0 +1,53 @@
+"""Contrastive training of a CLIP (Radford et al. 2021): method `tower`, for a LLaVA's vision tower.
+
+verbalizer-bench train recipes/miniature/tower.yaml
+
+The records are those of `pretrain`, images with captions. The text half pools at the newline that
+ends a caption in the format `plain`: config.json's `text_config.eos_token_id` is its id.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import Trainer
+
+from verbalizer_bench.trainers.collator import Collator
+
+
+class CaptionCollator(Collator):
+    """A Collator whose texts hold no image token: a CLIP takes the image beside them."""
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `attention_mask` and `pixel_values`, a caption for each image."""
+        batch = super().__call__([self._without_image(row) for row in rows])
+        return {name: value for name, value in batch.items() if name != "labels"}
+
+    def _without_image(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        kept = [number for number, i in enumerate(row["input_ids"]) if i != self.image_token_id]
+        ids, answer = ([row[name][n] for n in kept] for name in ("input_ids", "answer"))
+        return {**row, "input_ids": ids, "answer": answer}
+
+
+class ContrastiveTrainer(Trainer):
+    """transformers' Trainer with CLIP's loss: each caption finds its image in a batch, and back."""
+
+    def __init__(self, sampler: Sampler[int], **kwargs: Any):
+        """Take Trainer's arguments and the order of the samples."""
+        self._sampler = sampler
+        super().__init__(**kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._sampler
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Return the loss over all pairs of a batch."""
+        outputs = model(**inputs, return_loss=True)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
