@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verbalizer_bench.leaderboard.statistics import TypeSummary
+from verbalizer_bench.leaderboard.submission.verified import TypeScores
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
@@ -75,3 +77,56 @@ def _bars(
 def _shown(name: str, length: int = 40) -> str:
     cut = name if len(name) <= length else f"{name[: length - 1]}…"
     return f" {cut}" if cut.startswith("_") else cut
+
+
+def ranking_bars(
+    panels: Sequence[tuple[str, Sequence[tuple[str, Mapping[str, TypeScores]]]]],
+    files: Sequence[Path],
+) -> None:
+    """Draw F1 by label type, a group of bars a model, a panel a protocol.
+
+    Args:
+        panels: Each panel's title, and its models: name and label types, best first.
+        files: Where to write; the suffix is the format.
+    """
+    sizes = [len(models) for _, models in panels]
+    height = 0.6 * len(panels) + 0.42 * sum(sizes) + 0.6
+    with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "verbalizer-bench"}):
+        figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[s + 1 for s in sizes])
+        for axes, (title, models) in zip(grid[:, 0], panels, strict=True):
+            _horizontal_bars(axes, models)
+            axes.set_title(title, loc="left", fontsize=9)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=8
+        )
+        grid[-1, 0].set_xlabel("F1 (%), with 95 % intervals over documents", fontsize=8)
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            figure.savefig(file, metadata=metadata)
+
+
+def _horizontal_bars(axes: Axes, models: Sequence[tuple[str, Mapping[str, TypeScores]]]) -> None:
+    for index, label_type in enumerate(LABEL_TYPES):
+        found = [types[label_type].f1 for _, types in models]
+        ends = [
+            [100 * (f.mean - (f.mean if f.low is None else f.low)) for f in found],
+            [100 * ((f.mean if f.high is None else f.high) - f.mean) for f in found],
+        ]
+        axes.barh(
+            [place + (index - 1) * 0.27 for place in range(len(models))],
+            [100 * f.mean for f in found],
+            0.25,
+            xerr=ends,
+            error_kw={"elinewidth": 0.7, "ecolor": "#333333"},
+            label=label_type.capitalize(),
+            color=_COLOURS[index],
+            zorder=2,
+        )
+    axes.set_yticks(range(len(models)), [_shown(name) for name, _ in models], fontsize=8)
+    axes.set_ylim(len(models) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,20 +8,23 @@ from verbalizer_bench.leaderboard.runs import find_runs
 
 
 def check_demo(folder: Path, text: str) -> None:
-    *_, report, warning = text.strip().split("\n")
-    assert report.startswith(f"Report: {folder / 'report' / 'report.md'}")
+    *_, report, leaderboard, warning = text.strip().split("\n")
+    assert report == f"Report: {folder / 'report' / 'report.html'}"
+    assert leaderboard == f"Leaderboard: {folder / 'leaderboard' / 'site' / 'index.html'}"
     assert warning == TOY_WARNING
-    for name in ("report.md", "scores.png", "scores.svg"):
+    for name in ("report.html", "report.md", "scores.png", "scores.svg"):
         assert (folder / "report" / name).stat().st_size > 500
+    board = json.loads((folder / "leaderboard" / "site" / "leaderboard.json").read_text())
+    assert "toy" in json.dumps(board)
 
 
-def test_demo_on_one_data_set(
+def test_demo_with_little_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LMEVAL_LOG_LEVEL", raising=False)
-    demo(tmp_path / "demo", steps=9, tasks="verbalizer_sst2")
+    demo(tmp_path / "demo", steps=9)
     check_demo(tmp_path / "demo", capsys.readouterr().out)
-    assert [len(run.tasks) for run in find_runs([tmp_path / "demo"])] == [12, 12]
+    assert [len(run.tasks) for run in find_runs([tmp_path / "demo"])] == [108, 108]
 
 
 def test_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ def percent(share: float | None, signed: bool = False) -> str:
     return f"{points:+.1f}" if signed and points else f"{points:.1f}"
 
 
+def count_of(number: int | None) -> str:
+    """Return a large number as a reader would say it: 7.06B, 1.1M; nothing for None."""
+    if number is None:
+        return ""
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(number)
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -99,7 +109,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, shade=shade)
+    environment.filters.update(percent=percent, shade=shade, count_of=count_of)
     return environment
 
 

@@ -6,20 +6,21 @@ verbalizer-bench demo
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 TOY_WARNING = "These are toy checkpoints on 24 made sentences a data set: the numbers mean nothing."
 
 
-def demo(folder: Path, steps: int, tasks: str = "verbalizer") -> None:
-    """Train, run the tasks (all 108) on the embedded samples, and print the summary.
+def demo(folder: Path, steps: int) -> None:
+    """Train, run the 108 tasks on the embedded samples, print the summary, build a leaderboard.
 
-    The last lines are the report's path and the warning that toy numbers mean nothing.
+    The last lines are the paths of the report and of the leaderboard, and the warning that toy
+    numbers mean nothing.
 
     Args:
-        folder: Where checkpoints, runs and the report go; its earlier demo is replaced.
+        folder: Where checkpoints, runs, report and leaderboard go; its earlier demo is replaced.
         steps: Training steps of the Llama; the LLaVA over it gets a third.
-        tasks: What is run, in lm-eval's words.
 
     Raises:
         ValueError: The folder holds something else than an earlier demo.
@@ -39,16 +40,34 @@ def demo(folder: Path, steps: int, tasks: str = "verbalizer") -> None:
     llm, llava = train_toys(folder / "checkpoints", steps)
     run_folders: list[Path] = []
     for adapter, checkpoint in (("verbalizer-llm", llm), ("verbalizer-lvlm", llava)):
-        print(f"\nScoring {checkpoint.name}: {tasks}", flush=True)
+        print(f"\nScoring {checkpoint.name}", flush=True)
         options = ["--model", adapter, "--model_args", f"pretrained={checkpoint},dtype=float32"]
-        options += ["--tasks", tasks, "--data", "sample", "--device", "cpu"]
+        options += ["--tasks", "verbalizer", "--data", "sample", "--device", "cpu"]
         options += ["--batch_size", "32", "--output_path", str(folder / "runs")]
         with (folder / "lm-eval.log").open("a") as tables, contextlib.redirect_stdout(tables):
             run_folders += harness("run", options)
     report = write_report([read_run(run) for run in run_folders], folder / "report")
     print(f"\n{report.markdown}\n")
-    print(f"Report: {report.files[0]} (figure: {report.files[1]})")
+    page = _publish(run_folders, folder / "leaderboard")
+    print(f"Report: {report.files[0]}")
+    print(f"Leaderboard: {page}")
     print(TOY_WARNING)
+
+
+def _publish(runs: Sequence[Path], folder: Path) -> Path:
+    """Pack and validate the runs, and build their leaderboard; return its page."""
+    from verbalizer_bench.leaderboard.pages.site import build_site
+    from verbalizer_bench.leaderboard.submission.pack import pack
+    from verbalizer_bench.leaderboard.submission.validate import validate
+
+    for run in runs:
+        notes = "An example: a toy, trained and scored by `make demo`."
+        packed = pack(
+            run, folder / "submissions", submitter="make demo", licence="CC0-1.0", notes=notes
+        )
+        if (found := validate(packed)).failed:
+            raise ValueError(f"demo: {found}")
+    return build_site(folder / "submissions", folder / "site").files[0]
 
 
 def _make_room(folder: Path) -> None:

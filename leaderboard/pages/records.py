@@ -1,0 +1,142 @@
+"""What the page, `leaderboard.json` and `leaderboard.csv` say of a submission."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.pages.entries import COLUMNS
+from verbalizer_bench.leaderboard.pages.ranking import Ranked, Table
+from verbalizer_bench.leaderboard.submission.verified import VerifiedTask
+from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.spec import task_name
+
+SCHEMA_VERSION = 1
+_ENDS = ("mean", "low", "high")
+# A cell that starts so is a formula to a spreadsheet.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_json(tables: Sequence[Table]) -> dict[str, Any]:
+    """Return `leaderboard.json`: scores and differences in [0, 1], a row a submission."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "package": f"verbalizer-bench {__version__}",
+        "verbalizers": verbalizers(),
+        "tables": [
+            {"protocol": table.protocol, "rows": [_record(row) for row in table.rows]}
+            for table in tables
+        ],
+    }
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Return `leaderboard.csv`: the numbers of the tables in points of 100.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")]
+    change = ["base", "change", "change_low", "change_high"]
+    names = ["protocol", "rank", "model", "kind", "badge", "identity", *columns, "slope", *change]
+    writer.writerow([*names, "parameters", "date", "submitter", "licence", "submission"])
+    for table in tables:
+        for row in table.rows:
+            writer.writerow([_plain(cell) for cell in _cells(table.protocol, row)])
+    return text.getvalue()
+
+
+def _cells(protocol: str, row: Ranked) -> list[Any]:
+    stated, entry = row.entry.verified.submission, row.entry
+    scores: list[float | None] = []
+    for name in COLUMNS:
+        f1 = entry.verified.label_types[name].f1
+        scores += [f1.mean, f1.low, f1.high]
+    change: list[Any] = [None] * 4
+    if row.pair and row.pair.base:
+        found = row.pair.changes["All"]
+        change = [row.pair.base, *map(_points, (found.difference, found.low, found.high))]
+    identity = "verified" if entry.identified else "not verified"
+    head = [protocol, row.rank, entry.id, stated.model.kind, entry.verified.badge, identity]
+    tail = [stated.model.parameters, stated.date.isoformat(), stated.submitter, stated.licence]
+    return [*head, *map(_points, [*scores, entry.slope]), *change, *tail, entry.path]
+
+
+def _points(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 4)
+
+
+def _plain(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+def verbalizers() -> list[str]:
+    """Return the names of the twelve verbalizers, in the order of every data set's tasks."""
+    spec, found = read_dataset(next(iter(suite_files().values())))
+    named = dict(zip(spec.classes, ("first class", "second class"), strict=True))
+    return [
+        f"{v.type} {named.get(v.first, v.first)}|{named.get(v.second, v.second)}" for v in found
+    ]
+
+
+def _record(row: Ranked) -> dict[str, Any]:
+    entry, verified = row.entry, row.entry.verified
+    stated = verified.submission.model_dump(mode="json", exclude={"schema_version", "protocol"})
+    return {
+        **stated,
+        "rank": row.rank,
+        "path": entry.path,
+        "badge": verified.badge,
+        "identity": "verified" if entry.identified else "not verified",
+        "scores": {
+            name: {key: _rounded(getattr(scores.f1, key)) for key in _ENDS}
+            for name, scores in verified.label_types.items()
+        },
+        "f1_weighted_by_responses": {
+            name: _rounded(scores.f1_weighted) for name, scores in verified.label_types.items()
+        },
+        "slope": _rounded(entry.slope),
+        "change": _change(row),
+        "outcomes": {
+            name: {key: _rounded(share) for key, share in scores.outcomes.items()}
+            for name, scores in verified.label_types.items()
+        },
+        "f1": _heat(verified.tasks),
+        "sources": dict(sorted({task.dataset: task.source for task in verified.tasks}.items())),
+        "levels": [level.model_dump(mode="json") for level in verified.levels],
+        "differences": list(verified.differences),
+        "warnings": list(verified.warnings),
+        "results_sha256": verified.inputs.get("results.json"),
+    }
+
+
+def _change(row: Ranked) -> dict[str, Any] | None:
+    if row.pair is None:
+        return None
+    return {
+        "base": row.pair.base,
+        "reason": row.pair.reason,
+        "groups": {
+            name: {
+                "difference": _rounded(found.difference),
+                "low": _rounded(found.low),
+                "high": _rounded(found.high),
+            }
+            for name, found in row.pair.changes.items()
+        },
+    }
+
+
+def _heat(tasks: Sequence[VerifiedTask]) -> dict[str, list[float | None]]:
+    """Return the F1 of each data set's tasks, in the order of `verbalizers`."""
+    known = {task.task: _rounded(task.f1) for task in tasks}
+    return {
+        name: [known.get(task_name(name, own)) for own in read_dataset(path)[1]]
+        for name, path in suite_files().items()
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -1,0 +1,109 @@
+"""The leaderboard as a static site: one page, and the same as JSON, CSV and SVG.
+
+verbalizer-bench leaderboard build SUBMISSIONS -o SITE
+
+It reads each submission's `verified.json` only. The same submissions give the same bytes.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.figures import ranking_bars
+from verbalizer_bench.leaderboard.pages.entries import COLUMNS, read_entries
+from verbalizer_bench.leaderboard.pages.page import embedded_json, render, shade, svg_image
+from verbalizer_bench.leaderboard.pages.ranking import Table, rank
+from verbalizer_bench.leaderboard.pages.records import as_csv, as_json
+from verbalizer_bench.tasks.metrics import OUTCOMES
+
+FILES = ("index.html", "leaderboard.json", "leaderboard.csv", "leaderboard.svg")
+# More would not be read in one figure.
+_SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """What was written: the files, the page first, and the tables that they show."""
+
+    files: tuple[Path, ...]
+    tables: tuple[Table, ...]
+
+
+def build_site(submissions: Path, output: Path) -> Site:
+    """Build the site of validated submissions.
+
+    Args:
+        submissions: The folder of `<org>__<model>/<YYYYMMDD>-<8 hex>/verified.json`.
+        output: The site's folder; an earlier site in it is replaced.
+
+    Raises:
+        ValueError: A submission is not validated, or was changed since; or `output` holds
+            something else.
+        FileNotFoundError: There is no submission.
+    """
+    _check_output(output)
+    tables = rank(read_entries(submissions))
+    output.mkdir(parents=True, exist_ok=True)
+    drawn = output / ".leaderboard.svg"
+    _draw(tables, (drawn,))
+    contents = {
+        "index.html": _page(tables),
+        "leaderboard.json": json.dumps(as_json(tables), indent=1, ensure_ascii=False) + "\n",
+        "leaderboard.csv": as_csv(tables),
+        "leaderboard.svg": drawn.read_text(encoding="utf-8"),
+    }
+    drawn.unlink()
+    for name, text in contents.items():
+        draft = output / f".{name}"
+        draft.write_text(text, encoding="utf-8", newline="")
+        os.replace(draft, output / name)
+    return Site(tuple(output / name for name in FILES), tables)
+
+
+def _check_output(output: Path) -> None:
+    if output.is_file():
+        raise ValueError(f"leaderboard build: {output} is a file; give a folder with -o")
+    if output.is_dir():
+        known = {*FILES, *(f".{name}" for name in FILES)}
+        if others := sorted(path.name for path in output.iterdir() if path.name not in known):
+            raise ValueError(
+                f"leaderboard build: {output} holds other files ({others[0]}); give another -o"
+            )
+
+
+def _draw(tables: Sequence[Table], files: Sequence[Path]) -> None:
+    panels = []
+    for table in tables:
+        rows = [(row.entry.id, row.entry.verified.label_types) for row in table.rows[:_SHOWN]]
+        first = f", the first {_SHOWN} of {len(table.rows)}" if len(table.rows) > _SHOWN else ""
+        panels.append((f"Protocol {table.protocol}{first}", rows))
+    ranking_bars(panels, files)
+
+
+def _page(tables: Sequence[Table]) -> str:
+    found = as_json(tables)
+    rows = {row["path"]: row for table in found["tables"] for row in table["rows"]}
+    data = {
+        "rows": rows,
+        "verbalizers": found["verbalizers"],
+        "shades": [shade(step / 100) for step in range(101)],
+        "columns": COLUMNS,
+        "outcomes": OUTCOMES,
+    }
+    return render(
+        "site.html.jinja",
+        scripts=("tables.js", "site.js"),
+        tables=found["tables"],
+        count=len(rows),
+        columns=COLUMNS,
+        data=embedded_json(data),
+        figure=svg_image(
+            lambda files: _draw(tables, files),
+            "Bars of F1 by label type for the first models of each protocol; the tables have the "
+            "numbers.",
+        ),
+        version=__version__,
+    )

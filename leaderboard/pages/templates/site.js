@@ -1,0 +1,192 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const controls = document.querySelector(".controls");
+const fields = ["search", "kind", "protocol"].map((id) => document.getElementById(id));
+const dialog = document.getElementById("details");
+const rows = [...document.querySelectorAll("tr[data-path]")].map((row) => ({
+  row,
+  path: row.dataset.path,
+  kind: row.dataset.kind,
+  protocol: row.closest("section").dataset.protocol,
+  text: `${row.cells[1].textContent} ${row.cells[row.cells.length - 1].textContent}`.toLowerCase(),
+}));
+
+// Everything shown is a submitter's text: it becomes text nodes, never markup.
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+const points = (share) => (100 * share).toFixed(1);
+const signed = (share) => (share > 0 ? "+" : "") + (Math.abs(share) < 0.0005 ? "0.0" : points(share));
+const title = (word) => word[0].toUpperCase() + word.slice(1);
+const isolated = (text) => element("bdi", {}, text);
+
+function filter() {
+  const [search, kind, protocol] = fields.map((field) => field.value);
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const one of rows) {
+    const fits = (!kind || one.kind === kind) && (!protocol || one.protocol === protocol)
+      && words.every((word) => one.text.includes(word));
+    one.row.hidden = !fits;
+    shown += fits;
+  }
+  for (const board of document.querySelectorAll("section.board")) {
+    board.hidden = !board.querySelector("tbody tr:not([hidden])");
+  }
+  document.getElementById("count").textContent = `${shown} of ${rows.length} shown`;
+}
+
+// The address holds what is filtered and opened, so that it can be shared.
+function remember(open) {
+  const state = new URLSearchParams();
+  for (const field of fields) if (field.value) state.set(field.id, field.value);
+  if (open) state.set("open", open);
+  const hash = state.toString();
+  history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+}
+
+function recall() {
+  const state = new URLSearchParams(location.hash.slice(1));
+  for (const field of fields) {
+    const value = state.get(field.id) ?? "";
+    field.value = value;
+    if (field.value !== value) field.value = "";
+  }
+  filter();
+  const path = state.get("open");
+  if (path && Object.hasOwn(data.rows, path)) open(path);
+  else if (dialog.open) dialog.close();
+}
+
+function bars(found) {
+  return element("div", { className: "bars" }, ...data.columns.map((name) => {
+    const score = found.scores[name];
+    const range = score.low === null ? "" : ` [${points(score.low)}, ${points(score.high)}]`;
+    const bar = element("i", { className: "bar" });
+    bar.style.width = `${100 * score.mean}%`;
+    const track = element("span", { className: "track" }, bar);
+    if (score.low !== null) {
+      const whisker = element("i", { className: "whisker" });
+      whisker.style.left = `${100 * score.low}%`;
+      whisker.style.width = `${100 * (score.high - score.low)}%`;
+      track.append(whisker);
+    }
+    return element("div", {}, element("span", {}, title(name)), track,
+      element("span", { className: "value" }, points(score.mean) + range));
+  }));
+}
+
+function change(found) {
+  if (!found.change) return null;
+  const section = element("section", {}, element("h3", {}, "Minus base"));
+  if (!found.change.base) {
+    section.append(element("p", {}, "Not compared with ", isolated(found.model.base), `: ${found.change.reason}.`));
+    return section;
+  }
+  section.append(element("p", { className: "muted" }, isolated(found.change.base)));
+  const body = element("tbody", {}, ...Object.entries(found.change.groups).map(([name, group]) =>
+    element("tr", {}, element("th", { scope: "row" }, title(name)),
+      element("td", { className: "number" }, signed(group.difference)),
+      element("td", { className: "number" }, group.low === null ? "" : `${signed(group.low)} to ${signed(group.high)}`))));
+  section.append(element("table", {}, body));
+  return section;
+}
+
+function outcomes(found) {
+  const key = element("ul", { className: "key" }, ...data.outcomes.map((name) =>
+    element("li", {}, element("i", { className: `outcome-${name}` }), name)));
+  const lines = data.columns.map((column) => {
+    const shares = found.outcomes[column];
+    const said = data.outcomes.map((name) => `${name} ${points(shares[name] ?? 0)}`).join(", ");
+    const stack = element("span", { className: "stacked" });
+    stack.setAttribute("role", "img");
+    stack.setAttribute("aria-label", said);
+    for (const name of data.outcomes) {
+      const part = element("i", { className: `outcome-${name}` });
+      part.style.width = `${100 * (shares[name] ?? 0)}%`;
+      stack.append(part);
+    }
+    return element("tr", {}, element("th", { scope: "row" }, title(column)),
+      element("td", {}, stack, element("small", {}, said)));
+  });
+  return element("section", {}, element("h3", {}, "What the responses did, in %"), key,
+    element("table", { className: "wide" }, element("tbody", {}, ...lines)));
+}
+
+function heat(found) {
+  const head = element("tr", {}, element("th", { scope: "col" }, "Data set"),
+    ...data.verbalizers.map((name) => element("th", { scope: "col" }, name)));
+  const body = Object.entries(found.f1).map(([name, shares]) =>
+    element("tr", {}, element("th", { scope: "row" }, name), ...shares.map((share) => {
+      if (share === null) return element("td", {}, "-");
+      const cell = element("td", {}, String(Math.round(100 * share)));
+      [cell.style.background, cell.style.color] = data.shades[Math.round(100 * share)];
+      return cell;
+    })));
+  const table = element("table", { className: "heat" },
+    element("caption", {}, "F1 in %; a verbalizer is the word for the first class | for the second"),
+    element("thead", {}, head), element("tbody", {}, ...body));
+  const scroll = element("div", { className: "scroll", tabIndex: 0 }, table);
+  scroll.setAttribute("role", "region");
+  scroll.setAttribute("aria-label", "F1 by data set and verbalizer");
+  return element("section", {}, element("h3", {}, "F1 by data set and verbalizer"), scroll);
+}
+
+function provenance(found) {
+  const model = found.model;
+  const sources = Object.entries(found.sources).map(([name, source]) => `${name}: ${source}`);
+  const lines = [
+    ["Kind", model.kind], ["Hub commit", model.revision], ["Weights (sha256)", model.weights_sha256],
+    ["Tuned from", model.base], ["Recipe", model.recipe],
+    ["Parameters", model.parameters === null ? null : model.parameters.toLocaleString("en")],
+    ["Image", found.image_mode], ["Prompts", found.identity], ["Rows from", sources.join(", ")],
+    ["Submitter", found.submitter], ["Date", found.date], ["Licence", found.licence],
+    ["Notes", found.notes], ["Submission", found.path],
+    ...found.levels.map((level) =>
+      [`Level ${level.level}`, `${level.name}: ${[level.status, ...level.notes].join("; ")}`]),
+    ...found.differences.map((text) => ["Differs from paper", text]),
+    ...found.warnings.map((text) => ["Note", text]),
+  ];
+  const list = element("dl", {});
+  for (const [name, value] of lines) {
+    if (value) list.append(element("dt", {}, name), element("dd", {}, isolated(value)));
+  }
+  for (const address of found.links) {
+    // Checked when it was validated, and again here: an address can be a script.
+    if (!/^https?:\/\//.test(address)) continue;
+    const link = element("a", { href: address, rel: "noopener noreferrer nofollow" }, isolated(address));
+    list.append(element("dt", {}, "Link"), element("dd", {}, link));
+  }
+  return element("section", {}, element("h3", {}, "Where this comes from"), list);
+}
+
+function open(path) {
+  const found = data.rows[path];
+  const close = element("button", { type: "button", className: "close" }, "Close");
+  close.addEventListener("click", () => dialog.close());
+  const heading = element("h2", { id: "details-title" }, isolated(found.model.id));
+  const parts = [bars, change, outcomes, heat, provenance].map((part) => part(found));
+  dialog.replaceChildren(close, heading, ...parts.filter((part) => part !== null));
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+  remember(path);
+}
+
+for (const { row, path } of rows) {
+  const head = row.cells[1];
+  const button = element("button", { type: "button" }, ...head.childNodes);
+  button.setAttribute("aria-haspopup", "dialog");
+  button.addEventListener("click", () => open(path));
+  head.append(button);
+}
+for (const field of fields) {
+  field.addEventListener("input", () => { filter(); remember(""); });
+}
+dialog.addEventListener("close", () => remember(""));
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+addEventListener("hashchange", recall);
+controls.hidden = false;
+recall();

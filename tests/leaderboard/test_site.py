@@ -1,0 +1,366 @@
+"""The leaderboard: what is built, what is refused, and what a browser makes of it."""
+
+import csv
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.leaderboard.boards import invented, merged, write_board, write_submission
+from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.compare import differences
+from verbalizer_bench.leaderboard.pages.entries import read_entries
+from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
+from verbalizer_bench.leaderboard.pages.site import FILES, build_site
+from verbalizer_bench.leaderboard.runs import Run, TaskScores
+from verbalizer_bench.leaderboard.statistics import by_dataset
+from verbalizer_bench.leaderboard.submission.checks import suite
+from verbalizer_bench.tasks.identity import TABLE_1
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+SIZES = {"sst2": 8, "rte": 5}
+HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u202e\u2028"
+
+
+@pytest.fixture(scope="module")
+def submissions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return twelve submissions of two protocols."""
+    folder = write_board(tmp_path_factory.mktemp("board") / "submissions", 9, SIZES)
+    for number in range(9, 12):
+        toy = {"protocol": "toy", "differences": ["made data (sample)"], "badge": "self-reported"}
+        toy["submission"] = {"protocol": "toy"}
+        write_submission(folder, invented(number, SIZES, **toy))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(submissions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_site(submissions, tmp_path_factory.mktemp("site")).files[0]
+
+
+def test_each_protocol_has_its_own_table_and_ranks(site: Path) -> None:
+    board = json.loads((site.parent / "leaderboard.json").read_text())
+    assert [table["protocol"] for table in board["tables"]] == ["paper", "toy"]
+    for table, count in zip(board["tables"], (9, 3), strict=True):
+        scores = [row["scores"]["All"]["mean"] for row in table["rows"]]
+        assert scores == sorted(scores, reverse=True)
+        assert [row["rank"] for row in table["rows"]] == list(range(1, count + 1))
+        for row in table["rows"]:
+            natural, unnatural = (row["scores"][t]["mean"] for t in ("natural", "unnatural"))
+            assert row["slope"] == pytest.approx(unnatural - natural, abs=2e-6)
+            assert len(row["f1"]["sst2"]) == len(board["verbalizers"]) == 12
+    rows = list(csv.DictReader((site.parent / "leaderboard.csv").open()))
+    assert len(rows) == 12
+    assert float(rows[0]["All"]) == pytest.approx(
+        100 * board["tables"][0]["rows"][0]["scores"]["All"]["mean"], abs=1e-3
+    )
+    assert "<svg" in (site.parent / "leaderboard.svg").read_text()[:500]
+
+
+def test_the_site_is_the_same_every_time(site: Path, tmp_path: Path) -> None:
+    """Whatever order the file system lists folders in."""
+    board = tmp_path / "submissions"
+    for number in (11, 10, 9):
+        toy = {"protocol": "toy", "differences": ["made data (sample)"], "badge": "self-reported"}
+        toy["submission"] = {"protocol": "toy"}
+        write_submission(board, invented(number, SIZES, **toy))
+    write_board(board, 9, SIZES)
+    other = build_site(board, tmp_path / "site")
+    assert [file.name for file in other.files] == list(FILES)
+    for file in other.files:
+        assert file.read_bytes() == (site.parent / file.name).read_bytes(), file
+    again = build_site(board, tmp_path / "site")
+    assert [f.read_bytes() for f in again.files] == [f.read_bytes() for f in other.files]
+    assert sorted(path.name for path in (tmp_path / "site").iterdir()) == sorted(FILES)
+
+
+def test_a_pair_has_the_numbers_of_compare(tmp_path: Path) -> None:
+    """The same scores, once as runs and once as the sums of two submissions."""
+    generator = np.random.default_rng(5)
+    runs = []
+    for name in ("base", "tuned"):
+        tasks = [
+            TaskScores(
+                task,
+                dataset,
+                verbalizer,
+                "made",
+                "0",
+                tuple(range(SIZES[dataset])),
+                {"f1": generator.choice([0.0, 0.5, 1.0], SIZES[dataset])},
+            )
+            for task, (dataset, verbalizer) in suite().items()
+            if dataset in SIZES
+        ]
+        runs.append(Run(Path(name), name, {}, tuple(tasks), 0))
+    for number, run in enumerate(runs):
+        documents = {}
+        for dataset, tasks in by_dataset(run.tasks).items():
+            sums = {
+                t: np.sum([o.scores["f1"] for o in tasks if o.verbalizer.type == t], axis=0)
+                for t in LABEL_TYPES
+            }
+            documents[dataset] = {"sums": {t: values.tolist() for t, values in sums.items()}}
+        base = {"base": "example/model-0"} if number else {}
+        changes = {"submission": {"model": base}, "documents": documents}
+        write_submission(tmp_path, invented(number, SIZES, **changes))
+    entries = read_entries(tmp_path)
+    (pair,) = pair_with_bases(entries).values()
+    assert pair.base == entries[0].path
+    (expected,) = differences(runs)
+    for found in expected.family("label type"):
+        change = pair.changes[found.name]
+        assert change.difference == pytest.approx(found.difference, abs=1e-9)
+        assert change.low == pytest.approx(found.low, abs=1e-9)
+        assert change.high == pytest.approx(found.high, abs=1e-9)
+
+
+def test_what_cannot_be_paired_says_why(tmp_path: Path) -> None:
+    write_submission(tmp_path, invented(0, SIZES))
+    changes: dict[str, dict[str, Any]] = {
+        "example/none": {"submission": {"model": {"base": "example/absent"}}},
+        "example/rows": {"documents": {"sst2": {"prompts": "0" * 64}}},
+        "example/plain": {"chat_template": False},
+    }
+    for number, (name, own) in enumerate(changes.items(), start=1):
+        named = {"submission": {"model": {"id": name, "base": "example/model-0"}}}
+        write_submission(tmp_path, invented(number, SIZES, **merged(named, own)))
+    pairs = pair_with_bases(read_entries(tmp_path))
+    assert {path.split("/")[0]: pair.reason for path, pair in pairs.items()} == {
+        "example__none": "no submission of it under this protocol",
+        "example__rows": "its prompts of sst2 differ from those of the base",
+        "example__plain": "one of them was run with a chat template and the other without",
+    }
+
+
+def refused(submissions: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["leaderboard", "build", str(submissions), "-o", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert not (output / "index.html").exists()
+    return error
+
+
+def test_a_stale_submission_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board, output = tmp_path / "submissions", tmp_path / "site"
+    place = write_submission(board, invented(0, SIZES))
+    verified = (place / "verified.json").read_text()
+    remedy = f"run `verbalizer-bench submit validate {place}`"
+    for name in ("results.json", "samples/x.jsonl.gz", "SHA256SUMS"):
+        before = (place / name).read_text()
+        (place / name).write_text("edited")
+        said = refused(board, output, capsys)
+        assert f"{place}: verified.json is stale: {name} was changed since" in said
+        assert remedy in said
+        (place / name).write_text(before)
+    (place / "samples" / "y.jsonl.gz").write_text("new")
+    assert "stale: samples/y.jsonl.gz was added since" in refused(board, output, capsys)
+    (place / "samples" / "y.jsonl.gz").unlink()
+    (place / "samples" / "x.jsonl.gz").rename(tmp_path / "x")
+    assert "stale: samples/x.jsonl.gz was removed since" in refused(board, output, capsys)
+    (tmp_path / "x").rename(place / "samples" / "x.jsonl.gz")
+    (place / "verified.json").write_text(verified.replace('"package": "', '"package": "9.'))
+    assert "stale: of verbalizer-bench 9." in refused(board, output, capsys)
+    (place / "verified.json").write_text(verified[:-100])
+    assert "not what `submit validate` writes" in refused(board, output, capsys)
+    (place / "verified.json").unlink()
+    assert "not validated, verified.json is missing" in refused(board, output, capsys)
+    (place / "verified.json").write_text(verified)
+    assert main(["leaderboard", "build", str(board), "-o", str(output)]) == 0
+
+
+def test_what_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = tmp_path / "submissions"
+    assert "no such folder" in refused(board, tmp_path / "site", capsys)
+    board.mkdir()
+    assert "no submission <org>__<model>" in refused(board, tmp_path / "site", capsys)
+    place = write_submission(board, invented(0, SIZES))
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "a.tex").touch()
+    assert "holds other files (a.tex)" in refused(board, tmp_path / "thesis", capsys)
+    (board / "example__link").symlink_to(place.parent)
+    assert "links are not followed" in refused(board, tmp_path / "site", capsys)
+    (board / "example__link").unlink()
+    place.rename(place.with_name("draft"))
+    assert "'draft' is not a submission" in refused(board, tmp_path / "site", capsys)
+    (place.with_name("draft")).rename(place)
+    place.parent.rename(board / "famous__model")
+    assert "is of example/model-0, whose folder is" in refused(board, tmp_path / "site", capsys)
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path: Path) -> None:
+    for number, start in enumerate("=+-@"):
+        own = {"submission": {"submitter": f"{start}1+1|'x'", "licence": f'{start}"a",b'}}
+        write_submission(tmp_path / "submissions", invented(number, SIZES, **own))
+    site = build_site(tmp_path / "submissions", tmp_path / "site")
+    rows = list(csv.DictReader(site.files[2].open()))
+    assert len(rows) == 4
+    for row in rows:
+        assert row["submitter"].startswith("'") and row["licence"].startswith("'")
+
+
+def test_rows_are_sorted_filtered_and_opened(site: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(site)
+    page = seen.page
+    shown = "table.sortable tbody tr:not([hidden])"
+    assert page.locator(shown).count() == 12
+    assert page.locator("#count").inner_text() == "12 of 12 shown"
+    page.select_option("#kind", "lvlm")
+    assert page.locator(f"{shown}:visible").count() == 6
+    page.select_option("#protocol", "toy")
+    assert page.locator(f"{shown}:visible").count() == 2
+    page.fill("#search", "MODEL-9")
+    assert page.locator("#count").inner_text() == "1 of 12 shown"
+    assert page.url.endswith("#search=MODEL-9&kind=lvlm&protocol=toy")
+    page.reload()
+    assert page.locator("#count").inner_text() == "1 of 12 shown"
+    for field, value in (("#search", ""), ("#kind", ""), ("#protocol", "")):
+        (page.fill if field == "#search" else page.select_option)(field, value)
+    table = page.locator("table.sortable").first
+    head = table.locator("thead th").nth(4)
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    cells = table.locator("tbody td:nth-child(5)")
+    values = cells.evaluate_all("cells => cells.map(cell => Number(cell.dataset.value))")
+    assert values == sorted(values, reverse=True) and len(values) == 9
+    table.locator("tbody th button").first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog[open]")
+    name = table.locator("tbody th").first.inner_text()
+    assert dialog.locator("h2").inner_text() == name
+    assert dialog.locator("table.heat tbody tr").count() == 9
+    assert dialog.locator(".bars > div").count() == 4
+    assert "re-score: passed" in dialog.inner_text()
+    assert "open=" in page.url
+    page.reload()
+    assert page.locator("dialog[open] h2").inner_text() == name
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert "open=" not in page.url
+    assert seen.faults == []
+
+
+def test_a_pair_is_shown(site: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(site)
+    seen.page.get_by_role("button", name="example/model-2", exact=True).click()
+    text = seen.page.locator("dialog[open]").inner_text()
+    assert re.search(r"Minus base\s+example__model-1/2026", text)
+    assert re.search(r"Unnatural\s+[+-]\d+\.\d\s+[+-]\d+\.\d to", text)
+    assert seen.faults == []
+
+
+def test_the_tables_are_there_without_scripts(site: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(site, java_script_enabled=False)
+    assert seen.page.locator("table.sortable tbody tr:visible").count() == 12
+    assert not seen.page.locator(".controls").is_visible()
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of submissions whose every text is an attack."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for number in range(2):
+        texts = {
+            "submission": {
+                "model": {
+                    **{"recipe": HOSTILE, "id": "a/" + "m" * 140 + str(number)},
+                    "base": "a/" + "m" * 140 + "0" if number else None,
+                },
+                **{"submitter": HOSTILE, "licence": HOSTILE, "notes": HOSTILE},
+                **{"image_mode": HOSTILE, "links": ["https://example.org/'\"><script>alert(3)//"]},
+            },
+            "differences": [HOSTILE],
+            "warnings": [HOSTILE],
+        }
+        verified = invented(number, SIZES, **texts)
+        for level in verified["levels"]:
+            level["notes"] = [HOSTILE]
+        for task in verified["tasks"]:
+            task |= {"source": HOSTILE, "identity": "unknown"}
+        write_submission(folder / "submissions", verified)
+    return build_site(folder / "submissions", folder / "site").files[0]
+
+
+def test_texts_are_shown_and_do_not_run(hostile: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(hostile)
+    page = seen.page
+    assert page.locator("script:not([type])").count() == 2
+    assert page.locator("img").count() == 1
+    for button in page.locator("tbody th button").all():
+        button.click()
+        dialog = page.locator("dialog[open]")
+        # A browser shows a line separator as white space.
+        said = " ".join(dialog.inner_text().replace("\u2028", " ").split())
+        assert said.count(" ".join(HOSTILE.replace("\u2028", " ").split())) >= 15
+        assert dialog.locator("img, script").count() == 0
+        for link in dialog.locator("a").all():
+            assert link.get_attribute("href").startswith("https://example.org/")
+            assert link.get_attribute("rel") == "noopener noreferrer nofollow"
+        page.keyboard.press("Escape")
+    page.evaluate("location.hash = '#open=' + encodeURIComponent('<img src=x onerror=alert(4)>')")
+    page.evaluate("location.hash = '#open=__proto__&kind=<script>'")
+    page.wait_for_timeout(50)
+    assert seen.faults == []
+
+
+@pytest.mark.parametrize("name", ["site", "hostile"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(
+    name: str, scheme: str, request: pytest.FixtureRequest, visit: Callable[..., Any]
+) -> None:
+    size = {"width": 375, "height": 800}
+    seen = visit(request.getfixturevalue(name), viewport=size, color_scheme=scheme)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 375
+    seen.page.locator("tbody th button").first.click()
+    dialog = seen.page.locator("dialog[open]")
+    width, inner = dialog.evaluate("one => [one.clientWidth, one.scrollWidth]")
+    assert inner <= width
+    assert seen.faults == []
+
+
+def test_a_thousand_submissions(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    """600 of the benchmark's full size, 400 of the sample's; a third is paired with its base."""
+    board = write_board(tmp_path / "submissions", 600, TABLE_1)
+    for number in range(600, 1000):
+        write_submission(board, invented(number, dict.fromkeys(TABLE_1, 24)))
+    start = time.process_time()
+    site = build_site(board, tmp_path / "site")
+    seconds = time.process_time() - start
+    size = site.files[0].stat().st_size
+    assert seconds < 60
+    assert size < 8 << 20
+    seen = visit(site.files[0])
+    paint = seen.page.evaluate(
+        "performance.getEntriesByType('paint').find(e => e.name === 'first-contentful-paint')"
+        ".startTime"
+    )
+    assert paint < 2000
+    assert seen.page.locator("tbody tr[data-path]").count() == 1000
+    clicked = seen.page.evaluate(
+        """() => {
+          const start = performance.now();
+          document.querySelector("thead th:nth-child(5) button").click();
+          document.body.offsetHeight;
+          return performance.now() - start;
+        }"""
+    )
+    typed = seen.page.evaluate(
+        """() => {
+          const start = performance.now(), field = document.getElementById("search");
+          field.value = "model-77";
+          field.dispatchEvent(new Event("input"));
+          document.body.offsetHeight;
+          return performance.now() - start;
+        }"""
+    )
+    assert seen.page.locator("#count").inner_text() == "11 of 1000 shown"
+    print(f"built in {seconds:.1f} s, {size / 2**20:.1f} MiB, painted after {paint:.0f} ms, ")
+    print(f"sorted in {clicked:.0f} ms, filtered in {typed:.0f} ms")
+    assert clicked < 1000 and typed < 1000
+    assert seen.faults == []
