@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-lmms bench bench-trainers check format types leaves clean
+.PHONY: demo test test-slow test-lmms bench bench-trainers bench-publishing check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -29,6 +29,9 @@ bench: $(READY)
 
 bench-trainers: $(READY)
 	$(BIN)/python -m benchmarks.trainers
+
+bench-publishing: $(READY)
+	$(BIN)/python -m benchmarks.publishing
 
 check: $(READY)
 	$(BIN)/ruff format --check .

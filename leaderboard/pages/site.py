@@ -18,6 +18,7 @@ from verbalizer_bench.leaderboard.pages.page import embedded_json, render, shade
 from verbalizer_bench.leaderboard.pages.ranking import Table, rank
 from verbalizer_bench.leaderboard.pages.records import as_csv, as_json
 from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import DATASETS
 
 FILES = ("index.html", "leaderboard.json", "leaderboard.csv", "leaderboard.svg")
 # More would not be read in one figure.
@@ -89,6 +90,7 @@ def _page(tables: Sequence[Table]) -> str:
     data = {
         "rows": rows,
         "verbalizers": found["verbalizers"],
+        "datasets": DATASETS,
         "shades": [shade(step / 100) for step in range(101)],
         "columns": COLUMNS,
         "outcomes": OUTCOMES,

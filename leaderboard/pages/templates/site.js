@@ -87,10 +87,13 @@ function change(found) {
     return section;
   }
   section.append(element("p", { className: "muted" }, isolated(found.change.base)));
-  const body = element("tbody", {}, ...Object.entries(found.change.groups).map(([name, group]) =>
-    element("tr", {}, element("th", { scope: "row" }, title(name)),
+  const body = element("tbody", {}, ...[...data.columns, "slope"].map((name) => {
+    const group = found.change.groups[name];
+    const range = group.low === null ? "" : `${signed(group.low)} to ${signed(group.high)}`;
+    return element("tr", {}, element("th", { scope: "row" }, title(name)),
       element("td", { className: "number" }, signed(group.difference)),
-      element("td", { className: "number" }, group.low === null ? "" : `${signed(group.low)} to ${signed(group.high)}`))));
+      element("td", { className: "number" }, range));
+  }));
   section.append(element("table", {}, body));
   return section;
 }
@@ -119,8 +122,8 @@ function outcomes(found) {
 function heat(found) {
   const head = element("tr", {}, element("th", { scope: "col" }, "Data set"),
     ...data.verbalizers.map((name) => element("th", { scope: "col" }, name)));
-  const body = Object.entries(found.f1).map(([name, shares]) =>
-    element("tr", {}, element("th", { scope: "row" }, name), ...shares.map((share) => {
+  const body = data.datasets.map((name) =>
+    element("tr", {}, element("th", { scope: "row" }, name), ...found.f1[name].map((share) => {
       if (share === null) return element("td", {}, "-");
       const cell = element("td", {}, String(Math.round(100 * share)));
       [cell.style.background, cell.style.color] = data.shades[Math.round(100 * share)];
