@@ -2,14 +2,9 @@
 
 submissions/<org>__<model>/<YYYYMMDD>-<8 hex>/
   submission.yaml  results.json  run.json  SHA256SUMS  samples/<task>.jsonl.gz
-
-python -m verbalizer_bench.leaderboard.submission.models  # writes schema/*.schema.json again
 """
 
-import json
 from datetime import date
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -210,33 +205,3 @@ class Results(_Loose):
     n_shot: dict[str, Count] = Field({}, alias="n-shot")
     task_hashes: dict[str, Hash]
     config: Config
-
-
-MODELS: dict[str, type[BaseModel]] = {
-    "submission": Submission,
-    "row": Row,
-    "run": RunRecord,
-    "results": Results,
-}
-
-
-def schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema of a file of a submission."""
-    found = MODELS[name].model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
-
-
-def write_schemas() -> list[Path]:
-    """Write `schema/*.schema.json` in the package."""
-    folder = Path(str(files("verbalizer_bench.leaderboard.submission"))) / "schema"
-    written = []
-    for name in MODELS:
-        path = folder / f"{name}.schema.json"
-        path.write_text(json.dumps(schema(name), indent=2) + "\n", encoding="utf-8")
-        written.append(path)
-    return written
-
-
-if __name__ == "__main__":
-    for path in write_schemas():
-        print(f"Wrote {path}")

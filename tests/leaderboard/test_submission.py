@@ -23,7 +23,7 @@ from tests.leaderboard.submissions import (
     write_files,
 )
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.submission import models
+from verbalizer_bench.leaderboard.submission import schema
 from verbalizer_bench.leaderboard.submission.reading import Limits
 from verbalizer_bench.leaderboard.submission.validate import LEVELS, Validation, validate
 from verbalizer_bench.leaderboard.submission.verified import read_verified
@@ -398,12 +398,19 @@ def test_lm_evals_own_models_have_no_record(tmp_path: Path) -> None:
 
 
 def test_the_json_schemas_are_those_of_the_models() -> None:
-    folder = Path(models.__file__).parent / "schema"
+    folder = Path(schema.__file__).parent / "schemas"
     written = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
-    assert written == {f"{name}.schema.json": models.schema(name) for name in models.MODELS}
+    assert written == {f"{name}.schema.json": schema.schema(name) for name in schema.MODELS}
 
 
-def test_the_json_schemas_judge_as_the_models_do(files: Files) -> None:
+def validated(folder: Path, files: Files) -> dict[str, Any]:
+    place = write_files(folder, files)
+    validate(place)
+    found: dict[str, Any] = json.loads((place / "verified.json").read_text())
+    return found
+
+
+def test_the_json_schemas_judge_as_the_models_do(files: Files, tmp_path: Path) -> None:
     import jsonschema
     from pydantic import ValidationError
 
@@ -412,18 +419,19 @@ def test_the_json_schemas_judge_as_the_models_do(files: Files) -> None:
         "row": rows_of(files)[0],
         "run": json.loads(files["run.json"]),
         "results": json.loads(files["results.json"]),
+        "verified": validated(tmp_path, files),
     }
     for name, value in good.items():
         draft = jsonschema.Draft202012Validator
-        validator = draft(models.schema(name), format_checker=draft.FORMAT_CHECKER)
+        validator = draft(schema.schema(name), format_checker=draft.FORMAT_CHECKER)
         validator.validate(value)
-        models.MODELS[name].model_validate(value)
+        schema.MODELS[name].model_validate(value)
         for key in list(value):
             for wrong in (None, [], {"x": {}}, "x" * 5000, -1, 1e300):
                 changed = {**value, key: wrong}
                 is_valid = validator.is_valid(changed)
                 try:
-                    models.MODELS[name].model_validate(changed)
+                    schema.MODELS[name].model_validate(changed)
                 except ValidationError:
                     assert not is_valid, (name, key, wrong)
                 else:
