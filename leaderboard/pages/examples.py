@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,17 +72,9 @@ def _spread(runs: Sequence[Run], outcome: str, count: int) -> list[tuple[TaskSco
         for place in np.flatnonzero(has.any(axis=0)):
             entry = (bool(has[:, place].all()), int(place), order, task)
             cells.setdefault((task.dataset, task.verbalizer.type), []).append(entry)
-    queues = [iter(sorted(cell, key=lambda entry: entry[:3])) for cell in cells.values()]
-    found: list[tuple[TaskScores, int]] = []
-    while queues and len(found) < count:
-        left = []
-        for queue in queues:
-            entry = next(queue, None)
-            if entry is not None and len(found) < count:
-                found.append((entry[3], entry[3].doc_ids[entry[1]]))
-                left.append(queue)
-        queues = left
-    return found
+    ordered = [sorted(cell, key=lambda entry: entry[:3]) for cell in cells.values()]
+    in_turn = (entry for turn in zip_longest(*ordered) for entry in turn if entry is not None)
+    return [(task, task.doc_ids[place]) for _, place, _, task in islice(in_turn, count)]
 
 
 def _same(run: Run, task: TaskScores) -> TaskScores | None:
@@ -100,7 +94,7 @@ def _read(run: Run, wanted: dict[str, set[int]]) -> dict[tuple[str, int], dict[s
     return found
 
 
-def _rows(path: Any, doc_ids: set[int]) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, doc_ids: set[int]) -> Iterator[dict[str, Any]]:
     if not doc_ids:
         return
     with path.open("rb") as lines:

@@ -170,8 +170,8 @@ def _differences(
         # lm-eval's word where it computed no standard error, which claims nothing.
         if said == "N/A" and "_stderr," in key:
             continue
-        is_number = isinstance(said, int | float) and not isinstance(said, bool)
-        if value is None or not is_number or not abs(said - value) <= TOLERANCE:
+        number = said if isinstance(said, int | float) and not isinstance(said, bool) else None
+        if value is None or number is None or not abs(number - value) <= TOLERANCE:
             yield f"results.json: {name}: {key} {short(said, 30)} stated, {value} computed"
 
 

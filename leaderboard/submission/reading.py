@@ -170,10 +170,8 @@ def parse_yaml(name: str, text: str) -> Any:
                 raise Malformed(name, f"nested deeper than {_YAML_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise Malformed(name, "has a YAML anchor or alias; write the value out")
-            if getattr(event, "tag", None) is not None:
-                raise Malformed(
-                    name, f"has a YAML tag, {short(event.tag)}; write the value plainly"
-                )
+            if (tag := getattr(event, "tag", None)) is not None:
+                raise Malformed(name, f"has a YAML tag, {short(tag)}; write the value plainly")
         _check_keys(name, yaml.compose(text, Loader=yaml.SafeLoader))
         return yaml.safe_load(text)
     except Malformed:

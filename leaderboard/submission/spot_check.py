@@ -49,12 +49,16 @@ class SpotCheck:
     differing: tuple[tuple[str, int, str, str], ...]
 
     def __str__(self) -> str:
-        weights = {True: "the submission's", False: "OTHERS than the submission's"}
+        weights = {
+            True: "the submission's",
+            False: "OTHERS than the submission's",
+            None: "not known to be the same",
+        }[self.same_weights]
         lines = [
             f"{self.folder}: {self.equal} of {self.responses} responses agree "
             f"({100 * self.equal / self.responses:.1f} %), {self.equal_f1} in F1; "
             f"{self.documents} documents, 12 verbalizers each",
-            f"weights: {weights.get(self.same_weights, 'not known to be the same')}",
+            f"weights: {weights}",
         ]
         for task, doc_id, old, new in self.differing:
             lines.append(

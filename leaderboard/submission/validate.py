@@ -17,7 +17,7 @@ import numpy as np
 from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
-from verbalizer_bench.leaderboard.statistics import by_dataset, summarize
+from verbalizer_bench.leaderboard.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.leaderboard.submission import checks
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.reading import VERIFIED, Limits, Malformed, sha256
@@ -25,6 +25,7 @@ from verbalizer_bench.leaderboard.submission.verified import (
     Documents,
     Interval,
     LevelResult,
+    Status,
     TypeScores,
     Verified,
     VerifiedTask,
@@ -124,7 +125,8 @@ def validate(
 
 def _check(found: Contents, run: Run | None, number: int) -> tuple[tuple[str, ...], LevelResult]:
     """Return a level's problems, and its result for the case that there are none."""
-    status, notes = "passed", []
+    status: Status = "passed"
+    notes: tuple[str, ...] = ()
     if number == 2:
         problems: Iterable[str] = checks.check_complete(found)
     elif number == 3:
@@ -136,18 +138,18 @@ def _check(found: Contents, run: Run | None, number: int) -> tuple[tuple[str, ..
         assert run is not None
         problems = checks.check_claims(found, run)
         if (protocol := derive_protocol(run)).name != "paper":
-            status, notes = "other protocol", [protocol.name]
+            status, notes = "other protocol", (protocol.name,)
     first = tuple(islice(problems, _SHOWN))
     return first, LevelResult(level=number, name=LEVELS[number - 1], status=status, notes=notes)
 
 
-def _identity_notes(found: Contents) -> tuple[str, list[str]]:
+def _identity_notes(found: Contents) -> tuple[Status, tuple[str, ...]]:
     unknown: dict[str, set[str]] = {}
     for task, (dataset, _) in checks.suite().items():
         if checks.verification(found, task).verdict == "unknown":
             source = found.results.configs[task].metadata.source
             unknown.setdefault(source, set()).add(dataset)
-    notes = [f"{s} rows of {', '.join(sorted(sets))}" for s, sets in sorted(unknown.items())]
+    notes = tuple(f"{s} rows of {', '.join(sorted(d))}" for s, d in sorted(unknown.items()))
     return ("not verified" if notes else "passed"), notes
 
 
@@ -165,9 +167,9 @@ def _verified(found: Contents, run: Run, levels: Sequence[LevelResult]) -> Verif
         chat_template=bool(run.record.get("chat_template_sha256")),
         label_types={
             name: TypeScores(
-                f1=Interval(**_rounded(summary.f1._asdict())),
+                f1=_interval(summary.f1),
                 f1_weighted=_share(summary.f1_weighted),
-                outcomes=_rounded(summary.outcomes),
+                outcomes={key: _share(share) for key, share in summary.outcomes.items()},
                 tasks=summary.tasks,
                 responses=summary.responses,
             )
@@ -208,8 +210,9 @@ def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
     )
 
 
-def _rounded(values: dict[str, float | None]) -> dict[str, float | None]:
-    return {key: None if value is None else _share(value) for key, value in values.items()}
+def _interval(found: Estimate) -> Interval:
+    low, high = (None if end is None else _share(end) for end in (found.low, found.high))
+    return Interval(mean=_share(found.mean), low=low, high=high)
 
 
 def _share(value: float) -> float:

@@ -21,6 +21,7 @@ from verbalizer_bench.leaderboard.submission.models import (
 from verbalizer_bench.leaderboard.submission.reading import VERIFIED
 
 Badge = Literal["self-reported", "re-scored"]
+Status = Literal["passed", "not verified", "other protocol"]
 Verdict = Literal["equal", "different", "unknown"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,7 +39,7 @@ class LevelResult(_Model):
 
     level: Annotated[int, Field(ge=1, le=5)]
     name: Line
-    status: Literal["passed", "not verified", "other protocol"]
+    status: Status
     notes: tuple[str, ...] = ()
 
 
