@@ -48,22 +48,26 @@ def demo(folder: Path, steps: int) -> None:
             run_folders += harness("run", options)
     report = write_report([read_run(run) for run in run_folders], folder / "report")
     print(f"\n{report.markdown}\n")
-    page = _publish(run_folders, folder / "leaderboard")
+    page = _publish(run_folders, llm.name, folder / "leaderboard")
     print(f"Report: {report.files[0]}")
     print(f"Leaderboard: {page}")
     print(TOY_WARNING)
 
 
-def _publish(runs: Sequence[Path], folder: Path) -> Path:
-    """Pack and validate the runs, and build their leaderboard; return its page."""
+def _publish(runs: Sequence[Path], base: str, folder: Path) -> Path:
+    """Pack and validate the runs, all but the first tuned from `base`; return the site's page."""
     from verbalizer_bench.leaderboard.pages.site import build_site
     from verbalizer_bench.leaderboard.submission.pack import pack
     from verbalizer_bench.leaderboard.submission.validate import validate
 
     for run in runs:
-        notes = "An example: a toy, trained and scored by `make demo`."
         packed = pack(
-            run, folder / "submissions", submitter="make demo", licence="CC0-1.0", notes=notes
+            run,
+            folder / "submissions",
+            submitter="make demo",
+            licence="CC0-1.0",
+            notes="An example: a toy, trained and scored by `make demo`.",
+            base=None if run is runs[0] else base,
         )
         if (found := validate(packed)).failed:
             raise ValueError(f"demo: {found}")
