@@ -69,7 +69,12 @@ def _check_output(output: Path) -> None:
         raise ValueError(f"leaderboard build: {output} is a file; give a folder with -o")
     if output.is_dir():
         known = {*FILES, *(f".{name}" for name in FILES)}
-        if others := sorted(path.name for path in output.iterdir() if path.name not in known):
+        # Writing to a link would change a file elsewhere.
+        if others := sorted(
+            path.name
+            for path in output.iterdir()
+            if path.name not in known or path.is_symlink() or not path.is_file()
+        ):
             raise ValueError(
                 f"leaderboard build: {output} holds other files ({others[0]}); give another -o"
             )

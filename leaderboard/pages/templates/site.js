@@ -19,7 +19,8 @@ function element(tag, properties, ...children) {
 }
 
 const points = (share) => (100 * share).toFixed(1);
-const signed = (share) => (share > 0 ? "+" : "") + (Math.abs(share) < 0.0005 ? "0.0" : points(share));
+// What rounds to 0 has no sign.
+const signed = (share) => (Math.abs(share) < 0.0005 ? "0.0" : (share > 0 ? "+" : "") + points(share));
 const title = (word) => word[0].toUpperCase() + word.slice(1);
 const isolated = (text) => element("bdi", {}, text);
 
