@@ -1,0 +1,1 @@
+"""A seeded synthetic world in which the paper is repeated in miniature."""
