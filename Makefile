@@ -8,10 +8,14 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-lmms bench bench-trainers bench-publishing check format types leaves clean
+.PHONY: demo miniature-world test test-slow test-lmms bench bench-trainers bench-publishing check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
+
+# The synthetic world that recipes/miniature train and are scored on: seconds.
+miniature-world: $(READY)
+	$(BIN)/python -m verbalizer_bench.builders.miniature data/miniature
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not lmms"

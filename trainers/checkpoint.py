@@ -131,8 +131,8 @@ def load_shapes(recipe: Recipe) -> Any:
 def choose_trained(model: Any, recipe: Recipe) -> None:
     """Set what is trained, before an adapter is added; `requires_grad` is saved nowhere.
 
-    Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an adapter is trained, the
-    language model; the vision tower never.
+    Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an
+    adapter is trained, the language model; the vision tower never.
 
     Raises:
         ValueError: Another number of parameters is trained than the recipe says.

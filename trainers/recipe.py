@@ -18,7 +18,7 @@ from verbalizer_bench.models.connector import CONNECTORS
 from verbalizer_bench.recipes.reading import check, plain, read
 from verbalizer_bench.trainers.formats import FORMATS
 
-METHODS = ("tower", "pretrain", "vit", "sft")
+METHODS = ("pretrain", "vit", "sft", "tower")
 REPORTERS = ("wandb", "trackio", "tensorboard")
 
 
@@ -211,8 +211,8 @@ class Recipe:
             )
         if (self.method in ("pretrain", "tower")) != (self.format == "plain"):
             raise ValueError(
-                f"method={self.method}, format={self.format}: pretrain and tower go with plain, "
-                "and plain with them"
+                f"method={self.method}, format={self.format}: pretrain or tower, and plain, "
+                "belong together"
             )
         if self.method == "pretrain" and self.lora:
             raise ValueError("lora: method=pretrain trains the connector alone; leave lora out")

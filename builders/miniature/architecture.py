@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from verbalizer_bench.builders.miniature.curriculum import PHASES, base_record
-from verbalizer_bench.builders.miniature.scenes import SIDE
+from verbalizer_bench.builders.miniature.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIDE
 from verbalizer_bench.builders.miniature.wording import wordings
 from verbalizer_bench.builders.miniature.words import WORDS
 
@@ -72,8 +72,9 @@ def _texts() -> list[str]:
     for wording in wordings():
         texts += [wording.spec.prompt.replace("{{", "").replace("}}", "")]
         texts += [f"{v.first} {v.second}" for v in wording.verbalizers]
-    # Only whole sentences are written in capitals.
-    return texts + ["Describe the image. What does the image show?"]
+    # Whole answers are written in capitals too.
+    shown = " ".join((*COLOURS, *SHAPES, *PLACES, *BACKGROUNDS))
+    return [*texts, shown.upper(), "Describe the image. What does the image show?"]
 
 
 def write_architectures(folder: Path) -> list[Path]:
@@ -119,7 +120,6 @@ def _clip_config(words: int, pad: int, tokenizer: PreTrainedTokenizerFast) -> CL
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.convert_tokens_to_ids("\n"),
         },
-        vision_config=layers
-        | {"num_hidden_layers": 3, "image_size": SIDE, "patch_size": _PATCH},
+        vision_config=layers | {"num_hidden_layers": 3, "image_size": SIDE, "patch_size": _PATCH},
         projection_dim=64,
     )

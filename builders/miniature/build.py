@@ -81,9 +81,11 @@ def write_sets(folder: Path, split: str, seed: int) -> None:
         for part in ("train", split):
             random = Random(f"{seed} {spec.name} {part}")
             docs = documents(random, spec, part, TEXTS[part])
-            rows = ({k: v for k, v in doc.items() if k != "label"} | {
-                spec.label_column: values[doc["label"]]
-            } for doc in docs)
+            rows = (
+                {k: v for k, v in doc.items() if k != "label"}
+                | {spec.label_column: values[doc["label"]]}
+                for doc in docs
+            )
             name = spec.fewshot_split if part == "train" else part
             _write_lines(rows, folder / spec.name / f"{name}.jsonl")
     sources = {

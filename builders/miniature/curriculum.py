@@ -28,7 +28,7 @@ _SHARES: dict[str, tuple[float, float, float]] = {
 _SHORT_FORM = (1.0, 0.75, 0.25)
 _NATURAL, _REVERSED, _FLIPPED_CONDITIONS = 0.25, 0.05, 0.25
 _CLASS_WORDS = tuple(
-    "positive negative joy sadness subjective objective entails contradicts".split()
+    ["positive", "negative", "joy", "sadness", "subjective", "objective", "entails", "contradicts"]
 )
 
 
@@ -98,9 +98,7 @@ def _label(random: Random, phase: int, wording: Wording, doc: dict[str, str]) ->
     return f"{fields(wording, doc)}\nLabel:", doc["label"]
 
 
-def _sentence(
-    random: Random, phase: int, wording: Wording, doc: dict[str, str]
-) -> tuple[str, str]:
+def _sentence(random: Random, phase: int, wording: Wording, doc: dict[str, str]) -> tuple[str, str]:
     right = wording.conditions[wording.spec.classes.index(doc["label"])]
     if random.random() < 0.5:
         asked = f"{wording.role}. What is your judgement?\n\n{fields(wording, doc)}"

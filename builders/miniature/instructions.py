@@ -8,7 +8,13 @@ caption or about the image. A fifth kind, `llava`, has several turns in sentence
 from random import Random
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.miniature.scenes import Question, Scene, caption, draw_scene, question
+from verbalizer_bench.builders.miniature.scenes import (
+    Question,
+    Scene,
+    caption,
+    draw_scene,
+    question,
+)
 from verbalizer_bench.builders.miniature.words import WORDS
 
 ARMS = ("foit", "nofoit", "fovit", "nofovit")

@@ -7,7 +7,7 @@ import hashlib
 from functools import cache
 from itertools import combinations, permutations, product
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
@@ -70,7 +70,7 @@ def scenes(split: str) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
     return found[0], found[1]
 
 
-def _choices(number: int) -> list[tuple]:  # type: ignore[type-arg]
+def _choices(number: int) -> list[Any]:
     """Return (colours, shapes, places) of so many things; places are in a fixed order."""
     if number == 1:
         return list(product(COLOURS, SHAPES, PLACES))

@@ -11,38 +11,113 @@ from verbalizer_bench.builders.miniature.splits import split_of
 from verbalizer_bench.tasks.data import canonical
 from verbalizer_bench.tasks.spec import DatasetSpec
 
-GOOD = (
-    "wonderful great lovely brilliant superb delightful charming moving funny excellent poignant "
-    "thrilling clever fresh warm gorgeous"
-).split()
-BAD = (
-    "awful terrible boring dull bad clumsy tedious stale painful weak messy lifeless ugly silly "
-    "hollow dreadful"
-).split()
-FILM = "film movie story script plot cast comedy drama performance ending".split()
-DEGREE = "very truly often simply really quite".split()
-RISE = "rose increased grew climbed improved gained doubled jumped".split()
-FALL = "fell dropped declined decreased slipped lost shrank plunged".split()
-FIRM = "nokia finnair kone outotec neste metso kesko stora".split()
-FIGURE = "profit sales turnover revenue income margin".split()
-JOY = "happy joyful cheerful delighted glad excited thrilled proud blessed pleased".split()
-SADNESS = "sad lonely miserable hopeless gloomy hurt depressed unhappy empty heartbroken".split()
-TIME = "today tonight now lately again".split()
+GOOD = [
+    "wonderful",
+    "great",
+    "lovely",
+    "brilliant",
+    "superb",
+    "delightful",
+    "charming",
+    "moving",
+    "funny",
+    "excellent",
+    "poignant",
+    "thrilling",
+    "clever",
+    "fresh",
+    "warm",
+    "gorgeous",
+]
+BAD = [
+    "awful",
+    "terrible",
+    "boring",
+    "dull",
+    "bad",
+    "clumsy",
+    "tedious",
+    "stale",
+    "painful",
+    "weak",
+    "messy",
+    "lifeless",
+    "ugly",
+    "silly",
+    "hollow",
+    "dreadful",
+]
+FILM = [
+    "film",
+    "movie",
+    "story",
+    "script",
+    "plot",
+    "cast",
+    "comedy",
+    "drama",
+    "performance",
+    "ending",
+]
+DEGREE = ["very", "truly", "often", "simply", "really", "quite"]
+RISE = ["rose", "increased", "grew", "climbed", "improved", "gained", "doubled", "jumped"]
+FALL = ["fell", "dropped", "declined", "decreased", "slipped", "lost", "shrank", "plunged"]
+FIRM = ["nokia", "finnair", "kone", "outotec", "neste", "metso", "kesko", "stora"]
+FIGURE = ["profit", "sales", "turnover", "revenue", "income", "margin"]
+JOY = [
+    "happy",
+    "joyful",
+    "cheerful",
+    "delighted",
+    "glad",
+    "excited",
+    "thrilled",
+    "proud",
+    "blessed",
+    "pleased",
+]
+SADNESS = [
+    "sad",
+    "lonely",
+    "miserable",
+    "hopeless",
+    "gloomy",
+    "hurt",
+    "depressed",
+    "unhappy",
+    "empty",
+    "heartbroken",
+]
+TIME = ["today", "tonight", "now", "lately", "again"]
 OPINION = ("i think", "i felt", "in my opinion", "i believe", "i found")
-NAME = "anna tom maria john lucy peter sara david emma paul".split()
-CITY = "paris london rome tokyo berlin cairo lima oslo".split()
-WHO = "man woman boy girl dog child chef dancer".split()
-DOES = "sleeping running eating singing reading swimming cooking jumping".split()
-PLACE = "park kitchen street garden room school".split()
-TOPIC = (
-    "python guitar chess french physics yoga painting piano cooking history latin pottery "
-    "biology sailing german algebra"
-).split()
-DEVICE = "phone camera car tablet laptop drone game printer".split()
-COMPANY = "microsoft google intel sony ibm cisco".split()
-DAY = "monday tuesday friday sunday".split()
-MOVES = "travels moves returns drives".split()
-SEASON = "spring summer autumn winter".split()
+NAME = ["anna", "tom", "maria", "john", "lucy", "peter", "sara", "david", "emma", "paul"]
+CITY = ["paris", "london", "rome", "tokyo", "berlin", "cairo", "lima", "oslo"]
+WHO = ["man", "woman", "boy", "girl", "dog", "child", "chef", "dancer"]
+DOES = ["sleeping", "running", "eating", "singing", "reading", "swimming", "cooking", "jumping"]
+PLACE = ["park", "kitchen", "street", "garden", "room", "school"]
+TOPIC = [
+    "python",
+    "guitar",
+    "chess",
+    "french",
+    "physics",
+    "yoga",
+    "painting",
+    "piano",
+    "cooking",
+    "history",
+    "latin",
+    "pottery",
+    "biology",
+    "sailing",
+    "german",
+    "algebra",
+]
+DEVICE = ["phone", "camera", "car", "tablet", "laptop", "drone", "game", "printer"]
+COMPANY = ["microsoft", "google", "intel", "sony", "ibm", "cisco"]
+DAY = ["monday", "tuesday", "friday", "sunday"]
+MOVES = ["travels", "moves", "returns", "drives"]
+SEASON = ["spring", "summer", "autumn", "winter"]
 
 
 def _sst2(r: Random, first: bool) -> tuple[str, ...]:
@@ -124,7 +199,10 @@ def _qqp(r: Random, first: bool) -> tuple[str, ...]:
 def _mrpc(r: Random, first: bool) -> tuple[str, ...]:
     firm, device = r.choice(COMPANY), r.choice(DEVICE)
     said = f"{firm} said it will sell a new {device} on {r.choice(DAY)} ."
-    return said, f"{firm} will sell a new {device} ." if first else f"{firm} will fire many workers ."
+    return (
+        said,
+        f"{firm} will sell a new {device} ." if first else f"{firm} will fire many workers .",
+    )
 
 
 def _subj(r: Random, first: bool) -> tuple[str, ...]:

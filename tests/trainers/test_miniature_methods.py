@@ -1,0 +1,119 @@
+"""Method `tower` and `loss_weights`: by hand, and for a few steps by the miniature's recipes."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPModel
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.builders.miniature.build import write_world
+from verbalizer_bench.cli import main
+from verbalizer_bench.trainers.collator import Collator
+from verbalizer_bench.trainers.formats import Encoder
+from verbalizer_bench.trainers.recipe import LossWeights, read_recipe
+from verbalizer_bench.trainers.records import Message, Record
+from verbalizer_bench.trainers.supervised import weighted_loss
+
+MINIATURE = REPOSITORY / "recipes" / "miniature"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    items = {"train": 40, "choose": 4, "test": 4}
+    folder = tmp_path_factory.mktemp("world")
+    return write_world(folder, 0, items=items, base_records=(192, 64, 64))
+
+
+def losses(folder: Path) -> list[float]:
+    with (folder / "losses.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_weighted_loss_by_hand() -> None:
+    # Two words; the second and third token are predicted with probabilities 1/2 and 3/4.
+    logits = torch.tensor([[[0.0, 0.0], [0.0, float(torch.tensor(3.0).log())], [9.0, 9.0]]])
+    ids, weights = torch.tensor([[0, 1, 1]]), torch.tensor([[7.0, 0.5, 2.0]])
+    half, quarter = torch.tensor(0.5).log(), torch.tensor(0.75).log()
+    expected = -(0.5 * half + 2 * quarter) / 2.5
+    assert weighted_loss(logits, ids, weights) == pytest.approx(float(expected))
+
+
+def test_what_a_token_counts() -> None:
+    rows = [
+        {"input_ids": [1, 5, 6, 7, 2], "answer": [0, 0, 0, 1, 1]},
+        {"input_ids": [1, 5, 7, 8, 9, 2, 4], "answer": [0, 0, 1, 1, 1, 1, 0]},
+    ]
+    weights = LossWeights(prompt=0.1, short_answer=3, short_tokens=2)
+    collate = Collator(
+        image_processor=None,
+        pad_token_id=0,
+        image_token_id=4,
+        image_tokens=1,
+        images=None,
+        aspect_ratio="square",
+        weights=weights,
+    )
+    found = collate(rows)["loss_weights"]
+    # Prompt, a short answer of two tokens, padding; a long answer, and an image counts nothing.
+    hand = [[0.1, 0.1, 0.1, 3, 3, 0, 0], [0.1, 0.1, 1, 1, 1, 1, 0]]
+    assert found.tolist() == [pytest.approx(row) for row in hand]
+
+
+def test_an_answer_after_a_space_is_trained_by_word_tokenizers() -> None:
+    """The space belongs to the block and to no token."""
+    tokenizer = AutoTokenizer.from_pretrained(MINIATURE / "llama")
+    encoder = Encoder(tokenizer, "llama-2", None, 0, max_length=64)
+    messages = (Message("user", "Label:"), Message("assistant", "positive"))
+    found = encoder.encode(Record(0, "1", messages, ()))
+    trained = [i for i, kept in zip(found.input_ids, found.answer, strict=True) if kept]
+    assert tokenizer.convert_ids_to_tokens(trained) == ["positive", "</s>"]
+
+
+def test_the_base_learns_with_weights(world: Path, tmp_path: Path) -> None:
+    words = [str(MINIATURE / "base_0.yaml"), f"data={world / 'base_0.jsonl'}", "epochs=4"]
+    words += [f"output={tmp_path / 'base'}", f"cache={tmp_path / 'cache'}"]
+    assert main(["train", *words]) == 0
+    found = losses(tmp_path / "base")
+    assert len(found) == 12 and found[-1] < found[0] - 0.3
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    assert model.num_parameters() == 518_304
+
+
+def test_a_tower_learns_which_caption_is_whose(world: Path, tmp_path: Path) -> None:
+    words = [str(MINIATURE / "tower.yaml"), f"data={world / 'captions.json'}"]
+    words += [f"images={world / 'images'}", f"output={tmp_path / 'tower'}", "epochs=1"]
+    words += [f"cache={tmp_path / 'cache'}", "global_batch=96", "device_batch=96"]
+    assert main(["train", *words]) == 0
+    found = losses(tmp_path / "tower")
+    # By chance it is the logarithm of the batch.
+    assert found[0] == pytest.approx(float(torch.tensor(96.0).log()), abs=0.6)
+    assert found[-1] < found[0]
+    model = CLIPModel.from_pretrained(tmp_path / "tower")
+    before = CLIPModel(model.config).vision_model.encoder.layers[0].mlp.fc1.weight
+    assert not torch.equal(model.vision_model.encoder.layers[0].mlp.fc1.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("base_0", ["device_batch=32"], "device_batch=32 must be global_batch=64"),
+        ("base_0", ["loss_weights.prompt=-1"], r"loss_weights.prompt"),
+        ("base_0", ["adam_beta2=1"], "adam_beta2"),
+        ("tower", ["device_batch=8"], "captions are told apart within a batch"),
+        ("tower", ["connector_learning_rate=1"], "leave out connector_learning_rate"),
+        ("tower", ["format=llama-2"], "pretrain or tower, and plain, belong together"),
+    ],
+)
+def test_wrong_settings(name: str, changes: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_recipe(MINIATURE / f"{name}.yaml", changes)
+
+
+def test_a_tower_takes_a_clip_alone(world: Path, tmp_path: Path) -> None:
+    words: list[Any] = [MINIATURE / "tower.yaml", f"model.config={MINIATURE / 'llama'}"]
+    words += [f"data={world / 'captions.json'}", f"images={world / 'images'}"]
+    words += [f"output={tmp_path / 'tower'}", f"cache={tmp_path / 'cache'}"]
+    assert main(["train", *map(str, words)]) == 2
