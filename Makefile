@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world test test-slow test-lmms bench bench-trainers bench-publishing check format types leaves clean
+.PHONY: demo miniature-world miniature-base test test-slow test-lmms bench bench-trainers bench-publishing check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -16,6 +16,11 @@ demo: $(READY)
 # The synthetic world that recipes/miniature train and are scored on: seconds.
 miniature-world: $(READY)
 	$(BIN)/python -m verbalizer_bench.builders.miniature data/miniature
+
+# The base that the demo starts from, trained again: ten minutes and more. A copy is shipped.
+SEED ?= 0
+miniature-base: $(READY)
+	$(BIN)/python -m verbalizer_bench.miniature miniature_out/base-$(SEED) --seed $(SEED)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not lmms"

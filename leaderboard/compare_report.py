@@ -62,12 +62,6 @@ def answer(pair: Pair) -> str:
     """Answer "did tuning hurt?" in a sentence, from All and the label types."""
     types = {found.name: found for found in pair.family("label type")}
     told = {name: _direction(found) for name, found in types.items()}
-    parts = [f"{name} {_told(found)}" for name, found in types.items() if name != "All"]
-    whole = types.get("All")
-    if whole:
-        parts.insert(0, f"F1 over all {_told(whole)}")
-        if _direction(whole) == 0 and whole.detectable:
-            parts[0] += f" (differences below {100 * whole.detectable:.1f} are likely to be missed)"
     lower, higher = -1 in told.values(), 1 in told.values()
     verdict = {-1: "Yes", 1: "No, it helped", 0: "It cannot be told"}[told.get("All", 0)]
     if all(found.difference == 0 and found.error in (0, None) for found in types.values()):
@@ -80,7 +74,18 @@ def answer(pair: Pair) -> str:
         verdict = "In part"
     elif told.get("All", 0) == 0 and higher:
         verdict = "Not that could be told"
-    return f"Did tuning hurt? {verdict}: {pair.model} against {pair.base}: {'; '.join(parts)}."
+    return f"Did tuning hurt? {verdict}: {finding(pair)}"
+
+
+def finding(pair: Pair) -> str:
+    """Say in a sentence how a model differs from the base, over all and by label type."""
+    types = {found.name: found for found in pair.family("label type")}
+    parts = [f"{name} {_told(found)}" for name, found in types.items() if name != "All"]
+    if whole := types.get("All"):
+        parts.insert(0, f"F1 over all {_told(whole)}")
+        if _direction(whole) == 0 and whole.detectable:
+            parts[0] += f" (differences below {100 * whole.detectable:.1f} are likely to be missed)"
+    return f"{pair.model} against {pair.base}: {'; '.join(parts)}."
 
 
 def _direction(found: Difference) -> int:

@@ -76,6 +76,8 @@ def _bars(
 
 def _shown(name: str, length: int = 40) -> str:
     cut = name if len(name) <= length else f"{name[: length - 1]}…"
+    # SVG cannot hold control characters, and no font has half a character.
+    cut = "".join(c if c.isprintable() else "\ufffd" for c in cut)
     return f" {cut}" if cut.startswith("_") else cut
 
 

@@ -50,8 +50,10 @@ def write_report(runs: Sequence[Run], folder: Path) -> Report:
     note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
     named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
     bars(named, note, (png, svg))
-    html.write_text(page, encoding="utf-8")
-    text.write_text(f"{markdown}\n\n![F1 by label type](scores.png)\n", encoding="utf-8")
+    # A response may hold half a character (a lone surrogate), which no file can.
+    html.write_text(page, encoding="utf-8", errors="replace")
+    figure = "\n\n![F1 by label type](scores.png)\n"
+    text.write_text(markdown + figure, encoding="utf-8", errors="replace")
     for run, summary in zip(runs, summaries, strict=True):
         (run.folder / "summary.json").write_text(
             json.dumps(as_json(run, summary), indent=2) + "\n", encoding="utf-8"

@@ -20,6 +20,7 @@ FOLDERS = {
     "verbalizer_bench/tasks": "tasks",
     "verbalizer_bench/trainers": "trainers",
 }
+PARTS = ("builders.miniature", "leaderboard.pages", "leaderboard.submission")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,9 @@ def test_the_wheel_holds_every_file_of_the_tree(wheel: zipfile.ZipFile) -> None:
 def test_every_folder_of_code_is_listed() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML by itself")
     config = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert sorted(config["packages"]) == sorted(name.replace("/", ".") for name in FOLDERS)
+    packages = [name.replace("/", ".") for name in FOLDERS]
+    packages += [f"verbalizer_bench.{part}" for part in PARTS]
+    assert sorted(config["packages"]) == sorted(packages)
     for package, folder in config["package-dir"].items():
         assert (REPOSITORY / folder / "__init__.py").is_file(), package
     with_code = {file.parent.name for file in REPOSITORY.glob("*/__init__.py")} - {"tests"}

@@ -1,18 +1,9 @@
-"""Make the demo's two tiny checkpoints: a Llama, and a LLaVA over it. Their scores are toys.
+"""Tiny checkpoints of random weights: a Llama, and a LLaVA over it, for tests and benchmarks."""
 
-    verbalizer-bench demo
-
-Both are trained from random weights on records made of the samples' train rows, only so that they
-answer with label words. Nothing here is a recipe for a real checkpoint.
-"""
-
-import random
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -24,7 +15,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from verbalizer_bench.models.images import make_image
 from verbalizer_bench.tasks.data import fewshot_documents
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
@@ -146,85 +136,3 @@ def make_llava(
         chat_template=TEMPLATE,
     )
     return model, processor
-
-
-def train_toys(folder: Path, steps: int, seed: int = 0) -> tuple[Path, Path]:
-    """Train the Llama for so many steps of 32 records, the LLaVA for a third of them; save both.
-
-    Returns:
-        The folders of the Llama and of the LLaVA.
-    """
-    data = records()
-    tokenizer = make_tokenizer([f"{record.prompt} {record.answer}" for record in data])
-    llm = make_llm(tokenizer, seed)
-    _train(llm, _text_batches(data, tokenizer, seed), steps, "Training the toy Llama")
-    llm_folder, llava_folder = folder / "toy-llama", folder / "toy-llava"
-    llm.save_pretrained(llm_folder)
-    tokenizer.save_pretrained(llm_folder)
-    llava, processor = make_llava(llm, tokenizer, seed)
-    batches = _image_batches(data, processor, seed)
-    _train(llava, batches, max(1, steps // 3), "Training the toy LLaVA")
-    llava.save_pretrained(llava_folder)
-    processor.save_pretrained(llava_folder)
-    return llm_folder, llava_folder
-
-
-def _train(
-    model: torch.nn.Module, batches: Iterator[dict[str, torch.Tensor]], steps: int, title: str
-) -> None:
-    """Minimise the loss on the answers."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.0)
-    model.train()
-    with tqdm(range(steps), desc=title, unit="step") as bar:
-        for _ in bar:
-            loss = model(**next(batches)).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-    model.eval()
-
-
-def _text_batches(
-    data: Sequence[Record], tokenizer: PreTrainedTokenizerFast, seed: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of prompts with their answers; labels are set on the answer and EOS only."""
-    for chosen in _draws(data, seed):
-        yield _with_labels(
-            tokenizer([f"{r.prompt} {r.answer}{EOS}" for r in chosen], **_PADDING),
-            chosen,
-            tokenizer,
-        )
-
-
-def _image_batches(
-    data: Sequence[Record], processor: LlavaProcessor, seed: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the same batches with a white image in front of every prompt."""
-    white = make_image("white", (IMAGE_PIXELS, IMAGE_PIXELS))
-    for chosen in _draws(data, seed):
-        texts = [f"{IMAGE}\n{r.prompt} {r.answer}{EOS}" for r in chosen]
-        batch = processor(text=texts, images=[white] * len(chosen), **_PADDING)
-        yield _with_labels(batch, chosen, processor.tokenizer)
-
-
-_PADDING: dict[str, Any] = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
-
-
-def _draws(data: Sequence[Record], seed: int) -> Iterator[list[Record]]:
-    generator = random.Random(seed)
-    while True:
-        yield generator.sample(list(data), 32)
-
-
-def _with_labels(
-    batch: Any, chosen: Sequence[Record], tokenizer: PreTrainedTokenizerFast
-) -> dict[str, torch.Tensor]:
-    labels = torch.full_like(batch["input_ids"], -100)
-    for row, record in enumerate(chosen):
-        end = int(batch["attention_mask"][row].sum())
-        answer = len(tokenizer(f" {record.answer}{EOS}", add_special_tokens=False)["input_ids"])
-        labels[row, end - answer : end] = batch["input_ids"][row, end - answer : end]
-    return {**batch, "labels": labels}

@@ -3,7 +3,7 @@
     python -m verbalizer_bench.builders.miniature data/miniature --seed 0
 
 What is written: `sets/` and `choose/`, each a folder for `--data` (test texts; those that steer the
-base); `images/`, a PNG a scene; `base_0.jsonl` to `base_2.jsonl`, the base's phases;
+base); `images/`, a PNG a scene; `base_0.jsonl` to `base_3.jsonl`, the base's stages;
 `captions.json`; and for each split a folder with the records of the arms, `foit.json` to
 `llava.json`, whose numbers are those of the items.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.builders.miniature.curriculum import PHASES, base_record
+from verbalizer_bench.builders.miniature.curriculum import base_record
 from verbalizer_bench.builders.miniature.instructions import (
     ARMS,
     captioned,
@@ -31,8 +31,9 @@ from verbalizer_bench.builders.miniature.texts import documents
 from verbalizer_bench.builders.miniature.wording import wordings
 
 ITEMS = {"train": 2528, "choose": 200, "test": 200}
-BASE_RECORDS = (35840, 35840, 56320)
-TEXTS = {"train": 24, "choose": 24, "test": 24}
+# The base's stages: the phase of its curriculum, and how many records.
+STAGES = ((0, 60160), (1, 60160), (2, 128000), (2, 76800))
+TEXTS = 24
 
 README = """# The miniature world, seed {seed}
 
@@ -50,7 +51,9 @@ def write_world(
     seed: int = 0,
     *,
     items: dict[str, int] = ITEMS,
-    base_records: Sequence[int] = BASE_RECORDS,
+    stages: Sequence[tuple[int, int]] = STAGES,
+    texts: int = TEXTS,
+    captions: int | None = None,
 ) -> Path:
     """Write the world.
 
@@ -58,29 +61,31 @@ def write_world(
         folder: Where; files of an earlier world are replaced.
         seed: Of everything that is drawn.
         items: How many instruction items each split has.
-        base_records: How many records each phase of the base has; none leaves them out.
+        stages: Of the base: phase and number of records; none leaves them out.
+        texts: How many texts a stand-in has, half of each class.
+        captions: How many train scenes have a caption; None for all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(README.format(seed=seed), encoding="utf-8")
     for place, split in (("sets", "test"), ("choose", "choose")):
-        write_sets(folder / place, split, seed)
+        write_sets(folder / place, split, seed, texts)
     write_images(folder / "images")
-    for phase, number in zip(PHASES, base_records, strict=False):
-        random = Random(f"{seed} base {phase}")
+    for stage, (phase, number) in enumerate(stages):
+        random = Random(f"{seed} base {stage}")
         rows = (base_record(random, phase) for _ in range(number))
-        _write_lines(rows, folder / f"base_{phase}.jsonl")
-    write_instructions(folder, items, seed)
+        _write_lines(rows, folder / f"base_{stage}.jsonl")
+    write_instructions(folder, items, seed, captions)
     return folder
 
 
-def write_sets(folder: Path, split: str, seed: int) -> None:
+def write_sets(folder: Path, split: str, seed: int, texts: int = TEXTS) -> None:
     """Write the nine stand-ins as a folder for `--data` whose scored rows are a split's."""
     for wording in wordings():
         spec = wording.spec
         values = dict(zip(spec.classes, spec.label_values, strict=True))
         for part in ("train", split):
             random = Random(f"{seed} {spec.name} {part}")
-            docs = documents(random, spec, part, TEXTS[part])
+            docs = documents(random, spec, part, texts)
             rows = (
                 {k: v for k, v in doc.items() if k != "label"}
                 | {spec.label_column: values[doc["label"]]}
@@ -103,11 +108,14 @@ def write_images(folder: Path) -> None:
             picture(scene).save(folder / f"{scene.name}.png")
 
 
-def write_instructions(folder: Path, items: dict[str, int], seed: int) -> None:
-    """Write captions of all train scenes, and each split's records of the arms."""
+def write_instructions(
+    folder: Path, items: dict[str, int], seed: int, captions: int | None = None
+) -> None:
+    """Write captions of the train scenes, and each split's records of the arms."""
     random = Random(f"{seed} captions")
     every = [captioned(random, scene) for kind in scenes("train") for scene in kind]
-    _write_list(every, folder / "captions.json")
+    random.shuffle(every)
+    _write_list(every[:captions], folder / "captions.json")
     for split, number in items.items():
         random = Random(f"{seed} items {split}")
         drawn = [draw_item(random, split) for _ in range(number)]

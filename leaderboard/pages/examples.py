@@ -3,16 +3,17 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from verbalizer_bench.leaderboard.runs import Run, TaskScores, newest_results, samples_file
 from verbalizer_bench.tasks.metrics import OUTCOMES
 
+T = TypeVar("T")
 _DOC_ID = re.compile(rb'\{"doc_id": (\d+),')
 
 
@@ -65,16 +66,27 @@ def choose_examples(runs: Sequence[Run], count: int = 10) -> dict[str, list[Exam
 
 def _spread(runs: Sequence[Run], outcome: str, count: int) -> list[tuple[TaskScores, int]]:
     """Take candidates of every data set and label type in turn."""
-    cells: dict[tuple[str, str], list[tuple[bool, int, int, TaskScores]]] = {}
+    cells: dict[str, dict[str, list[tuple[bool, int, int, TaskScores]]]] = {}
     for order, task in enumerate(runs[0].tasks):
         same = [own for run in runs if (own := _same(run, task))]
         has = np.array([own.scores[outcome] > 0 for own in same])
         for place in np.flatnonzero(has.any(axis=0)):
             entry = (bool(has[:, place].all()), int(place), order, task)
-            cells.setdefault((task.dataset, task.verbalizer.type), []).append(entry)
-    ordered = [sorted(cell, key=lambda entry: entry[:3]) for cell in cells.values()]
-    in_turn = (entry for turn in zip_longest(*ordered) for entry in turn if entry is not None)
-    return [(task, task.doc_ids[place]) for _, place, _, task in islice(in_turn, count)]
+            types = cells.setdefault(task.dataset, {})
+            types.setdefault(task.verbalizer.type, []).append(entry)
+    lanes = []
+    for index, types in enumerate(cells.values()):
+        ordered = [sorted(cell, key=lambda entry: entry[:3]) for cell in types.values()]
+        # Each data set begins with another label type: few examples reach all of both.
+        start = index % len(ordered)
+        lanes.append(ordered[start:] + ordered[:start])
+    chosen = islice(_in_turn(_in_turn(lanes)), count)
+    return [(task, task.doc_ids[place]) for _, place, _, task in chosen]
+
+
+def _in_turn(lists: Iterable[Sequence[T]]) -> Iterator[T]:
+    """Yield the first of each list, then the second of each, to the end of the longest."""
+    return (item for turn in zip_longest(*lists) for item in turn if item is not None)
 
 
 def _same(run: Run, task: TaskScores) -> TaskScores | None:

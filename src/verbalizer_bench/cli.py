@@ -103,11 +103,10 @@ def _parser() -> Parser:
     merge.add_argument("shards", nargs="+", type=Path, metavar="OUT", help="an --output_path")
     merge.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
     merge.set_defaults(command=_merge)
-    demo = commands.add_parser("demo", help="train two toy checkpoints and score them, offline")
-    demo.add_argument("-o", "--output", type=Path, default=Path("demo_out"), metavar="DIR")
-    demo.add_argument(
-        "--steps", type=int, default=600, help="training steps of the Llama; the LLaVA gets a third"
+    demo = commands.add_parser(
+        "demo", help="the paper in miniature: train, score, publish, offline"
     )
+    demo.add_argument("-o", "--output", type=Path, default=Path("demo_out"), metavar="DIR")
     demo.set_defaults(command=_demo)
     add_submit(commands)
     add_leaderboard(commands)
@@ -283,7 +282,7 @@ def _merge(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from verbalizer_bench.demo import demo
 
-    demo(args.output, args.steps)
+    demo(args.output)
     return 0
 
 

@@ -1,73 +1,117 @@
-"""The demo: train two tiny checkpoints and score them by the real path, without a network.
+"""The demo: the paper in miniature, trained, scored, compared and published without a network.
 
 verbalizer-bench demo
 """
 
-import contextlib
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-TOY_WARNING = "These are toy checkpoints on 24 made sentences a data set: the numbers mean nothing."
+TOY_WARNING = (
+    "These are toys of half a million weights on made texts: the numbers say that the software "
+    "works, and nothing about the paper."
+)
+# What a run is compared with: the base, then FO against NoFO.
+_COMPARED = (("LLM-NoFOIT", "LLM-FOIT"), ("LVLM-NoFOVIT", "LVLM-FOVIT"))
 
 
-def demo(folder: Path, steps: int) -> None:
-    """Train, run the 108 tasks on the embedded samples, print the summary, build a leaderboard.
+class Size(NamedTuple):
+    """How large the demo is.
+
+    Attributes:
+        items: Instruction records an arm is tuned on.
+        captions: Captions that tower and connector are trained on; None for one a scene.
+        texts: Texts of each of the nine stand-ins.
+    """
+
+    items: int = 2528
+    captions: int | None = None
+    texts: int = 24
+
+
+FULL = Size()
+
+
+def demo(folder: Path, size: Size = FULL) -> None:
+    """Train five arms from the shipped base, score the six, compare and publish them.
 
     The last lines are the paths of the report and of the leaderboard, and the warning that toy
     numbers mean nothing.
 
     Args:
-        folder: Where checkpoints, runs, report and leaderboard go; its earlier demo is replaced.
-        steps: Training steps of the Llama; the LLaVA over it gets a third.
+        folder: Where world, checkpoints, runs, report and leaderboard go; its earlier demo is
+            replaced.
+        size: Smaller ones are for tests.
 
     Raises:
         ValueError: The folder holds something else than an earlier demo.
     """
     import torch
 
-    from verbalizer_bench.harness import harness
-    from verbalizer_bench.leaderboard.report import write_report
-    from verbalizer_bench.leaderboard.runs import read_run
-    from verbalizer_bench.trainers.toy import train_toys
+    from verbalizer_bench.builders.miniature.build import write_world
+    from verbalizer_bench.miniature import ARMS, BASE, score, train_arms
 
-    # lm-eval logs several lines a task; its tables go to a file.
-    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
     _make_room(folder)
     # The models are so small that threads would only wait for each other.
     torch.set_num_threads(1)
-    llm, llava = train_toys(folder / "checkpoints", steps)
-    run_folders: list[Path] = []
-    for adapter, checkpoint in (("verbalizer-llm", llm), ("verbalizer-lvlm", llava)):
-        print(f"\nScoring {checkpoint.name}", flush=True)
-        options = ["--model", adapter, "--model_args", f"pretrained={checkpoint},dtype=float32"]
-        options += ["--tasks", "verbalizer", "--data", "sample", "--device", "cpu"]
-        options += ["--batch_size", "32", "--output_path", str(folder / "runs")]
-        with (folder / "lm-eval.log").open("a") as tables, contextlib.redirect_stdout(tables):
-            run_folders += harness("run", options)
-    report = write_report([read_run(run) for run in run_folders], folder / "report")
-    print(f"\n{report.markdown}\n")
-    page = _publish(run_folders, llm.name, folder / "leaderboard")
-    print(f"Report: {report.files[0]}")
+    items = {"train": size.items, "choose": 1, "test": 1}
+    world = write_world(
+        folder / "world",
+        items=items,
+        stages=(),
+        texts=size.texts,
+        captions=size.captions,
+    )
+    checkpoints = {"base": BASE, **train_arms(world, folder / "checkpoints", BASE)}
+    runs: dict[str, Path] = {}
+    for name, checkpoint in checkpoints.items():
+        print(f"\nScoring {name}", flush=True)
+        adapter = ARMS[name].adapter if name in ARMS else "verbalizer-llm"
+        runs[name] = score(
+            checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
+        )
+    report = _report(runs, folder)
+    page = _publish(runs, folder / "leaderboard")
+    print(f"Report: {report}")
     print(f"Leaderboard: {page}")
     print(TOY_WARNING)
 
 
-def _publish(runs: Sequence[Path], base: str, folder: Path) -> Path:
-    """Pack and validate the runs, all but the first tuned from `base`; return the site's page."""
+def _report(runs: Mapping[str, Path], folder: Path) -> Path:
+    """Print the summary and the comparisons; return the report's page."""
+    from verbalizer_bench.leaderboard.compare import compare, differences
+    from verbalizer_bench.leaderboard.compare_report import answer, finding
+    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.leaderboard.runs import read_run
+
+    found = {name: read_run(run) for name, run in runs.items()}
+    report = write_report(list(found.values()), folder / "report")
+    print(f"\n{report.markdown}\n")
+    compare(list(found.values()), folder / "compare")
+    for pair in differences(list(found.values())):
+        print(answer(pair))
+    for base, model in _COMPARED:
+        (pair,) = differences([found[base], found[model]])
+        print(f"With format instructions and without: {finding(pair)}")
+    return report.files[0]
+
+
+def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
+    """Pack and validate the runs, all but the first tuned from it; return the site's page."""
     from verbalizer_bench.leaderboard.pages.site import build_site
     from verbalizer_bench.leaderboard.submission.pack import pack
     from verbalizer_bench.leaderboard.submission.validate import validate
 
-    for run in runs:
+    for name, run in runs.items():
         packed = pack(
             run,
             folder / "submissions",
             submitter="make demo",
             licence="CC0-1.0",
             notes="An example: a toy, trained and scored by `make demo`.",
-            base=None if run is runs[0] else base,
+            model_id=f"miniature/{name}",
+            base=None if name == "base" else "miniature/base",
         )
         if (found := validate(packed)).failed:
             raise ValueError(f"demo: {found}")

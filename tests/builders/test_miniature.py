@@ -27,7 +27,7 @@ ITEMS = {"train": 40, "choose": 12, "test": 12}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    return write_world(folder, 0, items=ITEMS, base_records=(20, 20, 20))
+    return write_world(folder, 0, items=ITEMS, stages=((0, 20), (1, 20), (2, 20)))
 
 
 def rows(file: Path) -> list[dict]:

@@ -19,6 +19,7 @@ from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shad
 from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.leaderboard.runs import Run, find_runs, newest_results, samples_file
 from verbalizer_bench.leaderboard.statistics import summarize
+from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 TASKS = ["verbalizer_sst2", "verbalizer_rte"]
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u202e"
@@ -76,6 +77,48 @@ def test_examples_show_every_outcome_side_by_side(runs: list[Run]) -> None:
             } == {"1", "It is foo", "foo"}
             assert "Answer:" in example.prompt
     assert found == choose_examples(runs)
+
+
+def test_examples_reach_every_data_set_and_label_type(tmp_path: Path) -> None:
+    (run,) = find_runs([write_run(tmp_path, "1", ["verbalizer"])])
+    for outcome, examples in choose_examples([run]).items():
+        cells = [example.task.split("_")[1:3] for example in examples]
+        assert len({dataset for dataset, _ in cells}) == 9
+        # "1" is neither label word of the neutral tasks.
+        expected = set(LABEL_TYPES) if outcome == "neither" else {"natural", "unnatural"}
+        assert {label_type for _, label_type in cells} == expected, outcome
+
+
+NAMES = {
+    "control": "a\x00b\x1b",
+    "half": "a\ud800b",
+    "formula": "$\\frac{1}$_a_",
+    "long": "x" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_any_name_is_drawn_and_fits_a_phone(
+    name: str, runs: list[Run], tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    named = [dataclasses.replace(runs[0], name=name), runs[1]]
+    page = write_report(named, tmp_path).files[0]
+    seen = visit(page, viewport={"width": 375, "height": 800})
+    assert seen.page.evaluate("document.images[0].naturalWidth") > 0
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 375
+    assert seen.faults == []
+
+
+def test_half_a_character_in_a_response_is_replaced(runs: list[Run], tmp_path: Path) -> None:
+    shutil.copytree(runs[0].folder, tmp_path / "run")
+    results = newest_results(tmp_path / "run")
+    for path in results.parent.glob("samples_*"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["filtered_resps"] = ["foo\ud800"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report(find_runs([tmp_path / "run"]), tmp_path / "report").files[0]
+    assert "foo?" in text_of(page)
 
 
 def test_one_run_alone(runs: list[Run], tmp_path: Path) -> None:
@@ -170,6 +213,10 @@ def test_it_prints_with_the_examples_open(page: Path, visit: Callable[..., Any])
     seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert seen.page.locator("details:not([open])").count() == closed
     assert seen.page.pdf()[:5] == b"%PDF-"
+    seen.page.emulate_media(media="print")
+    size = "e => parseFloat(getComputedStyle(e).fontSize)"
+    cell = seen.page.locator("td.number:has(small)").first
+    assert cell.locator("small").evaluate(size) < cell.evaluate(size)
     assert seen.faults == []
 
 

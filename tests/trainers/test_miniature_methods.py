@@ -24,7 +24,7 @@ MINIATURE = REPOSITORY / "recipes" / "miniature"
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     items = {"train": 40, "choose": 4, "test": 4}
     folder = tmp_path_factory.mktemp("world")
-    return write_world(folder, 0, items=items, base_records=(192, 64, 64))
+    return write_world(folder, 0, items=items, stages=((0, 192),))
 
 
 def losses(folder: Path) -> list[float]:
