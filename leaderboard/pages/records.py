@@ -40,7 +40,8 @@ def as_csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")]
     change = ["base", "change", "change_low", "change_high"]
-    names = ["protocol", "rank", "model", "kind", "badge", "identity", *columns, "slope", *change]
+    names = ["protocol", "rank", "model", "kind", "chat_template", "badge", "identity"]
+    names += [*columns, "slope", *change]
     writer.writerow([*names, "parameters", "date", "submitter", "licence", "submission"])
     for table in tables:
         for row in table.rows:
@@ -59,7 +60,9 @@ def _cells(protocol: str, row: Ranked) -> list[Any]:
         found = row.pair.changes["All"]
         change = [row.pair.base, *map(_points, (found.difference, found.low, found.high))]
     identity = "verified" if entry.identified else "not verified"
-    head = [protocol, row.rank, entry.id, stated.model.kind, entry.verified.badge, identity]
+    template = "yes" if entry.verified.chat_template else "no"
+    head = [protocol, row.rank, entry.id, stated.model.kind, template]
+    head += [entry.verified.badge, identity]
     tail = [stated.model.parameters, stated.date.isoformat(), stated.submitter, stated.licence]
     return [*head, *map(_points, [*scores, entry.slope]), *change, *tail, entry.path]
 
@@ -87,6 +90,7 @@ def _record(row: Ranked) -> dict[str, Any]:
     return {
         **stated,
         "rank": row.rank,
+        "chat_template": verified.chat_template,
         "path": entry.path,
         "badge": verified.badge,
         "identity": "verified" if entry.identified else "not verified",

@@ -13,6 +13,7 @@ from verbalizer_bench.leaderboard.compare_report import NOTE, answer
 from verbalizer_bench.leaderboard.figures import bars
 from verbalizer_bench.leaderboard.pages.examples import choose_examples
 from verbalizer_bench.leaderboard.pages.page import render, svg_image
+from verbalizer_bench.leaderboard.pages.records import verbalizers
 from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
 from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, warnings
 from verbalizer_bench.leaderboard.runs import Run
@@ -93,14 +94,15 @@ def _compare(runs: Sequence[Run]) -> tuple[tuple[Pair, ...], str | None]:
         check_scores(runs)
         check_prompts(runs)
     except ValueError as error:
-        return (), str(error)
+        return (), str(error).removeprefix("compare: ")
     return differences(runs), None
 
 
 def _heat(run: Run) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
     """Return the verbalizers, and for each data set the mean F1 under each."""
     names = list(dict.fromkeys(verbalizer_name(task) for task in run.tasks))
-    names.sort(key=lambda name: LABEL_TYPES.index(name.split(" ", 1)[0]))
+    known = verbalizers()
+    names.sort(key=lambda name: known.index(name) if name in known else len(known))
     found: dict[str, dict[str, float]] = {}
     for task in run.tasks:
         own = found.setdefault(task.dataset, {})

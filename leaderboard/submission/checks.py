@@ -5,6 +5,7 @@ Each check takes a well-formed submission and yields what is wrong with it, a li
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -181,6 +182,14 @@ def as_run(found: Contents, tasks: tuple[TaskScores, ...]) -> Run:
     return Run(found.folder, found.submission.model.id, results, tasks, older=0)
 
 
+def recorded_commit(found: Contents) -> str | None:
+    """Return the hub commit that the run was told to load, if it was."""
+    arguments = found.run.model_args
+    revision = arguments.get("revision") if isinstance(arguments, dict) else None
+    is_commit = isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{40}", revision)
+    return revision if is_commit else None
+
+
 def check_claims(found: Contents, run: Run) -> Iterator[str]:
     """Level 5: what is claimed of the run is what was run."""
     stated, record = found.submission, found.results.config.verbalizer_bench
@@ -197,9 +206,15 @@ def check_claims(found: Contents, run: Run) -> Iterator[str]:
     kind = record and {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}.get(record.adapter)
     if kind and stated.model.kind != kind:
         yield f"submission.yaml: model.kind: {stated.model.kind}, but the adapter is for an {kind}"
+    commit = recorded_commit(found)
+    if commit and stated.model.revision not in (None, commit):
+        yield f"submission.yaml: model.revision: {stated.model.revision}, but the run had {commit}"
     weights = record and record.fingerprint.get("weights")
     if weights and stated.model.weights_sha256 not in (None, weights):
-        yield "submission.yaml: model.weights_sha256 is not the run's fingerprint.weights"
+        yield (
+            f"submission.yaml: model.weights_sha256: {stated.model.weights_sha256}, but run.json's "
+            f"fingerprint.weights is {short(weights)}"
+        )
     if record:
         for key, value in record.model_dump(exclude_unset=True).items():
             if value != found.run.model_dump(exclude_unset=True).get(key):

@@ -131,5 +131,7 @@ def _check_folder(folder: Path, submission: Submission, results: bytes) -> None:
     place = folder.resolve()
     if f"{place.parent.name}/{place.name}" != expected:
         raise Malformed(
-            ".", f"stands in {short(f'{place.parent.name}/{place.name}')}, belongs in {expected}"
+            ".",
+            f"stands in {short(f'{place.parent.name}/{place.name}')}, but its model, date and "
+            f"results.json belong in {expected}: moved, or edited",
         )

@@ -57,6 +57,8 @@ class Model(_Strict):
     def _has_weights(self) -> "Model":
         if self.revision is None and self.weights_sha256 is None:
             raise ValueError("revision or weights_sha256 is needed: which weights are these?")
+        if self.base == self.id:
+            raise ValueError("base is the model itself; name what it was tuned from")
         return self
 
 

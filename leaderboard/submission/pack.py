@@ -67,8 +67,7 @@ def pack(
         notes: What a reader should know.
         model_id: `org/model`; default: the run's name.
         revision: The hub commit, 40 hex; default: what lm-eval recorded.
-        weights_sha256: Hash of the weights where there is no commit; default: the fingerprint of
-            the run.
+        weights_sha256: Hash of the weights; default: the fingerprint of the run.
         kind: `llm` or `lvlm`; default: by the adapter.
         base: What the model was tuned from.
         recipe: How it was tuned.
@@ -158,11 +157,12 @@ def _kind(run: Run) -> str:
 
 def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, str | None]:
     """Return what names the weights: as given, else as the run recorded it."""
-    if revision is None and digest is None:
-        commit = run.results["config"].get("model_sha")
-        own = (run.record.get("fingerprint") or {}).get("weights")
-        revision = commit if _HEX[40].fullmatch(str(commit)) else None
-        digest = own if revision is None and _HEX[64].fullmatch(str(own)) else None
+    commit = run.results["config"].get("model_sha")
+    own = (run.record.get("fingerprint") or {}).get("weights")
+    if revision is None and _HEX[40].fullmatch(str(commit)):
+        revision = commit
+    if digest is None and _HEX[64].fullmatch(str(own)):
+        digest = own
     if revision is None and digest is None:
         raise ValueError(
             f"{run.folder}: it does not say which weights these are; give the hub commit as "

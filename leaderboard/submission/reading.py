@@ -88,7 +88,8 @@ def _walk(folder: Path) -> Iterator[str]:
                     continue
                 if not entry.is_file(follow_symlinks=False):
                     raise Malformed(
-                        short(name), "no plain file; give a submission's own folder, which has none"
+                        short(name),
+                        "no plain file; give a submission's own folder, org__model/DATE-HASH",
                     )
                 if name not in (*TEXTS, SUMS, VERIFIED) and not _SAMPLES_NAME.fullmatch(name):
                     raise Malformed(short(name), "not a file of a submission; remove it")
@@ -232,7 +233,9 @@ def explain(error: Exception) -> str:
     """Return the first mistake that pydantic found: key, message, value."""
     if not isinstance(error, ValidationError):
         return "nested too deep"
-    first = error.errors(include_url=False)[0]
+    # An unknown key is often the cause of a missing one.
+    found = error.errors(include_url=False)
+    first = min(found, key=lambda one: one["type"] != "extra_forbidden")
     key = ".".join(map(str, first["loc"])) or "the line"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     value = "" if first["type"] == "missing" else f", got {short(first['input'], 60)}"

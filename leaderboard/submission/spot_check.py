@@ -19,7 +19,7 @@ from typing import Any
 from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.models import Row
-from verbalizer_bench.leaderboard.submission.reading import sha256, short
+from verbalizer_bench.leaderboard.submission.reading import Malformed, sha256, short
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.metrics import token_f1
 
@@ -37,6 +37,7 @@ class SpotCheck:
         equal: How many are the submission's, character for character.
         equal_f1: How many have the submission's F1.
         same_weights: Whether the model's weights are the submission's; None if one is unknown.
+        images: The image mode of the submission and of the new run.
         differing: Task, document, the submission's and the new response of the first that differ.
     """
 
@@ -46,6 +47,7 @@ class SpotCheck:
     equal: int
     equal_f1: int
     same_weights: bool | None
+    images: tuple[str, str]
     differing: tuple[tuple[str, int, str, str], ...]
 
     def __str__(self) -> str:
@@ -56,10 +58,13 @@ class SpotCheck:
         }[self.same_weights]
         lines = [
             f"{self.folder}: {self.equal} of {self.responses} responses agree "
-            f"({100 * self.equal / self.responses:.1f} %), {self.equal_f1} in F1; "
+            f"({1000 * self.equal // self.responses / 10} %), {self.equal_f1} in F1; "
             f"{self.documents} documents, 12 verbalizers each",
             f"weights: {weights}",
         ]
+        stated, shown = self.images
+        if stated != shown:
+            lines.append(f"image: {short(shown)}, OTHER than the submission's ({short(stated)})")
         for task, doc_id, old, new in self.differing:
             lines.append(
                 f"  {task}, document {doc_id}: {short(old, 60)} there, {short(new, 60)} now"
@@ -92,8 +97,12 @@ def spot_check(
     Raises:
         ValueError: The submission is malformed, or was run in a way that cannot be repeated.
     """
-    found = read_submission(folder)
-    if not 1 <= documents <= (there := _count(found)):
+    try:
+        found = read_submission(folder)
+    except Malformed as error:
+        raise ValueError(f"{folder}: {error}") from error
+    there = _count(found)
+    if not 1 <= documents <= there:
         raise ValueError(f"submit spot-check: -k {documents}: give 1 to {there} documents")
     chosen = _choose(found, documents, random.Random(seed))
     with tempfile.TemporaryDirectory(prefix="spot-check-") as place:
@@ -192,7 +201,10 @@ def _compare(
     record, own = found.results.config.verbalizer_bench, results["config"]["verbalizer_bench"]
     weights = record and record.fingerprint.get("weights"), own["fingerprint"].get("weights")
     same = weights[0] == weights[1] if all(weights) else None
-    return SpotCheck(found.folder, documents, total, equal, equal_f1, same, tuple(differing[:10]))
+    shown = str((own["image"] or {}).get("mode", "n/a"))
+    images = found.submission.image_mode, shown
+    first = tuple(differing[:10])
+    return SpotCheck(found.folder, documents, total, equal, equal_f1, same, images, first)
 
 
 def _check_prompt(folder: Path, task: str, stated: Row, row: dict[str, Any]) -> None:

@@ -139,6 +139,8 @@ def _check(found: Contents, run: Run | None, number: int) -> tuple[tuple[str, ..
         problems = checks.check_claims(found, run)
         if (protocol := derive_protocol(run)).name != "paper":
             status, notes = "other protocol", (protocol.name,)
+        if found.submission.model.revision and checks.recorded_commit(found) is None:
+            notes += ("model.revision is the submitter's word: the run does not record it",)
     first = tuple(islice(problems, _SHOWN))
     return first, LevelResult(level=number, name=LEVELS[number - 1], status=status, notes=notes)
 

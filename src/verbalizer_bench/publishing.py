@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 from verbalizer_bench.parsing import Commands, Parser, add_data_option, examples
@@ -125,7 +126,11 @@ def _pack(args: argparse.Namespace) -> int:
     print("It is public once you publish it: results.json holds the run's model_args as they were.")
     found = validate(folder, write=False)
     print(found)
-    return 1 if found.failed else 0
+    if found.failed:
+        shutil.rmtree(folder)
+        print(f"Removed {folder}")
+        return 1
+    return 0
 
 
 def _validate(args: argparse.Namespace) -> int:

@@ -92,8 +92,11 @@ def test_spot_check_finds_invented_responses(
     options: dict[str, Any] = {"data": "sample", "device": "cpu"}
     with pytest.raises(ValueError, match="names no hub commit; give --model_args"):
         spot_check(folder, 2, **options)
-    with pytest.raises(ValueError, match="-k 217: give 1 to 216 documents"):
-        spot_check(folder, 217, **options)
+    for wrong in (0, 217):
+        with pytest.raises(ValueError, match=f"-k {wrong}: give 1 to 216 documents"):
+            spot_check(folder, wrong, **options)
+    with pytest.raises(ValueError, match=r"nothere: \.: not a folder"):
+        spot_check(tmp_path / "nothere", 2, **options)
     other = spot_check(folder, 2, model_args=f"pretrained={retrained},dtype=float32", **options)
     assert other.responses == 24 and other.equal < 24 and other.same_weights is False
     assert "OTHERS than the submission's" in str(other)

@@ -263,12 +263,41 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
         ),
         *(5, "model.kind: lvlm, but the adapter is for an llm"),
     ),
-    ("wrong weights", edit_yaml(model=MODEL), 5, "weights_sha256 is not the run's"),
+    ("wrong weights", edit_yaml(model=MODEL), 5, "000, but run.json's fingerprint.weights is '9a1"),
+    (
+        *("wrong commit", lambda f: with_commit("2" * 40)(f)),
+        *(5, f"model.revision: {'1' * 40}, but the run had {'2' * 40}"),
+    ),
+    ("own base", edit_yaml(model={**MODEL, "base": "org/model"}), 1, "base is the model itself"),
+    (
+        *("misspelt key", edit_text("submission.yaml", "licence:", "licnce:")),
+        *(1, "licnce: Extra inputs are not permitted"),
+    ),
     (
         *("edited run", edit_text("run.json", "[1, 1]", "[2, 2]")),
         *(5, "run.json: bos_counts is not what results.json has"),
     ),
 ]
+
+
+def with_commit(recorded: str | None) -> Callable[[Files], Files]:
+    """Claim the commit 111…; the run was told to load `recorded`."""
+
+    def change(files: Files) -> Files:
+        record = json.loads(files["run.json"])
+        record["model_args"] = {"pretrained": "org/model", "revision": recorded}
+        model = {"id": "org/model", "revision": "1" * 40, "kind": "llm"}
+        return {**edit_yaml(model=model)(files), "run.json": json.dumps(record).encode()}
+
+    return change
+
+
+def test_a_commit_counts_as_recorded_or_as_said(files: Files, tmp_path: Path) -> None:
+    found = validate(write_files(tmp_path / "a", with_commit("1" * 40)(files)))
+    assert found.failed is None and found.levels[-1].notes == ()
+    found = validate(write_files(tmp_path / "b", with_commit(None)(files)))
+    assert found.failed is None
+    assert "model.revision is the submitter's word" in found.levels[-1].notes[0]
 
 
 def _set(results: dict[str, Any], **values: Any) -> None:
@@ -364,7 +393,7 @@ def test_a_submission_stands_where_its_model_says(files: Files, tmp_path: Path) 
     moved = tmp_path / "famous__model" / place.name
     moved.parent.mkdir()
     place.rename(moved)
-    check_problem(validate(moved), "belongs in org__model/20260131-")
+    check_problem(validate(moved), "belong in org__model/20260131-")
 
 
 def test_caps_hold_before_anything_is_unpacked(files: Files, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ function provenance(found) {
     ["Kind", model.kind], ["Hub commit", model.revision], ["Weights (sha256)", model.weights_sha256],
     ["Tuned from", model.base], ["Recipe", model.recipe],
     ["Parameters", model.parameters === null ? null : model.parameters.toLocaleString("en")],
-    ["Image", found.image_mode], ["Prompts", found.identity], ["Rows from", sources.join(", ")],
+    ["Chat template", found.chat_template ? "applied" : "not applied"], ["Image", found.image_mode], ["Prompts", found.identity], ["Rows from", sources.join(", ")],
     ["Submitter", found.submitter], ["Date", found.date], ["Licence", found.licence],
     ["Notes", found.notes], ["Submission", found.path],
     ...found.levels.map((level) =>
