@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.submission.checks import suite
+from verbalizer_bench.leaderboard.submission.checks import check_complete, suite
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.models import Row
 from verbalizer_bench.leaderboard.submission.reading import Malformed, sha256, short
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.metrics import token_f1
 
+# All that is taken of a submission's arguments: transformers runs code that others name.
+_GENERATION = ("num_beams", "max_gen_toks", "do_sample", "until")
 _ADAPTERS = {"llm": "verbalizer-llm", "lvlm": "verbalizer-lvlm"}
 
 
@@ -101,6 +103,8 @@ def spot_check(
         found = read_submission(folder)
     except Malformed as error:
         raise ValueError(f"{folder}: {error}") from error
+    if problem := next(check_complete(found), None):
+        raise ValueError(f"{folder}: {problem}")
     there = _count(found)
     if not 1 <= documents <= there:
         raise ValueError(f"submit spot-check: -k {documents}: give 1 to {there} documents")
@@ -152,14 +156,24 @@ def _arguments(found: Contents, model_args: str | None) -> list[str]:
             raise ValueError(
                 f"{found.folder}: names no hub commit; give --model_args pretrained=DIR"
             )
+        if Path(model.id).exists():
+            raise ValueError(
+                f"{found.folder}: a folder {model.id} is here, and would be loaded in place of the "
+                "hub's; go to another folder, or give --model_args"
+            )
         model_args = f"pretrained={model.id},revision={model.revision}"
         stated = found.run.dtype, (found.run.image or {}).get("mode")
         for key, value in zip(("dtype", "image"), stated, strict=True):
             word = str(value).removeprefix("torch.")
             model_args += f",{key}={word}" if value and word.isalnum() else ""
     generation = next(iter(found.results.configs.values())).generation_kwargs
+    asked = generation.model_dump(exclude_unset=True)
+    if others := sorted(set(asked) - set(_GENERATION)):
+        raise ValueError(
+            f"{found.folder}: generated with {short(others[0])}, which spot-check does not repeat"
+        )
     arguments = ["--model", _ADAPTERS[model.kind], "--model_args", model_args]
-    arguments += ["--gen_kwargs", generation.model_dump_json(exclude_unset=True)]
+    arguments += ["--gen_kwargs", json.dumps(asked)]
     return arguments + ["--apply_chat_template"] * bool(found.run.chat_template_sha256)
 
 

@@ -13,6 +13,13 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
+from tests.leaderboard.submissions import (
+    follows_or_not,
+    make_files,
+    make_results,
+    make_rows,
+    write_files,
+)
 from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.submission.pack import pack
@@ -100,6 +107,27 @@ def test_spot_check_finds_invented_responses(
     other = spot_check(folder, 2, model_args=f"pretrained={retrained},dtype=float32", **options)
     assert other.responses == 24 and other.equal < 24 and other.same_weights is False
     assert "OTHERS than the submission's" in str(other)
+
+
+def test_spot_check_takes_no_code_from_a_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows(2, follows_or_not)
+    results = make_results(rows)
+    for config in results["configs"].values():
+        config["generation_kwargs"] |= {"custom_generate": "evil", "trust_remote_code": True}
+    place = write_files(tmp_path / "a", make_files(rows, results, protocol="other"))
+    with pytest.raises(ValueError, match="generated with 'custom_generate', which spot-check does"):
+        spot_check(place, 1, model_args="pretrained=nothing")
+    monkeypatch.chdir(tmp_path)
+    model = {"id": "org/model", "revision": COMMIT, "kind": "llm"}
+    place = write_files(tmp_path / "b", make_files(rows, make_results(rows), model=model))
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    with pytest.raises(ValueError, match="a folder org/model is here, and would be loaded"):
+        spot_check(place, 1)
+    (place / "samples" / "verbalizer_rte_natural_1_0.jsonl.gz").unlink()
+    with pytest.raises(ValueError, match="lists 'samples/verbalizer_rte_natural_1_0"):
+        spot_check(place, 1)
 
 
 def test_a_packed_run_says_the_same_every_time(published: Path, tmp_path: Path) -> None:
