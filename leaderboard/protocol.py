@@ -19,6 +19,8 @@ _SCORE_SETTINGS = (
     *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
     *("num_return_sequences", "min_length", "min_new_tokens", "bad_words_ids"),
     *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"),
+    *("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "renormalize_logits"),
+    *("remove_invalid_values", "max_time", "watermarking_config"),
     *("exponential_decay_length_penalty", "sequence_bias", "guidance_scale"),
 )
 
@@ -39,11 +41,13 @@ def derive_protocol(run: Run) -> Protocol:
     ]
     own = run.record.get("generation_config", {})
     differences += [
-        f"the checkpoint sets {key}={own[key]}" for key in _SCORE_SETTINGS if key in own
+        f"the checkpoint sets {key}={str(own[key])[:200]}" for key in _SCORE_SETTINGS if key in own
     ]
     shots = max(run.results.get("n-shot", {}).get(task.task) or 0 for task in run.tasks)
     if shots:
         differences.append(f"{shots} few-shot examples")
+    if run.results.get("system_instruction"):
+        differences.append("a system instruction")
     image = (run.record.get("image") or {}).get("mode")
     if image not in (None, "white"):
         differences.append(f"image={image}")

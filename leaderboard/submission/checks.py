@@ -4,9 +4,12 @@ Each check takes a well-formed submission and yields what is wrong with it, a li
 """
 
 import hashlib
+import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -15,7 +18,7 @@ import numpy as np
 from verbalizer_bench.leaderboard.protocol import derive_protocol
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.submission.contents import Contents
-from verbalizer_bench.leaderboard.submission.models import Row, Words
+from verbalizer_bench.leaderboard.submission.models import Record, Row, Words
 from verbalizer_bench.leaderboard.submission.reading import short
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.identity import Verification, manifest, verify_task
@@ -23,6 +26,7 @@ from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import LABEL_TYPES, Verbalizer, task_name
 
 TOLERANCE = 1e-9
+_KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
 
 
 @cache
@@ -46,7 +50,17 @@ def check_complete(found: Contents) -> Iterator[str]:
     for task in suite():
         if task in found.rows and task in results.configs:
             yield from _check_task(found, task)
-    asked = {config.generation_kwargs.model_dump_json() for config in results.configs.values()}
+    sizes: dict[str, int] = {}
+    for task, (dataset, _) in suite().items():
+        n = len(found.rows.get(task, ()))
+        if sizes.setdefault(dataset, n) != n:
+            yield f"samples: {task}: {n} rows, but {sizes[dataset]} in the data set's other tasks"
+    asked = {
+        json.dumps(
+            c.generation_kwargs.model_dump(exclude_unset=True, exclude_none=True), sort_keys=True
+        )
+        for c in results.configs.values()
+    }
     if len(asked) > 1:
         yield "results.json: its tasks were generated with different arguments; submit them apart"
 
@@ -67,9 +81,10 @@ def _check_task(found: Contents, task: str) -> Iterator[str]:
     if metadata.documents != n or said != (n, n):
         yield f"results.json: {task}: {said} of {n} documents of {metadata.source!r} were run"
     ids = [row.doc_id for row in rows]
-    if repeated := sorted({i for i in ids if ids.count(i) > 1} if len(set(ids)) < len(ids) else ()):
-        yield f"samples: {task}: document {repeated[0]} has more than one row"
-    elif ids != list(range(n)):
+    if len(set(ids)) < len(ids):
+        repeated = min(i for i, times in Counter(ids).items() if times > 1)
+        yield f"samples: {task}: document {repeated} has more than one row"
+    elif len(ids) != n or ids != list(range(n)):
         yield f"samples: {task}: {len(ids)} rows, not documents 0 to {n - 1} in order"
 
 
@@ -172,7 +187,7 @@ def _differences(
         if said == "N/A" and "_stderr," in key:
             continue
         number = said if isinstance(said, int | float) and not isinstance(said, bool) else None
-        if value is None or number is None or not abs(number - value) <= TOLERANCE:
+        if value is None or number is None or not value - TOLERANCE <= number <= value + TOLERANCE:
             yield f"results.json: {name}: {key} {short(said, 30)} stated, {value} computed"
 
 
@@ -203,7 +218,7 @@ def check_claims(found: Contents, run: Run) -> Iterator[str]:
     mode = record.image.mode if record and record.image else "n/a"
     if record and stated.image_mode != mode:
         yield f"submission.yaml: image_mode: {short(stated.image_mode)}, but the run had {mode!r}"
-    kind = record and {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}.get(record.adapter)
+    kind = record and _KINDS.get(record.adapter)
     if kind and stated.model.kind != kind:
         yield f"submission.yaml: model.kind: {stated.model.kind}, but the adapter is for an {kind}"
     commit = recorded_commit(found)
@@ -215,7 +230,30 @@ def check_claims(found: Contents, run: Run) -> Iterator[str]:
             f"submission.yaml: model.weights_sha256: {stated.model.weights_sha256}, but run.json's "
             f"fingerprint.weights is {short(weights)}"
         )
-    if record:
-        for key, value in record.model_dump(exclude_unset=True).items():
-            if value != found.run.model_dump(exclude_unset=True).get(key):
-                yield f"run.json: {key} is not what results.json has"
+    has = record.model_dump(exclude_unset=True) if record else {}
+    said = found.run.model_dump(exclude_unset=True)
+    for key in Record.model_fields:
+        if has.get(key) != said.get(key):
+            yield f"run.json: {key} is not what results.json has"
+    config = found.results.config
+    if found.run.model != config.model:
+        yield "run.json: model is not what results.json has"
+    if record and (record.adapter not in _KINDS or record.adapter != config.model):
+        yield f"results.json: adapter {short(record.adapter)} of model {short(config.model)}"
+    if record and (record.image is None) != (record.adapter != "verbalizer-lvlm"):
+        yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
+    if record and record.bos_counts and record.bos_counts[0] > record.bos_counts[1]:
+        yield "results.json: bos_counts: the least is above the most"
+    for task, settings in found.results.configs.items():
+        if found.results.n_shot.get(task, 0) != (settings.num_fewshot or 0):
+            yield f"results.json: {task}: num_fewshot and n-shot differ"
+            break
+    if config.model_sha and stated.model.revision not in (None, config.model_sha):
+        yield "submission.yaml: model.revision is not the run's model_sha"
+    number = config.model_num_parameters or 0
+    if number > 0 and stated.model.parameters not in (None, number):
+        yield "submission.yaml: model.parameters is not the run's model_num_parameters"
+    if (made := found.results.date) and datetime.fromtimestamp(made, UTC).date() != stated.date:
+        yield "submission.yaml: date is not the run's"
+    if record and found.results.chat_template and not record.chat_template_sha256:
+        yield "results.json: chat_template is set, and chat_template_sha256 is not"

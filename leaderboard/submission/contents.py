@@ -52,7 +52,7 @@ def slug(model_id: str) -> str:
 
 def folder_name(submission: Submission, results: bytes) -> str:
     """Return a submission's folder below the submissions, of model, date and results.json."""
-    day = f"{submission.date:%Y%m%d}"
+    day = submission.date.isoformat().replace("-", "")
     return f"{slug(submission.model.id)}/{day}-{sha256(results)[:8]}"
 
 

@@ -20,7 +20,10 @@ Line = Annotated[
 Text = Annotated[str, StringConstraints(max_length=4000)]
 Link = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
 ModelId = Annotated[
-    str, StringConstraints(max_length=150, pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$")
+    str,
+    StringConstraints(
+        max_length=150, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
+    ),
 ]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -194,6 +197,9 @@ class Config(_Loose):
     """The run's settings in results.json."""
 
     model: Line
+    model_sha: str | None = None
+    # lm-eval writes -1 where it does not know.
+    model_num_parameters: int | None = None
     limit: float | None = None
     verbalizer_bench: Record | None = None
 
@@ -204,6 +210,9 @@ class Results(_Loose):
     results: dict[str, dict[str, Any]]
     configs: dict[str, TaskConfig]
     n_samples: dict[str, Counts] = Field(alias="n-samples")
+    date: Annotated[float, Field(ge=0, le=253402300799)] | None = None
+    system_instruction: str | None = None
+    chat_template: str | None = None
     n_shot: dict[str, Count] = Field({}, alias="n-shot")
     task_hashes: dict[str, Hash]
     config: Config

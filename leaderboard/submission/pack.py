@@ -92,7 +92,7 @@ def pack(
         **_weights(found, revision, weights_sha256),
         "kind": kind or _kind(found),
         "base": base,
-        "parameters": found.results["config"].get("model_num_parameters"),
+        "parameters": _parameters(found),
         "recipe": recipe,
     }
     submission = _submission(
@@ -153,6 +153,12 @@ def _check_whole(run: Run) -> None:
 
 def _kind(run: Run) -> str:
     return "lvlm" if run.record.get("adapter") == "verbalizer-lvlm" else "llm"
+
+
+def _parameters(run: Run) -> int | None:
+    """Return the number of parameters; lm-eval writes -1 where it does not know."""
+    number = run.results["config"].get("model_num_parameters")
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, str | None]:

@@ -50,7 +50,10 @@ class Malformed(ValueError):
 
 def short(value: Any, length: int = 80) -> str:
     """Return a value for a message: one line of ASCII, cut."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits, or too deep
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
 
 
@@ -177,7 +180,7 @@ def parse_yaml(name: str, text: str) -> Any:
         return yaml.safe_load(text)
     except Malformed:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise Malformed(name, f"not YAML: {short(_first_line(error))}") from error
 
 

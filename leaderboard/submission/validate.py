@@ -99,8 +99,9 @@ def validate(
     """
     if not 1 <= level <= len(LEVELS):
         raise ValueError(f"submit validate: --level {level}: give 1 to {len(LEVELS)}")
-    if write and folder.is_dir():
-        (folder / VERIFIED).unlink(missing_ok=True)
+    old = folder / VERIFIED
+    if write and not folder.is_symlink() and (old.is_symlink() or old.is_file()):
+        old.unlink()
     try:
         found = read_submission(folder, limits)
     except Malformed as error:

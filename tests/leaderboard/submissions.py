@@ -149,7 +149,15 @@ def write_files(folder: Path, files: Files, checksums: bytes | None = None) -> P
         slug = stated["model"]["id"].replace("/", "__")[:100]
         day = str(stated["date"]).replace("-", "")
         place = folder / slug / f"{day}-{digest(files['results.json'])[:8]}"
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         place = folder / "org__model" / "20260131-00000000"
     for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)

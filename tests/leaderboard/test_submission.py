@@ -268,6 +268,54 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
         *("wrong commit", lambda f: with_commit("2" * 40)(f)),
         *(5, f"model.revision: {'1' * 40}, but the run had {'2' * 40}"),
     ),
+    ("id as path", edit_yaml(model={**MODEL, "id": "../.."}), 1, "model.id: String should match"),
+    (
+        *(
+            "base 60",
+            edit_text("submission.yaml", "kind:", f"parameters: {'1:' * 300}1.5\n  kind:"),
+        ),
+        *(1, "submission.yaml: not YAML"),
+    ),
+    (
+        *(
+            "hexadecimal",
+            edit_text("submission.yaml", "kind:", f"parameters: 0x{'f' * 5000}\n  kind:"),
+        ),
+        *(1, "model.parameters: "),
+    ),
+    (
+        *("many documents", edit_results(lambda r: _set(r, documents=10**15))),
+        *(2, "of 1000000000000000 documents of 'local' were run"),
+    ),
+    (
+        *(
+            "no do_sample",
+            edit_results(lambda r: r["configs"][TASK]["generation_kwargs"].pop("do_sample")),
+        ),
+        *(2, "its tasks were generated with different arguments"),
+    ),
+    (
+        *("huge mean", edit_results(lambda r: r["results"][TASK].update({"f1,none": 10**400}))),
+        *(4, f"results.json: {TASK}: f1,none "),
+    ),
+    (
+        "few-shot",
+        edit_results(lambda r: r.update({"n-shot": {TASK: 5}})),
+        5,
+        "num_fewshot and n-shot",
+    ),
+    (
+        *("other model", edit_text("run.json", '"model": "verbalizer-llm"', '"model": "vllm"')),
+        *(5, "run.json: model is not what results.json has"),
+    ),
+    (
+        *("other date", edit_results(lambda r: r.update(date=1.0))),
+        *(5, "submission.yaml: date is not the run's"),
+    ),
+    (
+        *("system prompt", edit_results(lambda r: r.update(system_instruction="Label only."))),
+        *(5, "but the run is other: a system instruction"),
+    ),
     ("own base", edit_yaml(model={**MODEL, "base": "org/model"}), 1, "base is the model itself"),
     (
         *("misspelt key", edit_text("submission.yaml", "licence:", "licnce:")),
@@ -359,6 +407,20 @@ def test_truncated_gzip(files: Files, tmp_path: Path) -> None:
         found = validate(write_files(tmp_path, changed))
         assert found.failed == 1
         check_problem(found, "truncated" if length > 9 else SAMPLES)
+
+
+def test_a_folder_as_verified_json_is_no_crash(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path, files)
+    (place / "verified.json").mkdir()
+    check_problem(validate(place), "'verified.json': no plain file")
+
+
+def test_a_link_loses_nothing_to_a_refusal(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path / "a", files)
+    assert validate(place).failed is None
+    (tmp_path / "link").symlink_to(place)
+    assert validate(tmp_path / "link").failed == 1
+    assert (place / "verified.json").exists()
 
 
 def test_an_edited_file_without_new_sums(files: Files, tmp_path: Path) -> None:
