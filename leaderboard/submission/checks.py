@@ -148,7 +148,7 @@ def check_scores(found: Contents, tasks: Sequence[TaskScores]) -> Iterator[str]:
                 yield f"{task.task}: document {row.doc_id}: f1 {row.f1} stated, {f1} computed"
                 break
         yield from _differences(task.task, table.get(task.task, {}), _means([task]))
-    for name in ("verbalizer", *(f"verbalizer::{label_type}" for label_type in LABEL_TYPES)):
+    for name in sorted(_groups()):
         own = [t for t in tasks if name in ("verbalizer", f"verbalizer::{t.verbalizer.type}")]
         if name in table:
             yield from _differences(name, table[name], _means(own))

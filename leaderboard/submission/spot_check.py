@@ -90,7 +90,8 @@ def spot_check(
         folder: The submission's own folder.
         documents: How many, over all data sets.
         model_args: lm-eval's; default: the hub commit that the submission names. Of the
-            submission's own arguments only dtype and image are taken: others could run code.
+            submission's own arguments dtype, image and `_GENERATION` are taken: others could run
+            code.
         data: Where the rows are, as for `run`.
         device: lm-eval's.
         batch_size: lm-eval's.
