@@ -8,7 +8,8 @@ import pytest
 
 from verbalizer_bench.demo import FULL, TOY_WARNING, Size, demo
 from verbalizer_bench.leaderboard.runs import find_runs
-from verbalizer_bench.miniature import ARMS, BASE, GATE
+from verbalizer_bench.miniature.arms import ARMS, BASE
+from verbalizer_bench.miniature.base import GATE
 
 
 def check_demo(folder: Path, text: str, texts: int) -> None:

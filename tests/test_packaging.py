@@ -20,7 +20,7 @@ FOLDERS = {
     "verbalizer_bench/tasks": "tasks",
     "verbalizer_bench/trainers": "trainers",
 }
-PARTS = ("builders.miniature", "leaderboard.pages", "leaderboard.submission")
+PARTS = ("builders.miniature", "leaderboard.pages", "leaderboard.submission", "miniature")
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,11 @@ class Folder:
         self._started = time.perf_counter()
 
     def finish(
-        self, checkpoint: Checkpoint, trainer: Any, weights: Mapping[str, torch.Tensor]
+        self,
+        checkpoint: Checkpoint,
+        trainer: Any,
+        weights: Mapping[str, torch.Tensor],
+        held_out: dict[str, Any] | None,
     ) -> None:
         """Write the losses, the model card and the rest of the record."""
         losses = [row for row in trainer.state.log_history if "loss" in row]
@@ -106,6 +110,7 @@ class Folder:
                 "steps": trainer.state.global_step,
                 "tokens": losses[-1].get("num_tokens") if losses else 0,
                 "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
+                "held_out": held_out,
                 "weights": state_fingerprint(weights),
                 "seconds": round(time.perf_counter() - self._started, 1),
             }
@@ -137,6 +142,10 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     data = "\n".join(f"- `{name}`, sha256 {sha256}" for name, sha256 in record["data"].items())
     skipped = "".join(f"; {n} left out: {why}" for why, n in record["skipped"].items())
     parameters = record["parameters"]
+    held_out = record["held_out"] and (
+        f"\nHeld out: loss {record['held_out']['loss']:.4f}, the mean over "
+        f"{record['held_out']['records']:,} records, each alone.\n"
+    )
     return f"""---
 library_name: transformers
 tags: [verbalizer-bench, {recipe.method}]
@@ -149,7 +158,7 @@ Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{reci
 
 {record["steps"]} steps of {recipe.global_batch} samples, loss {record["loss"].get("first", 0):.4f}
 at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](losses.csv)).
-The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
+{held_out or ""}The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
 
 ![Loss by step](losses.png)
 

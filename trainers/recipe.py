@@ -112,6 +112,7 @@ class Recipe:
         format: Conversation format, one of `trainers.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's.
+        held_out: Files of records that are not trained on: their loss is measured at the end.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.
         image_aspect_ratio: `square` (the processor's crop) or `pad` (LLaVA-1.5: padded with its
             mean colour).
@@ -152,6 +153,7 @@ class Recipe:
     learning_rate: float
     tokenizer: str | None = None
     images: Path | None = None
+    held_out: tuple[Path, ...] | None = None
     image_aspect_ratio: str = "square"
     bad_records: str = "error"
     group: bool = True
@@ -226,7 +228,7 @@ class Recipe:
             )
 
     def _check_tower(self) -> None:
-        unfit = ("lora", "loss_weights", "connector_learning_rate")
+        unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out")
         given = [name for name in unfit if getattr(self, name)]
         given += ["model.llm"] if self.model.llm else []
         if given:

@@ -8,7 +8,7 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,18 @@ def train(recipe: Recipe) -> Path:
     checkpoint = load(recipe)
     with arguments.main_process_first(desc="building the data set"):
         data = training_data(recipe, checkpoint)
-    for reason, number in data.skipped.items():
-        log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
+        held_out = held_out_data(recipe, checkpoint)
+    for kind in (data, held_out) if held_out else (data,):
+        for reason, number in kind.skipped.items():
+            log.warning("%d records left out: %s; listed in %s", number, reason, kind.folder)
     if folder.main:
         folder.start(checkpoint, data, arguments.world_size)
     trainer = make_trainer(recipe, checkpoint, data, arguments)
     trainer.train(resume_from_checkpoint=folder.last_state())
+    loss = held_out_loss(trainer, held_out) if held_out else None
     weights = export(recipe, checkpoint, trainer)
     if weights is not None:
-        folder.finish(checkpoint, trainer, weights)
+        folder.finish(checkpoint, trainer, weights, loss)
     return recipe.output
 
 
@@ -68,9 +71,10 @@ def _check_files(recipe: Recipe) -> None:
     folder = images_folder(recipe)
     if folder is not None and not folder.is_dir():
         raise FileNotFoundError(f"images={folder}: no such folder; give the records' images")
-    for file in recipe.data:
-        if not file.is_file():
-            raise FileNotFoundError(f"data={file}: no such file; give a file of records")
+    for key, files in (("data", recipe.data), ("held_out", recipe.held_out or ())):
+        for file in files:
+            if not file.is_file():
+                raise FileNotFoundError(f"{key}={file}: no such file; give a file of records")
 
 
 def training_arguments(recipe: Recipe) -> SFTConfig:
@@ -80,6 +84,7 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
     return SFTConfig(
         output_dir=str(recipe.output / "state"),
         per_device_train_batch_size=recipe.device_batch,
+        per_device_eval_batch_size=1,
         gradient_accumulation_steps=recipe.accumulation(processes),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
@@ -108,6 +113,25 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
 
 def training_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData:
     """Encode a recipe's records, or find them encoded."""
+    return _encoded(recipe, checkpoint, recipe.data)
+
+
+def held_out_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData | None:
+    """Encode a recipe's held-out records, or find them encoded; None where it has none."""
+    return _encoded(recipe, checkpoint, recipe.held_out) if recipe.held_out else None
+
+
+def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
+    """Return the mean over held-out records of a record's own loss, the recipe's.
+
+    Each record is a batch of its own, so that the mean depends neither on an order nor on padding.
+    To be called on all processes.
+    """
+    loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
+    return {"loss": loss, "records": len(data.dataset), "data": data.hashes}
+
+
+def _encoded(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> TrainingData:
     encoder = Encoder(
         checkpoint.tokenizer,
         recipe.format,
@@ -116,7 +140,7 @@ def training_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData:
         recipe.max_length,
     )
     return build(
-        recipe.data,
+        files,
         images_folder(recipe),
         encoder,
         on_bad=recipe.bad_records,
@@ -165,8 +189,9 @@ class RecipeTrainer(SFTTrainer):
         weights = inputs.pop("loss_weights")
         outputs = model(**inputs, use_cache=False)
         loss = weighted_loss(outputs.logits, inputs["input_ids"], weights)
-        self._total_train_tokens += int(inputs["attention_mask"].sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        if model.training:
+            self._total_train_tokens += int(inputs["attention_mask"].sum())
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

@@ -50,7 +50,14 @@ def demo(folder: Path, size: Size = FULL) -> None:
     import torch
 
     from verbalizer_bench.builders.miniature.build import write_world
-    from verbalizer_bench.miniature import ARMS, BASE, score, train_arms
+    from verbalizer_bench.miniature.arms import (
+        ARMS,
+        BASE,
+        score,
+        train_arm,
+        train_connector,
+        train_recipe,
+    )
 
     _make_room(folder)
     # The models are so small that threads would only wait for each other.
@@ -63,7 +70,12 @@ def demo(folder: Path, size: Size = FULL) -> None:
         texts=size.texts,
         captions=size.captions,
     )
-    checkpoints = {"base": BASE, **train_arms(world, folder / "checkpoints", BASE)}
+    trained = folder / "checkpoints"
+    tower = train_recipe("tower", world, trained / "tower")
+    connector = train_connector(world, BASE, tower, trained / "connector")
+    checkpoints = {"base": BASE}
+    for name in ARMS:
+        checkpoints[name] = train_arm(name, world, BASE, connector, trained / name)
     runs: dict[str, Path] = {}
     for name, checkpoint in checkpoints.items():
         print(f"\nScoring {name}", flush=True)

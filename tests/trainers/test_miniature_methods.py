@@ -1,6 +1,7 @@
 """Method `tower` and `loss_weights`: by hand, and for a few steps by the miniature's recipes."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from verbalizer_bench.cli import main
 from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.recipe import LossWeights, read_recipe
-from verbalizer_bench.trainers.records import Message, Record
+from verbalizer_bench.trainers.records import Message, Record, read_records
 from verbalizer_bench.trainers.supervised import weighted_loss
 
 MINIATURE = REPOSITORY / "recipes" / "miniature"
@@ -70,6 +71,40 @@ def test_an_answer_after_a_space_is_trained_by_word_tokenizers() -> None:
     found = encoder.encode(Record(0, "1", messages, ()))
     trained = [i for i, kept in zip(found.input_ids, found.answer, strict=True) if kept]
     assert tokenizer.convert_ids_to_tokens(trained) == ["positive", "</s>"]
+
+
+def test_the_held_out_loss_is_the_mean_of_each_records_own(world: Path, tmp_path: Path) -> None:
+    """Against a loop over the records with plain transformers."""
+    output = tmp_path / "foit"
+    words = [str(MINIATURE / "llm_foit.yaml"), f"data={world / 'train/foit.json'}"]
+    words += [f"held_out={world / 'choose/foit.json'}", f"output={output}"]
+    # The shipped base is in half precision, and so would be what is trained from it.
+    words += ["model.path=null", f"model.config={MINIATURE / 'llama'}"]
+    assert main(["train", *words, f"cache={tmp_path / 'cache'}"]) == 0
+    record = json.loads((output / "training.json").read_text())["held_out"]
+    assert record["records"] == 4 and list(record["data"]) == [str(world / "choose/foit.json")]
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    model = AutoModelForCausalLM.from_pretrained(output).eval()
+    encoder = Encoder(tokenizer, "llama-2", None, 0, max_length=128)
+    alone = []
+    for one in read_records(world / "choose/foit.json"):
+        assert isinstance(one, Record)
+        found = encoder.encode(one)
+        ids = torch.tensor([found.input_ids])
+        labels = torch.where(torch.tensor([found.answer]).bool(), ids, -100)
+        with torch.no_grad():
+            alone.append(float(model(input_ids=ids, labels=labels).loss))
+    assert record["loss"] == pytest.approx(sum(alone) / 4, rel=1e-5)
+    assert "the mean over 4 records" in (output / "README.md").read_text()
+
+
+def test_a_held_out_file_that_is_missing_is_said_at_once(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(MINIATURE / "llm_foit.yaml"), f"data={world / 'train/foit.json'}"]
+    words += ["held_out=nowhere.json", f"output={tmp_path / 'foit'}"]
+    assert main(["train", *words]) != 0
+    assert "held_out=nowhere.json: no such file" in capsys.readouterr().err
 
 
 def test_the_base_learns_with_weights(world: Path, tmp_path: Path) -> None:

@@ -1,0 +1,364 @@
+"""The study's report: Markdown and figures, made of its tables alone.
+
+python -m verbalizer_bench.miniature.report docs/miniature
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from verbalizer_bench.leaderboard.report import table
+from verbalizer_bench.miniature.answers import (
+    GROUPS,
+    MODELS,
+    PAIRS,
+    Contrast,
+    Shown,
+    f1_contrasts,
+    outcome_shares,
+    scores,
+    unseen,
+    unseen_contrast,
+)
+from verbalizer_bench.miniature.arms import ARMS
+from verbalizer_bench.miniature.base import GATE, below_gate
+from verbalizer_bench.miniature.figures import draw_images, draw_rates, draw_scores
+from verbalizer_bench.miniature.grid import ALIGNED, Point
+from verbalizer_bench.miniature.results import UNSEEN, Results, read_results
+from verbalizer_bench.tasks.metrics import OUTCOMES
+
+_INTERVALS = (
+    "Differences are in points of F1 (of 100), with 95 % intervals over tuning seeds and "
+    "documents, which are crossed: t intervals of two random effects. They are not adjusted for "
+    "how many there are. `-` and `+` count the cells (base x tuning seed) below and above 0. The "
+    "bases are two and are not sampled: nothing here says what a third would do."
+)
+
+
+def write(folder: Path) -> Path:
+    """Write `README.md` and the figures beside the tables of a folder."""
+    results = read_results(folder)
+    draw_scores(results, folder / "scores.png")
+    draw_images(results, folder / "images.png")
+    draw_rates(results, folder / "rates.png")
+    parts = [
+        _head(results),
+        _verdicts(results),
+        _base_best(results),
+        _formats(results),
+        _outcomes(results),
+        _images(results),
+        _unseen(results),
+        _rates(results),
+        _examples(results),
+        _files(),
+    ]
+    file = folder / "README.md"
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return file
+
+
+def _head(results: Results) -> str:
+    grid, about = results.grid, results.about
+    bases = []
+    for seed, record in about["bases"].items():
+        found = record["choose"]["fp16"]
+        shown = " / ".join(f"{100 * found[name]:.1f}" for name in GATE)
+        low = below_gate(found)
+        gate = f"below the gate for {', '.join(low)}, and not replaced" if low else "passes"
+        bases.append(f"- base {seed}: {shown} ({gate}), sha256 `{record['sha256'][:12]}`")
+    least = " / ".join(f"{100 * value:.0f}" for value in GATE.values())
+    runs, documents = len(results.points), len(results.datasets)
+    steps = ", ".join(sorted({row["steps"] for row in results.points if row["steps"]}))
+    return f"""# The paper in miniature: what came out
+
+Written by `python -m verbalizer_bench.miniature.report docs/miniature` from the tables beside it,
+which `make miniature-study` makes. These are toys of half a million weights in a made world of
+coloured shapes, on stand-ins for the nine data sets (some of them are lexical-cue sets:
+[recipes/miniature](../../recipes/miniature)). **Nothing here is evidence for or against the paper
+at its own scale**: it is what this world does, measured with the same harness.
+
+{len(grid.bases)} bases x {len(grid.seeds)} tuning seeds, {len(ARMS)} arms, {runs} runs of \
+{documents * 12:,} responses ({documents} documents x 12 verbalizers, 10 beams, 15 tokens). A tuning
+seed draws the items, their order, the vision tower and the connector. Each arm is tuned on
+{grid.items:,} records in {steps} steps. Machine: {about["machine"]}.
+
+F1 of the bases on the *choose* split, natural / neutral / unnatural (gate: {least}):
+
+{chr(10).join(bases)}
+
+![F1 by label type](scores.png)"""
+
+
+def _verdicts(results: Results) -> str:
+    unnatural = {
+        name: f1_contrasts(results, Shown(name), Shown("base"))["unnatural"] for name in ARMS
+    }
+    worse = [name for name, found in unnatural.items() if found.direction < 0]
+    rows = [
+        [
+            "All tuned models are below the base on unnatural label words",
+            _told_all(len(worse), len(ARMS), "arms are below it, interval and all"),
+        ]
+    ]
+    for one, other in PAIRS:
+        found = f1_contrasts(results, Shown(one), Shown(other))
+        rows.append(
+            [
+                f"{one} is above {other} in every label type",
+                "; ".join(f"{name} {_direction(c)} {_interval(c)}" for name, c in found.items()),
+            ]
+        )
+    rows.append(["The loss is verbosity (the answer is there, with more words)", _losses(results)])
+    return "\n\n".join(
+        [
+            "## In short",
+            "The paper's findings, and what this world does (All is the mean of the label types):",
+            table(["The paper, or what it suggests", "Here"], rows),
+            _INTERVALS,
+        ]
+    )
+
+
+def _told_all(found: int, every: int, what: str) -> str:
+    verdict = "reproduced" if found == every else "in part" if found else "not reproduced"
+    return f"{verdict}: {found} of {every} {what}"
+
+
+def _losses(results: Results) -> str:
+    told = []
+    for name in ARMS:
+        change = {
+            outcome: float(
+                (
+                    outcome_shares(results, Shown(name), outcome)
+                    - outcome_shares(results, Shown("base"), outcome)
+                )[:, :, -1].mean()
+            )
+            for outcome in OUTCOMES
+        }
+        gained = max((o for o in OUTCOMES if o != "follows"), key=lambda o: change[o])
+        told.append(f"{name} {_signed(change['follows'])} follow, most of it to `{gained}`")
+    return "; ".join(told)
+
+
+def _base_best(results: Results) -> str:
+    rows = [
+        [name, group, *_contrast_cells(found)]
+        for name in (ALIGNED, *ARMS)
+        for group, found in f1_contrasts(results, Shown(name), Shown("base")).items()
+    ]
+    levels = [
+        [name, *(f"{100 * value:.1f}" for value in scores(results, Shown(name)).mean((0, 1, 3)))]
+        for name in MODELS
+    ]
+    return "\n\n".join(
+        [
+            "## Is the base best?",
+            f"{ALIGNED} is the base behind a vision tower and a trained connector, not tuned: what "
+            "it loses, it loses to the image. F1, the mean over cells:",
+            table(["Model", *(group.capitalize() for group in GROUPS)], levels),
+            "Minus the base:",
+            table(["Model - base", "Label type", *_header(results)], rows),
+        ]
+    )
+
+
+def _formats(results: Results) -> str:
+    rows = [
+        [f"{one} - {other}", group, *_contrast_cells(found)]
+        for one, other in PAIRS
+        for group, found in f1_contrasts(results, Shown(one), Shown(other)).items()
+    ]
+    return "\n\n".join(
+        [
+            "## With format instructions and without",
+            "The same items; each arm with the learning rate chosen for its own kind of records.",
+            table(["With - without", "Label type", *_header(results)], rows),
+        ]
+    )
+
+
+def _outcomes(results: Results) -> str:
+    rows = []
+    for name in MODELS:
+        for number, group in enumerate(GROUPS):
+            cells = [outcome_shares(results, Shown(name), o)[:, :, number] for o in OUTCOMES]
+            rows.append([name, group, *(_share(found) for found in cells)])
+    return "\n\n".join(
+        [
+            "## Verbose or flipped?",
+            "Shares of the responses in percent, the mean over cells and in brackets the least and "
+            "the most. `verbose`: the right label word and more; `flipped`: the other label word; "
+            "`neither`: no label word at all.",
+            table(["Model", "Label type", *OUTCOMES], rows),
+        ]
+    )
+
+
+def _images(results: Results) -> str:
+    first = results.grid.images[0]
+    rows = []
+    for name in MODELS:
+        if Point(0, 0, name, None).shows_images:
+            for image in results.grid.images[1:]:
+                found = f1_contrasts(results, Shown(name, image), Shown(name, first))
+                rows += [[f"{name}, {image}", g, *_contrast_cells(c)] for g, c in found.items()]
+    pairs = [
+        [f"{one} - {other}", image, *_contrast_cells(found["All"])]
+        for one, other in PAIRS
+        if Point(0, 0, one, None).shows_images
+        for image in results.grid.images
+        for found in [f1_contrasts(results, Shown(one, image), Shown(other, image))]
+    ]
+    return "\n\n".join(
+        [
+            "## What does the blank image change?",
+            f"Against {first}, by `image=` of `verbalizer-lvlm`; `none` asks the tuned language "
+            f"model without an image. ({ALIGNED} without an image is the base.)",
+            "![F1 by image](images.png)",
+            table([f"Minus {first}", "Label type", *_header(results)], rows),
+            "With formats minus without, All, by what is shown:",
+            table(["With - without", "Image", *_header(results)], pairs),
+        ]
+    )
+
+
+def _unseen(results: Results) -> str:
+    rows = [
+        [name, measure, _share(unseen(results, name, measure).mean(axis=2))]
+        for name in MODELS
+        for measure in UNSEEN
+    ]
+    pairs = [
+        [
+            f"{one} - {other}",
+            measure,
+            *_contrast_cells(unseen_contrast(results, one, other, measure)),
+        ]
+        for one, other in PAIRS
+        for measure in UNSEEN
+    ]
+    checked = unseen(results, "base", "follows").shape[2]
+    return "\n\n".join(
+        [
+            "## Does a second measure agree?",
+            f"{results.grid.unseen} format-oriented prompts about scenes that no arm was tuned on, "
+            "captions for text models, images for the others. `exact`: the answer in its format, "
+            f"white space left out; `follows`: IFEval's verifier accepts it ({checked} records "
+            "have one); `right`: the short answer is in it. Percent; in brackets the least and the "
+            "most of the cells.",
+            table(["Model", "Measure", "Share"], rows),
+            table(["With - without", "Measure", *_header(results)], pairs),
+        ]
+    )
+
+
+def _rates(results: Results) -> str:
+    rows = []
+    for row in results.points:
+        if row["learning_rate"]:
+            chosen = float(row["learning_rate"]) == results.rates[row["model"]]
+            if row["image"] not in ("", results.grid.images[0]):
+                continue
+            f1 = [row[f"{name}_f1"] for name in GATE]
+            every = f"{np.mean([float(value) for value in f1]):.2f}"
+            rate = f"{row['learning_rate']}{' (chosen)' if chosen else ''}"
+            name = f"base {row['base']}, seed {row['seed']}"
+            rows.append([row["model"], name, rate, row["held_out_loss"], *f1, every])
+    rows.sort(key=lambda row: list(ARMS).index(row[0]))
+    rates = sorted(results.grid.learning_rates)
+    edges = [n for n, rate in results.rates.items() if rate in (rates[0], rates[-1])]
+    edge = (
+        f" {', '.join(edges)}: at the end of the grid, so that a rate beyond it may be better."
+        if edges
+        else ""
+    )
+    return "\n\n".join(
+        [
+            "## Learning rates, and every point that was run",
+            "A rate was chosen for each arm by the loss on held-out records of its own kind "
+            f"({results.grid.unseen} of scenes that are not trained on), the mean over the bases "
+            f"at tuning seed {results.grid.seeds[0]}; never by the benchmark.{edge}",
+            "![Held-out loss and F1 by learning rate](rates.png)",
+            "<details><summary>All points, with the first image</summary>",
+            table(
+                ["Arm", "Cell", "Rate", "Held-out loss", *(n.capitalize() for n in GROUPS)], rows
+            ),
+            "</details>",
+        ]
+    )
+
+
+def _examples(results: Results) -> str:
+    rows = [
+        [
+            f"{row['model']}{', ' + row['image'] if row['image'] else ''}",
+            row["task"].removeprefix("verbalizer_"),
+            row["target"],
+            f"`{' '.join(row['response'].replace('`', ' ').split()) or ' '}`",
+            row["outcome"],
+        ]
+        for row in results.examples
+        if int(row["base"]) == results.grid.bases[0] and row["image"] in ("", "white", "none")
+    ]
+    return "\n\n".join(
+        [
+            "## Some responses",
+            "The first document of four tasks, in the first cell.",
+            table(["Model", "Task", "Wanted", "Response", "Outcome"], rows),
+        ]
+    )
+
+
+def _files() -> str:
+    return """## Files
+
+`grid.yaml`: what was run. `points.csv`: every run with its loss, F1 and outcomes. `documents.csv`:
+F1 of each document in each run. `unseen.csv`: the second measure, a digit a record (`-`: no
+verifier). `examples.csv`: responses. `study.json`: bases with hashes, versions, machine, rates.
+
+Not measured: other sizes, other worlds, a third base; learning rates at other tuning seeds than the
+first; more or fewer steps; a tower or connector trained longer."""
+
+
+def _header(results: Results) -> list[str]:
+    bases = [f"Base {seed}" for seed in results.grid.bases]
+    return ["Difference", *bases, "-", "+"]
+
+
+def _contrast_cells(found: Contrast) -> list[str]:
+    by_base = [_signed(value) for value in found.by_base]
+    return [_interval(found), *by_base, str(found.below), str(found.above)]
+
+
+def _interval(found: Contrast) -> str:
+    return f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}]"
+
+
+def _signed(value: float) -> str:
+    # What rounds to 0 has no sign.
+    rounded = round(100 * value, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def _direction(found: Contrast) -> str:
+    return {1: "above", -1: "below", 0: "cannot be told"}[found.direction]
+
+
+def _share(cells: np.ndarray) -> str:
+    mean, low, high = (100 * float(value) for value in (cells.mean(), cells.min(), cells.max()))
+    return f"{mean:.1f}" if high - low < 0.05 else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the report."""
+    parser = argparse.ArgumentParser("python -m verbalizer_bench.miniature.report")
+    parser.add_argument("folder", type=Path, help="where the study's tables are")
+    print(f"Wrote {write(parser.parse_args(argv).folder)}")
+
+
+if __name__ == "__main__":
+    main()
