@@ -1,13 +1,16 @@
 """The study: intervals by simulation, choices by hand, its report, and a point measured twice."""
 
 import csv
+import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
 from verbalizer_bench.leaderboard.runs import newest_results, read_run
 from verbalizer_bench.miniature.answers import contrast
 from verbalizer_bench.miniature.arms import ARMS, BASE
@@ -61,7 +64,7 @@ def test_a_contrast_by_hand() -> None:
 
 
 def test_a_rate_is_chosen_by_held_out_loss_over_the_bases(tmp_path: Path) -> None:
-    place, grid = Place(tmp_path), SMALL.__class__(**{**vars(SMALL), "bases": (0, 1)})
+    place, grid = Place(tmp_path), dataclasses.replace(SMALL, bases=(0, 1))
     for point in grid.tried():
         assert point.rate is not None
         # The lower rate is best for base 0 by a little, the higher for base 1 by much.
@@ -115,8 +118,19 @@ def test_a_wrong_grid(tmp_path: Path, change: str, message: str) -> None:
         read_grid(tmp_path / "grid.yaml")
 
 
-def test_the_shipped_grid_is_the_one_of_the_committed_results() -> None:
-    assert read_grid("docs/miniature/grid.yaml") == read_grid()
+def test_the_committed_report_is_what_the_committed_tables_say(tmp_path: Path) -> None:
+    committed = REPOSITORY / "docs" / "miniature"
+    assert read_grid(committed / "grid.yaml") == read_grid()
+    shutil.copytree(committed, tmp_path / "again")
+    assert write(tmp_path / "again").read_text() == (committed / "README.md").read_text()
+
+
+def test_a_folder_of_another_size_is_refused(tmp_path: Path) -> None:
+    Place(tmp_path).keep(SMALL)
+    more = dataclasses.replace(SMALL, seeds=(0, 1, 2), images=("white",))
+    Place(tmp_path).keep(more)
+    with pytest.raises(ValueError, match="has items=64, not 65; give that, or another folder"):
+        Place(tmp_path).keep(dataclasses.replace(more, items=65))
 
 
 def _level(point: Point, image: str) -> float:
@@ -162,8 +176,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for t in LABEL_TYPES
                 for d in ("sst2", "fp")
             ]
-        bits = {"exact": "1100", "follows": "1-10", "right": "1111"}
-        plain = {"exact": "1000", "follows": "0-10", "right": "1111"}
+        bits = {"exact": "1111", "follows": "1-10", "right": "1111"}
+        plain = {"exact": "0000", "follows": "0-10", "right": "1111"}
         unseen.append({**key, **(plain if "No" in point.model else bits)})
     example = {
         "task": "verbalizer_sst2_neutral_foo_bar",
@@ -184,8 +198,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = {"sha256": "a" * 64, "choose": {"fp16": dict(GATE, neutral=0.5)}}
     about = {"learning_rates": dict.fromkeys(ARMS, 1e-3), "bases": {"0": base}, "machine": "a box"}
     (folder / "study.json").write_text(json.dumps(about))
-    grid = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(SMALL).items()}
-    (folder / "grid.yaml").write_text(json.dumps(grid))
+    (folder / "grid.yaml").write_text(SMALL.as_yaml())
     return folder
 
 
@@ -197,7 +210,10 @@ def rows_of(text: str, start: str) -> list[list[str]]:
 
 def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     text = write(made).read_text()
-    assert "reproduced: 5 of 5 arms are below it" in text
+    assert "**Reproduced.** base 0: 5 of 5 arms; in the mean of the bases 5 of 5" in text
+    assert text.count("**Reproduced.** natural above, +10.0 [+10.0, +10.0]") == 2
+    assert "**Not reproduced.** Of all responses" in text
+    assert text.count("the same verdict") == 2
     assert "below the gate for neutral, and not replaced" in text
     # With formats 0.1 better, at each seed, at each document: an interval of no width.
     for pair in ("LLM-FOIT - LLM-NoFOIT", "LVLM-FOVIT - LVLM-NoFOVIT"):
@@ -211,9 +227,9 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     # An aligned LLaVA without an image is the base.
     (row,) = [r for r in rows_of(text, "LVLM-aligned, none") if r[1] == "All"]
     assert row[2].startswith("+20.5")
-    assert "most of it to `flipped`" in text
+    assert "LLM-FOIT -10.5 follow (verbose 0.0, flipped +10.5, both 0.0, neither 0.0)" in text
     exact = [r for r in rows_of(text, "LLM-FOIT - LLM-NoFOIT") if r[1] == "exact"]
-    assert exact[0][2].startswith("+25.0")
+    assert exact[0][2].startswith("+100.0")
     assert "0.001 (chosen)" in text and "at the end of the grid" in text
     assert "foo \\| bar" in text
     assert {file.name for file in made.glob("*.png")} == {"scores.png", "images.png", "rates.png"}
@@ -253,10 +269,7 @@ def test_a_point_measured_twice_is_the_same_and_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_study_goes_on_and_a_cell_run_again_gives_the_same_tables(tmp_path: Path) -> None:
-    import shutil
-
-    grid = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(SMALL).items()}
-    (tmp_path / "grid.yaml").write_text(json.dumps(grid))
+    (tmp_path / "grid.yaml").write_text(SMALL.as_yaml())
     words = [str(tmp_path / "out"), "--grid", str(tmp_path / "grid.yaml")]
     main([*words, "--report", str(tmp_path / "first")])
     shutil.rmtree(tmp_path / "out/study/base-0/seed-1")

@@ -1,6 +1,6 @@
 """The study's figures: a dot for each cell, a bar or a line for the mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -131,5 +131,5 @@ def draw_rates(results: Results, file: Path) -> None:
     figure.savefig(file)
 
 
-def _key(row: dict[str, str]) -> Point:
+def _key(row: Mapping[str, str]) -> Point:
     return Point(int(row["base"]), int(row["seed"]), row["model"], float(row["learning_rate"]))

@@ -1,12 +1,15 @@
 """What the study runs: its grid, the points of it, and where each of them is kept."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from verbalizer_bench.miniature.arms import ARMS, BASE
-from verbalizer_bench.recipes.reading import check, read
+from verbalizer_bench.recipes.reading import check, plain, read
 
 ALIGNED = "LVLM-aligned"
 
@@ -47,6 +50,10 @@ class Grid:
         check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
         for name in ("items", "unseen"):
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+
+    def as_yaml(self) -> str:
+        """Return the grid as its file has it."""
+        return yaml.safe_dump(plain(dataclasses.asdict(self)), sort_keys=False)
 
     @property
     def cells(self) -> list[tuple[int, int]]:
@@ -105,6 +112,21 @@ class Place(NamedTuple):
     """The folder of a study, and what is where in it."""
 
     folder: Path
+
+    def keep(self, grid: Grid) -> None:
+        """Note the grid; raise ValueError where what is there was made with other sizes."""
+        file = self.folder / "study" / "grid.yaml"
+        if file.exists():
+            before = read_grid(file)
+            for name in ("texts", "items", "unseen", "captions"):
+                was, now = getattr(before, name), getattr(grid, name)
+                if was != now:
+                    raise ValueError(
+                        f"{file}: the study there has {name}={was}, not {now}; give that, or "
+                        "another folder"
+                    )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(grid.as_yaml(), encoding="utf-8")
 
     @property
     def fixed(self) -> Path:

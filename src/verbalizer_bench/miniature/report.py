@@ -4,7 +4,7 @@ python -m verbalizer_bench.miniature.report docs/miniature
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,9 @@ from verbalizer_bench.tasks.metrics import OUTCOMES
 _INTERVALS = (
     "Differences are in points of F1 (of 100), with 95 % intervals over tuning seeds and "
     "documents, which are crossed: t intervals of two random effects. They are not adjusted for "
-    "how many there are. `-` and `+` count the cells (base x tuning seed) below and above 0. The "
-    "bases are two and are not sampled: nothing here says what a third would do."
+    "how many there are, and can pass the ends of the scale. `-` and `+` count the cells (base x "
+    "tuning seed) below and above 0. The bases are two and are not sampled: nothing here says what "
+    "a third would do."
 )
 
 
@@ -93,42 +94,67 @@ F1 of the bases on the *choose* split, natural / neutral / unnatural (gate: {lea
 
 
 def _verdicts(results: Results) -> str:
-    unnatural = {
-        name: f1_contrasts(results, Shown(name), Shown("base"))["unnatural"] for name in ARMS
-    }
-    worse = [name for name, found in unnatural.items() if found.direction < 0]
-    rows = [
-        [
-            "All tuned models are below the base on unnatural label words",
-            _told_all(len(worse), len(ARMS), "arms are below it, interval and all"),
-        ]
+    """Answer the study's questions in a list, the paper's findings first."""
+    answers = [
+        ("All tuned models are below the base on unnatural label words", _below_base(results)),
+        *((f"{a} is above {b} in every label type", _above(results, a, b)) for a, b in PAIRS),
+        ("What is lost is lost to verbosity: the right word, and more", _verbosity(results)),
     ]
-    for one, other in PAIRS:
-        found = f1_contrasts(results, Shown(one), Shown(other))
-        rows.append(
-            [
-                f"{one} is above {other} in every label type",
-                "; ".join(f"{name} {_direction(c)} {_interval(c)}" for name, c in found.items()),
-            ]
-        )
-    rows.append(["The loss is verbosity (the answer is there, with more words)", _losses(results)])
+    own = [
+        ("Is it the blank image?", _blank_image(results)),
+        ("Does the second measure agree, exact answers about unseen scenes?", _agreement(results)),
+    ]
     return "\n\n".join(
         [
             "## In short",
-            "The paper's findings, and what this world does (All is the mean of the label types):",
-            table(["The paper, or what it suggests", "Here"], rows),
+            "What the paper found (the first three) or suggests (the fourth), and what this world "
+            "does; All is the mean of the label types.",
+            _list(answers),
+            "And what the paper did not ask:",
+            _list(own),
             _INTERVALS,
         ]
     )
 
 
-def _told_all(found: int, every: int, what: str) -> str:
-    verdict = "reproduced" if found == every else "in part" if found else "not reproduced"
-    return f"{verdict}: {found} of {every} {what}"
+def _list(answers: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- *{question}* {answer}" for question, answer in answers)
 
 
-def _losses(results: Results) -> str:
+def _below_base(results: Results) -> str:
+    found = {n: f1_contrasts(results, Shown(n), Shown("base"))["unnatural"] for n in ARMS}
     told = []
+    for place, seed in enumerate(results.grid.bases):
+        kept = [name for name, c in found.items() if c.by_base[place] > -0.0005]
+        but = f" ({' and '.join(kept)} lose nothing)" if kept else ""
+        told.append(f"base {seed}: {len(found) - len(kept)} of {len(found)} arms{but}")
+    lower = [name for name, c in found.items() if c.direction < 0]
+    every = all(value <= -0.0005 for c in found.values() for value in c.by_base)
+    verdict = "Reproduced" if every and len(lower) == len(found) else "In part"
+    if not lower:
+        verdict = "Not reproduced"
+    return (
+        f"**{verdict}.** {'; '.join(told)}; in the mean of the bases {len(lower)} of {len(found)}, "
+        "interval and all."
+    )
+
+
+def _above(results: Results, one: str, other: str) -> str:
+    found = f1_contrasts(results, Shown(one), Shown(other))
+    directions = [contrast.direction for contrast in found.values()]
+    verdict = "Reproduced" if min(directions) > 0 else "In part"
+    if max(directions) <= 0:
+        verdict = "Not reproduced" if min(directions) == 0 else "Not reproduced, rather the reverse"
+    return f"**{verdict}.** {_told(found)}."
+
+
+def _told(found: Mapping[str, Contrast]) -> str:
+    words = {1: "above", -1: "below", 0: "cannot be told apart"}
+    return "; ".join(f"{name} {words[c.direction]}, {_interval(c)}" for name, c in found.items())
+
+
+def _verbosity(results: Results) -> str:
+    told, shares = [], []
     for name in ARMS:
         change = {
             outcome: float(
@@ -139,9 +165,42 @@ def _losses(results: Results) -> str:
             )
             for outcome in OUTCOMES
         }
-        gained = max((o for o in OUTCOMES if o != "follows"), key=lambda o: change[o])
-        told.append(f"{name} {_signed(change['follows'])} follow, most of it to `{gained}`")
-    return "; ".join(told)
+        shares.append((change["verbose"] + change["both"]) / -change["follows"])
+        rest = ", ".join(f"{o} {_signed(change[o])}" for o in OUTCOMES if o != "follows")
+        told.append(f"{name} {_signed(change['follows'])} follow ({rest})")
+    verdict = "Not reproduced" if max(shares) < 0.5 else "In part"
+    if min(shares) >= 0.5:
+        verdict = "Reproduced"
+    return f"**{verdict}.** Of all responses, in points: {'; '.join(told)}."
+
+
+def _blank_image(results: Results) -> str:
+    if "none" not in results.grid.images:
+        return "Not asked: `none` is not among the images."
+    first = results.grid.images[0]
+    told = []
+    for name in (name for name in MODELS if Point(0, 0, name, None).shows_images):
+        found = f1_contrasts(results, Shown(name, "none"), Shown(name, first))["All"]
+        told.append(f"{name} {_interval(found)}")
+    one, other = PAIRS[1]
+    pair = f1_contrasts(results, Shown(one, "none"), Shown(other, "none"))
+    return (
+        f"What F1 (All) gains without the {first} image: {'; '.join(told)}. Without an image {one} "
+        f"against {other}: {_told(pair)}."
+    )
+
+
+def _agreement(results: Results) -> str:
+    told = []
+    for one, other in PAIRS:
+        exact = unseen_contrast(results, one, other, "exact")
+        f1 = f1_contrasts(results, Shown(one), Shown(other))["All"]
+        same = exact.direction == f1.direction
+        told.append(
+            f"{one} minus {other}: {_interval(exact)}, F1 (All) {_interval(f1)}: "
+            f"{'the same verdict' if same else 'another verdict'}"
+        )
+    return "; ".join(told) + "."
 
 
 def _base_best(results: Results) -> str:
@@ -158,7 +217,7 @@ def _base_best(results: Results) -> str:
         [
             "## Is the base best?",
             f"{ALIGNED} is the base behind a vision tower and a trained connector, not tuned: what "
-            "it loses, it loses to the image. F1, the mean over cells:",
+            "it loses, it loses to the image in its prompt. F1, the mean over cells:",
             table(["Model", *(group.capitalize() for group in GROUPS)], levels),
             "Minus the base:",
             table(["Model - base", "Label type", *_header(results)], rows),
@@ -342,10 +401,6 @@ def _signed(value: float) -> str:
     # What rounds to 0 has no sign.
     rounded = round(100 * value, 1)
     return f"{rounded:+.1f}" if rounded else "0.0"
-
-
-def _direction(found: Contrast) -> str:
-    return {1: "above", -1: "below", 0: "cannot be told"}[found.direction]
 
 
 def _share(cells: np.ndarray) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from verbalizer_bench.leaderboard.runs import Run, newest_results, read_run, samples_file
 from verbalizer_bench.leaderboard.statistics import by_dataset
@@ -87,9 +86,7 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
     _write(examples, folder / "examples.csv")
     text = json.dumps(_about(place, grid, rates), indent=1) + "\n"
     (folder / "study.json").write_text(text, encoding="utf-8")
-    fields = {name: getattr(grid, name) for name in grid.__dataclass_fields__}
-    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
-    (folder / "grid.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    (folder / "grid.yaml").write_text(grid.as_yaml(), encoding="utf-8")
 
 
 def read_results(folder: Path) -> Results:

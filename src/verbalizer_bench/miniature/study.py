@@ -56,7 +56,11 @@ def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
 
     Returns:
         Each arm's chosen learning rate.
+
+    Raises:
+        ValueError: The folder holds a study of another size.
     """
+    place.keep(grid)
     _make_bases(place, grid)
     with _pool(jobs) as pool:
         run = _Progress(pool, jobs)
@@ -262,7 +266,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--report", type=Path, required=True, help="where tables and report go")
     args = parser.parse_args(argv)
     place, grid = Place(args.folder), read_grid(args.grid)
-    rates = study(place, grid, args.jobs)
+    try:
+        rates = study(place, grid, args.jobs)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     gather(place, grid, rates, args.report)
     print(f"Wrote {write(args.report)}")
 
