@@ -22,7 +22,7 @@ SEED ?= 0
 miniature-base: $(READY)
 	$(BIN)/python -m verbalizer_bench.miniature.base miniature_out/base-$(SEED) --seed $(SEED)
 
-# The experiment: hours, resumable. JOBS points at a time, one thread each.
+# The experiment: an hour besides the second base, resumable. JOBS points at a time, one thread each.
 JOBS ?= 2
 miniature-study: $(READY)
 	$(BIN)/python -m verbalizer_bench.miniature.study miniature_out --jobs $(JOBS) --report docs/miniature

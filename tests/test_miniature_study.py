@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,14 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.leaderboard.runs import newest_results, read_run
-from verbalizer_bench.miniature.answers import contrast
 from verbalizer_bench.miniature.arms import ARMS, BASE
 from verbalizer_bench.miniature.base import GATE, check_gate
-from verbalizer_bench.miniature.formats import judge
+from verbalizer_bench.miniature.contrasts import contrast
 from verbalizer_bench.miniature.grid import ALIGNED, Grid, Place, Point, read_grid
 from verbalizer_bench.miniature.report import write
 from verbalizer_bench.miniature.results import gather
-from verbalizer_bench.miniature.study import choose, main, measure, prepare
+from verbalizer_bench.miniature.study import choose, main, measure, prepare, write_fixed
+from verbalizer_bench.miniature.unseen import judge
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -35,20 +35,33 @@ SMALL = Grid(
 )
 
 
-@pytest.mark.parametrize("seed_effect", [0.0, 0.05, 0.2])
-def test_intervals_over_seeds_and_documents_hold_in_simulation(seed_effect: float) -> None:
-    """500 draws of five seeds x nine data sets of 24 documents, with a seed's effect or without."""
+STRATA = [name for name in "abcdefghi" for _ in range(24)]
+
+
+def coverage(draw: Callable[[np.random.Generator], np.ndarray], truth: float) -> float:
+    """Return how often the interval holds the truth, in 1,000 draws of 5 seeds x 216 documents."""
     generator = np.random.default_rng(1)
-    strata = [name for name in "abcdefghi" for _ in range(24)]
+    found = [contrast(draw(generator)[None], STRATA) for _ in range(1000)]
+    return sum(one.low <= truth <= one.high for one in found) / 1000
+
+
+@pytest.mark.parametrize(("of_seed", "of_set"), [(0, 0), (0.05, 0), (0.2, 0), (0.05, 0.1)])
+def test_intervals_hold_in_simulation(of_seed: float, of_set: float) -> None:
+    """Normal effects of seeds, of seeds on a data set, of documents, and a residual."""
     own = np.repeat(np.linspace(-0.5, 0.5, 9), 24)  # a data set's, which is fixed
-    covered = 0
-    for _ in range(500):
-        seeds = generator.normal(0, seed_effect, (5, 1))
+
+    def draw(generator: np.random.Generator) -> np.ndarray:
+        seeds = generator.normal(0, of_seed, (5, 1))
+        sets = np.repeat(generator.normal(0, of_set, (5, 9)), 24, axis=1)
         documents = generator.normal(0, 0.3, (1, 216))
-        table = 0.1 + own + seeds + documents + generator.normal(0, 0.3, (5, 216))
-        found = contrast(table[None], strata)
-        covered += found.low <= 0.1 <= found.high
-    assert 0.92 <= covered / 500 <= 0.985
+        return 0.1 + own + seeds + sets + documents + generator.normal(0, 0.3, (5, 216))
+
+    assert 0.92 <= coverage(draw, 0.1) <= 0.99
+
+
+def test_intervals_are_too_narrow_where_few_documents_change() -> None:
+    found = coverage(lambda generator: -1.0 * (generator.random((5, 216)) < 0.002), -0.002)
+    assert 0.75 <= found <= 0.94
 
 
 def test_a_contrast_by_hand() -> None:
@@ -105,6 +118,7 @@ def test_a_base_below_its_gate_is_said(tmp_path: Path) -> None:
         ("seeds: [0]", "seeds=.0.: at least two"),
         ("images: [white, white]", "images=.*none twice"),
         ("texts: 3", "texts=3: even"),
+        ("images: [white, blakc]", "images=blakc: one of white"),
         ("jobs: 3", "jobs: no such key"),
     ],
 )
@@ -131,6 +145,17 @@ def test_a_folder_of_another_size_is_refused(tmp_path: Path) -> None:
     Place(tmp_path).keep(more)
     with pytest.raises(ValueError, match="has items=64, not 65; give that, or another folder"):
         Place(tmp_path).keep(dataclasses.replace(more, items=65))
+
+
+def test_a_folder_of_another_base_is_refused(tmp_path: Path) -> None:
+    place, base = Place(tmp_path), tmp_path / "base-3" / "base"
+    base.mkdir(parents=True)
+    (base / "base.json").write_text('{"sha256": "1234567890abcdef"}')
+    place.keep_base(3)
+    place.keep_base(3)
+    (base / "base.json").write_text('{"sha256": "fedcba0987654321"}')
+    with pytest.raises(ValueError, match="started from weights 1234567890ab, base 3 is fedcba"):
+        place.keep_base(3)
 
 
 def _level(point: Point, image: str) -> float:
@@ -212,7 +237,7 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     text = write(made).read_text()
     assert "**Reproduced.** base 0: 5 of 5 arms; in the mean of the bases 5 of 5" in text
     assert text.count("**Reproduced.** natural above, +10.0 [+10.0, +10.0]") == 2
-    assert "**Not reproduced.** Of all responses" in text
+    assert "**Not reproduced.** In 0 of the 5 arms" in text
     assert text.count("the same verdict") == 2
     assert "below the gate for neutral, and not replaced" in text
     # With formats 0.1 better, at each seed, at each document: an interval of no width.
@@ -236,7 +261,21 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     assert write(made).read_text() == text
 
 
-def tables(place: Place, point: Point, images: tuple[str | None, ...]) -> dict[str, object]:
+def test_a_report_where_nothing_is_lost(made: Path, tmp_path: Path) -> None:
+    """Every run's rows become the base's."""
+    folder = tmp_path / "same"
+    shutil.copytree(made, folder)
+    with (folder / "points.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    scored = {k: v for k, v in rows[0].items() if k.startswith(LABEL_TYPES)}
+    with (folder / "points.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | scored for row in rows)
+    assert "In 0 of the 0 arms that follow less than the base" in write(folder).read_text()
+
+
+def tables(place: Place, point: Point, images: tuple[str, ...]) -> dict[str, object]:
     """Return what a study's tables hold of a point."""
     found: dict[str, object] = {"formats": (place.point(point) / "formats.json").read_text()}
     record = place.training(point)
@@ -254,6 +293,7 @@ def test_a_point_measured_twice_is_the_same_and_is_kept(tmp_path: Path) -> None:
     found: list[Mapping[str, object]] = []
     for name in ("one", "other"):
         place = Place(tmp_path / name)
+        write_fixed(place, SMALL)
         prepare(place, SMALL, 0)
         measure(place, point, images)
         held = tables(place, point, images)
@@ -277,6 +317,7 @@ def test_a_study_goes_on_and_a_cell_run_again_gives_the_same_tables(tmp_path: Pa
     main([*words, "--report", str(tmp_path / "again")])
     files = sorted(file.name for file in (tmp_path / "first").iterdir())
     assert len(files) == 10
+    assert "Is it the blank image?" in (tmp_path / "first" / "README.md").read_text()
     for name in files:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
 

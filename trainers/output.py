@@ -14,6 +14,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from verbalizer_bench.files import write_whole
 from verbalizer_bench.models.provenance import state_fingerprint, versions
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
 from verbalizer_bench.trainers.data import TrainingData
@@ -76,9 +77,8 @@ class Folder:
 
     def start(self, checkpoint: Checkpoint, data: TrainingData, processes: int) -> None:
         """Write the resolved recipe, and what is known before training."""
-        self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(self.recipe.as_dict(), sort_keys=False, allow_unicode=True)
-        (self.path / "recipe.yaml").write_text(text, encoding="utf-8")
+        write_whole(self.path / "recipe.yaml", text)
         trained, frozen = count(checkpoint.model, self.recipe)
         self._write(
             {
@@ -119,7 +119,7 @@ class Folder:
         (self.path / "README.md").write_text(card, encoding="utf-8")
 
     def _write(self, record: dict[str, Any]) -> None:
-        (self.path / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_whole(self.path / "training.json", json.dumps(record, indent=1) + "\n")
 
 
 def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:

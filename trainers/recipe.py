@@ -112,7 +112,8 @@ class Recipe:
         format: Conversation format, one of `trainers.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's.
-        held_out: Files of records that are not trained on: their loss is measured at the end.
+        held_out: Files of records that are not trained on: their loss is measured at the end, before
+            the weights are saved in the base's precision.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.
         image_aspect_ratio: `square` (the processor's crop) or `pad` (LLaVA-1.5: padded with its
             mean colour).
@@ -192,6 +193,8 @@ class Recipe:
         check("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1")
         check("warmup", self.warmup, 0 <= self.warmup < 1, "a share from 0 to below 1")
         check("data", "[]", bool(self.data), "at least one file")
+        for file in self.held_out or ():
+            check("held_out", file, file not in self.data, "is trained on; give another file")
         self._check_method()
         self.accumulation(processes=1)
 

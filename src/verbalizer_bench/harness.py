@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.files import write_whole
 from verbalizer_bench.leaderboard.merge import in_document_order
 from verbalizer_bench.models.journal import Journal, recorded_command, recording
 from verbalizer_bench.options import (
@@ -230,7 +231,7 @@ def _write_record(results: Path, started: datetime, seconds: float) -> None:
         **config.get("verbalizer_bench", {}),
     }
     text = json.dumps(record, indent=2, default=str) + "\n"
-    (results.parent / "run.json").write_text(text, encoding="utf-8")
+    write_whole(results.parent / "run.json", text)
 
 
 def _names(args: argparse.Namespace) -> list[str]:

@@ -98,6 +98,12 @@ def test_the_held_out_loss_is_the_mean_of_each_records_own(world: Path, tmp_path
     assert "the mean over 4 records" in (output / "README.md").read_text()
 
 
+def test_a_held_out_file_that_is_trained_on_is_refused(world: Path) -> None:
+    same = world / "train/foit.json"
+    with pytest.raises(ValueError, match=r"held_out=.*foit.json: is trained on; give another"):
+        read_recipe(MINIATURE / "llm_foit.yaml", [f"data={same}", f"held_out={same}"])
+
+
 def test_a_held_out_file_that_is_missing_is_said_at_once(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

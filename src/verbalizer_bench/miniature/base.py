@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from verbalizer_bench.files import write_whole
 from verbalizer_bench.miniature.arms import score, train_recipe
 
 # What the base must reach on the choose split: F1 of natural, neutral and unnatural label words.
@@ -51,7 +52,7 @@ def halve(trained: Path, world: Path, folder: Path, seed: int) -> Path:
     scores["fp16"] = _choose_scores(base, world, folder / "runs" / "fp16")
     digest = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
     record = {"seed": seed, "recipes": list(STAGES), "sha256": digest, "choose": scores}
-    (base / "base.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_whole(base / "base.json", json.dumps(record, indent=2) + "\n")
     return base
 
 

@@ -1,13 +1,13 @@
 """The study's figures: a dot for each cell, a bar or a line for the mean."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.miniature.answers import GROUPS, MODELS, Shown, scores
 from verbalizer_bench.miniature.arms import ARMS
+from verbalizer_bench.miniature.contrasts import GROUPS, MODELS, Shown, scores
 from verbalizer_bench.miniature.grid import Point
 from verbalizer_bench.miniature.results import Results
 
@@ -22,7 +22,7 @@ def draw_scores(results: Results, file: Path) -> None:
     series = [(name, Shown(name), _COLOURS[i]) for i, name in enumerate(MODELS)]
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    _bars(axes, results, series, range(len(GROUPS)))
+    _bars(axes, results, series)
     axes.set_xticks(range(len(GROUPS)), [name.capitalize() for name in GROUPS])
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     axes.set_xlabel(_NOTE, fontsize=8, color="#555555")
@@ -40,7 +40,7 @@ def draw_images(results: Results, file: Path) -> None:
             (image, Shown(name, image), colours[i % len(colours)])
             for i, image in enumerate(results.grid.images)
         ]
-        _bars(axes, results, series, range(len(GROUPS)))
+        _bars(axes, results, series)
         axes.set_title(name, fontsize=9)
         axes.set_xticks(range(len(GROUPS)), [g.capitalize() for g in GROUPS], fontsize=7)
     for axes in panels[1:]:
@@ -60,10 +60,8 @@ def draw_images(results: Results, file: Path) -> None:
     figure.savefig(file)
 
 
-def _bars(
-    axes: Axes, results: Results, series: Sequence[tuple[str, Shown, str]], places: Sequence[int]
-) -> None:
-    width = 0.84 / len(series)
+def _bars(axes: Axes, results: Results, series: Sequence[tuple[str, Shown, str]]) -> None:
+    places, width = range(len(GROUPS)), 0.84 / len(series)
     for index, (label, shown, colour) in enumerate(series):
         found = 100 * scores(results, shown).mean(axis=3)
         centres = [place + (index - (len(series) - 1) / 2) * width for place in places]
@@ -98,9 +96,8 @@ def draw_rates(results: Results, file: Path) -> None:
         for base in grid.bases:
             points = [Point(base, grid.seeds[0], name, rate) for rate in grid.learning_rates]
             colour, style = _COLOURS[number + 2], ("-", "--", ":")[grid.bases.index(base) % 3]
-            rows = {_key(row): row for row in results.points if row["learning_rate"]}
-            losses = [float(rows[point]["held_out_loss"]) for point in points]
-            image = grid.images[0] if points[0].shows_images else ""
+            image = points[0].images(grid.images)[0]
+            losses = [float(results.points[p, image]["held_out_loss"]) for p in points]
             f1 = [100 * results.f1[point, image].mean() for point in points]
             for axes, values in ((left, losses), (right, f1)):
                 axes.plot(
@@ -129,7 +126,3 @@ def draw_rates(results: Results, file: Path) -> None:
     figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=7)
     figure.supxlabel("A ring is the chosen rate.", fontsize=8, color="#555555")
     figure.savefig(file)
-
-
-def _key(row: Mapping[str, str]) -> Point:
-    return Point(int(row["base"]), int(row["seed"]), row["model"], float(row["learning_rate"]))

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from verbalizer_bench.files import write_whole
 from verbalizer_bench.miniature.arms import ARMS, BASE
+from verbalizer_bench.models.images import MODES
 from verbalizer_bench.recipes.reading import check, plain, read
 
 ALIGNED = "LVLM-aligned"
@@ -44,12 +47,15 @@ class Grid:
             values = getattr(self, name)
             right = bool(values) and len(set(values)) == len(values)
             check(name, list(values), right, "at least one, and none twice")
+        for image in self.images:
+            check("images", image, image in MODES, f"one of {', '.join(MODES)}")
         check(
             "seeds", list(self.seeds), len(self.seeds) > 1, "at least two: intervals are over them"
         )
         check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
-        for name in ("items", "unseen"):
-            check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("items", "unseen", "captions"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 1, "at least 1")
 
     def as_yaml(self) -> str:
         """Return the grid as its file has it."""
@@ -107,6 +113,15 @@ class Point(NamedTuple):
         """Tell whether it is an LVLM."""
         return self.adapter == "verbalizer-lvlm"
 
+    def images(self, every: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the images that it is asked with; a text model has one way, `""`.
+
+        A LLaVA that is not tuned is its base where there is no image.
+        """
+        if not self.shows_images:
+            return ("",)
+        return tuple(image for image in every if self.model != ALIGNED or image != "none")
+
 
 class Place(NamedTuple):
     """The folder of a study, and what is where in it."""
@@ -125,8 +140,19 @@ class Place(NamedTuple):
                         f"{file}: the study there has {name}={was}, not {now}; give that, or "
                         "another folder"
                     )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(grid.as_yaml(), encoding="utf-8")
+        write_whole(file, grid.as_yaml())
+
+    def keep_base(self, seed: int) -> None:
+        """Note a base's weights; raise ValueError where what is there was tuned from others."""
+        file = self.folder / "study" / f"base-{seed}" / "sha256"
+        record = json.loads((self.base(seed) / "base.json").read_text(encoding="utf-8"))
+        now: str = record["sha256"]
+        if file.exists() and (was := file.read_text(encoding="utf-8").strip()) != now:
+            raise ValueError(
+                f"{file.parent}: the study there started from weights {was[:12]}, base {seed} is "
+                f"{now[:12]}; give another folder"
+            )
+        write_whole(file, now + "\n")
 
     @property
     def fixed(self) -> Path:
@@ -169,8 +195,8 @@ class Place(NamedTuple):
         found: dict[str, Any] = json.loads(text)
         return found
 
-    def run(self, point: Point, image: str | None) -> Path:
-        """Return the folder of a point's run with an image; None for a text model."""
+    def run(self, point: Point, image: str) -> Path:
+        """Return the folder of a point's run with an image; `""` for a text model."""
         return self.point(point) / "runs" / (image or "text")
 
 

@@ -5,12 +5,15 @@ python -m verbalizer_bench.miniature.report docs/miniature
 
 import argparse
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from verbalizer_bench.leaderboard.report import table
-from verbalizer_bench.miniature.answers import (
+from verbalizer_bench.miniature.arms import ARMS
+from verbalizer_bench.miniature.base import GATE, below_gate
+from verbalizer_bench.miniature.contrasts import (
     GROUPS,
     MODELS,
     PAIRS,
@@ -22,19 +25,19 @@ from verbalizer_bench.miniature.answers import (
     unseen,
     unseen_contrast,
 )
-from verbalizer_bench.miniature.arms import ARMS
-from verbalizer_bench.miniature.base import GATE, below_gate
 from verbalizer_bench.miniature.figures import draw_images, draw_rates, draw_scores
 from verbalizer_bench.miniature.grid import ALIGNED, Point
 from verbalizer_bench.miniature.results import UNSEEN, Results, read_results
 from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 _INTERVALS = (
     "Differences are in points of F1 (of 100), with 95 % intervals over tuning seeds and "
     "documents, which are crossed: t intervals of two random effects. They are not adjusted for "
-    "how many there are, and can pass the ends of the scale. `-` and `+` count the cells (base x "
-    "tuning seed) below and above 0. The bases are two and are not sampled: nothing here says what "
-    "a third would do."
+    "how many there are, can pass the ends of the scale, and are too narrow where few documents "
+    "ever change: where two models are both at 100 there is no width, and no certainty. `-` and "
+    "`+` count the cells (base x tuning seed) below and above 0. The bases are two and are not "
+    "sampled: nothing here says what a third would do."
 )
 
 
@@ -72,7 +75,7 @@ def _head(results: Results) -> str:
         bases.append(f"- base {seed}: {shown} ({gate}), sha256 `{record['sha256'][:12]}`")
     least = " / ".join(f"{100 * value:.0f}" for value in GATE.values())
     runs, documents = len(results.points), len(results.datasets)
-    steps = ", ".join(sorted({row["steps"] for row in results.points if row["steps"]}))
+    steps = ", ".join(sorted({row["steps"] for row in results.points.values() if row["steps"]}))
     return f"""# The paper in miniature: what came out
 
 Written by `python -m verbalizer_bench.miniature.report docs/miniature` from the tables beside it,
@@ -96,13 +99,15 @@ F1 of the bases on the *choose* split, natural / neutral / unnatural (gate: {lea
 def _verdicts(results: Results) -> str:
     """Answer the study's questions in a list, the paper's findings first."""
     answers = [
-        ("All tuned models are below the base on unnatural label words", _below_base(results)),
-        *((f"{a} is above {b} in every label type", _above(results, a, b)) for a, b in PAIRS),
-        ("What is lost is lost to verbosity: the right word, and more", _verbosity(results)),
+        ("All tuned models are below the base on unnatural label words.", _below_base(results)),
+        *((f"{a} is above {b} in every label type.", _above(results, a, b)) for a, b in PAIRS),
+        ("What is lost is lost to verbosity.", _verbosity(results)),
     ]
     own = [
+        ("Is it tuning, or the image?", _tuning(results)),
         ("Is it the blank image?", _blank_image(results)),
         ("Does the second measure agree, exact answers about unseen scenes?", _agreement(results)),
+        ("Does it depend on the learning rate?", _by_rate(results)),
     ]
     return "\n\n".join(
         [
@@ -123,29 +128,29 @@ def _list(answers: Sequence[tuple[str, str]]) -> str:
 
 def _below_base(results: Results) -> str:
     found = {n: f1_contrasts(results, Shown(n), Shown("base"))["unnatural"] for n in ARMS}
-    told = []
+    told, every = [], True
     for place, seed in enumerate(results.grid.bases):
         kept = [name for name, c in found.items() if c.by_base[place] > -0.0005]
-        but = f" ({' and '.join(kept)} lose nothing)" if kept else ""
+        every &= not kept
+        but = f" (not {' and '.join(kept)})" if kept else ""
         told.append(f"base {seed}: {len(found) - len(kept)} of {len(found)} arms{but}")
-    lower = [name for name, c in found.items() if c.direction < 0]
-    every = all(value <= -0.0005 for c in found.values() for value in c.by_base)
-    verdict = "Reproduced" if every and len(lower) == len(found) else "In part"
-    if not lower:
-        verdict = "Not reproduced"
+    lower = sum(c.direction < 0 for c in found.values())
+    verdict = _verdict(lower, len(found) if every else len(found) + 1)
     return (
-        f"**{verdict}.** {'; '.join(told)}; in the mean of the bases {len(lower)} of {len(found)}, "
-        "interval and all."
+        f"{verdict} {'; '.join(told)}; in the mean of the bases {lower} of {len(found)}, interval "
+        "and all."
     )
+
+
+def _verdict(found: int, every: int) -> str:
+    words = "Reproduced" if found == every else "In part" if found else "Not reproduced"
+    return f"**{words}.**"
 
 
 def _above(results: Results, one: str, other: str) -> str:
     found = f1_contrasts(results, Shown(one), Shown(other))
-    directions = [contrast.direction for contrast in found.values()]
-    verdict = "Reproduced" if min(directions) > 0 else "In part"
-    if max(directions) <= 0:
-        verdict = "Not reproduced" if min(directions) == 0 else "Not reproduced, rather the reverse"
-    return f"**{verdict}.** {_told(found)}."
+    above = sum(found[name].direction > 0 for name in LABEL_TYPES)
+    return f"{_verdict(above, len(LABEL_TYPES))} {_told(found)}."
 
 
 def _told(found: Mapping[str, Contrast]) -> str:
@@ -154,24 +159,39 @@ def _told(found: Mapping[str, Contrast]) -> str:
 
 
 def _verbosity(results: Results) -> str:
-    told, shares = [], []
+    told, losing, verbose = [], 0, 0
     for name in ARMS:
-        change = {
-            outcome: float(
-                (
-                    outcome_shares(results, Shown(name), outcome)
-                    - outcome_shares(results, Shown("base"), outcome)
-                )[:, :, -1].mean()
-            )
-            for outcome in OUTCOMES
-        }
-        shares.append((change["verbose"] + change["both"]) / -change["follows"])
+        change = {}
+        for outcome in OUTCOMES:
+            shares = outcome_shares(results, Shown(name), outcome)
+            shares = shares - outcome_shares(results, Shown("base"), outcome)
+            change[outcome] = float(shares[:, :, -1].mean())
+        losing += change["follows"] < 0
+        verbose += change["follows"] < 0 and change["verbose"] > -change["follows"] / 2
         rest = ", ".join(f"{o} {_signed(change[o])}" for o in OUTCOMES if o != "follows")
         told.append(f"{name} {_signed(change['follows'])} follow ({rest})")
-    verdict = "Not reproduced" if max(shares) < 0.5 else "In part"
-    if min(shares) >= 0.5:
-        verdict = "Reproduced"
-    return f"**{verdict}.** Of all responses, in points: {'; '.join(told)}."
+    return (
+        f"{_verdict(verbose, losing)} In {verbose} of the {losing} arms that follow less than the "
+        "base, more than half of the difference is `verbose` (the right label word, and more). Of "
+        f"all responses, in points: {'; '.join(told)}."
+    )
+
+
+def _tuning(results: Results) -> str:
+    told = [
+        f"{name} {_interval(f1_contrasts(results, Shown(name), Shown(ALIGNED))['All'])}"
+        for name in _seeing()
+        if name != ALIGNED
+    ]
+    aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["All"]
+    return (
+        f"{ALIGNED}, whose language model is the base's, is {_interval(aligned)} from the base by "
+        f"the image in its prompt alone (All). Against it, with the same image: {'; '.join(told)}."
+    )
+
+
+def _seeing() -> list[str]:
+    return [name for name in MODELS if Point(0, 0, name, None).shows_images]
 
 
 def _blank_image(results: Results) -> str:
@@ -179,14 +199,16 @@ def _blank_image(results: Results) -> str:
         return "Not asked: `none` is not among the images."
     first = results.grid.images[0]
     told = []
-    for name in (name for name in MODELS if Point(0, 0, name, None).shows_images):
-        found = f1_contrasts(results, Shown(name, "none"), Shown(name, first))["All"]
-        told.append(f"{name} {_interval(found)}")
-    one, other = PAIRS[1]
+    for name in _seeing():
+        gained = f1_contrasts(results, Shown(name, "none"), Shown(name, first))["All"]
+        lost = f1_contrasts(results, Shown("base"), Shown(name, first))["All"]
+        share = f" ({100 * gained.mean / lost.mean:.0f} % of what it lost)" if lost.mean > 0 else ""
+        told.append(f"{name} {_interval(gained)}{share}")
+    (one, other) = PAIRS[1]
     pair = f1_contrasts(results, Shown(one, "none"), Shown(other, "none"))
     return (
         f"What F1 (All) gains without the {first} image: {'; '.join(told)}. Without an image {one} "
-        f"against {other}: {_told(pair)}."
+        f"against {other}: {_told(pair)}. No image of a scene was shown with these prompts."
     )
 
 
@@ -203,16 +225,34 @@ def _agreement(results: Results) -> str:
     return "; ".join(told) + "."
 
 
+def _by_rate(results: Results) -> str:
+    """Tell in how many series F1 falls with every higher rate."""
+    grid = results.grid
+    rates, falling, series = sorted(grid.learning_rates), 0, 0
+    for name in ARMS:
+        for base in grid.bases:
+            points = [Point(base, grid.seeds[0], name, rate) for rate in rates]
+            image = points[0].images(grid.images)[0]
+            f1 = [results.f1[point, image].mean() for point in points]
+            falling += all(one > other for one, other in pairwise(f1))
+            series += 1
+    unlike = {pair: [results.rates[name] for name in pair] for pair in PAIRS}
+    alike = all(len(set(found)) == 1 for found in unlike.values())
+    pairs = "The two arms of each pair have the same rate" if alike else "The pairs differ in it"
+    return (
+        f"In {falling} of {series} series (arm x base, at the first tuning seed) F1 (All) falls "
+        "with every higher rate: how much an arm loses depends on its rate, and arms of different "
+        f"rates are not to be compared by it. {pairs}."
+    )
+
+
 def _base_best(results: Results) -> str:
-    rows = [
-        [name, group, *_contrast_cells(found)]
-        for name in (ALIGNED, *ARMS)
-        for group, found in f1_contrasts(results, Shown(name), Shown("base")).items()
-    ]
     levels = [
         [name, *(f"{100 * value:.1f}" for value in scores(results, Shown(name)).mean((0, 1, 3)))]
         for name in MODELS
     ]
+    from_base = _contrast_rows(results, [(name, "base") for name in (ALIGNED, *ARMS)])
+    seeing = [(name, ALIGNED) for name in _seeing() if name != ALIGNED]
     return "\n\n".join(
         [
             "## Is the base best?",
@@ -220,22 +260,29 @@ def _base_best(results: Results) -> str:
             "it loses, it loses to the image in its prompt. F1, the mean over cells:",
             table(["Model", *(group.capitalize() for group in GROUPS)], levels),
             "Minus the base:",
-            table(["Model - base", "Label type", *_header(results)], rows),
+            table(["Model", "Label type", *_header(results)], from_base),
+            f"Minus {ALIGNED}, with the same image, which is what tuning alone did:",
+            table(["Model", "Label type", *_header(results)], _contrast_rows(results, seeing)),
         ]
     )
 
 
-def _formats(results: Results) -> str:
-    rows = [
+def _contrast_rows(results: Results, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+    return [
         [f"{one} - {other}", group, *_contrast_cells(found)]
-        for one, other in PAIRS
+        for one, other in pairs
         for group, found in f1_contrasts(results, Shown(one), Shown(other)).items()
     ]
+
+
+def _formats(results: Results) -> str:
     return "\n\n".join(
         [
             "## With format instructions and without",
             "The same items; each arm with the learning rate chosen for its own kind of records.",
-            table(["With - without", "Label type", *_header(results)], rows),
+            table(
+                ["With - without", "Label type", *_header(results)], _contrast_rows(results, PAIRS)
+            ),
         ]
     )
 
@@ -260,15 +307,14 @@ def _outcomes(results: Results) -> str:
 def _images(results: Results) -> str:
     first = results.grid.images[0]
     rows = []
-    for name in MODELS:
-        if Point(0, 0, name, None).shows_images:
-            for image in results.grid.images[1:]:
-                found = f1_contrasts(results, Shown(name, image), Shown(name, first))
-                rows += [[f"{name}, {image}", g, *_contrast_cells(c)] for g, c in found.items()]
+    for name in _seeing():
+        for image in results.grid.images[1:]:
+            found = f1_contrasts(results, Shown(name, image), Shown(name, first))
+            rows += [[f"{name}, {image}", g, *_contrast_cells(c)] for g, c in found.items()]
     pairs = [
         [f"{one} - {other}", image, *_contrast_cells(found["All"])]
         for one, other in PAIRS
-        if Point(0, 0, one, None).shows_images
+        if one in _seeing()
         for image in results.grid.images
         for found in [f1_contrasts(results, Shown(one, image), Shown(other, image))]
     ]
@@ -317,16 +363,14 @@ def _unseen(results: Results) -> str:
 
 def _rates(results: Results) -> str:
     rows = []
-    for row in results.points:
-        if row["learning_rate"]:
-            chosen = float(row["learning_rate"]) == results.rates[row["model"]]
-            if row["image"] not in ("", results.grid.images[0]):
-                continue
-            f1 = [row[f"{name}_f1"] for name in GATE]
-            every = f"{np.mean([float(value) for value in f1]):.2f}"
-            rate = f"{row['learning_rate']}{' (chosen)' if chosen else ''}"
-            name = f"base {row['base']}, seed {row['seed']}"
-            rows.append([row["model"], name, rate, row["held_out_loss"], *f1, every])
+    for (point, image), row in results.points.items():
+        if point.rate is None or image != point.images(results.grid.images)[0]:
+            continue
+        f1 = [row[f"{name}_f1"] for name in LABEL_TYPES]
+        every = f"{np.mean([float(value) for value in f1]):.2f}"
+        rate = f"{point.rate:g}{' (chosen)' if point.rate == results.rates[point.model] else ''}"
+        cell = f"base {point.base}, seed {point.seed}"
+        rows.append([point.model, cell, rate, row["held_out_loss"], *f1, every])
     rows.sort(key=lambda row: list(ARMS).index(row[0]))
     rates = sorted(results.grid.learning_rates)
     edges = [n for n, rate in results.rates.items() if rate in (rates[0], rates[-1])]
@@ -361,7 +405,7 @@ def _examples(results: Results) -> str:
             row["outcome"],
         ]
         for row in results.examples
-        if int(row["base"]) == results.grid.bases[0] and row["image"] in ("", "white", "none")
+        if row["image"] in ("", results.grid.images[0], "none")
     ]
     return "\n\n".join(
         [
@@ -377,7 +421,8 @@ def _files() -> str:
 
 `grid.yaml`: what was run. `points.csv`: every run with its loss, F1 and outcomes. `documents.csv`:
 F1 of each document in each run. `unseen.csv`: the second measure, a digit a record (`-`: no
-verifier). `examples.csv`: responses. `study.json`: bases with hashes, versions, machine, rates.
+verifier). `examples.csv`: responses. `study.json`: bases with hashes, chosen rates, versions of the
+first training, and the machine that gathered the tables.
 
 Not measured: other sizes, other worlds, a third base; learning rates at other tuning seeds than the
 first; more or fewer steps; a tower or connector trained longer."""

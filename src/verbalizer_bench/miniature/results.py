@@ -17,7 +17,7 @@ import numpy as np
 
 from verbalizer_bench.leaderboard.runs import Run, newest_results, read_run, samples_file
 from verbalizer_bench.leaderboard.statistics import by_dataset
-from verbalizer_bench.miniature.grid import ALIGNED, Grid, Place, Point, read_grid
+from verbalizer_bench.miniature.grid import Grid, Place, Point, read_grid
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -39,16 +39,16 @@ class Results:
     Attributes:
         grid: What was run.
         about: Versions, machine, bases and the chosen learning rates.
-        points: A row for each run: point, image, loss, F1 and outcomes by label type.
+        points: By point and image, its row: loss, F1 and outcomes by label type.
         f1: By point and image, F1 of each document by label type; shape (3, documents).
         datasets: The data set of each document.
         unseen: By point and measure, a value for each record, NaN where there is no verifier.
-        examples: Responses of the first cell.
+        examples: Responses of the first cell and its base.
     """
 
     grid: Grid
     about: Mapping[str, Any]
-    points: Sequence[Mapping[str, str]]
+    points: Mapping[tuple[Point, str], Mapping[str, str]]
     f1: Mapping[tuple[Point, str], np.ndarray]
     datasets: Sequence[str]
     unseen: Mapping[Point, Mapping[str, np.ndarray]]
@@ -72,13 +72,13 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
     rows, documents, unseen, examples = [], [], [], []
     for point in points:
         chosen = point.rate is None or point.rate == rates[point.model]
-        for image in _images(point, grid, chosen):
+        for image in point.images(grid.images if chosen else grid.images[:1]):
             run = read_run(newest_results(place.run(point, image)).parent)
-            shown = {**_key(point), "image": image or ""}
+            shown = {**_key(point), "image": image}
             rows.append({**shown, **_trained(place, point), **_scores(run)})
             documents += [{**shown, **row} for row in _documents(run)]
-            if point in points[: len(grid.bases)] or (point.base, point.seed) == grid.cells[0]:
-                examples += [{**shown, **row} for row in _examples(run)] if chosen else []
+            if chosen and point.base == grid.bases[0] and point.seed in (None, grid.seeds[0]):
+                examples += [{**shown, **row} for row in _examples(run)]
         unseen.append({**_key(point), **_unseen(place, point)})
     _write(rows, folder / "points.csv")
     _write(documents, folder / "documents.csv")
@@ -102,7 +102,7 @@ def read_results(folder: Path) -> Results:
     return Results(
         grid=read_grid(folder / "grid.yaml"),
         about=about,
-        points=_read(folder / "points.csv"),
+        points={(_point(row), row["image"]): row for row in _read(folder / "points.csv")},
         f1={key: np.array([own[t] for t in LABEL_TYPES]) for key, own in f1.items()},
         datasets=[name for name, number in datasets.items() for _ in range(number)],
         unseen={
@@ -114,13 +114,6 @@ def read_results(folder: Path) -> Results:
         },
         examples=_read(folder / "examples.csv"),
     )
-
-
-def _images(point: Point, grid: Grid, chosen: bool) -> Sequence[str | None]:
-    if not point.shows_images:
-        return (None,)
-    shown = grid.images if chosen else grid.images[:1]
-    return [image for image in shown if point.model != ALIGNED or image != "none"]
 
 
 def _key(point: Point) -> dict[str, str]:

@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from verbalizer_bench.files import write_whole
 from verbalizer_bench.miniature.arms import ARMS, score, train_arm, train_connector, train_recipe
 from verbalizer_bench.miniature.grid import ALIGNED, Grid, Place, Point, read_grid
 from verbalizer_bench.miniature.report import write
@@ -58,10 +59,10 @@ def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
         Each arm's chosen learning rate.
 
     Raises:
-        ValueError: The folder holds a study of another size.
+        ValueError: The folder holds a study from other bases.
     """
-    place.keep(grid)
     _make_bases(place, grid)
+    write_fixed(place, grid)
     with _pool(jobs) as pool:
         run = _Progress(pool, jobs)
         seeds = [_seed_work(place, grid, seed) for seed in grid.seeds]
@@ -81,16 +82,22 @@ def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
     return rates
 
 
+def write_fixed(place: Place, grid: Grid) -> None:
+    """Write the texts and unseen scenes that every point is asked, unless they are there."""
+    from verbalizer_bench.builders.miniature.build import write_world
+
+    # The last file that a world consists of.
+    if not (place.fixed / "test" / "llava.json").exists():
+        items = {"train": 1, "choose": 1, "test": grid.unseen}
+        write_world(place.fixed, 0, items=items, stages=(), texts=grid.texts)
+
+
 def prepare(place: Place, grid: Grid, seed: int) -> None:
     """Write a tuning seed's world, and train its tower and, for each base, its connector."""
     from verbalizer_bench.builders.miniature.build import write_world
 
-    unseen = {"choose": grid.unseen, "test": grid.unseen}
-    if seed == grid.seeds[0]:
-        items = {"train": 1, **unseen}
-        write_world(place.fixed, 0, items=items, stages=(), texts=grid.texts)
     if not place.tower(seed).exists():
-        items = {"train": grid.items, **unseen}
+        items = {"train": grid.items, "choose": grid.unseen, "test": 1}
         write_world(
             place.world(seed), seed, items=items, stages=(), texts=2, captions=grid.captions
         )
@@ -118,33 +125,28 @@ def measure(place: Place, point: Point, images: Sequence[str]) -> None:
             f"seed={point.seed}",
             "resume=true",
         )
-    for image in images if point.shows_images else (None,):
-        # The connector alone leaves the language model as it is: without an image it is the base.
-        if point.model != ALIGNED or image != "none":
-            _score(place, point, image)
+    for image in point.images(images):
+        _score(place, point, image)
     if not (folder / _FORMATS).exists():
         _ask(place, point, folder / _FORMATS)
 
 
-def _score(place: Place, point: Point, image: str | None) -> None:
+def _score(place: Place, point: Point, image: str) -> None:
     output = place.run(point, image)
     if not any(output.rglob("run.json")):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
         data, log = place.fixed / "sets", output / "lm-eval.log"
-        score(place.checkpoint(point), point.adapter, data, output, log, image)
+        score(place.checkpoint(point), point.adapter, data, output, log, image or None)
 
 
 def _ask(place: Place, point: Point, file: Path) -> None:
-    from verbalizer_bench.miniature.formats import ask
+    from verbalizer_bench.miniature.unseen import ask
 
     kind = "fovit" if point.shows_images else "foit"
     records = place.fixed / "test" / f"{kind}.json"
     answers = ask(place.checkpoint(point), point.adapter, records, place.fixed / "images")
-    found = json.dumps([answer._asdict() for answer in answers], indent=1) + "\n"
-    part = file.with_suffix(".part")
-    part.write_text(found, encoding="utf-8")
-    part.replace(file)
+    write_whole(file, json.dumps([answer._asdict() for answer in answers], indent=1) + "\n")
 
 
 def choose(place: Place, grid: Grid) -> dict[str, float]:
@@ -175,14 +177,14 @@ def _total(place: Place, grid: Grid, cell: Sequence[Point], jobs: int) -> str:
     """Return how long the whole study takes, by a cell that was measured."""
     points, shown = 0.0, []
     for point in cell:
-        image = grid.images[0] if point.shows_images else None
+        (image,) = point.images(grid.images[:1])
         (file,) = place.run(point, image).rglob("run.json")
         run = json.loads(file.read_text(encoding="utf-8"))["wall_seconds"]
         points += place.training(point)["seconds"] + run
         shown += [run] if image else []
     cells = len(grid.bases) * (len(grid.learning_rates) + len(grid.seeds) - 1)
-    aligned = sum(image != "none" for image in grid.images)
-    more = len(shown) * (len(grid.images) - 1) + aligned
+    aligned = Point(grid.bases[0], grid.seeds[0], ALIGNED, None).images(grid.images)
+    more = len(shown) * (len(grid.images) - 1) + len(aligned)
     runs = len(grid.cells) * more * sum(shown) / len(shown)
     minutes = (cells * points + runs) / 60
     return (
@@ -199,6 +201,7 @@ def _make_bases(place: Place, grid: Grid) -> None:
     for seed in grid.bases:
         if not (place.base(seed) / "base.json").exists():
             make_base(place.folder / f"base-{seed}", seed)
+        place.keep_base(seed)
         try:
             check_gate(place.base(seed))
         except ValueError as error:
@@ -230,7 +233,12 @@ class _Progress:
         waiting = [work.kind for work in works]
         taken: dict[str, list[float]] = defaultdict(list)
         for future in as_completed(futures):
-            work, seconds = futures[future], future.result()
+            work = futures[future]
+            try:
+                seconds = future.result()
+            except Exception as error:
+                error.add_note(f"{work.name}; what it printed is in {work.log}")
+                raise
             taken[work.kind].append(seconds)
             waiting.remove(work.kind)
             print(f"  {work.name}: {seconds:.0f} s; {self._left(waiting, taken)}", flush=True)
@@ -265,11 +273,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="points at a time")
     parser.add_argument("--report", type=Path, required=True, help="where tables and report go")
     args = parser.parse_args(argv)
-    place, grid = Place(args.folder), read_grid(args.grid)
+    place = Place(args.folder)
     try:
-        rates = study(place, grid, args.jobs)
-    except ValueError as error:
+        grid = read_grid(args.grid)
+        place.keep(grid)
+    except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
+    rates = study(place, grid, args.jobs)
     gather(place, grid, rates, args.report)
     print(f"Wrote {write(args.report)}")
 
