@@ -142,10 +142,12 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     data = "\n".join(f"- `{name}`, sha256 {sha256}" for name, sha256 in record["data"].items())
     skipped = "".join(f"; {n} left out: {why}" for why, n in record["skipped"].items())
     parameters = record["parameters"]
-    held_out = record["held_out"] and (
-        f"\nHeld out: loss {record['held_out']['loss']:.4f}, the mean over "
-        f"{record['held_out']['records']:,} records, each alone.\n"
-    )
+    held_out = ""
+    if found := record["held_out"]:
+        held_out = (
+            f" Held out: loss {found['loss']:.4f}, the mean over {found['records']:,} records, each "
+            "alone."
+        )
     return f"""---
 library_name: transformers
 tags: [verbalizer-bench, {recipe.method}]
@@ -157,8 +159,9 @@ Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{reci
 {parameters["trained"]:,} parameters were trained, {parameters["frozen"]:,} were not.
 
 {record["steps"]} steps of {recipe.global_batch} samples, loss {record["loss"].get("first", 0):.4f}
-at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](losses.csv)).
-{held_out or ""}The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
+at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](losses.csv)).\
+{held_out}
+The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
 
 ![Loss by step](losses.png)
 

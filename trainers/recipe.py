@@ -112,8 +112,8 @@ class Recipe:
         format: Conversation format, one of `trainers.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's.
-        held_out: Files of records that are not trained on: their loss is measured at the end, before
-            the weights are saved in the base's precision.
+        held_out: Files of records that are not trained on: their loss is measured at the end,
+            before the weights are saved in the base's precision.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.
         image_aspect_ratio: `square` (the processor's crop) or `pad` (LLaVA-1.5: padded with its
             mean colour).
