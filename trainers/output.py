@@ -145,8 +145,8 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     held_out = ""
     if found := record["held_out"]:
         held_out = (
-            f" Held out: loss {found['loss']:.4f}, the mean over {found['records']:,} records, each "
-            "alone."
+            f" Held out: loss {found['loss']:.4f}, the mean over {found['records']:,} records, "
+            "each alone."
         )
     return f"""---
 library_name: transformers
