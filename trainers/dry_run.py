@@ -18,7 +18,7 @@ from verbalizer_bench.trainers.checkpoint import count, load_shapes, stand_in_to
 from verbalizer_bench.trainers.formats import Encoded, Encoder
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, read_records
-from verbalizer_bench.trainers.supervised import images_folder, order_of
+from verbalizer_bench.trainers.supervised import images_folder, missing_files, order_of
 
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
@@ -49,6 +49,7 @@ def dry_run(recipe: Recipe, colour: bool) -> str:
         colour: Show what is trained in colour; else between brackets.
     """
     lines = [("method", f"{recipe.method}, {_how(recipe)}")]
+    lines += [("MISSING", line) for line in missing_files(recipe)]
     model = tokenizer = contents = None
     try:
         model = load_shapes(recipe)

@@ -47,7 +47,8 @@ def train(recipe: Recipe) -> Path:
     folder = Folder(recipe, main=arguments.process_index == 0)
     if folder.finished:
         return recipe.output
-    _check_files(recipe)
+    if missing := missing_files(recipe):
+        raise FileNotFoundError(missing[0])
     checkpoint = load(recipe)
     with arguments.main_process_first(desc="building the data set"):
         data = training_data(recipe, checkpoint)
@@ -66,15 +67,16 @@ def train(recipe: Recipe) -> Path:
     return recipe.output
 
 
-def _check_files(recipe: Recipe) -> None:
-    """Raise FileNotFoundError for data that are not there, before a model is loaded."""
-    folder = images_folder(recipe)
+def missing_files(recipe: Recipe) -> list[str]:
+    """Return a line for each file and folder of records that is not there."""
+    found, folder = [], images_folder(recipe)
     if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"images={folder}: no such folder; give the records' images")
+        found.append(f"images={folder}: no such folder; give the records' images")
     for key, files in (("data", recipe.data), ("held_out", recipe.held_out or ())):
         for file in files:
             if not file.is_file():
-                raise FileNotFoundError(f"{key}={file}: no such file; give a file of records")
+                found.append(f"{key}={file}: no such file; give a file of records")
+    return found
 
 
 def training_arguments(recipe: Recipe) -> SFTConfig:

@@ -6,6 +6,7 @@ documents only, so that all pairs with the same documents are columns of one cal
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 import numpy as np
 
@@ -78,10 +79,9 @@ def pair_with_bases(
 
 
 def _base(entry: Entry, candidates: Sequence[Entry]) -> tuple[Entry | None, str]:
-    """Return the newest submission of the base that was asked the same in the same way."""
+    """Return the best checked, then newest, submission of the base that was asked the same way."""
     reason = "no submission of it under this protocol"
-    newest = sorted(candidates, key=lambda one: (one.verified.submission.date, one.path))
-    for one in reversed(newest):
+    for one in sorted(candidates, key=_trust, reverse=True):
         if one.path == entry.path:
             continue
         if difference := _differs(entry, one):
@@ -89,6 +89,11 @@ def _base(entry: Entry, candidates: Sequence[Entry]) -> tuple[Entry | None, str]
             continue
         return one, ""
     return None, reason
+
+
+def _trust(entry: Entry) -> tuple[bool, bool, date, str]:
+    stated = entry.verified
+    return stated.badge == "re-scored", entry.identified, stated.submission.date, entry.path
 
 
 def _differs(entry: Entry, base: Entry) -> str | None:

@@ -15,7 +15,8 @@ from verbalizer_bench.tasks.spec import task_name
 SCHEMA_VERSION = 1
 _ENDS = ("mean", "low", "high")
 # A cell that starts so is a formula to a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets take the full-width signs for these too.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
 
 
 def as_json(tables: Sequence[Table]) -> dict[str, Any]:

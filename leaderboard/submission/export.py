@@ -8,6 +8,7 @@ responses is not written: it needs the prompts' text, which a submission does no
 """
 
 import json
+import re
 import uuid
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -38,9 +39,10 @@ def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> P
     Raises:
         ValueError: The submission is not valid, or an argument is missing.
     """
-    if to == "hf" and dataset is None:
+    if to == "hf" and not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset or ""):
         raise ValueError(
-            "submit export: --to hf needs --dataset ORG/NAME, the benchmark on the hub"
+            f"submit export: --dataset {dataset or ''}: --to hf needs ORG/NAME, the benchmark's "
+            "on the hub"
         )
     found = validate(folder, write=False)
     if found.verified is None:

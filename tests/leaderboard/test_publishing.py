@@ -219,7 +219,7 @@ def test_exports(published: Path, tmp_path: Path) -> None:
         assert 0 <= result["score_details"]["score"] <= 1
         assert result["metric_config"]["score_type"] == "continuous"
     hub = ["submit", "export", str(folder), "--to", "hf", "-o", str(tmp_path / ".eval_results")]
-    assert main(hub) == 2
+    assert main(hub) == 2 and main([*hub, "--dataset", "benchmark"]) == 2
     assert main([*hub, "--dataset", "org/benchmark"]) == 0
     entries = parse_eval_result_entries(
         yaml.safe_load((tmp_path / ".eval_results" / "benchmark.yaml").read_text())

@@ -24,7 +24,7 @@ from verbalizer_bench.tasks.identity import TABLE_1
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 SIZES = {"sst2": 8, "rte": 5}
-HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u202e\u2028"
+HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u2028"
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,17 @@ def test_what_cannot_be_paired_says_why(tmp_path: Path) -> None:
     }
 
 
+def test_a_better_checked_submission_of_the_base_wins_over_a_newer_one(tmp_path: Path) -> None:
+    base = {"model": {"id": "example/base"}}
+    checked = write_submission(tmp_path, invented(0, SIZES, submission=base))
+    newer = {"submission": {**base, "date": "2026-12-30"}, "badge": "self-reported"}
+    write_submission(tmp_path, invented(2, SIZES, **newer))
+    tuned = {"submission": {"model": {"base": "example/base"}}}
+    write_submission(tmp_path, invented(1, SIZES, **tuned))
+    (pair,) = pair_with_bases(read_entries(tmp_path)).values()
+    assert pair.base == checked.relative_to(tmp_path).as_posix()
+
+
 def refused(submissions: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
     assert main(["leaderboard", "build", str(submissions), "-o", str(output)]) == 2
     error = capsys.readouterr().err
@@ -200,12 +211,12 @@ def test_what_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path: Path) -> None:
-    for number, start in enumerate("=+-@"):
+    for number, start in enumerate("=+-@\uff1d"):
         own = {"submission": {"submitter": f"{start}1+1|'x'", "licence": f'{start}"a",b'}}
         write_submission(tmp_path / "submissions", invented(number, SIZES, **own))
     site = build_site(tmp_path / "submissions", tmp_path / "site")
     rows = list(csv.DictReader(site.files[2].open()))
-    assert len(rows) == 4
+    assert len(rows) == 5
     for row in rows:
         assert row["submitter"].startswith("'") and row["licence"].startswith("'")
 
@@ -287,7 +298,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     **{"recipe": HOSTILE, "id": "a/" + "m" * 140 + str(number)},
                     "base": "a/" + "m" * 140 + "0" if number else None,
                 },
-                **{"submitter": HOSTILE, "licence": HOSTILE, "notes": HOSTILE},
+                **{"submitter": HOSTILE, "licence": HOSTILE, "notes": HOSTILE + "\u202e"},
                 **{"image_mode": HOSTILE, "links": ["https://example.org/'\"><script>alert(3)//"]},
             },
             "differences": [HOSTILE],

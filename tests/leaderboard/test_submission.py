@@ -191,6 +191,8 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
     ("no weights", edit_yaml(model={"id": "a/b", "kind": "llm"}), 1, "which weights are these?"),
     ("javascript link", edit_yaml(links=["javascript:alert(1)"]), 1, "links.0: String should"),
     ("control character", edit_yaml(submitter="a\x1b[31m"), 1, "submitter: String should match"),
+    ("C1 control", edit_yaml(submitter="a\x9b31m"), 1, "submitter: String should match"),
+    ("turned text", edit_yaml(submitter="a\u202egpj"), 1, "submitter: String should match"),
     ("wrong schema version", edit_yaml(schema_version=2), 1, "schema_version: Input should be 1"),
     ("missing task", edit(SAMPLES, None), 2, f"samples: {TASK} is missing"),
     ("no row", edit(SAMPLES, pack_rows([])), 1, f"{SAMPLES}:1: not JSON"),

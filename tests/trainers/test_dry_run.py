@@ -66,8 +66,9 @@ def test_the_papers_recipes(
 def test_what_is_not_at_hand_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "paper/llm_foit", "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:12].strip() for line in lines] == ["method", "model", "tokenizer"]
-    assert all("NOT RESOLVED, left out of what follows" in line for line in lines[1:])
+    assert [line[:12].strip() for line in lines] == ["method", "MISSING", "model", "tokenizer"]
+    assert "data=data/foit.json: no such file; give" in lines[1]
+    assert all("NOT RESOLVED, left out of what follows" in line for line in lines[2:])
 
 
 @pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora"])
