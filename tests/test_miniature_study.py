@@ -74,6 +74,8 @@ def test_a_contrast_by_hand() -> None:
     assert found.mean == pytest.approx(0.05)
     assert found.high - found.mean == pytest.approx(4.3027 * 0.05 / 3**0.5, rel=1e-4)
     assert found.direction == 0
+    # |t| = 1.732 with 2 degrees.
+    assert found.p == pytest.approx(0.2254, abs=1e-4)
 
 
 def test_a_rate_is_chosen_by_held_out_loss_over_the_bases(tmp_path: Path) -> None:
@@ -195,6 +197,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "last_loss": "1",
                 "held_out_loss": f"{1000 * (point.rate or 0)}",
             }
+            scores |= {f"{t}_words": "0.00" for t in LABEL_TYPES}
             rows.append({**key, "image": image, **trained, **scores})
             documents += [
                 {**key, "image": image, "label_type": t, "data_set": d, "f1": f"{level} {level}"}
@@ -235,10 +238,11 @@ def rows_of(text: str, start: str) -> list[list[str]]:
 
 def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     text = write(made).read_text()
-    assert "**Reproduced.** base 0: 5 of 5 arms; in the mean of the bases 5 of 5" in text
-    assert text.count("**Reproduced.** natural above, +10.0 [+10.0, +10.0]") == 2
+    assert "**Reproduced.** Base 0: all. In the mean of the bases 5 of 5" in text
+    # A difference that is the same everywhere has no p: it is not judged.
+    assert text.count("natural +10.0 [+10.0, +10.0] (no p)") == 2 * 2  # and unnatural
     assert "**Not reproduced.** In 0 of the 5 arms" in text
-    assert text.count("the same verdict") == 2
+    assert text.count("which agrees with F1 (All)") == 2
     assert "below the gate for neutral, and not replaced" in text
     # With formats 0.1 better, at each seed, at each document: an interval of no width.
     for pair in ("LLM-FOIT - LLM-NoFOIT", "LVLM-FOVIT - LVLM-NoFOVIT"):
@@ -252,7 +256,7 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     # An aligned LLaVA without an image is the base.
     (row,) = [r for r in rows_of(text, "LVLM-aligned, none") if r[1] == "All"]
     assert row[2].startswith("+20.5")
-    assert "LLM-FOIT -10.5 follow (verbose 0.0, flipped +10.5, both 0.0, neither 0.0)" in text
+    assert "LLM-FOIT -10.5 follow (verbose 0.0, flipped +10.5, both 0.0, neither 0.0," in text
     exact = [r for r in rows_of(text, "LLM-FOIT - LLM-NoFOIT") if r[1] == "exact"]
     assert exact[0][2].startswith("+100.0")
     assert "0.001 (chosen)" in text and "at the end of the grid" in text

@@ -31,10 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] and arguments[0] in HARNESS:
-            return _harness(arguments[0], arguments[1:])
-        args = _parsed(arguments)
-        command: Callable[[argparse.Namespace], int] = args.command
-        return command(args)
+            code = _harness(arguments[0], arguments[1:])
+        else:
+            args = _parsed(arguments)
+            command: Callable[[argparse.Namespace], int] = args.command
+            code = command(args)
+        _leave_process_group()
+        return code
     except BrokenPipeError:
         # The reader, such as `head`, has enough; Python would say so again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,6 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.debug("The error in full:", exc_info=True)
         print(f"verbalizer-bench: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def _leave_process_group() -> None:
+    """End torchrun's process group: a thread of it that outlives the interpreter would abort it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -37,6 +37,7 @@ class Contrast:
         mean: Over bases, seeds and documents.
         low: Lower end of the 95 % interval.
         high: Upper end.
+        p: Of the t test, two-sided; NaN where no cell and no document differs from another.
         by_base: The mean of each base.
         above: In how many cells the difference is above 0.
         below: In how many it is below 0.
@@ -46,6 +47,7 @@ class Contrast:
     mean: float
     low: float
     high: float
+    p: float
     by_base: tuple[float, ...]
     above: int
     below: int
@@ -73,8 +75,12 @@ def contrast(differences: np.ndarray, strata: Sequence[str]) -> Contrast:
         strata: The data set of each document.
     """
     table = differences.mean(axis=0)
-    half = _half_width(table, np.unique(np.asarray(strata), return_inverse=True)[1])
     mean = float(table.mean())
+    error, degrees = _error(table, np.unique(np.asarray(strata), return_inverse=True)[1])
+    half, p = 0.0, float("nan")
+    if error:
+        half = float(student_t.ppf(1 - ALPHA / 2, degrees) * error)
+        p = float(2 * student_t.sf(abs(mean) / error, degrees))
     cells = differences.mean(axis=2)
     # Sums of the same numbers in another order are not a difference.
     above, below = (cells > 1e-9).sum(), (cells < -1e-9).sum()
@@ -82,6 +88,7 @@ def contrast(differences: np.ndarray, strata: Sequence[str]) -> Contrast:
         mean=mean,
         low=mean - half,
         high=mean + half,
+        p=p,
         by_base=tuple(float(value) for value in cells.mean(axis=1)),
         above=int(above),
         below=int(below),
@@ -89,8 +96,8 @@ def contrast(differences: np.ndarray, strata: Sequence[str]) -> Contrast:
     )
 
 
-def _half_width(table: np.ndarray, groups: np.ndarray) -> float:
-    """Return half of the 95 % interval of the mean of a table of seeds x documents."""
+def _error(table: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Return the standard error of the mean of a table of seeds x documents, and its degrees."""
     rows, columns = table.shape
     of_seeds = table.mean(axis=1)
     # A data set's own mean is fixed, in each seed.
@@ -104,9 +111,9 @@ def _half_width(table: np.ndarray, groups: np.ndarray) -> float:
     # The difference of moments can fall below what either effect alone would give.
     variance = max(seeds + documents - residual, seeds, documents)
     if variance == 0:
-        return 0.0
+        return 0.0, 0.0
     degrees = variance**2 / (seeds**2 / (rows - 1) + documents**2 / freedom)
-    return float(student_t.ppf(1 - ALPHA / 2, degrees) * np.sqrt(variance))
+    return float(np.sqrt(variance)), float(degrees)
 
 
 def scores(results: Results, shown: Shown) -> np.ndarray:

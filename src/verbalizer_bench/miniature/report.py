@@ -4,13 +4,14 @@ python -m verbalizer_bench.miniature.report docs/miniature
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from verbalizer_bench.leaderboard.report import table
+from verbalizer_bench.leaderboard.resampling import ALPHA, holm
 from verbalizer_bench.miniature.arms import ARMS
 from verbalizer_bench.miniature.base import GATE, below_gate
 from verbalizer_bench.miniature.contrasts import (
@@ -27,17 +28,17 @@ from verbalizer_bench.miniature.contrasts import (
 )
 from verbalizer_bench.miniature.figures import draw_images, draw_rates, draw_scores
 from verbalizer_bench.miniature.grid import ALIGNED, Point
-from verbalizer_bench.miniature.results import UNSEEN, Results, read_results
+from verbalizer_bench.miniature.results import UNSEEN, WORDS, Results, read_results
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 _INTERVALS = (
     "Differences are in points of F1 (of 100), with 95 % intervals over tuning seeds and "
-    "documents, which are crossed: t intervals of two random effects. They are not adjusted for "
-    "how many there are, can pass the ends of the scale, and are too narrow where few documents "
-    "ever change: where two models are both at 100 there is no width, and no certainty. `-` and "
-    "`+` count the cells (base x tuning seed) below and above 0. The bases are two and are not "
-    "sampled: nothing here says what a third would do."
+    "documents, not over bases (t intervals, two crossed random effects). They are not adjusted "
+    "for how many there are, can pass the ends of the scale, and are too narrow where few "
+    "documents ever change: where two models are both at 100 there is no width, and no certainty. "
+    "`-` and `+` count the cells below and above 0; two cells of a seed share its tower and items. "
+    "The bases are two and are not sampled: nothing here says what a third would do."
 )
 
 
@@ -84,16 +85,42 @@ coloured shapes, on stand-ins for the nine data sets (some of them are lexical-c
 [recipes/miniature](../../recipes/miniature)). **Nothing here is evidence for or against the paper
 at its own scale**: it is what this world does, measured with the same harness.
 
-{len(grid.bases)} bases x {len(grid.seeds)} tuning seeds, {len(ARMS)} arms, {runs} runs of \
-{documents * 12:,} responses ({documents} documents x 12 verbalizers, 10 beams, 15 tokens). A tuning
-seed draws the items, their order, the vision tower and the connector. Each arm is tuned on
-{grid.items:,} records in {steps} steps. Machine: {about["machine"]}.
+The base was trained on this benchmark's own prompts (of other texts), with its natural label words
+and in a twentieth of these records its unnatural ones; on copying the neutral words, which were
+never label words; and on records like those of the text arms. So it starts near 100, the text arms
+have little to learn, and what is measured is mostly what tuning makes it forget.
+
+{_arms(results)}
+
+Each arm is tuned on {grid.items:,} records in {steps} steps. A *cell* is one of {len(grid.bases)} \
+bases with one of {len(grid.seeds)} tuning seeds; a seed draws the items, their order, the vision
+tower and the connector, the same for both bases. {runs} runs of {documents * 12:,} responses \
+({documents} documents x 12 verbalizers, 10 beams, 15 tokens), with the {grid.images[0]} image
+unless another is named. Machine: {about["machine"]}.
 
 F1 of the bases on the *choose* split, natural / neutral / unnatural (gate: {least}):
 
 {chr(10).join(bases)}
 
 ![F1 by label type](scores.png)"""
+
+
+def _arms(results: Results) -> str:
+    formats = {"foit": "yes", "nofoit": "no", "fovit": "yes", "nofovit": "no", "llava": "no"}
+    rows = [
+        [
+            name,
+            "the base" if arm.adapter == "verbalizer-llm" else ALIGNED,
+            {"llava": "images, dialogues in sentences"}.get(
+                arm.data, "images" if arm.data.endswith("vit") else "captions"
+            ),
+            formats[arm.data],
+            f"{results.rates[name]:g}",
+        ]
+        for name, arm in ARMS.items()
+    ]
+    rows.insert(2, [ALIGNED, "the base", "(the connector alone, on captions of images)", "-", "-"])
+    return table(["Model", "Starts from", "Tuned on", "Format instructions", "Rate"], rows)
 
 
 def _verdicts(results: Results) -> str:
@@ -105,8 +132,8 @@ def _verdicts(results: Results) -> str:
     ]
     own = [
         ("Is it tuning, or the image?", _tuning(results)),
-        ("Is it the blank image?", _blank_image(results)),
-        ("Does the second measure agree, exact answers about unseen scenes?", _agreement(results)),
+        ("Does the blank image decide about formats?", _blank_image(results)),
+        ("Does the second measure agree?", _agreement(results)),
         ("Does it depend on the learning rate?", _by_rate(results)),
     ]
     return "\n\n".join(
@@ -132,13 +159,14 @@ def _below_base(results: Results) -> str:
     for place, seed in enumerate(results.grid.bases):
         kept = [name for name, c in found.items() if c.by_base[place] > -0.0005]
         every &= not kept
-        but = f" (not {' and '.join(kept)})" if kept else ""
-        told.append(f"base {seed}: {len(found) - len(kept)} of {len(found)} arms{but}")
+        but = f"all but {' and '.join(kept)}" if kept else "all"
+        told.append(f"Base {seed}: {but}")
     lower = sum(c.direction < 0 for c in found.values())
-    verdict = _verdict(lower, len(found) if every else len(found) + 1)
+    aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["unnatural"]
     return (
-        f"{verdict} {'; '.join(told)}; in the mean of the bases {lower} of {len(found)}, interval "
-        "and all."
+        f"{_verdict(lower, len(found) if every else len(found) + 1)} {'; '.join(told)}. In the "
+        f"mean of the bases {lower} of {len(found)}, with the whole interval below 0. For the "
+        f"LVLMs the image is in it: {ALIGNED}, not tuned, has {_interval(aligned)}."
     )
 
 
@@ -148,45 +176,70 @@ def _verdict(found: int, every: int) -> str:
 
 
 def _above(results: Results, one: str, other: str) -> str:
-    found = f1_contrasts(results, Shown(one), Shown(other))
-    above = sum(found[name].direction > 0 for name in LABEL_TYPES)
-    return f"{_verdict(above, len(LABEL_TYPES))} {_told(found)}."
-
-
-def _told(found: Mapping[str, Contrast]) -> str:
-    words = {1: "above", -1: "below", 0: "cannot be told apart"}
-    return "; ".join(f"{name} {words[c.direction]}, {_interval(c)}" for name, c in found.items())
+    """Judge a pair by Holm's p-values over the label types and All of both pairs."""
+    every = {pair: f1_contrasts(results, *map(Shown, pair)) for pair in PAIRS}
+    # Where nothing differs nothing is found.
+    values = [1.0 if np.isnan(c.p) else c.p for pair in every.values() for c in pair.values()]
+    adjusted = holm(values)
+    place = len(GROUPS) * PAIRS.index((one, other))
+    own = dict(zip(GROUPS, adjusted[place : place + len(GROUPS)], strict=True))
+    found = every[one, other]
+    above = sum(found[name].mean > 0 and own[name] < ALPHA for name in LABEL_TYPES)
+    told = "; ".join(
+        f"{name} {_interval(c)} ({'no p' if np.isnan(c.p) else f'p {own[name]:.2g}'})"
+        for name, c in found.items()
+    )
+    cells = found["All"]
+    return (
+        f"{_verdict(above, len(LABEL_TYPES))} {told}; All is above 0 in {cells.above} of "
+        f"{cells.cells} cells and below in {cells.below}. p: of the t test, by Holm over both "
+        "pairs."
+    )
 
 
 def _verbosity(results: Results) -> str:
     told, losing, verbose = [], 0, 0
     for name in ARMS:
-        change = {}
-        for outcome in OUTCOMES:
-            shares = outcome_shares(results, Shown(name), outcome)
-            shares = shares - outcome_shares(results, Shown("base"), outcome)
-            change[outcome] = float(shares[:, :, -1].mean())
+        change = {
+            outcome: float(_change(results, name, outcome)[:, :, -1].mean())
+            for outcome in (*OUTCOMES, WORDS)
+        }
         losing += change["follows"] < 0
         verbose += change["follows"] < 0 and change["verbose"] > -change["follows"] / 2
         rest = ", ".join(f"{o} {_signed(change[o])}" for o in OUTCOMES if o != "follows")
-        told.append(f"{name} {_signed(change['follows'])} follow ({rest})")
+        told.append(
+            f"{name} {_signed(change['follows'])} follow ({rest}, of it {_signed(change[WORDS])} "
+            "of four words and more)"
+        )
     return (
         f"{_verdict(verbose, losing)} In {verbose} of the {losing} arms that follow less than the "
-        "base, more than half of the difference is `verbose` (the right label word, and more). Of "
-        f"all responses, in points: {'; '.join(told)}."
+        "base, more than half of the difference is `verbose`: the right label word, with more "
+        "words around it. Sentences without a label word are verbose too, and are not in that: "
+        f"they are `neither`. Of all responses, in points: {'; '.join(told)}."
     )
 
 
+def _change(results: Results, name: str, outcome: str) -> np.ndarray:
+    base = outcome_shares(results, Shown("base"), outcome)
+    return outcome_shares(results, Shown(name), outcome) - base
+
+
 def _tuning(results: Results) -> str:
-    told = [
-        f"{name} {_interval(f1_contrasts(results, Shown(name), Shown(ALIGNED))['All'])}"
-        for name in _seeing()
-        if name != ALIGNED
-    ]
+    first = results.grid.images[0]
     aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["All"]
+    told = []
+    for name in _seeing():
+        if name != ALIGNED:
+            seen = f1_contrasts(results, Shown(name), Shown(ALIGNED))["All"]
+            text = f"{name} {_interval(seen)}"
+            if "none" in results.grid.images:
+                alone = f1_contrasts(results, Shown(name, "none"), Shown("base"))["All"]
+                text += f", and without an image against the base {_interval(alone)}"
+            told.append(text)
     return (
-        f"{ALIGNED}, whose language model is the base's, is {_interval(aligned)} from the base by "
-        f"the image in its prompt alone (All). Against it, with the same image: {'; '.join(told)}."
+        f"Both. {ALIGNED}, whose language model is the base's, is {_interval(aligned)} (All) from "
+        f"the base by the tokens of a {first} image in front of the prompt. Tuning changes that, "
+        f"with the same image, by: {'; '.join(told)}."
     )
 
 
@@ -195,20 +248,14 @@ def _seeing() -> list[str]:
 
 
 def _blank_image(results: Results) -> str:
-    if "none" not in results.grid.images:
-        return "Not asked: `none` is not among the images."
-    first = results.grid.images[0]
+    one, other = PAIRS[1]
     told = []
-    for name in _seeing():
-        gained = f1_contrasts(results, Shown(name, "none"), Shown(name, first))["All"]
-        lost = f1_contrasts(results, Shown("base"), Shown(name, first))["All"]
-        share = f" ({100 * gained.mean / lost.mean:.0f} % of what it lost)" if lost.mean > 0 else ""
-        told.append(f"{name} {_interval(gained)}{share}")
-    (one, other) = PAIRS[1]
-    pair = f1_contrasts(results, Shown(one, "none"), Shown(other, "none"))
+    for image in results.grid.images:
+        found = f1_contrasts(results, Shown(one, image), Shown(other, image))["All"]
+        told.append(f"{image} {_interval(found)} (above in {found.above}, below in {found.below})")
     return (
-        f"What F1 (All) gains without the {first} image: {'; '.join(told)}. Without an image {one} "
-        f"against {other}: {_told(pair)}. No image of a scene was shown with these prompts."
+        f"{one} minus {other}, All, by what is shown: {'; '.join(told)}. No image of a scene was "
+        "shown with these prompts."
     )
 
 
@@ -216,13 +263,17 @@ def _agreement(results: Results) -> str:
     told = []
     for one, other in PAIRS:
         exact = unseen_contrast(results, one, other, "exact")
+        right = unseen_contrast(results, one, other, "right")
         f1 = f1_contrasts(results, Shown(one), Shown(other))["All"]
-        same = exact.direction == f1.direction
+        verdict = "agrees" if exact.direction == f1.direction else "does not agree"
         told.append(
-            f"{one} minus {other}: {_interval(exact)}, F1 (All) {_interval(f1)}: "
-            f"{'the same verdict' if same else 'another verdict'}"
+            f"{one} minus {other}: exact answers {_interval(exact)}, right in whatever format "
+            f"{_interval(right)}, which {verdict} with F1 (All), {_interval(f1)}"
         )
-    return "; ".join(told) + "."
+    return (
+        "Answers to prompts with format instructions about scenes that no arm was tuned on. "
+        f"{'; '.join(told)}. The formats are those of tuning: it is no test of new instructions."
+    )
 
 
 def _by_rate(results: Results) -> str:
@@ -242,29 +293,52 @@ def _by_rate(results: Results) -> str:
     return (
         f"In {falling} of {series} series (arm x base, at the first tuning seed) F1 (All) falls "
         "with every higher rate: how much an arm loses depends on its rate, and arms of different "
-        f"rates are not to be compared by it. {pairs}."
+        f"rates are not to be compared by it. {pairs}; at other common rates the difference of a "
+        "pair can have another sign (below)."
     )
 
 
 def _base_best(results: Results) -> str:
-    levels = [
-        [name, *(f"{100 * value:.1f}" for value in scores(results, Shown(name)).mean((0, 1, 3)))]
-        for name in MODELS
-    ]
+    levels = []
+    for name in MODELS:
+        found = 100 * scores(results, Shown(name)).mean(axis=(1, 3))
+        shown = [f"{value:.1f}" for value in found.mean(axis=0)]
+        shown += [" / ".join(f"{value:.1f}" for value in of_base) for of_base in found.T]
+        levels.append([name, *shown])
     from_base = _contrast_rows(results, [(name, "base") for name in (ALIGNED, *ARMS)])
     seeing = [(name, ALIGNED) for name in _seeing() if name != ALIGNED]
+    names = [group.capitalize() for group in GROUPS]
+    bases = " / ".join(str(seed) for seed in results.grid.bases)
+    header = ["Model", *names, *(f"{name}, base {bases}" for name in names)]
     return "\n\n".join(
         [
             "## Is the base best?",
             f"{ALIGNED} is the base behind a vision tower and a trained connector, not tuned: what "
-            "it loses, it loses to the image in its prompt. F1, the mean over cells:",
-            table(["Model", *(group.capitalize() for group in GROUPS)], levels),
+            "it loses, it loses to the image's tokens in its prompt. F1, the mean over cells, and "
+            "of each base, for the two can be far apart:",
+            table(header, levels),
             "Minus the base:",
             table(["Model", "Label type", *_header(results)], from_base),
-            f"Minus {ALIGNED}, with the same image, which is what tuning alone did:",
+            f"Minus {ALIGNED}, with the same image: what tuning changed where an image is shown.",
             table(["Model", "Label type", *_header(results)], _contrast_rows(results, seeing)),
+            *_without_image(results),
         ]
     )
+
+
+def _without_image(results: Results) -> list[str]:
+    if "none" not in results.grid.images:
+        return []
+    rows = [
+        [f"{name} - base", group, *_contrast_cells(found)]
+        for name in _seeing()
+        if name != ALIGNED
+        for group, found in f1_contrasts(results, Shown(name, "none"), Shown("base")).items()
+    ]
+    return [
+        "Without an image, minus the base: what tuning changed in the language model.",
+        table(["Model", "Label type", *_header(results)], rows),
+    ]
 
 
 def _contrast_rows(results: Results, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
@@ -291,15 +365,17 @@ def _outcomes(results: Results) -> str:
     rows = []
     for name in MODELS:
         for number, group in enumerate(GROUPS):
-            cells = [outcome_shares(results, Shown(name), o)[:, :, number] for o in OUTCOMES]
+            shown = (*OUTCOMES, WORDS)
+            cells = [outcome_shares(results, Shown(name), o)[:, :, number] for o in shown]
             rows.append([name, group, *(_share(found) for found in cells)])
     return "\n\n".join(
         [
             "## Verbose or flipped?",
             "Shares of the responses in percent, the mean over cells and in brackets the least and "
-            "the most. `verbose`: the right label word and more; `flipped`: the other label word; "
-            "`neither`: no label word at all.",
-            table(["Model", "Label type", *OUTCOMES], rows),
+            "the most. `verbose`: the right label word and more words; `flipped`: the other label "
+            "word, alone or with more; `both`: both; `neither`: no label word; `words`: the part "
+            "of `neither` that has four words or more.",
+            table(["Model", "Label type", *OUTCOMES, WORDS], rows),
         ]
     )
 
@@ -337,6 +413,12 @@ def _unseen(results: Results) -> str:
         for name in MODELS
         for measure in UNSEEN
     ]
+    tuned = [
+        [f"{name} - base", m, *_contrast_cells(unseen_contrast(results, name, "base", m))]
+        for name in ARMS
+        if name not in _seeing()
+        for m in UNSEEN
+    ]
     pairs = [
         [
             f"{one} - {other}",
@@ -351,12 +433,14 @@ def _unseen(results: Results) -> str:
         [
             "## Does a second measure agree?",
             f"{results.grid.unseen} format-oriented prompts about scenes that no arm was tuned on, "
-            "captions for text models, images for the others. `exact`: the answer in its format, "
-            f"white space left out; `follows`: IFEval's verifier accepts it ({checked} records "
-            "have one); `right`: the short answer is in it. Percent; in brackets the least and the "
-            "most of the cells.",
+            "captions for text models, the scenes themselves for the others. `exact`: the answer "
+            "in its format, white space left out; `follows`: IFEval's verifier accepts it "
+            f"({checked} records have one); `right`: the short answer is in it. Percent; in "
+            "brackets the least and the most of the cells.",
             table(["Model", "Measure", "Share"], rows),
             table(["With - without", "Measure", *_header(results)], pairs),
+            "Text arms minus the base, which was trained on such records:",
+            table(["Model", "Measure", *_header(results)], tuned),
         ]
     )
 
@@ -386,6 +470,10 @@ def _rates(results: Results) -> str:
             f"({results.grid.unseen} of scenes that are not trained on), the mean over the bases "
             f"at tuning seed {results.grid.seeds[0]}; never by the benchmark.{edge}",
             "![Held-out loss and F1 by learning rate](rates.png)",
+            "A loss is of an arm's own records: arms are not to be compared by it. With formats "
+            f"minus without, F1 (All), at common rates (tuning seed {results.grid.seeds[0]}; base "
+            f"{' / '.join(map(str, results.grid.bases))}):",
+            table(["With - without", *(f"{rate:g}" for rate in rates)], _pairs_by_rate(results)),
             "<details><summary>All points, with the first image</summary>",
             table(
                 ["Arm", "Cell", "Rate", "Held-out loss", *(n.capitalize() for n in GROUPS)], rows
@@ -393,6 +481,21 @@ def _rates(results: Results) -> str:
             "</details>",
         ]
     )
+
+
+def _pairs_by_rate(results: Results) -> list[list[str]]:
+    grid, rows = results.grid, []
+    for pair in PAIRS:
+        row = [" - ".join(pair)]
+        for rate in sorted(grid.learning_rates):
+            told = []
+            for base in grid.bases:
+                points = [Point(base, grid.seeds[0], name, rate) for name in pair]
+                one, other = (results.f1[p, p.images(grid.images)[0]].mean() for p in points)
+                told.append(_signed(one - other))
+            row.append(" / ".join(told))
+        rows.append(row)
+    return rows
 
 
 def _examples(results: Results) -> str:
@@ -410,7 +513,8 @@ def _examples(results: Results) -> str:
     return "\n\n".join(
         [
             "## Some responses",
-            "The first document of four tasks, in the first cell.",
+            f"The first document of four tasks; base {results.grid.bases[0]}, tuning seed "
+            f"{results.grid.seeds[0]}.",
             table(["Model", "Task", "Wanted", "Response", "Outcome"], rows),
         ]
     )

@@ -22,6 +22,8 @@ from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 UNSEEN = ("exact", "follows", "right")
+# Of a response with no label word: it has four words or more.
+WORDS = "words"
 # The first document of each of these, with one verbalizer a label type, is shown in the report.
 _SHOWN = (
     "verbalizer_sst2_natural_positive_negative",
@@ -141,13 +143,23 @@ def _trained(place: Place, point: Point) -> dict[str, str]:
 
 
 def _scores(run: Run) -> dict[str, str]:
-    """Return F1 and the outcomes' shares of each label type, in points of 100."""
-    found = {}
+    """Return F1 and the outcomes' shares of each label type, in points of 100.
+
+    `words` is the share of responses without a label word that have four words or more.
+    """
+    found, results = {}, newest_results(run.folder)
     for label_type in LABEL_TYPES:
+        wordy = [_wordy(samples_file(results, task.task)) for task in run.of_type(label_type)]
+        found[f"{label_type}_{WORDS}"] = f"{100 * np.mean(wordy):.2f}"
         for metric in ("f1", *OUTCOMES):
             means = [task.scores[metric].mean() for task in run.of_type(label_type)]
             found[f"{label_type}_{metric}"] = f"{100 * np.mean(means):.2f}"
     return found
+
+
+def _wordy(file: Path) -> float:
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return sum(r["neither"] and len(r["filtered_resps"][0].split()) >= 4 for r in rows) / len(rows)
 
 
 def _documents(run: Run) -> Iterable[dict[str, str]]:
