@@ -321,7 +321,10 @@ def test_a_study_goes_on_and_a_cell_run_again_gives_the_same_tables(tmp_path: Pa
     main([*words, "--report", str(tmp_path / "again")])
     files = sorted(file.name for file in (tmp_path / "first").iterdir())
     assert len(files) == 10
-    assert "Is it the blank image?" in (tmp_path / "first" / "README.md").read_text()
+    assert (
+        "Does the blank image decide about formats?"
+        in (tmp_path / "first" / "README.md").read_text()
+    )
     for name in files:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
 
