@@ -102,11 +102,13 @@ def _told(found: Difference) -> str:
 
 def _interval(found: Difference) -> str:
     if found.low is None or found.high is None:
-        return _points(found.difference)
-    return f"{_points(found.difference)} [{_points(found.low)}, {_points(found.high)}]"
+        return signed_points(found.difference)
+    low, high = signed_points(found.low), signed_points(found.high)
+    return f"{signed_points(found.difference)} [{low}, {high}]"
 
 
-def _points(value: float) -> str:
+def signed_points(value: float) -> str:
+    """Return a difference in [-1, 1] in points of 100, with its sign."""
     # What rounds to 0 has no sign.
     return f"{round(100 * value, 1) + 0.0:+.1f}" if round(100 * value, 1) else "0.0"
 

@@ -281,7 +281,7 @@ def test_a_report_where_nothing_is_lost(made: Path, tmp_path: Path) -> None:
 
 def tables(place: Place, point: Point, images: tuple[str, ...]) -> dict[str, object]:
     """Return what a study's tables hold of a point."""
-    found: dict[str, object] = {"formats": (place.point(point) / "formats.json").read_text()}
+    found: dict[str, object] = {"formats": place.answers(point).read_text()}
     record = place.training(point)
     found |= {name: record[name] for name in ("weights", "loss", "held_out", "steps")}
     for image in images:

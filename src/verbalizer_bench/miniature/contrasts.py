@@ -177,3 +177,8 @@ def _point(results: Results, base: int, seed: int, model: str) -> Point:
     if model == "base":
         return Point(base, None, model, None)
     return Point(base, seed, model, results.rates.get(model))
+
+
+def seeing() -> list[str]:
+    """Return the models that are shown images."""
+    return [name for name in MODELS if Point(0, 0, name, None).shows_images]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verbalizer_bench.miniature.arms import ARMS
-from verbalizer_bench.miniature.contrasts import GROUPS, MODELS, Shown, scores
+from verbalizer_bench.miniature.contrasts import GROUPS, MODELS, Shown, scores, seeing
 from verbalizer_bench.miniature.grid import Point
 from verbalizer_bench.miniature.results import Results
 
@@ -35,7 +35,7 @@ def draw_scores(results: Results, file: Path) -> None:
 
 def draw_images(results: Results, file: Path) -> None:
     """Draw F1 by label type and image, a panel an LVLM."""
-    names = [name for name in MODELS if Point(0, 0, name, None).shows_images]
+    names = seeing()
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True)
     # Greys: colours are models.

@@ -195,6 +195,10 @@ class Place(NamedTuple):
         found: dict[str, Any] = json.loads(text)
         return found
 
+    def answers(self, point: Point) -> Path:
+        """Return the file of a point's answers about unseen scenes."""
+        return self.point(point) / "formats.json"
+
     def run(self, point: Point, image: str) -> Path:
         """Return the folder of a point's run with an image; `""` for a text model."""
         return self.point(point) / "runs" / (image or "text")

@@ -182,7 +182,7 @@ def _examples(run: Run) -> Iterable[dict[str, str]]:
 
 
 def _unseen(place: Place, point: Point) -> dict[str, str]:
-    answers = json.loads((place.point(point) / "formats.json").read_text(encoding="utf-8"))
+    answers = json.loads(place.answers(point).read_text(encoding="utf-8"))
     return {
         name: "".join("-" if a[name] is None else str(int(a[name])) for a in answers)
         for name in UNSEEN

@@ -26,8 +26,6 @@ from verbalizer_bench.miniature.grid import ALIGNED, Grid, Place, Point, read_gr
 from verbalizer_bench.miniature.report import write
 from verbalizer_bench.miniature.results import gather
 
-_FORMATS = "formats.json"
-
 
 class Work(NamedTuple):
     """Something to do, by a function in a process of its own.
@@ -110,7 +108,6 @@ def prepare(place: Place, grid: Grid, seed: int) -> None:
 
 def measure(place: Place, point: Point, images: Sequence[str]) -> None:
     """Train a point unless it is there, run the suite on it with each image, ask for formats."""
-    folder = place.point(point)
     if point.rate is not None:
         assert point.seed is not None
         world = place.world(point.seed)
@@ -127,8 +124,8 @@ def measure(place: Place, point: Point, images: Sequence[str]) -> None:
         )
     for image in point.images(images):
         _score(place, point, image)
-    if not (folder / _FORMATS).exists():
-        _ask(place, point, folder / _FORMATS)
+    if not place.answers(point).exists():
+        _ask(place, point)
 
 
 def _score(place: Place, point: Point, image: str) -> None:
@@ -140,13 +137,14 @@ def _score(place: Place, point: Point, image: str) -> None:
         score(place.checkpoint(point), point.adapter, data, output, log, image or None)
 
 
-def _ask(place: Place, point: Point, file: Path) -> None:
+def _ask(place: Place, point: Point) -> None:
     from verbalizer_bench.miniature.unseen import ask
 
     kind = "fovit" if point.shows_images else "foit"
     records = place.fixed / "test" / f"{kind}.json"
     answers = ask(place.checkpoint(point), point.adapter, records, place.fixed / "images")
-    write_whole(file, json.dumps([answer._asdict() for answer in answers], indent=1) + "\n")
+    found = json.dumps([answer._asdict() for answer in answers], indent=1)
+    write_whole(place.answers(point), found + "\n")
 
 
 def choose(place: Place, grid: Grid) -> dict[str, float]:
