@@ -18,7 +18,15 @@ def test_every_command_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert 0 < cost["min"] <= cost["median"] <= cost["max"]
     page = (tmp_path / "site-0" / "leaderboard.csv").read_text()
     assert page.count("made/model-") == 4
-    result = {"rows": 324, "submissions": 4, "repetitions": 1, "machine": "m", "python": "p"}
+    page = dict.fromkeys(("painted", "sorted", "filtered"), 12.0)
+    result = {
+        "page": page,
+        "rows": 324,
+        "submissions": 4,
+        "repetitions": 1,
+        "machine": "m",
+        "python": "p",
+    }
     text = render({**result, "measured": found})
     assert "324 rows a run; 4 submissions" in text
-    assert text.count("\n| ") == 6 and "20 s, 500 MiB" in text
+    assert text.count("\n| ") == 6 and "20 s, 500 MiB" in text and "sorted in 12 ms" in text

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ import pytest
 from tests.leaderboard.boards import invented, merged, write_board, write_submission
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.compare import differences
+from verbalizer_bench.leaderboard.pages import paired
 from verbalizer_bench.leaderboard.pages.entries import read_entries
 from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
 from verbalizer_bench.leaderboard.pages.site import FILES, build_site
+from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.statistics import by_dataset
 from verbalizer_bench.leaderboard.submission.checks import suite
-from verbalizer_bench.tasks.identity import TABLE_1
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 SIZES = {"sst2": 8, "rte": 5}
@@ -350,43 +350,55 @@ def test_it_fits_a_phone(
     assert seen.faults == []
 
 
-def test_a_thousand_submissions(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    """600 of the benchmark's full size, 400 of the sample's; a third is paired with its base."""
-    board = write_board(tmp_path / "submissions", 600, TABLE_1)
-    for number in range(600, 1000):
-        write_submission(board, invented(number, dict.fromkeys(TABLE_1, 24)))
-    start = time.process_time()
-    site = build_site(board, tmp_path / "site")
-    seconds = time.process_time() - start
-    size = site.files[0].stat().st_size
-    assert seconds < 60
-    assert size < 8 << 20
-    seen = visit(site.files[0])
-    paint = seen.page.evaluate(
-        "performance.getEntriesByType('paint').find(e => e.name === 'first-contentful-paint')"
-        ".startTime"
-    )
-    assert paint < 2000
-    assert seen.page.locator("tbody tr[data-path]").count() == 1000
-    clicked = seen.page.evaluate(
-        """() => {
-          const start = performance.now();
-          document.querySelector("thead th:nth-child(5) button").click();
-          document.body.offsetHeight;
-          return performance.now() - start;
-        }"""
-    )
-    typed = seen.page.evaluate(
-        """() => {
-          const start = performance.now(), field = document.getElementById("search");
-          field.value = "model-77";
-          field.dispatchEvent(new Event("input"));
-          document.body.offsetHeight;
-          return performance.now() - start;
-        }"""
-    )
-    assert seen.page.locator("#count").inner_text() == "11 of 1000 shown"
-    print(f"built in {seconds:.1f} s, {size / 2**20:.1f} MiB, painted after {paint:.0f} ms, ")
-    print(f"sorted in {clicked:.0f} ms, filtered in {typed:.0f} ms")
-    assert clicked < 1000 and typed < 1000
+def test_the_draws_do_not_grow_with_the_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs with as many documents share the draws, in blocks whose memory is bounded."""
+    board = write_board(tmp_path / "many", 24, SIZES)
+    for number in range(24, 30):
+        write_submission(board, invented(number, dict.fromkeys(SIZES, 3)))
+    changes = {"submission": {"model": {"base": "example/model-24"}}}
+    write_submission(board, invented(30, dict.fromkeys(SIZES, 3), **changes))
+    drawn: list[tuple[int, int]] = []
+
+    def count(clusters: Clusters, resamples: int, seed: int) -> np.ndarray:
+        ((_, values),) = clusters.items()
+        drawn.append(values.shape)
+        return bootstrap(clusters, resamples, seed)
+
+    monkeypatch.setattr(paired, "bootstrap", count)
+    entries = read_entries(board)
+    pairs = pair_with_bases(entries, resamples=10)
+    assert len(pairs) == 9 and all(pair.base for pair in pairs.values())
+    # 8 pairs of one size and 1 of another; a call a data set, a column a label type of a pair.
+    assert drawn == [(5, 24), (8, 24), (3, 3), (3, 3)]
+    drawn.clear()
+    monkeypatch.setattr(paired, "_DRAWS", 10 * len(LABEL_TYPES) * 3)
+    assert pair_with_bases(entries, resamples=10) == pairs
+    assert [width for _, width in drawn] == [9, 9, 9, 9, 6, 6, 3, 3]
+
+
+def test_a_row_of_the_page_has_a_size(tmp_path: Path) -> None:
+    """However many documents a submission has: a thousand are a page of less than 8 MiB."""
+    sizes = []
+    for count, documents in ((2, 5), (12, 5), (12, 300)):
+        folder = tmp_path / f"{count}-{documents}"
+        board = write_board(folder / "board", count, dict.fromkeys(SIZES, documents))
+        sizes.append(build_site(board, folder / "site").files[0].stat().st_size)
+    few, many, long = sizes
+    assert (many - few) / 10 < (8 << 20) / 1000
+    assert abs(long - many) < 0.05 * many
+
+
+def test_many_rows_are_sorted_and_filtered(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    board = write_board(tmp_path / "submissions", 50, SIZES)
+    seen = visit(build_site(board, tmp_path / "site").files[0])
+    rows = seen.page.locator("tbody tr[data-path]")
+    assert rows.count() == 50
+    seen.page.locator("thead th:nth-child(5) button").first.click()
+    cells = seen.page.locator("table.sortable tbody td:nth-child(5)")
+    values = cells.evaluate_all("cells => cells.map(cell => Number(cell.dataset.value))")
+    assert values == sorted(values, reverse=True)
+    seen.page.fill("#search", "model-1")
+    assert seen.page.locator("#count").inner_text() == "11 of 50 shown"
     assert seen.faults == []
