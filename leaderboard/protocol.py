@@ -55,7 +55,7 @@ def derive_protocol(run: Run) -> Protocol:
     if least < 1:
         differences.append("prompts without BOS")
     if most > 1:
-        differences.append(f"up to {most} BOS tokens in a prompt")
+        differences.append(f"up to {most} BOS tokens at the start of a prompt")
     if truncated := run.record.get("truncated_prompts"):
         differences.append(f"{truncated} prompts did not fit and lost text at the left")
     sources = {task.source for task in run.tasks}

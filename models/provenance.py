@@ -67,7 +67,8 @@ class InputLog:
 
     Attributes:
         first_input_ids: The token ids of the first prompt.
-        bos_counts: How many BOS ids a prompt had: the least and the most of the run.
+        bos_counts: How many BOS ids a prompt began with: the least and the most of the run. Later
+            ones are turn markers (ChatML's, or those between Llama-2's turns).
         truncated: How many prompts lost text at their left end.
         escaped: How many prompts held a literal image token, which was made harmless.
     """
@@ -97,7 +98,7 @@ class InputLog:
                 f"a prompt begins with two BOS tokens (id {bos}): {list(ids[:8])}; "
                 "give add_bos_token=False, or correct the checkpoint's chat template"
             )
-        count = sum(token == bos for token in ids)
+        count = next((place for place, token in enumerate(ids) if token != bos), len(ids))
         least, most = self.bos_counts or (count, count)
         self.bos_counts = (min(least, count), max(most, count))
 

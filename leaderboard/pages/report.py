@@ -34,7 +34,7 @@ _RECORD = {
     "wall_seconds": "Seconds",
     "image": "Image",
     "chat_template_sha256": "Chat template",
-    "bos_counts": "BOS tokens in a prompt, least and most",
+    "bos_counts": "BOS tokens at a prompt's start, least and most",
     "first_input_ids": "First input ids",
     "eos_token_ids": "EOS ids",
     "truncated_prompts": "Truncated prompts",

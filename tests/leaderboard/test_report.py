@@ -100,7 +100,7 @@ def test_protocols(real_run: Run, two_runs: Path) -> None:
     gray = {"verbalizer_bench": {"image": {"mode": "gray"}, "bos_counts": [0, 2]}}
     assert derive_protocol(changed(real_run, gray)) == (
         "other",
-        ("image=gray", "prompts without BOS", "up to 2 BOS tokens in a prompt"),
+        ("image=gray", "prompts without BOS", "up to 2 BOS tokens at the start of a prompt"),
     )
     penalty = OURS["verbalizer_bench"] | {"generation_config": {"repetition_penalty": 1.05}}
     assert derive_protocol(changed(real_run, {"verbalizer_bench": penalty})) == (

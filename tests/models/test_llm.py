@@ -91,10 +91,25 @@ def test_scoring_records_its_inputs_and_refuses_two_bos(toys: tuple[Path, Path])
 
 def test_bos_counts_are_the_least_and_the_most() -> None:
     log = InputLog(bos_token_id=1)
-    for ids in ([1, 5, 6], [5, 6], [1, 5, 1]):
+    for ids in ([1, 5, 6], [5, 6], [1, 5]):
         log.add(ids)
-    assert log.record()["bos_counts"] == [0, 2]
+    assert log.record()["bos_counts"] == [0, 1]
     assert log.first_input_ids == [1, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param([1, 8, 9, 2, 1, 7, 9, 2, 1, 6], id="BOS is ChatML's turn marker"),
+        pytest.param([1, 4, 9, 5, 9, 2, 1, 4, 9, 5], id="few-shot in Llama-2's template"),
+    ],
+)
+def test_bos_is_counted_at_the_start_only(ids: list[int]) -> None:
+    log = InputLog(bos_token_id=1)
+    log.add(ids)
+    assert log.record()["bos_counts"] == [1, 1]
+    with pytest.raises(ValueError, match="begins with two BOS tokens"):
+        log.add([1, *ids])
 
 
 def test_record(lm: VerbalizerLLM) -> None:
