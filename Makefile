@@ -27,8 +27,10 @@ JOBS ?= 2
 miniature-study: $(READY)
 	$(BIN)/python -m verbalizer_bench.miniature.study miniature_out --jobs $(JOBS) --report docs/miniature
 
+# A file's tests stay in one process, which makes their models once.
+WORKERS ?= 2
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not lmms"
+	$(BIN)/python -m pytest -m "not slow and not lmms" -n $(WORKERS) --dist loadfile --durations=25
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

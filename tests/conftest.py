@@ -13,6 +13,8 @@ os.environ.pop("VERBALIZER_BENCH_DATA", None)
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+# Seconds after which a process counts as stuck, on any machine; what a test says depends on none.
+PATIENCE = 1800
 SHARED = Path(os.environ.get("VERBALIZER_BENCH_SHARED", REPOSITORY.parent / "shared"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from tests.conftest import write_set
+from tests.conftest import PATIENCE, write_set
 from verbalizer_bench.cli import main
 from verbalizer_bench.harness import harness, register_models
 from verbalizer_bench.leaderboard.runs import find_runs
@@ -26,7 +26,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
         check=False,
     )
 

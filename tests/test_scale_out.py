@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import comparable
+from tests.conftest import PATIENCE, comparable
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.journal import journal_files
 
@@ -85,7 +85,7 @@ def test_ranks_of_torchrun(one: Path, toys: tuple[Path, Path], tmp_path: Path) -
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 
 class Visit:
     """A page opened in a browser, and what went wrong in it."""
@@ -48,6 +50,8 @@ def visit(chromium: Any) -> Iterator[Any]:
 
     def open_page(path: Path, **options: Any) -> Visit:
         contexts.append(chromium.new_context(**options))
+        # Playwright's 30 s are short where others use the machine.
+        contexts[-1].set_default_timeout(1000 * PATIENCE)
         found = Visit(contexts[-1].new_page())
         found.page.goto(path.as_uri())
         return found

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
+from tests.conftest import PATIENCE
 from verbalizer_bench.lmms.generate import LMMS_FOLDER
 from verbalizer_bench.models.images import make_image, task_image
 from verbalizer_bench.tasks.data import test_documents as documents_of
@@ -42,7 +43,7 @@ def run(folder: Path, *command: str, data: str = "sample") -> subprocess.Complet
         env={**os.environ, **cache},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=True,
     )
 

@@ -2,11 +2,8 @@
 
 import json
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +45,46 @@ def requests() -> list[Any]:
     return found
 
 
-def open_journal(folder: Path, resume: bool = True, **changes: Any) -> Journal:
+def open_journal(
+    folder: Path, resume: bool = True, kind: type[Journal] = Journal, **changes: Any
+) -> Journal:
     arguments: dict[str, Any] = {"command": ["--x"], "protocol": {"data": "sample"}, "versions": {}}
-    return Journal(folder, **(arguments | changes), resume=resume)
+    return kind(folder, **(arguments | changes), resume=resume)
 
 
-def in_a_fork(model: VerbalizerLLM, requests: list[Any], folder: Path) -> tuple[int, int]:
-    """Start generating in a fork; return its process number and a pipe that says when it began."""
-    reader, writer = os.pipe()
+class KilledAt(Journal):
+    """A journal whose process is killed as it writes its n-th response, or a part of it."""
+
+    row: int
+    part: float
+
+    def add(self, key: str, request: Any, response: Response) -> None:
+        self.row -= 1
+        if self.row == 0:
+            before = self.path.stat().st_size
+            super().add(key, request, response)
+            whole = self.path.stat().st_size
+            os.truncate(self.path, before + int(self.part * (whole - before)))
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().add(key, request, response)
+
+
+def killed_at(row: int, part: float) -> type[Journal]:
+    return type("Killed", (KilledAt,), {"row": row, "part": part})
+
+
+def in_a_fork(work: Callable[[], object]) -> int:
+    """Do some work in a fork, without its output; return how it ended, 0 if well."""
     if (child := os.fork()) == 0:
         try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            os.dup2(2, 1)
             torch.set_num_threads(1)
-            with recording(open_journal(folder)):
-                os.write(writer, b"x")
-                model.generate_until(requests, disable_tqdm=True)
+            work()
             os._exit(0)
         finally:
             os._exit(1)
-    os.close(writer)
-    return child, reader
+    return os.waitpid(child, 0)[1]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -74,32 +92,30 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if '"key"' in line and line.endswith("}")]
 
 
-def test_twenty_kills(model: VerbalizerLLM, requests: list[Any], tmp_path: Path) -> None:
+def test_kills_at_every_kind_of_moment(
+    model: VerbalizerLLM, requests: list[Any], tmp_path: Path
+) -> None:
+    """The first, a middle and the last response; before, inside and behind its line."""
     uninterrupted = model.generate_until(requests, disable_tqdm=True)
-    child, reader = in_a_fork(model, requests, whole := make(tmp_path / "whole"))
-    os.read(reader, 1)
-    began = time.monotonic()
-    assert os.waitpid(child, 0)[1] == 0
-    seconds = time.monotonic() - began
-    assert len(rows(whole)) == len(requests)
-    partial = 0
-    for number in range(20):
-        folder = make(tmp_path / str(number))
-        child, reader = in_a_fork(model, requests, folder)
-        os.read(reader, 1)
-        os.close(reader)
-        time.sleep(random.uniform(0, seconds))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    last = len(requests)
+    for row, part in (
+        *((1, 0), (1, 0.5), (1, 1), (2, 0.9), (3, 1), (4, 0), (last // 2, 0.5), (last // 2, 1)),
+        *((last - 1, 0.1), (last, 0), (last, 0.5), (last, 1)),
+    ):
+        folder = make(tmp_path / f"{row} {part}")
+
+        def generate(row: int = row, part: float = part, folder: Path = folder) -> None:
+            with recording(open_journal(folder, kind=killed_at(row, part))):
+                model.generate_until(requests, disable_tqdm=True)
+
+        assert in_a_fork(generate) == signal.SIGKILL
         before = rows(folder)
-        partial += 0 < len(before) < len(requests)
-        book = open_journal(folder)
-        with recording(book):
+        assert len(before) == row - (part < 1)
+        with recording(open_journal(folder)):
             assert model.generate_until(requests, disable_tqdm=True) == uninterrupted
         after = rows(folder)
         assert after[: len(before)] == before
-        assert len({row["key"] for row in after}) == len(after) == len(requests)
-    assert partial >= 3
+        assert len({row["key"] for row in after}) == len(after) == last
 
 
 def make(folder: Path) -> Path:
@@ -107,33 +123,27 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def test_a_run_that_is_killed_and_resumed(toys: tuple[Path, Path], tmp_path: Path) -> None:
-    """The whole command in a process of its own; `--resume OUT` needs no other argument."""
+def test_a_run_that_is_killed_and_resumed(
+    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole command; `--resume OUT` needs no other argument."""
     arguments = [
         *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
-        *("--tasks", "verbalizer_neutral", "--data", "sample", "--device", "cpu", "--limit", "3"),
+        *("--tasks", "verbalizer_rte", "--data", "sample", "--device", "cpu", "--limit", "3"),
         *("--batch_size", "2", "--gen_kwargs", "num_beams=2,max_gen_toks=4"),
     ]
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "verbalizer_bench", "run", *arguments]
-    process = subprocess.Popen(
-        [*command, "--output_path", str(killed)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and (not journal_files(killed) or len(rows(killed)) < 20):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    with journal_files(killed)[0].open("a") as file:
-        file.write('{"key": "torn')
+    with monkeypatch.context() as patch:
+        patch.setattr("verbalizer_bench.harness.Journal", killed_at(20, 0.9))
+        end = in_a_fork(lambda: main(["run", *arguments, "--output_path", str(killed)]))
+    assert end == signal.SIGKILL
     before = [row["key"] for row in rows(killed)]
-    assert 20 <= len(before) < 54 * 3
+    assert len(before) == 19
     assert main(["run", *arguments, "--output_path", str(tmp_path / "whole")]) == 0
     assert main(["run", *arguments, "--output_path", str(killed)]) == 2
     assert main(["run", "--resume", str(killed)]) == 0
     after = [row["key"] for row in rows(killed)]
-    assert after[: len(before)] == before and len(set(after)) == len(after) == 54 * 3
+    assert after[: len(before)] == before and len(set(after)) == len(after) == 12 * 3
     assert comparable(killed) == comparable(tmp_path / "whole")
 
 

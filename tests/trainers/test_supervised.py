@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from tests.conftest import REPOSITORY
+from tests.conftest import PATIENCE, REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.provenance import weights_fingerprint
 from verbalizer_bench.trainers import output, supervised
@@ -230,7 +230,7 @@ def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
