@@ -7,7 +7,6 @@ Annotations are COCO's JSON, or JSON lines as LLaVA's evaluation has them: `imag
 import asyncio
 import hashlib
 import io
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.blocks import Captions, Images
 from verbalizer_bench.builders.rows import Row
+from verbalizer_bench.json_reading import read_json, read_lines
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -134,19 +134,15 @@ def read_annotations(path: Path, boxes: Path | None = None) -> list[Annotated]:
             raise FileNotFoundError(f"annotations {file}: no such file")
     try:
         if path.suffix == ".jsonl":
-            return [_of_line(row) for row in map(json.loads, _lines(path))]
-        found = json.loads(path.read_text(encoding="utf-8"))
-        instances = json.loads(boxes.read_text(encoding="utf-8")) if boxes else found
+            return [_of_line(row) for _, row in read_lines(path)]
+        found = read_json(path)
+        instances = read_json(boxes) if boxes else found
         return _of_coco(found, instances)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"annotations {path}: neither COCO's JSON (images, annotations) nor JSON lines with "
             f"image: {error!r}"
         ) from error
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def _of_line(row: Mapping[str, Any]) -> Annotated:

@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from verbalizer_bench.builders import verifiers
 from verbalizer_bench.builders.blocks import Instructions
 from verbalizer_bench.builders.rows import Instruction
+from verbalizer_bench.json_reading import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +54,11 @@ def read_ifeval(ifeval: str) -> Iterator[Mapping[str, Any]]:
     path = Path(ifeval).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"ifeval={ifeval}: no such file; give hub or a file of its rows")
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
+    for place, row in read_lines(path):
         try:
-            row = json.loads(line)
             yield {name: row[name] for name in ("key", "instruction_id_list", "kwargs")}
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"ifeval={path}:{number}: not a row of IFEval: {error!r}") from error
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"ifeval={path}, {place}: not a row of IFEval: {error!r}") from error
 
 
 def _hub_rows() -> list[Mapping[str, Any]]:

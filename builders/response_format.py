@@ -21,6 +21,7 @@ from verbalizer_bench.builders.rows import Row, Turn
 from verbalizer_bench.builders.sets import Layout
 from verbalizer_bench.builders.stages import Stage
 from verbalizer_bench.builders.workshop import Planned, Workshop
+from verbalizer_bench.json_reading import read_json, read_lines
 
 NEEDED = {"records": {"short": ("question",), "letter": ("question", "context")}}
 LAYOUTS = (Layout("response_format", ("short", "letter"), image=True, template="arm"),)
@@ -70,14 +71,11 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"records={path}: no such file")
-    text = path.read_text(encoding="utf-8")
     try:
-        if path.suffix == ".json":
-            found = json.loads(text)
-        else:
-            found = [json.loads(line) for line in text.split("\n") if line.strip()]
+        whole = path.suffix == ".json"
+        found = read_json(path) if whole else [row for _, row in read_lines(path)]
     except ValueError as error:
-        raise ValueError(f"records={path}: not JSON: {error}; one a line is .jsonl") from error
+        raise ValueError(f"records={error}; one a line is .jsonl") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise ValueError(f"records={path}: a list of objects is expected")
     return found

@@ -51,16 +51,24 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
         raise ValueError(f"{place}: {error}") from error
 
 
-def _check_keys(node: Any) -> None:
+def _check_keys(node: Any, above: tuple[Any, ...] = ()) -> None:
     """Raise YAMLError for a key that stands twice, of which YAML would silently take the last."""
+    if any(node is one for one in above):
+        raise yaml.YAMLError("a block that holds itself; write it out")
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item, (*above, node))
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
     for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.YAMLError(f"line {line}: a key is a word, no list or block")
         if key.value in seen:
-            raise yaml.YAMLError(f"{key.value} stands twice; leave one out")
+            raise yaml.YAMLError(f"line {line}: {key.value} stands twice; leave one out")
         seen.add(key.value)
-        _check_keys(value)
+        _check_keys(value, (*above, node))
 
 
 def find(path: Path) -> Path:
@@ -107,6 +115,7 @@ def _override(found: dict[str, Any], override: str) -> None:
         found[block] = inner
         found = inner
     try:
+        _check_keys(yaml.compose(value))
         found[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"{override}: the value is not YAML; quote it") from error

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from verbalizer_bench.json_reading import read_lines
 from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec, yaml_error
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
@@ -220,15 +221,9 @@ def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
 
 def _read_jsonl(jsonl: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(jsonl.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{jsonl}:{number}: not a JSON object: {error}") from error
+    for place, row in read_lines(jsonl):
         if not isinstance(row, dict):
-            raise ValueError(f"{jsonl}:{number}: a JSON object is needed, got {line[:60]!r}")
+            raise ValueError(f"{jsonl}, {place}: a JSON object is needed, got {str(row)[:60]!r}")
         rows.append(row)
     if not rows:
         raise ValueError(f"{jsonl}: no row in it; a JSON object a line is needed")

@@ -138,9 +138,10 @@ def _write(files: Sequence[Path], encoder: Encoder, check: ImageCheck, folder: P
                 try:
                     rows.append(_row(item, encoder, check))
                 except BadRecordError as error:
-                    bad[error.bad.reason] += 1
-                    first.extend([str(error.bad)] if len(first) < _SHOWN else [])
-                    listing.write(json.dumps({"file": str(path)} | error.bad._asdict()) + "\n")
+                    found = error.bad._replace(place=error.bad.place or str(path))
+                    bad[found.reason] += 1
+                    first.extend([str(found)] if len(first) < _SHOWN else [])
+                    listing.write(json.dumps({"file": str(path)} | found._asdict()) + "\n")
             stream.write(rows)
             lengths.extend(row["length"] for row in rows)
             modalities.extend(bool(row["images"]) for row in rows)

@@ -8,10 +8,11 @@ r"""Training records as they stand in files: LLaVA's layout, and `messages` with
 A `.json` file is a list of records, a `.jsonl` file has one a line; both are read as a stream.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from verbalizer_bench.json_reading import read_rows
 
 IMAGE = "<image>"
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
@@ -48,9 +49,11 @@ class BadRecord(NamedTuple):
     id: str
     reason: str
     detail: str
+    place: str = ""
 
     def __str__(self) -> str:
-        return f"record {self.index} (id {self.id!r}): {self.reason}: {self.detail}"
+        where = f" in {self.place}" if self.place else ""
+        return f"record {self.index} (id {self.id!r}){where}: {self.reason}: {self.detail}"
 
 
 class BadRecordError(ValueError):
@@ -66,46 +69,28 @@ def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecord]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is neither `.json` with a list nor `.jsonl`.
+        ValueError: It is neither `.json` with a list nor `.jsonl`, or not UTF-8.
     """
-    readers = {".json": _json_rows, ".jsonl": _jsonl_rows}
-    if path.suffix not in readers:
+    if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
-    for index, row in enumerate(readers[path.suffix](path), start):
+    for index, (place, value, problem) in enumerate(read_rows(path), start):
         try:
-            yield _parse(index, row)
+            if problem:
+                raise BadRecordError(BadRecord(index, _id(value), *problem))
+            record = _parse(index, value)
         except BadRecordError as error:
-            yield error.bad
+            yield error.bad._replace(place=f"{path}, {place}")
+        else:
+            yield record
 
 
-def _json_rows(path: Path) -> Iterator[Any]:
-    import ijson
-
-    with path.open("rb") as file:
-        if file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] != b"[":
-            raise ValueError(f"{path}: a .json file is a list of records; one a line is .jsonl")
-        file.seek(0)
-        try:
-            yield from ijson.items(file, "item", use_float=True)
-        except ijson.JSONError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: not JSON ({reason}); one record a line is .jsonl") from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+def _id(row: Any) -> str:
+    return str(row.get("id", "")) if isinstance(row, Mapping) else ""
 
 
 def _parse(index: int, row: Any) -> Record:
     """Make a record of a row of either layout."""
-    key = str(row.get("id", "")) if isinstance(row, Mapping) else ""
+    key = _id(row)
 
     def refuse(reason: str, detail: str) -> BadRecordError:
         return BadRecordError(BadRecord(index, key, reason, detail))

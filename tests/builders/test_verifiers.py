@@ -191,5 +191,5 @@ def test_too_few_or_unknown_types_are_said_in_a_line(ifeval: Path, tmp_path: Pat
         draw("hub", Instructions())
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"key": 1}\n')
-    with pytest.raises(ValueError, match=r"bad.jsonl:1: not a row of IFEval"):
+    with pytest.raises(ValueError, match=r"bad.jsonl, line 1: not a row of IFEval"):
         draw(str(bad), Instructions())

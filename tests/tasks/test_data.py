@@ -105,8 +105,10 @@ def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"sentence": "x", "label": 1}\n{oops', r"validation\.jsonl:2: not a JSON object"),
-        ("[1, 2]", r"validation\.jsonl:1: a JSON object is needed, got '\[1, 2\]'"),
+        ('{"sentence": "x", "label": 1}\n{oops', r"validation\.jsonl, line 2: not JSON"),
+        ("[1, 2]", r"validation\.jsonl, line 1: a JSON object is needed, got '\[1, 2\]'"),
+        ('{"sentence": "x", "label": 1, "label": 0}', "line 1: key twice: 'label' stands twice"),
+        ('{"sentence": "\\ud83d", "label": 1}', "line 1: half a character"),
         ('{"sentence": null, "label": 1}', "row 1: sentence=None is no text"),
         ('{"sentence": "x", "label": null}', "row 1: label is missing; give it a class"),
         ('{"sentence": "x", "label": 1}', "negative=0 is in no row"),

@@ -122,9 +122,9 @@ def test_one_error_for_all_bad_records(
             build(mixed, images, encoder, on_bad="error", cache=cache)
         message, *reasons = str(caught.value).splitlines()
         assert "bad_records=skip" in message and str(cache / "bad_records.jsonl") in message
-        assert [line.strip()[:20] for line in reasons] == [
-            "record 2 (id 'id-'):",
-            "record 3 (id 'id-d')",
+        assert [line.strip().partition(": ")[0] for line in reasons] == [
+            f"record 2 (id 'id-') in {mixed[0]}, row 3",
+            f"record 3 (id 'id-d') in {mixed[1]}",
         ]
         assert [bad["index"] for bad in listed(cache)] == [2, 3]
     Image.new("RGB", (4, 4)).save(images / "none.png")

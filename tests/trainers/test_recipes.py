@@ -363,8 +363,12 @@ def test_wrong_recipes(changes: dict[str, Any], parts: list[str], tmp_path: Path
         ("method: [sft", "not YAML"),
         ("- sft", "keys and values are expected, this is list"),
         ("", "keys and values are expected, this is NoneType"),
-        ("seed: 1\nseed: 2", "not YAML: seed stands twice"),
-        ("model: {path: a, path: b}", "not YAML: path stands twice"),
+        ("seed: 1\nseed: 2", "not YAML: line 2: seed stands twice"),
+        ("model: {path: a, path: b}", "not YAML: line 1: path stands twice"),
+        ("data:\n  - {a: 1, a: 2}", "not YAML: line 2: a stands twice"),
+        ("? [a]\n: 1", "not YAML: line 1: a key is a word"),
+        ("data: &all\n  - *all", "not YAML: a block that holds itself"),
+        ("\ufeffseed: 1", "missing: data"),
     ],
 )
 def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:

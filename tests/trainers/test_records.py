@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SHARED
+from verbalizer_bench import json_reading
 from verbalizer_bench.trainers.records import BadRecord, Message, Record, read_records
 
 
@@ -107,7 +108,8 @@ def test_bad_records_say_why(tmp_path: Path, row: Any, reason: str, detail: str)
     assert isinstance(bad, BadRecord)
     assert (bad.index, bad.reason) == (1, reason)
     assert detail in bad.detail
-    assert str(bad).startswith(f"record 1 (id {bad.id!r}): {reason}: ")
+    where = f"{tmp_path / 'rows.jsonl'}, line 2"
+    assert str(bad).startswith(f"record 1 (id {bad.id!r}) in {where}: {reason}: ")
     assert "\n" not in str(bad)
 
 
@@ -121,6 +123,10 @@ def test_files_that_hold_no_records(tmp_path: Path) -> None:
     contents = {
         "data.json": ('{"data": []}', "a .json file is a list of records"),
         "cut.json": ('[{"id": 1}, {"id"', "not JSON"),
+        "comma.json": ('[{"id": 1},]', "row 2: not JSON"),
+        "more.json": ('[{"id": 1}] []', "more stands behind the list"),
+        "none.json": ('[{"id": 1} {"id": 2}]', "row 1: not JSON .no comma"),
+        "empty.json": ("", "a .json file is a list"),
         "lines.json": ('{"id": 1}\n{"id": 2}\n', "one a line is .jsonl"),
         "cut.jsonl": ('{"id": 1}\n{"id"\n', "line 2: not JSON"),
         "rows.csv": ("id\n1\n", "records are read from .json"),
@@ -132,7 +138,88 @@ def test_files_that_hold_no_records(tmp_path: Path) -> None:
             list(read_records(path))
         assert name in str(caught.value)
     with pytest.raises(FileNotFoundError):
-        list(read_records(tmp_path / "none.json"))
+        list(read_records(tmp_path / "gone.json"))
+
+
+GOOD = json.dumps(llava("q", "caf\u00e9"), ensure_ascii=False)
+LATIN = GOOD.encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%s%s" % (GOOD.encode(), LATIN), "2: byte 0xe9 is not UTF-8 (Latin-1?)"),
+        (f"{GOOD}%s{GOOD}".encode("utf-16"), "1: UTF-16 or UTF-32"),
+        (f"{GOOD}%s{GOOD}".encode("utf-16-le"), "1: UTF-16 or UTF-32"),
+        (f"{GOOD}%s{GOOD}".encode("utf-32"), "1: UTF-16 or UTF-32"),
+        (GOOD.replace("q", "\ud83d").encode("utf-8", "surrogatepass"), "1: byte 0xed is not"),
+        (f"{GOOD}%s{GOOD[:-9]}".encode(), "2: not JSON"),
+        (f'{GOOD}%s{{"n": {"9" * 5000}}}'.encode(), "2: Exceeds the limit"),
+        (("[" * 100_000).encode(), "1: not JSON (nested too deeply)"),
+    ],
+)
+@pytest.mark.parametrize(("name", "between"), [("r.json", b","), ("r.jsonl", b"\n")])
+def test_a_file_that_is_not_utf8_or_not_json_names_its_row(
+    tmp_path: Path, content: bytes, message: str, name: str, between: bytes
+) -> None:
+    file = tmp_path / name
+    if content.startswith(GOOD.encode() + LATIN):
+        content = GOOD.encode() + between + LATIN
+    content = content.replace(b"%s", between)
+    file.write_bytes(b"[%s]" % content if name == "r.json" and content[:1] == b"{" else content)
+    with pytest.raises(ValueError) as caught:
+        list(read_records(file))
+    place = "row" if name == "r.json" else "line"
+    assert str(caught.value).startswith(f"{file}, {place} {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl"])
+@pytest.mark.parametrize(
+    ("row", "reason", "detail"),
+    [
+        ('{"image": NaN, "id": "x", %s', "not JSON", "NaN stands in it; write null"),
+        ('{"extra": [-Infinity], "id": "x", %s', "not JSON", "-Infinity stands in it"),
+        ('{"id": "y", "id": "x", %s', "key twice", "'id' stands twice; leave one out"),
+        ('{"a": {"b": 1, "b": 1}, "id": "x", %s', "key twice", "'b' stands twice"),
+        ('{"note": "\\ud83d", "id": "x", %s', "half a character", "'\\ud83d' is half of"),
+        ('{"\\ude00": 1, "id": "x", %s', "half a character", "'\\ude00' is half of"),
+    ],
+)
+def test_a_row_that_is_not_what_it_seems_is_bad(
+    tmp_path: Path, name: str, row: str, reason: str, detail: str
+) -> None:
+    file = tmp_path / name
+    turns = '"conversations": [{"from": "human", "value": "\\ud83d\\ude00"}, '
+    turns += '{"from": "gpt", "value": "a"}]}'
+    rows = [row % turns, '{"id": "z", ' + turns]
+    file.write_text("[" + ", ".join(rows) + "]" if name == "r.json" else "\n".join(rows))
+    bad, good = read_records(file)
+    assert isinstance(good, Record) and good.messages[0].text == "\U0001f600"
+    assert isinstance(bad, BadRecord)
+    assert (bad.index, bad.id, bad.reason) == (0, "x", reason)
+    assert bad.detail.startswith(detail)
+    assert bad.place == f"{file}, {'row' if name == 'r.json' else 'line'} 1"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    for name, text in (("r.json", f"[{GOOD}]"), ("r.jsonl", f"{GOOD}\r\n\ufeff{GOOD}\r\n")):
+        (tmp_path / name).write_bytes(("\ufeff" + text).encode())
+        for found in read_records(tmp_path / name):
+            assert isinstance(found, Record) and found.messages[1].text == "caf\u00e9"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+def test_a_list_is_read_alike_however_its_file_is_cut(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [12345, -0.5, True, None, '\u00e9\\"\U0001f600', {"k": [1, {"a": "]"}]}, [], {}, "", 7]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
+    monkeypatch.setattr(json_reading, "_BLOCK", size)
+    assert [row.value for row in json_reading.read_rows(file)] == values
+    file.write_text(json.dumps(values), encoding="utf-8")
+    assert [row.value for row in json_reading.read_rows(file)] == values
 
 
 def test_a_json_list_is_not_read_as_a_whole(tmp_path: Path) -> None:
