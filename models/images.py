@@ -1,4 +1,4 @@
-"""Blank images for text-only prompts: pure functions.
+"""Images: blank ones for text-only prompts, and how a file becomes RGB for training and asking.
 
 Shiono et al. 2024 show LVLMs a plain white image with every prompt. Grey, black and noise are our
 controls: does the result depend on what is not there to see?
@@ -6,9 +6,10 @@ controls: does the result depend on what is not there to see?
 
 import hashlib
 import random
+import struct
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 LEVELS = {"white": 255, "gray": 128, "black": 0}
 MODES = (*LEVELS, "noise", "none")
@@ -16,6 +17,68 @@ _NOISE_SEED = 0
 # Towers of any resolution (Qwen-VL) state none: 336 is LLaVA-1.5's.
 _DEFAULT_PIXELS = 336
 _TASK_MARK = "verbalizer_bench_task_image"
+# What PIL's decoders raise for files that are broken, cut off or no image.
+IMAGE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return an image file as RGB, decoded; see `as_rgb`.
+
+    An EXIF orientation is not applied, as in LLaVA.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Exception: Any other of `IMAGE_ERRORS`: the file is broken, or its levels mean nothing sure.
+    """
+    with Image.open(path) as image:
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image as RGB: the one way in which trainers and adapters see pixels.
+
+    Alpha is dropped, as in LLaVA. Grey levels of 16 bits are scaled to 8, where PIL would cut them
+    off at 255.
+
+    Raises:
+        ValueError: The levels are floating, or integers of which nobody says what white is.
+    """
+    image = with_8_bits(image)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    # PIL has no way from premultiplied colours to RGB but this.
+    through = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
+    return (image.convert(through) if through else image).convert("RGB")
+
+
+def with_8_bits(image: Image.Image) -> Image.Image:
+    """Return grey levels of 16 bits as their high bytes, and any other image as it is.
+
+    Raises:
+        ValueError: As `as_rgb`.
+    """
+    return _scaled(image) if image.mode.startswith("I") or image.mode == "F" else image
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating levels, and no word of what white is; save it with 8 or 16 bits")
+    levels = image.convert("I")
+    low, high = levels.getextrema()
+    # PNG and PGM give 16 bits; other files and arrays of 32 may hold anything.
+    sure = image.mode != "I" or image.format in ("PNG", "PPM") or high > 255 or high == 0
+    if low < 0 or high > 65535 or not sure:
+        raise ValueError(
+            f"levels from {low} to {high} in 32 bits: white may be any; save it with 8 or 16 bits"
+        )
+    return levels.point(lambda level: level / 256).convert("L")
 
 
 def make_image(mode: str, size: tuple[int, int]) -> Image.Image | None:
@@ -42,9 +105,8 @@ def make_image(mode: str, size: tuple[int, int]) -> Image.Image | None:
             "RGB", size, random.Random(_NOISE_SEED).randbytes(3 * width * height)
         )
     try:
-        with Image.open(Path(mode).expanduser()) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+        return read_image(Path(mode).expanduser())
+    except IMAGE_ERRORS as error:
         raise ValueError(
             f"image={mode}: neither {', '.join(MODES)} nor a readable image file ({error})"
         ) from error

@@ -23,7 +23,13 @@ from tqdm import tqdm
 from verbalizer_bench.models.batches import in_batches
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.generation import ExactGeneration
-from verbalizer_bench.models.images import image_sha256, make_image, tower_size
+from verbalizer_bench.models.images import (
+    as_rgb,
+    image_sha256,
+    make_image,
+    tower_size,
+    with_8_bits,
+)
 from verbalizer_bench.models.loading import loading
 from verbalizer_bench.models.provenance import InputLog, settings_sha256
 
@@ -218,11 +224,11 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
                 context, DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.max_images
             )
         images = tuple(
-            resize_image(image, self.image_width, self.image_height, self.image_max_side)
-            for image in visuals[: self.max_images]
+            resize_image(with_8_bits(i), self.image_width, self.image_height, self.image_max_side)
+            for i in visuals[: self.max_images]
         )
         if self.rgb:
-            images = tuple(image.convert("RGB") for image in images)
+            images = tuple(map(as_rgb, images))
         return text, images
 
     def _without_bos(self, text: str) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,37 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from verbalizer_bench.models.images import IMAGE_ERRORS, read_image
 from verbalizer_bench.trainers.recipe import LossWeights
 
 ASPECT_RATIOS = ("square", "pad")
 IGNORED = -100
-# What PIL's decoders raise for files that are broken, cut off or no image.
-IMAGE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-
-
-def read_image(path: Path) -> Image.Image:
-    """Return an image file as RGB, decoded.
-
-    Alpha is dropped, and an EXIF orientation is not applied, as in LLaVA. 16-bit grey levels are
-    scaled, where PIL would cut them off at 255.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        Exception: Any other of `IMAGE_ERRORS`: the file is broken.
-    """
-    with Image.open(path) as image:
-        if image.mode.startswith("I"):
-            return image.convert("I").point(lambda level: level / 256).convert("L").convert("RGB")
-        if image.mode == "P" and "transparency" in image.info:
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
 
 
 def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:

@@ -1,10 +1,18 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from verbalizer_bench.models.images import image_sha256, make_image, tower_size
+from verbalizer_bench.models.images import (
+    as_rgb,
+    image_sha256,
+    make_image,
+    read_image,
+    tower_size,
+    with_8_bits,
+)
 
 
 @pytest.mark.parametrize(("mode", "level"), [("white", 255), ("gray", 128), ("black", 0)])
@@ -37,3 +45,96 @@ def test_tower_size() -> None:
 
     assert tower_size(LlavaConfig(vision_config=CLIPVisionConfig(image_size=224))) == (224, 224)
     assert tower_size(object()) == (336, 336)
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def seen(path: Path) -> Image.Image:
+    """Read a file as trainers do, once adapters are known to see the same."""
+    image, shown = read_image(path), make_image(str(path), (6, 4))
+    assert shown is not None and image_sha256(image) == image_sha256(shown)
+    return image
+
+
+def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    files = {
+        save(tmp_path / "p.png", palette): (200, 100, 50),
+        save(tmp_path / "pt.png", palette, transparency=b"\xff\x80"): (200, 100, 50),
+        save(tmp_path / "a.png", Image.new("RGBA", (2, 2), (9, 8, 7, 0))): (9, 8, 7),
+        save(tmp_path / "la.png", Image.new("LA", (2, 2), (6, 0))): (6, 6, 6),
+        save(tmp_path / "1.png", Image.new("1", (2, 2), 1)): (255, 255, 255),
+        save(tmp_path / "c.tif", Image.new("CMYK", (2, 2), (0, 255, 255, 0))): (255, 0, 0),
+        save(tmp_path / "b.tif", Image.new("I;16B", (2, 2), 0)): (0, 0, 0),
+    }
+    for path, colour in files.items():
+        image = seen(path)
+        assert image.mode == "RGB"
+        assert image.getpixel((0, 0)) == colour, path.name
+
+
+LEVELS = np.array([[0, 255, 256, 32768, 65535]])
+
+
+def deep_images() -> dict[str, Image.Image]:
+    return {
+        "16.png": Image.fromarray(LEVELS.astype(np.uint16)),
+        "16.tif": Image.fromarray(LEVELS.astype(np.uint16)),
+        "16.pgm": Image.fromarray(LEVELS.astype(np.uint16)),
+        "32.tif": Image.fromarray(LEVELS.astype(np.int32)),
+        "big_endian.tif": Image.frombytes("I;16B", (5, 1), LEVELS.astype(">u2").tobytes()),
+    }
+
+
+@pytest.mark.parametrize("name", deep_images())
+def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path, name: str) -> None:
+    """PIL's own `convert` makes 255 of all of them but 0."""
+    image = seen(save(tmp_path / name, deep_images()[name]))
+    assert np.asarray(image)[0].tolist() == [[level] * 3 for level in (0, 0, 1, 128, 255)]
+
+
+def test_a_dark_file_of_sixteen_bits_stays_dark(tmp_path: Path) -> None:
+    for name in ("x.png", "x.pgm", "x.tif"):
+        dark = Image.fromarray(np.array([[0, 200]], np.uint16))
+        assert not np.asarray(seen(save(tmp_path / name, dark))).any()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.fromarray(np.array([[0, 200]], np.int32)), "levels from 0 to 200 in 32 bits"),
+        (Image.fromarray(np.array([[0, 70000]], np.int32)), "levels from 0 to 70000 in 32 bits"),
+        (Image.fromarray(np.array([[-5, 300]], np.int32)), "levels from -5 to 300 in 32 bits"),
+        (Image.fromarray(np.array([[0, 0.5]], np.float32)), "floating levels"),
+    ],
+)
+def test_levels_whose_white_nobody_states_are_refused(
+    image: Image.Image, message: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "x.tif", image)
+    with pytest.raises(ValueError, match=f"{message}.*save it with 8 or 16 bits"):
+        read_image(path)
+    with pytest.raises(ValueError, match=rf"image={path}: neither .*{message}"):
+        make_image(str(path), (6, 4))
+
+
+def test_premultiplied_colours() -> None:
+    assert as_rgb(Image.new("RGBa", (1, 1), (64, 32, 0, 128))).getpixel((0, 0)) == (127, 63, 0)
+
+
+def test_images_of_eight_bits_are_left_to_the_processor() -> None:
+    for mode in ("RGBA", "L", "P", "CMYK"):
+        image = Image.new(mode, (2, 2))
+        assert with_8_bits(image) is image
+
+
+def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 2))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "turned.jpg", image, exif=exif)
+    assert seen(path).size == (4, 2)

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessor
 
-from verbalizer_bench.trainers.collator import Collator, ImageCheck, pad_to_square, read_image
+from verbalizer_bench.models.images import read_image
+from verbalizer_bench.trainers.collator import Collator, ImageCheck, pad_to_square
 
 PAD, IMAGE, IGNORED = 0, 9, -100
 MEAN = (0.5, 0.25, 0.0)
@@ -115,35 +116,6 @@ def test_pad_keeps_what_square_crops(processor: Any, images: Path) -> None:
 def save(path: Path, image: Image.Image, **options: Any) -> Path:
     image.save(path, **options)
     return path
-
-
-def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
-    palette = Image.new("P", (2, 2), 1)
-    palette.putpalette([0, 0, 0, 200, 100, 50])
-    levels = np.array([[0, 256, 65535, 32768]], np.uint16)
-    files = {
-        save(tmp_path / "p.png", palette): (200, 100, 50),
-        save(tmp_path / "pt.png", palette, transparency=b"\xff\x80"): (200, 100, 50),
-        save(tmp_path / "a.png", Image.new("RGBA", (2, 2), (9, 8, 7, 0))): (9, 8, 7),
-        save(tmp_path / "la.png", Image.new("LA", (2, 2), (6, 0))): (6, 6, 6),
-        save(tmp_path / "1.png", Image.new("1", (2, 2), 1)): (255, 255, 255),
-        save(tmp_path / "c.tif", Image.new("CMYK", (2, 2), (0, 255, 255, 0))): (255, 0, 0),
-        save(tmp_path / "b.tif", Image.new("I;16B", (2, 2), 0)): (0, 0, 0),
-    }
-    for path, colour in files.items():
-        image = read_image(path)
-        assert image.mode == "RGB"
-        assert image.getpixel((0, 0)) == colour, path.name
-    deep = read_image(save(tmp_path / "16.png", Image.fromarray(levels)))
-    assert np.asarray(deep)[0, :, 0].tolist() == [0, 1, 255, 128]
-
-
-def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
-    image = Image.new("RGB", (4, 2))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    path = save(tmp_path / "turned.jpg", image, exif=exif)
-    assert read_image(path).size == (4, 2)
 
 
 def test_an_image_that_breaks_later_is_named(processor: Any, images: Path) -> None:
