@@ -288,8 +288,13 @@ def _processor(recipe: Recipe, folder: str) -> Any:
 
 def _set_template(checkpoint: Checkpoint, recipe: Recipe) -> None:
     """Have the checkpoint asked in the format that it was trained in."""
+    if recipe.format == "tokenizer":
+        # What a LLaVA is asked with is its processor's.
+        if own := checkpoint.processor.chat_template:
+            checkpoint.tokenizer.chat_template = own
+        return
     template = chat_template(recipe.format, checkpoint.tokenizer)
-    if recipe.format != "plain" and template is not None:
+    if recipe.format != "plain":
         checkpoint.processor.chat_template = template
         checkpoint.tokenizer.chat_template = template
 

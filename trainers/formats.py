@@ -2,26 +2,29 @@
 
 Each is a chat template whose `{% generation %}` blocks stand around exactly what is trained: an
 answer and what ends it. Without the marks it is what a checkpoint is saved with, so that a model is
-asked as it was trained. `<image>` stands where the image tokens go.
+asked as it was trained. `<image>` stands where the image tokens go. The tokenizer's own template is
+left as it is: where it has no marks, `answers.py` finds the same by rendering.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import jinja2
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Record
+from verbalizer_bench.trainers.answers import TextLostError, check_kept, find_answers
+from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
 
 FORMATS = ("plain", "llama-2", "vicuna-v1", "tokenizer")
 _MARK = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
 def training_template(name: str, tokenizer: Any) -> str:
-    """Return the chat template that marks what is trained.
+    """Return the chat template that is trained with; ours mark what is trained.
 
     Raises:
         ValueError: No such format, or the tokenizer lacks what the format needs.
@@ -29,7 +32,11 @@ def training_template(name: str, tokenizer: Any) -> str:
     if name not in FORMATS:
         raise ValueError(f"format {name!r} is not known: it is one of {', '.join(FORMATS)}")
     if name == "tokenizer":
-        return _own_template(tokenizer)
+        if not tokenizer.chat_template:
+            raise ValueError(
+                "format 'tokenizer': this tokenizer has no chat template; use llama-2 or vicuna-v1"
+            )
+        return str(tokenizer.get_chat_template())
     if name != "plain" and tokenizer.eos_token is None:
         raise ValueError(
             f"format {name!r} ends answers with the EOS token: set it in the tokenizer"
@@ -40,32 +47,27 @@ def training_template(name: str, tokenizer: Any) -> str:
 def chat_template(name: str, tokenizer: Any) -> str:
     """Return the template that a checkpoint is saved with: the same text, nothing marked.
 
-    The marks become a condition that is always true, because they may trim the space around them.
+    The marks of ours become a condition that is always true, because they may trim the space around
+    them. The tokenizer's own template stays as it is.
     """
+    template = training_template(name, tokenizer)
+    if name == "tokenizer":
+        return template
     return _MARK.sub(
-        lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}",
-        training_template(name, tokenizer),
+        lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}", template
     )
 
 
-def _own_template(tokenizer: Any) -> str:
-    """Return the tokenizer's own template, or the one that TRL has in its place, with the marks."""
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "format 'tokenizer': this tokenizer has no chat template; use llama-2 or vicuna-v1"
-        )
-    own = tokenizer.get_chat_template()
-    if _MARK.search(own):
-        return str(own)
-    from trl.chat_template_utils import get_training_chat_template
-
-    try:
-        return str(get_training_chat_template(tokenizer))
-    except ValueError:
-        raise ValueError(
-            "format 'tokenizer': this tokenizer's chat template has no {% generation %} marks and "
-            "TRL knows none for it; put them around its answers, or use llama-2 or vicuna-v1"
-        ) from None
+def answers_found(name: str, tokenizer: Any) -> str:
+    """Say how a format's answers are found, and which of them are not trained."""
+    if name != "tokenizer":
+        return f"the marks of the format {name}"
+    if _MARK.search(training_template(name, tokenizer)):
+        return "the marks of the tokenizer's chat template"
+    how = "rendering the tokenizer's chat template with and without each of them"
+    if Encoder(tokenizer, name, None, 0, 1).context_alone():
+        how += "; those before the last that it writes otherwise once more follows are context"
+    return how
 
 
 class Encoded(NamedTuple):
@@ -105,7 +107,10 @@ class Encoder:
         self.max_length = max_length
         added = tokenizer.added_tokens_decoder.values()
         self._specials = tuple(token.content for token in added if token.special)
-        self._parts = not self._takes_strings()
+        ending = (tokenizer.eos_token,) if tokenizer.eos_token else ()
+        self._endings = tuple(dict.fromkeys(self._specials + ending))
+        self._marked = bool(_MARK.search(self.template))
+        self._parts = not self._takes(parts=False) and self._takes(parts=True)
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids and the mask depend on besides the records."""
@@ -144,16 +149,7 @@ class Encoder:
         the first one, a space, is in no token. A character of several tokens, of bytes, has them
         all at the same offsets.
         """
-        messages = [
-            {"role": message.role, "content": message.content(self._parts)}
-            for message in record.messages
-        ]
-        (text,), (blocks,) = render_jinja_template(
-            conversations=[messages],
-            chat_template=self.template,
-            return_assistant_tokens_mask=True,
-            **self.tokenizer.special_tokens_map,
-        )
+        text, blocks = self._render_answers(record)
         found = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -162,6 +158,51 @@ class Encoder:
             for start, end in found["offset_mapping"]
         ]
         return found["input_ids"], answer
+
+    def context_alone(self) -> bool:
+        """Tell whether answers before a conversation's last may be context that is not trained."""
+        turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
+        thinking = [(role, f"<think>a</think>{text}") for role, text in turns]
+        for case in (turns, thinking):
+            messages = self._contents([Message(*turn) for turn in case])
+            try:
+                if find_answers(self._render, messages, self._endings).context:
+                    return True
+            except (ValueError, jinja2.TemplateError):
+                continue
+        return False
+
+    def _contents(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        return [{"role": m.role, "content": m.content(self._parts)} for m in messages]
+
+    def _render(self, messages: Any, **options: Any) -> str:
+        (text,), _ = self._rendered(messages, **options)
+        return str(text)
+
+    def _rendered(self, messages: Any, **options: Any) -> Any:
+        return render_jinja_template(
+            conversations=[messages],
+            chat_template=self.template,
+            **options,
+            **self.tokenizer.special_tokens_map,
+        )
+
+    def _render_answers(self, record: Record) -> tuple[str, list[tuple[int, int]]]:
+        """Return a record's text and the characters of its answers."""
+        messages = self._contents(record.messages)
+        try:
+            if not self._marked:
+                return find_answers(self._render, messages, self._endings)[:2]
+            (text,), (blocks,) = self._rendered(messages, return_assistant_tokens_mask=True)
+            for message in messages if self.format == "tokenizer" else ():
+                check_kept(text, message)
+        except jinja2.TemplateError as error:
+            detail = f"the chat template refuses it: {' '.join(str(error).split())}; change it"
+            raise BadRecordError(BadRecord(record.index, record.id, "template", detail)) from error
+        except TextLostError as error:
+            bad = BadRecord(record.index, record.id, "text lost", str(error))
+            raise BadRecordError(bad) from error
+        return text, blocks
 
     def _cut(self, record: Record, ids: list[int], answer: list[bool]) -> Encoded:
         length, kept = 0, 0
@@ -193,13 +234,13 @@ class Encoder:
                     return "special token", f"a {message.role} turn holds {token!r}; take it out"
         return None
 
-    def _takes_strings(self) -> bool:
-        """Tell whether the template renders contents that are strings, not only lists of parts."""
-        turns = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "second"}]
+    def _takes(self, parts: bool) -> bool:
+        """Tell whether the template renders contents that are lists of parts, or strings."""
+        turns = [Message("user", "first"), Message("assistant", "second")]
+        messages = [{"role": turn.role, "content": turn.content(parts)} for turn in turns]
         try:
-            text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, tokenize=False
-            )
+            text = self._render(messages)
         except (TypeError, jinja2.TemplateError):
             return False
-        return "second" in text
+        # A list that is written as Python writes it is no text.
+        return "first" in text and "second" in text and "'type'" not in text

@@ -18,6 +18,7 @@ from verbalizer_bench.files import write_whole
 from verbalizer_bench.models.provenance import state_fingerprint, versions
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
 from verbalizer_bench.trainers.data import TrainingData
+from verbalizer_bench.trainers.formats import answers_found
 from verbalizer_bench.trainers.recipe import Recipe
 
 # What may differ when a run goes on.
@@ -86,6 +87,7 @@ class Folder:
                 "records": len(data.dataset),
                 "skipped": data.skipped,
                 "parameters": {"trained": trained, "frozen": frozen},
+                "answers": answers_found(self.recipe.format, checkpoint.tokenizer),
                 "processes": processes,
                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
                 "versions": versions() | {"trl": version("trl"), "datasets": version("datasets")},
@@ -167,7 +169,7 @@ The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.jso
 
 ## Data
 
-{record["records"]:,} records{skipped}.
+{record["records"]:,} records{skipped}. Answers were found by {record["answers"]}.
 
 {data}
 

@@ -275,33 +275,20 @@ def test_what_is_trained_is_the_answers_and_their_ends(
 
 def test_the_tokenizers_own_template(bytes_bpe: Any) -> None:
     own = copy.deepcopy(bytes_bpe)
-    with pytest.raises(ValueError, match=r"no \{% generation %\} marks and TRL knows none"):
-        training_template("tokenizer", own)
     own.chat_template = TEMPLATE.replace(
         "ASSISTANT: {{ m['content'] if m['content'] is string else m['content'][0]['text'] }}</s>",
         "ASSISTANT:{% generation %} {{ m['content'] if m['content'] is string else "
         "m['content'][0]['text'] }}</s>{% endgeneration %}",
     )
-    assert training_template("tokenizer", own) == own.chat_template
-    assert "generation %}" not in chat_template("tokenizer", own)
-    encoded = encoder(own, "tokenizer").encode(record("q", "a cat", images=1))
-    trained = [i for i, on in zip(encoded.input_ids, encoded.answer, strict=True) if on]
-    assert own.decode(trained) == " a cat</s>"
+    for template in (TEMPLATE, own.chat_template):
+        own.chat_template = template
+        assert training_template("tokenizer", own) == chat_template("tokenizer", own) == template
+        encoded = encoder(own, "tokenizer").encode(record("q", "a cat", images=1))
+        trained = [i for i, on in zip(encoded.input_ids, encoded.answer, strict=True) if on]
+        assert own.decode(trained) == " a cat</s>"
     own.chat_template = None
     with pytest.raises(ValueError, match="no chat template; use llama-2"):
         training_template("tokenizer", own)
-
-
-def test_trl_completes_templates_that_it_knows(bytes_bpe: Any) -> None:
-    from trl import chat_template_utils as trl
-
-    own = copy.deepcopy(bytes_bpe)
-    own.chat_template = trl.llama3_chat_template
-    assert training_template("tokenizer", own) == trl.llama3_training_chat_template
-    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    plain = own.apply_chat_template(messages, tokenize=False)
-    own.chat_template = chat_template("tokenizer", own)
-    assert own.apply_chat_template(messages, tokenize=False) == plain
 
 
 def test_templates_that_take_parts_alone_get_parts(bytes_bpe: Any) -> None:

@@ -1,0 +1,138 @@
+"""Where the answers stand in a conversation, found by rendering it: for templates without marks.
+
+A template is asked twice for each answer: for the prompt that a model answers, and for the
+conversation up to the answer. What the second has more is what the model must write, up to the
+token that ends it. So no table of templates is needed, and what is trained is what is asked: where
+the two do not fit together, the template is refused.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Messages = Sequence[Mapping[str, Any]]
+Render = Callable[..., str]
+
+
+class TextLostError(ValueError):
+    """A template does not write a turn as it is: no fault of its own, but none to train with."""
+
+
+class Answers(NamedTuple):
+    """A rendered conversation.
+
+    Attributes:
+        text: All of it, as the template writes it.
+        spans: First and last character + 1 of each answer that is trained, with what ends it.
+        context: How many answers are not trained, since the template writes them otherwise once
+            more follows than when they were asked for: thoughts that are dropped, another ending.
+    """
+
+    text: str
+    spans: list[tuple[int, int]]
+    context: int
+
+
+def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> Answers:
+    """Find the answers of a conversation.
+
+    Args:
+        render: Takes messages, and `add_generation_prompt=True` for a prompt; gives the text.
+        messages: Of a conversation that ends with an answer; contents as the template takes them.
+        endings: The tokens that may end an answer.
+
+    Raises:
+        TextLostError: A turn does not stand in the text as it is.
+        ValueError: The prompt of an answer is not what stands before it, or nothing ends an answer.
+    """
+    text = render(messages)
+    spans, context = [], 0
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            check_kept(text, message)
+            continue
+        prompt = render(messages[:number], add_generation_prompt=True)
+        answered = render(messages[: number + 1])
+        if not answered.startswith(prompt):
+            raise ValueError(_not_asked(prompt, answered))
+        # Of an answer in the middle, that as far as it is written in the same way.
+        same = answered[: _common(answered, text)]
+        stop = _end(same, answered, len(prompt), message, endings)
+        if stop is not None:
+            spans.append((len(prompt), stop))
+            continue
+        if _end(answered, answered, len(prompt), message, endings) is None:
+            raise _no_answer(answered[len(prompt) :], message)
+        context += 1
+    return Answers(text, spans, context)
+
+
+def _end(
+    same: str, answered: str, start: int, message: Mapping[str, Any], endings: Sequence[str]
+) -> int | None:
+    """Return where an answer that begins at `start` ends in `same`, which `answered` begins with.
+
+    It ends with the last of its endings, behind which there may be white space of the template's,
+    which no model is left to write. None if it does not.
+    """
+    places = ((same.rfind(ending, start), ending) for ending in endings)
+    stop = max((place + len(ending) for place, ending in places if place >= 0), default=start)
+    rest = answered[stop:]
+    for ending in endings:
+        rest = rest.replace(ending, "")
+    return stop if not rest.strip() and _holds(same[start:stop], message) else None
+
+
+def check_kept(text: str, message: Mapping[str, Any]) -> None:
+    """Raise TextLostError unless a message's text stands in a rendered text."""
+    if not _holds(text, message):
+        raise TextLostError(
+            f"the chat template does not write the {message['role']} turn "
+            f"{_short(content_text(message['content']))} as it is; leave out what it drops, or "
+            "use llama-2 or vicuna-v1"
+        )
+
+
+def _holds(text: str, message: Mapping[str, Any]) -> bool:
+    """Tell whether a text has a message's own in it, white space apart, which templates change."""
+    return "".join(content_text(message["content"]).split()) in "".join(text.split())
+
+
+def content_text(content: Any) -> str:
+    """Return the text of a message's content, a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)
+
+
+def _no_answer(written: str, message: Mapping[str, Any]) -> ValueError:
+    if not _holds(written, message):
+        return TextLostError(
+            f"the chat template writes {_short(written)} for the answer "
+            f"{_short(content_text(message['content']))}; leave out what it drops"
+        )
+    return ValueError(
+        f"format 'tokenizer': this chat template writes an answer as {_short(written)}, with no "
+        "special token of the tokenizer's to end it: the model would never learn to stop; put "
+        "{% generation %} marks around answer and eos_token, or use llama-2 or vicuna-v1"
+    )
+
+
+def _not_asked(prompt: str, answered: str) -> str:
+    same = _common(prompt, answered)
+    return (
+        f"format 'tokenizer': this chat template asks for an answer with {_short(prompt[same:])} "
+        f"where it writes {_short(answered[same:])} once it is given: the model would be asked "
+        "otherwise than it was trained; mend the template, or use llama-2 or vicuna-v1"
+    )
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    if other.startswith(one):
+        return len(one)
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
