@@ -13,15 +13,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from verbalizer_bench.json_reading import read_lines
-from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec, yaml_error
+from verbalizer_bench.tasks.rows import LeftOut, select
+from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec
+from verbalizer_bench.yaml_reading import read_yaml
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
 SAMPLES = TASKS_FOLDER / "samples"
@@ -35,13 +35,18 @@ class Documents:
         docs: The documents.
         split: The split (file stem) they came from.
         source: Its source's name.
-        others: How many rows of other classes it has, which are left out.
+        left_out: The labels of other classes, whose rows are left out, and how many have each.
     """
 
     docs: tuple[dict[str, str], ...]
     split: str
     source: str
-    others: int
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def others(self) -> int:
+        """Return how many rows of other classes are left out."""
+        return sum(label.rows for label in self.left_out)
 
 
 def resolve_data(option: str | None) -> str:
@@ -95,55 +100,14 @@ def read_rows(spec: DatasetSpec, split: str, data: str) -> list[dict[str, Any]]:
     return _read_folder(_folder(data) / spec.name, split)
 
 
-def select(
-    spec: DatasetSpec, rows: Iterable[Mapping[str, Any]], where: str
-) -> tuple[dict[str, str], ...]:
-    """Keep the rows of the two classes and make documents of them.
-
-    Raises:
-        ValueError: A column is missing, a text is no text, or a class has no row.
-    """
-    docs: list[dict[str, str]] = []
-    seen: set[Any] = set()
-    for number, row in enumerate(rows, start=1):
-        for column in (*spec.fields, spec.label_column):
-            if column not in row:
-                key = "label_column" if column == spec.label_column else "doc_to_text"
-                raise ValueError(
-                    f"{spec.where}: {key} uses {column!r}, which is no column of {where}; "
-                    f"it has {', '.join(row)}"
-                )
-        label = row[spec.label_column]
-        if label is None:
-            raise ValueError(
-                f"{where}: row {number}: {spec.label_column} is missing; give it a class"
-            )
-        seen.add(label)
-        if label not in spec.label_values:
-            continue
-        doc = {"label": spec.classes[spec.label_values.index(label)]}
-        for field in spec.fields:
-            if not isinstance(row[field], str):
-                raise ValueError(f"{where}: row {number}: {field}={row[field]!r} is no text")
-            doc[field] = row[field].strip()
-        docs.append(doc)
-    for name, value in zip(spec.classes, spec.label_values, strict=True):
-        if value not in seen:
-            raise ValueError(
-                f"{spec.where}: classes: {name}={value!r} is in no row of {where}, "
-                f"whose column {spec.label_column!r} has {sorted(seen, key=str)}"
-            )
-    return tuple(docs)
-
-
 @cache
 def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
     where = f"the hub's {split}" if data == "hub" else f"{_folder(data)}/{spec.name}/{split}"
     if spec.brings_its_own_files:
         where = str(json.loads(spec.loader)["kwargs"]["data_files"][split])
     rows = read_rows(spec, split, data)
-    docs = select(spec, rows, where)
-    return Documents(docs, split, source_name(spec, data), others=len(rows) - len(docs))
+    docs, left_out = select(spec, rows, where)
+    return Documents(docs, split, source_name(spec, data), left_out)
 
 
 def source_name(spec: DatasetSpec, data: str) -> str:
@@ -190,16 +154,14 @@ def read_sources(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / "sources.yaml"
     if not path.is_file():
         return {}
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(yaml_error(path, error)) from error
+    table = read_yaml(path) or {}
     for name, entry in table.items() if isinstance(table, dict) else [("", table)]:
         if not isinstance(entry, dict) or not set(entry) <= {"split", "source"}:
             raise ValueError(
                 f"{path}: {name}: {entry!r}: give {{split: <file stem>, source: <name>}}"
             )
-    return table
+    found: dict[str, dict[str, str]] = table
+    return found
 
 
 def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
@@ -207,10 +169,7 @@ def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
     if jsonl.is_file() and parquet.is_file():
         raise ValueError(f"{folder}: both {jsonl.name} and {parquet.name} are there; remove one")
     if parquet.is_file():
-        import pyarrow.parquet
-
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(parquet).to_pylist()
-        return rows
+        return _read_parquet(parquet)
     if not jsonl.is_file():
         raise FileNotFoundError(
             f"{jsonl}: no such file (nor .parquet); "
@@ -227,6 +186,17 @@ def _read_jsonl(jsonl: Path) -> list[dict[str, Any]]:
         rows.append(row)
     if not rows:
         raise ValueError(f"{jsonl}: no row in it; a JSON object a line is needed")
+    return rows
+
+
+def _read_parquet(parquet: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(parquet).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise ValueError(f"{parquet}: cannot be read as parquet: {error}") from error
     return rows
 
 

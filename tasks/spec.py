@@ -25,9 +25,9 @@ from typing import Any, Literal, get_args
 
 import jinja2
 import jinja2.meta
-import yaml
 
 from verbalizer_bench.tasks.metrics import normalize
+from verbalizer_bench.yaml_reading import read_yaml
 
 DATASETS = ("sst2", "fp", "emotion", "snli", "sick", "rte", "qqp", "mrpc", "subj")
 LabelType = Literal["natural", "neutral", "unnatural"]
@@ -130,7 +130,7 @@ def protocol() -> dict[str, Any]:
 
 @cache
 def _protocol() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((TASKS_FOLDER / "_protocol.yaml").read_text("utf-8"))
+    loaded: dict[str, Any] = read_yaml(TASKS_FOLDER / "_protocol.yaml")
     return loaded
 
 
@@ -139,33 +139,15 @@ def read_spec_file(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not YAML, or not a mapping.
+        ValueError: It is not YAML, has a key twice, or is not a mapping.
     """
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"{path}: {what}; name the data set's YAML, my_set/_my_set.yaml")
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_SpecLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(yaml_error(path, error)) from error
+    config = read_yaml(path)
     if not isinstance(config, dict):
         raise ValueError(f"{path}: a mapping is needed, got {type(config).__name__}")
     return config
-
-
-def yaml_error(path: Path, error: yaml.YAMLError) -> str:
-    """Return one line that says where a file is not YAML and why."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None:
-        return f"{path}: not valid YAML: {' '.join(str(error).split())}"
-    return f"{path}: not valid YAML at line {mark.line + 1}, column {mark.column + 1}: {problem}"
-
-
-class _SpecLoader(yaml.SafeLoader):
-    pass
-
-
-_SpecLoader.add_constructor("!function", lambda loader, node: str(node.value))
 
 
 def parse_spec(config: Mapping[str, Any], where: str) -> DatasetSpec:
@@ -308,7 +290,7 @@ def _classes(value: Any, where: str) -> tuple[tuple[str, str], tuple[Any, Any]]:
     for name in value:
         if not isinstance(name, str):
             raise ValueError(f"{where}: classes: {name!r} is no text; quote it")
-        if not isinstance(value[name], (str, int, float)):
+        if not isinstance(value[name], (str, int, float)) or value[name] != value[name]:
             raise ValueError(f"{where}: classes.{name}={value[name]!r}: give a number or a text")
     (first, a), (second, b) = value.items()
     if a == b:

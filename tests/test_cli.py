@@ -65,7 +65,16 @@ def test_second_way_plain_lm_eval(toys: tuple[Path, Path], tmp_path: Path) -> No
     folder = run("verbalizer-bench", "tasks", "path").stdout.strip()
     assert folder == str(TASKS_FOLDER)
     done = run(
-        *("lm_eval", "run", "--include_path", folder, "--tasks", "verbalizer_sst2_*"),
+        *(
+            "python",
+            "-m",
+            "lm_eval",
+            "run",
+            "--include_path",
+            folder,
+            "--tasks",
+            "verbalizer_sst2_*",
+        ),
         *("--model", "hf", "--model_args", f"pretrained={toys[0]},dtype=float32"),
         *("--metadata", '{"data": "sample"}', "--limit", "2", "--device", "cpu"),
         *("--batch_size", "24", "--output_path", str(tmp_path), "--log_samples"),

@@ -1,3 +1,4 @@
+import codecs
 import dataclasses
 import hashlib
 import json
@@ -9,6 +10,7 @@ import pytest
 from tests.conftest import write_set
 from verbalizer_bench.tasks import data
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.rows import notices
 from verbalizer_bench.tasks.spec import DATASETS, DatasetSpec
 
 # Table 1 of Shiono et al. 2024, documents a verbalizer.
@@ -112,13 +114,68 @@ def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
         ('{"sentence": null, "label": 1}', "row 1: sentence=None is no text"),
         ('{"sentence": "x", "label": null}', "row 1: label is missing; give it a class"),
         ('{"sentence": "x", "label": 1}', "negative=0 is in no row"),
+        ('{"sentence": "x", "label": NaN}', "line 1: not JSON: NaN stands in it"),
+        ('{"sentence": "x", "label": [1]}', r"row 1: label=\[1\] is a list; a class is a text or a"),
+        ('{"sentence": "x", "label": {"a": 1}}', "row 1: label=.* is a dict"),
+        ('{"sentence": "x", "label": 1, "first": "y"}', "a column is named 'first', and"),
+        ('{"sentence": "x"}\n{"sentence": "caf\xe9"}'.encode("latin-1"), "line 2: byte 0xe9 is not"),
+        ('{"sentence": "x", "label": 1}'.encode("utf-16"), "line 1: UTF-16"),
     ],
 )
-def test_wrong_rows_say_where(tmp_path: Path, content: str, message: str) -> None:
+def test_wrong_rows_say_where(tmp_path: Path, content: str | bytes, message: str) -> None:
     (tmp_path / "sst2").mkdir()
-    (tmp_path / "sst2" / "validation.jsonl").write_text(content)
+    raw = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "sst2" / "validation.jsonl").write_bytes(raw)
     with pytest.raises(ValueError, match=message):
         data.test_documents(spec_of("sst2"), str(tmp_path))
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_row(tmp_path: Path) -> None:
+    (tmp_path / "sst2").mkdir()
+    rows = ['{"sentence": "x", "label": 1}', '{"sentence": "y", "label": 0}']
+    raw = codecs.BOM_UTF8 + "\r\n".join(rows).encode()
+    (tmp_path / "sst2" / "validation.jsonl").write_bytes(raw)
+    (tmp_path / "sources.yaml").write_bytes(codecs.BOM_UTF8 + b"sst2: {source: toy_sst2}")
+    found = data.test_documents(spec_of("sst2"), str(tmp_path))
+    assert [doc["sentence"] for doc in found.docs] == ["x", "y"] and found.source == "toy_sst2"
+
+
+def test_labels_that_resemble_a_class_are_counted_with_their_values(tmp_path: Path) -> None:
+    """Only 1 and 0 are classes; "1", " 1" and "true" were meant to be, 7 and "odd" were not."""
+    labels = [1, 0, "1", "1", " 1", "true", 7, 7, 7, "odd", 1.0, False]
+    rows = [{"remark": f"r{i}", "kind": label} for i, label in enumerate(labels)]
+    path = write_set(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    spec, _ = read_dataset(path)
+    found = data.test_documents(spec, "hub")
+    assert [doc["remark"] for doc in found.docs] == ["r0", "r1", "r10", "r11"]
+    assert found.others == 8
+    near, others = notices(spec, found.left_out)
+    assert "4 rows are left out whose kind resembles a class but is not equal" in near
+    assert "'1' (2; good is 1), ' 1' (1; good is 1), 'true' (1; good is 1); make" in near
+    assert others.endswith("4 rows of other classes are left out: 7 (3), 'odd' (1)")
+
+
+def test_texts_that_resemble_a_class(tmp_path: Path) -> None:
+    labels = ["positive", "negative", "positive ", "Positive", "neutral", "n\u00e9gative"]
+    path = write_set(tmp_path, classes={"good": "positive", "bad": "negative"})
+    rows = [{"remark": "r", "kind": label} for label in labels]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    spec, _ = read_dataset(path)
+    left_out = data.test_documents(spec, "hub").left_out
+    assert {label.label: label.resembles for label in left_out} == {
+        "positive ": "good",
+        "Positive": "good",
+        "neutral": None,
+        "n\u00e9gative": None,
+    }
+
+
+def test_a_label_column_may_be_named_first(tmp_path: Path) -> None:
+    rows = [{"remark": "r", "first": 1}, {"remark": "s", "first": 0}]
+    path = write_set(tmp_path, label_column="first")
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert len(data.test_documents(read_dataset(path)[0], "hub").docs) == 2
 
 
 def test_missing_folder_file_and_wrong_sources(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import codecs
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from tests.conftest import write_set
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.generate import read_dataset
+from verbalizer_bench.yaml_reading import read_yaml
 from verbalizer_bench.tasks.spec import parse_verbalizer
 
 
@@ -32,6 +34,7 @@ from verbalizer_bench.tasks.spec import parse_verbalizer
         ({"sample": 0}, ["sample=0", "give a count"]),
         ({"sample": True}, ["sample=True", "give a count"]),
         ({"doc_to_text": "{{first}} {{second}} {{label}}"}, ["{{label}}", "rename the column"]),
+        ({"classes": {"good": float("nan"), "bad": 0}}, ["classes.good=nan", "a number or a text"]),
         ({"classes": {"good": [1], "bad": 0}}, ["classes.good=[1]", "a number or a text"]),
         ({"verbalizers": {}}, ["verbalizers={}"]),
         ({"verbalizers": {"neutral": "x"}}, ["verbalizers.neutral='x'", "a list of pairs"]),
@@ -88,6 +91,31 @@ def test_not_yaml(tmp_path: Path) -> None:
         read_dataset(path)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_dataset(tmp_path / "_other.yaml")
+
+
+def test_yaml_as_people_save_it(tmp_path: Path) -> None:
+    path = write_set(tmp_path)
+    text = path.read_text()
+    path.write_bytes(codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode())
+    assert read_dataset(path)[0].classes == ("good", "bad")
+    for content, message in (
+        ((text + "label_column: other\n").encode(), "the key 'label_column' stands twice; remove"),
+        ((text + "x: {good: 1, 'good': 2}\n").encode(), "the key 'good' stands twice"),
+        (text.encode("utf-16"), "line 1: byte 0xff is not UTF-8 .*UTF-16"),
+        (text.replace("good,", "gut für,").encode("latin-1"), "line 6: byte 0xfc is not UTF-8"),
+        ((text + "x: 2026-13-45\n").encode(), "not YAML that can be read: month must be in"),
+        ((text + "classes: {good: .nan, bad: 0}").encode(), "the key 'classes' stands twice"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as error:
+            read_dataset(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_merged_keys_may_stand_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n")
+    assert read_yaml(path)["c"]["y"] == 4
 
 
 def test_verbalizer_of_a_leaf() -> None:
