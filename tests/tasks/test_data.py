@@ -115,10 +115,16 @@ def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
         ('{"sentence": "x", "label": null}', "row 1: label is missing; give it a class"),
         ('{"sentence": "x", "label": 1}', "negative=0 is in no row"),
         ('{"sentence": "x", "label": NaN}', "line 1: not JSON: NaN stands in it"),
-        ('{"sentence": "x", "label": [1]}', r"row 1: label=\[1\] is a list; a class is a text or a"),
+        (
+            '{"sentence": "x", "label": [1]}',
+            r"row 1: label=\[1\] is a list; a class is a text or a",
+        ),
         ('{"sentence": "x", "label": {"a": 1}}', "row 1: label=.* is a dict"),
         ('{"sentence": "x", "label": 1, "first": "y"}', "a column is named 'first', and"),
-        ('{"sentence": "x"}\n{"sentence": "caf\xe9"}'.encode("latin-1"), "line 2: byte 0xe9 is not"),
+        (
+            '{"sentence": "x"}\n{"sentence": "caf\xe9"}'.encode("latin-1"),
+            "line 2: byte 0xe9 is not",
+        ),
         ('{"sentence": "x", "label": 1}'.encode("utf-16"), "line 1: UTF-16"),
     ],
 )

@@ -6,8 +6,8 @@ import pytest
 from tests.conftest import write_set
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.generate import read_dataset
-from verbalizer_bench.yaml_reading import read_yaml
 from verbalizer_bench.tasks.spec import parse_verbalizer
+from verbalizer_bench.yaml_reading import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_yaml_as_people_save_it(tmp_path: Path) -> None:
         ((text + "label_column: other\n").encode(), "the key 'label_column' stands twice; remove"),
         ((text + "x: {good: 1, 'good': 2}\n").encode(), "the key 'good' stands twice"),
         (text.encode("utf-16"), "line 1: byte 0xff is not UTF-8 .*UTF-16"),
-        (text.replace("good,", "gut für,").encode("latin-1"), "line 6: byte 0xfc is not UTF-8"),
+        (text.replace("good,", "gut für,").encode("latin-1"), "line 12: byte 0xfc is not UTF-8"),
         ((text + "x: 2026-13-45\n").encode(), "not YAML that can be read: month must be in"),
         ((text + "classes: {good: .nan, bad: 0}").encode(), "the key 'classes' stands twice"),
     ):
