@@ -10,7 +10,7 @@ strings are a criterion with an answer for each row.
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ from verbalizer_bench.models.provenance import (
     weights_fingerprint,
 )
 from verbalizer_bench.models.settings import GenerationSettings, StopStrings
+from verbalizer_bench.models.stored import KIND, weights_sha256
 
 log = logging.getLogger(__name__)
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -221,10 +222,20 @@ class ExactGeneration:
         torch.distributed.all_gather_object(everywhere, own)
         self._counts = everywhere
 
-    def _weights(self) -> str:
-        if not hasattr(self, "_weights_fingerprint"):
-            self._weights_fingerprint = weights_fingerprint(self.model)
-        return self._weights_fingerprint
+    def _set_source(self, pretrained: Any, kwargs: Mapping[str, Any]) -> None:
+        """Note what was loaded; its files are hashed when the record first asks for it."""
+        self._source = pretrained, dict(kwargs)
+
+    def _weights(self) -> dict[str, str]:
+        """Return the hash of the weights as stored, whatever their type here, and as loaded."""
+        if not hasattr(self, "_weights_fingerprints"):
+            pretrained, kwargs = self._source
+            self._weights_fingerprints = {
+                "weights": weights_sha256(pretrained, **kwargs),
+                "weights_kind": KIND,
+                "weights_loaded": weights_fingerprint(self.model),
+            }
+        return self._weights_fingerprints
 
     def _fingerprint(self) -> dict[str, Any]:
         """Return what a response depends on beside the request."""
@@ -232,7 +243,7 @@ class ExactGeneration:
         return {
             "adapter": self.adapter,
             "architecture": type(self.model).__name__,
-            "weights": self._weights(),
+            **self._weights(),
             "config": settings_sha256(self.model.config.to_dict()),
             "tokenizer": tokenizer_sha256(self.tokenizer),
             "image_processor": self._image_processor_sha256(),

@@ -47,6 +47,7 @@ class VerbalizerLLM(ExactGeneration, HFLM):
                 f"pretrained={pretrained}: verbalizer-llm takes causal models; "
                 "use lm-eval's --model hf for an encoder-decoder"
             )
+        self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id)
         self.chat_applied = False

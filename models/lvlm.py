@@ -116,6 +116,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         )
         self.image_mode = str(image)
         self.image = make_image(self.image_mode, tower_size(self.config))
+        self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id)
         self._added_by: dict[str, tuple[int, int]] = {}

@@ -3,7 +3,6 @@
 import csv
 import json
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from verbalizer_bench.files import write_whole
-from verbalizer_bench.models.provenance import state_fingerprint, versions
+from verbalizer_bench.models.provenance import versions
+from verbalizer_bench.models.stored import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
 from verbalizer_bench.trainers.data import TrainingData
 from verbalizer_bench.trainers.formats import answers_found
@@ -88,6 +88,7 @@ class Folder:
                 "skipped": data.skipped,
                 "parameters": {"trained": trained, "frozen": frozen},
                 "answers": answers_found(self.recipe.format, checkpoint.tokenizer),
+                "base_weights": self._base_weights(),
                 "processes": processes,
                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
                 "versions": versions() | {"trl": version("trl"), "datasets": version("datasets")},
@@ -99,7 +100,6 @@ class Folder:
         self,
         checkpoint: Checkpoint,
         trainer: Any,
-        weights: Mapping[str, torch.Tensor],
         held_out: dict[str, Any] | None,
     ) -> None:
         """Write the losses, the model card and the rest of the record."""
@@ -113,12 +113,18 @@ class Folder:
                 "tokens": losses[-1].get("num_tokens") if losses else 0,
                 "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
                 "held_out": held_out,
-                "weights": state_fingerprint(weights),
+                "weights": checkpoint_sha256(self.path),
+                "weights_kind": KIND,
                 "seconds": round(time.perf_counter() - self._started, 1),
             }
         )
         card = model_card(self.recipe, self._record(), scoring_command(self.recipe, checkpoint))
         (self.path / "README.md").write_text(card, encoding="utf-8")
+
+    def _base_weights(self) -> str | None:
+        """Return the hash of the checkpoint that training starts from; None for random weights."""
+        name = self.recipe.model.path or self.recipe.model.llm
+        return weights_sha256(name) if name else None
 
     def _write(self, record: dict[str, Any]) -> None:
         write_whole(self.path / "training.json", json.dumps(record, indent=1) + "\n")

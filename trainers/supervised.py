@@ -61,9 +61,8 @@ def train(recipe: Recipe) -> Path:
     trainer = make_trainer(recipe, checkpoint, data, arguments)
     trainer.train(resume_from_checkpoint=folder.last_state())
     loss = held_out_loss(trainer, held_out) if held_out else None
-    weights = export(recipe, checkpoint, trainer)
-    if weights is not None:
-        folder.finish(checkpoint, trainer, weights, loss)
+    if export(recipe, checkpoint, trainer) is not None:
+        folder.finish(checkpoint, trainer, loss)
     return recipe.output
 
 

@@ -49,7 +49,7 @@ class Model(_Strict):
     id: ModelId
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
     weights_sha256: Hash | None = Field(
-        None, description="of the weights file; as packed, `fingerprint.weights` of run.json"
+        None, description="of the weights as stored: `fingerprint.weights` of run.json"
     )
     kind: Literal["llm", "lvlm"]
     base: ModelId | None = Field(None, description="the id of the model that it was tuned from")

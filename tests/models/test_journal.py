@@ -170,16 +170,16 @@ def test_the_journal_of_another_model_is_refused(
         model.generate_until(requests[:1], disable_tqdm=True)
     weight = next(model.model.parameters()).data
     weight[0, 0] += 1
-    model.__dict__.pop("_weights_fingerprint")
+    model.__dict__.pop("_weights_fingerprints")
     try:
         with (
             recording(open_journal(tmp_path)),
-            pytest.raises(ValueError, match="of another model: weights is '"),
+            pytest.raises(ValueError, match="of another model: weights_loaded is '"),
         ):
             model.generate_until(requests[:1], disable_tqdm=True)
     finally:
         weight[0, 0] -= 1
-        model.__dict__.pop("_weights_fingerprint")
+        model.__dict__.pop("_weights_fingerprints")
 
 
 def with_rows(folder: Path, request: Any, count: int = 1, **changes: Any) -> None:

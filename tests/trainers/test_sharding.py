@@ -30,7 +30,7 @@ from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.models.provenance import weights_fingerprint
+from verbalizer_bench.models.stored import checkpoint_sha256
 from verbalizer_bench.trainers import output, supervised
 from verbalizer_bench.trainers.checkpoint import load
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
@@ -254,7 +254,7 @@ def test_the_folder_is_a_stock_checkpoint(make: Make, name: str) -> None:
     assert configs[0] == configs[1]
     record = json.loads((made.two / "training.json").read_text())
     assert record["processes"] == PROCESSES
-    assert record["weights"] == weights_fingerprint(model_of(made.two, name))
+    assert record["weights"] == checkpoint_sha256(made.two)
 
 
 def test_a_base_in_bfloat16_with_an_adapter_in_float32(make: Make) -> None:
@@ -288,4 +288,4 @@ def test_resumed_training_goes_on(
     train_sharded(read_recipe(tmp_path / "out" / "recipe.yaml", ["resume=true"]), tmp_path / "next")
     assert losses(tmp_path / "out") == pytest.approx(losses(made.two), abs=1e-4)
     record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record["weights"] == weights_fingerprint(model_of(tmp_path / "out", "vit"))
+    assert record["weights"] == checkpoint_sha256(tmp_path / "out")

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from tests.conftest import PATIENCE, REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.provenance import weights_fingerprint
+from verbalizer_bench.models.stored import checkpoint_sha256
 from verbalizer_bench.trainers import output, supervised
 from verbalizer_bench.trainers.checkpoint import load
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
@@ -124,8 +124,8 @@ def test_sft_trains_everything_and_its_adapter_linear_layers_only(make: Make) ->
 def test_what_stands_beside_a_checkpoint(make: Make, name: str) -> None:
     folder = make(name)
     record = json.loads((folder / "training.json").read_text())
-    model = AutoModelForImageTextToText.from_pretrained(folder)
-    assert record["weights"] == weights_fingerprint(model)
+    assert record["weights"] == checkpoint_sha256(folder)
+    assert record["base_weights"] == checkpoint_sha256(make("pretrain")) != record["weights"]
     assert record["records"] == 96 and record["skipped"] == {}
     assert record["steps"] == len(losses(folder))
     assert record["parameters"]["trained"] == recipe_of(folder).trained_parameters

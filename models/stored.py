@@ -1,0 +1,169 @@
+"""A hash of a checkpoint's weights as they are stored, whatever type they are loaded in.
+
+It is over the tensors of the files that loading reads: name, type, shape and every byte, in the
+order of their names, so that neither sharding nor the file's format changes it. Files are mapped,
+not read into memory. A LoRA is its base and its adapter.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+# What `fingerprint.weights` of a run's record is: `stored` by this module; records without a kind
+# are older, and have a hash of the weights in memory, which another dtype changes.
+KIND = "stored"
+_WHOLE = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+_HUB = ("revision", "subfolder", "cache_dir")
+# Keys of adapter_config.json that change no response.
+_FREE = ("base_model_name_or_path", "inference_mode", "peft_version", "revision", "auto_mapping")
+# torch's types by the names that safetensors gives them.
+_TYPES = {
+    **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL"},
+    **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8"},
+    **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "uint16": "U16", "uint32": "U32"},
+}
+
+
+def weights_sha256(pretrained: Any, peft: str | None = None, **options: Any) -> str:
+    """Return the hash of what an adapter's arguments load, or `unknown: ` and why.
+
+    Args:
+        pretrained: A checkpoint folder or a hub id; of a model in memory nothing is known.
+        peft: A LoRA folder or a hub id.
+        options: The adapter's other arguments.
+
+    Raises:
+        ValueError: A file of weights is damaged.
+    """
+    if not isinstance(pretrained, str | os.PathLike):
+        return "unknown: a model in memory"
+    if options.get("delta"):
+        return "unknown: delta weights"
+    hub = {key: options[key] for key in _HUB if options.get(key)}
+    if file := options.get("gguf_file"):
+        found = _cached(str(pretrained), file, hub)
+        return _file_sha256(found) if found else "unknown: no files of weights"
+    names = _PICKLED + _WHOLE if options.get("use_safetensors") is False else _WHOLE + _PICKLED
+    base = _folder_sha256(str(pretrained), names, options.get("variant"), hub)
+    if base is None:
+        return "unknown: no files of weights"
+    return base if peft is None else _with_adapter(base, peft, hub)
+
+
+def checkpoint_sha256(folder: Path) -> str:
+    """Return the hash of a checkpoint's folder; `unknown: ` and why where it has no weights."""
+    return weights_sha256(str(folder))
+
+
+def _with_adapter(base: str, peft: str, hub: Mapping[str, str]) -> str:
+    hub = {key: value for key, value in hub.items() if key != "subfolder"}
+    adapter = _folder_sha256(peft, _ADAPTER, None, hub)
+    config = _cached(peft, "adapter_config.json", hub)
+    if adapter is None or config is None:
+        return "unknown: no files of the adapter"
+    settings = json.loads(config.read_text(encoding="utf-8-sig"))
+    kept = {key: value for key, value in settings.items() if key not in _FREE}
+    text = f"base {base}\nadapter {adapter}\n{json.dumps(kept, sort_keys=True)}\n"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _folder_sha256(
+    name: str, names: tuple[str, ...], variant: str | None, hub: Mapping[str, str]
+) -> str | None:
+    """Return the hash of the first of the files that is there; an index stands for its shards."""
+    for file in names:
+        path = _cached(name, _of_variant(file, variant), hub)
+        if path is None:
+            continue
+        if path.name.endswith(".index.json"):
+            index = json.loads(path.read_text(encoding="utf-8-sig"))
+            shards = sorted(set(index["weight_map"].values()))
+            files = [_cached(name, shard, hub) for shard in shards]
+            return _tensors_sha256([one for one in files if one]) if all(files) else None
+        return _tensors_sha256([path])
+    return None
+
+
+def _of_variant(file: str, variant: str | None) -> str:
+    """Return a file's name with a variant, as transformers writes it: model.fp16.safetensors."""
+    stem, _, end = file.rpartition(".")
+    return f"{stem}.{variant}.{end}" if variant else file
+
+
+def _cached(name: str, file: str, hub: Mapping[str, str]) -> Path | None:
+    """Return where a checkpoint's file lies; of the hub's only what was already loaded is seen."""
+    if Path(name).is_dir():
+        path = Path(name) / hub.get("subfolder", "") / file
+        return path if path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    place = "/".join(filter(None, (hub.get("subfolder"), file)))
+    found = try_to_load_from_cache(
+        name, place, cache_dir=hub.get("cache_dir"), revision=hub.get("revision")
+    )
+    return Path(found) if isinstance(found, str) else None
+
+
+def _tensors_sha256(files: Sequence[Path]) -> str:
+    """Hash the tensors of all files by their names; threads take a tensor each."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        lines = [line for file in files for line in pool.map(_line, _tensors(file))]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each tensor's name, type and shape as a text, and its bytes or how to get them."""
+    return _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
+
+
+def _line(tensor: tuple[str, Any]) -> str:
+    head, content = tensor
+    return f"{head}\t{hashlib.sha256(content).hexdigest()}\n"
+
+
+def _safetensors(file: Path) -> Iterator[tuple[str, memoryview]]:
+    try:
+        with file.open("rb") as stream:
+            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(bytes(content[8:start]))
+        header.pop("__metadata__", None)
+        for name, tensor in header.items():
+            first, last = tensor["data_offsets"]
+            if not 0 <= first <= last <= len(content) - start:
+                raise ValueError(f"{name} ends beyond the file")
+            head = f"{name}\t{tensor['dtype']}\t{tensor['shape']}"
+            yield head, content[start + first : start + last]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file}: damaged: {' '.join(str(error).split())[:150]}; copy or save it again"
+        ) from error
+
+
+def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of a file of torch's, mapped where its format can be."""
+    import torch
+
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    try:
+        state = torch.load(file, mmap=True, **options)
+    except RuntimeError:  # written before torch 1.6
+        state = torch.load(file, **options)
+    for name, tensor in state.items():
+        if isinstance(tensor, torch.Tensor):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            flat = tensor.detach().contiguous().flatten()
+            content = flat.view(torch.uint8).numpy() if flat.numel() else b""
+            yield f"{name}\t{_TYPES.get(kind, kind)}\t{list(tensor.shape)}", content
+
+
+def _file_sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
