@@ -20,12 +20,12 @@ from transformers import StoppingCriteriaList
 
 from verbalizer_bench.models import journal
 from verbalizer_bench.models.batches import auto_batch_size, in_batches
+from verbalizer_bench.models.chat_adapter import ChatAdapter
 from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
 from verbalizer_bench.models.journal import Response
 from verbalizer_bench.models.provenance import (
     InputLog,
     settings_sha256,
-    template_sha256,
     tokenizer_sha256,
     versions,
     weights_fingerprint,
@@ -42,7 +42,7 @@ _LOW_PRECISION_TOLERANCE = 0.5
 _STEPS = 16
 
 
-class ExactGeneration:
+class ExactGeneration(ChatAdapter):
     """Mixin over lm-eval's HFLM: `generate_until` whose outputs do not depend on batches (float32).
 
     A subclass turns a request into a prompt (`_prompt`), says how long it is (`_length`) and makes
@@ -72,23 +72,16 @@ class ExactGeneration:
     def _length(self, prompt: Any) -> int:
         raise NotImplementedError
 
+    def _kind(self, prompt: Any) -> Any:
+        """Return what all prompts of a batch have in common."""
+        return None
+
     def _inputs(self, prompts: Sequence[Any], padding_side: str) -> dict[str, torch.Tensor]:
         raise NotImplementedError
 
     def _encoded(self, prompt: Any) -> EncodedPrompt | None:
         """Return a prompt as the engine takes it; None where it cannot."""
         raise NotImplementedError
-
-    def _chat_template(self) -> Any:
-        return self.tokenizer.chat_template
-
-    def _check_chat_template(self) -> None:
-        """Raise ValueError where the checkpoint has no chat template to apply."""
-        if not self._chat_template():
-            raise ValueError(
-                f"--apply_chat_template: {self.model.config.name_or_path} has no chat template; "
-                "leave the option out, or save one with the tokenizer"
-            )
 
     def _image_record(self) -> dict[str, Any] | None:
         """Describe the image that goes with every prompt; None for a text model."""
@@ -100,7 +93,6 @@ class ExactGeneration:
 
     def get_model_info(self) -> dict[str, Any]:
         """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
-        template = self._chat_template() if self.chat_applied else None
         engines, inputs = zip(*self._counts or [(self._used_engines, self.inputs)], strict=True)
         record = {
             "adapter": self.adapter,
@@ -112,7 +104,7 @@ class ExactGeneration:
             "world_size": self.world_size,
             "eos_token_ids": self.eos_token_ids,
             "generation_config": self.model.generation_config.to_diff_dict(),
-            "chat_template_sha256": template_sha256(template),
+            **self._chat_record(),
             "fingerprint": self._fingerprint(),
             **InputLog.merged(inputs).record(),
             "versions": versions(),
@@ -254,6 +246,7 @@ class ExactGeneration:
             "eos_token_ids": self.eos_token_ids,
             "generation_config": self.model.generation_config.to_diff_dict(),
             "think_end_token": self.think_end_token,
+            **self._chat_record(),
             "mixed_precision": str(self.mixed_precision_dtype),
             "versions": versions(),
         }
@@ -326,9 +319,9 @@ class ExactGeneration:
     ) -> Iterator[tuple[int, Response]]:
         """Generate for the prompts that share their settings."""
         # A batch is of one kind: prompts with and without images take different inputs.
-        kinds: dict[int, list[int]] = {}
+        kinds: dict[Any, list[int]] = {}
         for index in indices:
-            kinds.setdefault(len(getattr(prompts[index], "images", ())), []).append(index)
+            kinds.setdefault(self._kind(prompts[index]), []).append(index)
         for members in kinds.values():
             shared = self._takes_shared(prompts[members[0]], settings)
             generate = self._generate_shared if shared else self._generate_plain

@@ -55,11 +55,13 @@ class VerbalizerLLM(ExactGeneration, HFLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """Render a conversation with the tokenizer's template; the run's record says so."""
-        self._check_chat_template()
+        """Render a conversation with the tokenizer's template; the run's record says how.
+
+        Raises:
+            ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
+        """
         self.chat_applied = True
-        rendered: str = super().apply_chat_template(chat_history, add_generation_prompt)
-        return rendered
+        return self._chat().render(chat_history, add_generation_prompt)
 
     def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
         ids: list[int] = self.tok_encode(request.args[0]) or [self.prefix_token_id]

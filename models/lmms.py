@@ -54,7 +54,7 @@ class LmmsVerbalizerLVLM(lmms):
         ]
         if all(map(is_task_image, images)):
             images = []
-        templated = self.lvlm.processor.chat_template is not None
+        templated = bool(self.lvlm._chat_templates())
         separator = "" if templated else "\n"
         history = [
             {

@@ -7,7 +7,6 @@ Every text prompt gets one blank image, in front of the (first) user turn: Shion
 LVLMs a plain white image. Tasks that bring images of their own are asked with those.
 """
 
-import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,8 +20,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
+from verbalizer_bench.models.chat import starts_with_bos
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.generation import ExactGeneration
+from verbalizer_bench.models.image_chat import ChatPrompt, ImageChat
 from verbalizer_bench.models.images import (
     as_rgb,
     image_sha256,
@@ -52,19 +53,8 @@ class Prompt(NamedTuple):
     ids: list[int]
 
 
-class ChatPrompt(str):
-    """A rendered conversation that remembers what it was rendered from.
-
-    Whether `<image>` in a message is a slot or a literal is known only when the request comes, with
-    images of its own or without.
-    """
-
-    messages: list[dict[str, str]]
-    add_generation_prompt: bool
-
-
 @register_model("verbalizer-lvlm")
-class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
+class VerbalizerLVLM(ImageChat, ExactGeneration, HFMultimodalLM):
     """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
 
     Takes HFMultimodalLM's arguments and `image`. Scores loglikelihood requests with images too.
@@ -122,51 +112,6 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self._added_by: dict[str, tuple[int, int]] = {}
         self._image_numbers: dict[str, int] = {}
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self._adds_bos = self.tokenizer("x")["input_ids"][:1] == [self.tokenizer.bos_token_id]
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """Render a conversation with the image in front of its first user turn."""
-        self._check_chat_template()
-        self.chat_applied = True
-        messages = copy.deepcopy(chat_history)
-        own = any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages)
-        render = self._render_own if own else self._render_blank
-        prompt = ChatPrompt(render(messages, add_generation_prompt))
-        prompt.messages, prompt.add_generation_prompt = messages, add_generation_prompt
-        return prompt
-
-    def _render_own(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        """Render placeholders as image slots, as lm-eval does."""
-        rendered: str = super().apply_chat_template(copy.deepcopy(messages), add_generation_prompt)
-        return rendered
-
-    def _render_blank(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        """Render one image slot, at the front of the first user turn; literals are escaped."""
-        rendered: list[dict[str, Any]] = []
-        slots = 0 if self.image is None else 1
-        for message in messages:
-            content: list[dict[str, str]] = [
-                {"type": "text", "text": self.escape(message["content"])}
-            ]
-            if slots and message["role"] == "user":
-                content.insert(0, {"type": "image"})
-                slots = 0
-            rendered.append({"role": message["role"], "content": content})
-        text: str = self.processor.apply_chat_template(
-            rendered,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            **self.chat_template_args,
-        )
-        return text
-
-    def escape(self, text: str) -> str:
-        """Put a space into literal image tokens, so that the tokenizer takes them for text."""
-        for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
 
     def _prompt(self, request: Any, max_new_tokens: int) -> Prompt:
         """Return the prompt of a request, checked: BOS, image slots, and that it fits.
@@ -179,7 +124,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             text, images = self._own_prompt(context, request.args[2]["visual"])
         else:
             text, images = self._blank_prompt(context)
-        prompt = self._measured(self._without_bos(text), images)
+        prompt = self._measured(text, images)
         slots = prompt.text.count(self.image_slot)
         if slots != len(images):
             fix = "chat template" if isinstance(context, ChatPrompt) else "task's placeholders"
@@ -232,15 +177,20 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             images = tuple(map(as_rgb, images))
         return text, images
 
-    def _without_bos(self, text: str) -> str:
-        """Drop the BOS that a chat template wrote where the tokenizer adds one."""
-        bos = self.tokenizer.bos_token
-        return text[len(bos) :] if self._adds_bos and text.startswith(bos) else text
-
     def _measured(self, text: str, images: tuple[Image.Image, ...]) -> Prompt:
-        ids: list[int] = self.tokenizer(text)["input_ids"]
+        ids: list[int] = self.tokenizer(text, **self._special(text))["input_ids"]
         length = len(ids) + sum(self._added(image)[0] for image in images)
         return Prompt(text, images, length, ids)
+
+    def _special(self, text: str) -> dict[str, bool]:
+        """Have nothing added to a text that begins with BOS, as in training and for a text model.
+
+        To drop the BOS and have it added again would make other tokens of what follows it.
+        """
+        return {"add_special_tokens": False} if starts_with_bos(text, self.tokenizer) else {}
+
+    def _kind(self, prompt: Prompt) -> tuple[int, bool]:
+        return len(prompt.images), starts_with_bos(prompt.text, self.tokenizer)
 
     def _length(self, prompt: Prompt) -> int:
         return prompt.length
@@ -328,6 +278,7 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self, texts: list[str], images: list[list[Image.Image]] | None, padding_side: str
     ) -> dict[str, torch.Tensor]:
         padding: dict[str, Any] = {"padding": "longest", "padding_side": padding_side}
+        padding |= self._special(texts[0])
         if images is None:
             return dict(self.tokenizer(texts, return_tensors="pt", **padding).to(self.device))
         flat = self.config.model_type == "llava"
@@ -372,9 +323,9 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
         self, pairs: Sequence[tuple[Prompt, int]], indices: Sequence[int]
     ) -> Iterator[tuple[int, tuple[float, bool]]]:
         # A batch is of one kind: prompts with and without images take different inputs.
-        kinds: dict[int, list[int]] = {}
+        kinds: dict[Any, list[int]] = {}
         for index in sorted(indices, key=lambda i: -pairs[i][0].length):
-            kinds.setdefault(len(pairs[index][0].images), []).append(index)
+            kinds.setdefault(self._kind(pairs[index][0]), []).append(index)
         for members in kinds.values():
             longest = pairs[members[0]][0].length
             yield from in_batches(
@@ -432,9 +383,6 @@ class VerbalizerLVLM(ExactGeneration, HFMultimodalLM):
             )
         scores: list[float] = HFLM.loglikelihood_rolling(self, requests, disable_tqdm)
         return scores
-
-    def _chat_template(self) -> Any:
-        return self.processor.chat_template
 
     def _image_processor_sha256(self) -> str:
         return settings_sha256(self.processor.image_processor.to_dict())

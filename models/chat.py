@@ -1,0 +1,289 @@
+"""Conversations as text: a checkpoint's chat template, rendered alike in evaluation and training.
+
+A template takes a turn's content as a string or as a list of parts, and one that is given the other
+kind may drop the text without a word, or write the list as Python prints it. So a conversation is
+rendered in the form that the template takes, and what was asked must stand in the result.
+
+Templates that write today's date are given `DATE`, so that the same question is the same prompt on
+every day.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple
+
+import jinja2
+from transformers.utils import chat_template_utils
+
+# What Llama 3's own template writes where it is given no clock.
+DATE = datetime(2024, 7, 26)
+STRINGS, PARTS = "strings", "parts"
+# Whatever a template does wrong: it is a program of somebody else's.
+_FAULTS = (
+    *(jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+Message = Mapping[str, Any]
+
+
+class TextLostError(ValueError):
+    """A template that writes texts has changed or left out this one."""
+
+
+class _Fault(NamedTuple):
+    """What is wrong with a rendered conversation, and the turn's role or the error."""
+
+    kind: str
+    detail: str
+
+
+class ChatTemplate:
+    """A chat template and all that its text depends on besides the messages.
+
+    Attributes:
+        text: The template.
+        arguments: Variables that the template is given besides.
+        forms: How contents were given to it so far.
+        writes_date: Whether it asked for the date so far.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        special_tokens: Mapping[str, Any],
+        owner: str,
+        *,
+        image_slot: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a template; nothing is rendered yet.
+
+        Args:
+            text: The template.
+            special_tokens: The tokenizer's, by name (`bos_token`).
+            owner: Whose it is, for errors.
+            image_slot: What stands for an image in a text. A model with one is given parts first,
+                a text model strings.
+            arguments: Other variables of the template.
+        """
+        self.text, self.owner, self.image_slot = text, owner, image_slot
+        self.arguments = dict(arguments or {})
+        self._variables = {**special_tokens, **self.arguments}
+        self.forms: set[str] = set()
+        self.writes_date = False
+        self._chosen: dict[Any, str] = {}
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        """Return a conversation as text, up to where the answer starts.
+
+        Args:
+            messages: Turns with a `role` and a `content`, a string or a list of parts of the types
+                `text` and `image`.
+            add_generation_prompt: False to leave the last turn open, to be continued.
+
+        Raises:
+            ValueError: The template cannot be rendered, or leaves out a turn, in one line.
+            TextLostError: It changed a text.
+        """
+        ending = {
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+        }
+        return self._checked(messages, ending)[0]
+
+    def render_marked(
+        self, messages: Sequence[Message], check: bool = True
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """Return a finished conversation, and from where to where its generation blocks go.
+
+        Raises:
+            ValueError, TextLostError: As `render`; with `check=False` texts may be left out.
+        """
+        return self._checked(messages, {"return_assistant_tokens_mask": True}, check)
+
+    def turn_end(self) -> str:
+        """Return what follows an answer that another turn follows; empty if it cannot be known."""
+        roles = ("user", "assistant", "user")
+        probes = _probes([{"role": role, "content": role} for role in roles])
+        answer = probes[1]["content"][0]["text"]
+        try:
+            form = self._form(probes, {})
+            return self._raw(probes, form, {})[0].partition(answer)[2]
+        except _FAULTS:
+            return ""
+
+    def record(self) -> dict[str, Any]:
+        """Return how prompts were rendered, for the run's record."""
+        return {
+            "contents": sorted(self.forms),
+            "date": f"{DATE:%Y-%m-%d}" if self.writes_date else None,
+            "arguments": self.arguments,
+        }
+
+    def _checked(
+        self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
+    ) -> tuple[str, list[tuple[int, int]]]:
+        messages = [{**message, "content": _parts(message["content"])} for message in messages]
+        form = self._form(messages, options, check)
+        text, blocks = self._raw(messages, form, options)
+        for role, part in _texts(messages) if check else ():
+            # Many templates strip what they write.
+            if part.strip() not in text:
+                raise TextLostError(
+                    f"{self.owner}: its chat template changes the text of a {role} turn: "
+                    f"{part.strip()[:60]!r} is not in the prompt; correct the template"
+                )
+        images = any(part["type"] == "image" for m in messages for part in m["content"])
+        written = form == STRINGS and images
+        self.forms.add(f"{form}, image token written in" if written else form)
+        return text, blocks
+
+    def _form(
+        self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
+    ) -> str:
+        """Return the form in which the template takes conversations of this shape."""
+        shape = (
+            tuple((m["role"], *(part["type"] for part in m["content"])) for m in messages),
+            *options.items(),
+        )
+        if shape not in self._chosen:
+            faults = []
+            for form in self._order():
+                fault = self._fault(messages, form, options, check)
+                if fault is None:
+                    self._chosen[shape] = form
+                    break
+                faults.append(fault)
+            else:
+                raise ValueError(self._explain(messages, faults, options))
+        return self._chosen[shape]
+
+    def _order(self) -> tuple[str, str]:
+        return (STRINGS, PARTS) if self.image_slot is None else (PARTS, STRINGS)
+
+    def _fault(
+        self, messages: Sequence[Message], form: str, options: Mapping[str, Any], check: bool = True
+    ) -> _Fault | None:
+        """Render a conversation of this shape with texts that can be recognised."""
+        probes = _probes(messages)
+        try:
+            text = self._raw(probes, form, options)[0]
+        except _FAULTS as error:
+            return _Fault("error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        for role, part in _texts(probes) if check else ():
+            if part not in text:
+                return _Fault("lost", role)
+        slots = sum(part["type"] == "image" for m in messages for part in m["content"])
+        if self.image_slot is not None and text.count(self.image_slot) != slots:
+            return _Fault("slots", f"{text.count(self.image_slot)} image slots for {slots} images")
+        return None
+
+    def _explain(
+        self, messages: Sequence[Message], faults: Sequence[_Fault], options: Mapping[str, Any]
+    ) -> str:
+        """Say what is wrong with the template, and what the user can do about it."""
+        kind, detail = faults[0]
+        without = [message for message in messages if message["role"] != "system"]
+        if len(without) < len(messages) and self._takes(without, options):
+            reason = f" ({detail})" if kind == "error" else ""
+            return (
+                f"{self.owner}: its chat template has no system turn{reason}: the text would not "
+                "be in the prompt; leave it out (--system_instruction, a task's description, a "
+                "record's system message), or correct the template"
+            )
+        if kind == "lost":
+            return (
+                f"{self.owner}: its chat template does not write the text of a {detail} turn, "
+                "given as a string or as a list of parts; correct the template"
+            )
+        if kind == "slots":
+            return f"{self.owner}: its chat template writes {detail}; correct the chat template"
+        fix = "correct the template"
+        if len(without) > 1 and self._takes(without[-1:], options):
+            fix += ", or give the examples in one turn (--fewshot_as_multiturn false)"
+        return f"{self.owner}: its chat template cannot be rendered: {detail}; {fix}"
+
+    def _takes(self, messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
+        return bool(messages) and any(
+            self._fault(messages, form, options) is None for form in self._order()
+        )
+
+    def _raw(
+        self, messages: Sequence[Message], form: str, options: Mapping[str, Any]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        if form == STRINGS:
+            messages = [{**m, "content": self._string(m["content"])} for m in messages]
+        with _fixed_date() as clock:
+            texts, blocks = chat_template_utils.render_jinja_template(
+                conversations=[list(messages)],
+                chat_template=self.text,
+                **options,
+                **self._variables,
+            )
+        self.writes_date |= clock.asked
+        return texts[0], blocks[0] if blocks else []
+
+    def _string(self, content: Sequence[Mapping[str, str]]) -> str:
+        """Return a content as one text, with the image token as LLaVA writes it."""
+        return "".join(
+            part["text"] if part["type"] == "text" else f"{self.image_slot}\n" for part in content
+        )
+
+
+class _Clock:
+    """Stands in for `datetime` where transformers renders templates."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def now(self, zone: tzinfo | None = None) -> datetime:
+        self.asked = True
+        return DATE.replace(tzinfo=zone)
+
+
+@contextmanager
+def _fixed_date() -> Iterator[_Clock]:
+    """Have templates that ask for the date get `DATE`.
+
+    transformers takes no function among a template's variables, so its clock is exchanged.
+    """
+    original, clock = chat_template_utils.datetime, _Clock()
+    chat_template_utils.datetime = clock
+    try:
+        yield clock
+    finally:
+        chat_template_utils.datetime = original
+
+
+def starts_with_bos(text: str, tokenizer: Any) -> bool:
+    """Say whether a text begins with the tokenizer's BOS, which is then not added again."""
+    return bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+
+
+def _parts(content: Any) -> list[dict[str, str]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [dict(part) for part in content]
+
+
+def _texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    for message in messages:
+        for part in message["content"]:
+            if part["type"] == "text":
+                yield message["role"], part["text"]
+
+
+def _probes(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return a conversation of the same shape whose texts stand nowhere else.
+
+    Each has a line break, which a list that is printed as Python does has not.
+    """
+    found = []
+    for turn, message in enumerate(messages):
+        content = _parts(message["content"])
+        for place, part in enumerate(content):
+            if part["type"] == "text":
+                part["text"] = f"Qz{turn}x{place}w\nKj{turn}x{place}v"
+        found.append({**message, "content": content})
+    return found

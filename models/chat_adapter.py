@@ -1,0 +1,79 @@
+"""What both adapters do with a checkpoint's chat template: choose it, apply it, record how."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from verbalizer_bench.models.chat import ChatTemplate
+from verbalizer_bench.models.provenance import template_sha256
+
+
+class ChatAdapter:
+    """Mixin over lm-eval's HFLM whose prompts hold what was asked, or are refused."""
+
+    model: Any
+    tokenizer: Any
+    chat_template_args: dict[str, Any]
+    chat_applied: bool
+    _template_name: str | None = None
+    _rendering: ChatTemplate | None = None
+
+    def _chat_templates(self) -> Any:
+        """Return the checkpoint's template, a table of named ones, or None."""
+        return self.tokenizer.chat_template
+
+    def _image_slot(self) -> str | None:
+        """Return what stands for an image in a text; None for a text model."""
+        return None
+
+    def _owner(self) -> str:
+        return str(self.tokenizer.name_or_path or self.model.config.name_or_path)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """Return the template that is applied, as lm-eval asks for it; a name chooses one.
+
+        Raises:
+            ValueError: There is no template, or none of that name.
+        """
+        if chat_template is False or chat_template is None:
+            return None
+        self._template_name = chat_template if isinstance(chat_template, str) else None
+        return self._chat().text
+
+    def _chat(self) -> ChatTemplate:
+        """Return the template as it is rendered.
+
+        Raises:
+            ValueError: There is no template, or none of the name that was asked for.
+        """
+        text = self._template_text()
+        if self._rendering is None or self._rendering.text != text:
+            self._rendering = ChatTemplate(
+                text,
+                self.tokenizer.special_tokens_map,
+                f"pretrained={self._owner()}",
+                image_slot=self._image_slot(),
+                arguments=self.chat_template_args,
+            )
+        return self._rendering
+
+    def _template_text(self) -> str:
+        found, name = self._chat_templates(), self._template_name
+        if not found:
+            raise ValueError(
+                f"--apply_chat_template: {self._owner()} has no chat template; leave the option "
+                "out, or write one into the folder (chat_template.jinja)"
+            )
+        table = {"default": found} if isinstance(found, str) else dict(found)
+        if (name or "default") not in table:
+            raise ValueError(
+                f"--apply_chat_template{f' {name}' if name else ''}: {self._owner()} has the chat "
+                f"templates {', '.join(sorted(table))}; give one of these names"
+            )
+        return str(table[name or "default"])
+
+    def _chat_record(self) -> Mapping[str, Any]:
+        """Return which template was applied, and how; its values are None where none was."""
+        if not self.chat_applied:
+            return {"chat_template_sha256": None, "rendering": None}
+        chat = self._chat()
+        return {"chat_template_sha256": template_sha256(chat.text), "rendering": chat.record()}

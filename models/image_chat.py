@@ -1,0 +1,96 @@
+"""Conversations with images as text: where the slots go, and literals that must not become one."""
+
+import copy
+from typing import Any
+
+from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
+from PIL import Image
+
+from verbalizer_bench.models.chat_adapter import ChatAdapter
+
+
+class ChatPrompt(str):
+    """A rendered conversation that remembers what it was rendered from.
+
+    Whether `<image>` in a message is a slot or a literal is known only when the request comes, with
+    images of its own or without.
+    """
+
+    messages: list[dict[str, str]]
+    add_generation_prompt: bool
+
+
+class ImageChat(ChatAdapter):
+    """Mixin over lm-eval's HFMultimodalLM: the image goes in front of the first user turn."""
+
+    processor: Any
+    image: Image.Image | None
+    image_slot: str
+    image_token: str
+    interleave: bool
+    max_images: int
+
+    def _chat_templates(self) -> Any:
+        return self.processor.chat_template or self.tokenizer.chat_template
+
+    def _image_slot(self) -> str:
+        return self.image_slot
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Render a conversation with the image in front of its first user turn.
+
+        Raises:
+            ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
+        """
+        self.chat_applied = True
+        messages = copy.deepcopy(chat_history)
+        own = any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages)
+        render = self._render_own if own else self._render_blank
+        prompt = ChatPrompt(render(messages, add_generation_prompt))
+        prompt.messages, prompt.add_generation_prompt = messages, add_generation_prompt
+        return prompt
+
+    def _render_own(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """Render placeholders as image slots, where they stand or all in front of their turn."""
+        rendered = [
+            {"role": message["role"], "content": self._placed(message["content"])}
+            for message in messages
+        ]
+        return self._chat().render(rendered, add_generation_prompt)
+
+    def _placed(self, content: str) -> list[dict[str, str]]:
+        """Split a content at its placeholders; those above `max_images` are left out."""
+        texts = content.split(DEFAULT_IMAGE_PLACEHOLDER)
+        image = {"type": "image"}
+        if not self.interleave:
+            slots = min(self.max_images, len(texts) - 1)
+            return [image] * slots + [{"type": "text", "text": "".join(texts)}]
+        parts: list[dict[str, str]] = []
+        for place, text in enumerate(texts):
+            if 0 < place <= self.max_images:
+                parts.append(image)
+            if text:
+                parts.append({"type": "text", "text": text})
+        return parts
+
+    def _render_blank(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """Render one image slot, at the front of the first user turn; literals are escaped."""
+        rendered: list[dict[str, Any]] = []
+        slots = 0 if self.image is None else 1
+        for message in messages:
+            content: list[dict[str, str]] = [
+                {"type": "text", "text": self.escape(message["content"])}
+            ]
+            if slots and message["role"] == "user":
+                content.insert(0, {"type": "image"})
+                slots = 0
+            rendered.append({"role": message["role"], "content": content})
+        return self._chat().render(rendered, add_generation_prompt)
+
+    def escape(self, text: str) -> str:
+        """Put a space into literal image tokens, so that the tokenizer takes them for text."""
+        for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text

@@ -1,0 +1,204 @@
+"""A rendered prompt holds what was asked, whatever kind of template a checkpoint has."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers.utils import chat_template_utils
+
+from verbalizer_bench.models.chat import DATE, ChatTemplate, TextLostError
+from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.lvlm import VerbalizerLVLM
+
+LOOP = (
+    "{% for m in messages %}{{ '[' + m['role'] + ']' }}CONTENT"
+    "{{ '[/' + m['role'] + ']' }}{% endfor %}"
+)
+
+
+def loop(content: str) -> str:
+    """Return a template that writes each turn's content so, between marks of its role."""
+    return LOOP.replace("CONTENT", content)
+
+
+STRINGS = loop("{{ m['content'] | trim }}")
+ADDED = loop("{{ '' + m['content'] }}")
+PARTS = loop(
+    "{% for p in m['content'] | selectattr('type', 'equalto', 'image') %}<image>{% endfor %}"
+    "{% for p in m['content'] | selectattr('type', 'equalto', 'text') %}{{ p['text'] }}{% endfor %}"
+)
+INDEXED = loop("{{ m['content'][0]['text'] }}")
+BOTH = loop(
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for p in m['content'] %}"
+    "{{ '<image>' if p['type'] == 'image' else p['text'] }}{% endfor %}{% endif %}"
+)
+NO_SYSTEM = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}"
+SYSTEM_RAISES = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + STRINGS
+)
+LAST_ONLY = "{{ messages[-1]['content'] }}"
+ALTERNATING = (
+    "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}" + STRINGS
+)
+USER = [{"role": "user", "content": " Is it good?\n\nAnswer: "}]
+SYSTEM = {"role": "system", "content": "Be brief."}
+SHOTS = [
+    {"role": "user", "content": "Is it bad?"},
+    {"role": "assistant", "content": "yes"},
+    *USER,
+]
+IMAGE = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
+
+
+def chat(template: str, slot: str | None = None, **arguments: Any) -> ChatTemplate:
+    return ChatTemplate(
+        template, {"bos_token": "<s>"}, "pretrained=DIR", image_slot=slot, arguments=arguments
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "form"),
+    [(STRINGS, "strings"), (ADDED, "strings"), (BOTH, "strings")]
+    + [(PARTS, "parts"), (INDEXED, "parts")],
+)
+@pytest.mark.parametrize("messages", [USER, [SYSTEM, *USER], SHOTS])
+def test_a_text_is_given_as_the_template_takes_it(
+    template: str, form: str, messages: list[dict[str, str]]
+) -> None:
+    found = chat(template)
+    text = found.render(messages)
+    for message in messages:
+        assert message["content"].strip() in text
+    assert "type" not in text, "no list is written as Python prints it"
+    assert found.record()["contents"] == [form]
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "form"),
+    [
+        (PARTS, "[user]<image>What?[/user]", "parts"),
+        (BOTH, "[user]<image>What?[/user]", "parts"),
+        (ADDED, "[user]<image>\nWhat?[/user]", "strings, image token written in"),
+        (STRINGS, "[user]<image>\nWhat?[/user]", "strings, image token written in"),
+    ],
+)
+def test_an_image_is_written_in_where_the_template_takes_strings(
+    template: str, text: str, form: str
+) -> None:
+    found = chat(template, slot="<image>")
+    assert found.render(IMAGE) == text
+    assert found.record()["contents"] == [form]
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "fault"),
+    [
+        (NO_SYSTEM, [SYSTEM, *USER], r"no system turn: .*--system_instruction.*correct the templ"),
+        (SYSTEM_RAISES, [SYSTEM, *USER], r"no system turn \(TemplateError: System role not supp"),
+        (LAST_ONLY, SHOTS, "does not write the text of a user turn"),
+        ("hello", USER, "does not write the text of a user turn"),
+        (ALTERNATING, SHOTS, r"one turn only; .*--fewshot_as_multiturn false"),
+        ("{% for m in messages %}{{ m['content'] }", USER, "TemplateSyntaxError"),
+        ("{{ messages[0]['content']['text']['deep'] }}", USER, "UndefinedError"),
+        ("{{ messages[0]['content'] + 1 }}", USER, "TypeError"),
+        ("{{ messages[9]['content'] }}", USER, "does not write the text|UndefinedError"),
+        ("{{ 1 // 0 }}", USER, "ZeroDivisionError"),
+        ("{{ messages.__class__.__mro__ }}", USER, "SecurityError|does not write"),
+    ],
+)
+def test_a_fault_is_a_line_that_names_the_template(
+    template: str, messages: list[dict[str, str]], fault: str
+) -> None:
+    with pytest.raises(ValueError, match=fault) as found:
+        chat(template).render(messages)
+    assert str(found.value).startswith("pretrained=DIR: its chat template ")
+    assert "\n" not in str(found.value)
+
+
+def test_slots_that_are_not_the_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 image slots for 1 images"):
+        chat("<image>" + PARTS, slot="<image>").render(IMAGE)
+
+
+def test_a_text_that_the_template_changes_is_refused() -> None:
+    found = chat("{% for m in messages %}{{ m['content'].split('</think>')[-1] }}{% endfor %}")
+    assert found.render(USER).strip() == USER[0]["content"].strip()
+    with pytest.raises(TextLostError, match="changes the text of a user turn: 'a </think> b'"):
+        found.render([{"role": "user", "content": "a </think> b"}])
+
+
+def test_a_turn_that_is_to_be_continued_stays_open() -> None:
+    messages = [*USER, {"role": "assistant", "content": "The answer is"}]
+    for template in (STRINGS, PARTS):
+        text = chat(template).render(messages, add_generation_prompt=False)
+        assert text.endswith("[assistant]The answer is")
+
+
+TODAY = "{{ strftime_now('%d %b %Y') }} " + STRINGS
+OWN_DATE = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ date_string }} " + STRINGS
+)
+
+
+@pytest.mark.parametrize("template", [TODAY, OWN_DATE])
+def test_the_date_is_fixed_and_recorded(template: str) -> None:
+    found = chat(template)
+    assert found.render(USER).startswith("26 Jul 2024 [user]")
+    assert found.render_marked(USER)[0].startswith("26 Jul 2024 [user]")
+    assert found.record()["date"] == "2024-07-26" == f"{DATE:%Y-%m-%d}"
+    assert chat_template_utils.datetime is datetime, "others get today's date again"
+
+
+def test_a_date_of_the_users_own_is_an_argument() -> None:
+    found = chat(OWN_DATE, date_string="1 Jan 2030")
+    assert found.render(USER).startswith("1 Jan 2030 [user]")
+    assert found.record() == {
+        "contents": ["strings"],
+        "date": None,
+        "arguments": {"date_string": "1 Jan 2030"},
+    }
+
+
+def llm(folder: Path, template: Any) -> VerbalizerLLM:
+    lm = VerbalizerLLM(pretrained=str(folder), dtype="float32", device="cpu")
+    lm.tokenizer.chat_template = template
+    return lm
+
+
+def test_the_text_adapter_renders_so(toys: tuple[Path, Path]) -> None:
+    lm = llm(toys[0], PARTS)
+    assert lm.apply_chat_template(USER) == f"[user]{USER[0]['content']}[/user]"
+    assert lm.get_model_info()["verbalizer_bench"]["rendering"] == {
+        "contents": ["parts"],
+        "date": None,
+        "arguments": {},
+    }
+    # lm-eval's own adapter drops the system turn that a template refuses, and goes on.
+    lm.tokenizer.chat_template = SYSTEM_RAISES
+    with pytest.raises(ValueError, match=f"pretrained={toys[0]}: its chat template has no system"):
+        lm.apply_chat_template([SYSTEM, *USER])
+
+
+def test_a_template_is_chosen_by_its_name(toys: tuple[Path, Path]) -> None:
+    lm = llm(toys[0], {"default": STRINGS, "rag": "rag " + STRINGS})
+    assert lm.chat_template(True) == STRINGS
+    assert lm.chat_template("rag") == "rag " + STRINGS
+    assert lm.apply_chat_template(USER).startswith("rag [user]")
+    with pytest.raises(ValueError, match=r"--apply_chat_template tool: .* templates default, rag"):
+        lm.chat_template("tool")
+    lm.tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="has no chat template; leave the option out"):
+        lm.chat_template(True)
+
+
+def test_an_image_adapter_takes_the_tokenizers_template(toys: tuple[Path, Path]) -> None:
+    lm = VerbalizerLVLM(pretrained=str(toys[1]), dtype="float32", device="cpu")
+    lm.processor.chat_template, lm.tokenizer.chat_template = None, ADDED
+    prompt = lm.apply_chat_template([{"role": "user", "content": "hello"}])
+    assert prompt == "[user]<image>\nhello[/user]"
+    own = lm.apply_chat_template([{"role": "user", "content": "see <image>this"}])
+    assert own == "[user]see <image>\nthis[/user]"
+    assert lm.chat_template(True) == ADDED
