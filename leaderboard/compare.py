@@ -3,15 +3,24 @@
 verbalizer-bench compare BASE OTHER… -o DIR
 
 The first run is the base; a difference is the other run's F1 minus the base's. Intervals and
-p-values are paired and clustered by document, see `resampling`.
+p-values are paired and clustered by document, see `resampling`. Where an LVLM that was shown an
+image is compared with a text model, image and tuning are in the difference together; a run of the
+same weights without an image takes them apart.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from verbalizer_bench.leaderboard.contrast import (
+    NO_IMAGE,
+    Contrast,
+    contrast,
+    image,
+    is_lvlm,
+)
 from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
 from verbalizer_bench.leaderboard.resampling import (
     Clusters,
@@ -48,7 +57,8 @@ class Difference:
         base: F1 of the base.
         model: F1 of the other run.
         difference: `model` minus `base`.
-        low: Lower end of the 95 % bootstrap interval; None where a data set has one document.
+        low: Lower end of the 95 % interval (`statistics.Estimate`); None where a data set has one
+            document.
         high: Upper end.
         p: Of the sign-flip permutation test, two-sided.
         p_holm: The same, adjusted over the family and all pairs.
@@ -73,11 +83,19 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A run against the base, by their names, and the differences of all groups."""
+    """A run against the base, by their names, and the differences of all groups.
+
+    Attributes:
+        base: The base's name.
+        model: The run's.
+        differences: Of all groups.
+        contrast: In what the two differ beside their answers.
+    """
 
     base: str
     model: str
     differences: tuple[Difference, ...]
+    contrast: Contrast = dataclasses.field(default_factory=Contrast)
 
     def family(self, name: str) -> tuple[Difference, ...]:
         """Return the differences of one family."""
@@ -94,9 +112,21 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Run], folder: Path, resamples: int = RESAMPLES, seed: int = SEED
+    runs: Sequence[Run],
+    folder: Path,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    allowed: Collection[str] = (),
 ) -> Comparison:
     """Compare runs with the first; write `compare.md`, `compare.json`, `compare.png` and `.svg`.
+
+    Args:
+        runs: The base, then the others.
+        folder: Where the files go.
+        resamples: How many bootstrap samples and permutations.
+        seed: Of the random numbers.
+        allowed: Differences that are let through and stand in the answer: of
+            `contrast.ALLOWABLE`.
 
     Raises:
         ValueError: The runs differ in protocol, tasks, documents or raw prompts.
@@ -104,9 +134,9 @@ def compare(
     from verbalizer_bench.leaderboard.compare_report import write
 
     check_scores(runs)
-    check_prompts(runs)
+    check_prompts(runs, allowed)
     pairs = differences(runs, resamples, seed)
-    markdown, files = write(runs, pairs, folder, resamples, seed)
+    markdown, files = write(runs, pairs, folder, resamples, seed, allowed)
     return Comparison(markdown, files, pairs)
 
 
@@ -114,6 +144,9 @@ def differences(
     runs: Sequence[Run], resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[Pair, ...]:
     """Return the differences of each run from the first; reads no files, compares no prompts.
+
+    Behind them stand those of the image alone: of each run of an LVLM that was shown one from a run
+    of the same weights without one.
 
     Raises:
         ValueError: The runs differ in tasks or documents.
@@ -130,14 +163,28 @@ def differences(
         for group in groups.values()
     ]
     scores = [_scores(run, tasks) for run in runs]
-    pairs = [
-        _compared(list(groups), scores[0], other, weights, documents, resamples, seed)
-        for other in scores[1:]
+    places = [(0, place) for place in range(1, len(runs))]
+    places += [pair for pair in _image_alone(runs) if pair not in places]
+    found = [
+        _compared(list(groups), scores[one], scores[other], weights, documents, resamples, seed)
+        for one, other in places
     ]
     return tuple(
-        Pair(base.name, run.name, found)
-        for run, found in zip(runs[1:], _adjusted(pairs), strict=True)
+        Pair(runs[one].name, runs[other].name, own, contrast(runs[one], runs[other]))
+        for (one, other), own in zip(places, _adjusted(found), strict=True)
     )
+
+
+def _image_alone(runs: Sequence[Run]) -> list[tuple[int, int]]:
+    """Return the places of runs that differ in nothing but an image, which the first lacks."""
+    found: dict[int, int] = {}
+    for one, base in enumerate(runs):
+        for other, run in enumerate(runs):
+            if other == 0 or not is_lvlm(base) or image(base) != NO_IMAGE:
+                continue
+            if contrast(base, run).changed == ("image",):
+                found.setdefault(other, one)
+    return [(one, other) for other, one in found.items()]
 
 
 def _scores(run: Run, tasks: dict[str, list[TaskScores]]) -> Clusters:
@@ -173,7 +220,7 @@ def _compared(
             detectable=_number(least[i]),
             documents=documents[i],
         )
-        for i, found in enumerate(estimate(paired, weights, resamples, seed))
+        for i, found in enumerate(estimate(paired, weights, resamples, seed, lowest=-1.0))
     ]
 
 

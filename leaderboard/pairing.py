@@ -1,12 +1,12 @@
 """Say whether runs can be compared: the same protocol, tasks, documents and raw prompts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.protocol import setting
+from verbalizer_bench.leaderboard.contrast import refusal
 from verbalizer_bench.leaderboard.runs import Run, TaskScores, samples_file
 from verbalizer_bench.leaderboard.statistics import check_documents
 
@@ -35,19 +35,20 @@ def check_scores(runs: Sequence[Run]) -> None:
             _check_documents(runs[0], a, run, b)
 
 
-def check_prompts(runs: Sequence[Run]) -> None:
-    """Raise ValueError where runs differ in protocol, or in the raw prompt or target of a document.
+def check_prompts(runs: Sequence[Run], allowed: Collection[str] = ()) -> None:
+    """Raise ValueError where runs were not asked alike, or other raw prompts or targets.
 
     The raw prompt is what the task asks before a chat template is applied. It is compared as the
     samples files have it, not by the hashes that a run claims.
+
+    Args:
+        runs: The first is the base.
+        allowed: Which differences are let through; see `contrast`.
     """
     base = runs[0]
     for run in runs[1:]:
-        if setting(base) != setting(run):
-            raise ValueError(
-                f"compare: the runs differ in protocol: {_setting(base)} in {base.folder}, "
-                f"{_setting(run)} in {run.folder}; run both alike"
-            )
+        if reason := refusal(base, run, allowed):
+            raise ValueError(f"compare: {reason}")
         for a, b in _pairs(base, run):
             _check_task(base, a, run, b)
 
@@ -55,12 +56,6 @@ def check_prompts(runs: Sequence[Run]) -> None:
 def _pairs(base: Run, run: Run) -> list[tuple[TaskScores, TaskScores]]:
     others = {task.task: task for task in run.tasks}
     return [(task, others[task.task]) for task in base.tasks]
-
-
-def _setting(run: Run) -> str:
-    protocol, has_template = setting(run)
-    parts = [*protocol.differences, "with" if has_template else "without"]
-    return f"{protocol.name} ({'; '.join(parts)} a chat template)"
 
 
 def _check_documents(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:

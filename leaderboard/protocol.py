@@ -123,11 +123,6 @@ def warnings(run: Run) -> list[str]:
     return found
 
 
-def setting(run: Run) -> tuple[Protocol, bool]:
-    """Return what runs must have in common to be compared: protocol, a chat template or none."""
-    return derive_protocol(run), bool(run.record.get("chat_template_sha256"))
-
-
 def _shard(run: Run) -> str | None:
     shard: str | None = run.results["configs"][run.tasks[0].task]["metadata"].get("shard")
     return shard

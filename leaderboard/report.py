@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.leaderboard.contrast import refusal
 from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, setting, warnings
+from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, warnings
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -18,7 +19,8 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 COLUMNS = (*LABEL_TYPES, "All")
 FOOTNOTE = (
-    "F1 in %, mean over tasks, with 95 % bootstrap intervals over documents; "
+    "F1 in %, mean over tasks, with 95 % bootstrap intervals over documents (where fewer than 15 "
+    "documents differ, as near 0 and 100, wide enough for documents that were not seen); "
     "All is the mean of the three label types. "
     "Intervals over documents say nothing of training seeds."
 )
@@ -84,8 +86,11 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
         "flipped: the other label word), and F1 with every response counted alike:",
         table(["Model", "Label type", "Responses", "F1 by response", *OUTCOMES], outcomes),
     ]
-    if len({setting(run) for run in runs}) > 1:
-        parts.append("Not to be compared: the runs differ in protocol or chat template, see below.")
+    if any(refusal(runs[0], run) for run in runs[1:]):
+        parts.append(
+            "Not to be compared: the runs differ in protocol or chat template (or image, or "
+            "engine), see below."
+        )
     for run, protocol in zip(runs, protocols, strict=True):
         lines = [f"{run.name}:"]
         if protocol.differences:

@@ -3,14 +3,16 @@
 The F1 of a label type is the unweighted mean over its (data set, verbalizer) tasks; "All" is the
 mean of the three types (Shiono et al. 2024). The twelve verbalizers share each document, so
 responses are not independent: intervals are of a bootstrap over documents (`resampling`), the same
-that `compare` uses. They say nothing of training seeds.
+that `compare` uses, and where few documents differ wide enough for those that were not seen
+(`few`). They say nothing of training seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.leaderboard.few import Stratum, interval_of_few
 from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap, interval, means
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -21,9 +23,10 @@ SEED = 0
 
 
 class Estimate(NamedTuple):
-    """A mean in [0, 1] with a 95 % interval: percentiles of a bootstrap over documents.
+    """A mean with a 95 % interval: percentiles of a bootstrap over documents.
 
-    `low` and `high` are None where a data set has one document.
+    Where few documents differ, as at a ceiling, it is that of `few`. `low` and `high`
+    are None where a data set has one document.
     """
 
     mean: float
@@ -104,7 +107,11 @@ def weight_matrix(
 
 
 def estimate(
-    clusters: Clusters, weights: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED
+    clusters: Clusters,
+    weights: np.ndarray,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    lowest: float = 0.0,
 ) -> list[Estimate]:
     """Return weighted sums of the columns' means, with intervals of a bootstrap over documents.
 
@@ -113,6 +120,7 @@ def estimate(
         weights: Shape (all tasks, groups).
         resamples: How many bootstrap samples.
         seed: Of the random numbers.
+        lowest: The least that a score can be: 0, or -1 for differences. The most is 1.
     """
     found = means(clusters) @ weights
     low, high = interval(bootstrap(clusters, resamples, seed) @ weights)
@@ -121,9 +129,32 @@ def estimate(
     alone = np.concatenate([np.full(v.shape[1], len(v) < 2) for v in clusters.values()])
     unknown = alone @ (weights != 0)
     return [
-        Estimate(float(mean), None, None) if none else Estimate(float(mean), float(a), float(b))
-        for mean, a, b, none in zip(found, low, high, unknown, strict=True)
+        Estimate(float(mean), None, None)
+        if none
+        else Estimate(float(mean), *interval_of_few(float(a), float(b), strata, resamples, seed))
+        for mean, a, b, none, strata in zip(
+            found, low, high, unknown, _strata(clusters, weights, lowest), strict=True
+        )
     ]
+
+
+def _strata(
+    clusters: Clusters, weights: np.ndarray, lowest: float
+) -> Iterator[tuple[Stratum, ...]]:
+    """Yield what the documents of each data set add to a group, a group at a time."""
+    ends = np.cumsum([values.shape[1] for values in clusters.values()])[:-1]
+    parts = list(zip(clusters.items(), np.split(weights, ends), strict=True))
+    for group in range(weights.shape[1]):
+        yield tuple(
+            Stratum(
+                dataset,
+                values @ own[:, group],
+                float(np.minimum(own[:, group] * lowest, own[:, group]).sum()),
+                float(np.maximum(own[:, group] * lowest, own[:, group]).sum()),
+            )
+            for (dataset, values), own in parts
+            if own[:, group].any()
+        )
 
 
 def _summarize_group(

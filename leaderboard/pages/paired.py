@@ -10,6 +10,7 @@ from datetime import date
 
 import numpy as np
 
+from verbalizer_bench.leaderboard.few import Stratum, interval_of_few
 from verbalizer_bench.leaderboard.pages.entries import Entry
 from verbalizer_bench.leaderboard.resampling import bootstrap, interval
 from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
@@ -24,9 +25,10 @@ _DRAWS = 5_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A difference in F1, in [-1, 1] ([-2, 2] for the slope), with its 95 % bootstrap interval.
+    """A difference in F1, in [-1, 1] ([-2, 2] for the slope), with its 95 % interval.
 
-    `low` and `high` are None where a data set has one document.
+    The interval is that of `statistics.Estimate`; `low` and `high` are None where a data set has
+    one document.
     """
 
     difference: float
@@ -131,6 +133,9 @@ def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -
     change = observed @ _TO_GROUPS
     low, high = interval(drawn @ _TO_GROUPS)
     low, high = np.minimum(low, change), np.maximum(high, change)
+    for i, (entry, base) in enumerate(pairs):
+        for k, strata in enumerate(_strata(entry, base)):
+            low[i, k], high[i, k] = interval_of_few(low[i, k], high[i, k], strata, resamples, seed)
     known = min(len(own.shares) for own in pairs[0][0].asked.values()) > 1
     return {
         entry.path: Pair(
@@ -146,3 +151,20 @@ def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -
         )
         for i, (entry, base) in enumerate(pairs)
     }
+
+
+def _strata(entry: Entry, base: Entry) -> Iterator[tuple[Stratum, ...]]:
+    """Yield what each document adds to the difference of each of GROUPS."""
+    tasks = np.maximum(np.sum([own.verbalizers for own in entry.asked.values()], axis=0), 1)
+    parts = []
+    for dataset, own in entry.asked.items():
+        values = (own.shares - base.asked[dataset].shares) @ _TO_GROUPS
+        # Of a difference in [-1, 1] in every verbalizer.
+        most = np.array(own.verbalizers) / tasks @ np.abs(_TO_GROUPS)
+        parts.append((dataset, values, most))
+    for k in range(len(GROUPS)):
+        yield tuple(
+            Stratum(dataset, values[:, k], -float(most[k]), float(most[k]))
+            for dataset, values, most in parts
+            if most[k] > 0
+        )

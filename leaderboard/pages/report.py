@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.answers import answers
 from verbalizer_bench.leaderboard.compare import Pair, differences, verbalizer_name
-from verbalizer_bench.leaderboard.compare_report import NOTE, answer
+from verbalizer_bench.leaderboard.compare_report import NOTE
 from verbalizer_bench.leaderboard.figures import bars
 from verbalizer_bench.leaderboard.pages.examples import choose_examples
 from verbalizer_bench.leaderboard.pages.page import render, svg_image
@@ -78,7 +79,7 @@ def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]
         columns=COLUMNS,
         outcomes=OUTCOMES,
         pairs=pairs,
-        answers=[answer(pair) for pair in pairs],
+        answers=answers(pairs),
         refusal=refusal,
         note=f"{NOTE} n: documents. {RESAMPLES} resamples and permutations, seed {SEED}.",
         examples=choose_examples(runs),

@@ -96,13 +96,24 @@ def _parser() -> Parser:
     compare = commands.add_parser(
         "compare",
         help="paired differences of runs: did tuning hurt?",
-        **examples("verbalizer-bench compare out/llama out/llava-white -o comparison"),
+        **examples(
+            "verbalizer-bench compare out/llama out/llava-white out/llava-none -o comparison",
+            "verbalizer-bench compare out/llava-white out/llava-noise --allow image",
+        ),
     )
     compare.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="an --output_path; the first is the base"
     )
     compare.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="default: `compare` in the first RUN"
+    )
+    compare.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="image|template|engine",
+        help="a difference to let through, named in the answer; more than one: repeat it, or a "
+        "list with commas",
     )
     compare.set_defaults(command=_compare)
     merge = commands.add_parser(
@@ -271,9 +282,12 @@ def _report(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.compare import compare
+    from verbalizer_bench.leaderboard.contrast import parse_allowed
     from verbalizer_bench.leaderboard.runs import find_runs
 
-    _print_report(compare(find_runs(args.runs), args.output or args.runs[0] / "compare"))
+    allowed = parse_allowed(args.allow)
+    folder = args.output or args.runs[0] / "compare"
+    _print_report(compare(find_runs(args.runs), folder, allowed=allowed))
     return 0
 
 

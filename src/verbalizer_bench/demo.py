@@ -92,8 +92,8 @@ def demo(folder: Path, size: Size = FULL) -> None:
 
 def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     """Print the summary and the comparisons; return the report's page."""
+    from verbalizer_bench.leaderboard.answers import answers, finding
     from verbalizer_bench.leaderboard.compare import compare, differences
-    from verbalizer_bench.leaderboard.compare_report import answer, finding
     from verbalizer_bench.leaderboard.report import write_report
     from verbalizer_bench.leaderboard.runs import read_run
 
@@ -101,8 +101,8 @@ def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     report = write_report(list(found.values()), folder / "report")
     print(f"\n{report.markdown}\n")
     compare(list(found.values()), folder / "compare")
-    for pair in differences(list(found.values())):
-        print(answer(pair))
+    for text in answers(differences(list(found.values()))):
+        print(text)
     for base, model in _COMPARED:
         (pair,) = differences([found[base], found[model]])
         print(f"With format instructions and without: {finding(pair)}")

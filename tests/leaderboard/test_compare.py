@@ -9,8 +9,9 @@ import pytest
 
 from tests.leaderboard.test_report import write_run
 from tests.leaderboard.test_statistics import run, task
+from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.answers import answer, answers
 from verbalizer_bench.leaderboard.compare import Pair, compare, differences
-from verbalizer_bench.leaderboard.compare_report import answer
 from verbalizer_bench.leaderboard.runs import Run, TaskScores, read_run
 
 SST2 = ["verbalizer_sst2"]
@@ -149,3 +150,112 @@ def test_one_document_has_no_interval(tmp_path: Path) -> None:
     found = compare(runs, tmp_path / "out", resamples=10)
     assert all(one.low is None and one.error is None for one in found.pairs[0].differences)
     json.loads((tmp_path / "out" / "compare.json").read_text(), parse_constant=pytest.fail)
+
+
+def asked(run: Run, name: str, weights: str, image: str | None, **changes: object) -> Run:
+    """Return a run as our adapters record it: of these weights, shown this image."""
+    shown = None if image is None else {"mode": image, "sha256": image * 3}
+    record = {
+        "fingerprint": {"weights": weights},
+        "image": shown,
+        "bos_counts": [1, 1],
+        "dtype": "torch.float32",
+        "engine": {"shared_prefix": 9},
+        "chat_template_sha256": "t",
+        **changes,
+    }
+    results = json.loads(json.dumps(run.results))
+    results["config"]["verbalizer_bench"] = record
+    return dataclasses.replace(run, name=name, results=results)
+
+
+def test_an_image_and_tuning_are_never_one_answer(two: list[Run], tmp_path: Path) -> None:
+    base = asked(two[0], "base", "b", None)
+    white = asked(two[1], "white", "v", "white")
+    (alone,) = answers(compare([base, white], tmp_path, resamples=50).pairs)
+    assert alone.startswith("Did tuning and image together hurt? ")
+    assert "white (white image) against base (no image): " in alone
+    assert "these runs do not tell: a run of white with image=none beside them would." in alone
+    none = asked(two[0], "none", "v", "none")
+    found = compare([base, white, none], tmp_path, resamples=50)
+    assert [(pair.base, pair.model) for pair in found.pairs] == [
+        *(("base", "white"), ("base", "none"), ("none", "white")),
+    ]
+    both, tuning, image = answers(found.pairs)
+    assert both.startswith("Did tuning and image together hurt? ") and "do not tell" not in both
+    whole = [of(pair, "All") for pair in found.pairs]
+    assert whole[0].difference == pytest.approx(whole[1].difference + whole[2].difference)
+    assert "the image alone (white (white image) against none (no image), the same weights)" in both
+    assert "tuning alone (none against base) All cannot be told apart, 0.0" in both
+    assert tuning.startswith("Did tuning hurt? ") and "image" not in tuning
+    assert image.startswith("Did the image hurt? The weights are the same. ")
+    data = json.loads((tmp_path / "compare.json").read_text())
+    assert [pair["differs"] for pair in data["pairs"]] == [
+        *(["tuning", "image"], ["tuning"], ["image"]),
+    ]
+    assert data["answer"] == [both, tuning, image]
+    # Other weights without an image say nothing of this one's image.
+    other = asked(two[0], "none", "w", "none")
+    (first, _) = answers(differences([base, white, other], resamples=50))
+    assert "do not tell" in first
+
+
+ALIKE: dict[str, object] = {}
+DIFFERENT: dict[str, tuple[str | None, dict[str, object], str]] = {
+    "image": ("noise", ALIKE, "white image in"),
+    "template": ("white", {"chat_template_sha256": None}, "with a chat template in"),
+    "engine": ("white", {"dtype": "torch.bfloat16"}, "our adapters in"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_one_named_difference_is_let_through_and_stands_in_the_answer(
+    name: str, two: list[Run], tmp_path: Path
+) -> None:
+    shown, changes, told = DIFFERENT[name]
+    base = asked(two[0], "one", "v", "white")
+    run = asked(two[1], "other", "v", shown, **changes)
+    text = refused([base, run], tmp_path)
+    assert f"differ in {name}: {told}" in text and f"`compare --allow {name}`" in text
+    for wrong in {"image", "template", "engine"} - {name}:
+        with pytest.raises(ValueError, match=f"--allow {name}"):
+            compare([base, run], tmp_path, resamples=10, allowed={wrong})
+    found = compare([base, run], tmp_path, resamples=10, allowed={name})
+    (said,) = answers(found.pairs)
+    words = {"template": "chat template"}.get(name, name)
+    assert said.startswith(f"Did the {words} hurt? The weights are the same. ")
+    assert f"Let through by --allow: {name}." in found.markdown
+    data = json.loads((tmp_path / "compare.json").read_text())
+    assert data["allowed"] == [name] and data["pairs"][0]["differs"] == [words]
+    # What is not named stays refused, whatever is let through.
+    for config in run.results["configs"].values():
+        config["generation_kwargs"]["num_beams"] = 1
+    with pytest.raises(ValueError, match=r"differ in protocol: .*num_beams=1"):
+        compare([base, run], tmp_path, allowed={"image", "template", "engine"})
+
+
+def test_what_is_let_through_is_a_list_of_known_names(
+    two: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(run.folder) for run in two]
+    assert main(["compare", *folders, "-o", str(tmp_path), "--allow", "images"]) == 2
+    error = capsys.readouterr().err
+    assert "--allow images: one of image, template, engine" in error and error.count("\n") == 1
+    options = ["--allow", "image,template", "--allow", "engine"]
+    assert main(["compare", *folders, "-o", str(tmp_path), *options]) == 0
+    assert "Let through by --allow: engine, image, template." in capsys.readouterr().out
+
+
+def test_a_stock_model_is_another_engine(two: list[Run], tmp_path: Path) -> None:
+    ours = asked(two[1], "ours", "v", None, chat_template_sha256=None)
+    text = refused([two[0], ours], tmp_path)
+    assert "differ in engine: lm-eval's hf in" in text
+    (said,) = answers(compare([two[0], ours], tmp_path, resamples=10, allowed={"engine"}).pairs)
+    assert said.startswith("Did tuning and engine together hurt? ")
+
+
+def test_files_of_one_name_are_two_images(two: list[Run], tmp_path: Path) -> None:
+    one, other = (asked(run, "x", "v", "a.png") for run in two)
+    assert compare([one, other], tmp_path / "made", resamples=10).pairs
+    other.results["config"]["verbalizer_bench"]["image"]["sha256"] = "else"
+    assert "differ in image: image a.png (a.pnga.pnga." in refused([one, other], tmp_path)

@@ -1,0 +1,177 @@
+"""In what two runs differ beside their answers, and what of it may be let through.
+
+Runs are compared where they were asked alike. Three differences can be let through by name, one or
+more at a time (`compare --allow`), and then stand in the answer:
+
+- `image`: what an LVLM was shown (white, noise, none, a file).
+- `template`: with a chat template or without.
+- `engine`: what made the responses: lm-eval's own model class or our adapters; below float32, where
+  they give other responses, the shared prefix or `generate`.
+
+Few-shot examples, a system instruction, generation settings, rows and prompts stay as they are. An
+LVLM with a white image against a text model is the paper's own comparison, and an LVLM without an
+image is asked as a text model is: neither has to be let through, and the answer names the image.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.leaderboard.protocol import derive_protocol
+from verbalizer_bench.leaderboard.runs import Run
+
+ALLOWABLE = ("image", "template", "engine")
+NO_IMAGE = "no image"
+# What a protocol says of these, which are compared by themselves.
+_OWN_WORDS = ("image=", "model class ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """In what a run differs from the one that it is compared with.
+
+    Attributes:
+        tuning: Whether the weights differ, or may: they are not known of both.
+        image: What the base was shown and what the run; None where the same, as below.
+        template: With a chat template or without.
+        engine: What made the responses.
+    """
+
+    tuning: bool = True
+    image: tuple[str, str] | None = None
+    template: tuple[str, str] | None = None
+    engine: tuple[str, str] | None = None
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return what differs, by the names that a reader knows."""
+        names = {"chat template" if key == "template" else key: key for key in ALLOWABLE}
+        own = tuple(name for name, key in names.items() if getattr(self, key))
+        return ("tuning", *own) if self.tuning else own
+
+
+def parse_allowed(given: Sequence[str]) -> frozenset[str]:
+    """Return what `--allow` names; each can be a list with commas.
+
+    Raises:
+        ValueError: It is none of ALLOWABLE.
+    """
+    names = [name.strip() for text in given for name in text.split(",")]
+    for name in names:
+        if name not in ALLOWABLE:
+            raise ValueError(
+                f"--allow {name}: one of {', '.join(ALLOWABLE)}; other differences cannot be "
+                "let through"
+            )
+    return frozenset(names)
+
+
+def contrast(base: Run, run: Run) -> Contrast:
+    """Say in what a run differs from another, allowed or not."""
+    pairs = {
+        key: (one, other)
+        for key, shown in (("image", image), ("template", template), ("engine", engine))
+        if (one := shown(base)) != (other := shown(run))
+    }
+    return Contrast(tuning=not same_weights(base, run), **pairs)
+
+
+def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
+    """Say why two runs were not asked alike; None where they were."""
+    one, other = _settings(base), _settings(run)
+    if one != other:
+        return (
+            f"the runs differ in protocol: {_told(base, one)} in {base.folder}, "
+            f"{_told(run, other)} in {run.folder}; run both alike"
+        )
+    found = contrast(base, run)
+    for key in ALLOWABLE:
+        pair = getattr(found, key)
+        if pair and key not in allowed and not (key == "image" and _papers_own(base, run)):
+            return (
+                f"the runs differ in {key}: {pair[0]} in {base.folder}, {pair[1]} in {run.folder}; "
+                f"run both alike, or let it through with `compare --allow {key}`: the answer then "
+                "names it"
+            )
+    return None
+
+
+def same_weights(one: Run, other: Run) -> bool:
+    """Say whether two runs are of the same weights, as far as they state them."""
+    hashes = [_record(run).get("fingerprint", {}).get("weights") for run in (one, other)]
+    if all(hashes):
+        return hashes[0] == hashes[1] and not str(hashes[0]).startswith("unknown")
+    paths = [_pretrained(run) for run in (one, other)]
+    return paths[0] is not None and paths[0] == paths[1]
+
+
+def image(run: Run) -> str:
+    """Return what was shown with every prompt."""
+    shown = _record(run).get("image") or {}
+    mode = str(shown.get("mode", "none"))
+    if mode == "none":
+        return NO_IMAGE
+    if mode in ("white", "gray", "black", "noise"):
+        return f"{mode} image"
+    # The same name can be of another file, and the same file have another name.
+    return f"image {Path(mode).name} ({str(shown.get('sha256', 'not hashed'))[:12]})"
+
+
+def is_lvlm(run: Run) -> bool:
+    """Say whether a run is of a model that can be shown an image."""
+    return _record(run).get("image") is not None
+
+
+def template(run: Run) -> str:
+    """Return whether a chat template was applied, as our record or lm-eval's results say."""
+    has = _record(run).get("chat_template_sha256") or run.results.get("chat_template_sha")
+    return "with a chat template" if has else "without a chat template"
+
+
+def engine(run: Run) -> str:
+    """Return what made the responses, where that can change them."""
+    record = _record(run)
+    if not record:
+        return f"lm-eval's {_config(run).get('model')}"
+    if str(record.get("dtype", "torch.float32")).endswith("float32"):
+        return "our adapters"
+    used = [name for name, count in dict(record.get("engine") or {}).items() if count]
+    return f"our adapters, {' and '.join(sorted(used))}" if used else "our adapters"
+
+
+def _papers_own(base: Run, run: Run) -> bool:
+    """Say whether a text model is compared with an LVLM that was shown white."""
+    return {image(base), image(run)} == {NO_IMAGE, "white image"} and (
+        is_lvlm(base) != is_lvlm(run)
+    )
+
+
+def _settings(run: Run) -> tuple[str, ...]:
+    """Return how a run differs from the paper's protocol, but for what ALLOWABLE names."""
+    return tuple(
+        text for text in derive_protocol(run).differences if not text.startswith(_OWN_WORDS)
+    )
+
+
+def _told(run: Run, settings: Sequence[str]) -> str:
+    return f"{derive_protocol(run).name} ({'; '.join((*settings, template(run)))})"
+
+
+def _pretrained(run: Run) -> tuple[str, ...] | None:
+    given = _config(run).get("model_args") or {}
+    if isinstance(given, str):
+        given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+    if not isinstance(given, Mapping) or not given.get("pretrained"):
+        return None
+    return tuple(str(given.get(key)) for key in ("pretrained", "peft", "revision", "delta"))
+
+
+def _record(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = _config(run).get("verbalizer_bench") or {}
+    return found
+
+
+def _config(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = run.results.get("config", {})
+    return found

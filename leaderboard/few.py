@@ -1,0 +1,112 @@
+"""Intervals where few documents differ: at a ceiling, at a floor, between models that agree.
+
+A bootstrap draws what was seen. Where all documents are alike it says 100.0 to 100.0, whatever
+their number, as if no document could ever fail. Here a document that was not seen counts too: each
+end of the interval is a quantile of the mean of a Bayesian bootstrap (Rubin 1981) with one more
+document, at that end of the scale, in the data set where it weighs most.
+
+For one data set of documents that are 0 or 1 this is the exact binomial interval (Clopper and
+Pearson 1934), and with no failure among n its lower end is 0.025^(1/n), about 1 - 3.7 / n (the rule
+of three, 3 / n, is that of one side). For values between 0 and 1 it is the bound of Gaffke (2005).
+One document more, where its weight is greatest, is how Fay and Feuer (1997) bound weighted sums
+of Poisson counts. The verbalizers of a document are one observation: all could fail together.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from verbalizer_bench.leaderboard.resampling import ALPHA
+
+# With as many that differ or more, those that were seen say how far a document may be off.
+FEW = 15
+_DRAWS = 3
+
+
+class Stratum(NamedTuple):
+    """What the documents of one data set add to a mean.
+
+    Attributes:
+        dataset: Its name.
+        values: Of each document; their means, summed over data sets, are the mean. Shape
+            (documents,).
+        lowest: The least that a document could add.
+        highest: The most.
+    """
+
+    dataset: str
+    values: np.ndarray
+    lowest: float
+    highest: float
+
+
+def differing(strata: Sequence[Stratum]) -> int:
+    """Return how many documents differ from the most frequent value of their data set."""
+    return sum(len(own.values) - int(_counted(own)[1].max()) for own in strata)
+
+
+def interval_of_few(
+    low: float, high: float, strata: Sequence[Stratum], resamples: int, seed: int
+) -> tuple[float, float]:
+    """Return a bootstrap's interval or, where fewer than `FEW` documents differ, that of above."""
+    count = differing(strata)
+    if count >= FEW:
+        return low, high
+    mean = sum(float(own.values.mean()) for own in strata)
+    low, high = _drawn(strata, resamples, seed) if count else _alike(strata)
+    return min(low, mean), max(high, mean)
+
+
+def _alike(strata: Sequence[Stratum]) -> tuple[float, float]:
+    mean = sum(float(own.values[0]) for own in strata)
+    down = [(float(own.values[0]) - own.lowest, len(own.values)) for own in strata]
+    up = [(own.highest - float(own.values[0]), len(own.values)) for own in strata]
+    return mean - _unseen(down), mean + _unseen(up)
+
+
+def _unseen(reaches: Sequence[tuple[float, int]]) -> float:
+    """Return by how much documents that were not seen could move a mean.
+
+    Exact for one data set. For more, what the product of (1 - q)^n over data sets allows at most
+    when it is ALPHA / 2: -log(ALPHA / 2) documents, all where one weighs most.
+
+    Args:
+        reaches: Of each data set how far a document could move it, and its documents.
+    """
+    if len(reaches) == 1:
+        ((reach, n),) = reaches
+        return reach * (1 - math.pow(ALPHA / 2, 1 / n))
+    most = -math.log(ALPHA / 2) * max(reach / n for reach, n in reaches)
+    return min(most, sum(reach for reach, _ in reaches))
+
+
+def _drawn(strata: Sequence[Stratum], resamples: int, seed: int) -> tuple[float, float]:
+    means = [float(own.values.mean()) for own in strata]
+    sizes = [len(own.values) for own in strata]
+    lowest = _greatest([(m - s.lowest) / n for m, s, n in zip(means, strata, sizes, strict=True)])
+    highest = _greatest([(s.highest - m) / n for m, s, n in zip(means, strata, sizes, strict=True)])
+    down, up = np.zeros(resamples), np.zeros(resamples)
+    for place, own in enumerate(strata):
+        values, counts = _counted(own)
+        # Documents of one value have the sum of their exponential weights.
+        entropy = np.random.SeedSequence([seed, _DRAWS, *own.dataset.encode()])
+        generator = np.random.Generator(np.random.PCG64(entropy))
+        weights = generator.standard_gamma(counts, (resamples, len(counts)))
+        total, unseen = weights.sum(axis=1), generator.standard_exponential(resamples)
+        weighted = weights @ values
+        for draws, end, at in ((down, own.lowest, lowest), (up, own.highest, highest)):
+            more = unseen if place == at else 0.0
+            draws += (weighted + more * end) / (total + more)
+    return float(np.quantile(down, ALPHA / 2)), float(np.quantile(up, 1 - ALPHA / 2))
+
+
+def _greatest(numbers: Sequence[float]) -> int:
+    return max(range(len(numbers)), key=lambda place: numbers[place])
+
+
+def _counted(stratum: Stratum) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values that occur and how often, without what the order of a sum leaves."""
+    values, counts = np.unique(np.round(stratum.values, 9), return_counts=True)
+    return values, counts
