@@ -8,8 +8,11 @@ arguments; model and protocol are the same in the whole file. A torn last line i
 
 import fcntl
 import hashlib
+import itertools
 import json
+import logging
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +22,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from verbalizer_bench.models.images import image_sha256
+
+log = logging.getLogger(__name__)
 
 _FORMAT = 1
 
@@ -52,7 +57,8 @@ class Journal:
             versions: A task's version, by name.
             resume: Whether to go on with what is there.
             rank: Whose journal is written; no other rank writes or removes it.
-            world_size: How many ranks the run has; a new run removes the journals of more.
+            world_size: How many ranks the run has. A new run puts the journals of a finished one
+                aside, those of more ranks too.
 
         Raises:
             ValueError: The journal is of an unfinished run and `resume` is not given, what is there
@@ -78,8 +84,10 @@ class Journal:
             others = [file for file in journal_files(folder) if _rank(file) >= world_size]
             for file in [self.path, *(others if rank == 0 else [])]:
                 _check_finished(file)
+            _put_aside(self.path)
             self._file.truncate(0)
             for file in others if rank == 0 else ():
+                _put_aside(file)
                 file.unlink()
         self._write({"journal": _FORMAT, "command": list(command), "protocol": self.protocol})
 
@@ -177,6 +185,11 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(files, key=_rank)
 
 
+def responses(folder: Path) -> int:
+    """Return how many responses the journals of a folder have."""
+    return sum("key" in row for file in journal_files(folder) for row in _rows(file))
+
+
 def recorded_command(folder: Path) -> list[str]:
     """Return the arguments of a folder's latest run.
 
@@ -212,6 +225,16 @@ def _check_finished(file: Path) -> None:
             f"{file}: an unfinished run left {count} responses in it; go on with "
             f"`verbalizer-bench run --resume {file.parent}`, or give another --output_path"
         )
+
+
+def _put_aside(file: Path) -> None:
+    """Copy the journal of a finished run beside it; a new run writes over it."""
+    if not any("key" in row for row in _rows(file)):
+        return
+    copies = (file.with_name(f"{file.stem}.finished-{n}.jsonl") for n in itertools.count(1))
+    copy = next(copy for copy in copies if not copy.exists())
+    shutil.copyfile(file, copy)
+    log.warning("%s: the journal of a finished run is kept as %s", file.parent, copy.name)
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -67,6 +67,24 @@ def read_dataset(path: Path) -> tuple[DatasetSpec, tuple[Verbalizer, ...]]:
     return spec, spec_verbalizers(config, spec, str(path))
 
 
+def check_task_files(folder: Path) -> None:
+    """Read the leaves below a folder, and what they include, as strictly as `tasks build` does.
+
+    lm-eval passes over a file that it cannot read: a tag would then stand for fewer tasks.
+
+    Raises:
+        ValueError: One is not UTF-8, not YAML, or has a key twice.
+        FileNotFoundError: An included file is not there.
+    """
+    checked: set[Path] = set()
+    for leaf in sorted(folder.rglob("verbalizer_*.yaml")):
+        config = read_spec_file(leaf)
+        include = leaf.parent / str(config.get("include", leaf.name))
+        if include not in checked:
+            read_spec_file(include)
+            checked.add(include)
+
+
 def suite_files() -> dict[str, Path]:
     """Return the nine data sets' YAML files, by name."""
     return {name: TASKS_FOLDER / name / f"_{name}.yaml" for name in DATASETS}

@@ -18,7 +18,9 @@ from lm_eval.api.task import ConfigurableTask
 from verbalizer_bench.tasks import data
 from verbalizer_bench.tasks.identity import task_identity
 from verbalizer_bench.tasks.metrics import score
+from verbalizer_bench.tasks.rows import notices
 from verbalizer_bench.tasks.spec import (
+    DATASETS,
     OWN_KEYS,
     SPEC_KEYS,
     DatasetSpec,
@@ -93,6 +95,17 @@ class VerbalizerTask(ConfigurableTask):
         self._fewshot_seed: int | None = None
         self._sampler: ContextSampler | None = None
         super().__init__(config=merged)
+
+    @property
+    def notices(self) -> list[str]:
+        """Return lines on rows that are left out: labels that look like a class, a user's others.
+
+        The suite's own sets leave rows of other classes out by the protocol.
+        """
+        left_out = self._found.left_out
+        if self.spec.name in DATASETS:
+            left_out = tuple(label for label in left_out if label.resembles)
+        return notices(self.spec, left_out)
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Take the documents, which the twelve leaves of a data set share."""

@@ -1,8 +1,6 @@
 """The command line: reads arguments and calls what does the work."""
 
 import argparse
-import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verbalizer_bench import __version__
+from verbalizer_bench.errors import Interrupted, failed, interrupted, terminations
+from verbalizer_bench.kept import of_build, of_training
 from verbalizer_bench.parsing import Commands, Parser, add_data_option, examples
 from verbalizer_bench.publishing import add_leaderboard, add_submit
+from verbalizer_bench.task_commands import add_data, add_tasks
 
 if TYPE_CHECKING:
     from verbalizer_bench.leaderboard.compare import Comparison
     from verbalizer_bench.leaderboard.report import Report
-
-log = logging.getLogger(__name__)
 
 HARNESS = {
     "run": "evaluate a model (lm-eval's run and flags, our tasks, models and data)",
@@ -27,25 +26,35 @@ HARNESS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code. A usage error is one line and code 2."""
+    """Run a command; return the exit code.
+
+    A mistake is one line and code 2, Ctrl-C one line and 130; what nobody expected is one line too,
+    and code 1.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] and arguments[0] in HARNESS:
-            code = _harness(arguments[0], arguments[1:])
-        else:
-            args = _parsed(arguments)
-            command: Callable[[argparse.Namespace], int] = args.command
-            code = command(args)
+        with terminations():
+            code = _run(arguments)
         _leave_process_group()
         return code
     except BrokenPipeError:
         # The reader, such as `head`, has enough; Python would say so again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, MemoryError) as error:
-        log.debug("The error in full:", exc_info=True)
-        print(f"verbalizer-bench: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt as error:
+        return interrupted(error)
+    # Whatever it is, a user gets a line.
+    except Exception as error:
+        return failed(error)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments[:1] and arguments[0] in HARNESS:
+        return _harness(arguments[0], arguments[1:])
+    args = _parsed(arguments)
+    args.words = arguments
+    command: Callable[[argparse.Namespace], int] = args.command
+    return command(args)
 
 
 def _leave_process_group() -> None:
@@ -72,7 +81,6 @@ def _parser() -> Parser:
     parser = Parser(
         "verbalizer-bench",
         description="Does tuning hurt a model's ability to follow instructions?",
-        allow_abbrev=False,
         **examples(
             "verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR \\",
             "    --tasks verbalizer --data sample --output_path out",
@@ -132,8 +140,8 @@ def _parser() -> Parser:
     add_submit(commands)
     add_leaderboard(commands)
     _add_checkpoints(commands)
-    _add_tasks(commands)
-    _add_data(commands)
+    add_tasks(commands)
+    add_data(commands)
     return parser
 
 
@@ -201,55 +209,6 @@ def _add_recipe_command(
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.set_defaults(command=command)
     return parser
-
-
-def _add_tasks(commands: "Commands[Parser]") -> None:
-    tasks = commands.add_parser("tasks", help="task files: path, build, check")
-    actions = tasks.add_subparsers(metavar="ACTION", required=True)
-    path = actions.add_parser("path", help="print the folder for a harness's --include_path")
-    path.add_argument(
-        "--for",
-        dest="harness",
-        choices=("lm-eval", "lmms"),
-        default="lm-eval",
-        help="lmms is lmms-eval (default: lm-eval)",
-    )
-    path.set_defaults(command=_tasks_path)
-    build = actions.add_parser(
-        "build",
-        help="write the leaves of a data set's YAML beside it",
-        **examples("verbalizer-bench tasks build my_set/_my_set.yaml"),
-    )
-    build.add_argument("yaml", nargs="+", type=Path, metavar="YAML")
-    add_data_option(build)
-    build.set_defaults(command=_tasks_build)
-    check = actions.add_parser("check", help="load every task and render a prompt of each")
-    check.add_argument(
-        "--include_path",
-        type=Path,
-        metavar="DIR",
-        help="a folder of your own tasks, in place of the suite's",
-    )
-    add_data_option(check)
-    check.set_defaults(command=_tasks_check)
-
-
-def _add_data(commands: "Commands[Parser]") -> None:
-    data = commands.add_parser("data", help="the nine data sets: fetch, verify")
-    actions = data.add_subparsers(metavar="ACTION", required=True)
-    fetch = actions.add_parser(
-        "fetch",
-        help="store the hub's rows in a folder for --data",
-        **examples("verbalizer-bench data fetch rows", "verbalizer-bench data verify rows"),
-    )
-    fetch.add_argument("folder", type=Path, metavar="DIR")
-    fetch.set_defaults(command=_data_fetch)
-    verify = actions.add_parser("verify", help="compare rows with the manifest")
-    verify.add_argument("data", metavar="hub|sample|DIR")
-    verify.add_argument(
-        "--json", action="store_true", help="print entries in the manifest's layout"
-    )
-    verify.set_defaults(command=_data_verify)
 
 
 def _harness(command: str, argv: Sequence[str]) -> int:
@@ -348,7 +307,10 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     from verbalizer_bench.trainers.supervised import train
 
-    folder = train(recipe)
+    try:
+        folder = train(recipe)
+    except KeyboardInterrupt as error:
+        raise Interrupted(of_training(recipe, args.words)) from error
     if os.environ.get("RANK", "0") == "0":
         print(f"Wrote {folder}; {folder / 'README.md'} has the command that scores it")
     return 0
@@ -364,80 +326,11 @@ def _build(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(dry_run(recipe))
         return 0
-    built = build(recipe)
+    try:
+        built = build(recipe)
+    except KeyboardInterrupt as error:
+        raise Interrupted(of_build(recipe, args.words)) from error
     print(built)
     for file in built.files:
         print(f"Wrote {file}")
     return 0
-
-
-def _tasks_path(args: argparse.Namespace) -> int:
-    from verbalizer_bench.lmms.generate import LMMS_FOLDER
-    from verbalizer_bench.tasks.spec import TASKS_FOLDER
-
-    print({"lm-eval": TASKS_FOLDER, "lmms": LMMS_FOLDER}[args.harness])
-    return 0
-
-
-def _tasks_build(args: argparse.Namespace) -> int:
-    from verbalizer_bench.tasks.data import resolve_data, test_documents
-    from verbalizer_bench.tasks.generate import build, read_dataset
-
-    for path in args.yaml:
-        spec, _ = read_dataset(path)
-        try:
-            found = test_documents(spec, resolve_data(args.data))
-            checked = f"{len(found.docs)} documents; {found.others} rows of other classes left out"
-        except (ConnectionError, FileNotFoundError) as error:
-            if spec.brings_its_own_files:
-                raise
-            checked = f"NOT checked against its rows: {error}"
-        print(f"{path}: wrote {len(build(path))} tasks ({checked})")
-    return 0
-
-
-def _tasks_check(args: argparse.Namespace) -> int:
-    from lm_eval.tasks import TaskManager
-
-    from verbalizer_bench.tasks.data import resolve_data
-    from verbalizer_bench.tasks.generate import suite_tasks
-    from verbalizer_bench.tasks.spec import TASKS_FOLDER
-
-    folder = args.include_path or TASKS_FOLDER
-    manager = TaskManager(
-        include_path=str(folder),
-        include_defaults=False,
-        metadata={"data": resolve_data(args.data)},
-    )
-    if not manager.all_subtasks:
-        raise ValueError(f"{folder}: no task in it; `verbalizer-bench tasks build` writes them")
-    missing = sorted(set(suite_tasks()) - set(manager.all_subtasks))
-    if missing and not args.include_path:
-        raise ValueError(f"tasks missing from the index: {', '.join(missing)}")
-    loaded = manager.load(manager.all_subtasks)["tasks"]
-    documents = 0
-    for task in loaded.values():
-        task.doc_to_text(task.eval_docs[0])
-        documents += len(task.eval_docs)
-    print(f"{len(loaded)} tasks load and render; {documents} prompts")
-    return 0
-
-
-def _data_fetch(args: argparse.Namespace) -> int:
-    from verbalizer_bench.tasks.fetch import fetch
-
-    for line in fetch(args.folder):
-        print(line)
-    return 0
-
-
-def _data_verify(args: argparse.Namespace) -> int:
-    from verbalizer_bench.tasks.identity import verify
-
-    found = verify(args.data)
-    if args.json:
-        print(json.dumps({row.dataset: {row.source: row.entry} for row in found}, indent=2))
-        return 0
-    for row in found:
-        print(f"{row.dataset:<8} {row.source:<12} {row.entry['n']:>5} documents  {row.text}")
-    return 1 if any(row.verdict == "different" for row in found) else 0

@@ -6,24 +6,26 @@ response (`--log_samples`), wants `--output_path`, and ends with the summary of
 """
 
 import argparse
-import difflib
 import hashlib
 import json
 import logging
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.arguments import merge_config, own_options, parse
+from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.files import write_whole
+from verbalizer_bench.kept import of_run
 from verbalizer_bench.leaderboard.merge import in_document_order
 from verbalizer_bench.models.journal import Journal, recorded_command, recording
 from verbalizer_bench.options import (
+    OUR_MODELS,
     check_names,
     check_resume,
     check_run,
@@ -31,6 +33,9 @@ from verbalizer_bench.options import (
     include_paths,
 )
 from verbalizer_bench.tasks.data import resolve_data
+from verbalizer_bench.tasks.generate import check_task_files
+
+log = logging.getLogger(__name__)
 
 
 def register_models() -> None:
@@ -60,12 +65,12 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     if _rank() != 0:
         _be_quiet()
     register_models()
-    own, rest = _own_options(command, argv)
+    own, rest = own_options(command, argv)
     if getattr(own, "resume", None) and not rest:
         argv = [*recorded_command(Path(own.resume)), *argv]
-        own, rest = _own_options(command, argv)
+        own, rest = own_options(command, argv)
     parser = HarnessCLI()
-    args = _parse(parser, command, rest)
+    args = parse(parser, command, rest)
     if command == "run":
         return _run(parser, args, own, argv)
     args.include_path = include_paths(args.include_path)
@@ -76,30 +81,6 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     with _used_by_lm_eval(index):
         parser.execute(args)
     return []
-
-
-def _parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
-    """Parse with lm-eval's parser under our name; a mistake raises ValueError."""
-
-    def fail(message: str) -> None:
-        raise ValueError(f"{command}: {message}; `verbalizer-bench {command} --help` lists all")
-
-    known = parser._subparsers.choices[command]
-    for each in (parser._parser, known):
-        each.prog = f"verbalizer-bench {command}"
-        each.error = fail
-    for text, part in [(known, "usage"), (known, "epilog"), *((a, "help") for a in known._actions)]:
-        setattr(text, part, (getattr(text, part) or "").replace("lm-eval", "verbalizer-bench"))
-    # lm-eval reads the command line in places of its own.
-    sys.argv = ["verbalizer-bench", command, *argv]
-    args, unknown = parser._parser.parse_known_args(sys.argv[1:])
-    if unknown:
-        options = [option for action in known._actions for option in action.option_strings]
-        ours = ["--data", "--resume", "--shard"] if command == "run" else []
-        near = difflib.get_close_matches(unknown[0], [*options, *ours], n=1)
-        fail(f"unknown argument {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
-    found: argparse.Namespace = args
-    return found
 
 
 def _rank() -> int:
@@ -116,38 +97,10 @@ def _be_quiet() -> None:
     set_verbosity_error()
 
 
-def _own_options(command: str, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Split off our options; `--help` shows ours and then lm-eval's."""
-    ours = argparse.ArgumentParser(
-        f"verbalizer-bench {command}", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS
-    )
-    if command == "run":
-        group = ours.add_argument_group("options of verbalizer-bench (all others are lm-eval's)")
-        group.add_argument(
-            "--data",
-            metavar="hub|sample|DIR",
-            help="where the rows are (default: VERBALIZER_BENCH_DATA, else hub)",
-        )
-        group.add_argument(
-            "--resume",
-            metavar="OUT",
-            help="go on with the killed run in OUT, with its own arguments unless others are given",
-        )
-        group.add_argument(
-            "--shard",
-            metavar="I/N",
-            help="run every N-th document only, from the I-th on; `merge` puts shards together",
-        )
-    known, rest = ours.parse_known_args(list(argv))
-    if command == "run" and {"-h", "--help"} & set(rest):
-        ours.print_help()
-    return known, rest
-
-
 def _run(
     parser: Any, args: argparse.Namespace, own: argparse.Namespace, argv: Sequence[str]
 ) -> list[Path]:
-    _merge_config(args)
+    merge_config(args, own)
     if own.resume:
         check_resume(own.resume, args.model)
         args.output_path = own.resume
@@ -160,55 +113,57 @@ def _run(
     args.metadata = {**metadata, "data": resolve_data(own.data or metadata.get("data"))}
     if shard := own.shard or metadata.get("shard"):
         args.metadata["shard"] = check_shard(str(shard), args.model)
-    output = Path(args.output_path)
-    before = set(output.rglob("results_*.json"))
-    started, clock = datetime.now(UTC), time.monotonic()
     # lm-eval gives tasks the model's arguments too.
     index = _task_index(args, {**(args.model_args or {}), **args.metadata})
     versions = _check_tasks(index, args)
-    rank, world_size = _rank(), int(os.environ.get("WORLD_SIZE", "1"))
-    asked = _without_resume(argv)
-    book = Journal(output, asked, _protocol(args), versions, bool(own.resume), rank, world_size)
-    with recording(book):
-        with _used_by_lm_eval(index):
-            parser.execute(args)
-        if rank != 0:
-            book.finish()
-            return []
-        written = sorted(set(output.rglob("results_*.json")) - before)
-        if not written:
-            raise ValueError(f"run: lm-eval wrote no results under {output}; its log says why")
-        for file in written:
-            if world_size > 1:
-                in_document_order(file)
-            _write_record(file, started, time.monotonic() - clock)
-        book.finish()
-    if getattr(args, "predict_only", False):
+    asked = _whole_command(argv, own, args)
+    try:
+        with _journal(args, asked, versions, bool(own.resume)) as book:
+            written = _evaluate(parser, args, index, asked)
+            if book:
+                book.finish()
+    except KeyboardInterrupt as error:
+        raise Interrupted(of_run(Path(args.output_path), args.model)) from error
+    if getattr(args, "predict_only", False) and written:
         print("No summary: --predict_only scores nothing")
         return []
     return [file.parent for file in written]
 
 
-def _merge_config(args: argparse.Namespace) -> None:
-    """Take what is checked from lm-eval's `--config` file, where no flag gives it."""
-    if not args.config:
+@contextmanager
+def _journal(
+    args: argparse.Namespace, asked: Sequence[str], versions: Mapping[str, Any], resume: bool
+) -> Iterator[Journal | None]:
+    """Have our adapters write a journal; other models keep none."""
+    if args.model not in OUR_MODELS:
+        yield None
         return
-    from lm_eval.config.evaluate_config import EvaluatorConfig
-    from lm_eval.utils import simple_parse_args_string
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    output = Path(args.output_path)
+    book = Journal(output, asked, _protocol(args), versions, resume, _rank(), world_size)
+    with recording(book):
+        yield book
 
-    config = EvaluatorConfig.load_yaml_config(args.config)
-    for key in ("model_args", "metadata", "gen_kwargs"):
-        if isinstance(config.get(key), str):
-            config[key] = simple_parse_args_string(config[key])
-    for key in (
-        *("output_path", "metadata", "tasks", "model", "model_args", "use_cache"),
-        *("batch_size", "gen_kwargs", "limit", "num_fewshot"),
-    ):
-        if getattr(args, key, None) in (None, "", [], {}) and config.get(key):
-            setattr(args, key, config[key])
-    args.include_path = ":".join(
-        path for path in (args.include_path, config.get("include_path")) if path
-    )
+
+def _evaluate(
+    parser: Any, args: argparse.Namespace, index: Any, asked: Sequence[str]
+) -> list[Path]:
+    """Run lm-eval; return the results files that it wrote, none on ranks but the first."""
+    output = Path(args.output_path)
+    before = set(output.rglob("results_*.json"))
+    started, clock = datetime.now(UTC), time.monotonic()
+    with _used_by_lm_eval(index):
+        parser.execute(args)
+    if _rank() != 0:
+        return []
+    written = sorted(set(output.rglob("results_*.json")) - before)
+    if not written:
+        raise ValueError(f"run: lm-eval wrote no results under {output}; its log says why")
+    for file in written:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            in_document_order(file)
+        _write_record(file, asked, started, time.monotonic() - clock)
+    return written
 
 
 def _cache_key(args: argparse.Namespace) -> str:
@@ -218,12 +173,12 @@ def _cache_key(args: argparse.Namespace) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _write_record(results: Path, started: datetime, seconds: float) -> None:
+def _write_record(results: Path, asked: Sequence[str], started: datetime, seconds: float) -> None:
     """Write `run.json`: how this run was made, beside lm-eval's results."""
     config = json.loads(results.read_text(encoding="utf-8"))["config"]
     record = {
         "results": results.name,
-        "command": ["verbalizer-bench", *sys.argv[1:]],
+        "command": ["verbalizer-bench", "run", *asked],
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": round(seconds, 1),
         "model": config["model"],
@@ -249,13 +204,18 @@ def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
     """
     from lm_eval.tasks import TaskManager
 
+    for folder in args.include_path[1:]:
+        check_task_files(Path(folder))
     options = {"include_path": args.include_path, "metadata": metadata}
     # lm-eval takes paths of task files and their folders too.
     names = [n for n in _names(args) if not n.endswith(".yaml") and not Path(n).is_dir()]
     index = TaskManager(include_defaults=False, **options)
-    if not names or not all(index.match_tasks([name]) for name in names):
+    missing = [name for name in names if not index.match_tasks([name])]
+    # Nobody else's tasks are called so.
+    check_names([name for name in missing if name.startswith("verbalizer")], index.all_tasks)
+    if missing or not names:
         index = TaskManager(**options)
-    check_names([n for n in names if not index.match_tasks([n])], index.all_tasks)
+    check_names([name for name in missing if not index.match_tasks([name])], index.all_tasks)
     return index
 
 
@@ -302,17 +262,29 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(
                 f"run: --samples {name}: {wrong[0]}: its documents are 0 to {count - 1}"
             )
+    for line in {line: None for task in tasks.values() for line in task.notices}:
+        log.warning(line)
     for task in tasks.values() if args.num_fewshot else ():
         task.set_config(key="num_fewshot", value=args.num_fewshot)
         task.check_fewshot()
     return {name: task.VERSION for name, task in tasks.items()}
 
 
-def _without_resume(argv: Sequence[str]) -> list[str]:
-    """Return the arguments without `--resume OUT`, to be kept for the next attempt."""
+def _whole_command(
+    argv: Sequence[str], own: argparse.Namespace, args: argparse.Namespace
+) -> list[str]:
+    """Return the arguments without `--resume OUT`, and with what they leave to other places.
+
+    Copied, they ask for the same rows and write into the same folder wherever they are called.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume")
-    return parser.parse_known_args(list(argv))[1]
+    command = parser.parse_known_args(list(argv))[1]
+    if own.resume and not {"--output_path", "-o"} & set(command):
+        command += ["--output_path", args.output_path]
+    if own.data is None and args.metadata["data"] != "hub":
+        command += ["--data", args.metadata["data"]]
+    return command
 
 
 def _protocol(args: argparse.Namespace) -> dict[str, Any]:

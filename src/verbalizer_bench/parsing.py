@@ -5,7 +5,10 @@ from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose mistakes are one line."""
+    """argparse, whose mistakes are one line, and which takes whole option names only."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """Raise ValueError, which the command line prints."""

@@ -1,0 +1,118 @@
+"""How a command ends: what went wrong is one line, and what is kept of it is said.
+
+What the project itself refuses says what to do. Anything else is not expected: its traceback goes
+into a file, whose name the line has.
+"""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# Code that shells give for a process that ended by Ctrl-C, and by `kill`.
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while something was made; its text says what is kept and how to go on."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """`kill`, a scheduler's or torchrun's SIGTERM."""
+
+
+@contextmanager
+def terminations() -> Iterator[None]:
+    """Have SIGTERM end a command as Ctrl-C does, so that it says what is kept."""
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Say in one line that a command was interrupted; return its exit code."""
+    ended = isinstance(error, _Terminated) or isinstance(error.__cause__, _Terminated)
+    kept = str(error) if isinstance(error, Interrupted) else "the same command starts again"
+    if os.environ.get("RANK", "0") == "0":
+        _say(f"{'terminated' if ended else 'interrupted'}: {kept}")
+    return TERMINATED if ended else INTERRUPTED
+
+
+def failed(error: Exception) -> int:
+    """Say in one line what went wrong; return the exit code, 2 for what a user can mend."""
+    if is_ours(error):
+        log.debug("The error in full:", exc_info=error)
+        _say(f"error: {_line(error)}")
+        return 2
+    if isinstance(error, ImportError):
+        name = f"the package {error.name} cannot be imported: " if error.name else ""
+        fix = f"; `pip install {error.name.partition('.')[0]}`, if it is that" if name else ""
+        _say(f"error: {name}{_line(error)}{fix}{_traceback(error)}")
+        return 2
+    _say(f"error: {type(error).__name__}: {_line(error)}{_traceback(error)}")
+    return 2 if isinstance(error, (ValueError, OSError, MemoryError)) else 1
+
+
+def is_ours(error: Exception) -> bool:
+    """Say whether an error is one that is expected of a user, whose text says what to do.
+
+    That is what this package refuses and what lm-eval refuses of its options, and what the system
+    says of a file or of memory. A `ValueError` from within a library has no text for our users.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        return True
+    if not isinstance(error, (ValueError, OSError)):
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    name = f"{frame.f_globals.get('__name__', '')}."
+    return name.startswith(("verbalizer_bench.", "lm_eval.config.", "lm_eval._cli."))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no text"
+
+
+def _traceback(error: Exception) -> str:
+    """Write the traceback to a file; return the end of a sentence that names it."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, name = tempfile.mkstemp(prefix="verbalizer-bench-", suffix=".traceback.txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{' '.join(sys.argv)}\n\n{text}")
+    except OSError:
+        print(text, file=sys.stderr)
+        return ""
+    return f"; the traceback is in {name}"
+
+
+def _say(text: str) -> None:
+    _close_bars()
+    print(f"verbalizer-bench: {text}", file=sys.stderr, flush=True)
+
+
+def _close_bars() -> None:
+    """End the lines of progress bars, which would otherwise be drawn once more below the last."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()

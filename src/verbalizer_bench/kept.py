@@ -1,0 +1,63 @@
+"""Say what an interrupted command leaves, and the command that goes on."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verbalizer_bench.options import OUR_MODELS
+
+if TYPE_CHECKING:
+    from verbalizer_bench.builders.recipe import DataRecipe
+    from verbalizer_bench.trainers.recipe import Recipe
+
+
+def of_run(output: Path, model: str | None) -> str:
+    """Say how many responses a run's journals have."""
+    from verbalizer_bench.models.journal import responses
+
+    if model not in OUR_MODELS:
+        return (
+            f"nothing is kept: --model {model or 'hf'} has no journal; {' and '.join(OUR_MODELS)} "
+            "have one"
+        )
+    if not (count := responses(output)):
+        return "no response was there yet; the same command starts again"
+    command = shlex.join(["verbalizer-bench", "run", "--resume", str(output)])
+    return f"{count} responses are kept in {output}; `{command}` goes on"
+
+
+def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
+    """Say which step's state a training has.
+
+    Args:
+        recipe: The recipe.
+        words: The command's arguments.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+
+    folder = recipe.output
+    state = folder / "state"
+    last = get_last_checkpoint(str(state)) if state.is_dir() else None
+    started = folder.is_dir() and any(folder.iterdir())
+    command = shlex.join(
+        ["verbalizer-bench", *words]
+        + (["resume=true"] if started and "resume=true" not in words else [])
+    )
+    if last is None:
+        return f"no state was saved yet (save_steps); `{command}` starts again"
+    step = Path(last).name.rpartition("-")[2]
+    return f"the state of step {step} is kept in {last}; `{command}` goes on"
+
+
+def of_build(recipe: "DataRecipe", words: Sequence[str]) -> str:
+    """Say how many responses a build has stored."""
+    from verbalizer_bench.builders.store import NAME
+
+    file = recipe.work / NAME
+    # The first line says what the file is.
+    count = max(0, file.read_bytes().count(b"\n") - 1) if file.is_file() else 0
+    command = shlex.join(["verbalizer-bench", *words])
+    if not count:
+        return f"no response was stored yet; `{command}` starts again"
+    return f"{count} responses are stored in {file}; `{command}` goes on, and asks for none twice"

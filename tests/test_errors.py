@@ -1,0 +1,205 @@
+"""However a command ends, it says so in one line: what is wrong, or what is kept."""
+
+import logging
+import os
+import re
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard import runs
+from verbalizer_bench.models.journal import Journal
+from verbalizer_bench.trainers.output import ProgressBar
+
+TASK = "verbalizer_sst2_neutral_foo_bar"
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval's log goes on writing to the stream that pytest gave another test."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    return text.strip().split("\n")[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (RuntimeError("boom\n  and more"), 1, "error: RuntimeError: boom and more; the traceback"),
+        (KeyError("rows"), 1, "error: KeyError: 'rows'; the traceback is in "),
+        (RecursionError(), 1, "error: RecursionError: no text; the traceback is in "),
+        (ModuleNotFoundError("No module named 'tenacity'", name="tenacity"), 2, "pip install ten"),
+        (MemoryError("too large"), 2, "verbalizer-bench: error: too large"),
+        (OSError(28, "No space left on device"), 2, "[Errno 28] No space left on device"),
+    ],
+)
+def test_what_nobody_expected_is_one_line_and_a_file(
+    error: Exception,
+    code: int,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(paths: list[Path]) -> None:
+        raise error
+
+    monkeypatch.setattr(runs, "find_runs", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["report", "out"]) == code
+    said = last_line(capsys)
+    assert line in said
+    written = re.search(r"the traceback is in (\S+)$", said)
+    assert bool(written) == ("Errno" not in said and "too large" not in said)
+    if written:
+        text = Path(written[1]).read_text()
+        assert "Traceback (most recent call last)" in text and "in fail" in text
+
+
+def test_an_error_of_a_library_names_its_type_and_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`int` complains of a value that no user wrote: the line alone would help nobody."""
+    monkeypatch.setattr(runs, "find_runs", lambda paths: int("x"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["report", "out"]) == 2
+    assert "error: ValueError: invalid literal for int()" in last_line(capsys)
+    assert list(tmp_path.glob("verbalizer-bench-*.traceback.txt"))
+
+
+def test_no_room_for_the_traceback_prints_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "find_runs", lambda paths: {}["x"])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert main(["report", "out"]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in error
+    assert error.strip().split("\n")[-1] == "verbalizer-bench: error: KeyError: 'x'"
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what has a signal come when the n-th response is written."""
+
+    def stop(number: int, response: int) -> None:
+        left = iter(range(response - 1, -1, -1))
+        add = Journal.add
+
+        def added(self: Journal, *arguments: Any) -> None:
+            add(self, *arguments)
+            if next(left, None) == 0:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Journal, "add", added)
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_an_interrupted_run_says_what_is_kept_and_goes_on(
+    number: int,
+    code: int,
+    word: str,
+    stopping: Any,
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "a run"
+    stopping(number, 3)
+    arguments = [
+        *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
+        *("--tasks", TASK, "--data", "sample", "--device", "cpu", "--limit", "6"),
+        *("--output_path", str(out)),
+    ]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["run", *arguments]) == code
+    assert signal.getsignal(signal.SIGTERM) is before
+    line = last_line(capsys)
+    command = f"verbalizer-bench run --resume {shlex.quote(str(out))}"
+    found = re.fullmatch(
+        rf"verbalizer-bench: {word}: (\d) responses are kept in (.*); `(.*)` goes on", line
+    )
+    assert found and (found[2], found[3]) == (str(out), command)
+    assert 3 <= int(found[1]) <= 6
+    assert main(shlex.split(command)[1:]) == 0
+
+
+def test_an_interrupted_run_without_a_journal_says_so(
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lm_eval.simple_evaluate", stop)
+    for model, text in (
+        ("hf", "nothing is kept: --model hf has no journal; verbalizer-llm and"),
+        ("verbalizer-llm", "no response was there yet; the same command starts again"),
+    ):
+        arguments = ["--model", model, "--model_args", f"pretrained={toys[0]}", "--tasks", TASK]
+        rest = ["--data", "sample", "--output_path", str(tmp_path / model)]
+        assert main(["run", *arguments, *rest]) == 130
+        assert f"verbalizer-bench: interrupted: {text}" in last_line(capsys)
+    assert not list((tmp_path / "hf").iterdir())
+
+
+@pytest.mark.parametrize(("save_steps", "kept"), [(2, "the state of step 2 is kept"), (9, "no s")])
+def test_an_interrupted_training_says_which_state_is_kept(
+    save_steps: int,
+    kept: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step_end = ProgressBar.on_step_end
+
+    def stop(self: ProgressBar, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step_end(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    words = ["train", str(REPOSITORY / "recipes" / "tiny" / "sft.yaml"), f"cache={tmp_path}/cache"]
+    words += [f"output={tmp_path}/out", f"save_steps={save_steps}", "epochs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "on_step_end", stop)
+        assert main(words) == 130
+    line = last_line(capsys)
+    assert line.startswith(f"verbalizer-bench: interrupted: {kept}")
+    (command,) = re.findall("`(.*)`", line)
+    assert command == shlex.join(["verbalizer-bench", *words, "resume=true"])
+    assert main(shlex.split(command)[1:]) == 0
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_an_interrupted_build_says_how_much_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(recipe: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("verbalizer_bench.builders.build.build", stop)
+    words = ["build", "data/format_oriented", "--limit", "2", f"output={tmp_path}"]
+    assert main(words) == 130
+    command = shlex.join(["verbalizer-bench", *words])
+    assert last_line(capsys).endswith(f"no response was stored yet; `{command}` starts again")
+    (tmp_path / "format_oriented").mkdir()
+    (tmp_path / "format_oriented" / "calls.jsonl").write_text('{"calls": 1}\n{}\n{}\n')
+    assert main(words) == 130
+    line = last_line(capsys)
+    assert "interrupted: 2 responses are stored in" in line and f"`{command}` goes on" in line
