@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-lmms bench bench-trainers bench-publishing check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-lmms bench bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -48,6 +48,9 @@ bench-trainers: $(READY)
 
 bench-publishing: $(READY)
 	$(BIN)/python -m benchmarks.publishing
+
+bench-builders: $(READY)
+	$(BIN)/python -m benchmarks.builders
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -26,7 +26,15 @@ from verbalizer_bench.builders.chat import (
 )
 from verbalizer_bench.builders.endpoint import STRUCTURED, Endpoint
 from verbalizer_bench.builders.lane import Lane, Outcome, pause
-from verbalizer_bench.builders.limits import NOTHING, Budget, BudgetSpent, Cost, Purse, Spending
+from verbalizer_bench.builders.limits import (
+    NOTHING,
+    Budget,
+    BudgetSpent,
+    Clock,
+    Cost,
+    Purse,
+    Spending,
+)
 from verbalizer_bench.builders.store import Store
 from verbalizer_bench.builders.transport import Failure
 
@@ -53,7 +61,12 @@ class Caller:
     """Ask; see the module."""
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], folder: Path, *, budget: Budget | None = None
+        self,
+        endpoints: Mapping[str, Endpoint],
+        folder: Path,
+        *,
+        budget: Budget | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Take what a recipe says.
 
@@ -61,12 +74,13 @@ class Caller:
             endpoints: By role; `default` is for roles that have none of their own.
             folder: Where `calls.jsonl` is.
             budget: For all runs in the folder together.
+            clock: What waits are taken from; None: time as it passes.
 
         Raises:
             ValueError: The budget is in money and an endpoint has no prices.
         """
         self.endpoints, self.folder, self.budget = dict(endpoints), folder, budget
-        self.spent = Spending()
+        self.spent, self._clock = Spending(), clock or Clock()
         for role, endpoint in self.endpoints.items():
             unpriced = endpoint.input_price is None or endpoint.output_price is None
             if budget and budget.money is not None and unpriced:
@@ -159,7 +173,7 @@ class Caller:
         endpoint = self.endpoint(request.role)
         lane = self._lanes.get(endpoint.lane)
         if lane is None:
-            lane = self._lanes[endpoint.lane] = Lane(endpoint)
+            lane = self._lanes[endpoint.lane] = Lane(endpoint, self._clock)
         job = partial(self._attempt, request, endpoint, lane, key)
         failures = 0
         while isinstance(outcome := await lane.run(job), Failure):
@@ -167,7 +181,7 @@ class Caller:
             if not outcome.again or failures > endpoint.retries or self._closing:
                 raise _failed(request, endpoint, outcome, failures)
             self.spent.retries[outcome.reason] += 1
-            await asyncio.sleep(pause(outcome, failures, endpoint.backoff))
+            await self._clock.sleep(pause(outcome, failures, endpoint.backoff))
         cost = cost_of(outcome, request, endpoint)
         return await self._store.add(key, request.role, endpoint.model, outcome, cost)
 

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from verbalizer_bench.builders.endpoint import STRUCTURED, Endpoint
-from verbalizer_bench.builders.limits import Cost, Rate
+from verbalizer_bench.builders.limits import Clock, Cost, Rate
 from verbalizer_bench.builders.transport import Failure, Line
 
 log = logging.getLogger(__name__)
@@ -26,20 +25,24 @@ class Lane:
         hopeless: Why no call can succeed any more; None: one may.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
         """Open the connection.
+
+        Args:
+            endpoint: Whom it goes to.
+            clock: What waits are taken from.
 
         Raises:
             ValueError: The endpoint's key is not in the environment.
         """
-        self.model = endpoint.model
+        self.model, self._clock = endpoint.model, clock
         self.line = Line(endpoint)
         self._slots = endpoint.concurrency
         self._workers: list[asyncio.Task[None]] = []
         self._jobs: asyncio.Queue[tuple[Callable[[], Awaitable[Outcome]], asyncio.Future[Outcome]]]
         self._jobs = asyncio.Queue()
-        self.requests = _rate(endpoint.requests_per_minute)
-        self.tokens = _rate(endpoint.tokens_per_minute)
+        self.requests = _rate(endpoint.requests_per_minute, clock)
+        self.tokens = _rate(endpoint.tokens_per_minute, clock)
         auto = endpoint.structured == "auto"
         self.structured = STRUCTURED[0] if auto else endpoint.structured
         self.hopeless: Failure | None = None
@@ -83,9 +86,9 @@ class Lane:
         waits = [self.requests.take(1)] if self.requests else []
         waits += [self.tokens.take(cost.tokens)] if self.tokens else []
         if any(waits):
-            await asyncio.sleep(max(waits))
-        while (wait := self._closed_until - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
+            await self._clock.sleep(max(waits))
+        while (wait := self._closed_until - self._clock.now()) > 0:
+            await self._clock.sleep(wait)
 
     def settle(self, change: int) -> None:
         """Correct the tokens that were taken by estimate."""
@@ -97,7 +100,7 @@ class Lane:
         if failure.hopeless:
             self.hopeless = failure
         elif failure.wait and failure.status in (429, 503):
-            until = time.monotonic() + failure.wait
+            until = self._clock.now() + failure.wait
             if failure.wait >= 10 and until > self._closed_until + 1:
                 log.warning("%s: %s; waiting %.0f s", self.model, failure.message, failure.wait)
             self._closed_until = max(self._closed_until, until)
@@ -110,8 +113,8 @@ class Lane:
             log.warning("%s takes no JSON schema; it is asked %s, in words", self.model, how)
 
 
-def _rate(per_minute: int | None) -> Rate | None:
-    return Rate(per_minute) if per_minute else None
+def _rate(per_minute: int | None, clock: Clock) -> Rate | None:
+    return Rate(per_minute, clock) if per_minute else None
 
 
 def pause(failure: Failure, failures: int, backoff: float) -> float:

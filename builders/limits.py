@@ -3,11 +3,22 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from verbalizer_bench.recipes.reading import check
+
+
+class Clock:
+    """Time as it passes; a test has one that passes as it is told."""
+
+    def now(self) -> float:
+        """Return seconds since some moment."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+        await asyncio.sleep(seconds)
 
 
 class BudgetSpent(Exception):
@@ -136,16 +147,17 @@ class Rate:
     One call may take more than a second's worth; the calls after it wait for that.
     """
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: int, clock: Clock | None = None) -> None:
         """Begin with a second's worth, which is also the most that is kept."""
         self.burst = max(1.0, per_minute / 60)
         # What a minute adds and the burst before it are together what a minute may have.
         self.per_second = (per_minute - self.burst + 1) / 60
-        self.clock, self.level, self.then = clock, self.burst, clock()
+        self.clock, self.level = clock or Clock(), self.burst
+        self.then = self.clock.now()
 
     def take(self, amount: float) -> float:
         """Take an amount and return the seconds to wait until it may be used."""
-        now = self.clock()
+        now = self.clock.now()
         self.level = min(self.burst, self.level + (now - self.then) * self.per_second)
         self.then = now
         wait = max(0.0, (min(amount, self.burst) - self.level) / self.per_second)

@@ -1,7 +1,8 @@
 """A chat-completions server on the loopback address that misbehaves as it is told.
 
 It answers by a function of the request's JSON, so that a test knows every answer; it counts what it
-is asked, and when.
+is asked. A test that cares for order holds answers back until something has happened, and one that
+cares for time gives it a clock of its own: no test waits for this machine's.
 """
 
 import asyncio
@@ -77,7 +78,6 @@ class Asked:
     body: dict[str, Any]
     key: str
     started: float
-    ended: float = float("inf")
     outcome: str = ""
 
 
@@ -89,29 +89,50 @@ class Server:
         answer: Returns the response's text, an object that becomes its text, or a `web.Response`.
         faults: What goes wrong; None: nothing.
         delay: Seconds that each answer takes.
-        requests: All that came, in their order; times are of `time.monotonic`.
+        gate: Whether a request may be answered now; asked again whenever another one comes or is
+            done, and when a test calls `nudge`. None: at once.
+        watch: Told of every request that came, before it is answered.
+        clock: What `Asked.started` is read from.
+        requests: All that came, in their order.
+        peak: The most that were under way at once.
+        done: How many were answered, in whatever way.
     """
 
     answer: Callable[[dict[str, Any]], Any]
     faults: Faults | None = None
     delay: float = 0.0
+    gate: Callable[[Asked], bool] | None = None
+    watch: Callable[[], None] | None = None
+    clock: Callable[[], float] = time.monotonic
     requests: list[Asked] = field(default_factory=list, repr=False)
     url: str = ""
+    peak: int = 0
+    done: int = 0
 
     def __enter__(self) -> "Server":
         self._attempts: Counter[str] = Counter()
+        self._under_way = 0
         ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), daemon=True)
         self._thread.start()
-        assert ready.wait(10), "the server did not start"
+        assert ready.wait(60), "the server did not start"
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(10)
+        self._loop.call_soon_threadsafe(self._ends.set)
+        self._thread.join()
+
+    def nudge(self) -> None:
+        """Have the gate asked again, from another thread."""
+        asyncio.run_coroutine_threadsafe(self._notify(), self._loop).result()
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _run(self, ready: threading.Event) -> None:
-        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._ends = asyncio.get_running_loop(), asyncio.Event()
+        self._changed = asyncio.Condition()
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._completions)
         runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
@@ -120,19 +141,33 @@ class Server:
         await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         ready.set()
-        await self._done.wait()
+        await self._ends.wait()
         await runner.cleanup()
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        started = time.monotonic()
+        started = self.clock()
         data = await request.read()
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         asked = Asked(hashlib.sha256(data).hexdigest(), json.loads(data), key, started)
         self.requests.append(asked)
+        self._under_way += 1
+        self.peak = max(self.peak, self._under_way)
+        if self.watch:
+            self.watch()
         try:
+            await self._pass(asked)
             return await self._respond(request, asked)
         finally:
-            asked.ended = time.monotonic()
+            self._under_way -= 1
+            self.done += 1
+            await self._notify()
+
+    async def _pass(self, asked: Asked) -> None:
+        """Hold a request back until it may be answered."""
+        if gate := self.gate:
+            await self._notify()
+            async with self._changed:
+                await self._changed.wait_for(lambda: gate(asked))
 
     async def _respond(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         faults = self.faults or Faults()
@@ -170,17 +205,6 @@ class Server:
     def answered(self) -> Counter[str]:
         """Return how often each request, by its body's hash, was answered as it should be."""
         return Counter(asked.hash for asked in self.requests if asked.outcome == "ok")
-
-    @property
-    def peak(self) -> int:
-        """Return the most requests that were under way at once."""
-        times = [(asked.started, 1) for asked in self.requests]
-        times += [(asked.ended, -1) for asked in self.requests]
-        under_way = most = 0
-        for _, change in sorted(times):
-            under_way += change
-            most = max(most, under_way)
-        return most
 
 
 def prompt(body: dict[str, Any]) -> str:

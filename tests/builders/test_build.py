@@ -1,10 +1,7 @@
 """300 records through all stages, with a server that misbehaves; killed, and restarted."""
 
 import json
-import os
 import random
-import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.builders.builder import Model
+from tests.builders.kills import killed_at
 from tests.builders.recipes import instructions, real_data, recipe
 from tests.builders.server import Faults, Server
 from verbalizer_bench.builders.build import Built, build
@@ -195,37 +193,6 @@ def test_every_record_has_its_provenance(undisturbed: tuple[DataRecipe, Built, S
             assert line["image_sha256"] or record["id"].startswith("c")
 
 
-def _fork(made: DataRecipe) -> int:
-    """Begin a build in a process of its own."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        build(made)
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _kill_after(child: int, server: Server, requests: int) -> bool:
-    """Kill a build after so many more requests; say whether it was still at it."""
-    mark = len(server.requests)
-    deadline = time.monotonic() + 60
-    while len(server.requests) < mark + requests:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0, status
-            return False
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
-
-
 def test_killed_and_restarted_ten_times_it_ends_in_the_same_files(
     undisturbed: tuple[DataRecipe, Built, Server],
     model: Model,
@@ -235,13 +202,12 @@ def test_killed_and_restarted_ten_times_it_ends_in_the_same_files(
     server = serve(model, FAULTS, delay=0.01)
     made = recipe(tmp_path, server.url)
     moments = random.Random(3)
-    kills = 0
-    while kills < 10:
-        assert _kill_after(_fork(made), server, moments.randint(10, 75)), "it was done too early"
-        kills += 1
+    for _ in range(10):
+        at = moments.randint(10, 75)
+        assert killed_at(server, at, lambda: build(made)), "it was done too early"
     build(made)
     # What was under way at a kill was answered and is not stored; all else is asked once.
-    assert answered(server) - len(calls(made)) <= 16 * kills
+    assert answered(server) - len(calls(made)) <= 16 * 10
     keys = [row["key"] for row in calls(made)]
     assert len(keys) == len(set(keys))
     assert outputs(made) == outputs(undisturbed[0])

@@ -1,10 +1,7 @@
 """Calls against a server that misbehaves: nothing is lost, nothing asked twice, limits kept."""
 
 import asyncio
-import os
 import random
-import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.builders.server import Faults, Server, images, prompt
+from tests.builders.conftest import Moved
+from tests.builders.kills import killed_at
+from tests.builders.server import Asked, Faults, Server, images, prompt
 from verbalizer_bench.builders.calls import Budget, BudgetSpent, Caller, Endpoint, Reply, Request
 from verbalizer_bench.builders.limits import Spending
 
@@ -48,10 +47,10 @@ async def ask(caller: Caller, wanted: Sequence[Request]) -> list[Reply]:
 
 
 def ask_all(
-    folder: Path, wanted: Sequence[Request], asked: Endpoint, budget: Budget | None = None
+    folder: Path, wanted: Sequence[Request], asked: Endpoint, **others: Any
 ) -> tuple[list[Reply], Spending]:
     async def run() -> tuple[list[Reply], Spending]:
-        async with Caller({"default": asked}, folder, budget=budget) as caller:
+        async with Caller({"default": asked}, folder, **others) as caller:
             return await ask(caller, wanted), caller.spent
 
     return asyncio.run(run())
@@ -79,36 +78,23 @@ def test_nothing_is_asked_twice(serve: Serve, tmp_path: Path) -> None:
     assert (spent.calls, spent.cached, spent.money) == (0, 60, 0)
 
 
-def in_a_fork(folder: Path, wanted: Sequence[Request], asked: Endpoint) -> int:
-    if (child := os.fork()) == 0:
-        try:
-            ask_all(folder, wanted, asked)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
-
-
 def test_ten_kills(serve: Serve, tmp_path: Path) -> None:
     wanted = requests(80)
-    undisturbed, disturbed = (serve(faults=BAD, delay=0.02) for _ in range(2))
+    undisturbed, disturbed = (serve(faults=BAD) for _ in range(2))
     whole, _ = ask_all(tmp_path / "whole", wanted, endpoint(undisturbed))
-    folder, partial = tmp_path / "killed", 0
+    folder, moments = tmp_path / "killed", random.Random(1)
     for _ in range(10):
         before, mark = stored(folder), len(disturbed.requests)
-        child = in_a_fork(folder, wanted, endpoint(disturbed))
-        time.sleep(random.uniform(0.02, 0.2))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        at = moments.randint(1, 20)
+        assert killed_at(disturbed, at, lambda: ask_all(folder, wanted, endpoint(disturbed)))
         assert not before & {prompt(asked.body) for asked in disturbed.requests[mark:]}
         assert before <= stored(folder)
-        partial += 0 < len(stored(folder)) < 80
     before, mark = stored(folder), len(disturbed.requests)
+    assert 0 < len(before) < 80
     replies, _ = ask_all(folder, wanted, endpoint(disturbed))
     assert uncached(replies) == whole
     assert not before & {prompt(asked.body) for asked in disturbed.requests[mark:]}
     assert len(stored(folder)) == 80 == (folder / "calls.jsonl").read_bytes().count(b"\n") - 1
-    assert partial >= 2
 
 
 def stored(folder: Path) -> set[str]:
@@ -121,54 +107,35 @@ def stored(folder: Path) -> set[str]:
     return {content["content"].removeprefix("echo: ") for content in contents}
 
 
-def test_throughput(serve: Serve, tmp_path: Path) -> None:
-    """300 calls, 16 at once: 90 % of what the server's delay allows.
-
-    Longer delays are for a machine with other work, where a process waits for the processor.
-    """
-    shares = []
-    for delay in (0.1, 0.3, 0.6):
-        server = serve(delay=delay)
-        shares.append(throughput(server, tmp_path / str(delay)) * delay / 16)
-        assert server.peak == 16 and len(server.requests) == 301
-        if shares[-1] >= 0.9:
-            break
-    print("shares of concurrency / delay:", shares)
-    assert shares[-1] >= 0.9, shares
+def test_all_slots_are_used_and_no_more(serve: Serve, tmp_path: Path) -> None:
+    """Nobody is answered before 16 are under way at once."""
+    server = serve(gate=lambda asked: server.peak >= 16)
+    ask_all(tmp_path, requests(100), endpoint(server, concurrency=16))
+    assert server.peak == 16 and len(server.requests) == 100
 
 
-def throughput(server: Server, folder: Path) -> float:
-    """Return the calls a second that a process of its own makes, as they are with real servers."""
+def test_a_slot_waits_for_no_other(serve: Serve, tmp_path: Path) -> None:
+    """15 of 16 answers are held back until the last slot alone has had 60."""
+    held: list[Asked] = []
 
-    async def run() -> float:
-        async with Caller({"default": endpoint(server, concurrency=16)}, folder) as caller:
-            await caller.ask(request("the connection is opened"))
-            began = time.monotonic()
-            await ask(caller, requests(300))
-            return 300 / (time.monotonic() - began)
+    def gate(asked: Asked) -> bool:
+        if len(held) < 15 and asked not in held:
+            held.append(asked)
+        return asked not in held or server.done >= 60
 
-    reader, writer = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            os.write(writer, str(asyncio.run(run())).encode())
-            os._exit(0)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        rate = pipe.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return float(rate)
+    server = serve(gate=gate)
+    ask_all(tmp_path, requests(90), endpoint(server, concurrency=16))
+    assert server.peak == 16 and len(server.requests) == 90
 
 
 def test_concurrency_with_faults(serve: Serve, tmp_path: Path) -> None:
-    server = serve(faults=BAD, delay=0.01)
+    server = serve(faults=BAD, gate=lambda asked: server.peak >= 5)
     ask_all(tmp_path, requests(50), endpoint(server, concurrency=5))
-    assert 3 <= server.peak <= 5
+    assert server.peak == 5
 
 
 def test_blocks_of_one_model_share_its_limits(serve: Serve, tmp_path: Path) -> None:
-    server = serve(delay=0.02)
+    server = serve(gate=lambda asked: server.peak >= 3)
     blocks = {
         "question": endpoint(server, concurrency=3),
         "answer": endpoint(server, concurrency=3, parameters={"temperature": 0.5}),
@@ -184,7 +151,7 @@ def test_blocks_of_one_model_share_its_limits(serve: Serve, tmp_path: Path) -> N
 
 
 def test_identical_requests_are_one_call(serve: Serve, tmp_path: Path) -> None:
-    server = serve(delay=0.05)
+    server = serve()
     replies, spent = ask_all(tmp_path, [request("same")] * 20, endpoint(server))
     assert len(server.requests) == 1 and len(set(uncached(replies))) == 1
     assert (spent.calls, spent.cached) == (1, 19)
@@ -200,14 +167,25 @@ def test_another_attempt_or_parameter_is_another_call(serve: Serve, tmp_path: Pa
     assert {"model", "messages", "temperature", "top_k"} == set(server.requests[-1].body)
 
 
+async def has_come(server: Server, count: int) -> None:
+    """Wait until so many requests have come."""
+    while len(server.requests) < count:
+        await asyncio.sleep(0.001)
+
+
 def test_who_is_cancelled_takes_nobody_along(serve: Serve, tmp_path: Path) -> None:
-    server = serve(delay=0.1)
+    opened: list[bool] = []
+    server = serve(gate=lambda asked: bool(opened))
 
     async def run() -> None:
         async with Caller({"default": endpoint(server)}, tmp_path) as caller:
             first, second = (asyncio.create_task(caller.ask(request("same"))) for _ in "ab")
-            await asyncio.sleep(0.03)
+            await has_come(server, 1)
             first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            opened.append(True)
+            server.nudge()
             assert (await second).text == "echo: same"
 
     asyncio.run(run())
@@ -215,14 +193,17 @@ def test_who_is_cancelled_takes_nobody_along(serve: Serve, tmp_path: Path) -> No
 
 
 def test_calls_under_way_are_stored_at_the_end(serve: Serve, tmp_path: Path) -> None:
-    server = serve(delay=0.2)
+    opened: list[bool] = []
+    server = serve(gate=lambda asked: bool(opened))
 
     async def run() -> None:
         async with Caller({"default": endpoint(server, concurrency=4)}, tmp_path) as caller:
             tasks = [asyncio.create_task(caller.ask(one)) for one in requests(10)]
-            await asyncio.sleep(0.1)
+            await has_come(server, 4)
             for task in tasks:
                 task.cancel()
+            opened.append(True)
+            server.nudge()
 
     asyncio.run(run())
     assert len(server.requests) == 4 == len(stored(tmp_path))
@@ -329,11 +310,11 @@ def test_refusals_are_answers(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_the_budget_stops(serve: Serve, tmp_path: Path) -> None:
-    server = serve(delay=0.01)
+    server = serve()
     prices = {"input_price": 100.0, "output_price": 1000.0, "parameters": {"max_tokens": 10}}
     asked = endpoint(server, concurrency=4, **prices)
     with pytest.raises(ExceptionGroup) as error:
-        ask_all(tmp_path, requests(100), asked, Budget(money=0.2))
+        ask_all(tmp_path, requests(100), asked, budget=Budget(money=0.2))
     message = str(error.value.exceptions[0])
     assert isinstance(error.value.exceptions[0], BudgetSpent)
     assert message.startswith("budget.money=0.2: 0.1") and "\n" not in message
@@ -345,9 +326,9 @@ def test_the_budget_stops(serve: Serve, tmp_path: Path) -> None:
     assert 0 < len(before) < 100 and len(server.requests) == len(before)
     # A later run in the folder has the same budget, not another one.
     with pytest.raises(ExceptionGroup):
-        ask_all(tmp_path, requests(100), asked, Budget(money=0.2))
+        ask_all(tmp_path, requests(100), asked, budget=Budget(money=0.2))
     assert len(server.requests) == len(before)
-    replies, spent = ask_all(tmp_path, requests(100), asked, Budget(money=2))
+    replies, spent = ask_all(tmp_path, requests(100), asked, budget=Budget(money=2))
     assert sum(reply.cached for reply in replies) == len(before)
     assert len(server.requests) == 100 and spent.calls == 100 - len(before)
 
@@ -358,13 +339,18 @@ def test_a_budget_in_money_needs_prices(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_tokens_a_minute(serve: Serve, tmp_path: Path) -> None:
-    """Short of a minute only: the first call is free, and each second 20 of its tokens are."""
-    server = serve()
-    rates = {"tokens_per_minute": 1200, "parameters": {"max_tokens": 10}}
-    began = time.monotonic()
-    ask_all(tmp_path, requests(3), endpoint(server, **rates))
-    assert 0.6 < time.monotonic() - began < 6
-    assert len(server.requests) == 3
+    """The first call is free; before each other one, a second has 20 tokens of those before it."""
+    clock = Moved()
+    server = serve(clock=clock.now)
+    rates = {"tokens_per_minute": 1200, "parameters": {"max_tokens": 10}, "concurrency": 1}
+    replies, _ = ask_all(tmp_path, requests(3), endpoint(server, **rates), clock=clock)
+    first, second, third = (asked.started for asked in server.requests)
+    # 4 of the message and 3 of its 8 letters, and 10 that the answer may have: 17 by estimate. Of
+    # the bucket of 20 that leaves 3; what the answers had less is given back.
+    counted = [reply.input_tokens + reply.output_tokens for reply in replies]
+    a_second = (1200 - 20 + 1) / 60
+    assert first == 1000 and second - first == pytest.approx((counted[0] - 3) / a_second, abs=1e-9)
+    assert third - second == pytest.approx(counted[1] / a_second, abs=1e-9)
 
 
 def test_a_role_without_an_endpoint(serve: Serve, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def test_a_process_that_dies_gives_the_store_back(tmp_path: Path) -> None:
         try:
             store = Store(tmp_path)
             os.write(writer, str(store.path).encode())
-            time.sleep(20)
+            signal.pause()
         finally:
             os._exit(1)
     os.read(reader, 1000)
@@ -109,7 +108,7 @@ def test_a_row_is_on_the_disk_before_it_is_used(
 
     def fsync(descriptor: int) -> None:
         calls.append(store.path.read_bytes().count(b"\n") - 1)
-        assert ends.wait(5)
+        ends.wait()
 
     monkeypatch.setattr(os, "fsync", fsync)
 
@@ -118,12 +117,15 @@ def test_a_row_is_on_the_disk_before_it_is_used(
             return asyncio.create_task(store.add(key, "caption", "m", RESPONSE, Cost(1, 1, 0)))
 
         first = [new(str(number)) for number in range(5)]
-        await asyncio.sleep(0.05)
+        while not calls:
+            await asyncio.sleep(0.001)
         late = new("late")
-        await asyncio.sleep(0.02)
-        assert not store.known and not any(task.done() for task in [*first, late])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        early = [dict(store.known), *(task.done() for task in [*first, late])]
         ends.set()
         await asyncio.gather(*first, late)
+        assert not any(early)
 
     asyncio.run(run())
     assert calls == [5, 6] and len(store.known) == 6

@@ -1,0 +1,39 @@
+"""Processes that are killed at an event: when the server has been asked so many times more."""
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from tests.builders.server import Server
+
+
+def killed_at(server: Server, requests: int, work: Callable[[], object]) -> bool:
+    """Work in a process of its own until so many requests came; say whether it was still at it."""
+    last, child = len(server.requests) + requests, Future[int]()
+
+    def watch() -> None:
+        if len(server.requests) >= last:
+            server.watch = None
+            # The request that has come is not answered before: the process is still there.
+            os.kill(child.result(), signal.SIGKILL)
+
+    server.watch = watch
+    child.set_result(_fork(work))
+    _, status = os.waitpid(child.result(), 0)
+    server.watch = None
+    assert status in (0, signal.SIGKILL), status
+    return status == signal.SIGKILL
+
+
+def _fork(work: Callable[[], object]) -> int:
+    """Begin work in a process of its own, which says nothing."""
+    if child := os.fork():
+        return child
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        work()
+        os._exit(0)
+    finally:
+        os._exit(1)
