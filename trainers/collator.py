@@ -1,9 +1,6 @@
 """Batches of tensors from rows of training data; images are read here, when they are needed."""
 
-import hashlib
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,65 +27,6 @@ def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     square = Image.new("RGB", (side, side), (red, green, blue))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
-
-
-class ImageCheck:
-    """Decode each distinct image once; remember those that fail, and 8 bytes of any other's name.
-
-    With half a million images the chance that one is mistaken for another is 7e-9.
-    """
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-        self.bad: dict[str, tuple[str, str]] = {}
-        # Sorted; the last stands for no name.
-        self._seen = np.array([np.iinfo(np.uint64).max])
-
-    def check(self, names: Iterable[str]) -> None:
-        """Decode those of the images that are new."""
-        distinct = list(dict.fromkeys(names))
-        digests = np.array([_digest(name) for name in distinct], np.uint64)
-        keys, numbers = np.unique(digests, return_index=True)
-        places = np.searchsorted(self._seen, keys)
-        new = self._seen[places] != keys
-        if not new.any():
-            return
-        self._seen = np.insert(self._seen, places[new], keys[new])
-        fresh = [distinct[number] for number in numbers[new]]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for name, problem in zip(fresh, pool.map(self._problem, fresh), strict=True):
-                if problem:
-                    self.bad[name] = problem
-
-    def states(self) -> dict[str, list[int] | None]:
-        """Return of each bad image what changes when somebody mends it."""
-        return {name: image_state(self.folder, name) for name in self.bad}
-
-    def _problem(self, name: str) -> tuple[str, str] | None:
-        if self.folder is None:
-            return "no image folder", f"it shows {name!r}; say in which folder images are"
-        path = self.folder / name
-        try:
-            read_image(path)
-        except FileNotFoundError:
-            return "missing image", f"there is no {path}; put it there or leave the record out"
-        except IMAGE_ERRORS as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return "broken image", f"{path}: {reason}; replace it or leave the record out"
-        return None
-
-
-def image_state(folder: Path | None, name: str) -> list[int] | None:
-    """Return a file's size and time of change, None if there is no such file."""
-    try:
-        found = ((folder or Path()) / name).stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
-
-
-def _digest(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 class Collator:

@@ -83,7 +83,8 @@ class Folder:
         trained, frozen = count(checkpoint.model, self.recipe)
         self._write(
             {
-                "data": data.hashes,
+                "data": data.record()["files"],
+                "images": data.images,
                 "records": len(data.dataset),
                 "skipped": data.skipped,
                 "parameters": {"trained": trained, "frozen": frozen},
@@ -147,7 +148,7 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     own = recipe.model
     made_of = own.config and f"random weights, seed {recipe.seed}, of the architecture {own.config}"
     base = made_of or own.path or f"{own.vision_tower} + {own.llm}, connector {own.connector}"
-    data = "\n".join(f"- `{name}`, sha256 {sha256}" for name, sha256 in record["data"].items())
+    data = "\n".join(f"- `{one['file']}`, sha256 {one['sha256']}" for one in record["data"])
     skipped = "".join(f"; {n} left out: {why}" for why, n in record["skipped"].items())
     parameters = record["parameters"]
     held_out = ""

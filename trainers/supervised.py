@@ -50,9 +50,9 @@ def train(recipe: Recipe) -> Path:
     if missing := missing_files(recipe):
         raise FileNotFoundError(missing[0])
     checkpoint = load(recipe)
-    with arguments.main_process_first(desc="building the data set"):
-        data = training_data(recipe, checkpoint)
-        held_out = held_out_data(recipe, checkpoint)
+    # Processes wait for the one that encodes, hours if need be: no barrier, which would time out.
+    data = training_data(recipe, checkpoint)
+    held_out = held_out_data(recipe, checkpoint)
     for kind in (data, held_out) if held_out else (data,):
         for reason, number in kind.skipped.items():
             log.warning("%d records left out: %s; listed in %s", number, reason, kind.folder)
@@ -129,7 +129,7 @@ def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
     To be called on all processes.
     """
     loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
-    return {"loss": loss, "records": len(data.dataset), "data": data.hashes}
+    return {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}
 
 
 def _encoded(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> TrainingData:

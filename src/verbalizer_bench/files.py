@@ -1,6 +1,14 @@
-"""Write files that a kill leaves as they were, or whole."""
+"""Write files that a kill leaves as they were, or whole, and let one process at a time do it."""
 
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -9,3 +17,44 @@ def write_whole(file: Path, text: str) -> None:
     part = file.with_name(f"{file.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(file)
+
+
+@contextmanager
+def lock(file: Path) -> Iterator[bool]:
+    """Hold a lock, for which this waits without limit; it ends with the process at the latest.
+
+    Yields:
+        Whether `file` is still the one that was locked: if whoever held it has removed it, what was
+        to be done is done.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        stream = file.open("a")
+    # It was removed, with its folder, since.
+    except FileNotFoundError:
+        yield False
+        return
+    with stream:
+        _acquire(file, stream.fileno())
+        yield file.exists() and file.stat().st_ino == os.fstat(stream.fileno()).st_ino
+
+
+def _acquire(file: Path, descriptor: int) -> None:
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("Another process works in %s: waiting for it", file.parent)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        raise OSError(f"{file}: no lock on this file system ({error}); give a local one") from error
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that others may be about to make: under this name it is gone at once."""
+    gone = folder.with_name(f"{folder.name}.{os.getpid()}")
+    folder.rename(gone)
+    shutil.rmtree(gone)

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessor
 
 from verbalizer_bench.models.images import read_image
-from verbalizer_bench.trainers.collator import Collator, ImageCheck, pad_to_square
+from verbalizer_bench.trainers.collator import Collator, pad_to_square
+from verbalizer_bench.trainers.image_check import ImageCheck
 
 PAD, IMAGE, IGNORED = 0, 9, -100
 MEAN = (0.5, 0.25, 0.0)
@@ -149,10 +150,10 @@ def test_images_are_checked_once(images: Path, monkeypatch: pytest.MonkeyPatch) 
         opened.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr("verbalizer_bench.trainers.collator.read_image", count)
+    monkeypatch.setattr("verbalizer_bench.trainers.image_check.read_image", count)
     check = ImageCheck(images)
-    check.check(["red.png", "none.png", "red.png"])
-    check.check(["wide.png", "text.png", "red.png", "cut.png", "none.png"])
+    found = check.check(["red.png", "none.png", "red.png"])
+    found += check.check(["wide.png", "text.png", "red.png", "cut.png", "none.png"])
     check.check(["wide.png"])
     check.check([])
     assert sorted(opened) == ["cut.png", "none.png", "red.png", "text.png", "wide.png"]
@@ -161,8 +162,12 @@ def test_images_are_checked_once(images: Path, monkeypatch: pytest.MonkeyPatch) 
         "text.png": "broken image",
         "cut.png": "broken image",
     }
-    assert check.states()["none.png"] is None
-    assert check.states()["text.png"][0] == 8  # type: ignore[index]
+    states = {one.name: one.state for one in found}
+    assert list(states) == ["red.png", "none.png", "wide.png", "text.png", "cut.png"]
+    assert states["none.png"] is None
+    assert states["text.png"] and states["text.png"][0] == 8
+    again = ImageCheck(images, found)
+    assert again.check(states) == [] and again.bad == check.bad
     without = ImageCheck(None)
     without.check(["red.png"])
     assert without.bad["red.png"][0] == "no image folder"

@@ -1,20 +1,30 @@
 """What is built of files: rows, what is left out, the cache, and how much memory it takes."""
 
+import errno
 import json
 import multiprocessing
+import os
 import pickle
+import signal
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import SHARED
-from verbalizer_bench.trainers import data
+from verbalizer_bench import files
+from verbalizer_bench.trainers import data, encoding
 from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.formats import Encoded, Encoder
+from verbalizer_bench.trainers.records import Record
 from verbalizer_bench.trainers.toy import make_tokenizer
+
+# Seconds after which a test has failed: nothing here takes any time.
+TIMEOUT = 600
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +94,8 @@ def test_rows_and_what_is_known_of_them(
     ]
     assert trained == [" a </s>", " bb </s>", " e </s>"]
     assert not built.text_only
-    assert [len(digest) for digest in built.hashes.values()] == [64, 64]
-    assert list(built.hashes) == [str(path) for path in mixed]
+    assert [len(one.sha256) for one in built.files] == [64, 64]
+    assert [one.file for one in built.files] == [str(path) for path in mixed]
 
 
 def test_rows_come_alike_however_they_are_asked_for(
@@ -187,13 +197,13 @@ def test_it_is_built_once(
 ) -> None:
     path, cache = write(tmp_path / "text.json", conversation("q", "a")), tmp_path / "cache"
     calls: list[Path] = []
-    written = data._write
+    written = data.encode_files
 
     def count(*arguments: Any) -> Any:
         calls.append(arguments[-1])
         return written(*arguments)
 
-    monkeypatch.setattr(data, "_write", count)
+    monkeypatch.setattr(data, "encode_files", count)
 
     def built(with_encoder: Encoder = encoder, on_bad: str = "error") -> TrainingData:
         return build([path], None, with_encoder, on_bad=on_bad, cache=cache)
@@ -226,6 +236,236 @@ def test_a_build_that_is_interrupted_leaves_nothing(
         build([path], None, encoder, on_bad="error", cache=cache)
     assert list(cache.iterdir()) == []
     assert len(build([path], None, encoder, on_bad="error", cache=cache).dataset) == 1
+
+
+def test_a_file_that_is_given_twice_is_trained_on_twice(encoder: Encoder, tmp_path: Path) -> None:
+    one = write(tmp_path / "one.json", conversation("q", "a"))
+    two = write(tmp_path / "two.json", conversation("q", "b"))
+    same = write(tmp_path / "same.json", conversation("q", "a"))
+
+    def built(*files: Path) -> tuple[str, list[int], list[str]]:
+        found = build(files, None, encoder, on_bad="error", cache=tmp_path / "cache")
+        answers = [encoder.tokenizer.decode(row["input_ids"])[-6] for row in found.dataset]
+        assert found.record()["files"] == [
+            {"file": str(file), "sha256": sha256(file.read_bytes()).hexdigest()} for file in files
+        ]
+        return found.folder.name, found.dataset["record"], answers
+
+    single, twice, both = built(one), built(one, one), built(one, two)
+    assert (single[1:], twice[1:]) == (([0], ["a"]), ([0, 1], ["a", "a"]))
+    assert (both[1:], built(two, one)[1:]) == (([0, 1], ["a", "b"]), ([0, 1], ["b", "a"]))
+    assert built(one, same) == twice and built(one, two, one)[2] == ["a", "b", "a"]
+    assert len({single[0], twice[0], both[0], built(two, one)[0]}) == 4
+
+
+def test_images_that_are_others_are_known(
+    encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
+) -> None:
+    def built() -> TrainingData:
+        return build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
+
+    first = built()
+    assert first.images and len(first.images) == 64
+    pixels = (images / "a.png").read_bytes()
+    os.utime(images / "a.png", (0, 0))
+    assert built().images == first.images
+    Image.new("RGB", (4, 4), "red").save(images / "a.png")
+    other = built()
+    assert other.images != first.images and other.skipped == first.skipped
+    (images / "a.png").write_bytes(b"broken")
+    assert built().skipped == {"empty turn": 1, "missing image": 1, "broken image": 1}
+    (images / "a.png").write_bytes(pixels)
+    assert (built().images, built().skipped) == (first.images, first.skipped)
+
+
+class Counting(Encoder):
+    """Remembers which records it encoded."""
+
+    records: ClassVar[list[int]] = []
+
+    def encode(self, record: Record) -> Encoded:
+        self.records.append(record.index)
+        return super().encode(record)
+
+
+@pytest.fixture
+def counting(encoder: Encoder) -> Counting:
+    Counting.records = []
+    return Counting(encoder.tokenizer, "llama-2", encoder.image_token_id, 16, 256)
+
+
+@pytest.fixture
+def many(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two files of 18 records, of which two cannot be trained on, in parts of six."""
+    monkeypatch.setattr(encoding, "_CHUNK", 3)
+    monkeypatch.setattr(encoding, "_PART", 2)
+    rows = [conversation("q", "answer " * n) for n in range(1, 16)]
+    rows[7:7] = [conversation("<image>q", "x", name) for name in ("a.png", "none.png", "sub/b.png")]
+    rows[2]["conversations"] = []
+    return [write(tmp_path / "a.json", *rows[:10]), write(tmp_path / "b.jsonl", *rows[10:])]
+
+
+def kill_at(part: int, patch: pytest.MonkeyPatch) -> None:
+    """Have this process killed when so many parts are written and the next one is half."""
+    commit = encoding._Files.commit
+
+    def killed(self: Any, batches: Any) -> None:
+        if len(Counting.records) > 6 * part:
+            self._write("rows.arrow", b"half")
+            self._open["rows.arrow"].flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(self, batches)
+
+    patch.setattr(encoding._Files, "commit", killed)
+
+
+def in_a_process(act: Callable[[], object]) -> int | None:
+    """Run a function in a forked process; return its exit code."""
+    process = multiprocessing.get_context("fork").Process(target=act)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_build_that_was_killed_goes_on(
+    counting: Counting,
+    images: Path,
+    many: list[Path],
+    part: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def built(cache: str) -> TrainingData:
+        return build(many, images, counting, on_bad="skip", cache=tmp_path / cache)
+
+    whole = built("whole")
+    # Neither record 2, which is malformed, nor 8, whose image is missing, is encoded.
+    expected = [n for n in range(18) if n not in (2, 8)]
+    assert Counting.records == expected
+    with monkeypatch.context() as patch:
+        Counting.records.clear()
+        kill_at(part, patch)
+        assert in_a_process(lambda: built("killed")) == -signal.SIGKILL
+    assert built("killed").dataset[:] == whole.dataset[:]
+    assert Counting.records == [n for n in expected if n >= 6 * part]
+    assert built("killed").skipped == whole.skipped == {"turn order": 1, "missing image": 1}
+    contents = [
+        {file.name: file.read_bytes() for file in folder.rglob("*.*") if file.is_file()}
+        for folder in (tmp_path / "whole", tmp_path / "killed")
+    ]
+    assert contents[0] == contents[1] and len(contents[0]) == 6
+    assert whole.images == built("killed").images
+    assert [entry.name for entry in (tmp_path / "killed").iterdir()] == [whole.folder.name]
+
+
+def test_an_image_that_was_mended_since_is_looked_at_again(
+    counting: Counting,
+    images: Path,
+    many: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def built() -> TrainingData:
+        return build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+
+    with monkeypatch.context() as patch:
+        kill_at(2, patch)
+        assert in_a_process(built) == -signal.SIGKILL
+    Image.new("RGB", (4, 4)).save(images / "none.png")
+    Counting.records.clear()
+    assert built().skipped == {"turn order": 1}
+    assert Counting.records == [n for n in range(18) if n != 2]
+
+
+def test_a_full_disk_keeps_what_was_encoded(
+    counting: Counting,
+    images: Path,
+    many: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def built() -> TrainingData:
+        return build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+
+    commit = encoding._Files.commit
+
+    def full(self: Any, batches: Any) -> None:
+        if len(Counting.records) > 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        commit(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding._Files, "commit", full)
+        with pytest.raises(OSError, match=r"cache=.*: No space left on device; make room, or"):
+            built()
+    Counting.records.clear()
+    assert len(built().dataset) == 16
+    assert Counting.records == [n for n in range(6, 18) if n != 8]
+
+
+def test_a_second_process_waits_and_builds_nothing(
+    counting: Counting,
+    images: Path,
+    many: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one encodes when the second one waits: with a barrier neither would go on."""
+    context = multiprocessing.get_context("fork")
+    begun, waits, rows = context.Event(), context.Event(), context.SimpleQueue()
+    encode = Counting.encode
+
+    def slow(self: Counting, record: Record) -> Encoded:
+        begun.set()
+        assert waits.wait(TIMEOUT)
+        return encode(self, record)
+
+    monkeypatch.setattr(Counting, "encode", slow)
+    monkeypatch.setattr(files.log, "warning", lambda *_: waits.set())
+
+    def second() -> None:
+        assert begun.wait(TIMEOUT)
+        found = build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+        rows.put((len(found.dataset), list(Counting.records)))
+
+    process = context.Process(target=second)
+    process.start()
+    built = build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+    assert rows.get() == (len(built.dataset), [])
+    process.join()
+    assert process.exitcode == 0
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [built.folder.name]
+
+
+def test_who_waits_for_a_process_that_is_killed_goes_on_where_it_was(
+    counting: Counting,
+    images: Path,
+    many: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = multiprocessing.get_context("fork")
+    begun, waits = context.Event(), context.Event()
+    commit = encoding._Files.commit
+
+    def killed(self: Any, batches: Any) -> None:
+        commit(self, batches)
+        begun.set()
+        assert waits.wait(TIMEOUT)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def first() -> None:
+        monkeypatch.setattr(encoding._Files, "commit", killed)
+        build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+
+    monkeypatch.setattr(files.log, "warning", lambda *_: waits.set())
+    process = context.Process(target=first)
+    process.start()
+    assert begun.wait(TIMEOUT)
+    build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+    assert Counting.records == [n for n in range(6, 18) if n != 8]
+    process.join()
 
 
 @pytest.fixture

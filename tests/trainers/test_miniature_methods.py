@@ -82,7 +82,9 @@ def test_the_held_out_loss_is_the_mean_of_each_records_own(world: Path, tmp_path
     words += ["model.path=null", f"model.config={MINIATURE / 'llama'}"]
     assert main(["train", *words, f"cache={tmp_path / 'cache'}"]) == 0
     record = json.loads((output / "training.json").read_text())["held_out"]
-    assert record["records"] == 4 and list(record["data"]) == [str(world / "choose/foit.json")]
+    assert record["records"] == 4 and [one["file"] for one in record["data"]] == [
+        str(world / "choose/foit.json")
+    ]
     tokenizer = AutoTokenizer.from_pretrained(output)
     model = AutoModelForCausalLM.from_pretrained(output).eval()
     encoder = Encoder(tokenizer, "llama-2", None, 0, max_length=128)

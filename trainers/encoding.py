@@ -1,0 +1,254 @@
+"""Encode records into a folder, part by part: a build that was killed goes on after its last part.
+
+A part is some thousand records. Each file of the folder is only ever appended to; `progress.json`,
+which is replaced as a whole behind each part, says how long each of them then was.
+"""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from verbalizer_bench.files import write_whole
+from verbalizer_bench.trainers.formats import Encoded, Encoder
+from verbalizer_bench.trainers.image_check import ImageCheck, Seen, read_seen
+from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Record, read_records
+
+# Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file
+# touches some pages of each batch, so that these are large.
+_CHUNK, _PART = 256, 16
+_SHOWN = 3
+_SCHEMA = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("answer", pa.list_(pa.bool_())),
+        ("length", pa.int32()),
+        ("images", pa.list_(pa.string())),
+    ]
+)
+ROWS, BAD, IMAGES = "rows.arrow", "bad_records.jsonl", "images.jsonl"
+_RAW = {"lengths": np.int32, "modalities": np.bool_}
+_FILES = (ROWS, BAD, IMAGES, *_RAW)
+_PROGRESS = "progress.json"
+
+
+@dataclass
+class Progress:
+    """How far a build is.
+
+    Attributes:
+        records: How many were read.
+        rows: How many of them can be trained on.
+        bad: How many cannot, by reason.
+        first: The first few of these, as texts.
+        sizes: Bytes of each file.
+    """
+
+    records: int = 0
+    rows: int = 0
+    bad: dict[str, int] = field(default_factory=dict)
+    first: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def encode_files(
+    files: Sequence[Path], images: Path | None, encoder: Encoder, folder: Path
+) -> Progress:
+    """Write the rows of files and what is known of them, from where an earlier call was stopped.
+
+    Returns:
+        What was found in all of the records.
+
+    Raises:
+        OSError: The folder cannot be written to; what was written is kept.
+    """
+    done = _progress(folder)
+    check = ImageCheck(images, read_seen(_json_lines(folder / IMAGES)))
+    with (
+        _Files(folder, done) as out,
+        tqdm(desc="Encoding records", unit="record", initial=done.records) as bar,
+    ):
+        batches: list[pa.RecordBatch] = []
+        for chunk in _chunks(files, done.records):
+            out.images(check.check(name for _, item in chunk for name in _images(item)))
+            batches.append(_batch(chunk, encoder, check, done, out))
+            bar.update(len(chunk))
+            if len(batches) == _PART:
+                out.commit(batches)
+        if batches:
+            out.commit(batches)
+        out.end()
+    return done
+
+
+def _progress(folder: Path) -> Progress:
+    """Return how far a build is, and cut what stands in its files behind that."""
+    file = folder / _PROGRESS
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    sizes = {name: (folder / name).stat().st_size for name in _FILES if (folder / name).is_file()}
+    if not found or any(sizes.get(name, 0) < size for name, size in found["sizes"].items()):
+        found = asdict(Progress(sizes=dict.fromkeys(_FILES, 0)))
+    for name, size in found["sizes"].items():
+        with (folder / name).open("ab") as stream:
+            stream.truncate(size)
+    return Progress(**found)
+
+
+class _Files:
+    """The files of a build, which grow together."""
+
+    def __init__(self, folder: Path, done: Progress):
+        self.folder, self.done = folder, done
+
+    def __enter__(self) -> "_Files":
+        self._open: dict[str, BinaryIO] = {name: (self.folder / name).open("ab") for name in _FILES}
+        skip = _SCHEMA.serialize().size if self.done.sizes[ROWS] else 0
+        self._rows = pa.ipc.new_stream(_Behind(self._open[ROWS], skip), _SCHEMA)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._open.values():
+            # A full disk has been said already: closing tries to write once more.
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def images(self, found: Sequence[Seen]) -> None:
+        """Take images that were looked at."""
+        self._write(IMAGES, "".join(json.dumps(one) + "\n" for one in found).encode())
+
+    def bad(self, file: Path, found: BadRecord) -> None:
+        """Take a record that is left out."""
+        self._write(BAD, (json.dumps({"file": str(file)} | found._asdict()) + "\n").encode())
+
+    def commit(self, batches: list[pa.RecordBatch]) -> None:
+        """Take the rows of a part away, and note that all of it is there."""
+        table = pa.Table.from_batches(batches, _SCHEMA).combine_chunks()
+        batches.clear()
+        self._rows.write_table(table)
+        lengths = table.column("length").to_numpy().astype(np.int32)
+        shown = table.column("images").combine_chunks().value_lengths().to_numpy(False)
+        self._write("lengths", lengths.tobytes())
+        self._write("modalities", (shown > 0).tobytes())
+        for name, stream in self._open.items():
+            stream.flush()
+            os.fsync(stream.fileno())
+            self.done.sizes[name] = stream.tell()
+        self.done.rows += len(table)
+        write_whole(self.folder / _PROGRESS, json.dumps(asdict(self.done)))
+
+    def end(self) -> None:
+        """Close the rows, and make numpy's files of what is one number a row."""
+        self._rows.close()
+        for name, kind in _RAW.items():
+            self._open[name].flush()
+            np.save(self.folder / f"{name}.npy", np.fromfile(self.folder / name, kind))
+
+    def _write(self, name: str, data: Any) -> None:
+        self._open[name].write(data)
+
+
+class _Behind(io.RawIOBase):
+    """A stream without its first bytes: Arrow's schema, if that is in the file already."""
+
+    def __init__(self, stream: BinaryIO, skip: int):
+        self._stream, self._skip = stream, skip
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write what is behind them."""
+        view = memoryview(data)
+        cut = min(self._skip, len(view))
+        self._skip -= cut
+        self._stream.write(view[cut:])
+        return len(view)
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a finished build what only one that goes on needs."""
+    for name in (*_RAW, _PROGRESS):
+        (folder / name).unlink()
+
+
+def _chunks(files: Sequence[Path], start: int) -> Iterator[list[tuple[Path, Record | BadRecord]]]:
+    """Yield records of all files, numbered through, some at a time, from the record `start` on."""
+
+    def records() -> Iterator[tuple[Path, Record | BadRecord]]:
+        following = 0
+        for path in files:
+            for item in read_records(path, following):
+                following = item.index + 1
+                yield path, item
+
+    stream = islice(records(), start, None)
+    while chunk := list(islice(stream, _CHUNK)):
+        yield chunk
+
+
+def _images(item: Record | BadRecord) -> tuple[str, ...]:
+    return item.images if isinstance(item, Record) else ()
+
+
+def _batch(
+    chunk: Sequence[tuple[Path, Record | BadRecord]],
+    encoder: Encoder,
+    check: ImageCheck,
+    done: Progress,
+    out: _Files,
+) -> pa.RecordBatch:
+    """Return the rows of some records, and count and list those that are left out."""
+    rows = []
+    for path, item in chunk:
+        try:
+            rows.append(_row(item, encoder, check))
+        except BadRecordError as error:
+            found = error.bad._replace(place=error.bad.place or str(path))
+            done.bad[found.reason] = done.bad.get(found.reason, 0) + 1
+            done.first.extend([str(found)] if len(done.first) < _SHOWN else [])
+            out.bad(path, found)
+    done.records += len(chunk)
+    return pa.RecordBatch.from_pylist(rows, _SCHEMA)
+
+
+def _row(item: Record | BadRecord, encoder: Encoder, check: ImageCheck) -> dict[str, Any]:
+    """Return the columns of a record, or raise a BadRecordError."""
+    if isinstance(item, BadRecord):
+        raise BadRecordError(item)
+    for name in item.images:
+        if problem := check.bad.get(name):
+            raise BadRecordError(BadRecord(item.index, item.id, *problem))
+    encoded: Encoded = encoder.encode(item)
+    return {"record": item.index, "images": item.images} | encoded._asdict()
+
+
+def _json_lines(file: Path) -> Iterator[Any]:
+    if file.is_file():
+        with file.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+
+def seen_images(folder: Path) -> Iterator[Seen]:
+    """Yield the images of a build's records, in the order in which they are first shown."""
+    return read_seen(_json_lines(folder / IMAGES))
+
+
+def begun(folder: Path) -> bool:
+    """Tell whether there is a part that a later call would go on from."""
+    return (folder / _PROGRESS).exists()
+
+
+def start_over(folder: Path) -> None:
+    """Forget what was built; the files are cut when they are opened next."""
+    (folder / _PROGRESS).unlink(missing_ok=True)
