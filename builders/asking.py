@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from verbalizer_bench.builders.calls import CallFailed
 from verbalizer_bench.builders.chat import Reply, Request
 from verbalizer_bench.builders.crew import Unanswered
+from verbalizer_bench.builders.endings import Problem, ending_problem, leftovers
 from verbalizer_bench.builders.prompts import Prompts, fill
 from verbalizer_bench.builders.rows import Attempt, Row
 
@@ -32,18 +33,6 @@ class Asker(Protocol):
     async def ask(self, request: Request) -> Reply:
         """Return the response to a request."""
         ...
-
-
-class Problem(NamedTuple):
-    """Why a response is not taken.
-
-    Attributes:
-        reason: Its kind, which names a text of the prompts' `failures`.
-        detail: The particulars, which go into that text.
-    """
-
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -156,29 +145,36 @@ def _value(reply: Reply, question: Question) -> tuple[Mapping[str, Any] | None, 
     if problem := _useless(reply, question.schema is not None):
         return None, problem
     found = reply.value if question.schema is not None else {"text": reply.text}
+    if problem := leftovers(found):
+        return None, problem
     value = _clean(found)
     return value, question.judge(value)
 
 
 def _useless(reply: Reply, structured: bool) -> Problem | None:
     """Return why a response has nothing that could be judged."""
-    if reply.refusal or reply.finish_reason == "content_filter":
-        return Problem("refusal", reply.refusal or "the server's content filter")
-    if _REFUSAL.match(reply.text) and reply.value is None:
-        return Problem("refusal", reply.text.strip()[:200])
+    if reply.refusal:
+        return Problem("refusal", reply.refusal)
+    if problem := ending_problem(reply.finish_reason):
+        return problem
+    if reply.value is None and (problem := refusal(reply.text)):
+        return problem
     if not reply.text.strip():
         return Problem("empty", "the response is empty")
-    if reply.finish_reason == "length":
-        return Problem("cut_off", "the response is longer than max_tokens")
     if structured and reply.value is None:
         return Problem("unparsable", reply.problem or "no object in the response")
     return None
 
 
+def refusal(text: str) -> Problem | None:
+    """Return a problem if a text is a refusal in the usual words."""
+    return Problem("refusal", text.strip()[:200]) if _REFUSAL.match(text) else None
+
+
 def _clean(value: Any) -> Any:
-    """Strip texts, and replace what no file can hold: halves of surrogate pairs."""
+    """Strip texts."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().strip()
+        return value.strip()
     if isinstance(value, Mapping):
         return {name: _clean(inner) for name, inner in value.items()}
     return [_clean(inner) for inner in value] if isinstance(value, list) else value

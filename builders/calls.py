@@ -143,7 +143,8 @@ class Caller:
             CallFailed: The server gives no response.
             ValueError: The endpoint's key is not in the environment, or an image is none.
         """
-        key = request_key(request, self.endpoint(request.role))
+        endpoint = self.endpoint(request.role)
+        key = request_key(request, endpoint)
         row, task = self._store.known.get(key), self._running.get(key)
         cached = bool(row or task)
         if not row:
@@ -151,7 +152,7 @@ class Caller:
             task = task or self._start(request, key)
             row = await asyncio.shield(task)
         self.spent.cached += cached
-        return reply_of(row, request, cached)
+        return reply_of(row, request, cached, endpoint.max_tokens)
 
     def _start(self, request: Request, key: str) -> asyncio.Task[Mapping[str, Any]]:
         if self._closing:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.answers import parse
+from verbalizer_bench.builders.endings import spoken
 from verbalizer_bench.builders.endpoint import Endpoint
 from verbalizer_bench.builders.limits import Cost
 from verbalizer_bench.builders.schema import check_schema
@@ -54,7 +55,8 @@ class Reply(NamedTuple):
         text: The response.
         value: The object in it, where one was wanted and it follows the schema.
         refusal: The server's field of that name.
-        finish_reason: `stop`, `length`, `content_filter` …; "" where the server gives none.
+        finish_reason: `stop`, `length`, `content_filter` …; "" where the server gives none;
+            `error: …` where it says that it failed.
         model: As the server names it.
         input_tokens: Of the prompt; by estimate where the server gives none.
         output_tokens: Of the response.
@@ -138,6 +140,15 @@ def problem_of(response: Any) -> str | None:
     return None
 
 
+def error_of(response: Any) -> Any:
+    """Return what a response with status 200 says went wrong while it was made, or None."""
+    if not isinstance(response, dict):
+        return None
+    choices = response.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return response.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
+
+
 def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -> Cost:
     """Return what a response cost, by the server's count or, where it gives none, by estimate."""
     usage = response.get("usage")
@@ -149,19 +160,28 @@ def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -
     return Cost(read, written, endpoint.money(read, written))
 
 
-def reply_of(row: Mapping[str, Any], request: Request, cached: bool) -> Reply:
-    """Return what a stored response says to a request."""
+def reply_of(
+    row: Mapping[str, Any], request: Request, cached: bool, longest: int | None = None
+) -> Reply:
+    """Return what a stored response says to a request.
+
+    Args:
+        row: The store's.
+        request: The call.
+        cached: Whether it cost nothing.
+        longest: The most tokens that the answer may have; None: no limit is known.
+    """
     choice = row["response"]["choices"][0]
     message = choice["message"]
     text, refusal = _text(message), message.get("refusal")
     value = problem = None
     if request.schema is not None:
-        value, problem = parse(text, request.schema)
+        value, problem = parse(spoken(text), request.schema)
     return Reply(
         text=text,
         value=value,
         refusal=str(refusal) if refusal else None,
-        finish_reason=str(choice.get("finish_reason") or ""),
+        finish_reason=_finish(row["response"], choice, longest),
         model=str(row["response"].get("model") or row["model"]),
         input_tokens=row["usage"]["input_tokens"],
         output_tokens=row["usage"]["output_tokens"],
@@ -169,6 +189,23 @@ def reply_of(row: Mapping[str, Any], request: Request, cached: bool) -> Reply:
         cached=cached,
         problem=problem,
     )
+
+
+def _finish(response: Mapping[str, Any], choice: Mapping[str, Any], longest: int | None) -> str:
+    """Return how a response ended."""
+    if error := error_of(response):
+        return f"error: {error.get('message', error) if isinstance(error, dict) else error}"
+    found = choice.get("finish_reason")
+    # SGLang's own server gives an object.
+    reason = str((found.get("type") if isinstance(found, Mapping) else found) or "")
+    message = choice["message"]
+    if message.get("tool_calls") or message.get("function_call"):
+        return reason if reason not in ("", "stop") else "tool_calls"
+    usage = response.get("usage")
+    written = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+    if not reason and longest and isinstance(written, int) and written >= longest:
+        return "length"
+    return reason
 
 
 def _text(message: Mapping[str, Any]) -> str:

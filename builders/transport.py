@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import openai
 
-from verbalizer_bench.builders.chat import problem_of
+from verbalizer_bench.builders.chat import error_of, problem_of
 from verbalizer_bench.builders.endpoint import Endpoint
 
 # Shorter ones are those of servers that want none ("EMPTY"), and words of responses.
@@ -104,10 +104,21 @@ def _response(text: str) -> dict[str, Any] | Failure:
         response = json.loads(text)
     except (ValueError, RecursionError):
         return Failure("malformed", f"the response is no JSON: {_one_line(text)}", lost=True)
+    if error := error_of(response):
+        return _failure_within(error)
     if problem := problem_of(response):
         return Failure("malformed", _one_line(problem), lost=True)
     whole: dict[str, Any] = _whole_characters(response)
     return whole
+
+
+def _failure_within(error: Any) -> Failure:
+    """Return what an error means that came with status 200, as OpenRouter's do."""
+    code = error.get("code") if isinstance(error, dict) else None
+    text = json.dumps({"error": error})
+    if isinstance(code, int) and 400 <= code < 600:
+        return status_failure(code, {}, text)._replace(lost=True)
+    return Failure("malformed", f"the response says: {_error(text)[1]}", lost=True)
 
 
 def _whole_characters(value: Any) -> Any:

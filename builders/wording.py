@@ -2,7 +2,7 @@
 
 import re
 
-from verbalizer_bench.builders.asking import Problem
+from verbalizer_bench.builders.endings import Problem
 from verbalizer_bench.builders.rows import Row
 
 IMAGE = "<image>"

@@ -110,12 +110,9 @@ def test_final_reasons_are_not_asked_about_again() -> None:
     assert found.problem and len(fake.requests) == 1
 
 
-def test_halves_of_surrogate_pairs_are_replaced() -> None:
-    fake = Fake(" \ud83d yes ")
-    found = asyncio.run(
-        Interview(fake, PROMPTS, 0).ask(Question("answer", MESSAGES, None, lambda value: None))
-    )
-    assert found.value == {"text": "? yes"}
+def test_halves_of_surrogate_pairs_are_no_answer() -> None:
+    found = ask(Fake(" \ud83d yes "), retries=0, schema=None)
+    assert found.problem and found.problem.reason == "damaged"
 
 
 @pytest.mark.parametrize(

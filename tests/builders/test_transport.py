@@ -231,7 +231,7 @@ def test_unusual_responses(
 def test_an_error_with_status_200(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda body: web.json_response({"error": {"message": "overloaded"}}))
     error = failure(tmp_path, endpoint(server, retries=1))
-    assert "the response has no choices: overloaded (attempt 2)" in str(error)
+    assert "the response says: overloaded (attempt 2)" in str(error)
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
