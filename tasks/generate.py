@@ -4,9 +4,11 @@ verbalizer-bench tasks build my_set/_my_set.yaml
 """
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from verbalizer_bench.tasks.metrics import unseen_by_f1
 from verbalizer_bench.tasks.spec import (
     DATASETS,
     TASKS_FOLDER,
@@ -83,6 +85,16 @@ def check_task_files(folder: Path) -> None:
         if include not in checked:
             read_spec_file(include)
             checked.add(include)
+
+
+def f1_notices(verbalizers: Sequence[Verbalizer], where: str) -> list[str]:
+    """Return a line for each label word whose answers F1 cannot all see, though the outcomes do."""
+    label_words = dict.fromkeys(w for one in verbalizers for w in (one.first, one.second))
+    return [
+        f"{where}: label word {word!r}: {reason}; `follows` and `contains_label` count such answers"
+        for word in label_words
+        if (reason := unseen_by_f1(word))
+    ]
 
 
 def suite_files() -> dict[str, Path]:

@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -26,7 +27,7 @@ from typing import Any, Literal, get_args
 import jinja2
 import jinja2.meta
 
-from verbalizer_bench.tasks.metrics import normalize
+from verbalizer_bench.tasks.metrics import normalize, words
 from verbalizer_bench.yaml_reading import read_yaml
 
 DATASETS = ("sst2", "fp", "emotion", "snli", "sick", "rte", "qqp", "mrpc", "subj")
@@ -214,10 +215,10 @@ def parse_verbalizer(value: Any, where: str) -> Verbalizer:
             f"{where}: verbalizer type={value['type']!r}: one of {', '.join(LABEL_TYPES)}"
         )
     first, second = (_label_word(value[key], where) for key in ("first", "second"))
-    if normalize(first) == normalize(second):
+    if normalize(first) == normalize(second) or words(first) == words(second):
         raise ValueError(
-            f"{where}: the label words {first!r} and {second!r} are equal to the metric; "
-            "choose two that differ in more than case, punctuation and articles"
+            f"{where}: the label words {first!r} and {second!r} are equal to the metric; choose "
+            "two that differ in more than case, punctuation, articles and how accents are coded"
         )
     return Verbalizer(value["type"], first, second)
 
@@ -250,7 +251,8 @@ def spec_verbalizers(
             found.append(
                 parse_verbalizer({"type": label_type, "first": first, "second": second}, where)
             )
-    tasks = [task_name(spec.name, verbalizer) for verbalizer in found]
+    # Names that are equal but for how accents are coded are one file on some systems.
+    tasks = [unicodedata.normalize("NFC", task_name(spec.name, one)) for one in found]
     for task in tasks:
         if tasks.count(task) > 1:
             raise ValueError(f"{where}: verbalizers: two of them make the task {task}; drop one")
@@ -356,7 +358,7 @@ def _label_word(word: Any, where: str) -> str:
         raise ValueError(
             f'{where}: label word {word!r}: YAML read it as {type(word).__name__}; quote it: "…"'
         )
-    if not normalize(word):
+    if not normalize(word) or not words(word):
         raise ValueError(
             f"{where}: label word {word!r}: the metric drops articles and punctuation, "
             "so an empty response would score 1; choose another word"

@@ -1,5 +1,6 @@
 """The command line as a user runs it, and the three ways into lm-eval, as subprocesses."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -315,6 +316,70 @@ def test_user_tasks_run_beside_ours(
     assert "rows of my_set: files, not verified" in text
     (found,) = find_runs([tmp_path / "out"])
     assert len(found.tasks) == 13
+
+
+def test_build_and_run_say_what_is_left_out_and_what_f1_cannot_see(
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_set(
+        tmp_path, verbalizers={"neutral": [["\u80af\u5b9a", "\u5426\u5b9a"], ["x", "y"]]}
+    )
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"remark": "r", "kind": "1"}\n{"remark": "s", "kind": 5}\n')
+    assert main(["tasks", "build", str(path)]) == 0
+    *_, first, second, near, others = capsys.readouterr().out.strip().split("\n")
+    assert "label word '\u80af\u5b9a': its script has no spaces" in first
+    assert "label word '\u5426\u5b9a'" in second
+    assert (
+        "1 rows are left out whose kind resembles a class" in near and "'1' (1; good is 1)" in near
+    )
+    assert others.endswith("1 rows of other classes are left out: 5 (1)")
+    arguments = [
+        *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
+        *("--include_path", str(tmp_path), "--tasks", "verbalizer_my_set", "--limit", "1"),
+        *("--data", "sample", "--output_path", str(tmp_path / "out"), "--device", "cpu"),
+    ]
+    assert main(["run", *arguments]) == 0
+    assert caplog.messages.count(near) == caplog.messages.count(others) == 1
+
+
+def test_a_leaf_that_cannot_be_read_stops_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """lm-eval passes over it, and a tag would stand for eleven tasks."""
+    path = write_set(tmp_path)
+    assert main(["tasks", "build", str(path)]) == 0
+    leaf = tmp_path / "verbalizer_my_set_neutral_foo_bar.yaml"
+    text = leaf.read_text()
+    for content, message in (
+        (text.encode("utf-16"), "is not UTF-8"),
+        ((text + "tag: []\n").encode(), "the key 'tag' stands twice"),
+    ):
+        leaf.write_bytes(content)
+        for command in (["tasks", "check"], ["run", "--tasks", "verbalizer_my_set"]):
+            more = ["--output_path", str(tmp_path / "out")] if command[0] == "run" else []
+            assert main([*command, "--include_path", str(tmp_path), *more]) == 2
+            error = capsys.readouterr().err.strip().split("\n")[-1]
+            assert str(leaf) in error and message in error
+
+
+def test_missing_packages_of_a_model_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "lm_eval.models.api_models.find_spec",
+        lambda name: None if name == "tenacity" else find(name),
+    )
+    arguments = ["--model", "local-completions", "--model_args", "model=m,base_url=http://x/v1"]
+    common = ["--tasks", TASK, "--output_path", str(tmp_path), "--data", "sample"]
+    assert main(["run", *arguments, *common]) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert "error: Attempted to use an API model" in error
+    assert "['tenacity'] are not installed" in error and "; the traceback is in " in error
 
 
 def test_our_options_are_shown_before_lm_evals(capsys: pytest.CaptureFixture[str]) -> None:

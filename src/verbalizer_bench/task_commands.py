@@ -68,16 +68,16 @@ def _tasks_path(args: argparse.Namespace) -> int:
 
 def _tasks_build(args: argparse.Namespace) -> int:
     from verbalizer_bench.tasks.data import resolve_data, test_documents
-    from verbalizer_bench.tasks.generate import build, read_dataset
+    from verbalizer_bench.tasks.generate import build, f1_notices, read_dataset
     from verbalizer_bench.tasks.rows import notices
 
     for path in args.yaml:
-        spec, _ = read_dataset(path)
-        lines: list[str] = []
+        spec, verbalizers = read_dataset(path)
+        lines = f1_notices(verbalizers, str(path))
         try:
             found = test_documents(spec, resolve_data(args.data))
             checked = f"{len(found.docs)} documents; {found.others} rows of other classes left out"
-            lines = notices(spec, found.left_out)
+            lines += notices(spec, found.left_out)
         except (ConnectionError, FileNotFoundError) as error:
             if spec.brings_its_own_files:
                 raise

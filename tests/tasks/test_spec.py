@@ -21,6 +21,13 @@ from verbalizer_bench.yaml_reading import read_yaml
         ({"classes": {"good": 1, "bad": 1}}, ["both have the value 1"]),
         ({"classes": {"the": 1, "bad": 0}}, ["label word 'the'", "choose another word"]),
         ({"classes": {"good": 1, "Good.": 0}}, ["'good' and 'Good.'", "differ in more than case"]),
+        ({"classes": {"\u3002": 1, "bad": 0}}, ["label word '\u3002'", "choose another word"]),
+        ({"classes": {"caf\u00e9": 1, "cafe\u0301": 0}}, ["are equal to the metric", "accents"]),
+        ({"classes": {"\u00abda\u00bb": 1, "da": 0}}, ["are equal to the metric"]),
+        (
+            {"verbalizers": {"neutral": [["\u00e9", "x"], ["e\u0301", "x"]]}},
+            ["two of them make the task"],
+        ),
         ({"verbalizers": {"natural": [["yes", False]]}}, ["label word False", "quote it"]),
         ({"verbalizers": {"odd": [["x", "y"]]}}, ["verbalizers=", "natural, neutral, unnatural"]),
         (
