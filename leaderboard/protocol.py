@@ -1,6 +1,7 @@
 """Name the protocol of a run, from what was run and not from what is claimed.
 
-`paper`: beam width 10, 15 tokens, EOS only, zero-shot, one BOS, a white image, our adapters.
+`paper`: beam width 10, 15 tokens, EOS only, zero-shot, one BOS, a white image, our adapters, as
+many documents of each data set as Table 1 has.
 `stock-beams`: lm-eval's own `hf` models, whose beams depend on the batch size. `vllm-beams`,
 `greedy` and `toy` (made data) are what they say; anything else is `other`. A protocol is how a
 model was asked; a run of less than the suite is marked `partial` besides. Results of different
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.tasks.generate import suite_tasks
-from verbalizer_bench.tasks.identity import verify_task
+from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol
 
 # Settings of a checkpoint's generation_config that change what beams find.
@@ -58,16 +59,28 @@ def derive_protocol(run: Run) -> Protocol:
         differences.append(f"up to {most} BOS tokens at the start of a prompt")
     if truncated := run.record.get("truncated_prompts"):
         differences.append(f"{truncated} prompts did not fit and lost text at the left")
-    sources = {task.source for task in run.tasks}
-    made = {source for source in sources if source == "sample" or source.startswith("toy_")}
+    made = {t.source for t in run.tasks if is_made(t.source, t.verification().known_as)}
     if made:
         differences.append(f"made data ({', '.join(sorted(made))})")
+    else:
+        differences += _size_differences(run)
     model = str(run.results["config"]["model"])
     if not run.record:
         differences.append(f"model class {model}")
     return Protocol(
         _name(asked, differences, bool(made), model, bool(run.record)), tuple(differences)
     )
+
+
+def _size_differences(run: Run) -> list[str]:
+    """Say which of the paper's data sets have another number of documents than its Table 1."""
+    counts = run.results["n-samples"]
+    sizes = {task.dataset: counts[task.task]["original"] for task in run.tasks}
+    return [
+        f"{sizes[name]} documents of {name}, Table 1 has {wanted}"
+        for name, wanted in TABLE_1.items()
+        if sizes.get(name, wanted) != wanted
+    ]
 
 
 def _name(asked: dict[str, Any], differences: list[str], made: bool, model: str, ours: bool) -> str:
@@ -141,7 +154,7 @@ def _count_warnings(run: Run) -> list[str]:
 def _source_warnings(run: Run) -> list[str]:
     verdicts: dict[str, set[str]] = {}
     for task in run.tasks:
-        found = verify_task(task.dataset, task.task, task.source, task.identity)
+        found = task.verification()
         # The miniature's nine are one source with nine names.
         is_toy = task.source == f"toy_{task.dataset}"
         text = found.text("toy_<data set>" if is_toy else task.source)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
 
@@ -23,6 +24,7 @@ class TaskScores:
         identity: The hash of all the prompts and targets of that source, with or without `--limit`.
         doc_ids: The documents that were scored, ascending.
         scores: Each metric's values, in the order of `doc_ids`; shape (documents,).
+        unordered: The hash of the same prompts and targets in any order; None in older records.
     """
 
     task: str
@@ -32,6 +34,11 @@ class TaskScores:
     identity: str
     doc_ids: tuple[int, ...]
     scores: dict[str, np.ndarray]
+    unordered: str | None = None
+
+    def verification(self) -> Verification:
+        """Return what is known of its prompts."""
+        return verify_task(self.dataset, self.task, self.source, self.identity, self.unordered)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +184,7 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         identity=metadata["identity"],
         doc_ids=doc_ids,
         scores={metric: table[:, column] for column, metric in enumerate(METRICS)},
+        unordered=metadata.get("identity_unordered"),
     )
 
 

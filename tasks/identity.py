@@ -2,14 +2,15 @@
 
 The identity of a task is the sha256 over its documents, in order, of the raw prompt's sha256, a
 tab, the target and a line feed. It depends on no chat template and no tokenizer (lm-eval's
-`task_hashes` do). The manifest (`manifest.json`) is keyed by data set and source; sources that
-nobody has read have no entry.
+`task_hashes` do). The same over the sorted lines, `unordered`, recognises rows in another order.
+The manifest (`manifest.json`) is keyed by data set and source; sources that nobody has read have no
+entry. What is verified is the prompts and targets, whatever their source is called.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -29,8 +30,8 @@ class Verification(NamedTuple):
     """What is known of a task's documents.
 
     Attributes:
-        verdict: `equal` to a known source; `different` from the known rows of the source that the
-            data claim; `unknown` when that source has no entry.
+        verdict: `equal` to a known source, in its order or another; `different` from the known rows
+            of the source that the data claim; `unknown` when that source has no entry.
         known_as: The source in the manifest whose rows these are, if any.
     """
 
@@ -40,7 +41,9 @@ class Verification(NamedTuple):
     def text(self, source: str) -> str:
         """Say it of the source that the data claim."""
         return {
-            "equal": f"{self.known_as}, verified",
+            "equal": f"{self.known_as}, verified"
+            if source in (self.known_as, "local")
+            else f"{source}, with the rows of {self.known_as}: verified",
             "different": f"{source}, but NOT its known rows",
             "unknown": f"{source}, not verified (no entry in the manifest)",
         }[self.verdict]
@@ -64,20 +67,44 @@ class DatasetVerification(NamedTuple):
     text: str
 
 
+class Identity(NamedTuple):
+    """A task's documents by their prompts and targets, 64 hexadecimal digits each.
+
+    Attributes:
+        ordered: Over the documents in their order.
+        unordered: Over the same lines, sorted.
+    """
+
+    ordered: str
+    unordered: str
+
+
+def identity_of(prompts: Iterable[tuple[str, str]]) -> Identity:
+    """Return the identity of documents by the sha256 of their raw prompts, and their targets."""
+    lines = [f"{prompt}\t{target}\n" for prompt, target in prompts]
+    both = ("".join(lines), "".join(sorted(lines)))
+    return Identity(*(hashlib.sha256(text.encode()).hexdigest() for text in both))
+
+
 def task_identity(
     spec: DatasetSpec, verbalizer: Verbalizer, docs: Sequence[Mapping[str, str]]
-) -> str:
-    """Return the identity of a task over these documents, as 64 hexadecimal digits."""
-    total = hashlib.sha256()
-    for doc in docs:
-        prompt = hashlib.sha256(spec.render(doc, verbalizer).encode()).hexdigest()
-        total.update(f"{prompt}\t{spec.target(doc, verbalizer)}\n".encode())
-    return total.hexdigest()
+) -> Identity:
+    """Return the identity of a task over these documents."""
+    return identity_of(
+        (
+            hashlib.sha256(spec.render(doc, verbalizer).encode()).hexdigest(),
+            spec.target(doc, verbalizer),
+        )
+        for doc in docs
+    )
 
 
 @cache
 def manifest() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the known sources: `{data set: {source: {n, classes, tasks: {task: identity}}}}`."""
+    """Return the known sources: `{data set: {source: {n, classes, tasks, unordered}}}`.
+
+    `tasks` and `unordered` are `{task: identity}`.
+    """
     loaded: dict[str, dict[str, dict[str, Any]]] = json.loads(
         (TASKS_FOLDER / "manifest.json").read_text(encoding="utf-8")
     )
@@ -89,29 +116,45 @@ def entry(
 ) -> dict[str, Any]:
     """Return the manifest's entry of one data set from one source."""
     counts = Counter(doc["label"] for doc in documents.docs)
+    found = {
+        task_name(spec.name, verbalizer): task_identity(spec, verbalizer, documents.docs)
+        for verbalizer in verbalizers
+    }
     return {
         "n": len(documents.docs),
         "classes": {name: counts[name] for name in spec.classes},
-        "tasks": {
-            task_name(spec.name, verbalizer): task_identity(spec, verbalizer, documents.docs)
-            for verbalizer in verbalizers
-        },
+        "tasks": {name: identity.ordered for name, identity in found.items()},
+        "unordered": {name: identity.unordered for name, identity in found.items()},
     }
 
 
-def verify_task(dataset: str, task: str, source: str, identity: str) -> Verification:
+def verify_task(
+    dataset: str, task: str, source: str, identity: str, unordered: str | None = None
+) -> Verification:
     """Compare one task's identity with the manifest.
 
-    A source that names itself must have that source's rows. `local` claims nothing: it is equal to
-    a known source or it is unknown.
+    Args:
+        dataset: Its data set.
+        task: Its name.
+        source: Where its rows are said to be from, which decides only what unknown rows are.
+        identity: Of its prompts and targets, in their order.
+        unordered: Of the same in any order; None where a record is older than that.
     """
     known = manifest().get(dataset, {})
     for name, record in known.items():
-        if record["tasks"].get(task) == identity and source in (name, "local"):
+        if record["tasks"].get(task) == identity:
+            return Verification("equal", name)
+    for name, record in known.items():
+        if unordered is not None and record["unordered"].get(task) == unordered:
             return Verification("equal", name)
     if task in known.get(source, {}).get("tasks", {}):
         return Verification("different", None)
     return Verification("unknown", None)
+
+
+def is_made(source: str, known_as: str | None = None) -> bool:
+    """Say whether rows are made ones: the embedded sample, or a miniature's stand-ins."""
+    return "sample" in (source, known_as) or source.startswith("toy_")
 
 
 def verify(where: str) -> list[DatasetVerification]:
@@ -122,13 +165,12 @@ def verify(where: str) -> list[DatasetVerification]:
         documents = data.test_documents(spec, where)
         record = entry(spec, verbalizers, documents)
         checked = [
-            verify_task(name, task, documents.source, identity)
+            verify_task(name, task, documents.source, identity, record["unordered"][task])
             for task, identity in record["tasks"].items()
         ]
         worst = max(checked, key=lambda one: ("equal", "unknown", "different").index(one.verdict))
         verdict, text = worst.verdict, worst.text(documents.source)
-        made = documents.source == "sample" or documents.source.startswith("toy_")
-        if not made and record["n"] != TABLE_1[name]:
+        if not is_made(documents.source, worst.known_as) and record["n"] != TABLE_1[name]:
             verdict, text = "different", f"{text}; Table 1 of the paper has {TABLE_1[name]}"
         found.append(DatasetVerification(name, documents.source, record, verdict, text))
     return found

@@ -16,7 +16,7 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
 from verbalizer_bench.tasks import data
-from verbalizer_bench.tasks.identity import task_identity
+from verbalizer_bench.tasks.identity import Identity, task_identity
 from verbalizer_bench.tasks.metrics import score
 from verbalizer_bench.tasks.rows import notices
 from verbalizer_bench.tasks.spec import (
@@ -46,7 +46,7 @@ class VerbalizerTask(ConfigurableTask):
 
     The metadata that lm-eval stores with the results says what was asked (`dataset`, `verbalizer`)
     and where the documents came from: `source`, `documents` (how many), `identity` (hash of all raw
-    prompts and targets, in order) and `fewshot_from`.
+    prompts and targets, in order), `identity_unordered` (the same in any order) and `fewshot_from`.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -71,12 +71,14 @@ class VerbalizerTask(ConfigurableTask):
         self.data = data.resolve_data(metadata.get("data"))
         self._found = data.test_documents(self.spec, self.data)
         shares = data.fewshot_shares_test_rows(self.spec, self.data)
+        identity = _identity(self.spec, self.verbalizer, self.data)
         metadata |= {
             "dataset": self.spec.name,
             "verbalizer": dataclasses.asdict(self.verbalizer),
             "source": self._found.source,
             "documents": len(self._found.docs),
-            "identity": _identity(self.spec, self.verbalizer, self.data),
+            "identity": identity.ordered,
+            "identity_unordered": identity.unordered,
             "fewshot_from": "the test rows, without the document itself"
             if shares
             else self.spec.fewshot_split,
@@ -225,5 +227,5 @@ def _spec(config: str, where: str) -> DatasetSpec:
 
 
 @cache
-def _identity(spec: DatasetSpec, verbalizer: Verbalizer, where: str) -> str:
+def _identity(spec: DatasetSpec, verbalizer: Verbalizer, where: str) -> Identity:
     return task_identity(spec, verbalizer, data.test_documents(spec, where).docs)

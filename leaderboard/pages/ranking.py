@@ -1,6 +1,10 @@
-"""A table for each protocol, ranked inside by F1 over all; protocols are not compared."""
+"""A table for each protocol, ranked inside by F1 over all; protocols are not compared.
+
+Submissions whose prompts are not all known ones have a table of their own.
+"""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from verbalizer_bench.leaderboard.pages.entries import PROTOCOLS, Entry
@@ -19,22 +23,33 @@ class Ranked:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The submissions of one protocol, best first, ties in the order of names."""
+    """The submissions of one protocol, best first, ties in the order of names.
+
+    Attributes:
+        protocol: How the models were asked.
+        verified: Whether all prompts are known ones; of others it is not known what they are.
+        rows: The submissions.
+    """
 
     protocol: str
+    verified: bool
     rows: tuple[Ranked, ...]
 
 
 def rank(
     entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[Table, ...]:
-    """Return the tables that are not empty, in the order of PROTOCOLS."""
+    """Return the tables that are not empty, in the order of PROTOCOLS, known prompts first."""
     tables = []
-    for protocol in PROTOCOLS:
-        own = [entry for entry in entries if entry.verified.protocol == protocol]
+    for protocol, verified in itertools.product(PROTOCOLS, (True, False)):
+        own = [
+            entry
+            for entry in entries
+            if (entry.verified.protocol, entry.identified) == (protocol, verified)
+        ]
         own.sort(key=lambda entry: (-entry.score("All"), entry.id.lower(), entry.path))
         pairs = pair_with_bases(own, resamples, seed)
         rows = [Ranked(i, entry, pairs.get(entry.path)) for i, entry in enumerate(own, start=1)]
         if rows:
-            tables.append(Table(protocol, tuple(rows)))
+            tables.append(Table(protocol, verified, tuple(rows)))
     return tuple(tables)

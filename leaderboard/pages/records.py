@@ -26,7 +26,11 @@ def as_json(tables: Sequence[Table]) -> dict[str, Any]:
         "package": f"verbalizer-bench {__version__}",
         "verbalizers": verbalizers(),
         "tables": [
-            {"protocol": table.protocol, "rows": [_record(row) for row in table.rows]}
+            {
+                "protocol": table.protocol,
+                "prompts": _prompts(table.verified),
+                "rows": [_record(row) for row in table.rows],
+            }
             for table in tables
         ],
     }
@@ -41,7 +45,7 @@ def as_csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")]
     change = ["base", "change", "change_low", "change_high"]
-    names = ["protocol", "rank", "model", "kind", "chat_template", "badge", "identity"]
+    names = ["protocol", "rank", "model", "kind", "chat_template", "badge", "identity", "responses"]
     names += [*columns, "slope", *change]
     writer.writerow([*names, "parameters", "date", "submitter", "licence", "submission"])
     for table in tables:
@@ -60,12 +64,16 @@ def _cells(protocol: str, row: Ranked) -> list[Any]:
     if row.pair and row.pair.base:
         found = row.pair.changes["All"]
         change = [row.pair.base, *map(_points, (found.difference, found.low, found.high))]
-    identity = "verified" if entry.identified else "not verified"
+    identity = _prompts(entry.identified)
     template = "yes" if entry.verified.chat_template else "no"
     head = [protocol, row.rank, entry.id, stated.model.kind, template]
-    head += [entry.verified.badge, identity]
+    head += [entry.verified.badge, identity, entry.verified.label_types["All"].responses]
     tail = [stated.model.parameters, stated.date.isoformat(), stated.submitter, stated.licence]
     return [*head, *map(_points, [*scores, entry.slope]), *change, *tail, entry.path]
+
+
+def _prompts(verified: bool) -> str:
+    return "verified" if verified else "not verified"
 
 
 def _points(value: float | None) -> float | None:
@@ -94,7 +102,7 @@ def _record(row: Ranked) -> dict[str, Any]:
         "chat_template": verified.chat_template,
         "path": entry.path,
         "badge": verified.badge,
-        "identity": "verified" if entry.identified else "not verified",
+        "identity": _prompts(entry.identified),
         "scores": {
             name: {key: _rounded(getattr(scores.f1, key)) for key in _ENDS}
             for name, scores in verified.label_types.items()
@@ -109,6 +117,10 @@ def _record(row: Ranked) -> dict[str, Any]:
             for name, scores in verified.label_types.items()
         },
         "f1": _heat(verified.tasks),
+        "documents": dict(
+            sorted({task.dataset: task.documents for task in verified.tasks}.items())
+        ),
+        "responses": verified.label_types["All"].responses,
         "sources": dict(sorted({task.dataset: task.source for task in verified.tasks}.items())),
         "levels": [level.model_dump(mode="json") for level in verified.levels],
         "differences": list(verified.differences),

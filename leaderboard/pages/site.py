@@ -85,7 +85,8 @@ def _draw(tables: Sequence[Table], files: Sequence[Path]) -> None:
     for table in tables:
         rows = [(row.entry.id, row.entry.verified.label_types) for row in table.rows[:_SHOWN]]
         first = f", the first {_SHOWN} of {len(table.rows)}" if len(table.rows) > _SHOWN else ""
-        panels.append((f"Protocol {table.protocol}{first}", rows))
+        unknown = "" if table.verified else ", prompts not verified"
+        panels.append((f"Protocol {table.protocol}{unknown}{first}", rows))
     ranking_bars(panels, files)
 
 

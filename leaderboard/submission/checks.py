@@ -21,7 +21,13 @@ from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Record, Row, Words
 from verbalizer_bench.leaderboard.submission.reading import short
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
-from verbalizer_bench.tasks.identity import Verification, manifest, verify_task
+from verbalizer_bench.tasks.identity import (
+    Identity,
+    Verification,
+    identity_of,
+    manifest,
+    verify_task,
+)
 from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import LABEL_TYPES, Verbalizer, task_name
 
@@ -96,8 +102,11 @@ def check_identity(found: Contents) -> Iterator[str]:
         words = {verbalizer.first, verbalizer.second}
         if wrong := next((row for row in rows if row.target not in words), None):
             yield f"{task}: document {wrong.doc_id}: target {short(wrong.target)} is no label word"
-        if identity(rows) != stated.identity:
+        own_identity = identity(rows)
+        if own_identity.ordered != stated.identity:
             yield f"{task}: its rows' prompts and targets are not those of its identity: edited"
+        if stated.identity_unordered not in (None, own_identity.unordered):
+            yield f"{task}: its identity_unordered is not that of its rows: edited"
         if _task_hash(rows) != found.results.task_hashes.get(task):
             yield f"{task}: its rows' hashes are not those of lm-eval's task hash: edited"
         own = [row.doc_hash for row in rows]
@@ -108,15 +117,14 @@ def check_identity(found: Contents) -> Iterator[str]:
 
 
 def verification(found: Contents, task: str) -> Verification:
-    """Return what is known of a task's prompts."""
-    metadata = found.results.configs[task].metadata
-    return verify_task(suite()[task][0], task, metadata.source, metadata.identity)
+    """Return what is known of a task's prompts, by its rows."""
+    source, own = found.results.configs[task].metadata.source, identity(found.rows[task])
+    return verify_task(suite()[task][0], task, source, own.ordered, own.unordered)
 
 
-def identity(rows: Iterable[Row]) -> str:
+def identity(rows: Iterable[Row]) -> Identity:
     """Return the identity of a task's prompts and targets, as `tasks.identity` defines it."""
-    text = "".join(f"{row.raw_prompt_hash}\t{row.target}\n" for row in rows)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return identity_of((row.raw_prompt_hash, row.target) for row in rows)
 
 
 def _task_hash(rows: Iterable[Row]) -> str:
@@ -134,8 +142,10 @@ def rescore(found: Contents) -> tuple[TaskScores, ...]:
         scores = [score(r.target, both[r.target == both[0]], r.response) for r in rows]
         table = {metric: np.array([own[metric] for own in scores]) for metric in METRICS}
         ids = tuple(row.doc_id for row in rows)
-        source, name = metadata.source, metadata.identity
-        tasks.append(TaskScores(task, dataset, words, source, name, ids, table))
+        source, name = metadata.source, identity(rows)
+        tasks.append(
+            TaskScores(task, dataset, words, source, name.ordered, ids, table, name.unordered)
+        )
     return tuple(tasks)
 
 

@@ -160,6 +160,7 @@ class TaskMetadata(_Loose):
     source: Line
     documents: Count
     identity: Hash
+    identity_unordered: Hash | None = None
     fewshot_from: Line = "unknown"
     verbalizer: Words
     shard: Line | None = None

@@ -200,7 +200,7 @@ def _task(found: Contents, task: TaskScores) -> VerifiedTask:
 
 def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
     """Return sums over a data set's verbalizers; the prompts' hash is over all of its tasks."""
-    identities = "".join(checks.identity(found.rows[task.task]) for task in tasks)
+    identities = "".join(checks.identity(found.rows[task.task]).ordered for task in tasks)
     columns = {
         label_type: [t.scores["f1"] for t in tasks if t.verbalizer.type == label_type]
         for label_type in LABEL_TYPES

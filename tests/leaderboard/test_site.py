@@ -62,6 +62,28 @@ def test_each_protocol_has_its_own_table_and_ranks(site: Path) -> None:
     assert "<svg" in (site.parent / "leaderboard.svg").read_text()[:500]
 
 
+def test_unknown_prompts_rank_in_a_table_of_their_own(tmp_path: Path) -> None:
+    """However well they score, and whatever their source is called."""
+    board = tmp_path / "board"
+    for number in range(4):
+        verified = invented(number, SIZES)
+        if number % 2:
+            verified["tasks"][5] |= {"identity": "unknown", "source": "hub"}
+            verified["label_types"]["All"]["f1"] = {"mean": 1.0, "low": 1.0, "high": 1.0}
+        write_submission(board, verified)
+    site = build_site(board, tmp_path / "site")
+    assert [(table.protocol, table.verified) for table in site.tables] == [
+        *(("paper", True), ("paper", False))
+    ]
+    ids = [[row.entry.id for row in table.rows] for table in site.tables]
+    assert {"example/model-0", "example/model-2"} == set(ids[0])
+    found = json.loads(site.files[1].read_text())
+    assert [table["prompts"] for table in found["tables"]] == ["verified", "not verified"]
+    row = found["tables"][1]["rows"][0]
+    assert row["rank"] == 1 and row["documents"]["sst2"] == 8 and row["responses"] == 12 * 13
+    assert "Protocol paper, prompts not verified" in site.files[0].read_text()
+
+
 def test_the_site_is_the_same_every_time(site: Path, tmp_path: Path) -> None:
     """Whatever order the file system lists folders in."""
     board = tmp_path / "submissions"
@@ -260,7 +282,7 @@ def test_rows_are_sorted_filtered_and_opened(site: Path, visit: Callable[..., An
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
     # A dialog says that it was closed a moment later.
-    page.wait_for_function("!location.hash.includes('open=')")
+    page.wait_for_url(lambda url: "open=" not in url)
     assert seen.faults == []
 
 

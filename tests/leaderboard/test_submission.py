@@ -46,10 +46,10 @@ def test_a_valid_submission_passes_every_level(
 ) -> None:
     place = write_files(tmp_path, files)
     assert main(["submit", "validate", str(place)]) == 0
-    assert "re-scored; protocol paper" in capsys.readouterr().out
+    assert "re-scored; protocol other" in capsys.readouterr().out
     verified = read_verified(place / "verified.json")
     assert [level.status for level in verified.levels] == [
-        *("passed", "passed", "not verified", "passed", "passed")
+        *("passed", "passed", "not verified", "passed", "other protocol")
     ]
     # Documents 0 and 3 follow, 1 is wordy ("it is", of three words one), 2 is the other word.
     assert verified.label_types["neutral"].f1.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
@@ -256,7 +256,12 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
         *("foreign score", edit_results(lambda r: r["results"].update({"mmlu": {}}))),
         *(4, "scores of 'mmlu', which is not the suite's"),
     ),
-    ("wrong claim", edit_yaml(protocol="greedy"), 5, "protocol: greedy, but the run is paper"),
+    (
+        "wrong claim",
+        edit_yaml(protocol="greedy"),
+        5,
+        "protocol: greedy, but the run is other: 4 documents of sst2, Table 1 has 872",
+    ),
     ("wrong image", edit_yaml(image_mode="white"), 5, "image_mode: 'white', but the run had 'n/a'"),
     (
         *(
@@ -315,8 +320,8 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
         *(5, "submission.yaml: date is not the run's"),
     ),
     (
-        *("system prompt", edit_results(lambda r: r.update(system_instruction="Label only."))),
-        *(5, "but the run is other: a system instruction"),
+        *("few documents", edit_yaml(protocol="paper")),
+        *(5, "protocol: paper, but the run is other: 4 documents of sst2, Table 1 has 872"),
     ),
     ("own base", edit_yaml(model={**MODEL, "base": "org/model"}), 1, "base is the model itself"),
     (
@@ -344,10 +349,10 @@ def with_commit(recorded: str | None) -> Callable[[Files], Files]:
 
 def test_a_commit_counts_as_recorded_or_as_said(files: Files, tmp_path: Path) -> None:
     found = validate(write_files(tmp_path / "a", with_commit("1" * 40)(files)))
-    assert found.failed is None and found.levels[-1].notes == ()
+    assert found.failed is None and found.levels[-1].notes == ("other",)
     found = validate(write_files(tmp_path / "b", with_commit(None)(files)))
     assert found.failed is None
-    assert "model.revision is the submitter's word" in found.levels[-1].notes[0]
+    assert "model.revision is the submitter's word" in found.levels[-1].notes[1]
 
 
 def _set(results: dict[str, Any], **values: Any) -> None:
@@ -476,7 +481,7 @@ def test_other_protocols_are_named_and_not_rejected(tmp_path: Path) -> None:
     found = validate(write_files(tmp_path, make_files(rows, results, protocol="greedy")))
     assert found.verified is not None and found.verified.protocol == "greedy"
     assert found.levels[-1].status == "other protocol"
-    assert found.verified.differences == ("num_beams=1",)
+    assert found.verified.differences[:2] == ("num_beams=1", "4 documents of sst2, Table 1 has 872")
 
 
 def test_lm_evals_own_models_have_no_record(tmp_path: Path) -> None:

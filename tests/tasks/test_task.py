@@ -294,12 +294,35 @@ def test_verify_counts_the_rows_whatever_their_source(tmp_path: Path, real_data:
     assert found["rte"].verdict == "equal"
 
 
+def test_the_same_rows_in_another_order_are_verified(tmp_path: Path, real_data: Path) -> None:
+    """GLUE's order is not the snapshot's; a row that stands twice in place of another shows."""
+    import shutil
+
+    folder = tmp_path / "data"
+    shutil.copytree(real_data, folder, copy_function=shutil.copyfile)
+    file = folder / "sst2" / "validation.jsonl"
+    rows = file.read_text().removesuffix("\n").split("\n")
+    file.write_text("\n".join(rows[::-1]))
+    found = {row.dataset: row for row in verify(str(folder))}["sst2"]
+    assert (found.verdict, found.text) == ("equal", "snapshot, verified")
+    file.write_text("\n".join([rows[1], *rows[1:]]))
+    # Rows are read once a folder.
+    folder = folder.rename(tmp_path / "twice")
+    assert {row.dataset: row for row in verify(str(folder))}["sst2"].verdict == "unknown"
+
+
 def test_verdicts() -> None:
     task = "verbalizer_sst2_neutral_foo_bar"
     known = manifest()["sst2"]["snapshot"]["tasks"][task]
     assert verify_task("sst2", task, "snapshot", known) == ("equal", "snapshot")
     assert verify_task("sst2", task, "local", known) == ("equal", "snapshot")
     assert verify_task("sst2", task, "local", "0" * 64) == ("unknown", None)
-    assert verify_task("sst2", task, "hub", known) == ("unknown", None)
-    assert verify_task("sst2", task, "sample", known) == ("different", None)
+    assert verify_task("sst2", task, "hub", known) == ("equal", "snapshot")
+    assert verify_task("sst2", task, "hub", "0" * 64) == ("unknown", None)
+    assert verify_task("sst2", task, "sample", "0" * 64) == ("different", None)
+    turned = manifest()["sst2"]["snapshot"]["unordered"][task]
+    assert verify_task("sst2", task, "hub", "0" * 64, turned) == ("equal", "snapshot")
+    assert verify_task("sst2", task, "hub", "0" * 64, "1" * 64) == ("unknown", None)
     assert verify_task("my_set", task, "files", known) == ("unknown", None)
+    said = verify_task("sst2", task, "hub", known).text("hub")
+    assert said == "hub, with the rows of snapshot: verified"
