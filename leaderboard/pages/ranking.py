@@ -9,14 +9,25 @@ from collections.abc import Sequence
 
 from verbalizer_bench.leaderboard.pages.entries import PROTOCOLS, Entry
 from verbalizer_bench.leaderboard.pages.paired import Pair, pair_with_bases
+from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
 from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
-    """A submission at its place, with its comparison where it names a base."""
+    """A submission at its place, with its comparison where it names a base.
+
+    Attributes:
+        rank: Its place by F1 over all.
+        best: The best rank that it could have, for all that can be told (`ranges`).
+        worst: The worst.
+        entry: The submission.
+        pair: Its comparison with its base.
+    """
 
     rank: int
+    best: int
+    worst: int
     entry: Entry
     pair: Pair | None
 
@@ -49,7 +60,10 @@ def rank(
         ]
         own.sort(key=lambda entry: (-entry.score("All"), entry.id.lower(), entry.path))
         pairs = pair_with_bases(own, resamples, seed)
-        rows = [Ranked(i, entry, pairs.get(entry.path)) for i, entry in enumerate(own, start=1)]
+        rows = [
+            Ranked(i, *ends, entry, pairs.get(entry.path))
+            for i, (entry, ends) in enumerate(zip(own, rank_ranges(own), strict=True), start=1)
+        ]
         if rows:
             tables.append(Table(protocol, verified, tuple(rows)))
     return tuple(tables)

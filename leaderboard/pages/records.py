@@ -45,7 +45,18 @@ def as_csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")]
     change = ["base", "change", "change_low", "change_high"]
-    names = ["protocol", "rank", "model", "kind", "chat_template", "badge", "identity", "responses"]
+    names = [
+        "protocol",
+        "rank",
+        "best_rank",
+        "worst_rank",
+        "model",
+        "kind",
+        "chat_template",
+        "badge",
+        "identity",
+        "responses",
+    ]
     names += [*columns, "slope", *change]
     writer.writerow([*names, "parameters", "date", "submitter", "licence", "submission"])
     for table in tables:
@@ -66,7 +77,7 @@ def _cells(protocol: str, row: Ranked) -> list[Any]:
         change = [row.pair.base, *map(_points, (found.difference, found.low, found.high))]
     identity = _prompts(entry.identified)
     template = "yes" if entry.verified.chat_template else "no"
-    head = [protocol, row.rank, entry.id, stated.model.kind, template]
+    head = [protocol, row.rank, row.best, row.worst, entry.id, stated.model.kind, template]
     head += [entry.verified.badge, identity, entry.verified.label_types["All"].responses]
     tail = [stated.model.parameters, stated.date.isoformat(), stated.submitter, stated.licence]
     return [*head, *map(_points, [*scores, entry.slope]), *change, *tail, entry.path]
@@ -99,6 +110,7 @@ def _record(row: Ranked) -> dict[str, Any]:
     return {
         **stated,
         "rank": row.rank,
+        "ranks": [row.best, row.worst],
         "chat_template": verified.chat_template,
         "path": entry.path,
         "badge": verified.badge,
