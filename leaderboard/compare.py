@@ -155,14 +155,14 @@ def differences(
     base = runs[0]
     tasks = by_dataset(base.tasks)
     ordered = [task for own in tasks.values() for task in own]
-    groups = _groups(ordered)
+    groups = groups_of(ordered)
     weights = weight_matrix(ordered, {str(key): value for key, value in groups.items()})
     sizes = {task.task: len(task.doc_ids) for task in ordered}
     documents = [
         sum({task.dataset: sizes[task.task] for task in ordered if task.task in group}.values())
         for group in groups.values()
     ]
-    scores = [_scores(run, tasks) for run in runs]
+    scores = [scores_of(run, tasks) for run in runs]
     places = [(0, place) for place in range(1, len(runs))]
     places += [pair for pair in _image_alone(runs) if pair not in places]
     found = [
@@ -187,7 +187,8 @@ def _image_alone(runs: Sequence[Run]) -> list[tuple[int, int]]:
     return [(one, other) for other, one in found.items()]
 
 
-def _scores(run: Run, tasks: dict[str, list[TaskScores]]) -> Clusters:
+def scores_of(run: Run, tasks: dict[str, list[TaskScores]]) -> Clusters:
+    """Return a run's F1 of these tasks; by data set, shape (documents, tasks)."""
     own = {task.task: task for task in run.tasks}
     return {name: score_table([own[t.task] for t in ts], "f1") for name, ts in tasks.items()}
 
@@ -241,7 +242,7 @@ def _adjusted(pairs: Sequence[Sequence[Difference]]) -> list[tuple[Difference, .
     ]
 
 
-def _groups(tasks: Sequence[TaskScores]) -> dict[tuple[str, str], dict[str, float]]:
+def groups_of(tasks: Sequence[TaskScores]) -> dict[tuple[str, str], dict[str, float]]:
     """Return the weight of each task's mean in each group, by (family, name).
 
     A data set is weighted as All is: the mean of its label types' means. A verbalizer is the mean

@@ -133,12 +133,12 @@ def estimate(
         if none
         else Estimate(float(mean), *interval_of_few(float(a), float(b), strata, resamples, seed))
         for mean, a, b, none, strata in zip(
-            found, low, high, unknown, _strata(clusters, weights, lowest), strict=True
+            found, low, high, unknown, strata_of(clusters, weights, lowest), strict=True
         )
     ]
 
 
-def _strata(
+def strata_of(
     clusters: Clusters, weights: np.ndarray, lowest: float
 ) -> Iterator[tuple[Stratum, ...]]:
     """Yield what the documents of each data set add to a group, a group at a time."""

@@ -8,8 +8,8 @@ import pytest
 
 from tests.leaderboard.boards import invented, write_submission
 from verbalizer_bench.leaderboard.pages.entries import read_entries
-from verbalizer_bench.leaderboard.pages.ranking import rank
 from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
+from verbalizer_bench.leaderboard.pages.ranking import rank
 from verbalizer_bench.leaderboard.statistics import estimate
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -41,7 +41,9 @@ def test_what_cannot_be_told_apart_shares_ranks(tmp_path: Path) -> None:
     noise = generator.normal(0, 0.1, (3, 400)).clip(-0.2, 0.2)
     noise -= noise.mean(axis=1, keepdims=True)
     levels = {"first": 0.8, "second": 0.795, "last": 0.5}
-    documents = {name: level + own for (name, level), own in zip(levels.items(), noise, strict=True)}
+    documents = {
+        name: level + own for (name, level), own in zip(levels.items(), noise, strict=True)
+    }
     assert found(board(tmp_path, documents)) == {
         "first": (1, 1, 2),
         "second": (2, 1, 2),

@@ -1,0 +1,55 @@
+"""Say in one sentence what a run found: for the top of its page."""
+
+from collections.abc import Mapping
+
+from verbalizer_bench.leaderboard.answers import direction, interval
+from verbalizer_bench.leaderboard.compare import Pair
+from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary
+from verbalizer_bench.tasks.metrics import OUTCOMES
+
+_DID = {
+    "follows": "are the label word alone",
+    "verbose": "have it with more words",
+    "flipped": "have the other label word",
+    "both": "have both label words",
+    "neither": "have neither",
+}
+
+
+def sentence(summary: Mapping[str, TypeSummary], pair: Pair | None) -> str:
+    """Return the sentence, without the model's name in front.
+
+    Args:
+        summary: Of the run.
+        pair: Its difference from the base; None for the base itself.
+    """
+    types = {name: found for name, found in summary.items() if name != "All"}
+    each = ", ".join(f"{name} {100 * found.f1.mean:.1f}" for name, found in types.items())
+    if whole := summary.get("All"):
+        parts = [f"F1 {_estimate(whole.f1)} over all ({each})"]
+    else:
+        whole = next(iter(types.values()))
+        parts = [f"F1 {each}"]
+    shares = sorted(OUTCOMES, key=lambda name: -whole.outcomes[name])
+    did = [
+        f"{100 * whole.outcomes[k]:.0f} % {_DID[k]}" for k in shares if whole.outcomes[k] >= 0.05
+    ]
+    parts.append(f"of its responses {', '.join(did[:3])}")
+    if pair:
+        parts.append(_against(pair))
+    return f"{'; '.join(parts)}."
+
+
+def _estimate(found: Estimate) -> str:
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _against(pair: Pair) -> str:
+    types = {found.name: found for found in pair.family("label type")}
+    found = types.get("All") or next(iter(types.values()))
+    told = {-1: "lower than", 1: "higher than", 0: "not to be told apart from"}[direction(found)]
+    changed = pair.contrast.changed
+    why = f" (by {' and '.join(changed)} together)" if len(changed) > 1 else ""
+    return f"{told} {pair.base}, {interval(found)}{why}"
