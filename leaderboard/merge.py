@@ -20,7 +20,7 @@ from verbalizer_bench.tasks.metrics import METRICS
 Samples = dict[str, list[dict[str, Any]]]
 # What shards of one run have in common, in the results file's `config`.
 _COMMON = ("model", "limit", "gen_kwargs", "fewshot_seed")
-_COMMON_RECORD = ("fingerprint", "chat_template_sha256")
+_COMMON_RECORD = ("chat_template_sha256", "rendering", "fingerprint")
 
 
 def merge(folders: Sequence[Path], output: Path) -> Path:
@@ -206,13 +206,18 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = [record["bos_counts"] for record in records if record["bos_counts"]]
     return {
         **records[0],
-        "engine": dict(sum((Counter(record["engine"]) for record in records), Counter())),
+        "engine": _sum(records, "engine"),
         "responses_by_rank": [n for record in records for n in record["responses_by_rank"]],
         "world_size": sum(record["world_size"] for record in records),
+        **{key: _sum(records, key) for key in ("endings", "thoughts") if key in records[0]},
         "truncated_prompts": sum(record["truncated_prompts"] for record in records),
         "escaped_prompts": sum(record["escaped_prompts"] for record in records),
         "bos_counts": [min(c[0] for c in counts), max(c[1] for c in counts)] if counts else None,
     }
+
+
+def _sum(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
+    return dict(sum((Counter(record[key]) for record in records), Counter()))
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ protocols are not to be compared.
 
 from typing import Any, NamedTuple
 
+from verbalizer_bench.leaderboard.endings import ending_warnings
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
@@ -131,6 +132,7 @@ def warnings(run: Run) -> list[str]:
         found.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.get("escaped_prompts"):
         found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
+    found += ending_warnings(record, _generation_kwargs(run).get("max_gen_toks"))
     if run.older:
         found.append(f"not read: older results in {run.folder} ({run.older})")
     return found

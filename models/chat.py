@@ -104,14 +104,19 @@ class ChatTemplate:
 
     def turn_end(self) -> str:
         """Return what follows an answer that another turn follows; empty if it cannot be known."""
-        roles = ("user", "assistant", "user")
+        return self._behind(1, ("user", "assistant", "user"), {})
+
+    def prompt_end(self) -> str:
+        """Return what follows a question, in front of its answer; empty if it cannot be known."""
+        return self._behind(0, ("user",), {"add_generation_prompt": True})
+
+    def _behind(self, turn: int, roles: Sequence[str], options: Mapping[str, Any]) -> str:
         probes = _probes([{"role": role, "content": role} for role in roles])
-        answer = probes[1]["content"][0]["text"]
         try:
-            form = self._form(probes, {})
-            return self._raw(probes, form, {})[0].partition(answer)[2]
+            text = self._raw(probes, self._form(probes, options), options)[0]
         except _FAULTS:
             return ""
+        return text.partition(probes[turn]["content"][0]["text"])[2]
 
     def record(self) -> dict[str, Any]:
         """Return how prompts were rendered, for the run's record."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from verbalizer_bench.models.chat import ChatTemplate
+from verbalizer_bench.models.endings import opened_thought, turn_end
 from verbalizer_bench.models.provenance import template_sha256
 
 
@@ -77,3 +78,13 @@ class ChatAdapter:
             return {"chat_template_sha256": None, "rendering": None}
         chat = self._chat()
         return {"chat_template_sha256": template_sha256(chat.text), "rendering": chat.record()}
+
+    def _turn_record(self) -> Mapping[str, Any]:
+        """Return the token that closes a turn, and the mark of a thought that prompts open."""
+        if not self.chat_applied:
+            return {"turn_end": None, "opened_thought": None}
+        chat = self._chat()
+        return {
+            "turn_end": turn_end(chat.turn_end(), self.tokenizer),
+            "opened_thought": opened_thought(chat.prompt_end()),
+        }

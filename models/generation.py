@@ -9,8 +9,7 @@ strings are a criterion with an answer for each row.
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,20 +17,12 @@ from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import StoppingCriteriaList
 
-from verbalizer_bench.models import journal
+from verbalizer_bench.models import endings, journal
 from verbalizer_bench.models.batches import auto_batch_size, in_batches
-from verbalizer_bench.models.chat_adapter import ChatAdapter
 from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
 from verbalizer_bench.models.journal import Response
-from verbalizer_bench.models.provenance import (
-    InputLog,
-    settings_sha256,
-    tokenizer_sha256,
-    versions,
-    weights_fingerprint,
-)
+from verbalizer_bench.models.record import Recorded
 from verbalizer_bench.models.settings import GenerationSettings, StopStrings
-from verbalizer_bench.models.stored import KIND, weights_sha256
 
 log = logging.getLogger(__name__)
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -42,34 +33,26 @@ _LOW_PRECISION_TOLERANCE = 0.5
 _STEPS = 16
 
 
-class ExactGeneration(ChatAdapter):
+class ExactGeneration(Recorded):
     """Mixin over lm-eval's HFLM: `generate_until` whose outputs do not depend on batches (float32).
 
     A subclass turns a request into a prompt (`_prompt`), says how long it is (`_length`) and makes
     the padded inputs of a batch (`_inputs`).
     """
 
-    adapter: str
-    engine: str
-    inputs: InputLog
-    chat_applied: bool
-    model: Any
-    tokenizer: Any
     cache_hook: Any
-    think_end_token: Any
     batch_size: Any
     max_batch_size: int | None
     max_gen_toks: int
-    max_length: int
-    mixed_precision_dtype: Any
-    rank: int
-    world_size: int
-    device: torch.device
 
     def _prompt(self, request: Any, max_new_tokens: int) -> Any:
         raise NotImplementedError
 
     def _length(self, prompt: Any) -> int:
+        raise NotImplementedError
+
+    def _tail(self, prompt: Any) -> str:
+        """Return the text that a prompt ends with, some words of it."""
         raise NotImplementedError
 
     def _kind(self, prompt: Any) -> Any:
@@ -83,35 +66,6 @@ class ExactGeneration(ChatAdapter):
         """Return a prompt as the engine takes it; None where it cannot."""
         raise NotImplementedError
 
-    def _image_record(self) -> dict[str, Any] | None:
-        """Describe the image that goes with every prompt; None for a text model."""
-        return None
-
-    def _image_processor_sha256(self) -> str | None:
-        """Return a hash of how images become pixels; None for a text model."""
-        return None
-
-    def get_model_info(self) -> dict[str, Any]:
-        """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
-        engines, inputs = zip(*self._counts or [(self._used_engines, self.inputs)], strict=True)
-        record = {
-            "adapter": self.adapter,
-            "engine": dict(sum(engines, Counter())),
-            "responses_by_rank": [sum(counts.values()) for counts in engines],
-            "image": self._image_record(),
-            "dtype": str(self.model.dtype),
-            "device": str(self.device),
-            "world_size": self.world_size,
-            "eos_token_ids": self.eos_token_ids,
-            "generation_config": self.model.generation_config.to_diff_dict(),
-            **self._chat_record(),
-            "fingerprint": self._fingerprint(),
-            **InputLog.merged(inputs).record(),
-            "versions": versions(),
-        }
-        info: dict[str, Any] = super().get_model_info()  # type: ignore[misc]
-        return {**info, "verbalizer_bench": record}
-
     def _set_engine(self, engine: str) -> None:
         """Set `engine`: `auto` takes the shared prefix where it is exact, else says why not.
 
@@ -121,8 +75,7 @@ class ExactGeneration(ChatAdapter):
         if engine not in ENGINES:
             raise ValueError(f"engine={engine}: one of {', '.join(ENGINES)}")
         self.engine = engine
-        # How many responses each engine made.
-        self._used_engines: Counter[str] = Counter()
+        self._start_counts()
         self._shared: SharedPrefixEngine | None = None
 
     def _why_not_shared(self, prompt: Any, settings: GenerationSettings) -> str | None:
@@ -172,85 +125,6 @@ class ExactGeneration(ChatAdapter):
             log.warning("engine: generate, not shared_prefix: %s", reason)
         return reason is None
 
-    @property
-    def eos_token_ids(self) -> list[int]:
-        """Return the ids that end a response: the checkpoint's, else the tokenizer's."""
-        ids = self.model.generation_config.eos_token_id
-        if ids is None:
-            ids = self.tokenizer.eos_token_id
-        return list(ids) if isinstance(ids, (list, tuple)) else [ids]
-
-    def _set_ranks(self, tp_plan: Any) -> None:
-        """Take rank and world size from the process group: prompts are split over its processes.
-
-        lm-eval takes them from the GPUs of one node: on CPUs every process would do everything.
-        With `tp_plan` all processes are one model.
-        """
-        # What each rank counted, rank 0 first.
-        self._counts: list[tuple[Counter[str], InputLog]] = []
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and not tp_plan:
-            self._rank = torch.distributed.get_rank()
-            self._world_size = torch.distributed.get_world_size()
-
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return what all ranks give, in their order, on the CPU; numbers become a vector."""
-        if self.world_size == 1:
-            return tensor
-        found: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(found, tensor.cpu())
-        return torch.cat([one.reshape(-1) if one.dim() == 0 else one for one in found])
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.world_size > 1:
-            torch.distributed.barrier()
-
-    def _share_counts(self) -> None:
-        """Let every rank know what all counted; the run's record is of all."""
-        own = (self._used_engines, self.inputs)
-        if self.world_size == 1:
-            return
-        everywhere: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(everywhere, own)
-        self._counts = everywhere
-
-    def _set_source(self, pretrained: Any, kwargs: Mapping[str, Any]) -> None:
-        """Note what was loaded; its files are hashed when the record first asks for it."""
-        self._source = pretrained, dict(kwargs)
-
-    def _weights(self) -> dict[str, str]:
-        """Return the hash of the weights as stored, whatever their type here, and as loaded."""
-        if not hasattr(self, "_weights_fingerprints"):
-            pretrained, kwargs = self._source
-            self._weights_fingerprints = {
-                "weights": weights_sha256(pretrained, **kwargs),
-                "weights_kind": KIND,
-                "weights_loaded": weights_fingerprint(self.model),
-            }
-        return self._weights_fingerprints
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """Return what a response depends on beside the request."""
-        image = self._image_record() or {}
-        return {
-            "adapter": self.adapter,
-            "architecture": type(self.model).__name__,
-            **self._weights(),
-            "config": settings_sha256(self.model.config.to_dict()),
-            "tokenizer": tokenizer_sha256(self.tokenizer),
-            "image_processor": self._image_processor_sha256(),
-            "dtype": str(self.model.dtype),
-            "engine": self.engine,
-            "max_length": self.max_length,
-            "image": image.get("sha256", image.get("mode")),
-            "eos_token_ids": self.eos_token_ids,
-            "generation_config": self.model.generation_config.to_diff_dict(),
-            "think_end_token": self.think_end_token,
-            **self._chat_record(),
-            "mixed_precision": str(self.mixed_precision_dtype),
-            "versions": versions(),
-        }
-
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Generate a response to every request; see the module's text for what is exact.
 
@@ -288,7 +162,7 @@ class ExactGeneration(ChatAdapter):
 
         def take(index: int, response: Response) -> None:
             responses[index] = response.text
-            self._used_engines[response.engine] += 1
+            self._count(response)
             self.cache_hook.add_partial("generate_until", requests[index].args, response.text)
 
         for index, response in known.items():
@@ -326,12 +200,12 @@ class ExactGeneration(ChatAdapter):
             shared = self._takes_shared(prompts[members[0]], settings)
             generate = self._generate_shared if shared else self._generate_plain
             engine = "shared_prefix" if shared else "generate"
-            for index, text in generate(prompts, members, settings):
-                yield index, Response(text, engine)
+            for index, tokens in generate(prompts, members, settings):
+                yield index, self._response(prompts[index], tokens, settings.stops, engine)
 
     def _generate_shared(
         self, prompts: dict[int, Any], members: list[int], settings: GenerationSettings
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int, list[int]]]:
         encoded = []
         for index in members:
             if (prompt := self._encoded(prompts[index])) is None:
@@ -342,11 +216,11 @@ class ExactGeneration(ChatAdapter):
             encoded.append(prompt)
         assert self._shared is not None
         for place, tokens in self._shared.generate(encoded, settings, self._most()):
-            yield members[place], self._text(tokens, ())
+            yield members[place], tokens
 
     def _generate_plain(
         self, prompts: dict[int, Any], members: list[int], settings: GenerationSettings
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int, list[int]]]:
         """Generate with transformers' `generate`, longest prompt first."""
         lengths = {i: self._length(prompts[i]) for i in members}
         members = sorted(members, key=lambda i: -lengths[i])
@@ -397,7 +271,7 @@ class ExactGeneration(ChatAdapter):
         log.info("batch_size=auto: %d prompts of up to %d tokens, %d beams", size, tokens, beams)
         return size
 
-    def _generate(self, prompts: Sequence[Any], settings: GenerationSettings) -> list[str]:
+    def _generate(self, prompts: Sequence[Any], settings: GenerationSettings) -> list[list[int]]:
         inputs = self._inputs(prompts, "left")
         length = inputs["input_ids"].shape[1]
         criteria = StoppingCriteriaList()
@@ -418,7 +292,20 @@ class ExactGeneration(ChatAdapter):
                 pad_token_id=self.tokenizer.pad_token_id,
                 use_cache=True,
             )
-        return [self._text(row, settings.stops) for row in output[:, length:].tolist()]
+        tokens: list[list[int]] = output[:, length:].tolist()
+        return tokens
+
+    def _response(
+        self, prompt: Any, tokens: list[int], stops: Sequence[str], engine: str
+    ) -> Response:
+        """Decode a response, and note what ended it and whether it is a thought."""
+        raw = self.tokenizer.decode(tokens)
+        ended = endings.ending(tokens, self.eos_token_ids, raw, stops)
+        found = endings.thought(raw, endings.opened_thought(self._tail(prompt)) is not None)
+        if found == endings.CLOSED and self.think_end_token is not None:
+            # `_text` takes it away.
+            found = None
+        return Response(self._text(tokens, stops), engine, ended, found)
 
     def _text(self, tokens: list[int], stops: Sequence[str]) -> str:
         """Decode a response, without the thoughts before `think_end_token`, cut at the stops."""

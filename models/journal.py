@@ -29,10 +29,19 @@ _FORMAT = 1
 
 
 class Response(NamedTuple):
-    """A response and the engine that made it."""
+    """A response and the engine that made it.
+
+    Attributes:
+        text: The response.
+        engine: Which engine made it.
+        ending: What ended it, see `endings`; None in an older journal, where it is not known.
+        thought: Whether it holds a thought, `open` or `closed`.
+    """
 
     text: str
     engine: str
+    ending: str | None = None
+    thought: str | None = None
 
 
 class Journal:
@@ -111,7 +120,8 @@ class Journal:
     def add(self, key: str, request: Any, response: Response) -> None:
         """Write a response; it is on its way to the disk when this returns."""
         row = {"key": key, "task": request.task_name, "doc_id": request.doc_id}
-        self._write({**row, "engine": response.engine, "response": response.text})
+        kept = {"ending": response.ending, "thought": response.thought}
+        self._write({**row, "engine": response.engine, "response": response.text, **kept})
         self.known[key] = response
 
     def finish(self) -> None:
@@ -156,7 +166,8 @@ class Journal:
             if "fingerprint" in row:
                 self._fingerprints[str(file)] = row["fingerprint"]
             if "key" in row:
-                self.known[row["key"]] = Response(row["response"], row["engine"])
+                kept = row.get("ending"), row.get("thought")
+                self.known[row["key"]] = Response(row["response"], row["engine"], *kept)
 
 
 _current: Journal | None = None

@@ -20,6 +20,8 @@ from verbalizer_bench.models.loading import loading
 from verbalizer_bench.models.provenance import InputLog
 
 log = logging.getLogger(__name__)
+# So many tokens hold what a template writes behind a question.
+_TAIL = 16
 
 
 @register_model("verbalizer-llm")
@@ -84,6 +86,10 @@ class VerbalizerLLM(ExactGeneration, HFLM):
             ids = head + ids[len(ids) - (room - len(head)) :]
         self.inputs.add(ids)
         return ids
+
+    def _tail(self, prompt: list[int]) -> str:
+        text: str = self.tokenizer.decode(prompt[-_TAIL:])
+        return text
 
     def _length(self, prompt: list[int]) -> int:
         return len(prompt)

@@ -189,6 +189,9 @@ class VerbalizerLVLM(ImageChat, ExactGeneration, HFMultimodalLM):
         """
         return {"add_special_tokens": False} if starts_with_bos(text, self.tokenizer) else {}
 
+    def _tail(self, prompt: Prompt) -> str:
+        return prompt.text[-64:]
+
     def _kind(self, prompt: Prompt) -> tuple[int, bool]:
         return len(prompt.images), starts_with_bos(prompt.text, self.tokenizer)
 

@@ -101,6 +101,21 @@ class Image(BaseModel):
     mode: Line
 
 
+class Rendering(_Loose):
+    """How an adapter says that it rendered the chat template."""
+
+    contents: list[Line] = []
+    date: Line | None = None
+    arguments: dict[str, Any] = {}
+
+
+class Token(_Strict):
+    """A token of a tokenizer."""
+
+    id: Count
+    token: Line
+
+
 class Record(_Loose):
     """What our adapters add to results.json; lm-eval's own models have none."""
 
@@ -113,7 +128,14 @@ class Record(_Loose):
     bos_counts: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     truncated_prompts: Count = 0
     escaped_prompts: Count = 0
+    eos_token_ids: list[int] | None = None
     chat_template_sha256: Hash | None = None
+    rendering: Rendering | None = None
+    endings: dict[Line, Count] = {}
+    thoughts: dict[Line, Count] = {}
+    tokenizer_eos: Token | None = None
+    turn_end: Token | None = None
+    opened_thought: Line | None = None
 
 
 class RunRecord(_Strict):
@@ -134,6 +156,12 @@ class RunRecord(_Strict):
     eos_token_ids: list[int] | None = None
     generation_config: dict[str, Any] | None = None
     chat_template_sha256: Hash | None = None
+    rendering: Rendering | None = None
+    endings: dict[Line, Count] = {}
+    thoughts: dict[Line, Count] = {}
+    tokenizer_eos: Token | None = None
+    turn_end: Token | None = None
+    opened_thought: Line | None = None
     fingerprint: dict[str, Any] | None = None
     first_input_ids: list[int] | None = None
     bos_counts: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None

@@ -1,0 +1,169 @@
+"""What a run says of itself: how it was asked, by what, and what came out, over all its ranks."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from verbalizer_bench.models import endings
+from verbalizer_bench.models.chat_adapter import ChatAdapter
+from verbalizer_bench.models.journal import Response
+from verbalizer_bench.models.provenance import (
+    InputLog,
+    settings_sha256,
+    tokenizer_sha256,
+    versions,
+    weights_fingerprint,
+)
+from verbalizer_bench.models.stored import KIND, weights_sha256
+
+
+class Recorded(ChatAdapter):
+    """Mixin over lm-eval's HFLM: counts, record and fingerprint of a run."""
+
+    adapter: str
+    engine: str
+    inputs: InputLog
+    think_end_token: Any
+    max_length: int
+    mixed_precision_dtype: Any
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def _image_record(self) -> dict[str, Any] | None:
+        """Describe the image that goes with every prompt; None for a text model."""
+        return None
+
+    def _image_processor_sha256(self) -> str | None:
+        """Return a hash of how images become pixels; None for a text model."""
+        return None
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
+        own = (self._used_engines, self.inputs, self._endings)
+        engines, inputs, ended = zip(*self._counts or [own], strict=True)
+        record = {
+            "adapter": self.adapter,
+            "engine": dict(sum(engines, Counter())),
+            "responses_by_rank": [sum(counts.values()) for counts in engines],
+            "image": self._image_record(),
+            "dtype": str(self.model.dtype),
+            "device": str(self.device),
+            "world_size": self.world_size,
+            "eos_token_ids": self.eos_token_ids,
+            "tokenizer_eos": endings.tokenizer_eos(self.tokenizer),
+            "generation_config": self.model.generation_config.to_diff_dict(),
+            **self._chat_record(),
+            **self._turn_record(),
+            **_ending_record(sum(ended, Counter())),
+            "fingerprint": self._fingerprint(),
+            **InputLog.merged(inputs).record(),
+            "versions": versions(),
+        }
+        info: dict[str, Any] = super().get_model_info()  # type: ignore[misc]
+        return {**info, "verbalizer_bench": record}
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """Return the ids that end a response: the checkpoint's, else the tokenizer's."""
+        ids = self.model.generation_config.eos_token_id
+        if ids is None:
+            ids = self.tokenizer.eos_token_id
+        return list(ids) if isinstance(ids, (list, tuple)) else [ids]
+
+    def _start_counts(self) -> None:
+        # How many responses each engine made, and how they ended.
+        self._used_engines: Counter[str] = Counter()
+        self._endings: Counter[str] = Counter()
+
+    def _count(self, response: Response) -> None:
+        self._used_engines[response.engine] += 1
+        self._endings[response.ending or endings.UNKNOWN] += 1
+        if response.thought:
+            self._endings[f"thought {response.thought}"] += 1
+
+    def _set_ranks(self, tp_plan: Any) -> None:
+        """Take rank and world size from the process group: prompts are split over its processes.
+
+        lm-eval takes them from the GPUs of one node: on CPUs every process would do everything.
+        With `tp_plan` all processes are one model.
+        """
+        # What each rank counted, rank 0 first.
+        self._counts: list[tuple[Counter[str], InputLog, Counter[str]]] = []
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and not tp_plan:
+            self._rank = torch.distributed.get_rank()
+            self._world_size = torch.distributed.get_world_size()
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what all ranks give, in their order, on the CPU; numbers become a vector."""
+        if self.world_size == 1:
+            return tensor
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, tensor.cpu())
+        return torch.cat([one.reshape(-1) if one.dim() == 0 else one for one in found])
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+    def _share_counts(self) -> None:
+        """Let every rank know what all counted; the run's record is of all."""
+        own = (self._used_engines, self.inputs, self._endings)
+        if self.world_size == 1:
+            return
+        everywhere: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(everywhere, own)
+        self._counts = everywhere
+
+    def _set_source(self, pretrained: Any, kwargs: Mapping[str, Any]) -> None:
+        """Note what was loaded; its files are hashed when the record first asks for it."""
+        self._source = pretrained, dict(kwargs)
+
+    def _weights(self) -> dict[str, str]:
+        """Return the hash of the weights as stored, whatever their type here, and as loaded."""
+        if not hasattr(self, "_weights_fingerprints"):
+            pretrained, kwargs = self._source
+            self._weights_fingerprints = {
+                "weights": weights_sha256(pretrained, **kwargs),
+                "weights_kind": KIND,
+                "weights_loaded": weights_fingerprint(self.model),
+            }
+        return self._weights_fingerprints
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """Return what a response depends on beside the request."""
+        image = self._image_record() or {}
+        return {
+            "adapter": self.adapter,
+            "architecture": type(self.model).__name__,
+            **self._weights(),
+            "config": settings_sha256(self.model.config.to_dict()),
+            "tokenizer": tokenizer_sha256(self.tokenizer),
+            "image_processor": self._image_processor_sha256(),
+            "dtype": str(self.model.dtype),
+            "engine": self.engine,
+            "max_length": self.max_length,
+            "image": image.get("sha256", image.get("mode")),
+            "eos_token_ids": self.eos_token_ids,
+            "generation_config": self.model.generation_config.to_diff_dict(),
+            "think_end_token": self.think_end_token,
+            **self._chat_record(),
+            "mixed_precision": str(self.mixed_precision_dtype),
+            "versions": versions(),
+        }
+
+
+def _ending_record(counts: Counter[str]) -> dict[str, dict[str, int]]:
+    """Return how many responses ended how, and how many hold a thought."""
+    kinds = (endings.EOS, endings.STOP, endings.LIMIT, endings.UNKNOWN)
+    return {
+        "endings": {kind: counts[kind] for kind in kinds if counts[kind]},
+        "thoughts": {
+            state: counts[f"thought {state}"]
+            for state in (endings.OPEN, endings.CLOSED)
+            if counts[f"thought {state}"]
+        },
+    }
