@@ -49,7 +49,7 @@ class Llava(NamedTuple):
     """A LLaVA in memory.
 
     Attributes:
-        model: The model, in evaluation mode, all of one floating type.
+        model: The model, in evaluation mode.
         processor: Its processor.
     """
 
@@ -101,6 +101,7 @@ def load_parts(
     chat_template: str | None = None,
     seed: int = 0,
     dtype: str = "auto",
+    tower_dtype: str | None = None,
 ) -> Llava:
     """Put a vision tower and a new connector before an LLM; its answers to texts do not change.
 
@@ -116,6 +117,7 @@ def load_parts(
             which for a text model has no place for an image.
         seed: Of the connector.
         dtype: Floating type of the whole model; `auto` is the LLM's.
+        tower_dtype: Another one of the vision tower.
 
     Returns:
         Model and processor.
@@ -130,7 +132,7 @@ def load_parts(
         # Rows that a tokenizer with holes leaves unused, and a pooler that LLaVA does not use.
         torch.manual_seed(seed)
         tokenizer, language = _load_llm(llm, dtype)
-        tower = _load_tower(vision_tower, language.dtype)
+        tower = _load_tower(vision_tower, tower_dtype or language.dtype)
     with _reading("vision_tower", vision_tower):
         image_processor = AutoImageProcessor.from_pretrained(vision_tower)
     config = join_configs(
@@ -267,7 +269,7 @@ def _load_llm(llm: str, dtype: str) -> tuple[Any, Any]:
     return tokenizer, language
 
 
-def _load_tower(vision_tower: str, dtype: torch.dtype) -> Any:
+def _load_tower(vision_tower: str, dtype: torch.dtype | str) -> Any:
     """Return a vision model, frozen as LLaVA trains it; of a model with two halves that one."""
     with _reading("vision_tower", vision_tower):
         config = AutoConfig.from_pretrained(vision_tower)

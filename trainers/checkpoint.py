@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from verbalizer_bench.models.connector import (
 )
 from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
 from verbalizer_bench.trainers.formats import chat_template
+from verbalizer_bench.trainers.precision import cast, hold, own_dtypes, stored_dtypes
 from verbalizer_bench.trainers.recipe import Recipe
 
 _CONNECTOR = "multi_modal_projector"
@@ -38,12 +40,14 @@ class Checkpoint(NamedTuple):
         model: A causal LM for `sft`, a `CLIPModel` for `tower`, else a
             `LlavaForConditionalGeneration`.
         processor: The LLaVA's processor; a text model's tokenizer.
-        saved_dtype: The type of the weights that it was made from, and that it is saved in.
+        saved_dtype: The type that a checkpoint made from it says it has.
+        dtypes: The types of the base's own weights, by name, in which they are saved.
     """
 
     model: Any
     processor: Any
     saved_dtype: torch.dtype = torch.float32
+    dtypes: Mapping[str, torch.dtype] = MappingProxyType({})
 
     @property
     def tokenizer(self) -> Any:
@@ -64,47 +68,77 @@ class Checkpoint(NamedTuple):
         return getattr(self.model.config, "image_token_index", None)
 
 
-def load(recipe: Recipe) -> Checkpoint:
+def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     """Load a recipe's model and choose what is trained.
 
     Weights that are trained are float32; what only an adapter or a connector is trained on is in
     the recipe's precision.
+
+    Args:
+        recipe: The recipe.
+        exact: Hold what is not trained in the base's own types instead, for saving.
 
     Raises:
         ValueError: The model is not what the method trains, or the number of trained parameters is
             not the recipe's.
     """
     own = recipe.model
-    frozen = recipe.lora is not None or recipe.method == "pretrain"
-    dtype = torch.bfloat16 if frozen and recipe.precision == "bf16" else torch.float32
     base = _config(recipe)
-    # Now: `from_config` writes its own into it.
-    saved_dtype = base.dtype or torch.float32
     if not own.llm or own.config:
         _check_kind(recipe, base)
+    low = recipe.precision == "bf16" and (recipe.lora is not None or recipe.method == "pretrain")
+    found = _read(recipe, base, exact or low)
+    choose_trained(found.model, recipe)
+    if low and not exact:
+        hold(found.model, torch.bfloat16)
+    _set_template(found, recipe)
+    return found
+
+
+def _read(recipe: Recipe, base: Any, own_types: bool) -> Checkpoint:
+    """Read a base, in its own types or in float32."""
+    own = recipe.model
+    # Now: `from_config` writes its own into it.
+    dtype = base.dtype or torch.float32
     if own.config:
         torch.manual_seed(recipe.seed)
-        model = _auto_model(recipe).from_config(base, dtype=dtype)
+        model = _auto_model(recipe).from_config(base, dtype=torch.float32)
         if recipe.method in ("pretrain", "vit"):
             new_connector(model, recipe.seed)
         processor = _processor(recipe, own.config)
-    elif own.path:
-        model = _auto_model(recipe).from_pretrained(own.path, dtype=dtype)
-        processor = _processor(recipe, own.path)
-    else:
-        assert own.llm and own.vision_tower and own.connector
-        model, processor = load_parts(
-            own.vision_tower,
-            own.llm,
-            own.connector,
-            chat_template=None,
-            seed=recipe.seed,
-            dtype=str(dtype).removeprefix("torch."),
-        )
-    choose_trained(model, recipe)
-    found = Checkpoint(model, processor, saved_dtype)
-    _set_template(found, recipe)
-    return found
+        return Checkpoint(model, processor, dtype, own_dtypes(model, {}, dtype))
+    if own.path:
+        stored = stored_dtypes(own.path)
+        read_as = _one(stored) if own_types else torch.float32
+        model = _auto_model(recipe).from_pretrained(own.path, dtype=read_as)
+        dtypes = own_dtypes(model, stored, dtype)
+        dtype = base.dtype or next(iter(dtypes.values()))
+        return Checkpoint(model, _processor(recipe, own.path), dtype, dtypes)
+    assert own.llm and own.vision_tower and own.connector
+    llm, tower = (_one(stored_dtypes(part)) for part in (own.llm, own.vision_tower))
+    model, processor = load_parts(
+        own.vision_tower,
+        own.llm,
+        own.connector,
+        chat_template=None,
+        seed=recipe.seed,
+        dtype=_name(llm if own_types else torch.float32),
+        tower_dtype=_name(tower if own_types else torch.float32),
+    )
+    dtypes = {
+        name: tower if "vision_tower." in name else llm for name in own_dtypes(model, {}, llm)
+    }
+    return Checkpoint(model, processor, base.dtype or llm, dtypes)
+
+
+def _one(stored: Mapping[str, torch.dtype]) -> torch.dtype:
+    """Return the type that files have, or where they have several one that holds them all."""
+    kinds = set(stored.values())
+    return kinds.pop() if len(kinds) == 1 else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def load_shapes(recipe: Recipe) -> Any:
@@ -193,7 +227,7 @@ def lora_config(model: Any, recipe: Recipe) -> LoraConfig | None:
 def save(
     checkpoint: Checkpoint, state: Mapping[str, torch.Tensor] | None, folder: Path
 ) -> Mapping[str, torch.Tensor]:
-    """Write a folder that transformers loads by itself, in the type of what it was made from.
+    """Write a folder that transformers loads by itself, each weight in the base's own type.
 
     Args:
         checkpoint: The model and its processor.
@@ -208,7 +242,12 @@ def save(
     """
     model = checkpoint.model if state is None else _assemble(checkpoint, state)
     fix_identity(model)
-    model.to(checkpoint.saved_dtype).save_pretrained(folder)
+    cast(model, checkpoint.dtypes)
+    model.save_pretrained(folder)
+    if model.config.dtype != checkpoint.saved_dtype:
+        # transformers writes the type of whichever weight comes first.
+        model.config.dtype = checkpoint.saved_dtype
+        model.config.save_pretrained(folder)
     checkpoint.processor.save_pretrained(folder)
     weights: Mapping[str, torch.Tensor] = model.state_dict()
     return weights

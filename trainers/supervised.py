@@ -26,10 +26,13 @@ from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTr
 from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.output import Folder, ProgressBar
+from verbalizer_bench.trainers.precision import holds_all, merged, put_into
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler
 
 log = logging.getLogger(__name__)
+# Of an update that is merged; 8 bits of bfloat16 keep small ones by chance only.
+_LOST = 0.05
 
 
 def train(recipe: Recipe) -> Path:
@@ -173,7 +176,8 @@ class RecipeTrainer(SFTTrainer):
         if spread or isinstance(own, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        saved = type(own).from_pretrained(resume_from_checkpoint, dtype="auto")
+        # Not "auto", which is the type of whichever weight comes first.
+        saved = type(own).from_pretrained(resume_from_checkpoint, dtype=torch.float32)
         own.load_state_dict(saved.state_dict())
 
     def compute_loss(
@@ -308,12 +312,36 @@ def export(
     elif trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         state = accelerator.get_state_dict(trainer.model_wrapped)
     if accelerator.is_main_process:
-        if recipe.lora:
-            base = load(recipe)
-            adapted = PeftModel.from_pretrained(base.model, recipe.output / "adapter")
-            model = adapted.merge_and_unload()
-        else:
-            model = accelerator.unwrap_model(trainer.model_wrapped)
+        model = None if recipe.lora else accelerator.unwrap_model(trainer.model_wrapped)
+        if recipe.lora or not holds_all(model, checkpoint.dtypes):
+            model, state = _put_together(recipe, model, state), None
         written = save(checkpoint._replace(model=model), state, recipe.output)
     accelerator.wait_for_everyone()
     return written
+
+
+def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
+    """Return the base as it was, with what was trained in it.
+
+    Args:
+        recipe: The recipe.
+        model: What was trained; None for an adapter, which is in the output folder.
+        state: Its weights, where they were gathered from all processes.
+    """
+    base, _, dtype, dtypes = load(recipe, exact=True)
+    if recipe.lora:
+        adapted = PeftModel.from_pretrained(base, recipe.output / "adapter")
+        base, lost = merged(adapted, dtypes)
+        if lost > _LOST:
+            log.warning(
+                "the merged checkpoint is %s like its base: the rounding takes away %.0f %% of the "
+                "adapter's update (by its norm); %s has all of it: score the base with peft=DIR",
+                str(dtype).removeprefix("torch."),
+                100 * lost,
+                recipe.output / "adapter",
+            )
+        return base
+    trained = {name for name, weight in base.named_parameters() if weight.requires_grad}
+    weights = dict(model.named_parameters()) if state is None else state
+    put_into(base, {name: weights[name].detach() for name in trained})
+    return base

@@ -1,0 +1,151 @@
+"""The floating types of weights: those of a checkpoint's files, of training, and what is written.
+
+A base may be float16 and its training bfloat16, which holds neither all of its values nor small
+updates of them. So what is not trained is written as it was read, in its own type, and what is
+trained is added in float32 and rounded once, to that type.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.utils.hub import cached_file
+
+# In transformers' order.
+_FILES = ("model.safetensors", "model.safetensors.index.json")
+_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_NAMES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+def stored_dtypes(place: str) -> dict[str, torch.dtype]:
+    """Return the floating type of each weight in a checkpoint's files, by its name there.
+
+    Args:
+        place: A folder or hub id.
+
+    Returns:
+        Empty where there are no files of weights that transformers would read.
+    """
+    for name in _FILES:
+        file = _found(place, name)
+        if file is None:
+            continue
+        if not name.endswith(".json"):
+            return _dtypes_of(file)
+        with open(file, encoding="utf-8") as stream:
+            shards = sorted(set(json.load(stream)["weight_map"].values()))
+        parts = [_found(place, shard) for shard in shards]
+        return {k: v for part in parts if part for k, v in _dtypes_of(part).items()}
+    return {}
+
+
+def _found(place: str, name: str) -> str | None:
+    found: str | None = cached_file(
+        place,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return found
+
+
+def _dtypes_of(file: str) -> dict[str, torch.dtype]:
+    if file.endswith(".bin"):
+        state = torch.load(file, map_location="meta", weights_only=True)
+        return {k: v.dtype for k, v in state.items() if v.is_floating_point()}
+    with safe_open(file, "pt") as stream:
+        kinds = {name: stream.get_slice(name).get_dtype() for name in stream.keys()}  # noqa: SIM118
+    return {name: _NAMES[kind] for name, kind in kinds.items() if kind in _NAMES}
+
+
+def own_dtypes(
+    model: Any, stored: Mapping[str, torch.dtype], default: torch.dtype
+) -> dict[str, torch.dtype]:
+    """Return the type that each of a model's weights has in its files.
+
+    Args:
+        model: A model loaded from them.
+        stored: As `stored_dtypes` gives them.
+        default: Of weights that are in no file.
+    """
+    names = [n for n, weight in model.state_dict().items() if weight.is_floating_point()]
+    kinds = set(stored.values())
+    if len(kinds) < 2:
+        return dict.fromkeys(names, next(iter(kinds), default))
+    return {name: stored.get(_name_in_file(model, name, stored), default) for name in names}
+
+
+def _name_in_file(model: Any, name: str, stored: Mapping[str, torch.dtype]) -> str:
+    """Return a weight's name in the files, which transformers may have renamed while reading."""
+    there = next(iter(revert_weight_conversion(model, {name: torch.empty(0, device="meta")})))
+    alike = (key for key in stored if key.endswith(f".{there}") or there.endswith(f".{key}"))
+    return there if there in stored else next(alike, name)
+
+
+def hold(model: Any, dtype: torch.dtype) -> None:
+    """Put what is not trained into the type that training holds it in."""
+    for weight in model.parameters():
+        if not weight.requires_grad and weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
+
+
+def holds_all(model: Any, dtypes: Mapping[str, torch.dtype]) -> bool:
+    """Tell whether a model holds what is not trained without loss, given its own types."""
+    return all(
+        torch.promote_types(weight.dtype, dtypes[name]) == weight.dtype
+        for name, weight in model.named_parameters()
+        if not weight.requires_grad and name in dtypes
+    )
+
+
+def put_into(base: Any, trained: Mapping[str, torch.Tensor]) -> None:
+    """Put weights that were trained into a base, in float32."""
+    for name, weight in base.named_parameters():
+        if name in trained:
+            weight.data = trained[name].to("cpu", torch.float32)
+
+
+def merged(adapted: PeftModel, dtypes: Mapping[str, torch.dtype]) -> tuple[Any, float]:
+    """Merge a low-rank adapter into its base, each layer in float32.
+
+    Args:
+        adapted: The base, in its own types, and the adapter.
+        dtypes: The types that weights are rounded to, by name; the base's own of any others.
+
+    Returns:
+        The base with the adapter in it, and how much of the update the rounding takes away: the
+        norm of what it changes over the norm of the update.
+    """
+    change = error = 0.0
+    for name, module in adapted.get_base_model().named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        weight = module.get_base_layer().weight
+        own = dtypes.get(f"{name}.weight", weight.dtype)
+        before = weight.data.float()
+        # PEFT adds in the type of the base.
+        weight.data = before.clone()
+        module.merge()
+        rounded = weight.data.to(own)
+        change += float((weight.data - before).square().sum())
+        error += float((weight.data - rounded.float()).square().sum())
+        weight.data = rounded
+    return adapted.unload(), (error / change) ** 0.5 if change else 0.0
+
+
+def cast(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Round each weight to the type that it is written in."""
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        if name in dtypes:
+            weight.data = weight.data.to(dtypes[name])
