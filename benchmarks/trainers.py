@@ -127,7 +127,7 @@ def recipe_of(case: Case, folder: Path, group: bool) -> Recipe:
         "global_batch": case.global_batch,
         "device_batch": case.device_batch,
         "max_length": 768,
-        "group": str(group).lower(),
+        "group": "length" if group else "none",
         "trained_parameters": "null",
     }
     if case.data != TEXT:

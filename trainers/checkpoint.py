@@ -26,7 +26,9 @@ from verbalizer_bench.models.connector import (
     trained_connector_modules,
 )
 from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
+from verbalizer_bench.trainers.finite import check_weights
 from verbalizer_bench.trainers.formats import chat_template
+from verbalizer_bench.trainers.pixels import with_aspect_ratio
 from verbalizer_bench.trainers.precision import cast, hold, own_dtypes, stored_dtypes
 from verbalizer_bench.trainers.recipe import Recipe
 
@@ -92,6 +94,8 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     if low and not exact:
         hold(found.model, torch.bfloat16)
     _set_template(found, recipe)
+    if (images := getattr(found.processor, "image_processor", None)) is not None:
+        found.processor.image_processor = with_aspect_ratio(images, recipe.image_aspect_ratio)
     return found
 
 
@@ -238,18 +242,20 @@ def save(
         The weights that were written.
 
     Raises:
-        ValueError: The fixed layer of a linear connector was changed.
+        ValueError: The fixed layer of a linear connector was changed, or weights are not finite.
     """
     model = checkpoint.model if state is None else _assemble(checkpoint, state)
     fix_identity(model)
     cast(model, checkpoint.dtypes)
+    weights: Mapping[str, torch.Tensor] = model.state_dict()
+    fix = f"in {_name(checkpoint.saved_dtype)}, the base's type; give a base in another one"
+    check_weights(weights, f"{fix}. No checkpoint was written")
     model.save_pretrained(folder)
     if model.config.dtype != checkpoint.saved_dtype:
         # transformers writes the type of whichever weight comes first.
         model.config.dtype = checkpoint.saved_dtype
         model.config.save_pretrained(folder)
     checkpoint.processor.save_pretrained(folder)
-    weights: Mapping[str, torch.Tensor] = model.state_dict()
     return weights
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer
 
 from verbalizer_bench.trainers.collator import Collator
+from verbalizer_bench.trainers.finite import FiniteTraining
 
 
 class CaptionCollator(Collator):
@@ -30,7 +31,7 @@ class CaptionCollator(Collator):
         return {**row, "input_ids": ids, "answer": answer}
 
 
-class ContrastiveTrainer(Trainer):
+class ContrastiveTrainer(FiniteTraining, Trainer):
     """transformers' Trainer with CLIP's loss: each caption finds its image in a batch, and back."""
 
     def __init__(self, sampler: Sampler[int], **kwargs: Any):

@@ -17,6 +17,7 @@ from transformers import SchedulerType
 from verbalizer_bench.models.connector import CONNECTORS
 from verbalizer_bench.recipes.reading import check, plain, read
 from verbalizer_bench.trainers.formats import FORMATS
+from verbalizer_bench.trainers.sampler import GROUPS
 
 METHODS = ("pretrain", "vit", "sft", "tower")
 REPORTERS = ("wandb", "trackio", "tensorboard")
@@ -116,12 +117,17 @@ class Recipe:
             before the weights are saved in the base's precision.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.
         image_aspect_ratio: `square` (the processor's crop) or `pad` (LLaVA-1.5: padded with its
-            mean colour).
+            mean colour; the saved processor does so too).
         bad_records: `error`, or `skip`, which leaves out and counts what cannot be trained on.
         epochs: Passes over the data.
         global_batch: Samples of an optimiser step, over all processes and micro-batches.
         device_batch: Samples of a micro-batch on one device.
-        group: Whether a step's samples are of one modality and of similar length.
+        group: What a step's samples have in common. `modality`: all have an image or none has, as
+            in LLaVA. `length`: they are of similar length too, with less padding, but a short
+            answer counts as much as a long one then. `none`: nothing.
+        loss: What a step's loss is the mean over. `tokens`: all tokens of its answers.
+            `micro_batches`: the means of its micro-batches of `device_batch`, as in LLaVA
+            (transformers before 4.46), so that `device_batch` changes what tokens count.
         learning_rate: Of the language model; of the connector too unless it has its own.
         connector_learning_rate: Of the connector.
         schedule: transformers' name of a learning rate schedule.
@@ -157,7 +163,8 @@ class Recipe:
     held_out: tuple[Path, ...] | None = None
     image_aspect_ratio: str = "square"
     bad_records: str = "error"
-    group: bool = True
+    group: Any = "modality"
+    loss: str = "tokens"
     connector_learning_rate: float | None = None
     schedule: str = "cosine"
     warmup: float = 0.03
@@ -177,7 +184,16 @@ class Recipe:
     cache: Path = dataclasses.field(default_factory=lambda: Path.home() / ".cache/verbalizer_bench")
 
     def __post_init__(self) -> None:
+        # Recipes of before: `false` was what `none` is.
+        object.__setattr__(self, "group", "none" if self.group is False else self.group)
+        check(
+            "group",
+            self.group,
+            self.group in GROUPS,
+            f"one of {', '.join(GROUPS)}; what true was is called length, and LLaVA's is modality",
+        )
         for name, value, known in (
+            ("loss", self.loss, ("tokens", "micro_batches")),
             ("method", self.method, METHODS),
             ("format", self.format, FORMATS),
             ("image_aspect_ratio", self.image_aspect_ratio, ("square", "pad")),

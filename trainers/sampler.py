@@ -5,6 +5,10 @@ accelerate deals consecutive micro-batches to the processes in turn, so that a b
 accumulation that make it up. A last block that would not be full is filled with records of the same
 kind, which are then seen twice in the epoch: left to itself, accelerate would fill it too, with
 others on each number of processes.
+
+What stands together in a step is what the loss is a mean over. Sorting many steps' records by
+length together makes steps of short answers and steps of long ones: a short answer then counts as
+much as a long one, where in steps that are drawn at random it counts by its tokens.
 """
 
 from collections.abc import Iterator
@@ -12,7 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-_MEGA_BATCH = 50
+GROUPS = ("modality", "length", "none")
+# Global batches that are sorted together: LLaVA's megabatch is one; transformers' are 50.
+_MEGA_BATCHES = {"modality": 1, "length": 50}
 
 
 def permutation(size: int, *seeds: int) -> np.ndarray:
@@ -64,23 +70,40 @@ class SeededSampler(Sampler[int]):
 
 
 class GroupedSampler(SeededSampler):
-    """Blocks of one modality and of similar length, in a seeded order (LLaVA-1.5, section A).
+    """Blocks of one modality, in a seeded order (LLaVA-1.5, section A).
 
-    The records of a modality are shuffled, filled up to full blocks, sorted by length within 50
-    global batches, and cut into blocks; all blocks are shuffled.
+    The records of a modality are shuffled and filled up to full blocks; all blocks are shuffled.
+    With `modality` a block is what the shuffling brought together, in the order of length, as in
+    LLaVA's `LengthGroupedSampler` (which mixes what is left of both modalities into a last batch
+    instead of filling). With `length` 50 blocks' records are sorted together first: less padding,
+    and other weights of records; see above.
 
     Args:
         lengths: Expanded tokens of each record.
         modalities: Whether each record has an image.
         global_batch: As in `SeededSampler`.
         seed: As in `SeededSampler`.
+        group: `modality` or `length`.
+        micro_batch: Deal the records of a block of `modality` to micro-batches of so many, so that
+            each has about as many tokens (LLaVA's), rather than in the order of length. For a loss
+            that is a mean over micro-batches; it changes nothing of one over tokens.
     """
 
-    def __init__(self, lengths: np.ndarray, modalities: np.ndarray, global_batch: int, seed: int):
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        modalities: np.ndarray,
+        global_batch: int,
+        seed: int,
+        group: str = "modality",
+        micro_batch: int | None = None,
+    ):
         if len(lengths) != len(modalities):
             raise ValueError(f"{len(lengths)} lengths and {len(modalities)} modalities")
         super().__init__(len(lengths), global_batch, seed)
         self.lengths, self.modalities = np.asarray(lengths), np.asarray(modalities, bool)
+        self.mega_batch = _MEGA_BATCHES[group]
+        self.micro_batch = micro_batch if group == "modality" else None
 
     def order(self) -> np.ndarray:
         """Return the epoch's order: every index at least once, int64."""
@@ -91,9 +114,25 @@ class GroupedSampler(SeededSampler):
 
     def _blocks(self, indices: np.ndarray) -> np.ndarray:
         """Return (blocks, global_batch) of indices, sorted by length within each mega-batch."""
-        size = _MEGA_BATCH * self.global_batch
+        size = self.mega_batch * self.global_batch
         megas = [self._by_length(indices[i : i + size]) for i in range(0, len(indices), size)]
-        return np.concatenate([*megas, indices[:0]]).reshape(-1, self.global_batch)
+        blocks = np.concatenate([*megas, indices[:0]]).reshape(-1, self.global_batch)
+        if self.micro_batch:
+            dealt = [self._dealt(block) for block in blocks]
+            return np.array(dealt, blocks.dtype).reshape(blocks.shape)
+        return blocks
 
     def _by_length(self, indices: np.ndarray) -> np.ndarray:
         return indices[np.argsort(-self.lengths[indices].astype(np.int64), kind="stable")]
+
+    def _dealt(self, block: np.ndarray) -> np.ndarray:
+        """Deal a block to its micro-batches: the longest first, each to the one with the least."""
+        assert self.micro_batch
+        parts: list[list[int]] = [[] for _ in range(len(block) // self.micro_batch)]
+        tokens = [0] * len(parts)
+        for index in block.tolist():
+            free = [n for n, part in enumerate(parts) if len(part) < self.micro_batch]
+            least = min(free, key=tokens.__getitem__)
+            parts[least].append(index)
+            tokens[least] += int(self.lengths[index])
+        return np.array(parts).ravel()

@@ -7,6 +7,7 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 """
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config, 
 from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer
 from verbalizer_bench.trainers.data import TrainingData, build
+from verbalizer_bench.trainers.finite import FiniteTraining, check_weights
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.output import Folder, ProgressBar
 from verbalizer_bench.trainers.precision import holds_all, merged, put_into
@@ -53,6 +55,9 @@ def train(recipe: Recipe) -> Path:
     if missing := missing_files(recipe):
         raise FileNotFoundError(missing[0])
     checkpoint = load(recipe)
+    check_weights(
+        dict(checkpoint.model.named_parameters()), "of the base, before training; give another one"
+    )
     # Processes wait for the one that encodes, hours if need be: no barrier, which would time out.
     data = training_data(recipe, checkpoint)
     held_out = held_out_data(recipe, checkpoint)
@@ -63,6 +68,10 @@ def train(recipe: Recipe) -> Path:
         folder.start(checkpoint, data, arguments.world_size)
     trainer = make_trainer(recipe, checkpoint, data, arguments)
     trainer.train(resume_from_checkpoint=folder.last_state())
+    check_weights(
+        dict(trainer.model.named_parameters()),
+        f"after step {trainer.state.global_step}; lower learning_rate. No checkpoint was written",
+    )
     loss = held_out_loss(trainer, held_out) if held_out else None
     if export(recipe, checkpoint, trainer) is not None:
         folder.finish(checkpoint, trainer, loss)
@@ -105,6 +114,8 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
         save_steps=recipe.save_steps or 500,
         save_total_limit=2,
         logging_steps=1,
+        # It would log a loss that is not finite as 0.0.
+        logging_nan_inf_filter=False,
         report_to=list(recipe.report_to),
         disable_tqdm=True,
         dataloader_num_workers=recipe.workers,
@@ -130,8 +141,17 @@ def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
 
     Each record is a batch of its own, so that the mean depends neither on an order nor on padding.
     To be called on all processes.
+
+    Raises:
+        ValueError: It is not finite.
     """
     loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
+    if not math.isfinite(loss):
+        files = ", ".join(one.file for one in data.files)
+        raise ValueError(
+            f"held_out: the loss is {loss} on records of {files}; lower "
+            "learning_rate, or give precision=fp32. No checkpoint was written"
+        )
     return {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}
 
 
@@ -152,13 +172,24 @@ def _encoded(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> T
     )
 
 
-class RecipeTrainer(SFTTrainer):
+class RecipeTrainer(FiniteTraining, SFTTrainer):
     """SFTTrainer with an order of the samples and a learning rate of the connector from outside."""
 
-    def __init__(self, sampler: Sampler[int], connector_learning_rate: float | None, **kwargs: Any):
-        """Take SFTTrainer's arguments and the two."""
+    def __init__(
+        self,
+        sampler: Sampler[int],
+        connector_learning_rate: float | None,
+        micro_batches: bool,
+        **kwargs: Any,
+    ):
+        """Take SFTTrainer's arguments, the two, and whether a step's loss is over micro-batches."""
         self._sampler, self._connector_learning_rate = sampler, connector_learning_rate
+        self._micro_batches = micro_batches
         super().__init__(**kwargs)
+        if micro_batches:
+            # So that Trainer divides each micro-batch's mean by their number; DDP averages those of
+            # the processes.
+            self.loss_is_scaled_for_ga = False
         own = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         own.register_forward_pre_hook(_gather_output_layer)
 
@@ -189,6 +220,8 @@ class RecipeTrainer(SFTTrainer):
     ) -> Any:
         """Return SFTTrainer's loss, or where a batch has weights the weighted mean."""
         if "loss_weights" not in inputs:
+            if self._micro_batches:
+                num_items_in_batch = None
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = {name: value for name, value in inputs.items() if name != "labels"}
         weights = inputs.pop("loss_weights")
@@ -250,9 +283,11 @@ def make_trainer(
     else:
         trainer = RecipeTrainer(
             connector_learning_rate=recipe.connector_learning_rate,
+            micro_batches=recipe.loss == "micro_batches",
             peft_config=lora_config(checkpoint.model, recipe),
             **common,
         )
+    trainer.files = recipe.data
     # transformers prints each step's losses beside our bar.
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -260,8 +295,10 @@ def make_trainer(
 
 def order_of(recipe: Recipe, lengths: np.ndarray, modalities: np.ndarray) -> SeededSampler:
     """Return the order of a recipe's records."""
-    if recipe.group:
-        return GroupedSampler(lengths, modalities, recipe.global_batch, recipe.seed)
+    if recipe.group != "none":
+        micro_batch = recipe.device_batch if recipe.loss == "micro_batches" else None
+        sizes = recipe.global_batch, recipe.seed, recipe.group, micro_batch
+        return GroupedSampler(lengths, modalities, *sizes)
     return SeededSampler(len(lengths), recipe.global_batch, recipe.seed)
 
 

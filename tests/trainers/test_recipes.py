@@ -295,7 +295,11 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"epochs": "many"}, ["epochs='many'", "a number is expected"]),
         ({"global_batch": 2.5}, ["global_batch=2.5", "a whole number is expected"]),
         ({"global_batch": True}, ["global_batch=True", "a whole number is expected"]),
-        ({"group": "yes please"}, ["group='yes please'", "true or false is expected"]),
+        ({"group": "yes please"}, ["group=yes please", "one of modality, length, none"]),
+        ({"group": True}, ["group=True", "what true was is called length, and LLaVA's is mod"]),
+        ({"group": ["length"]}, ["group=['length']", "one of modality, length, none"]),
+        ({"gradient_checkpointing": "yes"}, ["ing='yes'", "true or false is expected"]),
+        ({"loss": "mean"}, ["loss=mean", "one of tokens, micro_batches"]),
         ({"output": 3}, ["output=3", "a path is expected"]),
         ({"method": ["sft"]}, ["method=['sft']", "text is expected"]),
         ({"model": "llm"}, ["model='llm'", "a block of keys is expected"]),
@@ -420,6 +424,16 @@ def test_overrides(tmp_path: Path) -> None:
     assert recipe.learning_rate == 1e-3
     assert recipe.trained_parameters is None
     assert recipe.model.config == "DIR"
+
+
+def test_groups(tmp_path: Path) -> None:
+    file = write(tmp_path, {})
+    assert read_recipe(file).group == "modality"
+    assert read_recipe(file, ["group=length"]).group == "length"
+    # As recipes of before have it.
+    assert read_recipe(file, ["group=false"]).group == read_recipe(file, ["group=none"]).group
+    for name in LADDER:
+        assert read_recipe(f"llava15/{name}").group == "modality"
 
 
 def test_paths_from_the_recipes_folder_and_from_the_working_folder(tmp_path: Path) -> None:

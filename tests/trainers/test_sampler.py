@@ -41,7 +41,7 @@ def test_an_epoch_has_every_index_and_another_order() -> None:
 
 def test_blocks_are_full_of_one_modality_and_of_similar_length() -> None:
     lengths, modalities = lengths_and_modalities(1650, 1330)
-    order = np.array(list(GroupedSampler(lengths, modalities, 16, 0)))
+    order = np.array(list(GroupedSampler(lengths, modalities, 16, 0, "length")))
     # 1650 = 103 x 16 + 2, 1330 = 83 x 16 + 2: fourteen of each modality are seen twice.
     blocks = order.reshape(104 + 84, 16)
     assert all(len(set(modalities[block])) == 1 for block in blocks)
@@ -55,6 +55,57 @@ def test_blocks_are_full_of_one_modality_and_of_similar_length() -> None:
     assert np.median(np.ptp(lengths[blocks], axis=1)) < 100
     means = lengths[blocks].mean(axis=1)
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.25
+
+
+def test_blocks_of_modality_alone_are_of_any_length() -> None:
+    lengths, modalities = lengths_and_modalities(1650, 1330)
+    order = np.array(list(GroupedSampler(lengths, modalities, 16, 0)))
+    blocks = order.reshape(104 + 84, 16)
+    assert all(len(set(modalities[block])) == 1 for block in blocks)
+    # In the order of length, so that micro-batches need little padding.
+    assert all((np.diff(lengths[block]) <= 0).all() for block in blocks)
+    # 16 of 2,000 lengths span 15 / 17 of them.
+    assert 1650 < np.median(np.ptp(lengths[blocks], axis=1)) < 1850
+
+
+def weight_of_short(order: np.ndarray, answers: np.ndarray, global_batch: int) -> float:
+    """Return what share of the loss short answers have: a step's loss is a mean over its tokens."""
+    blocks = answers[order].reshape(-1, global_batch)
+    short = np.where(blocks == answers.min(), blocks, 0).sum(axis=1)
+    return float((short / blocks.sum(axis=1)).mean())
+
+
+def test_what_short_answers_weigh() -> None:
+    """Half of the answers have 2 tokens, half have 164: 2 / 166 is 0.012 of a mix.
+
+    Sorted over 50 steps, nearly all steps are of one kind, and short answers weigh a half.
+    """
+    answers = np.tile([2, 164], 6400)
+    prompts = np.full(12800, 600)
+    with_images = np.ones(12800, bool)
+    found = {
+        group: weight_of_short(
+            GroupedSampler(answers + prompts, with_images, 128, 0, group).order(), answers, 128
+        )
+        for group in ("modality", "length")
+    }
+    plain = weight_of_short(SeededSampler(12800, 128, 0).order(), answers, 128)
+    assert found["modality"] == pytest.approx(2 / 166, abs=0.0005)
+    assert plain == pytest.approx(2 / 166, abs=0.0005)
+    assert found["length"] == pytest.approx(0.49, abs=0.02)
+
+
+def test_micro_batches_are_dealt_evenly() -> None:
+    """As LLaVA's: the longest first, each to the micro-batch with the fewest tokens so far.
+
+    9 to the first, 8 to the second, 7 to the second (8 < 9, 15), 3 and 2 to the first (9, 12, 14),
+    which is full; 1 to the second.
+    """
+    lengths = np.array([1, 2, 3, 7, 8, 9])
+    images = np.ones(6, bool)
+    order = GroupedSampler(lengths, images, 6, 0, "modality", micro_batch=3).order()
+    assert lengths[order].tolist() == [9, 3, 2, 8, 7, 1]
+    assert GroupedSampler(lengths, images, 6, 0).order().tolist() == [5, 4, 3, 2, 1, 0]
 
 
 def test_what_is_seen_twice_changes_with_the_epoch() -> None:

@@ -222,7 +222,8 @@ def test_accumulation_and_checkpointing_change_nothing(make: Make) -> None:
 
 
 def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
-    one = make("vit")
+    """With a loss that is a mean over micro-batches: each process has one of a step's two."""
+    one = make("vit", "loss=micro_batches", "epochs=1")
     words = ["train", str(one / "recipe.yaml"), f"output={tmp_path / 'two'}", "device_batch=4"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]

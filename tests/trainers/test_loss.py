@@ -1,0 +1,51 @@
+"""A step's loss and gradient by hand: the mean over tokens, or over micro-batches' means."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.trainers import supervised
+from verbalizer_bench.trainers.checkpoint import load
+from verbalizer_bench.trainers.recipe import read_recipe
+
+TINY = REPOSITORY / "recipes" / "tiny"
+
+
+def by_hand(recipe: supervised.Recipe, over_tokens: bool) -> tuple[float, float]:
+    """Return loss and norm of the gradient of the first step of two micro-batches."""
+    checkpoint = load(recipe)
+    data = supervised.training_data(recipe, checkpoint)
+    order = supervised.order_of(recipe, data.lengths, data.modalities).order()
+    collate = supervised.collator(recipe, checkpoint)
+    sums, counts = [], []
+    for start in (0, 4):
+        batch = collate([data.dataset[int(row)] for row in order[start : start + 4]])
+        labels = batch.pop("labels")[:, 1:].flatten()
+        logits = checkpoint.model(**batch).logits[:, :-1].flatten(0, 1)
+        sums.append(cross_entropy(logits, labels, ignore_index=-100, reduction="sum"))
+        counts.append(int((labels != -100).sum()))
+    assert counts[0] != counts[1]
+    means = [total / count for total, count in zip(sums, counts, strict=True)]
+    loss = sum(sums) / sum(counts) if over_tokens else sum(means) / 2
+    loss.backward()
+    trained = [w for w in checkpoint.model.parameters() if w.requires_grad and w.grad is not None]
+    norm = torch.stack([weight.grad.norm() for weight in trained]).norm()
+    return float(loss.detach()), float(norm)
+
+
+@pytest.mark.parametrize("loss", ["tokens", "micro_batches"])
+def test_the_first_step_is_that_made_by_hand(loss: str, tmp_path: Path) -> None:
+    words = ["model.path=null", f"model.config={TINY / 'llava'}", f"loss={loss}", "epochs=0.05"]
+    words += [f"output={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}"]
+    recipe = read_recipe(TINY / "vit.yaml", words)
+    supervised.train(recipe)
+    with (tmp_path / "out" / "losses.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    hand = by_hand(recipe, over_tokens=loss == "tokens")
+    assert (float(row["loss"]), float(row["grad_norm"])) == pytest.approx(hand, rel=1e-5)
+    other = by_hand(recipe, over_tokens=loss != "tokens")
+    assert float(row["loss"]) != pytest.approx(other[0], rel=1e-4)

@@ -1,0 +1,114 @@
+"""`image_aspect_ratio: pad` stands in the saved checkpoint: evaluation sees what training saw."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lm_eval.models.hf_vlms import HFMultimodalLM
+from PIL import Image
+from transformers import (
+    AutoProcessor,
+    BitImageProcessor,
+    CLIPImageProcessor,
+    ConvNextImageProcessor,
+    SiglipImageProcessor,
+)
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.cli import main
+from verbalizer_bench.models.images import make_image
+from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.trainers import supervised
+from verbalizer_bench.trainers.checkpoint import load
+from verbalizer_bench.trainers.collator import pad_to_square
+from verbalizer_bench.trainers.pixels import with_aspect_ratio
+from verbalizer_bench.trainers.recipe import read_recipe
+
+TINY = REPOSITORY / "recipes" / "tiny"
+QUESTION = "<image>\nWhat is this?"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return LLaVAs trained with padding, without, and without from the one with padding."""
+    root = tmp_path_factory.mktemp("made")
+    places = {}
+    for name, words in {
+        "pad": ["image_aspect_ratio=pad"],
+        "square": [],
+        "again": ["model.config=null", f"model.path={root / 'pad'}"],
+    }.items():
+        places[name] = root / name
+        words += [f"output={root / name}", f"cache={root / 'cache'}", "epochs=0.1"]
+        assert main(["train", str(TINY / "pretrain.yaml"), *words]) == 0
+    return places
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a 2:1 image."""
+    path = tmp_path_factory.mktemp("images") / "wide.png"
+    image = make_image("noise", (80, 40))
+    assert image is not None
+    image.save(path)
+    return path
+
+
+def trained_pixels(folder: Path, image: Path) -> torch.Tensor:
+    recipe = read_recipe(folder / "recipe.yaml", [f"images={image.parent}"])
+    checkpoint = load(recipe)
+    row = {"record": 0, "input_ids": [1, checkpoint.image_token_id, 2], "answer": [0, 0, 1]}
+    batch = supervised.collator(recipe, checkpoint)([row | {"images": [image.name]}])
+    return batch["pixel_values"]
+
+
+@pytest.mark.parametrize("name", ["pad", "square", "again"])
+def test_evaluation_sees_the_pixels_of_training(
+    made: dict[str, Path], wide: Path, name: str
+) -> None:
+    folder = made[name]
+    expected = trained_pixels(folder, wide)
+    with Image.open(wide) as image:
+        shown = image.convert("RGB")
+    stock = AutoProcessor.from_pretrained(folder)
+    assert torch.equal(
+        stock(images=shown, text=QUESTION, return_tensors="pt").pixel_values, expected
+    )
+    arguments: dict[str, Any] = {"pretrained": str(folder), "device": "cpu", "dtype": "float32"}
+    ours = VerbalizerLVLM(**arguments)
+    assert torch.equal(ours._process([QUESTION], [[shown]], "right")["pixel_values"], expected)
+    plain = HFMultimodalLM(**arguments)
+    found = plain.tok_batch_multimodal_encode([QUESTION], [[shown]])
+    assert torch.equal(found["pixel_values"], expected)
+
+
+def test_padding_shows_all_of_an_image(made: dict[str, Path], wide: Path) -> None:
+    padded, cut, again = (trained_pixels(made[name], wide) for name in ("pad", "square", "again"))
+    assert torch.equal(cut, again) and not torch.equal(padded, cut)
+    # Bars above and below of one colour, the mean: near zero once it is subtracted.
+    assert padded[0, :, :7].abs().max() < 0.1 and padded[0, :, 25:].abs().max() < 0.1
+
+
+@pytest.mark.parametrize("kind", [CLIPImageProcessor, SiglipImageProcessor, BitImageProcessor])
+def test_padding_is_that_of_llava(kind: Any) -> None:
+    image, before = make_image("noise", (90, 60)), kind()
+    assert image is not None
+    square = pad_to_square(image, before.image_mean)
+    expected = before(images=[square], return_tensors="np")["pixel_values"]
+    padding = with_aspect_ratio(before, "pad")
+    np.testing.assert_array_equal(
+        padding(images=[image], return_tensors="np")["pixel_values"], expected
+    )
+    back = with_aspect_ratio(padding, "square")
+    for first, second in ((before, back), (padding, with_aspect_ratio(padding, "pad"))):
+        one, other = (p(images=[image], return_tensors="np") for p in (first, second))
+        np.testing.assert_array_equal(one["pixel_values"], other["pixel_values"])
+
+
+def test_processors_that_no_stock_class_pads_like() -> None:
+    """ConvNext's resizes to more than it crops, by a rule of its own."""
+    processor = ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=0.5)
+    with pytest.raises(ValueError, match=r"pad: ConvNextImageProcessor.* does other things"):
+        with_aspect_ratio(processor, "pad")
