@@ -193,7 +193,7 @@ def choose_trained(model: Any, recipe: Recipe) -> None:
     if wanted is not None and found != wanted:
         raise ValueError(
             f"trained_parameters={wanted:,}, and this model trains {found:,}; "
-            "correct the model, or give trained_parameters=null"
+            f"correct the model, or give trained_parameters={found}"
         )
 
 

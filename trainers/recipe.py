@@ -6,6 +6,7 @@ The YAML's keys are the fields below; `recipes/reading.py` says how they are rea
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ from verbalizer_bench.models.connector import CONNECTORS
 from verbalizer_bench.recipes.reading import check, plain, read
 from verbalizer_bench.trainers.formats import FORMATS
 from verbalizer_bench.trainers.sampler import GROUPS
+
+log = logging.getLogger(__name__)
 
 METHODS = ("pretrain", "vit", "sft", "tower")
 REPORTERS = ("wandb", "trackio", "tensorboard")
@@ -282,5 +285,14 @@ class Recipe:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; see `recipes.reading.read`."""
+    """Read and check a recipe; see `recipes.reading.read`.
+
+    The number of trained parameters that a recipe states is that of its own method and adapter:
+    where these are replaced, it is not asked for.
+    """
+    keys = {override.partition("=")[0] for override in overrides}
+    adapter = sorted(key for key in keys if key.partition(".")[0] in ("lora", "method"))
+    if adapter and "trained_parameters" not in keys:
+        overrides = [*overrides, "trained_parameters=null"]
+        log.info("with another %s the recipe's trained_parameters is not asked for", adapter[0])
     return read(Recipe, path, overrides)

@@ -188,6 +188,22 @@ def test_trained_parameters_of_the_tiny_models(name: str) -> None:
     assert all(weight.is_meta for weight in model.parameters())
 
 
+def test_another_adapter_is_another_number() -> None:
+    """README's `lora.r=64`: eight times the 17,920 of rank 8, whatever the recipe states."""
+    from verbalizer_bench.trainers.checkpoint import count, load_shapes
+
+    assert "`lora.r=64`" in (REPOSITORY / "README.md").read_text()
+    recipe = read_recipe("tiny/sft_lora", ["lora.r=64"])
+    assert count(load_shapes(recipe), recipe)[0] == 8 * 17_920
+    whole = read_recipe("tiny/sft_lora", ["lora=null"])
+    assert count(load_shapes(whole), whole)[0] == 151_872
+    for words in (["seed=1"], ["lora.r=64", "trained_parameters=17920"]):
+        assert read_recipe("tiny/sft_lora", words).trained_parameters == 17_920
+    wrong = read_recipe("tiny/sft_lora", ["lora.r=64", "trained_parameters=17920"])
+    with pytest.raises(ValueError, match=r"trains 143,360; .* give trained_parameters=143360"):
+        load_shapes(wrong)
+
+
 def test_the_tiny_data() -> None:
     from verbalizer_bench.trainers.records import Record, read_records
 
