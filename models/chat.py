@@ -102,6 +102,16 @@ class ChatTemplate:
         """
         return self._checked(messages, {"return_assistant_tokens_mask": True}, check)
 
+    def render_turns(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+        """Return turns as they are written, finished or asked; their texts may be changed.
+
+        Raises:
+            ValueError: The template cannot be rendered, or leaves out a turn, in one line.
+        """
+        options = {"add_generation_prompt": add_generation_prompt}
+        messages = [{**message, "content": _parts(message["content"])} for message in messages]
+        return self._raw(messages, self._form(messages, options), options)[0]
+
     def turn_end(self) -> str:
         """Return what follows an answer that another turn follows; empty if it cannot be known."""
         return self._behind(1, ("user", "assistant", "user"), {})

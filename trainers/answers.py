@@ -9,12 +9,14 @@ the two do not fit together, the template is refused.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from verbalizer_bench.models.chat import TextLostError
+
 Messages = Sequence[Mapping[str, Any]]
 Render = Callable[..., str]
 
 
-class TextLostError(ValueError):
-    """A template does not write a turn as it is: no fault of its own, but none to train with."""
+class TemplateFaultError(ValueError):
+    """A template that cannot be trained with, whatever the record."""
 
 
 class Answers(NamedTuple):
@@ -42,7 +44,8 @@ def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> 
 
     Raises:
         TextLostError: A turn does not stand in the text as it is.
-        ValueError: The prompt of an answer is not what stands before it, or nothing ends an answer.
+        TemplateFaultError: The prompt of an answer is not what stands before it, or nothing ends an
+            answer.
     """
     text = render(messages)
     spans, context = [], 0
@@ -53,7 +56,7 @@ def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> 
         prompt = render(messages[:number], add_generation_prompt=True)
         answered = render(messages[: number + 1])
         if not answered.startswith(prompt):
-            raise ValueError(_not_asked(prompt, answered))
+            raise TemplateFaultError(_not_asked(prompt, answered))
         # Of an answer in the middle, that as far as it is written in the same way.
         same = answered[: _common(answered, text)]
         stop = _end(same, answered, len(prompt), message, endings)
@@ -110,7 +113,7 @@ def _no_answer(written: str, message: Mapping[str, Any]) -> ValueError:
             f"the chat template writes {_short(written)} for the answer "
             f"{_short(content_text(message['content']))}; leave out what it drops"
         )
-    return ValueError(
+    return TemplateFaultError(
         f"format 'tokenizer': this chat template writes an answer as {_short(written)}, with no "
         "special token of the tokenizer's to end it: the model would never learn to stop; put "
         "{% generation %} marks around answer and eos_token, or use llama-2 or vicuna-v1"

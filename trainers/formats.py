@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-import jinja2
-from transformers.utils.chat_template_utils import render_jinja_template
-
-from verbalizer_bench.trainers.answers import TextLostError, check_kept, find_answers
+from verbalizer_bench.models.chat import DATE, ChatTemplate, starts_with_bos
+from verbalizer_bench.trainers.answers import TemplateFaultError, find_answers
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
 
 FORMATS = ("plain", "llama-2", "vicuna-v1", "tokenizer")
@@ -109,8 +107,13 @@ class Encoder:
         self._specials = tuple(token.content for token in added if token.special)
         ending = (tokenizer.eos_token,) if tokenizer.eos_token else ()
         self._endings = tuple(dict.fromkeys(self._specials + ending))
+        self._adds_bos = format == "tokenizer" and self._begins_with_bos()
         self._marked = bool(_MARK.search(self.template))
-        self._parts = not self._takes(parts=False) and self._takes(parts=True)
+        slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
+        owner = f"format {format!r}"
+        self._chat = ChatTemplate(
+            self.template, tokenizer.special_tokens_map, owner, image_slot=slot
+        )
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids and the mask depend on besides the records."""
@@ -119,7 +122,7 @@ class Encoder:
         backend.update(truncation=None, padding=None)
         specials = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
         sizes = [self.image_token_id, self.image_tokens, self.max_length]
-        parts = [backend, specials, self.format, self.template, sizes]
+        parts = [backend, specials, self.format, self.template, f"{DATE:%Y-%m-%d}", sizes]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, record: Record) -> Encoded:
@@ -157,52 +160,43 @@ class Encoder:
             any(start < stop and end > begin for begin, stop in blocks)
             for start, end in found["offset_mapping"]
         ]
-        return found["input_ids"], answer
+        ids = found["input_ids"]
+        if self._adds_bos and not starts_with_bos(text, self.tokenizer):
+            # As the adapters do where a template leaves it to the tokenizer.
+            ids, answer = [self.tokenizer.bos_token_id, *ids], [False, *answer]
+        return ids, answer
+
+    def _begins_with_bos(self) -> bool:
+        """Tell whether the tokenizer puts a BOS before a text by itself."""
+        ids = self.tokenizer("a")["input_ids"]
+        return bool(ids) and self.tokenizer.bos_token_id == ids[0]
 
     def context_alone(self) -> bool:
         """Tell whether answers before a conversation's last may be context that is not trained."""
         turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
         thinking = [(role, f"<think>a</think>{text}") for role, text in turns]
         for case in (turns, thinking):
-            messages = self._contents([Message(*turn) for turn in case])
+            messages = _contents([Message(*turn) for turn in case])
             try:
-                if find_answers(self._render, messages, self._endings).context:
+                if find_answers(self._chat.render_turns, messages, self._endings).context:
                     return True
-            except (ValueError, jinja2.TemplateError):
+            except ValueError:
                 continue
         return False
 
-    def _contents(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        return [{"role": m.role, "content": m.content(self._parts)} for m in messages]
-
-    def _render(self, messages: Any, **options: Any) -> str:
-        (text,), _ = self._rendered(messages, **options)
-        return str(text)
-
-    def _rendered(self, messages: Any, **options: Any) -> Any:
-        return render_jinja_template(
-            conversations=[messages],
-            chat_template=self.template,
-            **options,
-            **self.tokenizer.special_tokens_map,
-        )
-
     def _render_answers(self, record: Record) -> tuple[str, list[tuple[int, int]]]:
         """Return a record's text and the characters of its answers."""
-        messages = self._contents(record.messages)
+        messages = _contents(record.messages)
         try:
-            if not self._marked:
-                return find_answers(self._render, messages, self._endings)[:2]
-            (text,), (blocks,) = self._rendered(messages, return_assistant_tokens_mask=True)
-            for message in messages if self.format == "tokenizer" else ():
-                check_kept(text, message)
-        except jinja2.TemplateError as error:
-            detail = f"the chat template refuses it: {' '.join(str(error).split())}; change it"
-            raise BadRecordError(BadRecord(record.index, record.id, "template", detail)) from error
-        except TextLostError as error:
-            bad = BadRecord(record.index, record.id, "text lost", str(error))
+            if self._marked:
+                # The question of a caption is left out.
+                return self._chat.render_marked(messages, check=self.format != "plain")
+            return find_answers(self._chat.render_turns, messages, self._endings)[:2]
+        except TemplateFaultError:
+            raise
+        except ValueError as error:
+            bad = BadRecord(record.index, record.id, "template", str(error))
             raise BadRecordError(bad) from error
-        return text, blocks
 
     def _cut(self, record: Record, ids: list[int], answer: list[bool]) -> Encoded:
         length, kept = 0, 0
@@ -234,13 +228,6 @@ class Encoder:
                     return "special token", f"a {message.role} turn holds {token!r}; take it out"
         return None
 
-    def _takes(self, parts: bool) -> bool:
-        """Tell whether the template renders contents that are lists of parts, or strings."""
-        turns = [Message("user", "first"), Message("assistant", "second")]
-        messages = [{"role": turn.role, "content": turn.content(parts)} for turn in turns]
-        try:
-            text = self._render(messages)
-        except (TypeError, jinja2.TemplateError):
-            return False
-        # A list that is written as Python writes it is no text.
-        return "first" in text and "second" in text and "'type'" not in text
+
+def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [{"role": message.role, "content": message.content(False)} for message in messages]

@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.trainers.formats import Encoder, answers_found, chat_template
 from verbalizer_bench.trainers.records import BadRecordError, Message, Record
-from verbalizer_bench.trainers.toy import make_llm, make_tokenizer
+from verbalizer_bench.trainers.toy import TEMPLATE, make_llm, make_tokenizer
 
 TRL = files("trl") / "chat_templates"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -206,7 +206,9 @@ def test_the_answers_are_those_that_trl_marks(name: str) -> None:
         with pytest.raises(ValueError, match="format 'tokenizer': this chat template"):
             encoder.encode(record)
         return
-    messages = encoder._contents(record.messages)
+    runs = ["".join(run.split()) for run in trained(tokenizer, record)]
+    parts = name in ("idefics3", "llava_next", "smolvlm")
+    messages = [{"role": m.role, "content": m.content(parts)} for m in record.messages]
     (text,), (blocks,) = render_jinja_template(
         conversations=[messages],
         chat_template=trl(f"{name}_training"),
@@ -214,7 +216,6 @@ def test_the_answers_are_those_that_trl_marks(name: str) -> None:
         **tokenizer.special_tokens_map,
     )
     marked = "".join("".join(text[start:stop].split()) for start, stop in blocks)
-    runs = ["".join(run.split()) for run in trained(tokenizer, record)]
     assert encoder.context_alone() == (name in CONTEXT)
     assert len(runs) == (1 if name in CONTEXT else 2)
     assert all("reply" in run and "ask" not in run for run in runs)
@@ -247,17 +248,18 @@ TURN += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 def test_records_that_a_template_does_not_write() -> None:
     gemma = make(*FAMILIES["gemma"][:4])
-    with pytest.raises(BadRecordError, match="template: the chat template refuses it: System role"):
+    with pytest.raises(BadRecordError, match=r"template: .*no system turn \(.*System role not"):
         encode(gemma, conversation("q", "a", system="S"))
-    cut = TURN.replace("CONTENT", "m.content[:3]")
-    assert trained(make(cut, CHATML, None, "<|im_end|>"), conversation("q", "abc")) == [
-        "abc<|im_end|>"
+    cut = TURN.replace("CONTENT", "m.content[:100]")
+    long = "a" * 100
+    assert trained(make(cut, CHATML, None, "<|im_end|>"), conversation("q", long)) == [
+        f"{long}<|im_end|>"
     ]
-    refused(cut, conversation("q", "abcd"), r"record 7 .*text lost: .*'abc<\|im_end\|>\\n' for")
+    refused(cut, conversation("q", f"{long}b"), r"record 7 .*template: .*'aaa.*\.\.\.' for")
     question = TURN.replace("CONTENT", "m.content if m.role == 'assistant' else ''")
-    refused(question, conversation("q", "a"), "text lost: .*not write the user turn 'q' as it is")
+    refused(question, conversation("q", "a"), "template: .*does not write the text of a user turn")
     last = TURN.replace("CONTENT", "m.content.split('</think>')[-1]")
-    refused(last, conversation("q", "<think>x</think>y"), "text lost: .*leave out what it drops")
+    refused(last, conversation("q", "<think>x</think>y"), "template: .*leave out what it drops")
 
 
 def test_templates_that_cannot_be_trained_with() -> None:
@@ -286,3 +288,19 @@ def test_marks_of_the_templates_own_are_taken() -> None:
     assert chat_template("tokenizer", tokenizer) == marked
     assert answers_found("tokenizer", tokenizer) == "the marks of the tokenizer's chat template"
     assert "format llama-2" in answers_found("llama-2", copy.deepcopy(tokenizer))
+
+
+def test_a_bos_that_a_template_leaves_to_the_tokenizer() -> None:
+    """The toy's tokenizer adds one, its template writes none, and the adapters then have one."""
+    tokenizer = make_tokenizer(["x"], 4 + 256)
+    for template in (TEMPLATE, "{{ bos_token }}" + TEMPLATE):
+        tokenizer.chat_template = template
+        encoded = encode(tokenizer, conversation("q", "a"))
+        assert tokenizer.decode(encoded.input_ids) == "<s>USER: q ASSISTANT: a</s>"
+        assert encoded.input_ids.count(tokenizer.bos_token_id) == 1 and not encoded.answer[0]
+
+
+def test_the_date_is_that_of_evaluation() -> None:
+    tokenizer = any_tokenizer(trl("llama3_2"))
+    encoded = encode(tokenizer, conversation("q", "a"))
+    assert "Today Date: 26 Jul 2024" in tokenizer.decode(encoded.input_ids)

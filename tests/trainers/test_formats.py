@@ -300,7 +300,8 @@ def test_templates_that_take_parts_alone_get_parts(bytes_bpe: Any) -> None:
     )
     for images in (0, 1):
         encoded = encoder(own, "tokenizer").encode(record("q", "a", images=images))
-        text = f"user:{'<image>' * images}qassistant:a</s>"
+        # The BOS is the tokenizer's, as for the adapters.
+        text = f"<s>user:{'<image>' * images}qassistant:a</s>"
         assert own.decode(encoded.input_ids) == text
         assert sum(encoded.answer) == 2
 
