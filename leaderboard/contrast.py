@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.leaderboard.protocol import derive_protocol
+from verbalizer_bench.leaderboard.rendering import rendering_refusal
 from verbalizer_bench.leaderboard.runs import Run
 
 ALLOWABLE = ("image", "template", "engine")
@@ -85,6 +86,8 @@ def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
             f"the runs differ in protocol: {_told(base, one)} in {base.folder}, "
             f"{_told(run, other)} in {run.folder}; run both alike"
         )
+    if reason := rendering_refusal(base, run):
+        return reason
     found = contrast(base, run)
     for key in ALLOWABLE:
         pair = getattr(found, key)

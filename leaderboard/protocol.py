@@ -11,6 +11,7 @@ protocols are not to be compared.
 from typing import Any, NamedTuple
 
 from verbalizer_bench.leaderboard.endings import ending_warnings
+from verbalizer_bench.leaderboard.rendering import rendering_text
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
@@ -126,8 +127,7 @@ def warnings(run: Run) -> list[str]:
     found += _source_warnings(run) + _fewshot_warnings(run)
     record = run.record
     if record:
-        applied = "applied" if record.get("chat_template_sha256") else "not applied"
-        found.append(f"chat template: {applied}")
+        found.append(rendering_text(record))
     if record and not record.get("first_input_ids"):
         found.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.get("escaped_prompts"):

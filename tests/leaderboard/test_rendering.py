@@ -1,0 +1,89 @@
+"""Runs whose prompts were rendered otherwise are not compared or merged without a word."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.leaderboard.test_statistics import run, task
+from verbalizer_bench.leaderboard.contrast import refusal
+from verbalizer_bench.leaderboard.rendering import rendering_refusal, rendering_text
+from verbalizer_bench.leaderboard.runs import Run
+
+DATED = {"contents": ["strings"], "date": "2024-07-26", "arguments": {}}
+PLAIN = {"contents": ["parts"], "date": None, "arguments": {}}
+
+
+def rendered(rendering: Any, sha256: str = "a" * 64, **results: Any) -> Run:
+    """Return a run whose record says so of its chat template."""
+    own = run(task("x", "natural", "p", [0.5]))
+    record = {"chat_template_sha256": sha256, "rendering": rendering}
+    results = {"config": {"model": "verbalizer-llm", "verbalizer_bench": record}, **results}
+    return dataclasses.replace(own, results={**own.results, **results})
+
+
+def test_other_dates_are_refused_whatever_the_templates() -> None:
+    other = rendered({**DATED, "date": "2025-01-01"}, "b" * 64)
+    reason = rendering_refusal(rendered(DATED), other)
+    assert reason and "the date that the chat template writes is 2024-07-26 in" in reason
+    assert "2025-01-01 in" in reason
+    # A template that writes no date is another model's own affair.
+    assert rendering_refusal(rendered(DATED), rendered(PLAIN, "b" * 64)) is None
+
+
+def test_a_run_of_an_earlier_version_had_the_date_of_its_day() -> None:
+    text = "{{ strftime_now('%d %b %Y') }}{{ messages }}"
+    old = rendered(None, chat_template=text, date=1764000000.0)
+    reason = rendering_refusal(rendered(DATED), old)
+    assert reason and "the day of the run, 1764000000.0" in reason
+    assert (
+        rendering_refusal(rendered(PLAIN), rendered(None, chat_template="{{ messages }}")) is None
+    )
+
+
+def test_one_template_with_other_arguments_is_refused() -> None:
+    thinking = {**PLAIN, "arguments": {"enable_thinking": False}}
+    reason = rendering_refusal(rendered(PLAIN), rendered(thinking))
+    assert reason and "the arguments of the chat template is {} in" in reason
+    assert rendering_refusal(rendered(PLAIN), rendered(thinking, "b" * 64)) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fault"),
+    [
+        ({"system_instruction": "Be brief."}, {"system_instruction": "Be kind."}, "Be brief."),
+        ({"system_instruction": "Be brief."}, {}, "None"),
+        (
+            {"fewshot_as_multiturn": True, "n-shot": {"x": 2}},
+            {"fewshot_as_multiturn": False, "n-shot": {"x": 2}},
+            "--fewshot_as_multiturn is True",
+        ),
+        ({"fewshot_as_multiturn": True}, {"fewshot_as_multiturn": False}, None),
+    ],
+)
+def test_other_system_texts_and_shots_are_refused(
+    one: dict[str, Any], other: dict[str, Any], fault: str | None
+) -> None:
+    reason = rendering_refusal(rendered(PLAIN, **one), rendered(PLAIN, **other))
+    assert (reason is None) if fault is None else (reason is not None and fault in reason)
+
+
+def test_compare_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from verbalizer_bench.leaderboard import contrast
+
+    monkeypatch.setattr(contrast, "_settings", lambda run: ())
+    other = rendered({**DATED, "date": "2025-01-01"})
+    assert "2025-01-01" in str(refusal(rendered(DATED), other, ["template"]))
+
+
+def test_a_report_says_how_prompts_were_rendered() -> None:
+    assert rendering_text({}) == "chat template: not applied"
+    record = {"chat_template_sha256": "ab" * 32, "rendering": DATED}
+    assert rendering_text(record) == (
+        "chat template: applied (sha256 abababababab; contents as strings; "
+        "it writes the date, fixed at 2024-07-26)"
+    )
+    record["rendering"] = {**PLAIN, "arguments": {"enable_thinking": False}}
+    assert rendering_text(record).endswith(
+        "contents as parts; arguments {'enable_thinking': False})"
+    )
