@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Protocol
 
 from verbalizer_bench.builders.calls import CallFailed
 from verbalizer_bench.builders.chat import Reply, Request
-from verbalizer_bench.builders.crew import Unanswered
+from verbalizer_bench.builders.crew import Stopped, Unanswered
 from verbalizer_bench.builders.endings import Problem, ending_problem, leftovers
 from verbalizer_bench.builders.prompts import Prompts, fill
 from verbalizer_bench.builders.rows import Attempt, Row
 
-# What a server may say of a single request; anything else may succeed another time.
-_REFUSED = (400, 403, 413, 415, 422)
+# Among the statuses of refusals: what may succeed another time.
+_LATER = (408, 409, 425, 429)
 
 # Models that have no field for it say so in these words.
 _REFUSAL = re.compile(
@@ -86,6 +86,7 @@ class Interview:
         """Ask; each further attempt names what was wrong with the one before.
 
         Raises:
+            Stopped: No call to the endpoint can succeed now.
             Unanswered: A call failed that may succeed another time.
             BudgetSpent: The next call may not fit.
         """
@@ -129,8 +130,10 @@ class Interview:
         return [*others, {**last, "content": [*content, {"type": "text", "text": text}]}]
 
     def _failed(self, error: CallFailed) -> Problem:
-        refused = error.status in _REFUSED and not error.hopeless
-        if error.hopeless or not (refused or self.failures == "set_aside"):
+        if error.hopeless:
+            raise Stopped(str(error)) from error
+        refused = 400 <= (error.status or 0) < 500 and error.status not in _LATER
+        if not (refused or self.failures == "set_aside"):
             raise Unanswered(str(error)) from error
         return Problem("rejected" if refused else "failed", str(error))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from verbalizer_bench.builders import (
+    account,
     card,
     format_oriented,
     leakage,
@@ -17,7 +18,7 @@ from verbalizer_bench.builders import (
     response_format,
 )
 from verbalizer_bench.builders.calls import BudgetSpent, Caller
-from verbalizer_bench.builders.crew import Unanswered
+from verbalizer_bench.builders.crew import Stopped, Unanswered
 from verbalizer_bench.builders.limits import Spending
 from verbalizer_bench.builders.prompts import read_prompts
 from verbalizer_bench.builders.recipe import DataRecipe
@@ -88,7 +89,7 @@ def build(recipe: DataRecipe) -> Built:
 
     Raises:
         ValueError: A setting is wrong, the budget is spent, or calls failed; what was answered is
-            stored, and the same command goes on.
+            stored, and the same command goes on. Or no record was accepted.
         FileNotFoundError: A file is not there.
     """
     shop, stages = prepare(recipe)
@@ -105,6 +106,11 @@ def build(recipe: DataRecipe) -> Built:
         spent = asyncio.run(_run(recipe, shop, pipeline)) if asked else Spending()
     except BudgetSpent as error:
         raise ValueError(f"stopped: {error}") from error
+    except Stopped as error:
+        raise ValueError(
+            f"stopped: {error}; mend what it names (server, key, model, parameters) and run the "
+            "same command again"
+        ) from error
     except Unanswered as error:
         raise ValueError(
             f"{error}; run the same command again, or give failures=set_aside"
@@ -116,7 +122,7 @@ def build(recipe: DataRecipe) -> Built:
 
 async def _run(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline) -> Spending:
     async with Caller(recipe.endpoints, recipe.work, budget=recipe.budget) as caller:
-        shop.employ(caller, lambda: caller.spent)
+        shop.employ(caller, lambda: caller.spent, lambda: caller.why)
         await pipeline.run(recipe.stage)
         return caller.spent
 
@@ -132,9 +138,24 @@ def _finish(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline, spent: Spend
     files = [recipe.output / f"{layout.name}.json" for layout in layouts]
     files.append(card.write_card(rows, sets, recipe, shop.prompts))
     files += report.write_report(rows, sets, recipe, [stage.name for stage in pipeline.stages])
+    if not sets.accepted:
+        raise ValueError(_nothing(rows, files[-2]))
     if recipe.push_to_hub:
         push(recipe, files)
     return Built(sets, tuple(files), spent)
+
+
+def _nothing(rows: Sequence[Row], where: Path) -> str:
+    """Return why there is no record at all."""
+    if not rows:
+        return "no record was made: the recipe's source has none"
+    (stage, reason), found = next(iter(account.reasons(rows).items()))
+    aside = found[0].set_aside
+    return (
+        f"no record was accepted: all {len(rows):,} are set aside, {len(found):,} of them in "
+        f"{stage} for {reason}, such as {found[0].id}: {aside.detail if aside else ''}; {where} "
+        "has the others"
+    )
 
 
 def push(recipe: DataRecipe, files: Sequence[Path]) -> None:

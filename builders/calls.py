@@ -124,6 +124,11 @@ class Caller:
             calls=earlier.calls + self.spent.calls,
         )
 
+    @property
+    def why(self) -> str:
+        """Return what calls wait for; "" while answers come."""
+        return "; ".join(why for lane in self._lanes.values() if (why := lane.why))
+
     def endpoint(self, role: str) -> Endpoint:
         """Return whom calls of a role go to.
 
@@ -182,7 +187,7 @@ class Caller:
             if not outcome.again or failures > endpoint.retries or self._closing:
                 raise _failed(request, endpoint, outcome, failures)
             self.spent.retries[outcome.reason] += 1
-            await self._clock.sleep(pause(outcome, failures, endpoint.backoff))
+            await lane.rest(pause(outcome, failures, endpoint.backoff))
         cost = cost_of(outcome, request, endpoint)
         return await self._store.add(key, request.role, endpoint.model, outcome, cost)
 
@@ -216,17 +221,17 @@ class Caller:
         await self._reserve(held)
         try:
             await lane.turn(held)
+            if lane.hopeless:
+                return lane.hopeless
             if self._closing:
                 raise RuntimeError("ask: the caller is closed")
             self._sending.add(key)
             # Images are read here, where there are no more than the slots.
             sent = body(request, endpoint, structured)
-            outcome = await lane.line.send(sent, endpoint.timeout)
+            outcome = await lane.send(sent, endpoint.timeout, key)
             lane.settle(self._count(outcome, held, request, endpoint).tokens - held.tokens)
         finally:
             self._purse.release(held)
-        if isinstance(outcome, Failure):
-            lane.note(outcome)
         return outcome
 
     async def _reserve(self, held: Cost) -> None:

@@ -14,19 +14,30 @@ class Unanswered(Exception):
     """Calls failed that may succeed in a later run."""
 
 
+class Stopped(Unanswered):
+    """So will all others: nobody is asked any more."""
+
+
 async def for_each(
     units: Sequence[Unit],
     work: Callable[[Unit], Awaitable[Result]],
     workers: int,
-    done: Callable[[Result], None],
+    done: Callable[[int, Result], None],
 ) -> list[Result]:
     """Return what work makes of each unit, in the units' order whatever the order of completion.
 
     All units are worked on even if some fail, so that what was paid for is stored; a budget that
     is spent, or a wrong setting, ends it.
 
+    Args:
+        units: What is worked on.
+        work: Makes a result of a unit.
+        workers: How many units are under way at once.
+        done: Told of the place and the result of each unit.
+
     Raises:
         BudgetSpent: The next call may not fit.
+        Stopped: No call can succeed now.
         Unanswered: Calls failed that may succeed another time; says how many.
     """
     results: dict[int, Result] = {}
@@ -38,11 +49,11 @@ async def for_each(
         for place, unit in waiting:
             try:
                 results[place] = await work(unit)
-                done(results[place])
+                done(place, results[place])
+            except (BudgetSpent, Stopped, ValueError, OSError) as error:
+                ended.append(error)
             except Unanswered as error:
                 failed.append(error)
-            except (BudgetSpent, ValueError, OSError) as error:
-                ended.append(error)
             if ended:
                 return
 

@@ -6,12 +6,15 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from verbalizer_bench.builders.breaker import Breaker
 from verbalizer_bench.builders.endpoint import STRUCTURED, Endpoint
 from verbalizer_bench.builders.limits import Clock, Cost, Rate
-from verbalizer_bench.builders.transport import Failure, Line
+from verbalizer_bench.builders.transport import NO_SERVER, Failure, Line
 
 log = logging.getLogger(__name__)
 _LONGEST_BACKOFF = 60.0
+# A server that says nothing for so long is said to be silent.
+_SILENCE = 10.0
 
 # The response's JSON, or what went wrong.
 Outcome = dict[str, Any] | Failure
@@ -46,7 +49,11 @@ class Lane:
         auto = endpoint.structured == "auto"
         self.structured = STRUCTURED[0] if auto else endpoint.structured
         self.hopeless: Failure | None = None
-        self._closed_until = 0.0
+        self.breaker = Breaker(endpoint)
+        self._given_up = asyncio.Event()
+        self._closed_until, self._turns = 0.0, list[float]()
+        self._why_closed, self._timeout = "", endpoint.timeout
+        self._under_way, self._heard = 0, clock.now()
 
     async def run(self, job: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Run a job in the next free slot.
@@ -86,24 +93,91 @@ class Lane:
         waits = [self.requests.take(1)] if self.requests else []
         waits += [self.tokens.take(cost.tokens)] if self.tokens else []
         if any(waits):
-            await self._clock.sleep(max(waits))
-        while (wait := self._closed_until - self._clock.now()) > 0:
-            await self._clock.sleep(wait)
+            self._turns.append(turn := self._clock.now() + max(waits))
+            try:
+                await self.rest(max(waits))
+            finally:
+                self._turns.remove(turn)
+        while (wait := self._closed_until - self._clock.now()) > 0 and not self.hopeless:
+            await self.rest(wait)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait, but no longer than there is hope."""
+        both = [
+            asyncio.ensure_future(wait)
+            for wait in (self._clock.sleep(seconds), self._given_up.wait())
+        ]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in both:
+                wait.cancel()
+
+    async def send(self, body: dict[str, Any], timeout: float, call: str) -> Outcome:
+        """Send a request, and note what comes of it.
+
+        Args:
+            body: The request's JSON.
+            timeout: Seconds until the whole response is there.
+            call: Whose attempt it is.
+        """
+        began = self.breaker.round
+        self._heard = self._clock.now() if not self._under_way else self._heard
+        self._under_way += 1
+        try:
+            outcome = await self.line.send(body, timeout)
+        finally:
+            self._under_way -= 1
+            self._heard = self._clock.now()
+        again = isinstance(outcome, Failure) and outcome.again
+        if not again:
+            self.breaker.answered()
+        if isinstance(outcome, Failure):
+            self._note(outcome, again and self.breaker.failed(outcome, call, began))
+        return outcome
 
     def settle(self, change: int) -> None:
         """Correct the tokens that were taken by estimate."""
         if self.tokens:
             self.tokens.correct(change)
 
-    def note(self, failure: Failure) -> None:
-        """Ask nothing more, or for a while, where the server says that it is asked too much."""
-        if failure.hopeless:
-            self.hopeless = failure
-        elif failure.wait and failure.status in (429, 503):
-            until = self._clock.now() + failure.wait
-            if failure.wait >= 10 and until > self._closed_until + 1:
-                log.warning("%s: %s; waiting %.0f s", self.model, failure.message, failure.wait)
-            self._closed_until = max(self._closed_until, until)
+    def _note(self, failure: Failure, another: bool) -> None:
+        """Ask nothing more, or for a while, where nothing would come of it."""
+        if self.hopeless:
+            return
+        self.hopeless = failure if failure.hopeless else self.breaker.verdict
+        if self.hopeless:
+            self._given_up.set()
+            return
+        asked = (failure.wait or 0.0) if failure.status in (429, 503) else 0.0
+        until = self._clock.now() + max(asked, self.breaker.pause)
+        if another and failure.reason in NO_SERVER and self.breaker.rounds == 1:
+            log.warning("%s: %s; it is tried again", self.model, failure.message)
+        elif asked >= 10 and until > self._closed_until + 1:
+            log.warning("%s: %s; waiting %.0f s", self.model, failure.message, asked)
+        if until > self._closed_until:
+            self._closed_until, self._why_closed = until, failure.message
+
+    @property
+    def why(self) -> str:
+        """Return what its calls wait for; "" while answers come."""
+        now, last = self._clock.now(), self.breaker.last
+        if self.hopeless:
+            return f"{self.model}: {self.hopeless.message}"
+        if (wait := self._closed_until - now) > 0:
+            return f"{self.model}: {self._why_closed}; goes on in {wait:.0f} s"
+        if self._under_way and now - self._heard >= _SILENCE:
+            calls = f"{self._under_way} calls" if self._under_way > 1 else "1 call"
+            return (
+                f"{self.model}: {calls} under way, none answered for {now - self._heard:.0f} s "
+                f"(timeout={self._timeout:g})"
+            )
+        if self._turns and not self._under_way and (wait := min(self._turns) - now) > 1:
+            return (
+                f"{self.model}: at the recipe's requests_per_minute or tokens_per_minute; goes on "
+                f"in {wait:.0f} s"
+            )
+        return f"{self.model}: {last.message}; it is tried again" if last else ""
 
     def weaken(self, structured: str) -> None:
         """Note how the server takes a schema, once it has refused a better way and taken this."""

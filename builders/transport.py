@@ -5,8 +5,11 @@ What goes wrong is returned, not raised: the library's exceptions hold the reque
 
 import asyncio
 import email.utils
+import errno
 import json
 import math
+import os
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -23,6 +26,10 @@ _AGAIN = (408, 409, 429)
 _HOPELESS = (401, 402, 404)
 # A server that asks for more is out of quota for the day: the run is better started again then.
 _LONGEST_WAIT = 600.0
+# Nobody is there who takes more to begin.
+_CONNECT_TIMEOUT = 10.0
+# Reasons of failures that no server has anything to do with, as far as is known.
+NO_SERVER = ("connection", "timeout")
 
 
 class Failure(NamedTuple):
@@ -68,14 +75,17 @@ class Line:
             timeout: Seconds until the whole response is there.
         """
         create = self._client.chat.completions.with_raw_response.create
+        limits = openai.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
         try:
             async with asyncio.timeout(timeout):
                 # The library walks through what it is given in other ways than extra_body, at the
                 # cost of a fifth of the call.
                 raw = await create(
-                    model=body["model"], messages=(), extra_body=body, timeout=timeout
+                    model=body["model"], messages=(), extra_body=body, timeout=limits
                 )
-        except (TimeoutError, openai.APITimeoutError):
+        except (TimeoutError, openai.APITimeoutError) as error:
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                return _connection_failure(error.__cause__)
             return Failure("timeout", f"no response in {timeout:g} s", lost=True)
         except openai.APIConnectionError as error:
             return _connection_failure(error.__cause__)
@@ -95,8 +105,20 @@ class Line:
 
 def _connection_failure(cause: BaseException | None) -> Failure:
     name = type(cause).__name__
-    message = f"no connection ({name})" if name.startswith("Connect") else f"cut off ({name})"
-    return Failure("connection", message, lost=not name.startswith("Connect"))
+    if not name.startswith("Connect"):
+        return Failure("connection", f"cut off ({name})", lost=True)
+    return Failure("connection", f"no connection ({_first_reason(cause, name)})")
+
+
+def _first_reason(error: BaseException | None, name: str) -> str:
+    """Return what the system said: the connection is refused, the name unknown, no certificate."""
+    reason = name
+    while error is not None:
+        if isinstance(error, OSError) and error.args:
+            known = error.errno in errno.errorcode and not isinstance(error, ssl.SSLError)
+            reason = os.strerror(error.errno) if known else _one_line(error.strerror or str(error))
+        error = error.__cause__ or error.__context__
+    return reason
 
 
 def _response(text: str) -> dict[str, Any] | Failure:
@@ -136,8 +158,8 @@ def status_failure(status: int, headers: Mapping[str, str], text: str) -> Failur
     """Return what a status other than 200 means."""
     code, message = _error(text)
     wait = retry_after(headers, time.time())
-    spent = code == "insufficient_quota" or (wait or 0) > _LONGEST_WAIT
-    hopeless = status in _HOPELESS or (status == 429 and spent)
+    spent = status == 429 and code == "insufficient_quota"
+    hopeless = status in _HOPELESS or spent or (wait or 0) > _LONGEST_WAIT
     return Failure(
         reason=str(status),
         message=message,

@@ -1,16 +1,18 @@
 """Workshop: what the stages of every kind of data set work with."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.asking import Asker, Interview
-from verbalizer_bench.builders.crew import Result, Unit, for_each
+from verbalizer_bench.builders.crew import Unit, for_each
 from verbalizer_bench.builders.endpoint import Endpoint
 from verbalizer_bench.builders.limits import Spending
 from verbalizer_bench.builders.progress import Progress, Spent
 from verbalizer_bench.builders.prompts import Prompts
 from verbalizer_bench.builders.recipe import DataRecipe
+from verbalizer_bench.builders.refusals import Refusals
 from verbalizer_bench.builders.rows import Row
 
 
@@ -46,16 +48,18 @@ class Workshop:
         prompts: Its prompts.
         caller: Who is asked; None where stages are only looked at.
         spent: Says what calls have cost.
+        why: Says what calls wait for; "" while answers come.
     """
 
     recipe: DataRecipe
     prompts: Prompts
     caller: Asker | None = None
     spent: Callable[[], Spent] = field(default=Spending)
+    why: Callable[[], str] = field(default=str)
 
-    def employ(self, caller: Asker, spent: Callable[[], Spent]) -> None:
+    def employ(self, caller: Asker, spent: Callable[[], Spent], why: Callable[[], str]) -> None:
         """Have someone to ask."""
-        self.caller, self.spent = caller, spent
+        self.caller, self.spent, self.why = caller, spent, why
 
     @property
     def interview(self) -> Interview:
@@ -94,13 +98,28 @@ class Workshop:
         self,
         stage: str,
         units: Sequence[Unit],
-        work: Callable[[Unit], Awaitable[Result]],
-        rows: Callable[[Result], Sequence[Row]],
-    ) -> list[Result]:
-        """Work on all units under a progress bar, in a fixed order."""
+        work: Callable[[Unit], Awaitable[Unit]],
+        rows: Callable[[Unit], Sequence[Row]],
+    ) -> list[Unit]:
+        """Work on all units under a progress bar, in a fixed order.
+
+        Raises:
+            Stopped: The server refuses whatever is asked.
+        """
         # Twice as many as are under way at once, so that the server never waits for us.
         slots = sum(endpoint.concurrency for endpoint in self.recipe.endpoints.values())
+        refusals = Refusals(stage, self.recipe.failures)
+
         with Progress(stage, len(units), self.spent) as progress:
-            return await for_each(
-                units, work, 2 * slots + 1, lambda result: progress.done(*rows(result))
-            )
+
+            def done(place: int, result: Unit) -> None:
+                progress.done(*rows(result))
+                refusals.add(place, rows(units[place]), rows(result))
+
+            watch = asyncio.create_task(progress.watch(self.why))
+            try:
+                results = await for_each(units, work, 2 * slots + 1, done)
+            finally:
+                watch.cancel()
+        refusals.end()
+        return results

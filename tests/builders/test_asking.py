@@ -9,7 +9,7 @@ import pytest
 from verbalizer_bench.builders.asking import Interview, Outcome, Problem, Question
 from verbalizer_bench.builders.calls import BudgetSpent, CallFailed
 from verbalizer_bench.builders.chat import Reply, Request
-from verbalizer_bench.builders.crew import Unanswered, for_each
+from verbalizer_bench.builders.crew import Stopped, Unanswered, for_each
 from verbalizer_bench.builders.prompts import Prompts
 
 PROMPTS = Prompts(
@@ -120,6 +120,8 @@ def test_halves_of_surrogate_pairs_are_no_answer() -> None:
     [
         (400, False, "stop", "rejected"),
         (413, False, "set_aside", "rejected"),
+        (405, False, "stop", "rejected"),
+        (429, False, "stop", None),
         (500, False, "set_aside", "failed"),
         (None, False, "set_aside", "failed"),
         (500, False, "stop", None),
@@ -144,7 +146,7 @@ def run(work: Callable[[int], Any], n: int = 20) -> list[int]:
         found: int = work(unit)
         return found
 
-    return asyncio.run(for_each(range(n), awaited, 4, lambda result: None))
+    return asyncio.run(for_each(range(n), awaited, 4, lambda place, result: None))
 
 
 def test_results_come_in_the_units_order() -> None:
@@ -166,7 +168,9 @@ def test_all_units_are_worked_on_though_some_fail() -> None:
     assert len(done) == 18
 
 
-@pytest.mark.parametrize("error", [BudgetSpent("spent"), ValueError("a wrong key")])
+@pytest.mark.parametrize(
+    "error", [BudgetSpent("spent"), ValueError("a wrong key"), Stopped("gone")]
+)
 def test_what_every_unit_would_meet_ends_it(error: Exception) -> None:
     done = []
 

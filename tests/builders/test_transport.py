@@ -239,7 +239,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     asked = Endpoint(model="m", base_url=url, retries=1, backoff=0.01)
-    assert "no connection (ConnectError) (attempt 2)" in str(failure(tmp_path, asked))
+    assert "no connection (Connection refused) (attempt 2)" in str(failure(tmp_path, asked))
 
 
 def test_the_key_is_written_nowhere(
