@@ -45,6 +45,15 @@ class FiniteTraining:
         self._micro_batch = 0
         return norm
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a state that training can go on from, unless the last update broke the weights."""
+        own: Any = self
+        check_weights(
+            dict(own.model.named_parameters()),
+            f"after step {own.state.global_step}; lower learning_rate. No checkpoint was written",
+        )
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+
     def _rows(self, micro_batch: int | None) -> list[int]:
         """Return the rows of this process's micro-batch in the present step, or of all the step."""
         own: Any = self

@@ -107,7 +107,7 @@ class Encoder:
         self._specials = tuple(token.content for token in added if token.special)
         ending = (tokenizer.eos_token,) if tokenizer.eos_token else ()
         self._endings = tuple(dict.fromkeys(self._specials + ending))
-        self._adds_bos = format == "tokenizer" and self._begins_with_bos()
+        self._front = self._put_in_front()
         self._marked = bool(_MARK.search(self.template))
         slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
         owner = f"format {format!r}"
@@ -161,15 +161,19 @@ class Encoder:
             for start, end in found["offset_mapping"]
         ]
         ids = found["input_ids"]
-        if self._adds_bos and not starts_with_bos(text, self.tokenizer):
+        if not starts_with_bos(text, self.tokenizer):
             # As the adapters do where a template leaves it to the tokenizer.
-            ids, answer = [self.tokenizer.bos_token_id, *ids], [False, *answer]
+            ids, answer = self._front + ids, [False] * len(self._front) + answer
         return ids, answer
 
-    def _begins_with_bos(self) -> bool:
-        """Tell whether the tokenizer puts a BOS before a text by itself."""
-        ids = self.tokenizer("a")["input_ids"]
-        return bool(ids) and self.tokenizer.bos_token_id == ids[0]
+    def _put_in_front(self) -> list[int]:
+        """Return what the tokenizer puts before a text by itself, a BOS if anything."""
+        ids, plain = (
+            self.tokenizer("a", add_special_tokens=special)["input_ids"]
+            for special in (True, False)
+        )
+        places = (n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
+        return list(ids[: next(places, 0)])
 
     def context_alone(self) -> bool:
         """Tell whether answers before a conversation's last may be context that is not trained."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -85,6 +86,10 @@ def make(template: str, special: tuple[str, ...], bos: str | None, eos: str) -> 
     tokenizer = make_tokenizer(["x"], 4 + 256)
     tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     tokenizer.bos_token, tokenizer.eos_token = bos, eos
+    front = [(bos, tokenizer.bos_token_id)] if bos and template != SMOLLM2 else []
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A" if front else "$A", special_tokens=front
+    )
     tokenizer.chat_template = template
     return tokenizer
 

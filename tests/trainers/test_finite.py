@@ -85,8 +85,11 @@ def test_a_gradient_that_is_not_finite(fails: Fails, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_that_the_last_step_breaks(fails: Fails) -> None:
-    line = fails("learning_rate=1e39", "global_batch=64", "device_batch=64")
-    assert "weights are not finite, such as model.embed_tokens.weight: after step 1; lower" in line
+    """Neither as a checkpoint nor, with `save_steps`, as a state to go on from."""
+    words = ("learning_rate=1e39", "global_batch=64", "device_batch=64")
+    for more in ((), ("save_steps=1", "resume=true")):
+        line = fails(*words, *more)
+        assert "are not finite, such as model.embed_tokens.weight: after step 1; lower" in line
 
 
 @pytest.fixture
