@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler
-from transformers import Trainer
 
 from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.finite import FiniteTraining
+from verbalizer_bench.trainers.saving import SealingTrainer
 
 
 class CaptionCollator(Collator):
@@ -31,7 +31,7 @@ class CaptionCollator(Collator):
         return {**row, "input_ids": ids, "answer": answer}
 
 
-class ContrastiveTrainer(FiniteTraining, Trainer):
+class ContrastiveTrainer(FiniteTraining, SealingTrainer):
     """transformers' Trainer with CLIP's loss: each caption finds its image in a batch, and back."""
 
     def __init__(self, sampler: Sampler[int], **kwargs: Any):

@@ -106,7 +106,7 @@ def build(
     """
     if on_bad not in ON_BAD:
         raise ValueError(f"on_bad={on_bad!r}: it is {' or '.join(ON_BAD)}")
-    found = tuple(DataFile(str(path), _sha256(path)) for path in files)
+    found = tuple(DataFile(str(path), file_sha256(path)) for path in files)
     base = str(images.resolve()) if images else None
     key = [_LAYOUT, [one.sha256 for one in found], base, encoder.fingerprint(), on_bad]
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
@@ -188,7 +188,8 @@ def _load(folder: Path, files: tuple[DataFile, ...], images: str | None) -> Trai
     )
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

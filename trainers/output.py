@@ -2,25 +2,34 @@
 
 import csv
 import json
+import logging
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 import yaml
 from tqdm import tqdm
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.files import hold, write_whole
 from verbalizer_bench.models.provenance import versions
 from verbalizer_bench.models.stored import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
-from verbalizer_bench.trainers.data import TrainingData
+from verbalizer_bench.trainers.data import TrainingData, file_sha256
 from verbalizer_bench.trainers.formats import answers_found
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.states import Found, State, newest_whole, state_places
 
+log = logging.getLogger(__name__)
+
+_AT_THE_START = {"recipe.yaml", "training.json", "lock", "state"}
+_AT_THE_START |= {"recipe.yaml.part", "training.json.part", "checkpoint.part"}
 # What may differ when a run goes on.
 _FREE = ("resume", "workers", "report_to", "save_steps", "cache", "device_batch")
 
@@ -32,6 +41,8 @@ class Folder:
         path: The folder.
         main: Whether this process writes.
         finished: Whether it holds the finished checkpoint of this recipe already.
+        started: Whether it holds a training of this recipe that goes on.
+        places: The folders where its states may be.
     """
 
     def __init__(self, recipe: Recipe, main: bool) -> None:
@@ -41,8 +52,9 @@ class Folder:
             ValueError: It is not empty and the recipe does not resume, or resumes another recipe.
         """
         self.recipe, self.path, self.main = recipe, recipe.output, main
-        self.finished = False
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        self.places = state_places(recipe.output, recipe.cache)
+        self.finished = self.started = False
+        if not self.path.is_dir() or self._came_to_nothing():
             return
         if not recipe.resume:
             if main:
@@ -51,7 +63,24 @@ class Folder:
                 )
             return
         self._check_recipe()
-        self.finished = "seconds" in self._record()
+        self._check_files()
+        self.started, self.finished = True, "seconds" in self._record()
+
+    def _came_to_nothing(self) -> bool:
+        """Tell whether nothing is here but what a start leaves that fails before a state."""
+        found = {entry.name for entry in self.path.iterdir()}
+        states = self.path / "state"
+        return (
+            found <= _AT_THE_START
+            and not any(states.glob("checkpoint-*"))
+            and "seconds" not in self._record()
+            and newest_whole(self.places, self.run).state is None
+        )
+
+    @property
+    def run(self) -> str:
+        """Return what tells this training from others into the same folder."""
+        return str(self._record().get("run", ""))
 
     def _check_recipe(self) -> None:
         file = self.path / "recipe.yaml"
@@ -65,24 +94,84 @@ class Folder:
                     f"{now[key]!r}; give that, or another output"
                 )
 
+    def _check_files(self) -> None:
+        for one in self._record().get("data", ()):
+            file = Path(one["file"])
+            if file.is_file() and (now := file_sha256(file)) != one["sha256"]:
+                raise self._other_data(f"{file} of sha256", one["sha256"], now)
+
+    def check_data(self, data: TrainingData) -> None:
+        """Refuse to go on with other data, images or weights than training was started with.
+
+        Raises:
+            ValueError: They are others.
+        """
+        before = self._record() if self.started else {}
+        hashes = [one["sha256"] for one in before.get("data", ())]
+        now = [one.sha256 for one in data.files]
+        if before and hashes != now:
+            raise self._other_data("data of sha256", ", ".join(hashes), ", ".join(now))
+        if before and before.get("images") != data.images:
+            where = self.recipe.images or self.recipe.data[0].parent
+            raise self._other_data(f"images in {where} of sha256", before["images"], data.images)
+        own = self.recipe.model
+        if before and before.get("base_weights") != (weights := self._base_weights()):
+            what = f"{own.path or own.llm}, weights of sha256"
+            raise self._other_data(what, before.get("base_weights"), weights)
+
+    def _other_data(self, what: str, before: object, now: object) -> ValueError:
+        return ValueError(
+            f"output={self.path}: it was started with {what} {before}, now {now}; put back what it "
+            "was, or give another output"
+        )
+
     def _record(self) -> dict[str, Any]:
         file = self.path / "training.json"
         found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
         return found
 
-    def last_state(self) -> str | None:
-        """Return the folder of the last optimiser state that training can go on from."""
-        state = self.path / "state"
-        found: str | None = get_last_checkpoint(str(state)) if state.is_dir() else None
-        return found if self.recipe.resume else None
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no other process train into the folder meanwhile.
 
-    def start(self, checkpoint: Checkpoint, data: TrainingData, processes: int) -> None:
-        """Write the resolved recipe, and what is known before training."""
+        Raises:
+            ValueError: One does.
+        """
+        if not self.main:
+            yield
+            return
+        with hold(self.path / "lock") as mine:
+            if not mine:
+                number = (self.path / "lock").read_text(encoding="utf-8").strip()
+                raise ValueError(
+                    f"output={self.path}: process {number} trains into it; wait for it, or give "
+                    "another output"
+                )
+            yield
+
+    def last_state(self) -> State | None:
+        """Return the newest whole state to go on from; say which newer ones were cut off."""
+        found = newest_whole(self.places, self.run) if self.started else Found(None, [])
+        if self.main and self.recipe.resume:
+            for line in found.passed_over:
+                log.warning("Passed over, %s", line)
+            if found.state is None:
+                log.warning(
+                    "output=%s: NO WHOLE STATE in it: training starts from the BEGINNING", self.path
+                )
+            else:
+                log.warning("Training goes on from step %d, %s", *found.state[1::-1])
+        return found.state
+
+    def start(self, checkpoint: Checkpoint, data: TrainingData, processes: int) -> str:
+        """Write the resolved recipe, and what is known before training; return the run's name."""
+        run = self.run if self.started else uuid4().hex
         text = yaml.safe_dump(self.recipe.as_dict(), sort_keys=False, allow_unicode=True)
         write_whole(self.path / "recipe.yaml", text)
         trained, frozen = count(checkpoint.model, self.recipe)
         self._write(
             {
+                "run": run,
                 "data": data.record()["files"],
                 "images": data.images,
                 "records": len(data.dataset),
@@ -95,7 +184,7 @@ class Folder:
                 "versions": versions() | {"trl": version("trl"), "datasets": version("datasets")},
             }
         )
-        self._started = time.perf_counter()
+        return run
 
     def finish(
         self,
@@ -105,6 +194,7 @@ class Folder:
     ) -> None:
         """Write the losses, the model card and the rest of the record."""
         losses = [row for row in trainer.state.log_history if "loss" in row]
+        attempts = trainer.clock.attempts(trainer.state.global_step)
         _write_losses(losses, self.path / "losses.csv")
         _draw_losses(losses, self.path / "losses.png")
         self._write(
@@ -116,11 +206,15 @@ class Folder:
                 "held_out": held_out,
                 "weights": checkpoint_sha256(self.path),
                 "weights_kind": KIND,
-                "seconds": round(time.perf_counter() - self._started, 1),
+                # Of a training that was resumed, the sum; what was trained after a state is lost.
+                "seconds": round(sum(one["seconds"] for one in attempts), 1),
+                "attempts": attempts,
             }
         )
         card = model_card(self.recipe, self._record(), scoring_command(self.recipe, checkpoint))
         (self.path / "README.md").write_text(card, encoding="utf-8")
+        for place in self.places[1:]:
+            shutil.rmtree(place, ignore_errors=True)
 
     def _base_weights(self) -> str | None:
         """Return the hash of the checkpoint that training starts from; None for random weights."""

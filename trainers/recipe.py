@@ -212,6 +212,7 @@ class Recipe:
         check("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1")
         check("warmup", self.warmup, 0 <= self.warmup < 1, "a share from 0 to below 1")
         check("data", "[]", bool(self.data), "at least one file")
+        check("held_out", "[]", self.held_out != (), "at least one file, or leave it out")
         for file in self.held_out or ():
             check("held_out", file, file not in self.data, "is trained on; give another file")
         self._check_method()

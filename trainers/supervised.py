@@ -9,7 +9,7 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,27 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config, save
+from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config
 from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer
 from verbalizer_bench.trainers.data import TrainingData, build
+from verbalizer_bench.trainers.export import export
 from verbalizer_bench.trainers.finite import FiniteTraining, check_weights
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.output import Folder, ProgressBar
-from verbalizer_bench.trainers.precision import holds_all, merged, put_into
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler
+from verbalizer_bench.trainers.saving import (
+    Clock,
+    SealingTrainer,
+    agree,
+    go_on_counting,
+    is_of_disk,
+    keep_trained,
+)
+from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
 
 log = logging.getLogger(__name__)
-# Of an update that is merged; 8 bits of bfloat16 keep small ones by chance only.
-_LOST = 0.05
 
 
 def train(recipe: Recipe) -> Path:
@@ -48,6 +55,7 @@ def train(recipe: Recipe) -> Path:
         ValueError: The output folder holds something else, the batch cannot be dealt to the
             processes, a record cannot be trained on, or the model is not the method's.
     """
+    check_schedule(recipe)
     arguments = training_arguments(recipe)
     folder = Folder(recipe, main=arguments.process_index == 0)
     if folder.finished:
@@ -64,18 +72,68 @@ def train(recipe: Recipe) -> Path:
     for kind in (data, held_out) if held_out else (data,):
         for reason, number in kind.skipped.items():
             log.warning("%d records left out: %s; listed in %s", number, reason, kind.folder)
+    _check(recipe, data, held_out, folder)
+    with folder.held():
+        _train(recipe, checkpoint, data, held_out, folder, arguments)
+    return recipe.output
+
+
+def _check(
+    recipe: Recipe, data: TrainingData, held_out: TrainingData | None, folder: Folder
+) -> None:
+    """Refuse what can be known to go wrong once the records are encoded."""
+    folder.check_data(data)
+    samples = len(order_of(recipe, data.lengths, data.modalities))
+    check_steps(recipe, data.modalities, total_steps(recipe, samples))
+    trained = {one.sha256: one.file for one in data.files}
+    for one in held_out.files if held_out else ():
+        if same := trained.get(one.sha256):
+            raise ValueError(f"held_out={one.file}: {same}, which is trained on, has its content")
+
+
+def _train(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    data: TrainingData,
+    held_out: TrainingData | None,
+    folder: Folder,
+    arguments: SFTConfig,
+) -> None:
+    state = folder.last_state()
+    run = folder.run
     if folder.main:
-        folder.start(checkpoint, data, arguments.world_size)
+        run = folder.start(checkpoint, data, arguments.world_size)
     trainer = make_trainer(recipe, checkpoint, data, arguments)
-    trainer.train(resume_from_checkpoint=folder.last_state())
+    trainer.clock = Clock(run)
+    if state:
+        trainer.clock = Clock(run, state.record["attempts"], state.step)
+        go_on_counting(trainer, state.folder)
+    trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
     check_weights(
         dict(trainer.model.named_parameters()),
         f"after step {trainer.state.global_step}; lower learning_rate. No checkpoint was written",
     )
     loss = held_out_loss(trainer, held_out) if held_out else None
-    if export(recipe, checkpoint, trainer) is not None:
-        folder.finish(checkpoint, trainer, loss)
-    return recipe.output
+    problem: Exception | None = None
+    try:
+        if export(recipe, checkpoint, trainer) is not None:
+            folder.finish(checkpoint, trainer, loss)
+    except Exception as error:
+        if not is_of_disk(error):
+            raise
+        problem = error
+    if not agree(trainer, problem is None):
+        raise _not_written(recipe, keep_trained(trainer, folder.places), problem)
+
+
+def _not_written(recipe: Recipe, kept: Path | None, problem: Exception | None) -> OSError:
+    where = f"{recipe.output}: the checkpoint could not be written ({problem or 'see above'})"
+    if kept is None:
+        return OSError(f"{where}, and what was trained could be kept nowhere else: it is lost")
+    return OSError(
+        f"{where}; what was trained is kept in {kept}: make room, and the same command with "
+        "resume=true writes it"
+    )
 
 
 def missing_files(recipe: Recipe) -> list[str]:
@@ -172,7 +230,7 @@ def _encoded(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> T
     )
 
 
-class RecipeTrainer(FiniteTraining, SFTTrainer):
+class RecipeTrainer(FiniteTraining, SealingTrainer, SFTTrainer):
     """SFTTrainer with an order of the samples and a learning rate of the connector from outside."""
 
     def __init__(
@@ -267,7 +325,7 @@ def weighted_loss(
 
 def make_trainer(
     recipe: Recipe, checkpoint: Checkpoint, data: TrainingData, arguments: SFTConfig
-) -> Trainer:
+) -> SealingTrainer:
     """Put a recipe's model, data and order together."""
     common: dict[str, Any] = {
         "sampler": order_of(recipe, data.lengths, data.modalities),
@@ -279,7 +337,7 @@ def make_trainer(
         "callbacks": [ProgressBar()],
     }
     if recipe.method == "tower":
-        trainer: Trainer = ContrastiveTrainer(**common)
+        trainer: SealingTrainer = ContrastiveTrainer(**common)
     else:
         trainer = RecipeTrainer(
             connector_learning_rate=recipe.connector_learning_rate,
@@ -333,52 +391,3 @@ def _gather_output_layer(model: Any, _: Any) -> None:
     layer = model.get_output_embeddings()
     if isinstance(layer, FSDPModule):
         layer.unshard()
-
-
-def export(
-    recipe: Recipe, checkpoint: Checkpoint, trainer: Trainer
-) -> Mapping[str, torch.Tensor] | None:
-    """Write the checkpoint, from all processes; the main one gets the weights.
-
-    An adapter is written to `adapter`, and merged into a checkpoint of its own: the base is loaded
-    again for that, since the one that was trained may be spread over processes.
-    """
-    accelerator, state, written = trainer.accelerator, None, None
-    if recipe.lora:
-        trainer.save_model(str(recipe.output / "adapter"))
-    elif trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        state = accelerator.get_state_dict(trainer.model_wrapped)
-    if accelerator.is_main_process:
-        model = None if recipe.lora else accelerator.unwrap_model(trainer.model_wrapped)
-        if recipe.lora or not holds_all(model, checkpoint.dtypes):
-            model, state = _put_together(recipe, model, state), None
-        written = save(checkpoint._replace(model=model), state, recipe.output)
-    accelerator.wait_for_everyone()
-    return written
-
-
-def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
-    """Return the base as it was, with what was trained in it.
-
-    Args:
-        recipe: The recipe.
-        model: What was trained; None for an adapter, which is in the output folder.
-        state: Its weights, where they were gathered from all processes.
-    """
-    base, _, dtype, dtypes = load(recipe, exact=True)
-    if recipe.lora:
-        adapted = PeftModel.from_pretrained(base, recipe.output / "adapter")
-        base, lost = merged(adapted, dtypes)
-        if lost > _LOST:
-            log.warning(
-                "the merged checkpoint is %s like its base: the rounding takes away %.0f %% of the "
-                "adapter's update (by its norm); %s has all of it: score the base with peft=DIR",
-                str(dtype).removeprefix("torch."),
-                100 * lost,
-                recipe.output / "adapter",
-            )
-        return base
-    trained = {name for name, weight in base.named_parameters() if weight.requires_grad}
-    weights = dict(model.named_parameters()) if state is None else state
-    put_into(base, {name: weights[name].detach() for name in trained})
-    return base

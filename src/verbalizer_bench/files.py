@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,29 @@ def lock(file: Path) -> Iterator[bool]:
     with stream:
         _acquire(file, stream.fileno())
         yield file.exists() and file.stat().st_ino == os.fstat(stream.fileno()).st_ino
+
+
+@contextmanager
+def hold(file: Path) -> Iterator[bool]:
+    """Hold a lock if nobody has it, and tell so; whoever has it, has its number in the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        # A disk without locks, or without room, is no reason not to work.
+        except OSError as error:
+            log.debug("%s: no lock: %s", file, error)
+        with suppress(OSError):
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n")
+            stream.flush()
+        try:
+            yield True
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def _acquire(file: Path, descriptor: int) -> None:

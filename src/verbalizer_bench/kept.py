@@ -34,11 +34,11 @@ def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
         recipe: The recipe.
         words: The command's arguments.
     """
-    from transformers.trainer_utils import get_last_checkpoint
+    from verbalizer_bench.trainers.states import newest_whole
 
     folder = recipe.output
     state = folder / "state"
-    last = get_last_checkpoint(str(state)) if state.is_dir() else None
+    last = newest_whole([state]).state
     started = folder.is_dir() and any(folder.iterdir())
     command = shlex.join(
         ["verbalizer-bench", *words]
@@ -46,8 +46,7 @@ def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
     )
     if last is None:
         return f"no state was saved yet (save_steps); `{command}` starts again"
-    step = Path(last).name.rpartition("-")[2]
-    return f"the state of step {step} is kept in {last}; `{command}` goes on"
+    return f"the state of step {last.step} is kept in {last.folder}; `{command}` goes on"
 
 
 def of_build(recipe: "DataRecipe", words: Sequence[str]) -> str:

@@ -1,0 +1,315 @@
+"""Training that was cut off goes on from what is whole, and from the same data alone."""
+
+import csv
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.cli import main
+from verbalizer_bench.files import hold
+from verbalizer_bench.trainers import export, output, saving, supervised
+from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.states import newest_whole
+
+SFT = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
+STATES = ["save_steps=2"]
+Words = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 24 records: six steps of four."""
+    lines = (SFT.parent / "data" / "text.jsonl").read_text().splitlines(keepends=True)
+    file = tmp_path_factory.mktemp("data") / "records.jsonl"
+    file.write_text("".join(lines[:24]))
+    return file
+
+
+@pytest.fixture
+def words(cache: Path, data: Path, tmp_path: Path) -> Words:
+    """Return what makes the words of a command that trains six steps into tmp_path/out."""
+
+    def command(*more: str) -> list[str]:
+        return [
+            "train",
+            str(SFT),
+            f"output={tmp_path / 'out'}",
+            f"cache={cache}",
+            f"data={data}",
+            "held_out=null",
+            "epochs=1",
+            "global_batch=4",
+            "device_batch=4",
+            *more,
+        ]
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def whole(cache: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what training without a disturbance makes."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    overrides = [f"output={folder}", f"cache={cache}", f"data={data}", "held_out=null", "epochs=1"]
+    supervised.train(read_recipe(SFT, [*overrides, "global_batch=4", "device_batch=4"]))
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    return found
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "losses.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def record(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return found
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    """Check that weights, losses, tokens and steps are those of the undisturbed training."""
+    one, other = weights(folder), weights(whole)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert rows(folder) == rows(whole) and len(rows(whole)) == 6
+    for key in ("steps", "tokens", "loss", "weights", "data"):
+        assert record(folder)[key] == record(whole)[key], key
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    def stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == step:
+            raise Stopped
+
+    patch.setattr(output.ProgressBar, "on_step_end", stop)
+
+
+@pytest.fixture
+def stopped(words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a training that was stopped at step 5 and has the states 2 and 4."""
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(5, patch)
+        supervised.train(read_recipe(SFT, words(*STATES)[2:]))
+    states = sorted(entry.name for entry in (tmp_path / "out" / "state").glob("checkpoint-*"))
+    assert states == ["checkpoint-2", "checkpoint-4"]
+    return tmp_path / "out"
+
+
+def cut(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+BROKEN: list[tuple[str, Callable[[Path], None], str]] = [
+    ("whole.json", Path.unlink, "it was not written to its end"),
+    ("whole.json", cut, "it was not written to its end"),
+    ("trainer_state.json", Path.unlink, "trainer_state.json is missing"),
+    ("optimizer.pt", cut, "optimizer.pt has"),
+    ("model.safetensors", cut, "model.safetensors has"),
+]
+
+
+def test_a_half_written_state_is_passed_over(stopped: Path, tmp_path: Path) -> None:
+    for number, (name, damage, why) in enumerate(BROKEN):
+        states = shutil.copytree(stopped / "state", tmp_path / str(number))
+        damage(states / "checkpoint-4" / name)
+        found = newest_whole([states])
+        assert found.state and found.state.step == 2
+        (line,) = found.passed_over
+        assert line.startswith(f"{states / 'checkpoint-4'}: {why}")
+
+
+def test_training_goes_on_from_the_newest_whole_state(
+    stopped: Path, whole: Path, words: Words, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut(stopped / "state" / "checkpoint-4" / "optimizer.pt")
+    assert main(words(*STATES, "resume=true")) == 0
+    assert f"Passed over, {stopped / 'state' / 'checkpoint-4'}: optimizer.pt" in caplog.text
+    assert "Training goes on from step 2" in caplog.text
+    assert_same(stopped, whole)
+    attempts = record(stopped)["attempts"]
+    assert [(one["from_step"], one["to_step"]) for one in attempts] == [(0, 2), (2, 6)]
+    seconds = sum(one["seconds"] for one in attempts)
+    assert record(stopped)["seconds"] == pytest.approx(seconds, abs=0.06)
+    assert all(one["seconds"] > 0 for one in attempts)
+
+
+def test_without_a_whole_state_it_begins_again_and_says_so(
+    stopped: Path, whole: Path, words: Words, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (2, 4):
+        (stopped / "state" / f"checkpoint-{step}" / "whole.json").unlink()
+    assert main(words(*STATES, "resume=true")) == 0
+    assert f"output={stopped}: NO WHOLE STATE in it: training starts from the BEGINNING" in (
+        caplog.text
+    )
+    assert_same(stopped, whole)
+    assert [one["from_step"] for one in record(stopped)["attempts"]] == [0]
+
+
+def test_a_kill_while_a_state_is_written(
+    whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(self: Any, folder: str) -> None:
+        if folder.endswith("checkpoint-4"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.SealingTrainer, "_save_rng_state", kill)
+        recipe = read_recipe(SFT, words(*STATES)[2:])
+        context = multiprocessing.get_context("fork")
+        process = context.Process(target=supervised.train, args=(recipe,))
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (tmp_path / "out" / "state" / "checkpoint-4" / "model.safetensors").is_file()
+    assert main(words(*STATES, "resume=true")) == 0
+    assert_same(tmp_path / "out", whole)
+    assert [one["from_step"] for one in record(tmp_path / "out")["attempts"]] == [0, 2]
+
+
+def test_other_data_does_not_go_on(
+    stopped: Path, words: Words, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = data.read_bytes()
+    (old,) = record(stopped)["data"]
+    try:
+        data.write_bytes(before.replace(b"a", b"A", 1))
+        assert main(words(*STATES, "resume=true")) == 2
+        new = output.file_sha256(data)
+    finally:
+        data.write_bytes(before)
+    line = capsys.readouterr().err
+    assert f"it was started with {data} of sha256 {old['sha256']}, now {new}" in line
+    assert record(stopped)["data"] == [old]
+
+
+@pytest.mark.parametrize("key", ["images", "base_weights", "data"])
+def test_what_is_other_is_named(
+    stopped: Path, words: Words, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old: Any = [{"file": "gone.json", "sha256": "0ld"}] if key == "data" else "0ld"
+    (stopped / "training.json").write_text(json.dumps(record(stopped) | {key: old}))
+    assert main(words(*STATES, "resume=true")) == 2
+    line = capsys.readouterr().err
+    assert f"output={stopped}: it was started with " in line and "of sha256 0ld, now " in line
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("states", [[], STATES])
+def test_a_full_disk_at_the_end_costs_the_copy_alone(
+    states: list[str],
+    whole: Path,
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(checkpoint: Any, state: Any, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise FULL
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "save", full)
+        assert main(words(*states)) == 2
+    assert f"kept in {out / 'state' / 'checkpoint-6'}: make room" in capsys.readouterr().err
+    assert not (out / "model.safetensors").exists() and "seconds" not in record(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised.RecipeTrainer, "training_step", None)
+        assert main(words(*states, "resume=true")) == 0
+    assert_same(out, whole)
+    assert not (out / "checkpoint.part").exists() and not (out / "lock").exists()
+
+
+def test_what_was_trained_is_kept_on_another_disk(
+    whole: Path,
+    words: Words,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    save_model = saving.Trainer.save_model
+
+    def full(self: Any, folder: str, **kwargs: Any) -> None:
+        if Path(folder).is_relative_to(out):
+            raise FULL
+        save_model(self, folder, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.Trainer, "save_model", full)
+        patch.setattr(export, "save", lambda *_: full(None, str(out)))
+        assert main(words()) == 2
+    assert f"kept in {cache / 'kept'}/" in capsys.readouterr().err
+    # The start is not one that came to nothing.
+    assert main(words()) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert main(words("resume=true")) == 0
+    assert_same(out, whole)
+    assert not any((cache / "kept").iterdir())
+
+
+def test_a_state_that_cannot_be_written_does_not_end_the_training(
+    whole: Path,
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(self: Any, folder: str) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/7: file write failed")
+
+    monkeypatch.setattr(saving.SealingTrainer, "_save_optimizer_and_scheduler", full)
+    assert main(words(*STATES)) == 0
+    assert caplog.text.count("this state could not be written (PytorchStreamWriter failed") == 3
+    assert_same(tmp_path / "out", whole)
+    assert not any((tmp_path / "out" / "state").glob("checkpoint-*"))
+
+
+def test_a_start_that_fails_blocks_nothing(
+    whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(1, patch)
+        supervised.train(read_recipe(SFT, words("learning_rate=1")[2:]))
+    assert (tmp_path / "out" / "recipe.yaml").is_file()
+    assert main(words()) == 0
+    assert_same(tmp_path / "out", whole)
+    assert record(tmp_path / "out")["attempts"][0]["from_step"] == 0
+
+
+def test_two_do_not_train_into_one_folder(
+    words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hold(tmp_path / "out" / "lock") as mine:
+        assert mine
+        assert main(words()) == 2
+    message = f"output={tmp_path / 'out'}: process {os.getpid()} trains into it"
+    assert message in capsys.readouterr().err

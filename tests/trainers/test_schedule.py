@@ -1,0 +1,117 @@
+"""Schedules that cannot work are refused, before records are encoded where that can be known."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import SchedulerType
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.cli import main
+from verbalizer_bench.trainers import supervised
+from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
+
+SFT = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
+
+
+def recipe(*overrides: str) -> Recipe:
+    return read_recipe(SFT, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule=cosine_with_min_lr"], "schedule=cosine_with_min_lr: cannot be used here"),
+        (["schedule=warmup_stable_decay"], "schedule=warmup_stable_decay: cannot be used here"),
+        (["schedule=reduce_lr_on_plateau"], "(it needs evaluations during training)"),
+        (["schedule=polynomial", "learning_rate=1e-8"], "schedule=polynomial: cannot be used"),
+        (["warmup=0.9999"], "warmup=0.9999 of 1000 steps is 1000: the learning rate would not"),
+        (["warmup=1"], "warmup=1.0: a share from 0 to below 1"),
+        (["epochs=0"], "epochs=0.0: above 0"),
+        (["save_steps=0"], "save_steps=0: at least 1"),
+        (["save_steps=-5"], "save_steps=-5: at least 1"),
+        (["held_out=[]"], "held_out=[]: at least one file, or leave it out"),
+        (["global_batch=6"], "global_batch=6 is no multiple of device_batch=4 on 1 processes"),
+    ],
+)
+def test_what_is_refused_before_anything_is_encoded(
+    overrides: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("load", "build"):
+        monkeypatch.setattr(supervised, name, None)
+    assert main(["train", str(SFT), f"output={tmp_path / 'out'}", *overrides]) == 2
+    (line,) = [row for row in capsys.readouterr().err.splitlines() if "error:" in row]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        # 64 records.
+        (["global_batch=128"], "global_batch=128: there are 64 records, so that a step would show"),
+        (["global_batch=64", "epochs=1"], "warmup=0.03 of 1 steps is 1: the learning rate would"),
+        (["held_out={same}"], "text.jsonl, which is trained on, has its content"),
+    ],
+)
+def test_what_is_refused_before_the_first_step(
+    overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = tmp_path / "same.jsonl"
+    same.write_bytes((SFT.parent / "data" / "text.jsonl").read_bytes())
+    words = [word.format(same=same) for word in overrides]
+    words += [f"output={tmp_path / 'out'}", f"cache={tmp_path}"]
+    assert main(["train", str(SFT), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_schedules_that_work() -> None:
+    refused = set()
+    for kind in SchedulerType:
+        try:
+            check_schedule(recipe(f"schedule={kind.value}"))
+        except ValueError:
+            refused.add(kind.value)
+    assert refused >= {"reduce_lr_on_plateau", "cosine_with_min_lr", "warmup_stable_decay"}
+    assert not refused & {"cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"}
+
+
+def test_steps_by_hand() -> None:
+    # 7 full batches; half a batch is rounded up, as transformers does.
+    assert total_steps(recipe("epochs=1"), 56) == 7
+    assert total_steps(recipe("epochs=1.5"), 56) == 11
+    assert total_steps(recipe("epochs=0.01"), 56) == 1
+    check_schedule(recipe("warmup=0"), 1)
+    check_schedule(recipe("warmup=0.5"), 2)
+
+
+def test_what_hardly_works_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    check_steps(recipe("save_steps=9"), [True] * 3 + [False] * 8, 8)
+    first, second = caplog.messages
+    assert first.startswith("3 records with images fill no global_batch=8")
+    assert second == "save_steps=9, and there are 8 steps: no state is kept before the last one"
+    caplog.clear()
+    check_steps(recipe("group=none", "save_steps=8"), [True] * 3 + [False] * 8, 8)
+    assert not caplog.messages
+
+
+def test_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    check = supervised.check_steps
+
+    def spy(*arguments: Any) -> None:
+        seen.append(arguments[-1])
+        check(*arguments)
+
+    monkeypatch.setattr(supervised, "check_steps", spy)
+    words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}", "epochs=0.3"]
+    supervised.train(recipe(*words))
+    losses = (tmp_path / "out" / "losses.csv").read_text().splitlines()
+    # 0.3 epochs of 8 steps.
+    assert seen == [3] and len(losses) == 1 + 3

@@ -1,0 +1,123 @@
+"""What a trainer writes: sealed states, and a checkpoint for which a full disk costs no step."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import Trainer
+
+from verbalizer_bench.trainers.states import clear, newest_whole, seal
+
+log = logging.getLogger(__name__)
+
+
+class Clock:
+    """Seconds of training, counted over all attempts that went into the weights."""
+
+    def __init__(self, run: str, earlier: Sequence[dict[str, Any]] = (), step: int = 0):
+        self.run, self.earlier, self.step = run, list(earlier), step
+        self.started = time.perf_counter()
+
+    def attempts(self, step: int) -> list[dict[str, Any]]:
+        """Return from which step to which each attempt went, and how long it took."""
+        seconds = round(time.perf_counter() - self.started, 1)
+        return [*self.earlier, {"from_step": self.step, "to_step": step, "seconds": seconds}]
+
+
+class SealingTrainer(Trainer):
+    """A Trainer that seals its states; a full disk costs it a state, not the training.
+
+    Attributes:
+        clock: Whose attempts are sealed with a state.
+    """
+
+    clock: Clock
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.accelerator.is_main_process:
+            clear(folder)
+        self.accelerator.wait_for_everyone()
+        problem: Exception | None = None
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            # Weights that are spread are gathered in between: others would wait for this process.
+            if not is_of_disk(error) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise
+            problem = error
+        if not agree(self, problem is None):
+            self._give_up(folder, problem)
+        elif self.accelerator.is_main_process:
+            attempts = self.clock.attempts(self.state.global_step)
+            try:
+                seal(folder, {"run": self.clock.run, "attempts": attempts})
+            except OSError as error:
+                self._give_up(folder, error)
+
+    def _give_up(self, folder: Path, problem: Exception | None) -> None:
+        if self.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            log.error("%s: this state could not be written (%s); training goes on", folder, problem)
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Tell whether an error is that of a disk: torch and safetensors have types of their own."""
+    return isinstance(error, (OSError, SafetensorError)) or (
+        isinstance(error, RuntimeError)
+        and any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
+    )
+
+
+def agree(trainer: Trainer, well: bool) -> bool:
+    """Tell whether all is well on all processes; to be called on all of them."""
+    if trainer.accelerator.num_processes == 1:
+        return well
+    count = torch.tensor(int(well), device=trainer.accelerator.device)
+    total = int(trainer.accelerator.reduce(count, reduction="sum"))
+    return total == trainer.accelerator.num_processes
+
+
+def keep_trained(trainer: SealingTrainer, places: Sequence[Path]) -> Path | None:
+    """Return where what was trained is kept; write it to the first place that takes it.
+
+    To be called on all processes, after the last step.
+    """
+    for place in places:
+        if _is_kept(trainer, place):
+            return _last(place, trainer)
+        trainer.args.output_dir = str(place)
+        # What the optimiser knows is for more steps, of which there are none.
+        trainer.args.save_only_model = True
+        try:
+            trainer._save_checkpoint(trainer.model, None)
+        except OSError as error:
+            log.error("%s: %s", place, error)
+        if _is_kept(trainer, place):
+            return _last(place, trainer)
+    return None
+
+
+def _last(place: Path, trainer: SealingTrainer) -> Path:
+    return place / f"checkpoint-{trainer.state.global_step}"
+
+
+def _is_kept(trainer: SealingTrainer, place: Path) -> bool:
+    """Tell whether the state of the last step is there; only the main process looks."""
+    found = newest_whole([place], trainer.clock.run).state
+    main = trainer.accelerator.is_main_process
+    return agree(trainer, not main or (found is not None and found.folder == _last(place, trainer)))
+
+
+def go_on_counting(trainer: Trainer, state: Path) -> None:
+    """Have TRL count tokens from where a state was: it would begin with none."""
+    history = json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    counts = [row["num_tokens"] for row in history if "num_tokens" in row]
+    if counts and hasattr(trainer, "_total_train_tokens"):
+        trainer._total_train_tokens = int(counts[-1])

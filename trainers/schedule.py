@@ -1,0 +1,86 @@
+"""How many steps a recipe has, and whether its schedule can work in them."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+import torch
+from transformers import get_scheduler
+
+from verbalizer_bench.trainers.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+# It waits for a measure on held-out records, which is taken at the end alone.
+_NEVER = ("reduce_lr_on_plateau",)
+
+
+def total_steps(recipe: Recipe, samples: int) -> int:
+    """Return the optimiser's steps, as transformers counts them.
+
+    Args:
+        recipe: The recipe.
+        samples: Of an epoch, in whole global batches.
+    """
+    return math.ceil(recipe.epochs * (samples // recipe.global_batch))
+
+
+def check_schedule(recipe: Recipe, steps: int = 1000) -> None:
+    """Refuse a schedule that transformers cannot make, or that never trains at a rate.
+
+    Raises:
+        ValueError: It cannot work.
+    """
+    warmup = math.ceil(recipe.warmup * steps)
+    if recipe.warmup and warmup >= steps:
+        raise ValueError(
+            f"warmup={recipe.warmup:g} of {steps} steps is {warmup}: the learning rate would not "
+            "be reached; give warmup=0, or more epochs"
+        )
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], recipe.learning_rate)
+    try:
+        if recipe.schedule in _NEVER:
+            raise ValueError("it needs evaluations during training")
+        get_scheduler(recipe.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"schedule={recipe.schedule}: cannot be used here ({reason}); give cosine, linear or "
+            "constant_with_warmup, for instance"
+        ) from error
+
+
+def check_steps(recipe: Recipe, modalities: Sequence[bool], steps: int) -> None:
+    """Refuse what cannot work with so many records and steps; warn of what hardly can.
+
+    Args:
+        recipe: The recipe.
+        modalities: Of each record, whether it has an image.
+        steps: Of the optimiser.
+
+    Raises:
+        ValueError: A step would show records several times, or the schedule cannot work.
+    """
+    batch, records = recipe.global_batch, len(modalities)
+    if records < batch:
+        raise ValueError(
+            f"global_batch={batch}: there are {records} records, so that a step would show some of "
+            f"them several times; give at most {records}"
+        )
+    check_schedule(recipe, steps)
+    with_images = int(sum(modalities))
+    for kind, number in (("with images", with_images), ("without", records - with_images)):
+        if recipe.group != "none" and 0 < number < batch:
+            log.warning(
+                "%d records %s fill no global_batch=%d: in their step, which is theirs alone, some "
+                "are seen several times; group=none mixes them",
+                number,
+                kind,
+                batch,
+            )
+    if recipe.save_steps and recipe.save_steps > steps:
+        log.warning(
+            "save_steps=%d, and there are %d steps: no state is kept before the last one",
+            recipe.save_steps,
+            steps,
+        )
