@@ -3,9 +3,9 @@
 `paper`: beam width 10, 15 tokens, EOS only, zero-shot, one BOS, a white image, our adapters, as
 many documents of each data set as Table 1 has.
 `stock-beams`: lm-eval's own `hf` models, whose beams depend on the batch size. `vllm-beams`,
-`greedy` and `toy` (made data) are what they say; anything else is `other`. A protocol is how a
-model was asked; a run of less than the suite is marked `partial` besides. Results of different
-protocols are not to be compared.
+`greedy` and `toy` (made data) are what they say; `own-set` has tasks that are not the suite's;
+anything else is `other`. A protocol is how a model was asked; a run of less than the suite is
+marked `partial` besides. Results of different protocols are not to be compared.
 """
 
 from typing import Any, NamedTuple
@@ -66,12 +66,14 @@ def derive_protocol(run: Run) -> Protocol:
         differences.append(f"made data ({', '.join(sorted(made))})")
     else:
         differences += _size_differences(run)
+    own = _own_sets(run)
+    if own:
+        differences.append(f"data sets that are not the suite's: {', '.join(own)}")
     model = str(run.results["config"]["model"])
     if not run.record:
         differences.append(f"model class {model}")
-    return Protocol(
-        _name(asked, differences, bool(made), model, bool(run.record)), tuple(differences)
-    )
+    name = "toy" if made else "own-set" if own else _name(asked, differences, model, run)
+    return Protocol(name, tuple(differences))
 
 
 def _size_differences(run: Run) -> list[str]:
@@ -85,25 +87,33 @@ def _size_differences(run: Run) -> list[str]:
     ]
 
 
-def _name(asked: dict[str, Any], differences: list[str], made: bool, model: str, ours: bool) -> str:
-    if made:
-        return "toy"
+def _own_sets(run: Run) -> list[str]:
+    """Return the data sets of a run that are not the suite's."""
+    return sorted({task.dataset for task in run.tasks if task.task not in suite_tasks()})
+
+
+def _name(asked: dict[str, Any], differences: list[str], model: str, run: Run) -> str:
     if not differences:
         return "paper"
     if asked.get("num_beams", 1) == 1 and not asked.get("do_sample"):
         return "greedy"
-    if not ours and asked.get("num_beams", 1) > 1:
+    if not run.record and asked.get("num_beams", 1) > 1:
         return "vllm-beams" if "vllm" in model.lower() else "stock-beams"
     return "other"
 
 
 def is_partial(run: Run) -> bool:
-    """Say whether less than the suite was run: fewer tasks, or fewer documents (`--limit`)."""
-    return (
-        not set(suite_tasks()) <= {task.task for task in run.tasks}
-        or bool(_count_warnings(run))
-        or bool(_shard(run))
-    )
+    """Say whether less than the suite was run: fewer tasks, or fewer documents (`--limit`).
+
+    A set of one's own by itself is no part of the suite: only its documents can be fewer.
+    """
+    return bool(_missing_tasks(run)) or bool(_count_warnings(run)) or bool(_shard(run))
+
+
+def _missing_tasks(run: Run) -> int:
+    """Return how many tasks of the suite were not run; 0 where none of them was asked for."""
+    found = {task.task for task in run.tasks} & set(suite_tasks())
+    return len(suite_tasks()) - len(found) if found else 0
 
 
 def warnings(run: Run) -> list[str]:
@@ -118,16 +128,14 @@ def warnings(run: Run) -> list[str]:
     found += _count_warnings(run)
     if shard := _shard(run):
         found.append(f"shard {shard} of a run; `verbalizer-bench merge` puts them together")
-    suite = [task for task in run.tasks if task.task in suite_tasks()]
-    if len(suite) < len(suite_tasks()):
-        found.append(f"{len(suite)} of the suite's {len(suite_tasks())} tasks were run")
-    others = sorted({task.dataset for task in run.tasks if task.task not in suite_tasks()})
-    if others:
-        found.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
-    found += _source_warnings(run) + _fewshot_warnings(run)
+    count = len(suite_tasks())
+    if missing := _missing_tasks(run):
+        found.append(f"{count - missing} of the suite's {count} tasks were run")
+    own = _own_sets(run)
+    if own and any(task.task in suite_tasks() for task in run.tasks):
+        found.append(f"the means hold data sets that are not the suite's: {', '.join(own)}")
+    found += _sources(run, verified=False)
     record = run.record
-    if record:
-        found.append(rendering_text(record))
     if record and not record.get("first_input_ids"):
         found.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.get("escaped_prompts"):
@@ -135,6 +143,14 @@ def warnings(run: Run) -> list[str]:
     found += ending_warnings(record, _generation_kwargs(run).get("max_gen_toks"))
     if run.older:
         found.append(f"not read: older results in {run.folder} ({run.older})")
+    return found
+
+
+def facts(run: Run) -> list[str]:
+    """Return what a reader may want to know and need not mind, a sentence each."""
+    found = _sources(run, verified=True) + _fewshot_pools(run)
+    if run.record:
+        found.append(rendering_text(run.record))
     return found
 
 
@@ -153,20 +169,23 @@ def _count_warnings(run: Run) -> list[str]:
     return [f"{effective} of {original} prompts were run{cause}: not the benchmark"]
 
 
-def _source_warnings(run: Run) -> list[str]:
+def _sources(run: Run, verified: bool) -> list[str]:
+    """Say where rows are from: those verified as the suite's, or all others."""
     verdicts: dict[str, set[str]] = {}
     for task in run.tasks:
         found = task.verification()
         # The miniature's nine are one source with nine names.
         is_toy = task.source == f"toy_{task.dataset}"
         text = found.text("toy_<data set>" if is_toy else task.source)
-        if found.known_as not in (None, "hub", "snapshot", "sample"):
+        stands_in = found.known_as not in (None, "hub", "snapshot", "sample")
+        if stands_in:
             text += "; a stand-in, not comparable with the rows that it stands for"
-        verdicts.setdefault(text, set()).add(task.dataset)
+        if verified is (found.verdict == "equal" and not stands_in):
+            verdicts.setdefault(text, set()).add(task.dataset)
     return [f"rows of {', '.join(sorted(names))}: {text}" for text, names in verdicts.items()]
 
 
-def _fewshot_warnings(run: Run) -> list[str]:
+def _fewshot_pools(run: Run) -> list[str]:
     pools: dict[str, set[str]] = {}
     for task in run.tasks:
         if run.results.get("n-shot", {}).get(task.task):

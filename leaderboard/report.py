@@ -11,7 +11,7 @@ from typing import Any
 
 from verbalizer_bench.leaderboard.contrast import refusal
 from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, warnings
+from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -95,7 +95,7 @@ def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> 
         lines = [f"{run.name}:"]
         if protocol.differences:
             lines.append(f"- differs from the paper's protocol: {'; '.join(protocol.differences)}")
-        lines += [f"- {warning}" for warning in warnings(run)]
+        lines += [f"- {text}" for text in (*warnings(run), *facts(run))]
         if len(lines) > 1:
             parts.append("\n".join(lines))
     return "\n\n".join(parts)
@@ -110,6 +110,7 @@ def as_json(run: Run, summary: dict[str, TypeSummary]) -> dict[str, Any]:
         "partial": is_partial(run),
         "differences": list(protocol.differences),
         "warnings": warnings(run),
+        "facts": facts(run),
         "label_types": {
             name: {
                 "f1": {key: _rounded(value) for key, value in found.f1._asdict().items()},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,22 @@ def read_run(folder: Path) -> Run:
             f"{newest}: no verbalizer task in it; it has {', '.join(list(configs)[:5])}"
         )
     tasks.sort(key=_suite_order)
+    return Run(folder, _shown(name), results, tuple(tasks), len(files) - 1)
+
+
+def _shown(name: str) -> str:
+    """Return what a model is called in tables.
+
+    A path is called by its last folder; an adapter, or a state in the middle of a training, by the
+    training's too: all of them are called `adapter` or `checkpoint-500`.
+    """
+    path = Path(name)
+    if path.name == "adapter" and path.parent.name:
+        return path.parent.name
+    if re.fullmatch(r"checkpoint-\d+", path.name) and path.parent.name:
+        return f"{path.parent.name}/{path.name}"
     # A hub id has one slash; more are a path.
-    shown = Path(name).name if name.count("/") > 1 or name.startswith(".") else name
-    return Run(folder, shown, results, tuple(tasks), len(files) - 1)
+    return path.name if name.count("/") > 1 or name.startswith(".") else name
 
 
 def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:

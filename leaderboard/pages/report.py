@@ -16,7 +16,7 @@ from verbalizer_bench.leaderboard.pages.examples import choose_examples
 from verbalizer_bench.leaderboard.pages.page import render, svg_image
 from verbalizer_bench.leaderboard.pages.records import verbalizers
 from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
-from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial, warnings
+from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED, TypeSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -65,6 +65,7 @@ def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]
                 "partial": is_partial(run),
                 "differences": protocol.differences,
                 "warnings": warnings(run),
+                "facts": facts(run),
                 "summary": summary,
                 "heat": _heat(run),
                 "record": _record(run),

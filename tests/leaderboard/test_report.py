@@ -7,15 +7,21 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
+from tests.conftest import write_set
 from tests.tasks.test_task import Echo
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
+from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.leaderboard.runs import Run, find_runs, read_run
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 
 def write_run(
-    folder: Path, answer: str, tasks: list[str], data: str = "sample", **options: Any
+    folder: Path,
+    answer: str,
+    tasks: list[str],
+    data: str = "sample",
+    include: str | None = None,
+    **options: Any,
 ) -> Path:
     """Write a run folder as lm-eval does, of a model that always says `answer`."""
     tracker = EvaluationTracker(output_path=str(folder))
@@ -24,7 +30,9 @@ def write_run(
         model=Echo(lambda request: answer),
         tasks=tasks,
         task_manager=TaskManager(
-            include_path=str(TASKS_FOLDER), include_defaults=False, metadata={"data": data}
+            include_path=[str(TASKS_FOLDER), *([include] if include else [])],
+            include_defaults=False,
+            metadata={"data": data},
         ),
         bootstrap_iters=0,
         **options,
@@ -130,7 +138,8 @@ def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     assert "stock-beams: lm-eval's own stop criterion ends beams early" in text
     assert "432 of 89160 prompts were run (--limit 4): not the benchmark" in text
     assert "rows of qqp: quora_bimpm, verified" in text
-    assert "rows of emotion, fp, mrpc, rte, sick, snli, sst2, subj: snapshot, verified" in text
+    verified = "rows of emotion, fp, mrpc, rte, sick, snli, sst2, subj: snapshot, verified"
+    assert verified in facts(real_run) and "snapshot" not in text
     record = OURS["verbalizer_bench"] | {"truncated_prompts": 3, "escaped_prompts": 1}
     run = changed(real_run, {"verbalizer_bench": record})
     text = "\n".join(warnings(run))
@@ -141,6 +150,46 @@ def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
 def test_a_part_of_the_suite_says_so(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path, "foo", ["verbalizer_sst2"]))
     assert "12 of the suite's 108 tasks were run" in warnings(run)
+
+
+def test_a_set_of_ones_own_is_a_protocol_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no part of the suite, so that nothing of the suite is missing from it."""
+    path = write_set(tmp_path / "my_set")
+    assert main(["tasks", "build", str(path)]) == 0
+    folder = write_run(tmp_path, "foo", ["verbalizer_my_set"], include=str(path.parent))
+    run = changed(read_run(folder), OURS)
+    assert derive_protocol(run) == ("own-set", ("data sets that are not the suite's: my_set",))
+    assert not is_partial(run)
+    assert warnings(run)[0] == "rows of my_set: files, not verified (no entry in the manifest)"
+    assert not any("suite" in text for text in warnings(run))
+    greedy = derive_protocol(changed(run, {}, {"num_beams": 1}))
+    assert greedy.name == "own-set" and "num_beams=1" in greedy.differences
+    assert main(["report", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "| own-set  |" in text and "108" not in text and "partial" not in text
+    assert main(["submit", "pack", str(folder), "--submitter", "x", "--licence", "CC0-1.0"]) == 2
+    assert "is not the suite's; run the suite alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("checkpoints/lora-a/adapter", "lora-a"),
+        ("lora-a/adapter", "lora-a"),
+        ("/work/lora-a/adapter/", "lora-a"),
+        ("out/state/checkpoint-500", "state/checkpoint-500"),
+        ("/a/b/llama", "llama"),
+        ("org/llama", "org/llama"),
+        ("adapter", "adapter"),
+    ],
+)
+def test_an_adapter_is_called_by_its_training(tmp_path: Path, path: str, name: str) -> None:
+    folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"])
+    (file,) = folder.glob("results_*.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_name": path}))
+    assert read_run(folder).name == name
 
 
 def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
