@@ -91,7 +91,7 @@ class FormatOrientedStages:
         if row.set_aside:
             return row
         if self.recipe.images.captions:
-            return row if row.caption else row.put_aside("captions", "empty", "it has no caption")
+            return captioned(row, "captions")
         path = self.recipe.images.folder / str(row.image)
         if row.image_sha256 is None:
             return row.put_aside("captions", "image", f"{path}: no such file")
@@ -100,7 +100,7 @@ class FormatOrientedStages:
                 "caption",
                 self.shop.prompts.messages("caption", {}, path),
                 None,
-                lambda value: wording.placeholder(value["text"]),
+                lambda value: wording.caption_problem(value["text"]),
             )
         )
         row = with_attempts(row, found)
@@ -111,7 +111,7 @@ class FormatOrientedStages:
     async def _deal(self, rows: list[Row]) -> list[Row]:
         """Give every image its arm, and its instruction."""
         entering = [
-            dataclasses.replace(row, id=f"c{row.id}")
+            captioned(dataclasses.replace(row, id=f"c{row.id}"), "instructions")
             for row in await image_rows(self.captioned, self.recipe.images.folder)
         ]
         # Places count within each list, so that more images change no row that there was.
@@ -121,6 +121,14 @@ class FormatOrientedStages:
             for place, row in enumerate(source)
             for dealt in deal(row, place, self.instructions, self.recipe.pairing)
         ]
+
+
+def captioned(row: Row, stage: str) -> Row:
+    """Return a row that has its caption from a file, set aside if that cannot be used."""
+    if row.set_aside:
+        return row
+    problem = wording.caption_problem(row.caption or "")
+    return row.put_aside(stage, *problem) if problem else row
 
 
 def deal(row: Row, place: int, instructions: Sequence[Instruction], pairing: str) -> Iterator[Row]:

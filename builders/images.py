@@ -7,8 +7,9 @@ Annotations are COCO's JSON, or JSON lines as LLaVA's evaluation has them: `imag
 import asyncio
 import hashlib
 import io
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,24 +133,50 @@ def read_annotations(path: Path, boxes: Path | None = None) -> list[Annotated]:
     for file in (path, boxes):
         if file and not file.is_file():
             raise FileNotFoundError(f"annotations {file}: no such file")
+    if path.suffix == ".jsonl":
+        return _merged(_placed(path, place, _of_line, row) for place, row in read_lines(path))
+    found = read_json(path)
+    instances = read_json(boxes) if boxes else found
+    return _merged(_placed(path, "", _of_coco, found, instances))
+
+
+def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> Any:
+    """Return what is read of a part of a file; what is wrong with it names file and line."""
+    where = f"annotations {path}{f', {place}' if place else ''}"
     try:
-        if path.suffix == ".jsonl":
-            return [_of_line(row) for _, row in read_lines(path)]
-        found = read_json(path)
-        instances = read_json(boxes) if boxes else found
-        return _of_coco(found, instances)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return read(*found)
+    except Wrong as error:
+        raise ValueError(f"{where}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(
-            f"annotations {path}: neither COCO's JSON (images, annotations) nor JSON lines with "
-            f"image: {error!r}"
+            f"{where}: neither COCO's JSON (images, annotations) nor JSON lines with image: "
+            f"{error!r}"
         ) from error
+
+
+class Wrong(ValueError):
+    """A value of annotations is none that can be used."""
+
+
+def _merged(found: Iterable[Annotated]) -> list[Annotated]:
+    """Return the images, once each: some files have a line for each caption."""
+    images: dict[str, Annotated] = {}
+    for one in found:
+        known = images.get(one.image, Annotated(one.image))
+        captions = tuple(dict.fromkeys(known.captions + one.captions))
+        images[one.image] = Annotated(
+            one.image, captions, tuple(dict.fromkeys(known.boxes + one.boxes))
+        )
+    return list(images.values())
 
 
 def _of_line(row: Mapping[str, Any]) -> Annotated:
     captions = row.get("captions") or ([row["caption"]] if row.get("caption") else [])
+    if not isinstance(captions, list):
+        raise Wrong(f"captions={captions!r}: a list of texts is expected; one alone is caption")
     boxes = (Box(one["category"], _shares(one["bbox"])) for one in row.get("instances", ()))
-    name = str(row["image"] if "image" in row else row["file_name"])
-    return Annotated(name, tuple(map(_one_line, captions)), tuple(boxes))
+    name = row["image"] if "image" in row else row["file_name"]
+    return Annotated(_name(name), tuple(map(_one_line, captions)), tuple(boxes))
 
 
 def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[Annotated]:
@@ -165,7 +192,7 @@ def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[Ann
             place = _corners(one["bbox"], sizes[one["image_id"]])
             boxes[one["image_id"]].append(Box(categories[one["category_id"]], place))
     return [
-        Annotated(one["file_name"], tuple(captions[one["id"]]), tuple(boxes[one["id"]]))
+        Annotated(_name(one["file_name"]), tuple(captions[one["id"]]), tuple(boxes[one["id"]]))
         for one in found["images"]
     ]
 
@@ -179,8 +206,18 @@ def _corners(box: Sequence[float], size: Mapping[str, Any]) -> tuple[float, floa
 
 def _shares(box: Sequence[float]) -> tuple[float, float, float, float]:
     left, top, right, bottom = (round(float(value), 3) for value in box)
+    if not math.isfinite(left + top + right + bottom):
+        raise Wrong(f"bbox={list(box)}: four numbers are expected")
     return left, top, right, bottom
 
 
-def _one_line(text: str) -> str:
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise Wrong(f"image={value!r}: a file's name is expected")
+    return value
+
+
+def _one_line(text: Any) -> str:
+    if not isinstance(text, str):
+        raise Wrong(f"caption={text!r}: a text is expected")
     return " ".join(text.split())

@@ -13,7 +13,7 @@ from typing import Any
 
 from verbalizer_bench.builders import screening, wording
 from verbalizer_bench.builders.asking import Problem, Question, set_aside, with_attempts
-from verbalizer_bench.builders.images import context, image_rows, select
+from verbalizer_bench.builders.images import Annotated, context, image_rows, select
 from verbalizer_bench.builders.items import schema
 from verbalizer_bench.builders.recipe import LlavaStyle
 from verbalizer_bench.builders.rows import Row, Turn
@@ -80,10 +80,10 @@ class LlavaStyleStages:
 
     async def _images(self, rows: list[Row]) -> list[Row]:
         rows = await image_rows(self.images, self.recipe.images.folder)
-        known = [context(image) if image.captions else None for image in self.images]
         return [
-            dataclasses.replace(row, id=f"{row.id}_{arm}", arm=arm, caption=None, context=text)
-            for row, text in zip(rows, known, strict=True)
+            dataclasses.replace(known, id=f"{row.id}_{arm}", arm=arm, caption=None)
+            for row, image in zip(rows, self.images, strict=True)
+            for known in [_known(row, image)]
             for arm in self.recipe.answers
         ]
 
@@ -115,6 +115,13 @@ class LlavaStyleStages:
     async def _check(self, rows: list[Row]) -> list[Row]:
         # A detailed description's question is one of a few by intention.
         return await screening.screen(rows, self.recipe, repeated=("detail",))
+
+
+def _known(row: Row, image: Annotated) -> Row:
+    """Return an image's row with what is known of it, set aside if a caption cannot be used."""
+    row = dataclasses.replace(row, context=context(image) if image.captions else None)
+    problem = next(filter(None, map(wording.caption_problem, image.captions)), None)
+    return row.put_aside("images", *problem) if problem and not row.set_aside else row
 
 
 def _turns(value: Mapping[str, Any], question: str) -> tuple[Turn, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders import screening, wording
+from verbalizer_bench.builders.endings import leftover
 from verbalizer_bench.builders.recipe import ResponseFormat
 from verbalizer_bench.builders.rows import Row, Turn
 from verbalizer_bench.builders.sets import Layout
@@ -88,16 +89,20 @@ def make_row(record: Mapping[str, Any], number: int) -> Row:
         arm="letter" if record.get("choices") else "short",
         image=record.get("image"),
     )
-    question = str(record.get("question") or "").strip()
-    if not question or not row.image:
-        missing = "image" if question else "question"
-        return row.put_aside("records", "empty", f"record {number} has no {missing}")
+    for name in ("question", "image"):
+        if not isinstance(record.get(name), str) or not record[name].strip():
+            found = record.get(name)
+            said = f"{name}={found!r}: a text is expected" if found else f"has no {name}"
+            row = dataclasses.replace(row, image=None) if name == "image" else row
+            return row.put_aside("records", "empty", f"record {number} {said}")
+    question = record["question"].strip()
     try:
         answer = _letter(record) if row.arm == "letter" else _short(record)
     except ValueError as error:
         return row.put_aside("records", "answer", f"record {number}: {error}")
     row = dataclasses.replace(row, turns=(Turn(question, answer),), context=_options(record))
     problem = wording.placeholder(question) or wording.placeholder(answer)
+    problem = problem or leftover(question) or leftover(answer)
     return row.put_aside("records", *problem) if problem else row
 
 
@@ -111,23 +116,39 @@ def _options(record: Mapping[str, Any]) -> str | None:
 def _letter(record: Mapping[str, Any]) -> str:
     """Return the right option's letter; `answer` is the option, its letter, or its place from 0."""
     choices: Sequence[Any] = record["choices"]
+    if not isinstance(choices, list):
+        raise ValueError(f"choices={choices!r}: a list is expected")
     answer = record.get("answer", record.get("correct_choice_idx"))
     letters = string.ascii_uppercase[: len(choices)]
     if len(choices) > len(letters):
         raise ValueError(f"{len(choices)} choices, and letters for {len(letters)}")
-    if isinstance(answer, int) and 0 <= answer < len(choices):
-        return letters[answer]
-    if answer in choices:
-        return letters[list(choices).index(answer)]
-    if isinstance(answer, str) and len(answer) == 1 and answer in letters:
-        return answer
+    meant = {at for at, choice in enumerate(choices) if _same(choice, answer)}
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        meant.add(answer)
+    elif isinstance(answer, str) and len(answer) == 1 and answer in letters and not meant:
+        meant.add(letters.index(answer))
+    if len(meant) > 1:
+        said = ", ".join(letters[at] for at in sorted(meant))
+        raise ValueError(
+            f"answer={answer!r} may be any of {said}; give the option once, or its letter"
+        )
+    for at in meant:
+        return letters[at]
     raise ValueError(f"answer={answer!r} is none of its choices")
+
+
+def _same(choice: Any, answer: Any) -> bool:
+    """Say whether two values are equal, and of one type: 1 is not true."""
+    return type(choice) is type(answer) and bool(choice == answer)
 
 
 def _short(record: Mapping[str, Any]) -> str:
     """Return the answer; of several people's, the most frequent one, the first of those."""
     answers = record.get("answers") or [record.get("answer")]
     texts = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
+    for text in texts:
+        if isinstance(text, (bool, list, dict)):
+            raise ValueError(f"answer={text!r}: a text is expected")
     found = [str(text).strip() for text in texts if text not in (None, "")]
     if not found or not found[0]:
         raise ValueError("no answer")

@@ -16,7 +16,7 @@ from typing import Any
 from verbalizer_bench.builders.rows import Row, json_lines, read_rows, write_whole
 
 # Raise it when the same settings would give other rows.
-_LAYOUT = 1
+_LAYOUT = 2
 _INDEX = "stages.json"
 
 

@@ -2,12 +2,33 @@
 
 import re
 
-from verbalizer_bench.builders.endings import Problem
+from verbalizer_bench.builders.asking import refusal
+from verbalizer_bench.builders.endings import Problem, leftover
 from verbalizer_bench.builders.rows import Row
 
 IMAGE = "<image>"
 _MENTION = re.compile(r"\b(captions?|captioned|descriptions?)\b", re.IGNORECASE)
 _BOX = re.compile(r"\b(bounding box(es)?|coordinates?)\b", re.IGNORECASE)
+
+# Some 900 words; the longest of captions that models are asked for have 400.
+LONGEST_CAPTION = 5000
+_CUT = re.compile(
+    r"(?:\b(?:an?|the|and|or|but|their|its|my|your|our)|[;:\-\u2013\u2014(\[/&]|\.{3}|\u2026)\Z",
+    re.IGNORECASE,
+)
+
+
+def caption_problem(text: str) -> Problem | None:
+    """Return what is wrong with a caption, whether a model or a file gives it."""
+    whole = text.strip()
+    problem = empty(whole, "the caption") or placeholder(whole) or refusal(whole) or leftover(whole)
+    if problem:
+        return problem
+    if len(whole) > LONGEST_CAPTION:
+        return Problem("too_long", f"the caption has {len(whole):,} characters")
+    if end := _CUT.search(whole):
+        return Problem("cut_off", f"the caption ends with {end.group()}")
+    return None
 
 
 def mention(text: str, boxes: bool = False) -> Problem | None:

@@ -112,7 +112,56 @@ def test_mistakes_are_a_line(tmp_path: Path) -> None:
         ("z.json", "{"),
     ):
         (tmp_path / name).write_text(content)
-        with pytest.raises(ValueError, match=f"{name}: neither COCO's JSON"):
+        with pytest.raises(ValueError, match=f"{name}(, line 1)?: (neither COCO's|not) JSON"):
             select(Images(tmp_path, annotations=tmp_path / name))
     with pytest.raises(ValueError, match=r"images.captions=True: give images.annotations"):
         Images(tmp_path, captions=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"image": "a.png", "captions": "A cat."}', "captions='A cat.': a list of texts"),
+        ('{"image": "a.png", "caption": 5}', "caption=5: a text is expected"),
+        ('{"image": "a.png", "captions": ["A cat.", null]}', "caption=None: a text"),
+        ('{"image": null, "caption": "A cat."}', "image=None: a file's name"),
+        ('{"image": "a.png", "instances": [{"category": "x", "bbox": [1, 2, 1e999, 3]}]}', "bbox="),
+        ('{"image": "a.png", "image": "b.png"}', "'image' stands twice"),
+        ('{"image": "a.png", "caption": "half \\ud83d"}', "half of a surrogate pair"),
+        ('{"image": "a.png", "caption": NaN}', "NaN stands in it"),
+        ('["a.png"]', "neither COCO's JSON"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('\ufeff{"image": "z.png", "caption": "A dog."}\n' + line + "\n")
+    with pytest.raises(ValueError) as error:
+        read_annotations(path)
+    assert f"{path}, line 2: " in str(error.value) and message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_latin_1_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"image": "a.png"}\n{"image": "b.png", "caption": "caf\xe9"}\n')
+    with pytest.raises(ValueError, match="line 2: byte 0xe9 is not UTF-8"):
+        read_annotations(path)
+
+
+def test_a_line_a_caption(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [("a.png", "One."), ("b.png", "Two."), ("a.png", "Three."), ("a.png", "One.")]
+    path.write_text("".join(json.dumps({"image": i, "caption": c}) + "\n" for i, c in rows))
+    found = {one.image: one.captions for one in read_annotations(path)}
+    assert found == {"a.png": ("One.", "Three."), "b.png": ("Two.",)}
+
+
+def test_a_size_of_nothing(tmp_path: Path) -> None:
+    boxes = coco(
+        tmp_path / "x.json",
+        images=[{"id": 7, "file_name": "b.jpg", "width": 0, "height": 100}],
+        annotations=[{"id": 1, "image_id": 7, "category_id": 3, "bbox": [20, 10, 100, 50]}],
+        categories=[{"id": 3, "name": "dog"}],
+    )
+    with pytest.raises(ValueError, match=r"neither COCO's JSON.*ZeroDivisionError"):
+        read_annotations(boxes)

@@ -164,6 +164,53 @@ def test_records_of_either_layout_are_read(tmp_path: Path) -> None:
         read_records(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"image": 5}, "empty: record 5 image=5: a text is expected"),
+        ({"question": ["Which?"]}, "empty: record 5 question=['Which?']: a text is expected"),
+        ({"choices": "cat"}, "answer: record 5: choices='cat': a list is expected"),
+        ({"choices": ["cat", "cat"], "answer": "cat"}, "answer: record 5: answer='cat' may be any"),
+        ({"choices": [1, 2], "answer": 1}, "answer: record 5: answer=1 may be any of A, B"),
+        ({"choices": ["a", "b"], "answer": True}, "answer: record 5: answer=True is none"),
+        ({"answer": {"text": "x"}}, "answer: record 5: answer={'text': 'x'}: a text"),
+        ({"answer": "red</s>"}, "control_tokens: </s> is in it"),
+        ({"answer": "<think>Red?</think>red"}, "thoughts: <think> is in it"),
+    ],
+)
+def test_a_record_that_cannot_be_used_says_why(changes: dict[str, Any], reason: str) -> None:
+    row = make_row({"image": "a", "question": "?", "answer": "x"} | changes, 5)
+    assert row.set_aside
+    assert ": ".join(row.set_aside[1:]).startswith(reason)
+
+
+def test_captions_that_come_in_are_checked(serve: Callable[..., Server], tmp_path: Path) -> None:
+    captions = {
+        "good": "A dog lies on a bench",
+        "refusal": "I'm sorry, but I can't help with that.",
+        "thoughts": "<think>A dog?</think>A dog lies on a bench.",
+        "control_tokens": "A dog lies on a bench.<|im_end|>",
+        "placeholder": "A dog <image> lies on a bench.",
+        "cut_off": "A dog lies on a bench and looks at the",
+        "too_long": "A dog lies on a bench. " * 300,
+        "empty": "  ",
+    }
+    file = tmp_path / "captions.jsonl"
+    lines = [
+        json.dumps({"image": f"{name}.jpg", "captions": [text]}) for name, text in captions.items()
+    ]
+    file.write_text("".join(f"{line}\n" for line in lines))
+    server = serve(speak)
+    changes = [f"images.annotations={file}", "images.n=null", "answers=detail"]
+    built = build(llava(tmp_path, server, *changes))
+    assert built.sets and [row.image for row in built.sets.accepted] == ["good.jpg"]
+    found = {str(row.image): row.set_aside for row in built.sets.set_aside}
+    assert {name: aside.reason + ".jpg" for name, aside in found.items() if aside} == {
+        name: name for name in found
+    }
+    assert len(found) == 7 and len(server.requests) == 1
+
+
 def test_an_option_that_is_none_of_the_choices_is_set_aside() -> None:
     row = make_row({"image": "a", "question": "?", "choices": ["x"], "answer": 3}, 5)
     assert row.set_aside == ("records", "answer", "record 5: answer=3 is none of its choices")
