@@ -4,6 +4,7 @@ verbalizer-bench build recipes/data/format_oriented.yaml limit=20
 """
 
 import asyncio
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -80,8 +81,17 @@ class Built(NamedTuple):
 def prepare(recipe: DataRecipe) -> tuple[Workshop, _Stages]:
     """Read and check what a recipe names, before any call."""
     kind = _KINDS[recipe.kind]
+    roles = ["default", *kind.needed.get("prompts", ())]
+    for name in recipe.endpoints:
+        if name not in roles:
+            raise ValueError(f"endpoints.{name}: nobody is asked for that; {_known(name, roles)}")
     shop = Workshop(recipe, read_prompts(recipe.prompts, kind.needed))
     return shop, kind.stages(shop, recipe)
+
+
+def _known(name: str, roles: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, roles, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(roles)}"
 
 
 def build(recipe: DataRecipe) -> Built:

@@ -8,6 +8,7 @@ caption:
 The key never stands in a recipe: `key_variable` names the environment variable that has it.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -20,6 +21,15 @@ OPENAI = "https://api.openai.com/v1"
 STRUCTURED = ("json_schema", "json_object", "none")
 # What the layer sets itself, or what would carry a key into a recipe and from there into records.
 _OURS = ("model", "messages", "n", "stream", "response_format", "extra_headers", "api_key")
+
+
+def _is_json(value: Any) -> bool:
+    """Say whether a value can be sent: no date, no NaN, no half of a character."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Endpoint:
             value = getattr(self, name)
             check(name, value, value is None or value >= 0, "at least 0")
         known = ("auto", *STRUCTURED)
+        for name, value in self.parameters.items():
+            check(f"parameters.{name}", repr(value), _is_json(value), "a value that JSON has")
         check("structured", self.structured, self.structured in known, f"one of {', '.join(known)}")
 
     def _check_secrets(self) -> None:

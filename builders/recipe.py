@@ -6,6 +6,7 @@ The YAML's keys are the fields below; `kind` says of which class. `recipes/readi
 they are read.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,8 @@ class LlavaStyle(DataRecipe):
         known = ("conversation", "detail", "complex")
         for name in self.answers:
             check("answers", name, name in known, f"some of {', '.join(known)}")
+        once = bool(self.answers) and len(set(self.answers)) == len(self.answers)
+        check("answers", list(self.answers), once, f"some of {', '.join(known)}, each once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +155,53 @@ KINDS: dict[str, type[DataRecipe]] = {
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> DataRecipe:
-    """Read and check a recipe; see `recipes.reading.read`."""
+    """Read and check a recipe; see `recipes.reading.read`.
+
+    Raises:
+        FileNotFoundError: There is no such recipe.
+        ValueError: A key or value is wrong, in one line.
+    """
     file = find(Path(path))
+    given = next((one[5:] for one in reversed(overrides) if one.startswith("kind=")), None)
+    kind = given or _kind(file)
+    if kind and kind not in KINDS:
+        raise ValueError(f"{file}: kind={kind}: one of {', '.join(KINDS)}")
+    recipe = read(KINDS.get(kind, DataRecipe), file, overrides)
+    return _with_licence(recipe, file, overrides)
+
+
+def _kind(file: Path) -> str:
+    """Return the kind that a file names; what is wrong with the file is not said here."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        found = None  # `read` says what is wrong with it
-    kind = found.get("kind") if isinstance(found, dict) else None
-    return read(KINDS.get(str(kind), DataRecipe), file, overrides)
+        return ""
+    return str(found.get("kind", "")) if isinstance(found, dict) else ""
+
+
+def sources(recipe: DataRecipe) -> dict[str, Path]:
+    """Return the folders and files that a data set's images and texts are from, by their keys."""
+    found: dict[str, Path | None] = {}
+    if isinstance(recipe, (FormatOriented, LlavaStyle)):
+        images = recipe.images
+        found = {"images.folder": images.folder, "images.annotations": images.annotations}
+        found["images.boxes"] = images.boxes
+    if isinstance(recipe, FormatOriented) and recipe.captions:
+        found["captions.file"] = recipe.captions.file
+    if isinstance(recipe, ResponseFormat):
+        found["records"] = recipe.records
+    return {name: path for name, path in found.items() if path}
+
+
+def _with_licence(recipe: DataRecipe, file: Path, overrides: Sequence[str]) -> DataRecipe:
+    """Return a recipe without the file's licence where another source than the file's is used."""
+    if any(one.startswith("licence=") for one in overrides) or not recipe.licence:
+        return recipe
+    try:
+        written = sources(read(type(recipe), file))
+    except ValueError:  # it is whole with what the command line gives: it names no other source
+        return recipe
+    other = [
+        name for name, path in sources(recipe).items() if written.get(name) not in (None, path)
+    ]
+    return dataclasses.replace(recipe, licence="") if other else recipe

@@ -37,7 +37,12 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
         text = file.read_text(encoding="utf-8")
         _check_keys(yaml.compose(text))
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise ValueError(
+            f"{file}, line {line}: byte 0x{byte:02x} is not UTF-8 (Latin-1?); save it as UTF-8"
+        ) from error
+    except yaml.YAMLError as error:
         raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file}: keys and values are expected, this is {type(found).__name__}")
@@ -55,6 +60,10 @@ def _check_keys(node: Any, above: tuple[Any, ...] = ()) -> None:
     """Raise YAMLError for a key that stands twice, of which YAML would silently take the last."""
     if any(node is one for one in above):
         raise yaml.YAMLError("a block that holds itself; write it out")
+    if isinstance(node, yaml.ScalarNode) and any(
+        "\ud800" <= char <= "\udfff" for char in node.value
+    ):
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: half of a surrogate pair")
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_keys(item, (*above, node))
@@ -118,7 +127,10 @@ def _override(found: dict[str, Any], override: str) -> None:
         _check_keys(yaml.compose(value))
         found[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ValueError(f"{override}: the value is not YAML; quote it") from error
+        # What is wrong with its keys is said in a line; the parser's reasons take several.
+        marked = isinstance(error, yaml.MarkedYAMLError)
+        reason = "the value is not YAML; quote it" if marked else str(error)
+        raise ValueError(f"{override}: {reason}") from error
 
 
 def _build(kind: type, found: Mapping[str, Any], prefix: str) -> Any:

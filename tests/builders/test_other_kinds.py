@@ -173,7 +173,7 @@ def test_records_of_either_layout_are_read(tmp_path: Path) -> None:
         ({"choices": ["cat", "cat"], "answer": "cat"}, "answer: record 5: answer='cat' may be any"),
         ({"choices": [1, 2], "answer": 1}, "answer: record 5: answer=1 may be any of A, B"),
         ({"choices": ["a", "b"], "answer": True}, "answer: record 5: answer=True is none"),
-        ({"answer": {"text": "x"}}, "answer: record 5: answer={'text': 'x'}: a text"),
+        ({"answer": ["x"]}, "answer: record 5: answer=['x']: a text is expected"),
         ({"answer": "red</s>"}, "control_tokens: </s> is in it"),
         ({"answer": "<think>Red?</think>red"}, "thoughts: <think> is in it"),
     ],

@@ -9,8 +9,11 @@ import yaml
 from tests.builders.recipes import COCO, PROMPTS, real_data, write_recipe
 from tests.conftest import REPOSITORY
 from verbalizer_bench.builders.build import dry_run, prepare
+from verbalizer_bench.builders.card import card
+from verbalizer_bench.builders.prompts import Prompts
 from verbalizer_bench.builders.recipe import KINDS, FormatOriented, read_recipe
 from verbalizer_bench.builders.response_format import ResponseFormatStages
+from verbalizer_bench.builders.sets import Sets
 from verbalizer_bench.builders.workshop import Workshop
 
 SHIPPED = sorted((REPOSITORY / "recipes/data").glob("*.yaml"))
@@ -74,6 +77,78 @@ def test_a_recipe_of_no_kind_is_refused(tmp_path: Path) -> None:
     path.write_text("- a\n")
     with pytest.raises(ValueError, match="keys and values are expected"):
         read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r", b"kind: format_oriented\nretries: 1\nretries: 2\n", "line 3: retries stands twice"),
+        ("r", b"kind: format_oriented\nimages: {folder: a, folder: b}\n", "folder stands twice"),
+        ("r", b"kind: format_oriented\nlicence: caf\xe9\n", "line 2: byte 0xe9 is not UTF-8"),
+        ("r", "kind: llava_style\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        ("r", b'kind: format_oriented\nlicence: "\\ud83d"\n', "line 2: half of a surrogate pair"),
+        ("r", b"kind: format\nimages: {folder: a}\n", "kind=format: one of format_oriented"),
+        ("r", b"kind: [a]\n", "kind=['a']: one of format_oriented"),
+        ("p", b'version: "1"\nrecords: {fovit: a, fovit: b}\n', "fovit stands twice"),
+        ("p", b'version: "1"\nrecords: {fovit: "\\ude00"}\n', "half of a surrogate pair"),
+        ("p", b"version: 1\n", "version=1: text is expected"),
+        ("p", b"- a\n", "keys and values are expected"),
+    ],
+)
+def test_files_that_are_not_what_they_seem(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_bytes(content)
+    with pytest.raises(ValueError) as found:
+        recipe = wrong if name == "r" else write_recipe(tmp_path, prompts=str(wrong))
+        prepare(read_recipe(recipe))
+    assert str(wrong) in str(found.value) and message in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_bom_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    whole = read_recipe(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_recipe(path) == whole
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("llava_style", "answers=[]", "answers=[]: some of"),
+        ("llava_style", "answers=[detail, detail]", "each once"),
+        ("llava_style", "kind=format_oriented", "answers: no such key"),
+        ("format_oriented", "endpoints.default={model: a, model: b}", "model stands twice"),
+        ("format_oriented", "endpoints.default.parameters.x=.nan", "parameters.x=nan: a value"),
+        ("format_oriented", "endpoints.default.parameters.x=2020-01-01", "a value that JSON has"),
+    ],
+)
+def test_values_that_would_fail_later(recipe: str, override: str, message: str) -> None:
+    with pytest.raises(ValueError) as found:
+        read_recipe(f"data/{recipe}", [override])
+    assert message in str(found.value) and "\n" not in str(found.value)
+
+
+def test_an_endpoint_that_nobody_asks_is_refused(tmp_path: Path) -> None:
+    real_data()
+    block = {"default": {"model": "a"}, "captions": {"model": "b"}}
+    with pytest.raises(ValueError, match=r"endpoints.captions: nobody is asked.*mean caption"):
+        prepare(read_recipe(write_recipe(tmp_path, endpoints=block)))
+
+
+def test_the_licence_is_of_the_folder_that_was_used(tmp_path: Path) -> None:
+    assert "COCO" in read_recipe("data/format_oriented").licence
+    assert "COCO" in read_recipe("data/format_oriented", ["images.n=3"]).licence
+    other = read_recipe("data/format_oriented", [f"images.folder={tmp_path}"])
+    assert other.licence == ""
+    mine = read_recipe("data/format_oriented", [f"images.folder={tmp_path}", "licence=Mine."])
+    assert mine.licence == "Mine."
+    for recipe, said in ((other, "Their terms: not stated"), (mine, "- Mine.")):
+        text = card([], Sets((), (), {}), recipe, Prompts("1"))
+        assert f"images.folder: `{tmp_path}`" in text and said in text and "COCO 20" not in text
+        assert "images.annotations: `data/coco/annotations/captions_val2014.json`" in text
 
 
 def edited(tmp_path: Path, change: Any) -> Path:
