@@ -27,7 +27,7 @@ from verbalizer_bench.models.connector import (
 )
 from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
 from verbalizer_bench.trainers.finite import check_weights
-from verbalizer_bench.trainers.formats import chat_template
+from verbalizer_bench.trainers.formats import chat_template, end_generation
 from verbalizer_bench.trainers.pixels import with_aspect_ratio
 from verbalizer_bench.trainers.precision import cast, hold, own_dtypes, stored_dtypes
 from verbalizer_bench.trainers.recipe import Recipe
@@ -94,6 +94,8 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     if low and not exact:
         hold(found.model, torch.bfloat16)
     _set_template(found, recipe)
+    config = getattr(found.model, "generation_config", None)
+    end_generation(config, recipe.format, found.tokenizer)
     if (images := getattr(found.processor, "image_processor", None)) is not None:
         found.processor.image_processor = with_aspect_ratio(images, recipe.image_aspect_ratio)
     return found

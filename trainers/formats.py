@@ -8,6 +8,7 @@ left as it is: where it has no marks, `answers.py` finds the same by rendering.
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Sequence
 from importlib.resources import files
@@ -17,7 +18,12 @@ from verbalizer_bench.models.chat import DATE, ChatTemplate, starts_with_bos
 from verbalizer_bench.trainers.answers import TemplateFaultError, find_answers
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
 
+log = logging.getLogger(__name__)
+
 FORMATS = ("plain", "llama-2", "vicuna-v1", "tokenizer")
+_PROBE = (Message("user", "one"), Message("assistant", "two"))
+_PROBE_LENGTH = 1 << 20
+_TOKEN_LIKE = re.compile(r"<[^<>\s]+>")
 _MARK = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
@@ -63,9 +69,27 @@ def answers_found(name: str, tokenizer: Any) -> str:
     if _MARK.search(training_template(name, tokenizer)):
         return "the marks of the tokenizer's chat template"
     how = "rendering the tokenizer's chat template with and without each of them"
-    if Encoder(tokenizer, name, None, 0, 1).context_alone():
+    encoder = Encoder(tokenizer, name, None, 0, 1)
+    for ending in encoder.unknown_endings:
+        how += f"; {ending} at their end is no token of the tokenizer: nothing will stop the model"
+    if encoder.context_alone():
         how += "; those before the last that it writes otherwise once more follows are context"
     return how
+
+
+def end_generation(config: Any, name: str, tokenizer: Any) -> None:
+    """Have a generation config stop at what ends an answer of a format.
+
+    A base's may know another one, so that what was trained on turns would never stop after one.
+    """
+    if name == "plain" or config is None:
+        return
+    known = config.eos_token_id if config.eos_token_id is not None else []
+    known = list(known) if isinstance(known, list | tuple) else [known]
+    ending = Encoder(tokenizer, name, None, 0, _PROBE_LENGTH).ending_id()
+    if ending is not None and ending not in known:
+        config.eos_token_id = [*known, ending]
+        log.info("generation stops at %r too", tokenizer.convert_ids_to_tokens(ending))
 
 
 class Encoded(NamedTuple):
@@ -105,8 +129,8 @@ class Encoder:
         self.max_length = max_length
         added = tokenizer.added_tokens_decoder.values()
         self._specials = tuple(token.content for token in added if token.special)
-        ending = (tokenizer.eos_token,) if tokenizer.eos_token else ()
-        self._endings = tuple(dict.fromkeys(self._specials + ending))
+        self._endings = [token.content for token in added]
+        self._endings += [tokenizer.eos_token] if tokenizer.eos_token else []
         self._front = self._put_in_front()
         self._marked = bool(_MARK.search(self.template))
         slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
@@ -114,6 +138,8 @@ class Encoder:
         self._chat = ChatTemplate(
             self.template, tokenizer.special_tokens_map, owner, image_slot=slot
         )
+        self.unknown_endings = [] if self._marked else self._find_unknown_endings()
+        self._endings += self.unknown_endings
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids and the mask depend on besides the records."""
@@ -174,6 +200,25 @@ class Encoder:
         )
         places = (n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
         return list(ids[: next(places, 0)])
+
+    def _find_unknown_endings(self) -> list[str]:
+        """Return what ends an answer like a token, and is none of the tokenizer's."""
+        try:
+            closing = self._chat.render_turns(_contents(_PROBE)).rpartition("two")[2]
+        except ValueError:
+            return []
+        known = any(ending in closing for ending in self._endings)
+        return [] if known else _TOKEN_LIKE.findall(closing)
+
+    def ending_id(self) -> int | None:
+        """Return the token that ends an answer, None where it is none or cannot be known."""
+        try:
+            ids, answer = self._tokenize(Record(0, "", _PROBE, ()))
+        except ValueError:
+            return None
+        last = max(number for number, on in enumerate(answer) if on)
+        known = {*self.tokenizer.added_tokens_decoder, self.tokenizer.eos_token_id}
+        return ids[last] if ids[last] in known else None
 
     def context_alone(self) -> bool:
         """Tell whether answers before a conversation's last may be context that is not trained."""

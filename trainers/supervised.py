@@ -221,6 +221,8 @@ def _encoded(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> T
         checkpoint.image_tokens,
         recipe.max_length,
     )
+    for ending in encoder.unknown_endings:
+        log.warning("%r, which ends answers, is no token: nothing will stop the model", ending)
     return build(
         files,
         images_folder(recipe),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.conftest import REPOSITORY
@@ -79,6 +79,10 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...], str | None, str, str]] = {
         "<|im_start|>assistant\n⟦c<|im_end|>⟧\n",
     ),
 }
+
+
+END = {"qwen2.5": "<|im_end|>", "llama-3": "<|eot_id|>", "smollm2": "<|im_end|>"}
+END["gemma"] = "<end_of_turn>"
 
 
 def make(template: str, special: tuple[str, ...], bos: str | None, eos: str) -> Any:
@@ -180,6 +184,10 @@ def test_a_training_run(name: str, tmp_path: Path) -> None:
     )
     assert all(not torch.equal(before[key], after[key]) for key in before)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == template
+    # Of Gemma the base's generation config knows <eos> alone.
+    stops = GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id
+    ending = tokenizer.convert_tokens_to_ids(END[name])
+    assert ending in (stops if isinstance(stops, list) else [stops])
 
 
 KNOWN = sorted(
@@ -309,3 +317,17 @@ def test_the_date_is_that_of_evaluation() -> None:
     tokenizer = any_tokenizer(trl("llama3_2"))
     encoded = encode(tokenizer, conversation("q", "a"))
     assert "Today Date: 26 Jul 2024" in tokenizer.decode(encoded.input_ids)
+
+
+def test_an_ending_that_is_no_token_is_said() -> None:
+    tokenizer = make_tokenizer(["x"], 4 + 256)
+    tokenizer.chat_template = trl("llama3")
+    assert trained(tokenizer, conversation("q", "a <b>", "r", "c")) == [
+        "a <b><|eot_id|>",
+        "c<|eot_id|>",
+    ]
+    found = answers_found("tokenizer", tokenizer)
+    assert "<|eot_id|> at their end is no token of the tokenizer: nothing will stop" in found
+    tokenizer.chat_template = TURN.replace("CONTENT", "m.content").replace("<|im_end|>", ";")
+    with pytest.raises(ValueError, match="would never learn to stop"):
+        encode(tokenizer, conversation("q", "a <b>"))
