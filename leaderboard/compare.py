@@ -21,6 +21,7 @@ from verbalizer_bench.leaderboard.contrast import (
     image,
     is_lvlm,
 )
+from verbalizer_bench.leaderboard.few import FEW, differing
 from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
 from verbalizer_bench.leaderboard.resampling import (
     Clusters,
@@ -38,6 +39,7 @@ from verbalizer_bench.leaderboard.statistics import (
     by_dataset,
     estimate,
     score_table,
+    strata_of,
     type_weights,
     weight_matrix,
 )
@@ -63,7 +65,7 @@ class Difference:
         p: Of the sign-flip permutation test, two-sided.
         p_holm: The same, adjusted over the family and all pairs.
         error: Standard error, clustered by document; None where a data set has one document.
-        detectable: Minimum detectable difference; None where no document differs from another.
+        detectable: Minimum detectable difference; None where few documents differ (`few`).
         documents: How many documents it is over.
     """
 
@@ -207,6 +209,8 @@ def _compared(
     p = p_values(change, sign_flips(paired, resamples, seed) @ weights)
     errors = standard_errors(paired, weights)
     least = detectable(errors)
+    # Of few documents the standard error says too little.
+    few = [differing(strata) < FEW for strata in strata_of(paired, weights, -1.0)]
     return [
         Difference(
             *names[i],
@@ -218,7 +222,7 @@ def _compared(
             p=float(p[i]),
             p_holm=1.0,
             error=_number(errors[i]),
-            detectable=_number(least[i]),
+            detectable=None if few[i] else _number(least[i]),
             documents=documents[i],
         )
         for i, found in enumerate(estimate(paired, weights, resamples, seed, lowest=-1.0))

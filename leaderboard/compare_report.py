@@ -5,7 +5,6 @@ import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy
 from matplotlib.figure import Figure
 
@@ -19,6 +18,7 @@ from verbalizer_bench.leaderboard.answers import (
 )
 from verbalizer_bench.leaderboard.compare import FAMILIES, Difference, Pair
 from verbalizer_bench.leaderboard.contrast import engine, image, template
+from verbalizer_bench.leaderboard.figures import save
 from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial
 from verbalizer_bench.leaderboard.report import table
 from verbalizer_bench.leaderboard.runs import Run
@@ -171,7 +171,4 @@ def draw(pairs: Sequence[Pair], files: Sequence[Path]) -> None:
     handles, models = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, models, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.tight_layout()
-    with matplotlib.rc_context({"svg.hashsalt": "verbalizer-bench"}):
-        for file in files:
-            metadata = {"Date": None} if file.suffix == ".svg" else None
-            figure.savefig(file, bbox_inches="tight", metadata=metadata)
+    save(figure, files, bbox_inches="tight")

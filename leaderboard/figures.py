@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -14,6 +15,40 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _PATTERNS = ("", "//", "..", "xx")
+# An SVG is drawn for a light page; where the reader's is dark, its browser takes these instead.
+_DARK = {"#ffffff": "#0d1117", "#000000": "#c9d1d9", "#333333": "#e6edf3", "#555555": "#9da7b3"}
+_DARK |= {"#dddddd": "#30363d"}
+
+
+def save(figure: Figure, files: Sequence[Path], **options: Any) -> None:
+    """Write a figure, the same bytes every time; an SVG follows the reader's light or dark scheme.
+
+    Args:
+        figure: The figure.
+        files: Where to; the suffix is the format (`.png`, `.svg`).
+        options: Of matplotlib's `savefig`.
+    """
+    # Without a salt and with a date, the same figure would be another file every time.
+    with matplotlib.rc_context({"svg.hashsalt": "verbalizer-bench"}):
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else None
+            figure.savefig(file, metadata=metadata, **options)
+            if file.suffix == ".svg":
+                _follow_scheme(file)
+
+
+def _follow_scheme(file: Path) -> None:
+    """Give an SVG colours for a dark page, beside those that stand in its elements."""
+    rules = ["g[id^=text] { fill: #c9d1d9; }"] + [
+        f'[style*="{what}: {light}"] {{ {what}: {dark} !important; }}'
+        for light, dark in _DARK.items()
+        for what in ("fill", "stroke")
+    ]
+    style = f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+    text = file.read_text(encoding="utf-8")
+    head, start, rest = text.partition("<svg ")
+    opening, end, body = rest.partition(">")
+    file.write_text(f"{head}{start}{opening}{end}\n {style}{body}", encoding="utf-8")
 
 
 def bars(
@@ -67,11 +102,7 @@ def _bars(
         loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(runs)), frameon=False
     )
     axes.set_xlabel(note, fontsize=7.5, color="#555555", labelpad=8)
-    # Without a salt and with a date, the same figure would be another file every time.
-    with matplotlib.rc_context({"svg.hashsalt": "verbalizer-bench"}):
-        for file in files:
-            metadata = {"Date": None} if file.suffix == ".svg" else None
-            figure.savefig(file, bbox_inches="tight", metadata=metadata)
+    save(figure, files, bbox_inches="tight")
 
 
 def _shown(name: str, length: int = 40) -> str:
@@ -93,7 +124,7 @@ def ranking_bars(
     """
     sizes = [len(models) for _, models in panels]
     height = 0.6 * len(panels) + 0.42 * sum(sizes) + 0.6
-    with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "verbalizer-bench"}):
+    with matplotlib.rc_context({"text.parse_math": False}):
         figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[s + 1 for s in sizes])
         for axes, (title, models) in zip(grid[:, 0], panels, strict=True):
@@ -104,9 +135,7 @@ def ranking_bars(
             handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=8
         )
         grid[-1, 0].set_xlabel("F1 (%), with 95 % intervals over documents", fontsize=8)
-        for file in files:
-            metadata = {"Date": None} if file.suffix == ".svg" else None
-            figure.savefig(file, metadata=metadata)
+        save(figure, files)
 
 
 def _horizontal_bars(axes: Axes, models: Sequence[tuple[str, Mapping[str, TypeScores]]]) -> None:

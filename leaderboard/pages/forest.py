@@ -80,7 +80,8 @@ def forest(pairs: Sequence[Pair], family: str) -> Forest:
 def _axis(shown: Sequence[Difference]) -> tuple[int, int, int]:
     """Return where the axis begins and ends, and its step, in points of 100; 0 is a mark of it."""
     ends = [v for d in shown for v in (d.low, d.difference, d.high) if v is not None]
-    low, high = 100 * min(0.0, *ends), 100 * max(0.0, *ends)
+    # A last digit must not ask for another mark.
+    low, high = round(100 * min(0.0, *ends), 6), round(100 * max(0.0, *ends), 6)
     step = next((s for s in _STEPS if (high - low) / s <= _MARKS - 1), _STEPS[-1])
     first, last = math.floor(low / step) * step, math.ceil(high / step) * step
     return first, last if last > first else first + step, step

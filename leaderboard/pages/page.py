@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from verbalizer_bench.leaderboard.answers import interval
+from verbalizer_bench.leaderboard.compare_report import row_name
+
 TEMPLATES = Path(str(files("verbalizer_bench.leaderboard.pages"))) / "templates"
 
 
@@ -110,6 +113,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, shade=shade, count_of=count_of)
+    environment.filters.update(told=interval, row_name=row_name)
     return environment
 
 

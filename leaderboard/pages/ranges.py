@@ -22,17 +22,27 @@ def rank_ranges(entries: Sequence[Entry]) -> list[tuple[int, int]]:
         return []
     scores = np.array([entry.score("All") for entry in entries])
     ahead = scores[:, None] - scores[None, :]
-    own, shared = _variances(entries)
-    # Rounding can leave a pair of equals a little below 0.
-    error = np.sqrt(np.maximum(own[:, None] + own[None, :] - 2 * shared, 0))
+    error = paired_errors(entries)
     better = ahead > Z_ALPHA * np.where(np.isnan(error), np.inf, error)
     for one, other in zip(*np.nonzero(better & (ahead < _reach_of_few(entries))), strict=True):
-        better[one, other] = _differing(entries[one], entries[other]) >= FEW
+        better[one, other] = differing_documents(entries[one], entries[other]) >= FEW
     worse_than, better_than = better.sum(axis=0), better.sum(axis=1)
     return [
         (1 + int(above), len(entries) - int(below))
         for above, below in zip(worse_than, better_than, strict=True)
     ]
+
+
+def paired_errors(entries: Sequence[Entry]) -> np.ndarray:
+    """Return the standard errors of the differences in F1 over all, clustered by document.
+
+    Returns:
+        Shape (entries, entries); NaN where a data set has one document.
+    """
+    own, shared = _variances(entries)
+    # Rounding can leave a pair of equals a little below 0.
+    found: np.ndarray = np.sqrt(np.maximum(own[:, None] + own[None, :] - 2 * shared, 0))
+    return found
 
 
 def _variances(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
@@ -72,8 +82,8 @@ def _reach_of_few(entries: Sequence[Entry]) -> float:
     return FEW * max(weights)
 
 
-def _differing(one: Entry, other: Entry) -> int:
-    """Return how many documents differ; of other prompts, all of them."""
+def differing_documents(one: Entry, other: Entry) -> int:
+    """Return how many documents of two submissions differ in All; of other prompts, all."""
     count = 0
     for dataset, asked in one.asked.items():
         same = other.asked.get(dataset)

@@ -12,9 +12,12 @@ from verbalizer_bench.leaderboard.answers import answers
 from verbalizer_bench.leaderboard.compare import Pair, differences, verbalizer_name
 from verbalizer_bench.leaderboard.compare_report import NOTE
 from verbalizer_bench.leaderboard.figures import bars
+from verbalizer_bench.leaderboard.pages.chosen import FAMILIES, every_two
 from verbalizer_bench.leaderboard.pages.examples import choose_examples
-from verbalizer_bench.leaderboard.pages.page import render, svg_image
+from verbalizer_bench.leaderboard.pages.forest import forest
+from verbalizer_bench.leaderboard.pages.page import embedded_json, render, svg_image
 from verbalizer_bench.leaderboard.pages.records import verbalizers
+from verbalizer_bench.leaderboard.pages.summary import sentence
 from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
 from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.leaderboard.runs import Run
@@ -54,10 +57,13 @@ def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]
     named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
     protocols = [derive_protocol(run) for run in runs]
     pairs, refusal = _compare(runs)
+    against = {pair.model: pair for pair in pairs if pair.base == runs[0].name}
+    # With two there is nothing to choose.
+    chosen = embedded_json(every_two(runs)) if len(runs) > 2 and pairs else None
     note = f"protocol {', '.join(sorted({p.name for p in protocols}))}; 95 % intervals"
     return render(
         "report.html.jinja",
-        scripts=("tables.js", "print.js"),
+        scripts=("tables.js", "print.js", *(("chosen.js",) if chosen else ())),
         models=[
             {
                 "name": run.name,
@@ -67,6 +73,7 @@ def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]
                 "warnings": warnings(run),
                 "facts": facts(run),
                 "summary": summary,
+                "sentence": sentence(summary, against.get(run.name)),
                 "heat": _heat(run),
                 "record": _record(run),
             }
@@ -82,6 +89,8 @@ def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]
         pairs=pairs,
         answers=answers(pairs),
         refusal=refusal,
+        forests={f: forest(pairs, f) for f in FAMILIES} if pairs else {},
+        chosen=chosen,
         note=f"{NOTE} n: documents. {RESAMPLES} resamples and permutations, seed {SEED}.",
         examples=choose_examples(runs),
         version=__version__,

@@ -10,11 +10,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.few import FEW
 from verbalizer_bench.leaderboard.figures import ranking_bars
 from verbalizer_bench.leaderboard.pages.entries import COLUMNS, read_entries
 from verbalizer_bench.leaderboard.pages.page import embedded_json, render, shade, svg_image
+from verbalizer_bench.leaderboard.pages.ranges import differing_documents, paired_errors
 from verbalizer_bench.leaderboard.pages.ranking import Table, rank
 from verbalizer_bench.leaderboard.pages.records import as_csv, as_json
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -23,6 +28,8 @@ from verbalizer_bench.tasks.spec import DATASETS
 FILES = ("index.html", "leaderboard.json", "leaderboard.csv", "leaderboard.svg")
 # More would not be read in one figure.
 _SHOWN = 20
+# Of a longer table the page would hold too many pairs.
+_PAIRED = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +97,22 @@ def _draw(tables: Sequence[Table], files: Sequence[Path]) -> None:
     ranking_bars(panels, files)
 
 
+def _errors(table: Table) -> dict[str, Any]:
+    """Return the standard error of the difference in All of each two rows, a triangle.
+
+    None where few documents differ, of which it would say too little.
+    """
+    entries = [row.entry for row in table.rows]
+    found = paired_errors(entries)
+
+    def shown(i: int, j: int) -> float | None:
+        few = differing_documents(entries[i], entries[j]) < FEW
+        return None if few or np.isnan(found[i, j]) else round(float(found[i, j]), 5)
+
+    triangle = [[shown(i, j) for j in range(i)] for i in range(len(entries))]
+    return {"paths": [entry.path for entry in entries], "errors": triangle}
+
+
 def _page(tables: Sequence[Table]) -> str:
     found = as_json(tables)
     rows = {row["path"]: row for table in found["tables"] for row in table["rows"]}
@@ -99,6 +122,7 @@ def _page(tables: Sequence[Table]) -> str:
         "datasets": DATASETS,
         "shades": [shade(step / 100) for step in range(101)],
         "columns": COLUMNS,
+        "errors": [_errors(table) for table in tables if len(table.rows) <= _PAIRED],
         "outcomes": OUTCOMES,
     }
     return render(

@@ -50,6 +50,8 @@ function remember(open) {
 }
 
 function recall() {
+  // A link to a section says nothing of what is filtered.
+  if (location.hash && !location.hash.includes("=")) { filter(); return; }
   const state = new URLSearchParams(location.hash.slice(1));
   for (const field of fields) {
     const value = state.get(field.id) ?? "";
@@ -139,6 +141,18 @@ function heat(found) {
   return element("section", {}, element("h3", {}, "F1 by data set and verbalizer"), scroll);
 }
 
+// What stands behind an address, as far as its host tells.
+function linked(address) {
+  const { hostname, pathname } = new URL(address);
+  const is = (host) => hostname === host || hostname.endsWith(`.${host}`);
+  if (is("arxiv.org")) return "Paper on arXiv";
+  if (is("aclanthology.org")) return "Paper in the ACL Anthology";
+  if (is("doi.org")) return "Publication (DOI)";
+  if (is("huggingface.co")) return pathname.startsWith("/datasets/") ? "Data set on Hugging Face" : "Model on Hugging Face";
+  if (is("github.com") || is("gitlab.com")) return "Code repository";
+  return `Page at ${hostname}`;
+}
+
 function provenance(found) {
   const model = found.model;
   const sources = Object.entries(found.sources).map(([name, source]) => `${name}: ${source}`);
@@ -162,7 +176,7 @@ function provenance(found) {
     // Checked when it was validated, and again here: an address can be a script.
     if (!/^https?:\/\//.test(address)) continue;
     const link = element("a", { href: address, rel: "noopener noreferrer nofollow" }, isolated(address));
-    list.append(element("dt", {}, "Link"), element("dd", {}, link));
+    list.append(element("dt", {}, linked(address)), element("dd", {}, link));
   }
   return element("section", {}, element("h3", {}, "Where this comes from"), list);
 }
@@ -179,6 +193,56 @@ function open(path) {
   remember(path);
 }
 
+// The difference of two rows of a table in All, paired by document: the standard error is known of
+// the tables that are not too long.
+function interval(one, other) {
+  const table = data.errors.find((own) => own.paths.includes(one.path) && own.paths.includes(other.path));
+  if (!table) return null;
+  const places = [one, other].map((row) => table.paths.indexOf(row.path)).sort((a, b) => b - a);
+  const error = table.errors[places[0]][places[1]];
+  const change = one.scores.All.mean - other.scores.All.mean;
+  return error === null ? null : [change - 1.96 * error, change + 1.96 * error];
+}
+
+function compareTwo() {
+  const [one, other] = choices.map((field) => data.rows[field.value]);
+  const result = document.getElementById("two-result");
+  if (one === other) {
+    result.replaceChildren(element("p", {}, "Choose two different models."));
+    return;
+  }
+  const protocols = choices.map((field) => field.selectedOptions[0].parentElement.label);
+  const alike = protocols[0] === protocols[1];
+  const cell = (score) => element("td", { className: "number" }, points(score.mean),
+    element("small", {}, score.low === null ? "" : `${points(score.low)}–${points(score.high)}`));
+  const lines = data.columns.map((name) => {
+    const range = alike && name === "All" ? interval(one, other) : null;
+    const change = element("td", { className: "number" }, signed(one.scores[name].mean - other.scores[name].mean),
+      element("small", {}, range ? `${signed(range[0])} to ${signed(range[1])}` : ""));
+    return element("tr", {}, element("th", { scope: "row" }, title(name)), cell(one.scores[name]), cell(other.scores[name]),
+      alike ? change : element("td", {}, "–"));
+  });
+  const said = data.outcomes.map((name) => element("tr", {}, element("th", { scope: "row" }, title(name)),
+    ...[one, other].map((row) => element("td", { className: "number" }, points(row.outcomes.All[name] ?? 0))),
+    element("td", { className: "number" }, alike ? signed((one.outcomes.All[name] ?? 0) - (other.outcomes.All[name] ?? 0)) : "–")));
+  const head = element("tr", {}, element("th", { scope: "col" }, ""), ...[one, other].map((row) =>
+    element("th", { scope: "col", className: "number" }, isolated(row.model.id))),
+    element("th", { scope: "col", className: "number" }, "Difference"));
+  const group = (text) => element("tr", {}, element("th", { colSpan: 4, className: "group" }, text));
+  const table = element("table", { className: "two" }, element("thead", {}, head),
+    element("tbody", {}, group("F1 in %"), ...lines, group("Responses in %, over all"), ...said));
+  const note = alike ? "The interval of the difference in All is paired by document. Where none stands, fewer than 15 documents differ, or the table is too long for this page."
+    : "They are of different tables: their prompts were asked in different ways, and no difference is shown.";
+  result.replaceChildren(element("div", { className: "scroll", tabIndex: 0 }, table), element("p", { className: "muted" }, note));
+}
+
+const choices = [...document.querySelectorAll(".two-choice")];
+if (choices.length) {
+  for (const field of choices) field.addEventListener("input", compareTwo);
+  choices[1].selectedIndex = 1;
+  document.getElementById("two-section").hidden = false;
+  compareTwo();
+}
 for (const { row, path } of rows) {
   const head = row.cells[1];
   const button = element("button", { type: "button" }, ...head.childNodes);
