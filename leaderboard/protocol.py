@@ -13,19 +13,10 @@ from typing import Any, NamedTuple
 from verbalizer_bench.leaderboard.endings import ending_warnings
 from verbalizer_bench.leaderboard.rendering import rendering_text
 from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.models.harmless import changing
 from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol
-
-# Settings of a checkpoint's generation_config that change what beams find.
-_SCORE_SETTINGS = (
-    *("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "early_stopping"),
-    *("num_return_sequences", "min_length", "min_new_tokens", "bad_words_ids"),
-    *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"),
-    *("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "renormalize_logits"),
-    *("remove_invalid_values", "max_time", "watermarking_config"),
-    *("exponential_decay_length_penalty", "sequence_bias", "guidance_scale"),
-)
 
 
 class Protocol(NamedTuple):
@@ -44,7 +35,8 @@ def derive_protocol(run: Run) -> Protocol:
     ]
     own = run.record.get("generation_config", {})
     differences += [
-        f"the checkpoint sets {key}={str(own[key])[:200]}" for key in _SCORE_SETTINGS if key in own
+        f"the checkpoint sets {key}={str(value)[:200]}"
+        for key, value in changing(own, asked).items()
     ]
     shots = max(run.results.get("n-shot", {}).get(task.task) or 0 for task in run.tasks)
     if shots:

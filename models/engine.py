@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from transformers import GenerationMixin
 
 from verbalizer_bench.models.attention import KeyValue, SharedPrefix, attention_implementation
 from verbalizer_bench.models.batches import Budget, in_batches, shared_batch_size
+from verbalizer_bench.models.finite import check_finite
+from verbalizer_bench.models.harmless import changing
 from verbalizer_bench.models.prefix import common_length, plan
 from verbalizer_bench.models.search import BeamSearch, GreedySearch
 from verbalizer_bench.models.settings import GenerationSettings
@@ -63,7 +66,13 @@ def why_not(model: Any, settings: GenerationSettings) -> str | None:
         return "stop strings"
     if unknown := set(settings.kwargs) - _KNOWN_ARGUMENTS:
         return f"generation arguments {', '.join(sorted(unknown))}"
-    return _processors(model.generation_config)
+    if type(base_model(model)).generate is not GenerationMixin.generate:
+        return f"{type(base_model(model)).__name__} has a generate of its own"
+    own = changing(model.generation_config.to_diff_dict(), settings.kwargs)
+    if own:
+        name, value = next(iter(own.items()))
+        return f"the checkpoint's generation setting {name}={str(value)[:200]}"
+    return None
 
 
 def base_model(model: Any) -> Any:
@@ -238,7 +247,9 @@ class SharedPrefixEngine:
         for part, own in zip(hidden.chunk(parts), tokens.chunk(parts), strict=True):
             log_probs = torch.log_softmax(self.head(part).float(), dim=-1)
             found.append(log_probs.gather(1, own[:, None])[:, 0])
-            best.append(log_probs.argmax(-1))
+            highest, place = log_probs.max(-1)
+            check_finite(highest, self.model)
+            best.append(place)
         return torch.cat(found), torch.cat(best)
 
     def _runner(
@@ -391,6 +402,7 @@ class SharedPrefixEngine:
             found.append(search.choose(self.head(part).float(), first))
             first += len(part)
         scores, origin, tokens = (torch.cat(best) for best in zip(*found, strict=True))
+        check_finite(scores[:, 0], self.model)
         return scores, origin, tokens
 
 
@@ -426,31 +438,3 @@ def _has_window(config: Any) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     return kinds != {"full_attention"} or bool(window and not getattr(config, "layer_types", None))
-
-
-def _processors(config: Any) -> str | None:
-    """Name the checkpoint's generation setting that changes scores, which beams here do not do."""
-    neutral: dict[str, tuple[Any, ...]] = {
-        "repetition_penalty": (None, 1.0),
-        "no_repeat_ngram_size": (None, 0),
-        "min_length": (None, 0),
-        "min_new_tokens": (None, 0),
-        "bad_words_ids": (None,),
-        "suppress_tokens": (None,),
-        "begin_suppress_tokens": (None,),
-        "forced_bos_token_id": (None,),
-        "forced_eos_token_id": (None,),
-        "sequence_bias": (None,),
-        "guidance_scale": (None, 1, 1.0),
-        "exponential_decay_length_penalty": (None,),
-        "encoder_repetition_penalty": (None, 1.0),
-        "renormalize_logits": (None, False),
-        "remove_invalid_values": (None, False),
-        "length_penalty": (None, 1.0),
-        "early_stopping": (None, False),
-        "cache_implementation": (None, "dynamic"),
-    }
-    for name, values in neutral.items():
-        if getattr(config, name, None) not in values:
-            return f"the checkpoint's generation setting {name}={getattr(config, name)}"
-    return None

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
-from transformers import StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
 from verbalizer_bench.models import endings, journal
 from verbalizer_bench.models.batches import auto_batch_size, in_batches
 from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
+from verbalizer_bench.models.finite import FiniteLogits, check_finite
+from verbalizer_bench.models.harmless import ONE_RESPONSE, check_request
 from verbalizer_bench.models.journal import Response
 from verbalizer_bench.models.record import Recorded
 from verbalizer_bench.models.settings import GenerationSettings, StopStrings
@@ -102,8 +104,11 @@ class ExactGeneration(Recorded):
             # Logits of every place would be the largest tensor of the run.
             last = {"logits_to_keep": 1} if self.model._supports_logits_to_keep() else {}
             logits = self.model(**inputs, **last).logits[0, -1].float()
+        check_finite(logits.max(), self.model)
         plain = torch.log_softmax(logits, dim=-1)
-        distance = float((self._shared.next_log_probs(encoded) - plain).abs().max())
+        # A logit of minus infinity, which is a suppressed token, is no distance from itself.
+        own = self._shared.next_log_probs(encoded)
+        distance = float(torch.where(own == plain, 0, own - plain).abs().max())
         if not distance <= _TOLERANCE.get(self.model.dtype, _LOW_PRECISION_TOLERANCE):
             return f"it differs from a plain forward pass by {distance:.2g}"
         return None
@@ -125,6 +130,29 @@ class ExactGeneration(Recorded):
             log.warning("engine: generate, not shared_prefix: %s", reason)
         return reason is None
 
+    def _check_stop_strings(self, asked: dict[str, Any]) -> None:
+        """Raise ValueError for stop strings of the checkpoint that `generate` cannot look for."""
+        own = asked.get("stop_strings", self.model.generation_config.stop_strings)
+        if not own:
+            return
+        try:
+            StopStringCriteria(self.tokenizer, own)
+        except (ValueError, LookupError) as error:
+            raise ValueError(
+                f"pretrained={self.model.config.name_or_path}: transformers cannot look for the "
+                f"stop_strings={own} of its generation_config.json with this tokenizer ({error}); "
+                "remove them, and give the task's `until` instead"
+            ) from error
+
+    def _check_eos(self) -> None:
+        """Raise ValueError where nothing ends a response: all would run to the token limit."""
+        if not self.eos_token_ids:
+            raise ValueError(
+                f"pretrained={self.model.config.name_or_path}: neither its generation_config.json "
+                "nor its tokenizer names an EOS, so that no response could end; write eos_token_id "
+                "into generation_config.json, or give tokenizer=DIR of one that has it"
+            )
+
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Generate a response to every request; see the module's text for what is exact.
 
@@ -142,6 +170,7 @@ class ExactGeneration(Recorded):
         return [texts[id(request)] for request in requests]
 
     def _generate_all(self, requests: list[Any], quiet: bool) -> list[str]:
+        self._check_eos()
         eos = self.tokenizer.convert_ids_to_tokens(self.eos_token_ids)
         book = journal.current()
         keys = book.keys(requests) if book else []
@@ -154,6 +183,8 @@ class ExactGeneration(Recorded):
             key = json.dumps(gen_kwargs, sort_keys=True, default=str)
             if key not in settings:
                 settings[key] = GenerationSettings.from_request(gen_kwargs, self.max_gen_toks, eos)
+                check_request(settings[key].kwargs)
+                self._check_stop_strings(settings[key].kwargs)
             groups.setdefault(key, []).append(index)
         known = (
             {i: book.known[key] for i, key in enumerate(keys) if key in book.known} if book else {}
@@ -285,11 +316,14 @@ class ExactGeneration(Recorded):
         ):
             output = self.model.generate(
                 **inputs,
-                **settings.kwargs,
+                **{**settings.kwargs, **ONE_RESPONSE},
                 max_new_tokens=settings.max_new_tokens,
                 stopping_criteria=criteria,
+                logits_processor=LogitsProcessorList([FiniteLogits(self.model)]),
                 eos_token_id=self.eos_token_ids,
                 pad_token_id=self.tokenizer.pad_token_id,
+                # For the checkpoint's own `stop_strings`.
+                tokenizer=self.tokenizer,
                 use_cache=True,
             )
         tokens: list[list[int]] = output[:, length:].tolist()

@@ -10,14 +10,11 @@ vLLM has the activation of `mlp2x_gelu` and not `linear`; it was not run.
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from tokenizers import AddedToken
 from transformers import (
     AutoConfig,
@@ -39,6 +36,7 @@ from verbalizer_bench.models.connector import (
     new_connector,
 )
 from verbalizer_bench.models.tower import FEATURE_LAYER, processed_size, tower_features
+from verbalizer_bench.models.weights import line, load_whole, reading
 
 IMAGE_TOKEN = "<image>"
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
@@ -133,7 +131,7 @@ def load_parts(
         torch.manual_seed(seed)
         tokenizer, language = _load_llm(llm, dtype)
         tower = _load_tower(vision_tower, tower_dtype or language.dtype)
-    with _reading("vision_tower", vision_tower):
+    with reading(f"vision_tower={vision_tower}"):
         image_processor = AutoImageProcessor.from_pretrained(vision_tower)
     config = join_configs(
         tower.config, language.config, connector, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
@@ -220,7 +218,7 @@ def extract_llm(folder: str, output: Path) -> Path:
         ValueError: `output` is not empty, or `folder` is no LLaVA that can be read.
     """
     _check_output(output)
-    with _reading("folder", folder):
+    with reading(f"folder={folder}"):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if config.model_type != "llava":
@@ -247,7 +245,7 @@ def extract_llm(folder: str, output: Path) -> Path:
 
 def _load_llm(llm: str, dtype: str) -> tuple[Any, Any]:
     """Return tokenizer and model, with image and padding token in both."""
-    with _reading("llm", llm):
+    with reading(f"llm={llm}"):
         config = AutoConfig.from_pretrained(llm)
         tokenizer = AutoTokenizer.from_pretrained(llm)
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -271,26 +269,20 @@ def _load_llm(llm: str, dtype: str) -> tuple[Any, Any]:
 
 def _load_tower(vision_tower: str, dtype: torch.dtype | str) -> Any:
     """Return a vision model, frozen as LLaVA trains it; of a model with two halves that one."""
-    with _reading("vision_tower", vision_tower):
+    with reading(f"vision_tower={vision_tower}"):
         config = AutoConfig.from_pretrained(vision_tower)
+    part = hasattr(config, "vision_config")
     config = getattr(config, "vision_config", config)
     tower_features(config)
-    tower = _load(AutoModel, "vision_tower", vision_tower, config=config, dtype=dtype)
+    tower = _load(AutoModel, "vision_tower", vision_tower, part, config=config, dtype=dtype)
     return tower.requires_grad_(False)
 
 
-def _load(auto_class: Any, role: str, name: str, **kwargs: Any) -> Any:
+def _load(auto_class: Any, role: str, name: str, part: bool = False, **kwargs: Any) -> Any:
     """Load a model, all of it; only a pooler, which LLaVA does not use, may be missing."""
-    with _reading(role, name):
-        model, report = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    model = load_whole(auto_class, name, f"{role}={name}", unused=r"^pooler\.", part=part, **kwargs)
     # A folder's own path would be written into the checkpoints made of it.
     model.config._name_or_path = ""
-    if missing:
-        raise ValueError(
-            f"{role}={name}: {len(missing)} weights of {type(model).__name__} are not in it, such "
-            f"as {missing[0]}; give a checkpoint of that class"
-        )
     return model
 
 
@@ -374,7 +366,7 @@ def _check_chat_template(processor: LlavaProcessor) -> None:
         text = processor.apply_chat_template([{"role": "user", "content": content}])
     except (TemplateError, TypeError) as error:
         raise ValueError(
-            f"chat_template: cannot render a turn with an image and a text: {_line(error)}; "
+            f"chat_template: cannot render a turn with an image and a text: {line(error)}; "
             "correct the template"
         ) from error
     if text.count(IMAGE_TOKEN) != 1 or "hello" not in text:
@@ -387,18 +379,3 @@ def _check_chat_template(processor: LlavaProcessor) -> None:
 def _check_output(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output}: is there and not an empty folder; give another")
-
-
-@contextmanager
-def _reading(role: str, name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"{role}={name}: cannot be read: {_line(error)}; give a folder that save_pretrained "
-            "wrote, or a hub id"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

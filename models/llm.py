@@ -16,7 +16,7 @@ from tqdm import tqdm
 from verbalizer_bench.models.batches import in_batches
 from verbalizer_bench.models.engine import EncodedPrompt
 from verbalizer_bench.models.generation import ExactGeneration
-from verbalizer_bench.models.loading import loading
+from verbalizer_bench.models.loading import WholeCheckpoint, loading
 from verbalizer_bench.models.provenance import InputLog
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _TAIL = 16
 
 
 @register_model("verbalizer-llm")
-class VerbalizerLLM(ExactGeneration, HFLM):
+class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
     """HFLM with the same arguments, whose beams do not depend on the batch size.
 
     Prompts that do not fit the context lose text at their left end, as in HFLM, but keep BOS; the
@@ -49,6 +49,7 @@ class VerbalizerLLM(ExactGeneration, HFLM):
                 f"pretrained={pretrained}: verbalizer-llm takes causal models; "
                 "use lm-eval's --model hf for an encoder-decoder"
             )
+        self._check_vocabulary(pretrained, kwargs.get("peft"))
         self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id)

@@ -1,4 +1,4 @@
-"""Refuse, in one line and before weights are read, what a checkpoint cannot be loaded with."""
+"""Load a checkpoint for lm-eval whole, or refuse it in one line."""
 
 import difflib
 import inspect
@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, ProcessorMixin
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
+
+from verbalizer_bench.models.adapter import add_adapter, fit_vocabulary
+from verbalizer_bench.models.weights import check_vocabulary, line, load_whole, reading
 
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "verbalizer-llm": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
@@ -37,6 +39,7 @@ def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
             another architecture, or an argument is unknown to adapter and checkpoint.
         FileNotFoundError: `peft` is no LoRA folder.
     """
+    _check_texts(pretrained=pretrained, **kwargs)
     _check_dtype(kwargs.get("dtype"))
     _check_device(kwargs.get("device"))
     _check_peft(kwargs.get("peft"))
@@ -56,13 +59,112 @@ def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
             f"model_args {found[1]}={kwargs[found[1]]}: neither {name} nor this checkpoint has "
             f"such an argument; {f'did you mean {near[0]}=?' if near else 'leave it out'}"
         ) from error
-    except (SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
-            raise
+    except (ImportError, AssertionError) as error:
+        # lm-eval asserts what it wants of arguments and packages.
+        raise ValueError(f"model_args pretrained={pretrained}: {line(error)}") from error
+
+
+class _Whole:
+    """An auto class whose models are whole; lm-eval calls its `from_pretrained`."""
+
+    def __init__(self, auto_class: Any, pretrained: str) -> None:
+        self.auto_class, self.pretrained = auto_class, pretrained
+
+    def from_pretrained(self, name: str, **kwargs: Any) -> Any:
+        role = "pretrained" if name == self.pretrained else "delta"
+        return load_whole(self.auto_class, name, f"model_args {role}={name}", **kwargs)
+
+
+class WholeCheckpoint:
+    """Mixin over lm-eval's HFLM: what is loaded is what is in the folders, or nothing is.
+
+    Models, adapters and tokenizers are read by `load_whole`, `add_adapter` and `reading`; a fault
+    is named by the argument that it stands in.
+    """
+
+    AUTO_MODEL_CLASS: Any
+    _model: Any
+    tokenizer: Any
+
+    def _create_model(
+        self,
+        pretrained: str,
+        revision: str | None = "main",
+        peft: str | None = None,
+        delta: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load the base whole, and the adapter on it; lm-eval would cut the base's embeddings."""
+        if peft and delta:
+            raise ValueError(f"model_args peft={peft},delta={delta}: give one of them")
+        auto_class = self.AUTO_MODEL_CLASS
+        self.AUTO_MODEL_CLASS = _Whole(auto_class, pretrained)
+        try:
+            super()._create_model(  # type: ignore[misc]
+                pretrained=pretrained, revision=revision, delta=delta, **kwargs
+            )
+        finally:
+            self.AUTO_MODEL_CLASS = auto_class
+        if peft:
+            fit_vocabulary(self._model, peft, self.tokenizer, self._own_tokenizer, revision)
+            self._model = add_adapter(self._model, peft, f"model_args peft={peft}", revision)
+        # lm-eval ties weights once more: of two that differ it would drop one, and of an adapter's
+        # own embeddings it knows nothing. What is one was tied by the load.
+        self._model.tie_weights = lambda: None
+
+    def _create_tokenizer(self, pretrained: Any, tokenizer: Any = None, **kwargs: Any) -> None:
+        """Read the tokenizer, for an LVLM its processor.
+
+        lm-eval's class for LVLMs returns the processor that it was asked for and uses none.
+        """
+        self._own_tokenizer = tokenizer is not None
+        role = "pretrained" if tokenizer is None else "tokenizer"
+        place = pretrained if tokenizer is None else tokenizer
+        what = f"model_args {role}={place}"
+        with reading(f"{what}: its tokenizer", "give tokenizer=DIR of a whole one"):
+            try:
+                found = super()._create_tokenizer(pretrained, tokenizer, **kwargs)  # type: ignore[misc]
+            except AttributeError as error:
+                raise ValueError(f"no processor is in it ({error})") from error
+            except Exception as error:
+                # The tokenizers library has no type of its own for a file that it cannot read.
+                if type(error) is not Exception:
+                    raise
+                raise ValueError(str(error)) from error
+        if found is not None:
+            if not isinstance(found, ProcessorMixin):
+                raise ValueError(f"{what}: no processor is in it; give tokenizer=DIR of an LVLM's")
+            self.processor, self.tokenizer = found, found.tokenizer  # type: ignore[attr-defined]
+
+    def _check_vocabulary(self, pretrained: Any, peft: Any) -> None:
+        """Raise ValueError for tokens that have no embedding, naming what they may come from."""
+        vars(self._model).pop("tie_weights", None)
+        what = f"model_args pretrained={pretrained if isinstance(pretrained, str) else '(a model)'}"
+        if peft:
+            what += f",peft={peft}"
+        fix = (
+            "leave tokenizer= out, or give the one that the weights were trained with"
+            if self._own_tokenizer
+            else "give tokenizer=DIR of the one that the weights were trained with"
+        )
+        check_vocabulary(self._model, self.tokenizer, what, fix)
+
+
+def _check_texts(**kwargs: Any) -> None:
+    """Raise ValueError for a name that lm-eval took for a number, a truth value or nothing."""
+    for key in ("pretrained", "peft", "delta", "tokenizer", "subfolder", "gguf_file", "revision"):
+        value = kwargs.get(key)
+        if isinstance(value, (bool, float)) or (isinstance(value, int) and key != "revision"):
+            kind = "truth value" if isinstance(value, bool) else "number"
+            raise ValueError(
+                f"model_args {key}={value}: was read as a {kind}; write {key}=./NAME for a folder, "
+                f"or {key}='NAME' with the quotes"
+            )
+    if kwargs.get("pretrained") is None:
         raise ValueError(
-            f"model_args pretrained={pretrained}: its weights cannot be read: "
-            f"{' '.join(str(error).split())[:200]}; copy or save the checkpoint again"
-        ) from error
+            "model_args pretrained=None: give a checkpoint folder or a hub id; write ./NAME for a "
+            "folder of that name"
+        )
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -105,7 +207,7 @@ def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -
     }
     try:
         config = AutoConfig.from_pretrained(pretrained, **hub)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"model_args pretrained={pretrained}: not a checkpoint that can be read: {reason}; "

@@ -31,7 +31,7 @@ from verbalizer_bench.models.images import (
     tower_size,
     with_8_bits,
 )
-from verbalizer_bench.models.loading import loading
+from verbalizer_bench.models.loading import WholeCheckpoint, loading
 from verbalizer_bench.models.provenance import InputLog, settings_sha256
 
 _FEATURES_KEPT = 16
@@ -54,7 +54,7 @@ class Prompt(NamedTuple):
 
 
 @register_model("verbalizer-lvlm")
-class VerbalizerLVLM(ImageChat, ExactGeneration, HFMultimodalLM):
+class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM):
     """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
 
     Takes HFMultimodalLM's arguments and `image`. Scores loglikelihood requests with images too.
@@ -106,6 +106,7 @@ class VerbalizerLVLM(ImageChat, ExactGeneration, HFMultimodalLM):
         )
         self.image_mode = str(image)
         self.image = make_image(self.image_mode, tower_size(self.config))
+        self._check_vocabulary(pretrained, kwargs.get("peft"))
         self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id)

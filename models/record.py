@@ -71,6 +71,8 @@ class Recorded(ChatAdapter):
         ids = self.model.generation_config.eos_token_id
         if ids is None:
             ids = self.tokenizer.eos_token_id
+        if ids is None:
+            return []
         return list(ids) if isinstance(ids, (list, tuple)) else [ids]
 
     def _start_counts(self) -> None:

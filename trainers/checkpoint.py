@@ -26,6 +26,7 @@ from verbalizer_bench.models.connector import (
     trained_connector_modules,
 )
 from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
+from verbalizer_bench.models.weights import check_vocabulary, load_whole
 from verbalizer_bench.trainers.finite import check_weights
 from verbalizer_bench.trainers.formats import chat_template, end_generation
 from verbalizer_bench.trainers.pixels import with_aspect_ratio
@@ -116,10 +117,15 @@ def _read(recipe: Recipe, base: Any, own_types: bool) -> Checkpoint:
     if own.path:
         stored = stored_dtypes(own.path)
         read_as = _one(stored) if own_types else torch.float32
-        model = _auto_model(recipe).from_pretrained(own.path, dtype=read_as)
+        what = f"model.path={own.path}"
+        model = load_whole(_auto_model(recipe), own.path, what, dtype=read_as)
         dtypes = own_dtypes(model, stored, dtype)
         dtype = base.dtype or next(iter(dtypes.values()))
-        return Checkpoint(model, _processor(recipe, own.path), dtype, dtypes)
+        found = Checkpoint(model, _processor(recipe, own.path), dtype, dtypes)
+        if recipe.method != "tower":
+            fix = "give tokenizer=DIR of the one that the weights were trained with"
+            check_vocabulary(model, found.tokenizer, what, fix)
+        return found
     assert own.llm and own.vision_tower and own.connector
     llm, tower = (_one(stored_dtypes(part)) for part in (own.llm, own.vision_tower))
     model, processor = load_parts(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import Trainer
 
+from verbalizer_bench.models.adapter import add_adapter
 from verbalizer_bench.trainers.checkpoint import Checkpoint, load, save
 from verbalizer_bench.trainers.precision import holds_all, merged, put_into
 from verbalizer_bench.trainers.recipe import Recipe
@@ -52,7 +52,8 @@ def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] 
     """
     base, _, dtype, dtypes = load(recipe, exact=True)
     if recipe.lora:
-        adapted = PeftModel.from_pretrained(base, recipe.output / "adapter")
+        folder = recipe.output / "adapter"
+        adapted = add_adapter(base, str(folder), f"adapter={folder}")
         base, lost = merged(adapted, dtypes)
         if lost > _LOST:
             log.warning(
@@ -60,7 +61,7 @@ def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] 
                 "adapter's update (by its norm); %s has all of it: score the base with peft=DIR",
                 str(dtype).removeprefix("torch."),
                 100 * lost,
-                recipe.output / "adapter",
+                folder,
             )
         return base
     trained = {name for name, weight in base.named_parameters() if weight.requires_grad}

@@ -21,6 +21,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
+from verbalizer_bench.models.weights import load_whole
 from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config
 from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer
@@ -268,7 +269,8 @@ class RecipeTrainer(FiniteTraining, SealingTrainer, SFTTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         # Not "auto", which is the type of whichever weight comes first.
-        saved = type(own).from_pretrained(resume_from_checkpoint, dtype=torch.float32)
+        what = f"resume_from_checkpoint={resume_from_checkpoint}"
+        saved = load_whole(type(own), resume_from_checkpoint, what, dtype=torch.float32)
         own.load_state_dict(saved.state_dict())
 
     def compute_loss(

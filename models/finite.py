@@ -1,0 +1,55 @@
+"""Stop where logits are NaN or infinite: what is chosen from them is no answer of the model.
+
+A search goes on with such logits without a word (it chooses the first token for ever), and so did
+whole runs with weights that hold NaN, or in float16 where a bfloat16 model overflows. Minus
+infinity alone is no fault: it is how a token is suppressed.
+"""
+
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+
+def check_finite(best: torch.Tensor, model: Any) -> None:
+    """Raise ValueError unless these are numbers.
+
+    Args:
+        best: The highest logit (or log probability) of each row. It is NaN if any of the row is,
+            and infinite if one is plus infinity or all are minus infinity.
+        model: The model that they come from.
+    """
+    if not bool(best.isfinite().all()):
+        raise ValueError(not_finite(model))
+
+
+class FiniteLogits(LogitsProcessor):
+    """Have `generate` raise ValueError where logits are not finite; it changes nothing."""
+
+    def __init__(self, model: Any) -> None:
+        """Take the model, for the message."""
+        self.model = model
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return `scores`, (rows, V), as they are."""
+        check_finite(scores.amax(-1), self.model)
+        return scores
+
+
+def not_finite(model: Any) -> str:
+    """Say in one line that a model's logits are not finite, why perhaps, and what to do."""
+    wrong = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.is_floating_point() and not weight.is_meta and not weight.isfinite().all()
+    ]
+    dtype = str(model.dtype).removeprefix("torch.")
+    cause = f"{len(wrong)} of its weights are not either, such as {wrong[0]}; " if wrong else ""
+    fix = (
+        "float16 ends at 65,504, and many checkpoints need more: give dtype=bfloat16 or float32"
+        if model.dtype == torch.float16
+        else "give another checkpoint"
+        if wrong
+        else "give dtype=float32, or another checkpoint"
+    )
+    return f"the model's logits are not finite (NaN or infinity) in {dtype}; {cause}{fix}"

@@ -1,0 +1,250 @@
+"""Load a checkpoint only if what is loaded is what its folder holds: no weight made up or left out.
+
+transformers fills weights that a checkpoint lacks with random numbers, drops what it does not know,
+and says so in a table that a run's log buries. Here every load asks for that table and refuses.
+"""
+
+import logging
+import pickle
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import GenerationConfig
+
+# What a checkpoint may hold without the model's using it, beside the lists that transformers'
+# classes have: tables that old versions stored and new ones compute, the value head of
+# reinforcement learning, and heads that only guess several tokens at once.
+_SPARE = re.compile(
+    r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|(^|\.)(masked_bias|position_ids)$"
+    r"|^v_head\.|(^|\.)mtp(_\w+)?\."
+)
+# A language model may be read from a checkpoint that sees or hears besides.
+_OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
+_WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
+_FIX = "give a folder that save_pretrained wrote, or a hub id"
+
+
+def load_whole(
+    auto_class: Any,
+    name: str,
+    what: str,
+    *,
+    unused: str | None = None,
+    part: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Load a model, all of it.
+
+    Args:
+        auto_class: A model class of transformers, or an auto class.
+        name: A folder or a hub id.
+        what: The argument that named it, with its value: `model_args pretrained=DIR`.
+        unused: Pattern of weights that the caller does not use and that may be missing.
+        part: Whether the checkpoint may hold more than the model, as a CLIP of whose halves one is
+            loaded.
+        kwargs: Other arguments of `from_pretrained`.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: It cannot be read; weights are missing, of another shape, or none of the
+            model's; or the folder holds an adapter.
+    """
+    _check_folder(Path(name), what)
+    # So that all weights of another shape are in the report, instead of an error that names none.
+    kwargs["ignore_mismatched_sizes"] = True
+    with reading(what), _quiet_report():
+        found = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    if not isinstance(found, tuple):
+        raise ValueError(
+            f"{what}: its own code does not say which weights it found (output_loading_info); "
+            "load it with --model hf"
+        )
+    model, report = found
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(f"{what}: holds an adapter; give its base there, and peft={name}")
+    _check_report(model, report, what, unused, part)
+    _keep_untied(model)
+    return model
+
+
+@contextmanager
+def reading(what: str, fix: str = _FIX) -> Iterator[None]:
+    """Turn what goes wrong while something is read into one line that names it.
+
+    Raises:
+        ValueError: With `what`, the reason and the fix.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{what}: a package is missing: {line(error)}") from error
+    except (
+        *(OSError, ValueError, RuntimeError, KeyError, EOFError),
+        *(SafetensorError, pickle.UnpicklingError),
+    ) as error:
+        raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
+
+
+def line(error: Exception) -> str:
+    """Return an error's text in one line, without its end if it is long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def refuse(what: str, faults: Mapping[str, Collection[str]], fix: str) -> None:
+    """Raise ValueError if there are faulty weights: their number and one of each kind.
+
+    Args:
+        what: The argument that named the checkpoint, with its value.
+        faults: What is wrong with weights, as it stands behind their number, and their names.
+        fix: What to do.
+    """
+    found = [f"{len(names)} {kind} {min(names)}" for kind, names in faults.items() if names]
+    if found:
+        raise ValueError(f"{what}: {', and '.join(found)}; {fix}")
+
+
+def _check_folder(folder: Path, what: str) -> None:
+    """Raise ValueError for what transformers would pass over without a word."""
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{what}: is an adapter; give its base there, and peft={folder}")
+    if (folder / "generation_config.json").is_file():
+        with reading(f"{what}: generation_config.json", "correct the file"):
+            GenerationConfig.from_pretrained(folder)
+
+
+@contextmanager
+def _quiet_report() -> Iterator[None]:
+    """Keep transformers' table of weights out of the log: `_check_report` says it in a line."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in str(record.msg)
+
+    log = logging.getLogger("transformers.modeling_utils")
+    log.addFilter(passes)
+    try:
+        yield
+    finally:
+        log.removeFilter(passes)
+
+
+def _check_report(
+    model: Any, report: Mapping[str, Any], what: str, unused: str | None, part: bool
+) -> None:
+    """Raise ValueError unless the model's weights and the checkpoint's are the same.
+
+    transformers has left out of the report what ties provide and what a model's class lists as
+    harmless. A quantised checkpoint may hold scales that the backend does not use.
+    """
+    missing = {key for key in report["missing_keys"] if not (unused and re.search(unused, key))}
+    lenient = part or getattr(model, "hf_quantizer", None) is not None
+    spare = _spare(model)
+    unexpected = {key for key in report["unexpected_keys"] if not lenient and not spare(key)}
+    shapes = {
+        f"{key}: {tuple(own)} in it, {tuple(wanted)} by its config.json"
+        for key, own, wanted in report["mismatched_keys"]
+    }
+    name = type(model).__name__
+    refuse(
+        what,
+        {
+            f"weights of {name} are not in it, such as": missing,
+            f"weights in it are none of {name}'s, such as": unexpected,
+            f"weights have another shape than {name}'s, such as": shapes,
+        },
+        _fix(missing, unexpected, bool(shapes)),
+    )
+
+
+def _spare(model: Any) -> Callable[[str], bool]:
+    """Return what says of a checkpoint's key whether the model can do without it."""
+    text = model.config.get_text_config()
+    buffers = {name for name, _ in model.named_buffers()}
+    layers = getattr(text, "num_hidden_layers", 0)
+    # DeepSeek's layers that predict several tokens at once stand behind the others.
+    extra = range(layers, layers + (getattr(text, "num_nextn_predict_layers", None) or 0))
+    blind = not any(_OTHER_SENSES.search(key) for key in model.state_dict())
+
+    def spare(key: str) -> bool:
+        number = re.search(r"(?:^|\.)layers\.(\d+)\.", key)
+        return (
+            key in buffers
+            or bool(_SPARE.search(key))
+            or bool(number and int(number[1]) in extra)
+            or bool(blind and _OTHER_SENSES.search(key))
+        )
+
+    return spare
+
+
+def _fix(missing: Collection[str], unexpected: Collection[str], shapes: bool) -> str:
+    for wrapper in _WRAPPERS:
+        bare = {key.removeprefix(wrapper) for key in unexpected if key.startswith(wrapper)}
+        if bare & set(missing):
+            return f"names begin with {wrapper}: save the model without its wrapper"
+    if shapes:
+        return "give the config.json that belongs to the weights"
+    return "copy or save the checkpoint again, or give one of that class"
+
+
+def _keep_untied(model: Any) -> None:
+    """Have a configuration say what was loaded: two matrices, where it says one and holds two.
+
+    transformers keeps both if they differ; but whoever ties weights again, as lm-eval does after
+    every load, would drop one of them.
+    """
+    head = model.get_output_embeddings()
+    # A tower has none.
+    if head is None or not hasattr(head, "weight"):
+        return
+    if model.get_input_embeddings().weight is not head.weight:
+        for config in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
+            if getattr(config, "tie_word_embeddings", False):
+                config.tie_word_embeddings = False
+
+
+def vocabulary_rows(model: Any) -> int:
+    """Return how many tokens a model has embeddings for."""
+    layer = model.get_input_embeddings()
+    rows = getattr(layer, "num_embeddings", None) or layer.weight.shape[0]
+    # Idefics keeps those of its own tokens apart.
+    return int(rows) + int(getattr(layer, "num_additional_embeddings", 0))
+
+
+def check_vocabulary(model: Any, tokenizer: Any, what: str, fix: str) -> None:
+    """Raise ValueError if the tokenizer has tokens that the model has no embedding for.
+
+    Tokens that stand for images and sounds need none: a model puts features in their place. Nor
+    does padding, which is masked: it takes the id of another token.
+
+    Args:
+        model: A model of transformers.
+        tokenizer: Its tokenizer; if only its padding is out of range, it gets another.
+        what: The argument that named the two, with its value.
+        fix: What to do.
+    """
+    rows = vocabulary_rows(model)
+    replaced = {
+        value
+        for config in (model.config, model.config.get_text_config())
+        for key, value in config.to_dict().items()
+        if key.endswith(("token_id", "token_index")) and not key.startswith(("pad", "bos", "eos"))
+    }
+    outside = {
+        token: number
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and number not in replaced
+    }
+    if outside.pop(tokenizer.pad_token, None) is not None and not outside:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if outside:
+        token = min(outside, key=lambda name: outside[name])
+        raise ValueError(
+            f"{what}: {len(outside)} tokens of its tokenizer have no row in the {rows} of the "
+            f"embeddings, such as {token!r} ({outside[token]}); {fix}"
+        )
