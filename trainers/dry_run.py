@@ -7,7 +7,7 @@ of the estimates.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ import numpy as np
 
 from verbalizer_bench.trainers.checkpoint import count, load_shapes, stand_in_tokenizer
 from verbalizer_bench.trainers.formats import Encoded, Encoder
+from verbalizer_bench.trainers.memory import disk, gib, lacking_room, memory
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, read_records
+from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
 from verbalizer_bench.trainers.supervised import images_folder, missing_files, order_of
 
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
@@ -48,6 +50,7 @@ def dry_run(recipe: Recipe, colour: bool) -> str:
         recipe: The recipe.
         colour: Show what is trained in colour; else between brackets.
     """
+    check_schedule(recipe)
     lines = [("method", f"{recipe.method}, {_how(recipe)}")]
     lines += [("MISSING", line) for line in missing_files(recipe)]
     model = tokenizer = contents = None
@@ -98,7 +101,11 @@ def _tokenizer(recipe: Recipe) -> Any:
     own = recipe.model
     place = recipe.tokenizer or own.path or own.llm or own.config
     assert place is not None
-    return stand_in_tokenizer(place)[0]
+    try:
+        return stand_in_tokenizer(place)[0]
+    # What transformers says of a folder without one.
+    except ValueError as error:
+        raise FileNotFoundError(f"{place}: no tokenizer in it: {error}") from error
 
 
 def _tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
@@ -141,8 +148,7 @@ def _contents(recipe: Recipe, tokenizer: Any, model: Any) -> Contents:
 
 def _data_lines(recipe: Recipe, found: Contents) -> list[tuple[str, str]]:
     order = order_of(recipe, found.lengths, found.modalities)
-    per_epoch = -(-len(order) // recipe.global_batch)
-    steps, tokens = round(per_epoch * recipe.epochs), int(found.lengths.sum())
+    steps, tokens = total_steps(recipe, len(order)), int(found.lengths.sum())
     lines = [
         ("data", f"{len(found.lengths):,} records, {int(found.modalities.sum()):,} with images"),
         (
@@ -152,48 +158,32 @@ def _data_lines(recipe: Recipe, found: Contents) -> list[tuple[str, str]]:
         ),
         ("steps", f"{steps:,} of {recipe.global_batch} records, {recipe.epochs:g} epochs"),
     ]
+    try:
+        check_steps(recipe, found.modalities, steps)
+    except ValueError as error:
+        lines.append(("schedule", f"{error} (training would stop)"))
     for reason, number in found.bad.most_common():
         fate = "training would stop" if recipe.bad_records == "error" else "left out"
         lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
     return lines
 
 
-def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
-    """Estimate the GiB of one device that holds everything, by part.
-
-    Weights as `load` has them, gradients and AdamW's two moments in float32; of the activations a
-    layer's inputs (with gradient checkpointing, else some 18 widths and 3 inner widths a token) and
-    what one layer needs while it is computed again.
-    """
-    trained, frozen = count(model, recipe)
-    text = model.config.get_text_config()
-    half = recipe.precision == "bf16"
-    tokens = recipe.device_batch * min(longest, recipe.max_length)
-    layer = tokens * (18 * text.hidden_size + 3 * text.intermediate_size)
-    kept = tokens * text.hidden_size if recipe.gradient_checkpointing else layer
-    size = 2 if half else 4
-    frozen_size = size if recipe.lora or recipe.method == "pretrain" else 4
-    parts = {
-        "weights": 4 * trained + frozen_size * frozen,
-        "gradients": 4 * trained,
-        "optimizer": 8 * trained,
-        "activations": size * (kept * text.num_hidden_layers + layer),
-    }
-    return {name: value / 2**30 for name, value in parts.items()}
-
-
 def _memory_lines(recipe: Recipe, model: Any, longest: int) -> list[tuple[str, str]]:
     parts = memory(recipe, model, longest)
-    spread = sum(parts.values()) - parts["activations"]
-    listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
-    return [
-        ("memory", f"{_size(sum(parts.values()))} on one device, estimated: {listed}"),
-        ("", f"{_size(spread / 8 + parts['activations'])} on each of 8 (FSDP2 or ZeRO-3)"),
+    each = parts["activations"] + parts["logits"]
+    spread = sum(parts.values()) - each
+    files = disk(recipe, model)
+    lines = [
+        ("memory", f"{gib(sum(parts.values()))} on one device, estimated: {_listed(parts)}"),
+        ("", f"{gib(spread / 8 + each)} on each of 8 (FSDP2 or ZeRO-3)"),
+        ("disk", f"{gib(sum(files.values()))}, estimated: {_listed(files)}"),
     ]
+    lacking = lacking_room(recipe, model)
+    return [*lines, ("NO ROOM", lacking)] if lacking else lines
 
 
-def _size(gib: float) -> str:
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib * 1024:.1f} MiB"
+def _listed(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {gib(value)}" for name, value in parts.items() if value)
 
 
 def _legend(colour: bool) -> str:

@@ -29,7 +29,9 @@ from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.export import export
 from verbalizer_bench.trainers.finite import FiniteTraining, check_weights
 from verbalizer_bench.trainers.formats import Encoder
+from verbalizer_bench.trainers.memory import lacking_room
 from verbalizer_bench.trainers.output import Folder, ProgressBar
+from verbalizer_bench.trainers.parts import missing_parts
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler
 from verbalizer_bench.trainers.saving import (
@@ -74,6 +76,8 @@ def train(recipe: Recipe) -> Path:
         for reason, number in kind.skipped.items():
             log.warning("%d records left out: %s; listed in %s", number, reason, kind.folder)
     _check(recipe, data, held_out, folder)
+    if folder.main and (lacking := lacking_room(recipe, checkpoint.model)):
+        log.warning("%s", lacking)
     with folder.held():
         _train(recipe, checkpoint, data, held_out, folder, arguments)
     return recipe.output
@@ -138,8 +142,8 @@ def _not_written(recipe: Recipe, kept: Path | None, problem: Exception | None) -
 
 
 def missing_files(recipe: Recipe) -> list[str]:
-    """Return a line for each file and folder of records that is not there."""
-    found, folder = [], images_folder(recipe)
+    """Return a line for each file and folder that is not there, or that a recipe has to make."""
+    found, folder = missing_parts(recipe), images_folder(recipe)
     if folder is not None and not folder.is_dir():
         found.append(f"images={folder}: no such folder; give the records' images")
     for key, files in (("data", recipe.data), ("held_out", recipe.held_out or ())):
