@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from verbalizer_bench.models.bos import give_bos_back, leave_bos_to_template
 from verbalizer_bench.models.connector import (
     ACTIVATIONS,
     CONNECTOR_KEY,
@@ -153,6 +154,7 @@ def load_parts(
     )
     if chat_template:
         _check_chat_template(processor)
+    leave_bos_to_template(processor)
     return Llava(model, processor)
 
 
@@ -236,6 +238,7 @@ def extract_llm(folder: str, output: Path) -> Path:
     language.generation_config = llava.generation_config
     _check_logits(llava, language, f"folder={folder}")
     language.save_pretrained(output)
+    give_bos_back(tokenizer)
     # An LLM has no processor, and AutoProcessor would look for one.
     tokenizer.init_kwargs.pop("processor_class", None)
     tokenizer._set_processor_class(None)

@@ -19,6 +19,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from verbalizer_bench.models.bos import leave_bos_to_template
 from verbalizer_bench.models.connector import (
     fix_identity,
     lora_targets,
@@ -340,16 +341,18 @@ def _processor(recipe: Recipe, folder: str) -> Any:
 
 
 def _set_template(checkpoint: Checkpoint, recipe: Recipe) -> None:
-    """Have the checkpoint asked in the format that it was trained in."""
-    if recipe.format == "tokenizer":
-        # What a LLaVA is asked with is its processor's.
-        if own := checkpoint.processor.chat_template:
-            checkpoint.tokenizer.chat_template = own
+    """Have the checkpoint asked in the format that it was trained in, with one BOS."""
+    processor, tokenizer = checkpoint.processor, checkpoint.tokenizer
+    if recipe.format == "plain":
         return
-    template = chat_template(recipe.format, checkpoint.tokenizer)
-    if recipe.format != "plain":
-        checkpoint.processor.chat_template = template
-        checkpoint.tokenizer.chat_template = template
+    if recipe.format == "tokenizer":
+        # What a LLaVA is asked with is its processor's, where it has one.
+        template = processor.chat_template or tokenizer.chat_template
+    else:
+        template = chat_template(recipe.format, tokenizer)
+    processor.chat_template = tokenizer.chat_template = template
+    if processor is not tokenizer:
+        leave_bos_to_template(processor)
 
 
 def stand_in_tokenizer(folder: str) -> tuple[Any, Any]:

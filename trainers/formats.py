@@ -186,6 +186,7 @@ class Encoder:
             any(start < stop and end > begin for begin, stop in blocks)
             for start, end in found["offset_mapping"]
         ]
+        _check_joints(record, text, blocks, found["offset_mapping"])
         ids = found["input_ids"]
         if not starts_with_bos(text, self.tokenizer):
             # As the adapters do where a template leaves it to the tokenizer.
@@ -280,3 +281,20 @@ class Encoder:
 
 def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [{"role": message.role, "content": message.content(False)} for message in messages]
+
+
+def _check_joints(
+    record: Record,
+    text: str,
+    blocks: Sequence[tuple[int, int]],
+    offsets: Sequence[tuple[int, int]],
+) -> None:
+    """Raise BadRecordError where a token is of a prompt and of its answer."""
+    for begin, _ in blocks:
+        for start, end in offsets:
+            if start < begin < end:
+                detail = (
+                    f"the token of {text[start:end]!r} is of the prompt and of the answer, which "
+                    "would be asked for with other tokens; use another format"
+                )
+                raise BadRecordError(BadRecord(record.index, record.id, "answer joined", detail))

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from verbalizer_bench.files import hold, write_whole
+from verbalizer_bench.models.bos import bos_note
+from verbalizer_bench.models.chat import DATE
 from verbalizer_bench.models.provenance import versions
 from verbalizer_bench.models.stored import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
@@ -178,6 +180,7 @@ class Folder:
                 "skipped": data.skipped,
                 "parameters": {"trained": trained, "frozen": frozen},
                 "answers": answers_found(self.recipe.format, checkpoint.tokenizer),
+                "asking": asking_notes(checkpoint),
                 "base_weights": self._base_weights(),
                 "processes": processes,
                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -225,6 +228,19 @@ class Folder:
         write_whole(self.path / "training.json", json.dumps(record, indent=1) + "\n")
 
 
+def asking_notes(checkpoint: Checkpoint) -> list[str]:
+    """Say what those must know who ask a checkpoint with other software: BOS, the date."""
+    template, tokenizer = checkpoint.processor.chat_template, checkpoint.tokenizer
+    note = bos_note(template, tokenizer, checkpoint.processor is not tokenizer)
+    notes = [note] if note else []
+    if "strftime_now" in str(template or ""):
+        notes.append(
+            f"The chat template may write the date: it was trained with {DATE:%Y-%m-%d}, which "
+            "`verbalizer-bench run` asks with; other software writes the day's own."
+        )
+    return notes
+
+
 def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:
     """Return the command that scores a checkpoint on the suite."""
     dtype = str(checkpoint.saved_dtype).removeprefix("torch.")
@@ -251,6 +267,7 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
             f" Held out: loss {found['loss']:.4f}, the mean over {found['records']:,} records, "
             "each alone."
         )
+    asking = "".join(f"\n\n{note}" for note in record.get("asking", ()))
     return f"""---
 library_name: transformers
 tags: [verbalizer-bench, {recipe.method}]
@@ -280,7 +297,8 @@ The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.jso
 {command}
 ```
 
-It loads in plain transformers; licences are those of the base and of the data.
+It loads in plain transformers; licences are those of the base and of the data.\
+{asking}
 """
 
 

@@ -1,0 +1,110 @@
+"""Who writes BOS: the chat template or the tokenizer, and in a checkpoint of ours exactly one.
+
+A processor adds the tokenizer's BOS to a text that a chat template has rendered, BOS included:
+transformers' `processor(text=…)` and lm-eval's `hf-multimodal` then ask with two. So what is saved
+with such a template is a tokenizer that adds none. A text model's tokenizer is left as it is: what
+renders its template tokenizes without special tokens.
+"""
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from verbalizer_bench.models.chat import ChatTemplate, starts_with_bos
+
+# Where a tokenizer's configuration keeps what was changed, so that its text model gets it back.
+_KEPT = "post_processor_with_bos"
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Say whether the tokenizer puts BOS in front of a text."""
+    return tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def writes_bos(template: Any, tokenizer: Any) -> bool:
+    """Say whether a chat template (of several the default) begins a conversation with BOS.
+
+    False if it cannot be told.
+    """
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        return False
+    chat = ChatTemplate(
+        template, tokenizer.special_tokens_map, "chat template", image_slot="<image>"
+    )
+    try:
+        return starts_with_bos(chat.render([{"role": "user", "content": "x"}]), tokenizer)
+    except ValueError:
+        return False
+
+
+def leave_bos_to_template(processor: Any) -> None:
+    """Have a processor's tokenizer add no BOS where its chat template writes one."""
+    tokenizer = processor.tokenizer
+    if not (writes_bos(processor.chat_template, tokenizer) and adds_bos(tokenizer)):
+        return
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(backend["post_processor"]))
+    _without_bos(backend["post_processor"], str(tokenizer.bos_token))
+    _set_post_processor(tokenizer, backend["post_processor"], adds=False)
+    if adds_bos(tokenizer):
+        raise ValueError(
+            f"chat template and tokenizer both write BOS ({tokenizer.bos_token!r}), and this "
+            f"tokenizer's ({type(tokenizer).__name__}) cannot be taken out; take it out of either"
+        )
+
+
+def give_bos_back(tokenizer: Any) -> None:
+    """Undo `leave_bos_to_template` for a text model."""
+    if kept := tokenizer.init_kwargs.pop(_KEPT, None):
+        _set_post_processor(tokenizer, json.loads(kept), adds=True)
+
+
+def bos_note(template: Any, tokenizer: Any, sees_images: bool) -> str | None:
+    """Say in a sentence what those who ask with other software must know; None where nothing."""
+    if not template or tokenizer.bos_token_id is None:
+        return None
+    if writes_bos(template, tokenizer):
+        if sees_images and not adds_bos(tokenizer):
+            return (
+                "The chat template writes BOS and the saved tokenizer adds none: plain "
+                "`processor(text=…)` and lm-eval's `hf-multimodal` make the tokens that were "
+                "trained. A text without the template gets no BOS."
+            )
+        if adds_bos(tokenizer):
+            return (
+                "The chat template writes BOS, and the tokenizer adds one to any text: tokenize "
+                "what the template renders with `add_special_tokens=False`, as "
+                "`apply_chat_template(tokenize=True)` and lm-eval's `hf` do."
+            )
+    elif adds_bos(tokenizer):
+        return (
+            "The chat template writes no BOS and the tokenizer adds it, as it did in training: "
+            "tokenize what the template renders with special tokens, as lm-eval does; a "
+            "tokenizer's own `apply_chat_template(tokenize=True)` leaves it out."
+        )
+    return None
+
+
+def _without_bos(processor: dict[str, Any], bos: str) -> None:
+    """Take BOS out of a post-processor as tokenizer.json has it."""
+    for part in processor.get("processors") or ():
+        _without_bos(part, bos)
+    for key in ("single", "pair"):
+        if isinstance(processor.get(key), list):
+            processor[key] = [
+                piece
+                for piece in processor[key]
+                if (piece.get("SpecialToken") or {}).get("id") != bos
+            ]
+
+
+def _set_post_processor(tokenizer: Any, processor: dict[str, Any], adds: bool) -> None:
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["post_processor"] = processor
+    made = Tokenizer.from_str(json.dumps(backend)).post_processor
+    tokenizer.backend_tokenizer.post_processor = made
+    # The attribute's setter would make a post-processor of its own.
+    object.__setattr__(tokenizer, "_add_bos_token", adds)

@@ -1,0 +1,232 @@
+"""A model is asked with the tokens that it was trained with, whatever format and tokenizer."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lm_eval.models.hf_vlms import HFMultimodalLM
+from lm_eval.models.huggingface import HFLM
+from PIL import Image
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from tests.models.test_generation import requests
+from tests.trainers.families import FAMILIES, llama_2
+from verbalizer_bench.models import chat
+from verbalizer_bench.models.bos import adds_bos, bos_note, give_bos_back
+from verbalizer_bench.models.llava import extract_llm
+from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.trainers.checkpoint import Checkpoint, _set_template
+from verbalizer_bench.trainers.formats import Encoder
+from verbalizer_bench.trainers.output import asking_notes
+from verbalizer_bench.trainers.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.toy import make_llava, make_llm
+
+QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'
+FORMATS = ("llama-2", "vicuna-v1", "tokenizer")
+COMBINATIONS = [
+    (family, format)
+    for family in FAMILIES
+    for format in FORMATS
+    if (family, format) != ("vicuna", "tokenizer")
+]
+IMAGE_TOKENS = 16
+WHITE = Image.new("RGB", (32, 32), "white")
+Turns = list[tuple[str, str]]
+CONVERSATIONS: dict[str, Turns] = {
+    "zero-shot": [("user", QUESTION)],
+    "few-shot": [("user", QUESTION), ("assistant", "yes"), ("user", "Is it good?")],
+    "system": [("system", "Be brief."), ("user", QUESTION)],
+}
+
+
+def saved(family: str, format: str, folder: Path, image: bool) -> Any:
+    """Save an untrained checkpoint as training does; return the tokenizer that encodes for it."""
+    tokenizer = FAMILIES[family]()
+    model = make_llm(tokenizer, seed=0)
+    processor = tokenizer
+    if image:
+        model, processor = make_llava(model, tokenizer, seed=0)
+        processor.chat_template = tokenizer.chat_template
+    _set_template(Checkpoint(model, processor), SimpleNamespace(format=format))  # type: ignore[arg-type]
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return tokenizer
+
+
+def trained(tokenizer: Any, format: str, turns: Turns, images: int) -> list[int]:
+    """Return the ids that stand before the last answer in training, images expanded."""
+    messages = [Message(role, text) for role, text in [*turns, ("assistant", "positive")]]
+    if images:
+        place = next(i for i, message in enumerate(messages) if message.role == "user")
+        messages[place] = messages[place]._replace(images=1)
+    record = Record(0, "0", tuple(messages), ("x.jpg",) * images)
+    image_token = tokenizer.convert_tokens_to_ids("<image>") if images else None
+    found = Encoder(tokenizer, format, image_token, IMAGE_TOKENS, 4096).encode(record)
+    start = max(i for i in range(len(found.answer)) if found.answer[i] and not found.answer[i - 1])
+    ids = found.input_ids[:start]
+    return [one for i in ids for one in [i] * (IMAGE_TOKENS if i == image_token else 1)]
+
+
+def asked(family: str, format: str) -> list[Turns]:
+    """Return the conversations that a family's template takes."""
+    no_system = family == "gemma" and format == "tokenizer"
+    return [own for name, own in CONVERSATIONS.items() if not (no_system and name == "system")]
+
+
+def history(turns: Turns) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def with_parts(turns: Turns) -> list[dict[str, Any]]:
+    """Return turns as transformers' processors take them, the image in the first user turn."""
+    found: list[dict[str, Any]] = []
+    first = next(i for i, (role, _) in enumerate(turns) if role == "user")
+    for place, (role, text) in enumerate(turns):
+        image = [{"type": "image", "image": WHITE}] if place == first else []
+        found.append({"role": role, "content": [*image, {"type": "text", "text": text}]})
+    return found
+
+
+@pytest.mark.parametrize(("family", "format"), COMBINATIONS)
+def test_a_text_model_is_asked_as_it_was_trained(family: str, format: str, tmp_path: Path) -> None:
+    tokenizer = saved(family, format, tmp_path, image=False)
+    ours = VerbalizerLLM(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    stock = HFLM(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    for turns in asked(family, format):
+        expected = trained(tokenizer, format, turns, images=0)
+        (request,) = requests([ours.apply_chat_template(history(turns))])
+        assert ours._prompt(request, 15) == expected
+        # Other software writes today's date.
+        with chat._fixed_date():
+            rendered = stock.apply_chat_template(history(turns))
+            assert stock.tok_encode(rendered) == expected
+            plain = stock.tokenizer.apply_chat_template(
+                history(turns), add_generation_prompt=True, return_dict=False
+            )
+        front = [tokenizer.bos_token_id] * (family == "no-bos" and format == "tokenizer")
+        assert front + plain == expected
+    bos = (1, 1) if tokenizer.bos_token else None
+    assert ours.inputs.bos_counts == bos
+
+
+@pytest.mark.parametrize(("family", "format"), COMBINATIONS)
+def test_a_model_with_images_is_asked_as_it_was_trained(
+    family: str, format: str, tmp_path: Path
+) -> None:
+    tokenizer = saved(family, format, tmp_path, image=True)
+    ours = VerbalizerLVLM(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    bare = VerbalizerLVLM(pretrained=str(tmp_path), dtype="float32", device="cpu", image="none")
+    stock = HFMultimodalLM(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    for turns in asked(family, format):
+        expected = trained(tokenizer, format, turns, images=1)
+        (request,) = requests([ours.apply_chat_template(history(turns))])
+        prompt = ours._prompt(request, 15)
+        assert ours._inputs([prompt], "right")["input_ids"][0].tolist() == expected
+        encoded = ours._encoded(prompt)
+        assert encoded is not None and len(encoded.ids) == len(expected) == prompt.length
+        with chat._fixed_date():
+            assert plainly(stock.processor, turns) == [expected, expected]
+            assert multimodal(stock, turns) == expected
+        # A record of text alone, and a prompt without an image.
+        (request,) = requests([bare.apply_chat_template(history(turns))])
+        assert bare._prompt(request, 15).ids == trained(tokenizer, format, turns, images=0)
+
+
+def plainly(processor: Any, turns: Turns) -> list[list[int]]:
+    """Return the ids of the plain processor, at once and of a rendered text."""
+    conversation = with_parts(turns)
+    once = processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=True)
+    text = processor.apply_chat_template(conversation, add_generation_prompt=True)
+    return [list(once[0]), list(processor(text=text, images=[WHITE])["input_ids"][0])]
+
+
+def multimodal(stock: HFMultimodalLM, turns: Turns) -> list[int]:
+    messages = history(turns)
+    first = next(message for message in messages if message["role"] == "user")
+    first["content"] = f"<image>{first['content']}"
+    text = stock.apply_chat_template(messages)
+    ids: list[int] = stock.tok_batch_multimodal_encode([text], [[WHITE]])["input_ids"][0].tolist()
+    return ids
+
+
+@pytest.mark.parametrize("family", ["llama-2", "llama-2-legacy", "vicuna", "llama-3", "gemma"])
+def test_a_caption_is_trained_behind_what_a_processor_makes_of_an_image(
+    family: str, tmp_path: Path
+) -> None:
+    """Format plain writes no turns: its prompt is the image alone."""
+    tokenizer = saved(family, "plain", tmp_path, image=True)
+    stock = HFMultimodalLM(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    expected = trained(tokenizer, "plain", [("user", "")], images=1)
+    assert list(stock.processor(text="<image>", images=[WHITE])["input_ids"][0]) == expected
+
+
+def test_the_tokenizers_differ_where_the_families_do() -> None:
+    """Without these the tests above could not fail."""
+    metaspace, legacy = llama_2(), FAMILIES["llama-2-legacy"]()
+    assert "prepend_scheme" in metaspace.backend_tokenizer.to_str()
+    after = metaspace("<s>[INST] a", add_special_tokens=False).tokens()
+    assert after[0] == "<s>" and not after[1].startswith("▁")
+    assert metaspace("[INST] a").tokens()[1].startswith("▁")
+    assert legacy("<s>[INST] a", add_special_tokens=False).tokens()[1].startswith("▁")
+    added = {name: adds_bos(make()) for name, make in FAMILIES.items()}
+    assert {name for name, adds in added.items() if not adds} == {"qwen2.5", "smollm2"}
+
+
+def test_a_processors_tokenizer_adds_no_second_bos_and_its_text_model_has_it_back(
+    tmp_path: Path,
+) -> None:
+    tokenizer = FAMILIES["llama-3"]()
+    before = tokenizer("hello")["input_ids"]
+    saved("llama-3", "tokenizer", tmp_path / "llava", image=True)
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "llava")
+    assert loaded("hello")["input_ids"] == before[1:] != before
+    extract_llm(str(tmp_path / "llava"), tmp_path / "llm")
+    again = AutoTokenizer.from_pretrained(tmp_path / "llm")
+    assert again("hello")["input_ids"] == before
+    assert "post_processor_with_bos" not in (tmp_path / "llm/tokenizer_config.json").read_text()
+    give_bos_back(again)
+    assert again("hello")["input_ids"] == before, "nothing is done twice"
+
+
+@pytest.mark.parametrize(
+    ("family", "image", "notes"),
+    [
+        ("llama-2", True, ["the saved tokenizer adds none"]),
+        ("llama-2", False, ["tokenize what the template renders with `add_special_tokens=False`"]),
+        ("no-bos", True, ["writes no BOS and the tokenizer adds it"]),
+        ("qwen2.5", True, []),
+        ("llama-3", True, ["the saved tokenizer adds none", "it was trained with 2024-07-26"]),
+    ],
+)
+def test_the_model_card_says_what_others_must_know(
+    family: str, image: bool, notes: list[str]
+) -> None:
+    tokenizer = FAMILIES[family]()
+    processor = tokenizer
+    if image:
+        _, processor = make_llava(make_llm(tokenizer, seed=0), tokenizer, seed=0)
+        processor.chat_template = tokenizer.chat_template
+    checkpoint = Checkpoint(SimpleNamespace(), processor)
+    _set_template(checkpoint, SimpleNamespace(format="tokenizer"))  # type: ignore[arg-type]
+    found = asking_notes(checkpoint)
+    assert len(found) == len(notes)
+    assert all(part in note for part, note in zip(notes, found, strict=True))
+    assert bos_note(None, tokenizer, image) is None
+
+
+def test_a_token_of_prompt_and_answer_is_refused() -> None:
+    """Asked, the prompt would end in other tokens."""
+    tokenizer = FAMILIES["qwen2.5"]()
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocab = backend["model"]["vocab"]
+    vocab["]Ġ"] = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    backend["model"]["merges"].insert(0, ["]", "Ġ"])
+    backend["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    backend["pre_tokenizer"]["trim_offsets"] = False
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(backend))
+    with pytest.raises(BadRecordError, match="answer joined: the token"):
+        trained(tokenizer, "llama-2", [("user", "x")], images=0)
