@@ -1,15 +1,19 @@
-"""Find submissions and read what their validation found, and nothing else of them.
+"""Find submissions, validate them, and keep what the pages show.
 
-submissions/<org>__<model>/<YYYYMMDD>-<8 hex>/verified.json
+submissions/<org>__<model>/<YYYYMMDD>-<8 hex>/
 
-A verified.json is stale where a file of the submission was changed, added or removed since, or
-where another version of the package wrote it. Links are not followed.
+What stands in a folder is taken for nobody's word: every submission is validated again. Where the
+same job has just done that, `trusted` reads its `verified.json`, which is stale where a file of the
+submission was changed, added or removed since, or where another version of the package wrote it.
+One that is wrong is left out, and the others are shown. Links are not followed.
 """
 
 import dataclasses
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +24,22 @@ from verbalizer_bench.leaderboard.submission.reading import (
     VERIFIED,
     Limits,
     Malformed,
+    escaped,
     list_files,
     read_bytes,
     sha256,
     short,
 )
+from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, Status, read_signed
+from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import Documents, Verified, read_verified
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 COLUMNS = (*LABEL_TYPES, "All")
 # None is ranked against another; this is the order in which they are shown.
 PROTOCOLS = ("paper", "stock-beams", "vllm-beams", "greedy", "other", "toy")
+# So many submissions are validated in one process.
+_ALONE = 8
 _MODEL_FOLDER = re.compile(r"[A-Za-z0-9_.-]+__[A-Za-z0-9_.-]+")
 _FOLDER = re.compile(r"\d{8}-[0-9a-f]{8}")
 
@@ -59,11 +68,13 @@ class Entry:
         path: `<org>__<model>/<YYYYMMDD>-<8 hex>`.
         verified: What its validation found, without the documents.
         asked: The documents, by data set.
+        signed: What a spot-check said of it, and the record; None where there was none.
     """
 
     path: str
     verified: Verified
     asked: dict[str, Asked]
+    signed: tuple[Status, SpotCheckRecord | None] | None = None
 
     @property
     def id(self) -> str:
@@ -85,37 +96,95 @@ class Entry:
         return all(task.identity == "equal" for task in self.verified.tasks)
 
 
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """The submissions of a folder, in the order of their paths.
+
+    Attributes:
+        entries: Those that are valid.
+        left_out: The folder of each other one and what is wrong with it, a line each.
+    """
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[str, ...]
+
+
+def read_board(submissions: Path, *, trusted: bool = False) -> Board:
+    """Read the submissions of a folder.
+
+    Args:
+        submissions: The folder.
+        trusted: Take each `verified.json` as it is, and validate nothing.
+
+    Raises:
+        ValueError: None is valid; the text is what is wrong with the first.
+        FileNotFoundError: There is no submission.
+    """
+    left_out: list[str] = []
+    folders = list(_folders(submissions, left_out))
+    read = _trusted_entry if trusted else _validated_entry
+    # What a process takes to start is more than a few submissions take.
+    if trusted or len(folders) <= _ALONE or (os.cpu_count() or 1) < 2:
+        found = list(map(read, folders))
+    else:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            found = list(pool.map(read, folders))
+    left_out += [one for one in found if isinstance(one, str)]
+    entries = tuple(one for one in found if isinstance(one, Entry))
+    if not entries and left_out:
+        raise ValueError(left_out[0])
+    if not entries:
+        raise FileNotFoundError(
+            f"{submissions}: no submission <org>__<model>/<YYYYMMDD>-<8 hex> in it; `verbalizer-"
+            "bench submit pack` writes them"
+        )
+    return Board(entries, tuple(left_out))
+
+
 def read_entries(submissions: Path) -> list[Entry]:
-    """Read the submissions of a folder, in the order of their paths.
+    """Return the submissions of a folder that was just validated, by their `verified.json`.
 
     Raises:
         ValueError: One has no verified.json or a stale one, is a link, or stands where none should.
         FileNotFoundError: There is no submission.
     """
-    found = [_read_entry(folder) for folder in _folders(submissions)]
-    if not found:
-        raise FileNotFoundError(
-            f"{submissions}: no submission <org>__<model>/<YYYYMMDD>-<8 hex> in it; `verbalizer-"
-            "bench submit pack` writes them"
-        )
-    return found
+    board = read_board(submissions, trusted=True)
+    if board.left_out:
+        raise ValueError(board.left_out[0])
+    return list(board.entries)
 
 
-def _folders(submissions: Path) -> Iterator[Path]:
+def _folders(submissions: Path, left_out: list[str]) -> Iterator[Path]:
     if not submissions.is_dir():
         raise FileNotFoundError(f"{submissions}: no such folder; give the folder of submissions")
     for model in _listed(submissions):
         if not _MODEL_FOLDER.fullmatch(model.name):
             continue
-        _check_folder(model)
-        for entry in _listed(Path(model)):
-            if not _FOLDER.fullmatch(entry.name):
-                raise ValueError(
-                    f"{model.path}: {short(entry.name)} is not a submission "
-                    "(<YYYYMMDD>-<8 hex>); remove it"
-                )
-            _check_folder(entry)
+        try:
+            _check_folder(model)
+            entries = _listed(Path(model))
+        except (ValueError, OSError) as error:
+            left_out.append(_reason(Path(model), error))
+            continue
+        for entry in entries:
+            try:
+                if not _FOLDER.fullmatch(entry.name):
+                    raise ValueError(
+                        f"{model.path}: {short(entry.name)} is not a submission "
+                        "(<YYYYMMDD>-<8 hex>); remove it"
+                    )
+                _check_folder(entry)
+            except (ValueError, OSError) as error:
+                left_out.append(_reason(Path(entry), error))
+                continue
             yield Path(entry)
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    """Return a line that names the folder."""
+    if isinstance(error, OSError):
+        return f"{escaped(folder)}: cannot be read: {error.strerror}; mend its permissions"
+    return str(error)
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:
@@ -125,23 +194,45 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 def _check_folder(entry: os.DirEntry[str]) -> None:
     if entry.is_symlink() or not entry.is_dir():
-        raise ValueError(f"{entry.path}: not a folder; links are not followed: remove it")
+        raise ValueError(f"{escaped(entry.path)}: not a folder; links are not followed: remove it")
+
+
+def _validated_entry(folder: Path) -> Entry | str:
+    """Validate a submission; return what the pages show of it, or what is wrong."""
+    try:
+        found = validate(folder, write=False)
+    except OSError as error:
+        return _reason(folder, error)
+    if found.verified is None:
+        return f"{escaped(folder)}: level {found.failed} failed: {found.problems[0]}"
+    return _entry(folder, found.verified)
+
+
+def _trusted_entry(folder: Path) -> Entry | str:
+    try:
+        return _read_entry(folder)
+    except (ValueError, OSError) as error:
+        return _reason(folder, error)
 
 
 def _read_entry(folder: Path) -> Entry:
-    remedy = f"run `verbalizer-bench submit validate {folder}`"
+    remedy = f"run `verbalizer-bench submit validate {escaped(folder)}`"
     try:
         names = list_files(folder, Limits())
         if not os.path.lexists(folder / VERIFIED):
-            raise ValueError(f"{folder}: not validated, {VERIFIED} is missing; {remedy}")
+            raise ValueError(f"{escaped(folder)}: not validated, {VERIFIED} is missing; {remedy}")
         verified = read_verified(folder / VERIFIED)
         changed = _changed(folder, names, verified)
     except Malformed as error:
-        raise ValueError(f"{folder}: {error}; then {remedy}") from error
+        raise ValueError(f"{escaped(folder)}: {error}; then {remedy}") from error
     if changed:
-        raise ValueError(f"{folder}: {VERIFIED} is stale: {changed}; {remedy} again")
+        raise ValueError(f"{escaped(folder)}: {VERIFIED} is stale: {changed}; {remedy} again")
     if wrong := _inconsistent(folder, verified):
-        raise ValueError(f"{folder}: {VERIFIED} {wrong}; {remedy} again")
+        raise ValueError(f"{escaped(folder)}: {VERIFIED} {wrong}; {remedy} again")
+    return _entry(folder, verified)
+
+
+def _entry(folder: Path, verified: Verified) -> Entry:
     tasks = [
         sum(own.verbalizers.get(name, 0) for own in verified.documents.values())
         for name in LABEL_TYPES
@@ -149,7 +240,8 @@ def _read_entry(folder: Path) -> Entry:
     asked = {name: _asked(own, tasks) for name, own in sorted(verified.documents.items())}
     # As Python's numbers the sums of a thousand submissions would take gigabytes.
     slim = verified.model_copy(update={"documents": {}})
-    return Entry(f"{folder.parent.name}/{folder.name}", slim, asked)
+    path = f"{folder.parent.name}/{folder.name}"
+    return Entry(path, slim, asked, read_signed(folder))
 
 
 def _changed(folder: Path, names: list[str], verified: Verified) -> str | None:

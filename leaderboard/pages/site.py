@@ -2,7 +2,8 @@
 
 verbalizer-bench leaderboard build SUBMISSIONS -o SITE
 
-It reads each submission's `verified.json` only. The same submissions give the same bytes.
+Every submission is validated; one that is not valid is left out. The same submissions give the same
+bytes.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import numpy as np
 from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.few import FEW
 from verbalizer_bench.leaderboard.figures import ranking_bars
-from verbalizer_bench.leaderboard.pages.entries import COLUMNS, read_entries
+from verbalizer_bench.leaderboard.pages.entries import COLUMNS, read_board
 from verbalizer_bench.leaderboard.pages.page import embedded_json, render, shade, svg_image
 from verbalizer_bench.leaderboard.pages.ranges import differing_documents, paired_errors
 from verbalizer_bench.leaderboard.pages.ranking import Table, rank
@@ -34,26 +35,34 @@ _PAIRED = 100
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """What was written: the files, the page first, and the tables that they show."""
+    """What was written.
+
+    Attributes:
+        files: The page first.
+        tables: What they show.
+        left_out: What is wrong with each submission that is not shown, a line each.
+    """
 
     files: tuple[Path, ...]
     tables: tuple[Table, ...]
+    left_out: tuple[str, ...] = ()
 
 
-def build_site(submissions: Path, output: Path) -> Site:
-    """Build the site of validated submissions.
+def build_site(submissions: Path, output: Path, *, trusted: bool = False) -> Site:
+    """Validate submissions and build their site.
 
     Args:
-        submissions: The folder of `<org>__<model>/<YYYYMMDD>-<8 hex>/verified.json`.
+        submissions: The folder of `<org>__<model>/<YYYYMMDD>-<8 hex>/`.
         output: The site's folder; an earlier site in it is replaced.
+        trusted: Take each `verified.json` as it is: for a job that has just written them.
 
     Raises:
-        ValueError: A submission is not validated, or was changed since; or `output` holds
-            something else.
+        ValueError: No submission is valid, or `output` holds something else.
         FileNotFoundError: There is no submission.
     """
     _check_output(output)
-    tables = rank(read_entries(submissions))
+    board = read_board(submissions, trusted=trusted)
+    tables = rank(board.entries)
     output.mkdir(parents=True, exist_ok=True)
     drawn = output / ".leaderboard.svg"
     _draw(tables, (drawn,))
@@ -68,7 +77,7 @@ def build_site(submissions: Path, output: Path) -> Site:
         draft = output / f".{name}"
         draft.write_text(text, encoding="utf-8", newline="")
         os.replace(draft, output / name)
-    return Site(tuple(output / name for name in FILES), tables)
+    return Site(tuple(output / name for name in FILES), tables, board.left_out)
 
 
 def _check_output(output: Path) -> None:

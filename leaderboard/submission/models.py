@@ -7,8 +7,16 @@ submissions/<org>__<model>/<YYYYMMDD>-<8 hex>/
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
+from verbalizer_bench.leaderboard.submission.names import check_name
 from verbalizer_bench.tasks.spec import LabelType
 
 SCHEMA_VERSION = 1
@@ -17,6 +25,8 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Without control characters, and without marks that turn the direction of what stands beside them.
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+$"
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE)]
+# A line that people read as a name; beyond the pattern it is checked for look-alikes.
+Name = Annotated[Line, AfterValidator(check_name)]
 Text = Annotated[str, StringConstraints(max_length=4000)]
 Link = Annotated[str, StringConstraints(max_length=500, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
 ModelId = Annotated[
@@ -54,7 +64,7 @@ class Model(_Strict):
     kind: Literal["llm", "lvlm"]
     base: ModelId | None = Field(None, description="the id of the model that it was tuned from")
     parameters: Count | None = None
-    recipe: Line | None = None
+    recipe: Name | None = None
 
     @model_validator(mode="after")
     def _has_weights(self) -> "Model":
@@ -71,11 +81,11 @@ class Submission(_Strict):
     schema_version: Literal[1] = 1
     protocol: Literal["paper", "stock-beams", "vllm-beams", "greedy", "toy", "other"]
     model: Model
-    submitter: Line
+    submitter: Name
     date: date
     links: Annotated[tuple[Link, ...], Field(max_length=10)] = ()
-    licence: Line
-    image_mode: Line = "n/a"
+    licence: Name
+    image_mode: Name = "n/a"
     notes: Text = ""
 
 

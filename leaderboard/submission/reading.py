@@ -11,6 +11,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -20,6 +21,11 @@ from pydantic import BaseModel, ValidationError
 TEXTS = ("submission.yaml", "results.json", "run.json")
 SUMS = "SHA256SUMS"
 VERIFIED = "verified.json"
+SIGNED = "spot-check.json"
+# What others write beside a submission: not the submitter's word, and not in SHA256SUMS.
+BESIDE = (VERIFIED, SIGNED)
+# A submission has a file a task and a few more.
+_FILES = 1000
 _SAMPLES_NAME = re.compile(r"samples/([A-Za-z0-9_.-]{1,150})\.jsonl\.gz")
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 # Where an escape could leave half of a surrogate pair, which no file can be written with.
@@ -57,6 +63,11 @@ def short(value: Any, length: int = 80) -> str:
     return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
 
 
+def escaped(text: Any) -> str:
+    """Return a path or another text for a terminal: what is not printable ASCII is escaped."""
+    return ascii(str(text))[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+
+
 def list_files(folder: Path, limits: Limits) -> list[str]:
     """Return the paths of a submission's files, all of them expected, no link among them.
 
@@ -65,7 +76,12 @@ def list_files(folder: Path, limits: Limits) -> list[str]:
     """
     if folder.is_symlink() or not folder.is_dir():
         raise Malformed(".", "not a folder; give the submission's own folder, not a link to it")
-    found = [name for name in _walk(folder) if name != VERIFIED]
+    try:
+        found = [name for name in islice(_walk(folder), _FILES + 1) if name not in BESIDE]
+    except OSError as error:
+        raise Malformed(".", f"cannot be read: {error.strerror}; mend its permissions") from error
+    if len(found) > _FILES:
+        raise Malformed(".", f"more than {_FILES} files; a submission has one a task")
     for name in (*TEXTS, SUMS):
         if name not in found:
             raise Malformed(name, "missing; `submit pack` writes it")
@@ -94,7 +110,7 @@ def _walk(folder: Path) -> Iterator[str]:
                         short(name),
                         "no plain file; give a submission's own folder, org__model/DATE-HASH",
                     )
-                if name not in (*TEXTS, SUMS, VERIFIED) and not _SAMPLES_NAME.fullmatch(name):
+                if name not in (*TEXTS, SUMS, *BESIDE) and not _SAMPLES_NAME.fullmatch(name):
                     raise Malformed(short(name), "not a file of a submission; remove it")
                 yield name
 

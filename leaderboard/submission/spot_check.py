@@ -2,30 +2,44 @@
 
 verbalizer-bench submit spot-check submissions/org__model/20260101-0123abcd -k 20 --data rows
 
-For maintainers: it runs the model. Responses can differ without anybody's fault (another device or
-precision rounds otherwise), so it prints how many agree and judges nothing.
+For maintainers: it runs the model. The documents are drawn when the check is run, from a seed that
+nobody knew before. Responses can differ without anybody's fault (another device or precision rounds
+otherwise), so a share of them may.
 """
 
 import contextlib
 import dataclasses
+import getpass
 import json
 import os
 import random
+import re
+import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.submission.agreement import THRESHOLD, Agreement, agreement
 from verbalizer_bench.leaderboard.submission.checks import check_complete, suite
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.models import Row
-from verbalizer_bench.leaderboard.submission.reading import Malformed, sha256, short
+from verbalizer_bench.leaderboard.submission.reading import Malformed, escaped, sha256, short
+from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.metrics import token_f1
 
 # All that is taken of a submission's arguments: transformers runs code that others name.
 _GENERATION = ("num_beams", "max_gen_toks", "do_sample", "until")
+_TAKEN = {
+    "dtype": ("float32", "float16", "bfloat16", "float64"),
+    "image": ("white", "gray", "black", "noise", "none"),
+}
 _ADAPTERS = {"llm": "verbalizer-llm", "lvlm": "verbalizer-lvlm"}
+# A hash of the weights in memory, which older records have, says nothing of those in files.
+_OTHER_KIND = "weights: the submission has a hash of another kind"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,44 +48,98 @@ class SpotCheck:
 
     Attributes:
         folder: The submission.
-        documents: How many documents were asked about, each with its twelve verbalizers.
-        responses: How many responses.
-        equal: How many are the submission's, character for character.
-        equal_f1: How many have the submission's F1.
-        same_weights: Whether the model's weights are the submission's; None if one is unknown.
-        images: The image mode of the submission and of the new run.
+        seed: Of the choice of documents.
+        fresh: Whether it was drawn for this check, so that nobody knew the documents before.
+        chosen: The documents that were asked about, by data set, each with twelve verbalizers.
+        agreement: How far the responses agree.
+        threshold: The least share of equal responses that passes.
+        weights: The hash of the weights that were asked now.
+        same_weights: Whether they are the submission's; None if one is unknown.
+        differs: In what else the new run differs, a line each.
         differing: Task, document, the submission's and the new response of the first that differ.
+        versions: Of the packages of the new run.
     """
 
     folder: Path
-    documents: int
-    responses: int
-    equal: int
-    equal_f1: int
+    seed: int
+    fresh: bool
+    chosen: Mapping[str, tuple[int, ...]]
+    agreement: Agreement
+    threshold: float
+    weights: str
     same_weights: bool | None
-    images: tuple[str, str]
+    differs: tuple[str, ...]
     differing: tuple[tuple[str, int, str, str], ...]
+    versions: Mapping[str, str]
+
+    @property
+    def documents(self) -> int:
+        """Return how many documents were asked about."""
+        return sum(map(len, self.chosen.values()))
+
+    @property
+    def responses(self) -> int:
+        """Return how many responses were regenerated."""
+        return self.agreement.responses
+
+    @property
+    def equal(self) -> int:
+        """Return how many responses are the submission's, character for character."""
+        return self.agreement.equal
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Return why it does not pass; empty where it does."""
+        others = () if self.same_weights is not False else ("the weights are others",)
+        return (*self.agreement.faults(self.threshold), *others)
 
     def __str__(self) -> str:
-        weights = {
-            True: "the submission's",
-            False: "OTHERS than the submission's",
-            None: "not known to be the same",
-        }[self.same_weights]
+        found = self.agreement
+        weights = {True: "the submission's", False: "OTHERS than the submission's"}
+        share, low, high = (f"{100 * value:.1f}" for value in found.share)
+        difference = [f"{100 * value:+.1f}" for value in found.difference]
         lines = [
-            f"{self.folder}: {self.equal} of {self.responses} responses agree "
-            f"({1000 * self.equal // self.responses / 10} %), {self.equal_f1} in F1; "
-            f"{self.documents} documents, 12 verbalizers each",
-            f"weights: {weights}",
+            f"{escaped(self.folder)}: {found.equal} of {found.responses} responses agree ({share} "
+            f"%, 95 % interval {low} to {high}), {found.equal_f1} in F1; {self.documents} "
+            "documents, 12 verbalizers each",
+            f"F1 of these: {100 * found.submitted:.1f} submitted, {100 * found.regenerated:.1f} "
+            f"regenerated, difference {difference[0]} [{difference[1]}, {difference[2]}]",
+            f"weights: {weights.get(self.same_weights, 'not known to be the same')}",
+            *(f"differs: {line}" for line in self.differs),
+            f"documents drawn with seed {self.seed}; `--seed {self.seed}` draws the same"
+            + ("" if self.fresh else ". It was given: a submitter could have known them"),
         ]
-        stated, shown = self.images
-        if stated != shown:
-            lines.append(f"image: {short(shown)}, OTHER than the submission's ({short(stated)})")
         for task, doc_id, old, new in self.differing:
             lines.append(
                 f"  {task}, document {doc_id}: {short(old, 60)} there, {short(new, 60)} now"
             )
-        return "\n".join(lines)
+        verdict = f"FAILED: {'; '.join(self.faults)}" if self.faults else "passed"
+        return "\n".join([*lines, verdict])
+
+    def record(self, by: str) -> SpotCheckRecord:
+        """Return what is kept of it beside the submission."""
+        found = self.agreement
+        return SpotCheckRecord(
+            submission=digest_of(self.folder),
+            seed=self.seed,
+            fresh=self.fresh,
+            documents=dict(self.chosen),
+            responses=found.responses,
+            equal=found.equal,
+            agreement=found.share,
+            f1_submitted=found.submitted,
+            f1_regenerated=found.regenerated,
+            difference=found.difference,
+            threshold=self.threshold,
+            faults=self.faults,
+            weights=self.weights,
+            same_weights=self.same_weights,
+            differs=tuple(line[:200] for line in self.differs),
+            versions=dict(self.versions),
+            date=datetime.now(UTC).date(),
+            by=by,
+            package=__version__,
+        )
 
 
 def spot_check(
@@ -82,34 +150,44 @@ def spot_check(
     data: str | None = None,
     device: str | None = None,
     batch_size: str = "8",
-    seed: int = 0,
+    seed: int | None = None,
+    threshold: float = THRESHOLD,
+    by: str | None = None,
 ) -> SpotCheck:
-    """Ask the model again about a few documents of each data set, drawn by the seed.
+    """Ask the model again about a few documents of each data set, and sign what was found.
 
     Args:
-        folder: The submission's own folder.
+        folder: The submission's own folder; `spot-check.json` is written into it.
         documents: How many, over all data sets.
         model_args: lm-eval's; default: the hub commit that the submission names. Of the
-            submission's own arguments dtype, image and `_GENERATION` are taken: others could run
-            code.
+            submission's own arguments dtype, image and `_GENERATION` are taken, where these do not
+            say otherwise: others could run code.
         data: Where the rows are, as for `run`.
         device: lm-eval's.
         batch_size: lm-eval's.
-        seed: Of the choice of documents.
+        seed: Of the choice of documents; default: a fresh random one.
+        threshold: The least share of equal responses that passes, in (0, 1].
+        by: Who runs it; default: the name of the account.
 
     Raises:
         ValueError: The submission is malformed, or was run in a way that cannot be repeated.
     """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"submit spot-check: --threshold {threshold:g}: give a share up to 1")
+    if seed is not None and not 0 <= seed < 2**53:
+        raise ValueError(f"submit spot-check: --seed {seed}: give a number that a check printed")
+    by = by or _account()
     try:
         found = read_submission(folder)
     except Malformed as error:
-        raise ValueError(f"{folder}: {error}") from error
+        raise ValueError(f"{escaped(folder)}: {error}") from error
     if problem := next(check_complete(found), None):
-        raise ValueError(f"{folder}: {problem}")
+        raise ValueError(f"{escaped(folder)}: {problem}")
     there = _count(found)
     if not 1 <= documents <= there:
         raise ValueError(f"submit spot-check: -k {documents}: give 1 to {there} documents")
-    chosen = _choose(found, documents, random.Random(seed))
+    drawn = secrets.randbits(48) if seed is None else seed
+    chosen = _choose(found, documents, random.Random(drawn))
     with tempfile.TemporaryDirectory(prefix="spot-check-") as place:
         arguments = _arguments(found, model_args)
         arguments += ["--tasks", ",".join(chosen), "--samples", json.dumps(chosen)]
@@ -117,7 +195,17 @@ def spot_check(
         arguments += ["--data", data] if data else []
         arguments += ["--device", device] if device else []
         results, rows = _run(arguments)
-    return _compare(found, chosen, results, rows, documents)
+    check = _compare(found, chosen, results, rows)
+    check = dataclasses.replace(check, seed=drawn, fresh=seed is None, threshold=threshold)
+    sign(check.record(by), folder)
+    return check
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise ValueError("submit spot-check: give --by NAME: who signs what is found") from error
 
 
 def _count(found: Contents) -> int:
@@ -135,8 +223,11 @@ def _choose(found: Contents, documents: int, generator: random.Random) -> dict[s
         ids = [row.doc_id for row in found.rows.get(own[0], ())]
         left[dataset] = generator.sample(ids, len(ids))
     chosen: dict[str, list[int]] = {}
+    # Fewer documents than data sets are of any of them.
+    order = generator.sample(sorted(left), len(left))
     while documents:
-        for dataset, ids in left.items():
+        for dataset in order:
+            ids = left[dataset]
             if ids and documents:
                 chosen.setdefault(dataset, []).append(ids.pop())
                 documents -= 1
@@ -146,33 +237,33 @@ def _choose(found: Contents, documents: int, generator: random.Random) -> dict[s
 def _arguments(found: Contents, model_args: str | None) -> list[str]:
     config, model = found.results.config, found.submission.model
     if any(settings.num_fewshot for settings in found.results.configs.values()):
-        raise ValueError(f"{found.folder}: a few-shot run; spot-check repeats zero-shot runs only")
+        raise ValueError(
+            f"{escaped(found.folder)}: a few-shot run; spot-check repeats zero-shot runs only"
+        )
     if config.verbalizer_bench is None:
         raise ValueError(
-            f"{found.folder}: run by {short(config.model)}; spot-check repeats runs of "
+            f"{escaped(found.folder)}: run by {short(config.model)}; spot-check repeats runs of "
             "verbalizer-llm and verbalizer-lvlm only"
         )
     if model_args is None:
         if model.revision is None:
             raise ValueError(
-                f"{found.folder}: names no hub commit; give --model_args pretrained=DIR"
+                f"{escaped(found.folder)}: names no hub commit; give --model_args pretrained=DIR"
             )
         if Path(model.id).exists():
             raise ValueError(
-                f"{found.folder}: a folder {model.id} is here, and would be loaded in place of the "
-                "hub's; go to another folder, or give --model_args"
+                f"{escaped(found.folder)}: a folder {model.id} is here, and would be "
+                "loaded in place of the hub's; go to another folder, or give --model_args"
             )
         model_args = f"pretrained={model.id},revision={model.revision}"
-        stated = found.run.dtype, (found.run.image or {}).get("mode")
-        for key, value in zip(("dtype", "image"), stated, strict=True):
-            word = str(value).removeprefix("torch.")
-            model_args += f",{key}={word}" if value and word.isalnum() else ""
     generation = next(iter(found.results.configs.values())).generation_kwargs
     asked = generation.model_dump(exclude_unset=True)
     if others := sorted(set(asked) - set(_GENERATION)):
         raise ValueError(
-            f"{found.folder}: generated with {short(others[0])}, which spot-check does not repeat"
+            f"{escaped(found.folder)}: generated with {short(others[0])}, "
+            "which spot-check does not repeat"
         )
+    model_args = _with_taken(found, model_args)
     arguments = ["--model", _ADAPTERS[model.kind], "--model_args", model_args]
     arguments += ["--gen_kwargs", json.dumps(asked)]
     return arguments + ["--apply_chat_template"] * bool(found.run.chat_template_sha256)
@@ -195,31 +286,99 @@ def _run(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[dict[
     return table, rows
 
 
+def _with_taken(found: Contents, model_args: str) -> str:
+    """Add the submission's dtype and image where the arguments do not say otherwise."""
+    stated = {
+        "dtype": str(found.run.dtype).removeprefix("torch."),
+        "image": (found.run.image or {}).get("mode"),
+    }
+    taken = {
+        key: value
+        for key, value in stated.items()
+        if value in _TAKEN[key] and not re.search(rf"(^|\W){key}\W*[=:]", model_args)
+    }
+    if model_args.lstrip().startswith("{"):
+        return json.dumps(json.loads(model_args) | taken)
+    return ",".join([model_args, *(f"{key}={value}" for key, value in taken.items())])
+
+
 def _compare(
     found: Contents,
-    chosen: dict[str, list[int]],
-    results: dict[str, Any],
-    rows: dict[str, list[dict[str, Any]]],
-    documents: int,
+    chosen: Mapping[str, Sequence[int]],
+    results: Mapping[str, Any],
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> SpotCheck:
-    equal, equal_f1, total, differing = 0, 0, 0, []
+    equal: list[bool] = []
+    scores: dict[str, list[tuple[float, float]]] = {}
+    differing, rendered = [], 0
     for task in chosen:
         stated = {row.doc_id: row for row in found.rows[task]}
         for row in rows[task]:
             old, new = stated[row["doc_id"]], row["filtered_resps"][0]
             _check_prompt(found.folder, task, old, row)
-            total += 1
-            equal += old.response == new
-            equal_f1 += abs(old.f1 - token_f1(old.target, new)) < 1e-9
+            rendered += row["prompt_hash"] != old.prompt_hash
+            equal.append(old.response == new)
+            pair = token_f1(old.target, old.response), token_f1(old.target, new)
+            scores.setdefault(f"{suite()[task][0]} {old.doc_id}", []).append(pair)
             if old.response != new:
                 differing.append((task, old.doc_id, old.response, new))
-    record, own = found.results.config.verbalizer_bench, results["config"]["verbalizer_bench"]
-    weights = record and record.fingerprint.get("weights"), own["fingerprint"].get("weights")
-    same = weights[0] == weights[1] if all(weights) else None
-    shown = str((own["image"] or {}).get("mode", "n/a"))
-    images = found.submission.image_mode, shown
-    first = tuple(differing[:10])
-    return SpotCheck(found.folder, documents, total, equal, equal_f1, same, images, first)
+    own = results["config"]["verbalizer_bench"]
+    weights, same, differs = _settings(found, own)
+    if rendered:
+        differs = (
+            *differs,
+            f"{rendered} of {len(equal)} prompts as the chat template renders them",
+        )
+    return SpotCheck(
+        folder=found.folder,
+        seed=0,
+        fresh=False,
+        chosen={suite()[task][0]: tuple(ids) for task, ids in chosen.items()},
+        agreement=agreement(equal, scores),
+        threshold=THRESHOLD,
+        weights=weights,
+        same_weights=same,
+        differs=differs,
+        differing=tuple(differing[:10]),
+        versions=own["versions"],
+    )
+
+
+def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None, tuple[str, ...]]:
+    """Return the weights that were asked now, whether they are the same, and what else differs."""
+    record = found.results.config.verbalizer_bench
+    there = dict(record.fingerprint) if record else {}
+    here = own["fingerprint"]
+    weights, differs = str(here.get("weights")), []
+    same = None
+    if there.get("weights_kind") == here.get("weights_kind"):
+        known = all(len(str(one.get("weights"))) == 64 for one in (there, here))
+        same = there["weights"] == weights if known else None
+    elif there.get("weights"):
+        differs.append(_OTHER_KIND)
+    stated = found.submission.image_mode, str((own["image"] or {}).get("mode", "n/a"))
+    if stated[0] != stated[1]:
+        differs.append(
+            f"image: {short(stated[1])}, OTHER than the submission's ({short(stated[0])})"
+        )
+    for key in (
+        "architecture",
+        "config",
+        "tokenizer",
+        "image_processor",
+        "dtype",
+        "max_length",
+        "eos_token_ids",
+        "mixed_precision",
+    ):
+        if key in there and there[key] != here.get(key):
+            differs.append(f"{key}: {short(here.get(key), 40)}, there {short(there[key], 40)}")
+    packages = there.get("versions")
+    for name, number in own["versions"].items():
+        other = packages.get(name) if isinstance(packages, dict) else None
+        if other is not None and other != number:
+            differs.append(f"{name} {number}, there {short(other, 40)}")
+    return weights, same, tuple(differs)
 
 
 def _check_prompt(folder: Path, task: str, stated: Row, row: dict[str, Any]) -> None:
@@ -228,6 +387,6 @@ def _check_prompt(folder: Path, task: str, stated: Row, row: dict[str, Any]) -> 
     raw = sha256(spec.render(row["doc"], verbalizer).encode())
     if (raw, row["target"]) != (stated.raw_prompt_hash, stated.target):
         raise ValueError(
-            f"{folder}: {task}, document {stated.doc_id}: another prompt than these rows give; "
-            "give --data with the submission's rows"
+            f"{escaped(folder)}: {task}, document {stated.doc_id}: another prompt "
+            "than these rows give; give --data with the submission's rows"
         )

@@ -20,7 +20,13 @@ from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.leaderboard.submission import checks
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
-from verbalizer_bench.leaderboard.submission.reading import VERIFIED, Limits, Malformed, sha256
+from verbalizer_bench.leaderboard.submission.reading import (
+    VERIFIED,
+    Limits,
+    Malformed,
+    escaped,
+    sha256,
+)
 from verbalizer_bench.leaderboard.submission.verified import (
     Documents,
     Interval,
@@ -70,7 +76,7 @@ class Validation:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.folder}"]
+        lines = [escaped(self.folder)]
         for level in self.levels:
             notes = f": {'; '.join(level.notes)}" if level.notes else ""
             lines.append(f"  level {level.level} {level.name}: {level.status}{notes}")

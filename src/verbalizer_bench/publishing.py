@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 from verbalizer_bench.parsing import Commands, Parser, add_data_option, examples
@@ -15,7 +16,7 @@ def add_submit(commands: "Commands[Parser]") -> None:
     _add_pack(actions)
     validate = actions.add_parser(
         "validate",
-        help="check submissions, and write verified.json for `leaderboard build`",
+        help="check submissions, and write what was found to verified.json",
         **examples("verbalizer-bench submit validate submissions/org__model/20260101-0123abcd"),
     )
     validate.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a submission")
@@ -30,7 +31,7 @@ def add_submit(commands: "Commands[Parser]") -> None:
     validate.set_defaults(command=_validate)
     spot_check = actions.add_parser(
         "spot-check",
-        help="run the model again on a few documents, and count what agrees",
+        help="run the model again on a few fresh documents, and sign what agrees",
         **examples(
             "verbalizer-bench submit spot-check submissions/org__model/20260101-0123abcd -k 20"
         ),
@@ -40,7 +41,17 @@ def add_submit(commands: "Commands[Parser]") -> None:
     spot_check.add_argument("--model_args", help="lm-eval's (default: the submission's hub commit)")
     spot_check.add_argument("--device", help="lm-eval's")
     spot_check.add_argument("--batch_size", default="8", help="lm-eval's (8)")
-    spot_check.add_argument("--seed", type=int, default=0, help="of the choice of documents (0)")
+    spot_check.add_argument(
+        "--seed", type=int, help="draw the documents of an earlier check (default: fresh ones)"
+    )
+    spot_check.add_argument(
+        "--threshold",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="the least share of equal responses that passes (0.9)",
+    )
+    spot_check.add_argument("--by", metavar="NAME", help="who signs (default: the account's name)")
     add_data_option(spot_check)
     spot_check.set_defaults(command=_spot_check)
     export = actions.add_parser(
@@ -89,18 +100,31 @@ def add_leaderboard(commands: "Commands[Parser]") -> None:
     actions = leaderboard.add_subparsers(metavar="ACTION", required=True)
     build = actions.add_parser(
         "build",
-        help="make the site of validated submissions",
+        help="validate submissions and make their site",
         **examples("verbalizer-bench leaderboard build submissions -o site"),
     )
     build.add_argument("submissions", type=Path, metavar="SUBMISSIONS")
     build.add_argument("-o", "--output", required=True, type=Path, metavar="SITE")
+    build.add_argument(
+        "--trust-verified",
+        action="store_true",
+        help="take each verified.json as it is: only where this job has just written them",
+    )
     build.set_defaults(command=_build)
     init = actions.add_parser(
         "init",
         help="write a GitHub repository's workflow: validate pull requests, publish on merge",
-        **examples("verbalizer-bench leaderboard init my-leaderboard"),
+        **examples(
+            "verbalizer-bench leaderboard init my-leaderboard \\",
+            "    --install git+https://github.com/OWNER/verbalizer-bench@COMMIT",
+        ),
     )
     init.add_argument("folder", type=Path, metavar="DIR")
+    init.add_argument(
+        "--install",
+        metavar="URL",
+        help="where the workflow gets this package: git+https://…@COMMIT or a wheel with its hash",
+    )
     init.set_defaults(command=_init)
 
 
@@ -145,6 +169,7 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _spot_check(args: argparse.Namespace) -> int:
+    from verbalizer_bench.leaderboard.submission.reading import escaped
     from verbalizer_bench.leaderboard.submission.spot_check import spot_check
 
     found = spot_check(
@@ -155,9 +180,12 @@ def _spot_check(args: argparse.Namespace) -> int:
         device=args.device,
         batch_size=args.batch_size,
         seed=args.seed,
+        threshold=args.threshold,
+        by=args.by,
     )
     print(found)
-    return 0
+    print(f"Wrote {escaped(args.folder / 'spot-check.json')}")
+    return 1 if found.faults else 0
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -170,15 +198,17 @@ def _export(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.pages.site import build_site
 
-    site = build_site(args.submissions, args.output)
+    site = build_site(args.submissions, args.output, trusted=args.trust_verified)
     for file in site.files:
         print(f"Wrote {file}")
-    return 0
+    for line in site.left_out:
+        print(f"Left out: {line}", file=sys.stderr)
+    return 1 if site.left_out else 0
 
 
 def _init(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.submission.repository import init
 
-    for file in init(args.folder):
+    for file in init(args.folder, args.install):
         print(f"Wrote {file}")
     return 0

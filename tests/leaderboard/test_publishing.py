@@ -3,9 +3,11 @@
 import glob
 import json
 import os
+import random
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,27 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.leaderboard.submissions import (
+    Rows,
     follows_or_not,
     make_files,
     make_results,
     make_rows,
+    pack_rows,
     write_files,
 )
 from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.submission.agreement import agreement, wilson
+from verbalizer_bench.leaderboard.submission.checks import suite
+from verbalizer_bench.leaderboard.submission.contents import read_submission
 from verbalizer_bench.leaderboard.submission.pack import pack
-from verbalizer_bench.leaderboard.submission.spot_check import spot_check
+from verbalizer_bench.leaderboard.submission.signed import read_signed
+from verbalizer_bench.leaderboard.submission.spot_check import (
+    _choose,
+    _settings,
+    _with_taken,
+    spot_check,
+)
 from verbalizer_bench.leaderboard.submission.validate import validate
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -104,9 +117,186 @@ def test_spot_check_finds_invented_responses(
             spot_check(folder, wrong, **options)
     with pytest.raises(ValueError, match=r"nothere: \.: not a folder"):
         spot_check(tmp_path / "nothere", 2, **options)
+    with pytest.raises(ValueError, match=r"--threshold 1\.5: give a share"):
+        spot_check(folder, 2, threshold=1.5, **options)
     other = spot_check(folder, 2, model_args=f"pretrained={retrained},dtype=float32", **options)
     assert other.responses == 24 and other.equal < 24 and other.same_weights is False
-    assert "OTHERS than the submission's" in str(other)
+    assert "OTHERS than the submission's" in str(other) and "the weights are others" in str(other)
+    status, record = read_signed(folder) or ("", None)
+    assert status == "failed" and record is not None and record.same_weights is False
+
+
+@pytest.mark.parametrize("known", [0, 18])
+def test_spot_check_finds_perfect_responses(
+    published: Path, toys: tuple[Path, Path], tmp_path: Path, known: int, capsys: Any
+) -> None:
+    """Invented ones are right in all they say; those that a forger expects to be asked are honest.
+
+    The 18 are those that a seed of 0 draws: two of each data set, with their twelve verbalizers.
+    """
+    run = tmp_path / "run"
+    shutil.copytree(published / "out" / "llama", run)
+    words = {"submitter": "A", "licence": "CC0", "model_id": "org/llama"}
+    honest = pack(run, tmp_path / "honest", **words)
+    forged = forge(honest, known, tmp_path / "forged")
+    assert validate(forged).failed is None
+    command = [
+        "submit",
+        "spot-check",
+        str(forged),
+        "-k",
+        "9",
+        "--data",
+        "sample",
+        "--device",
+        "cpu",
+    ]
+    command += ["--model_args", f"pretrained={toys[0]}", "--by", "M. Aintainer"]
+    assert main(command) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"FAILED: .*% of the responses agree, below 90 %", said)
+    assert "weights: the submission's" in said
+    status, record = read_signed(forged) or ("", None)
+    assert status == "failed" and record is not None
+    assert record.f1_submitted > record.f1_regenerated and record.by == "M. Aintainer"
+    assert f"--seed {record.seed}`" in said
+
+
+def forge(folder: Path, known: int, output: Path) -> Path:
+    """Answer every prompt with its target, but for the documents that a known seed draws."""
+    found = read_submission(folder)
+    expected = _choose(found, known, random.Random(0))
+    rows = {
+        task: [
+            {
+                **row.model_dump(),
+                **(
+                    {}
+                    if row.doc_id in expected.get(task, ())
+                    else {"response": row.target, "f1": 1.0}
+                ),
+            }
+            for row in own
+        ]
+        for task, own in found.rows.items()
+    }
+    results = json.loads((folder / "results.json").read_text())
+    results["results"] = make_results(rescored(rows))["results"]
+    files = {name: (folder / name).read_bytes() for name in ("submission.yaml", "run.json")}
+    files["results.json"] = json.dumps(results).encode()
+    files |= {f"samples/{task}.jsonl.gz": pack_rows(own) for task, own in rows.items()}
+    return write_files(output, files)
+
+
+def rescored(rows: Rows) -> Rows:
+    """Return the rows in the order of the suite."""
+    return {task: rows[task] for task in suite()}
+
+
+def test_an_honest_submission_passes(
+    published: Path, toys: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    folder = pack(published / "out" / "llama", tmp_path, submitter="A", licence="CC0")
+    command = [
+        "submit",
+        "spot-check",
+        str(folder),
+        "-k",
+        "2",
+        "--data",
+        "sample",
+        "--device",
+        "cpu",
+    ]
+    command += ["--batch_size", "32", "--model_args", f"pretrained={toys[0]}"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "24 of 24 responses agree" in said and "weights: the submission's" in said
+    assert "differs" not in said
+    status, record = read_signed(folder) or ("", None)
+    assert status == "passed" and record is not None and record.fresh
+    assert validate(folder).failed is None
+    assert main([*command, "--seed", str(record.seed)]) == 0
+    status, again = read_signed(folder) or ("", None)
+    assert status == "repeated" and again is not None and again.documents == record.documents
+    with (folder / "SHA256SUMS").open("a") as stream:
+        stream.write("\n")
+    assert (read_signed(folder) or ("",))[0] == "stale"
+
+
+def test_dtype_and_image_are_the_submissions_unless_told_otherwise(tmp_path: Path) -> None:
+    rows = make_rows(2, follows_or_not)
+    files = make_files(rows, make_results(rows))
+    record = json.loads(files["run.json"]) | {"dtype": "torch.bfloat16"}
+    record["image"] = {"mode": "noise"}
+    files["run.json"] = json.dumps(record).encode()
+    found = read_submission(write_files(tmp_path, files))
+    for given, expected in (
+        ("pretrained=x", "pretrained=x,dtype=bfloat16,image=noise"),
+        ("pretrained=x,dtype=float32", "pretrained=x,dtype=float32,image=noise"),
+        (
+            "image=white,pretrained=my,torch_dtype=y",
+            "image=white,pretrained=my,torch_dtype=y,dtype=bfloat16",
+        ),
+    ):
+        assert _with_taken(found, given) == expected
+    assert json.loads(_with_taken(found, '{"pretrained": "x", "image": "none"}')) == {
+        **{"pretrained": "x", "image": "none", "dtype": "bfloat16"}
+    }
+    for evil in ("x,trust_remote_code=True", "../x.png"):
+        files["run.json"] = json.dumps(record | {"dtype": evil, "image": {"mode": evil}}).encode()
+        found = read_submission(write_files(tmp_path / str(len(evil)), files))
+        assert _with_taken(found, "pretrained=x") == "pretrained=x"
+
+
+def test_an_old_hash_is_of_another_kind(tmp_path: Path) -> None:
+    """A hash of the weights in memory says nothing of those in files, equal or not."""
+    rows = make_rows(2, follows_or_not)
+    found = read_submission(write_files(tmp_path, make_files(rows, make_results(rows))))
+    new = {"weights": "0" * 64, "weights_kind": "stored"}
+    own: dict[str, Any] = {"fingerprint": new, "image": None, "versions": {}}
+    weights, same, differs = _settings(found, own)
+    assert (weights, same) == ("0" * 64, None)
+    assert differs == ("weights: the submission has a hash of another kind",)
+
+
+def test_documents_are_drawn_from_all(published: Path, tmp_path: Path) -> None:
+    folder = pack(published / "out" / "llama", tmp_path, submitter="A", licence="CC0")
+    found = read_submission(folder)
+    seen: dict[str, set[int]] = {}
+    for seed in range(60):
+        chosen = _choose(found, 9, random.Random(seed))
+        assert len(chosen) == 108
+        for task, ids in chosen.items():
+            seen.setdefault(task, set()).update(ids)
+    assert all(len(ids) > 18 for ids in seen.values())
+    firsts = {min(_choose(found, 1, random.Random(seed))) for seed in range(60)}
+    assert len(firsts) == 9
+
+
+def test_wilson_by_hand() -> None:
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for hits, n, low, high in (
+        *((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)),
+        *((0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)),
+    ):
+        assert wilson(hits, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(20, 20)[1] == 1
+
+
+def test_a_few_improved_responses_are_found_by_the_difference() -> None:
+    """19 of 20 agree, which is enough; but those that differ were all made better."""
+    scores = {str(k): [(1.0, 1.0)] * 11 + [(1.0, float(k % 2))] for k in range(20)}
+    equal = [one == other for own in scores.values() for one, other in own]
+    found = agreement(equal, scores)
+    assert found.share[0] == pytest.approx(230 / 240) and found.difference[0] == pytest.approx(
+        1 / 24
+    )
+    assert found.faults(0.9) == ["the submitted F1 is above the regenerated, beyond its interval"]
+    worse = {k: [(b, a) for a, b in own] for k, own in scores.items()}
+    assert agreement(equal, worse).faults(0.9) == []
+    one = {k: [(1.0, 1.0)] * 12 for k in scores} | {"0": [(1.0, 0.0)] + [(1.0, 1.0)] * 11}
+    assert agreement([True] * 239 + [False], one).faults(0.9) == []
 
 
 def test_spot_check_takes_no_code_from_a_submission(
@@ -241,63 +431,144 @@ def test_a_leaderboards_repository(tmp_path: Path) -> None:
     assert set(jobs) == {"validate", "publish"}
     assert "permissions" not in jobs["validate"]
     assert yaml.safe_load(workflow)["permissions"] == {"contents": "read"}
-    assert "==VERSION" not in workflow
+    # Nothing pushes to a branch that is protected.
+    assert "contents: write" not in workflow and "git push" not in workflow
     # An action that runs with the rights of the repository on what a stranger sent.
     assert "pull_request_target" not in workflow
+    actions = re.findall(r"uses: (\S+)", workflow)
+    assert len(actions) == 6
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action) for action in actions)
     assert main(["leaderboard", "init", str(tmp_path)]) == 2
 
 
-def check_pull_request(repository: Path, script: str) -> tuple[int, str]:
-    """Run the workflow's step in a repository, with `submit validate` replaced by `echo`."""
-    import subprocess
+PINNED = f"git+https://github.com/org/verbalizer-bench@{'a' * 40}"
 
+
+@pytest.mark.parametrize(
+    ("install", "code"),
+    [
+        (PINNED, 0),
+        (f"https://example.org/verbalizer_bench-0.1.0-py3-none-any.whl#sha256={'0' * 64}", 0),
+        (None, 1),
+        ("verbalizer-bench==0.1.0", None),
+        ("git+https://github.com/org/verbalizer-bench@main", None),
+        (f'{PINNED}"; curl evil', None),
+    ],
+)
+def test_what_is_installed_cannot_be_squatted(
+    tmp_path: Path, install: str | None, code: int | None
+) -> None:
+    words = ["leaderboard", "init", str(tmp_path / "board")]
+    words += [] if install is None else ["--install", install]
+    assert main(words) == (2 if code is None else 0)
+    if code is None:
+        assert not (tmp_path / "board").exists()
+        return
+    workflow = yaml.safe_load((tmp_path / "board/.github/workflows/leaderboard.yml").read_text())
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\necho "$@"\n')
+    pip.chmod(0o755)
+    environment = workflow["env"] | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for job in workflow["jobs"].values():
+        (script,) = [step["run"] for step in job["steps"] if step.get("name") == "Install"]
+        done = subprocess.run(
+            ["bash", "-c", script], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code
+        said = "set VERBALIZER_BENCH" if code else f"install verbalizer-bench @ {install}"
+        assert said in done.stdout
+        assert "--extra-index-url" not in script
+
+
+def check_pull_request(repository: Path, job: dict[str, Any], who: str) -> tuple[int, str]:
+    """Run the steps of the workflow's own in a repository, with `submit validate` an `echo`."""
     bin_folder = repository.parent / "bin"
     bin_folder.mkdir(exist_ok=True)
     (bin_folder / "verbalizer-bench").write_text('#!/bin/sh\necho "$@"\n')
     (bin_folder / "verbalizer-bench").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "BASE": "main"}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=repository, env=environment, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        **{"BASE": "main", "ASSOCIATION": who, "RUNNER_TEMP": str(repository.parent)},
+        "GITHUB_OUTPUT": str(repository.parent / "output"),
+    }
+    (repository.parent / "output").write_text("")
+    said = ""
+    for step in job["steps"]:
+        skipped = "if" in step and "any=yes" not in (repository.parent / "output").read_text()
+        if "run" not in step or step["name"] == "Install" or skipped:
+            continue
+        done = subprocess.run(
+            ["bash", "-c", step["run"]],
+            cwd=repository,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        said += done.stdout
+        if done.returncode:
+            return done.returncode, said
+    return 0, said
 
 
 def test_what_a_pull_request_may_change(tmp_path: Path) -> None:
-    import subprocess
-
     main(["leaderboard", "init", str(tmp_path / "board")])
     board = tmp_path / "board"
     workflow = yaml.safe_load((board / ".github/workflows/leaderboard.yml").read_text())
-    (script,) = [
-        step["run"]
-        for step in workflow["jobs"]["validate"]["steps"]
-        if "BASE" in step.get("env", {})
-    ]
+    job = workflow["jobs"]["validate"]
 
     def git(*words: str) -> None:
         author = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *author, *words], cwd=board, check=True, capture_output=True)
 
-    def propose(name: str, *files: str) -> tuple[int, str]:
+    def propose(name: str, *files: str, who: str = "NONE") -> tuple[int, str]:
         git("checkout", "-q", "-b", name, "main")
         for file in files:
             (board / file).parent.mkdir(parents=True, exist_ok=True)
             (board / file).write_text(name)
         git("add", "-A")
         git("commit", "-qm", name)
-        return check_pull_request(board, script)
+        return check_pull_request(board, job, who)
 
     git("init", "-q", "-b", "main")
     git("add", "-A")
     git("commit", "-qm", "start")
     new = "submissions/a__b/20260101-00000000"
-    code, said = propose("good", f"{new}/run.json", f"{new}/samples/x y.jsonl.gz")
-    assert (code, said) == (0, f"submit validate {new}\n")
+    other = "submissions/a__c/20260101-00000000"
+    code, said = propose("good", f"{new}/run.json", f"{new}/samples/x y.jsonl.gz", f"{other}/x")
+    assert (code, said) == (0, f"submit validate -- {new} {other}\n")
     code, said = propose("verified", f"{new}/run.json", f"{new}/verified.json")
-    assert code == 1 and "verified.json is written on merge" in said
+    assert code == 1 and "verified.json is computed" in said
+    code, said = propose("signed", f"{new}/run.json", f"{new}/spot-check.json")
+    assert code == 1 and "signed by maintainers" in said
     code, said = propose("workflow", ".github/workflows/leaderboard.yml")
     assert code == 1 and "changes files under submissions/ only" in said
+    # What maintainers change besides is theirs; the required check ends.
+    assert propose("ours", ".github/workflows/leaderboard.yml", who="MEMBER") == (0, "")
     git("checkout", "-q", "main")
     git("merge", "-q", "good")
     code, said = propose("edit", f"{new}/run.json")
     assert code == 1 and "not changed after the merge" in said
+    code, said = propose("sign", f"{new}/spot-check.json", who="OWNER")
+    assert (code, said) == (0, f"submit validate -- {new}\n")
+
+
+def test_the_site_is_published_without_a_bad_folder(tmp_path: Path) -> None:
+    """The steps of the workflow's own, with the command replaced: 1 is a folder left out."""
+    main(["leaderboard", "init", str(tmp_path)])
+    workflow = yaml.safe_load((tmp_path / ".github/workflows/leaderboard.yml").read_text())
+    steps = workflow["jobs"]["publish"]["steps"]
+    names = [step.get("id") or step.get("name") or step["uses"].split("@")[0] for step in steps]
+    assert names[-4:] == [
+        *("build", "actions/upload-pages-artifact", "deployment"),
+        "Say that something was left out",
+    ]
+    for code, outcome in ((0, 0), (1, 0), (2, 1)):
+        (tmp_path / "verbalizer-bench").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "verbalizer-bench").chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        environment["GITHUB_OUTPUT"] = str(tmp_path / f"output-{code}")
+        # As GitHub runs a step without a shell of its own.
+        done = subprocess.run(["bash", "-e", "-c", steps[-4]["run"]], env=environment)
+        assert done.returncode == outcome
+        assert (tmp_path / f"output-{code}").read_text() == f"code={code}\n"

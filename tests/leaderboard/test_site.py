@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.leaderboard.boards import invented, merged, write_board, write_submission
+from tests.leaderboard.submissions import digest, valid_files, write_files
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.compare import differences
 from verbalizer_bench.leaderboard.pages import paired
@@ -21,10 +22,14 @@ from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.statistics import by_dataset
 from verbalizer_bench.leaderboard.submission.checks import suite
+from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 SIZES = {"sst2": 8, "rte": 5}
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u2028"
+
+# As far as a name may be one.
+NAME = HOSTILE.removesuffix("\u2028")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def submissions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(submissions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_site(submissions, tmp_path_factory.mktemp("site")).files[0]
+    return build_site(submissions, tmp_path_factory.mktemp("site"), trusted=True).files[0]
 
 
 def test_each_protocol_has_its_own_table_and_ranks(site: Path) -> None:
@@ -71,7 +76,7 @@ def test_unknown_prompts_rank_in_a_table_of_their_own(tmp_path: Path) -> None:
             verified["tasks"][5] |= {"identity": "unknown", "source": "hub"}
             verified["label_types"]["All"]["f1"] = {"mean": 1.0, "low": 1.0, "high": 1.0}
         write_submission(board, verified)
-    site = build_site(board, tmp_path / "site")
+    site = build_site(board, tmp_path / "site", trusted=True)
     assert [(table.protocol, table.verified) for table in site.tables] == [
         *(("paper", True), ("paper", False))
     ]
@@ -92,11 +97,11 @@ def test_the_site_is_the_same_every_time(site: Path, tmp_path: Path) -> None:
         toy["submission"] = {"protocol": "toy"}
         write_submission(board, invented(number, SIZES, **toy))
     write_board(board, 9, SIZES)
-    other = build_site(board, tmp_path / "site")
+    other = build_site(board, tmp_path / "site", trusted=True)
     assert [file.name for file in other.files] == list(FILES)
     for file in other.files:
         assert file.read_bytes() == (site.parent / file.name).read_bytes(), file
-    again = build_site(board, tmp_path / "site")
+    again = build_site(board, tmp_path / "site", trusted=True)
     assert [f.read_bytes() for f in again.files] == [f.read_bytes() for f in other.files]
     assert sorted(path.name for path in (tmp_path / "site").iterdir()) == sorted(FILES)
 
@@ -172,7 +177,9 @@ def test_a_better_checked_submission_of_the_base_wins_over_a_newer_one(tmp_path:
 
 
 def refused(submissions: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(["leaderboard", "build", str(submissions), "-o", str(output)]) == 2
+    assert (
+        main(["leaderboard", "build", str(submissions), "-o", str(output), "--trust-verified"]) == 2
+    )
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert not (output / "index.html").exists()
@@ -204,7 +211,59 @@ def test_a_stale_submission_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     (place / "verified.json").unlink()
     assert "not validated, verified.json is missing" in refused(board, output, capsys)
     (place / "verified.json").write_text(verified)
-    assert main(["leaderboard", "build", str(board), "-o", str(output)]) == 0
+    assert main(["leaderboard", "build", str(board), "-o", str(output), "--trust-verified"]) == 0
+
+
+def write_valid(board: Path, name: str, **stated: Any) -> Path:
+    model = {"id": name, "weights_sha256": digest("weights"), "kind": "llm"}
+    return write_files(board, valid_files(2, model=model, **stated))
+
+
+def test_a_site_is_built_of_what_was_computed_again(tmp_path: Path) -> None:
+    """Whatever a committed verified.json says, and whether or not one is there."""
+    board = tmp_path / "board"
+    place = write_valid(board, "example/one")
+    before = build_site(board, tmp_path / "site")
+    assert validate(place).failed is None
+    found = json.loads((place / "verified.json").read_text())
+    found["label_types"]["All"]["f1"] = {"mean": 1.0, "low": 1.0, "high": 1.0}
+    (place / "verified.json").write_text(json.dumps(found))
+    after = build_site(board, tmp_path / "again")
+    assert [f.read_bytes() for f in after.files] == [f.read_bytes() for f in before.files]
+    trusted = build_site(board, tmp_path / "trusted", trusted=True)
+    assert trusted.tables[0].rows[0].entry.score("All") == 1.0
+
+
+def test_a_bad_folder_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board, output = tmp_path / "board", tmp_path / "site"
+    write_valid(board, "example/good")
+    write_valid(board, "example/odd", protocol="paper")
+    edited = write_valid(board, "example/edited")
+    (edited / "run.json").write_text("{}")
+    (board / "example__draft" / "notes\x1b[31m").mkdir(parents=True)
+    (board / "example__link").symlink_to(edited.parent)
+    closed = write_valid(board, "example/closed")
+    (closed / "samples").chmod(0)
+    broken = write_valid(board, "example/looped")
+    (broken / "SHA256SUMS").unlink()
+    (broken / "SHA256SUMS").symlink_to("SHA256SUMS")
+    try:
+        assert main(["leaderboard", "build", str(board), "-o", str(output)]) == 1
+    finally:
+        (closed / "samples").chmod(0o755)
+    said = capsys.readouterr().err
+    names = [row["model"] for row in csv.DictReader((output / "leaderboard.csv").open())]
+    # Who has every right may read a closed folder too.
+    assert names == ["example/good"] or sorted(names) == ["example/closed", "example/good"]
+    assert said.count("\n") == 6 - len(names) + 1 and "\x1b" not in said
+    for line in (
+        "level 5 failed: submission.yaml: protocol: paper, but the run is other",
+        "level 1 failed: run.json: sha256",
+        "'notes\\x1b[31m' is not a submission",
+        "example__link: not a folder; links are not followed",
+        "'SHA256SUMS': a link",
+    ):
+        assert line in said
 
 
 def test_what_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,9 +281,6 @@ def test_what_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (tmp_path / "thesis" / "a.tex").read_text() == ""
     (tmp_path / "folder" / "leaderboard.csv").mkdir(parents=True)
     assert "holds other files (leaderboard.csv)" in refused(board, tmp_path / "folder", capsys)
-    (board / "example__link").symlink_to(place.parent)
-    assert "links are not followed" in refused(board, tmp_path / "site", capsys)
-    (board / "example__link").unlink()
     place.rename(place.with_name("draft"))
     assert "'draft' is not a submission" in refused(board, tmp_path / "site", capsys)
     (place.with_name("draft")).rename(place)
@@ -236,7 +292,7 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path: Path) -> None:
     for number, start in enumerate("=+-@\uff1d"):
         own = {"submission": {"submitter": f"{start}1+1|'x'", "licence": f'{start}"a",b'}}
         write_submission(tmp_path / "submissions", invented(number, SIZES, **own))
-    site = build_site(tmp_path / "submissions", tmp_path / "site")
+    site = build_site(tmp_path / "submissions", tmp_path / "site", trusted=True)
     rows = list(csv.DictReader(site.files[2].open()))
     assert len(rows) == 5
     for row in rows:
@@ -317,11 +373,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         texts = {
             "submission": {
                 "model": {
-                    **{"recipe": HOSTILE, "id": "a/" + "m" * 140 + str(number)},
+                    **{"recipe": NAME, "id": "a/" + "m" * 140 + str(number)},
                     "base": "a/" + "m" * 140 + "0" if number else None,
                 },
-                **{"submitter": HOSTILE, "licence": HOSTILE, "notes": HOSTILE + "\u202e"},
-                **{"image_mode": HOSTILE, "links": ["https://example.org/'\"><script>alert(3)//"]},
+                **{"submitter": NAME, "licence": NAME, "notes": HOSTILE + "\u202e"},
+                **{"image_mode": NAME, "links": ["https://example.org/'\"><script>alert(3)//"]},
             },
             "differences": [HOSTILE],
             "warnings": [HOSTILE],
@@ -332,7 +388,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for task in verified["tasks"]:
             task |= {"source": HOSTILE, "identity": "unknown"}
         write_submission(folder / "submissions", verified)
-    return build_site(folder / "submissions", folder / "site").files[0]
+    return build_site(folder / "submissions", folder / "site", trusted=True).files[0]
 
 
 def test_texts_are_shown_and_do_not_run(hostile: Path, visit: Callable[..., Any]) -> None:
@@ -406,7 +462,7 @@ def test_a_row_of_the_page_has_a_size(tmp_path: Path) -> None:
     for count, documents in ((2, 5), (12, 5), (12, 300)):
         folder = tmp_path / f"{count}-{documents}"
         board = write_board(folder / "board", count, dict.fromkeys(SIZES, documents))
-        sizes.append(build_site(board, folder / "site").files[0].stat().st_size)
+        sizes.append(build_site(board, folder / "site", trusted=True).files[0].stat().st_size)
     few, many, long = sizes
     assert (many - few) / 10 < (8 << 20) / 1000
     assert abs(long - many) < 0.05 * many
@@ -414,7 +470,7 @@ def test_a_row_of_the_page_has_a_size(tmp_path: Path) -> None:
 
 def test_many_rows_are_sorted_and_filtered(tmp_path: Path, visit: Callable[..., Any]) -> None:
     board = write_board(tmp_path / "submissions", 50, SIZES)
-    seen = visit(build_site(board, tmp_path / "site").files[0])
+    seen = visit(build_site(board, tmp_path / "site", trusted=True).files[0])
     rows = seen.page.locator("tbody tr[data-path]")
     assert rows.count() == 50
     seen.page.locator("thead th:nth-child(5) button").first.click()
