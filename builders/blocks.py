@@ -94,7 +94,8 @@ class Leakage:
     """Evaluation data that no record may share words with.
 
     Attributes:
-        n: Words in a row, normalised, that are too many.
+        n: Words in a row, normalised, that are too many; a shorter document is found whole, from
+            five words on.
         data: `hub`, `sample`, a folder as for `--data`, or `none`; None: as for `--data`, the
             environment's, else the hub.
     """

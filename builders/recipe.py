@@ -174,7 +174,7 @@ def _kind(file: Path) -> str:
     """Return the kind that a file names; what is wrong with the file is not said here."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return ""
     return str(found.get("kind", "")) if isinstance(found, dict) else ""
 

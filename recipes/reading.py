@@ -42,7 +42,8 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
         raise ValueError(
             f"{file}, line {line}: byte 0x{byte:02x} is not UTF-8 (Latin-1?); save it as UTF-8"
         ) from error
-    except yaml.YAMLError as error:
+    # A date that there is not is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{file}: keys and values are expected, this is {type(found).__name__}")
@@ -126,7 +127,7 @@ def _override(found: dict[str, Any], override: str) -> None:
     try:
         _check_keys(yaml.compose(value))
         found[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         # What is wrong with its keys is said in a line; the parser's reasons take several.
         marked = isinstance(error, yaml.MarkedYAMLError)
         reason = "the value is not YAML; quote it" if marked else str(error)

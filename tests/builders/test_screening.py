@@ -63,6 +63,61 @@ def test_real_rows_leak_and_real_captions_do_not() -> None:
     assert [text for text in texts if found.match([text])] == []
 
 
+def test_documents_that_are_short_are_found_whole() -> None:
+    found = Evaluation(
+        [],
+        13,
+        [
+            ("snli", ["A dog is sleeping", "A dog is awake"]),
+            ("sick", ["Two kids are playing outdoors", "Nobody is there"]),
+            ("sst2", ["a gorgeous , witty , seductive movie ."]),
+            ("emotion", ["i feel fine"]),
+        ],
+    )
+    assert found.match(["Look: TWO kids are playing outdoors!"]) == (
+        "two kids are playing outdoors",
+        "sick",
+    )
+    assert found.match(["Is it 'a gorgeous, witty, seductive movie'?"])
+    assert found.match(["Is it a gorgeous, witty, seductive film?"]) is None
+    assert found.match(["Two kids are playing", "outdoors"]) is None
+    # Of a pair whose sentences may be anybody's, both.
+    assert found.match(["A dog is sleeping."]) is None
+    assert found.match(["A dog is sleeping.", "Yes, a dog is awake."])
+    assert found.match(["I feel fine."]) is None and found.match(["Two kids"]) is None
+    # Whole words alone.
+    assert found.match(["forty two kids are playing outdoorsman"]) is None
+
+
+def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> None:
+    if not (SHARED / "data/verbalizer/sst2").is_dir():
+        pytest.skip("the nine data sets are not there")
+    import json
+
+    from verbalizer_bench.tasks.data import test_documents as documents
+    from verbalizer_bench.tasks.generate import read_dataset, suite_files
+
+    data = str(SHARED / "data/verbalizer")
+    found = evaluation(Leakage(data=data))
+    assert found is not None
+    missed = {}
+    for name, path in suite_files().items():
+        spec, _ = read_dataset(path)
+        texts = [[str(doc[field]) for field in spec.fields] for doc in documents(spec, data).docs]
+        absent = [one for one in texts if not found.match(["What is it?", f"See: {one}"])]
+        assert all(len(words(" ".join(one))) < 5 for one in absent), name
+        missed[name] = len(absent)
+    assert {name: count for name, count in missed.items() if count} == {
+        "sst2": 22,
+        "emotion": 15,
+        "fp": 1,
+    }
+    rows = (SHARED / "data/gsm8k/test.jsonl").read_text().splitlines()
+    assert not [row for row in rows if found.match([json.loads(row)["question"]])]
+    alpaca = json.loads((SHARED / "data/alpaca/alpaca_en_demo.json").read_text())
+    assert not [row for row in alpaca if found.match(row.values())]
+
+
 @pytest.mark.parametrize("method", ["minhash", "ngram"])
 def test_near_duplicates_are_dropped_and_the_first_stays(method: str) -> None:
     questions = {
