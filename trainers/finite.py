@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from verbalizer_bench.trainers.data import TrainingData
 from verbalizer_bench.trainers.records import read_records
 
 _SHOWN = 8
@@ -97,6 +98,17 @@ def _named(numbers: list[int], files: Sequence[Path]) -> str:
     shown = ", ".join(f"{n} (id {ids.get(n, '')!r})" for n in numbers[:_SHOWN])
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
     return f"record{'s' if len(numbers) > 1 else ''} {shown}{more}"
+
+
+def first_not_finite(trainer: Any, data: TrainingData) -> str:
+    """Name the first record whose loss is not finite; to be called on all processes."""
+    for row in range(len(data.dataset)):
+        record = data.dataset[row]
+        batch = trainer.data_collator([record])
+        loss = trainer.prediction_step(trainer.model, batch, prediction_loss_only=True)[0]
+        if not math.isfinite(loss.item()):
+            return _named([int(record["record"])], [Path(one.file) for one in data.files])
+    return "records that are finite one by one"
 
 
 def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:

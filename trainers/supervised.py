@@ -27,7 +27,7 @@ from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer
 from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.export import export
-from verbalizer_bench.trainers.finite import FiniteTraining, check_weights
+from verbalizer_bench.trainers.finite import FiniteTraining, check_weights, first_not_finite
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.memory import lacking_room
 from verbalizer_bench.trainers.output import Folder, ProgressBar
@@ -210,9 +210,8 @@ def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
     """
     loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
     if not math.isfinite(loss):
-        files = ", ".join(one.file for one in data.files)
         raise ValueError(
-            f"held_out: the loss is {loss} on records of {files}; lower "
+            f"held_out: the loss is {loss} for {first_not_finite(trainer, data)}; lower "
             "learning_rate, or give precision=fp32. No checkpoint was written"
         )
     return {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}

@@ -331,3 +331,16 @@ def test_an_ending_that_is_no_token_is_said() -> None:
     tokenizer.chat_template = TURN.replace("CONTENT", "m.content").replace("<|im_end|>", ";")
     with pytest.raises(ValueError, match="would never learn to stop"):
         encode(tokenizer, conversation("q", "a <b>"))
+
+
+def test_a_prompt_that_ends_inside_a_token() -> None:
+    """` a` is one token: the prompt alone ends with a space that no trained prompt has."""
+    tokenizer = make_tokenizer(["x a a a a"], 4 + 256 + 1)
+    assert tokenizer.tokenize("x a") == ["x", "Ġa"]
+    template = TEMPLATE.replace("%}ASSISTANT:{%", "%}ASSISTANT: {%")
+    tokenizer.chat_template = template
+    with pytest.raises(BadRecordError, match="is of the prompt and of the answer"):
+        encode(tokenizer, conversation("q", "a"))
+    assert trained(tokenizer, conversation("q", "b")) == ["b</s>"]
+    tokenizer.chat_template = TEMPLATE
+    assert trained(tokenizer, conversation("q", "a")) == [" a</s>"]

@@ -119,13 +119,20 @@ def test_a_held_out_loss_that_is_not_finite(
     fails: Fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     held_out = tmp_path / "held_out.jsonl"
-    held_out.write_text("\n".join((TINY / "data" / "text.jsonl").read_text().splitlines()[:3]))
+    rows = (TINY / "data" / "text.jsonl").read_text().splitlines()[:3]
+    held_out.write_text("\n".join(rows))
+
+    original, calls = supervised.RecipeTrainer.prediction_step, iter(range(100))
 
     def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return torch.tensor(math.nan), None, None
+        """Break the second record's loss, in the evaluation and when the record is looked for."""
+        loss, *rest = original(self, *args, **kwargs)
+        return (loss * math.nan if next(calls) % 3 == 1 else loss, *rest)
 
     monkeypatch.setattr(supervised.RecipeTrainer, "prediction_step", broken)
-    assert f"held_out: the loss is nan on records of {held_out}" in fails(f"held_out={held_out}")
+    second = json.loads(held_out.read_text().splitlines()[1]).get("id", "")
+    line = fails(f"held_out={held_out}")
+    assert f"held_out: the loss is nan for record 1 (id {second!r}); lower learning_rate" in line
 
 
 def test_large_weights_are_finite() -> None:
