@@ -1,6 +1,7 @@
 """The HTML report: what it says, and what a browser makes of it."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.leaderboard.test_report import write_run
+from verbalizer_bench.leaderboard.answers import answer, interval
 from verbalizer_bench.leaderboard.compare import differences
-from verbalizer_bench.leaderboard.compare_report import answer
 from verbalizer_bench.leaderboard.pages.examples import choose_examples
+from verbalizer_bench.leaderboard.pages.forest import forest
 from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shade
 from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.leaderboard.runs import Run, find_runs, newest_results, samples_file
@@ -217,6 +220,92 @@ def test_it_prints_with_the_examples_open(page: Path, visit: Callable[..., Any])
     size = "e => parseFloat(getComputedStyle(e).fontSize)"
     cell = seen.page.locator("td.number:has(small)").first
     assert cell.locator("small").evaluate(size) < cell.evaluate(size)
+    assert seen.faults == []
+
+
+def test_it_is_read_in_a_minute(page: Path, runs: list[Run], visit: Callable[..., Any]) -> None:
+    """A sentence a model first, a contents list, and the long tables folded."""
+    seen = visit(page, viewport={"width": 1280, "height": 900})
+    sentences = seen.page.locator("ul.summary li").all_inner_texts()
+    summaries = [summarize(run)["All"].f1.mean for run in runs]
+    for run, mean, text in zip(runs, summaries, sentences, strict=True):
+        assert text.startswith(run.name) and f"F1 {percent(mean)} [" in text
+    found = [pair.family("label type")[-1] for pair in differences(runs)]
+    for text, one in zip(sentences[1:], found, strict=True):
+        assert text.endswith(f" {runs[0].name}, {interval(one)}.")
+    for link in seen.page.locator("nav.contents a").all():
+        assert seen.page.locator(link.get_attribute("href")).count() == 1
+    heads = seen.page.locator("h2").all_inner_texts()
+    assert heads[0] == "F1 by label type"
+    assert heads.index("What the responses did") < heads.index("Examples") < 4
+    assert seen.page.locator("table:visible tbody tr").count() < 60
+
+
+def test_a_forest_plot_has_the_differences(
+    page: Path, runs: list[Run], visit: Callable[..., Any]
+) -> None:
+    pairs = differences(runs)
+    seen = visit(page)
+    lines = seen.page.locator(".forest").first.locator("p:not(.axis)")
+    shown = [line.split("\n") for line in lines.all_inner_texts()]
+    expected = [
+        [pair.model, interval(found)]
+        for place in range(4)
+        for pair in pairs
+        for found in [pair.family("label type")[place]]
+    ]
+    assert [[part.strip() for part in parts if part.strip()] for parts in shown] == expected
+    # Where a dot stands is what it says: places are linear in the difference.
+    plot = forest(pairs, "label type")
+    (low, first), (high, last) = plot.marks[0], plot.marks[-1]
+    assert (low, high) == (0, 100) and plot.zero == pytest.approx(-100 * first / (last - first))
+    for _, own in plot.groups:
+        for line in own:
+            expected_at = 100 * (100 * line.found.difference - first) / (last - first)
+            assert line.at == pytest.approx(expected_at, abs=0.01)
+            assert line.found.low is not None and line.found.high is not None
+            assert line.start is not None and line.start <= line.at <= line.start + line.width
+    assert seen.faults == []
+
+
+def test_two_chosen_models_have_the_numbers_of_compare(
+    page: Path, runs: list[Run], visit: Callable[..., Any]
+) -> None:
+    seen = visit(page)
+    for second, first in ((2, 1), (1, 2), (0, 2)):
+        seen.page.select_option("#chosen-second", value=str(second))
+        seen.page.select_option("#chosen-first", value=str(first))
+        (pair,) = differences([runs[first], runs[second]])
+        body = seen.page.locator("#chosen-result table").first.locator("tbody tr")
+        for row, found in zip(body.all(), pair.family("label type"), strict=True):
+            cells = row.locator("td").all_inner_texts()
+            assert cells[:2] == [percent(found.model), percent(found.base)]
+            assert cells[2].split("\n")[0] == percent(found.difference, signed=True)
+            ends = f"{percent(found.low, signed=True)} to {percent(found.high, signed=True)}"
+            assert ends in cells[2]
+    seen.page.select_option("#chosen-first", value="0")
+    assert "two different models" in seen.page.locator("#chosen-result").inner_text()
+    assert seen.faults == []
+
+
+def test_nothing_is_cut_at_any_width_light_or_dark(page: Path, visit: Callable[..., Any]) -> None:
+    seen = visit(page, viewport={"width": 390, "height": 900})
+    wide = "all => all.filter(e => e.clientWidth && e.scrollWidth > e.clientWidth).length"
+    for width in (390, 768, 1280, 1920):
+        seen.page.set_viewport_size({"width": width, "height": 900})
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == width
+        if width >= 1280:
+            assert seen.page.locator(".scroll").evaluate_all(wide) == 0
+        row = seen.page.locator("table.cards tbody tr").first
+        display = row.evaluate("e => getComputedStyle(e).display")
+        held = row.locator("th").evaluate("e => getComputedStyle(e).position")
+        assert (display, held) == (("block", "static") if width == 390 else ("table-row", "sticky"))
+    corner = {}
+    for scheme in ("light", "dark"):
+        seen.page.emulate_media(color_scheme=scheme)
+        png = seen.page.locator("img").first.screenshot()
+        corner[scheme] = Image.open(io.BytesIO(png)).convert("RGB").getpixel((1, 1))
+    assert corner == {"light": (255, 255, 255), "dark": (13, 17, 23)}
     assert seen.faults == []
 
 
