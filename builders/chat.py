@@ -19,6 +19,7 @@ from verbalizer_bench.builders.schema import check_schema
 _REPLY_TOKENS = 1024
 # Said where a server does not take the schema itself.
 _IN_WORDS = "Answer with one JSON object and nothing else. It follows this JSON schema:\n"
+_SPOKEN = ("text", "output_text")
 _IMAGES = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -209,8 +210,9 @@ def _finish(response: Mapping[str, Any], choice: Mapping[str, Any], longest: int
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    """Return a message's text, which some servers give in parts."""
-    return "".join(str(part.get("text") or "") for part in _parts(message))
+    """Return a message's text, which some servers give in parts, beside those of thoughts."""
+    said = (part for part in _parts(message) if part.get("type", "text") in _SPOKEN)
+    return "".join(str(part.get("text") or "") for part in said)
 
 
 def _parts(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

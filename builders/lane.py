@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from verbalizer_bench.builders.transport import NO_SERVER, Failure, Line
 log = logging.getLogger(__name__)
 _LONGEST_BACKOFF = 60.0
 # A server that says nothing for so long is said to be silent.
-_SILENCE = 10.0
+_SILENCE = 5.0
 
 # The response's JSON, or what went wrong.
 Outcome = dict[str, Any] | Failure
@@ -165,7 +166,7 @@ class Lane:
         if self.hopeless:
             return f"{self.model}: {self.hopeless.message}"
         if (wait := self._closed_until - now) > 0:
-            return f"{self.model}: {self._why_closed}; goes on in {wait:.0f} s"
+            return f"{self.model}: {self._why_closed}; goes on in {math.ceil(wait)} s"
         if self._under_way and now - self._heard >= _SILENCE:
             calls = f"{self._under_way} calls" if self._under_way > 1 else "1 call"
             return (
@@ -175,7 +176,7 @@ class Lane:
         if self._turns and not self._under_way and (wait := min(self._turns) - now) > 1:
             return (
                 f"{self.model}: at the recipe's requests_per_minute or tokens_per_minute; goes on "
-                f"in {wait:.0f} s"
+                f"in {math.ceil(wait)} s"
             )
         return f"{self.model}: {last.message}; it is tried again" if last else ""
 

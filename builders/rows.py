@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from verbalizer_bench.json_reading import read_lines
+
 
 class Turn(NamedTuple):
     """A question and its answer, which is empty before there is one."""
@@ -131,13 +133,11 @@ def read_rows(path: Path) -> list[Row]:
         ValueError: A line is no row.
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
+    for place, found in read_lines(path):
         try:
-            rows.append(Row.of(json.loads(line)))
+            rows.append(Row.of(found))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: not a row of a stage: {error}") from error
+            raise ValueError(f"{path}, {place}: not a row of a stage: {error}") from error
     return rows
 
 

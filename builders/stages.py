@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.rows import Row, json_lines, read_rows, write_whole
+from verbalizer_bench.json_reading import read_json
 
 # Raise it when the same settings would give other rows.
 _LAYOUT = 2
@@ -82,7 +83,13 @@ class Pipeline:
 
     def _index(self) -> dict[str, dict[str, str]]:
         path = self.folder / _INDEX
-        found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            found: dict[str, dict[str, str]] = read_json(path) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it, and all stages are made again") from error
+        right = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())
+        if not right:
+            raise ValueError(f"{path}: no index of stages; remove it, and all are made again")
         return found
 
     def _stands(self, stage: Stage, index: Mapping[str, Mapping[str, str]], before: str) -> bool:

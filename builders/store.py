@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.builders.chat import problem_of
 from verbalizer_bench.builders.limits import Cost, Spending
 
 NAME = "calls.jsonl"
@@ -128,4 +129,17 @@ def _rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
         if number > 1:
             if missing := sorted(_FIELDS - set(row)):
                 raise ValueError(f"{path}:{number}: no {', '.join(missing)}; move the store away")
+            if problem := _problem(row):
+                raise ValueError(f"{path}:{number}: {problem}; remove the line, or move it away")
             yield row
+
+
+def _problem(row: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a row that has all its fields."""
+    usage = row["usage"]
+    names = isinstance(usage, dict) and set(usage) == set(Cost._fields)
+    if not names or not all(isinstance(value, (int, float)) for value in usage.values()):
+        return f"usage={usage!r}: {', '.join(Cost._fields)} are expected"
+    if not isinstance(row["key"], str):
+        return f"key={row['key']!r}: a text is expected"
+    return problem_of(row["response"])

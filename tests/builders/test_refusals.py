@@ -311,7 +311,9 @@ def test_it_says_what_it_waits_for(serve: Serve, tmp_path: Path) -> None:
             task = asyncio.create_task(caller.ask(request("y")))
             await has_come(server, 3)
             said.append(caller.why)
-            clock.time += 12
+            clock.time += 3
+            said.append(caller.why)
+            clock.time += 9
             said.append(caller.why)
             opened.append(True)
             server.nudge()
@@ -320,6 +322,7 @@ def test_it_says_what_it_waits_for(serve: Serve, tmp_path: Path) -> None:
 
     assert asyncio.run(run()) == [
         "m: slower; goes on in 300 s",
+        "",
         "",
         "",
         "m: 1 call under way, none answered for 12 s (timeout=120)",

@@ -85,5 +85,15 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     path.write_text(json.dumps(row.as_json(), ensure_ascii=False) + "\n" + '{"id": "8"}\n')
     assert read_rows(path) == [row, Row(id="8")]
     path.write_text('{"id": "7"}\n{"name": "x"}\n')
-    with pytest.raises(ValueError, match=r"rows.jsonl:2: not a row of a stage"):
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 2: not a row of a stage"):
         read_rows(path)
+
+
+def test_an_index_that_is_none_is_named(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.run()
+    for content in ("{", "[]", '{"images": 3}'):
+        (tmp_path / "stages.json").write_text(content)
+        with pytest.raises(ValueError, match=r"stages.json: .*; remove it") as error:
+            log.run()
+        assert "\n" not in str(error.value)

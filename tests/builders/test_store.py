@@ -90,6 +90,15 @@ def test_a_process_that_dies_gives_the_store_back(tmp_path: Path) -> None:
         ("[]\n", r"calls\.jsonl:1: not a store of format 1"),
         ('{"calls": 1}\n{"key":\n', r"calls\.jsonl:2: not a line of a store"),
         ('{"calls": 1}\n{"key": "a"}\n', r"calls\.jsonl:2: no model, response, role, usage"),
+        (
+            '{"calls": 1}\n{"key": "a", "role": "x", "model": "m", "response": {}, '
+            '"usage": {"input_tokens": 1, "output_tokens": 1, "money": 0}}\n',
+            r"calls\.jsonl:2: the response has no choices; remove the line",
+        ),
+        (
+            '{"calls": 1}\n{"key": "a", "role": "x", "model": "m", "response": {}, "usage": {}}\n',
+            r"calls\.jsonl:2: usage=\{\}: input_tokens, output_tokens, money are expected",
+        ),
     ],
 )
 def test_files_that_are_no_store(text: str, message: str, tmp_path: Path) -> None:

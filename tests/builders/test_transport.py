@@ -210,6 +210,12 @@ def reply_to(serve: Serve, folder: Path, response: dict[str, Any]) -> Reply:
         ({"message": {}, "finish_reason": "content_filter"}, "", None, "content_filter"),
         ({"message": {"content": None, "refusal": "no"}}, "", "no", ""),
         ({"message": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}, "ab", None, ""),
+        (
+            {"message": {"content": [{"type": "reasoning", "text": "Hm."}, {"text": "b"}]}},
+            "b",
+            None,
+            "",
+        ),
         ({"message": {"content": "half \ud83d"}}, "half \N{REPLACEMENT CHARACTER}", None, ""),
     ],
 )
