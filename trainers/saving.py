@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class SealingTrainer(Trainer):
     def _give_up(self, folder: Path, problem: Exception | None) -> None:
         if self.accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-            log.error("%s: this state could not be written (%s); training goes on", folder, problem)
+            log.error("%s: this state could not be written (%s), and was left out", folder, problem)
 
 
 def is_of_disk(error: Exception) -> bool:
@@ -82,6 +82,61 @@ def agree(trainer: Trainer, well: bool) -> bool:
     count = torch.tensor(int(well), device=trainer.accelerator.device)
     total = int(trainer.accelerator.reduce(count, reduction="sum"))
     return total == trainer.accelerator.num_processes
+
+
+def write_or_keep(
+    trainer: SealingTrainer, write: Callable[[], None], output: Path, places: Sequence[Path]
+) -> None:
+    """Write a checkpoint, or if a disk is full keep what was trained, so that it can be written.
+
+    Older states make room for it, once what was trained is kept. To be called on all processes.
+
+    Args:
+        trainer: After its last step.
+        write: Writes the checkpoint.
+        output: Where.
+        places: Folders of states, from which training would go on.
+
+    Raises:
+        OSError: It could not be written; says where what was trained is.
+    """
+    if (problem := _problem(trainer, write)) is None:
+        return
+    kept = keep_trained(trainer, places)
+    if kept and _remove_older(trainer, places[0], kept):
+        log.warning("%s: %s; older states are removed, and it is tried again", output, problem)
+        if (problem := _problem(trainer, write)) is None:
+            return
+    where = f"{output}: the checkpoint could not be written ({problem})"
+    if kept is None:
+        raise OSError(f"{where}, and what was trained could be kept nowhere else: it is lost")
+    raise OSError(
+        f"{where}; what was trained is kept in {kept}: make room, and the same command with "
+        "resume=true writes it"
+    )
+
+
+def _problem(trainer: SealingTrainer, write: Callable[[], None]) -> Exception | None:
+    """Return what kept one of the processes from writing."""
+    problem: Exception | None = None
+    try:
+        write()
+    except Exception as error:
+        if not is_of_disk(error):
+            raise
+        problem = error
+    if agree(trainer, problem is None):
+        return None
+    return problem or OSError("another process could not write")
+
+
+def _remove_older(trainer: SealingTrainer, place: Path, kept: Path) -> bool:
+    """Remove states that what is kept makes needless; tell whether there were any."""
+    main = trainer.accelerator.is_main_process
+    older = [one for one in place.glob("checkpoint-*") if one != kept] if main else []
+    for folder in older:
+        shutil.rmtree(folder, ignore_errors=True)
+    return agree(trainer, not main or bool(older))
 
 
 def keep_trained(trainer: SealingTrainer, places: Sequence[Path]) -> Path | None:

@@ -37,10 +37,8 @@ from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler
 from verbalizer_bench.trainers.saving import (
     Clock,
     SealingTrainer,
-    agree,
     go_on_counting,
-    is_of_disk,
-    keep_trained,
+    write_or_keep,
 )
 from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
 
@@ -119,26 +117,12 @@ def _train(
         f"after step {trainer.state.global_step}; lower learning_rate. No checkpoint was written",
     )
     loss = held_out_loss(trainer, held_out) if held_out else None
-    problem: Exception | None = None
-    try:
+
+    def write() -> None:
         if export(recipe, checkpoint, trainer) is not None:
             folder.finish(checkpoint, trainer, loss)
-    except Exception as error:
-        if not is_of_disk(error):
-            raise
-        problem = error
-    if not agree(trainer, problem is None):
-        raise _not_written(recipe, keep_trained(trainer, folder.places), problem)
 
-
-def _not_written(recipe: Recipe, kept: Path | None, problem: Exception | None) -> OSError:
-    where = f"{recipe.output}: the checkpoint could not be written ({problem or 'see above'})"
-    if kept is None:
-        return OSError(f"{where}, and what was trained could be kept nowhere else: it is lost")
-    return OSError(
-        f"{where}; what was trained is kept in {kept}: make room, and the same command with "
-        "resume=true writes it"
-    )
+    write_or_keep(trainer, write, recipe.output, folder.places)
 
 
 def missing_files(recipe: Recipe) -> list[str]:

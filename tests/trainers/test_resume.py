@@ -293,6 +293,22 @@ def test_a_state_that_cannot_be_written_does_not_end_the_training(
     assert not any((tmp_path / "out" / "state").glob("checkpoint-*"))
 
 
+def test_older_states_make_room_for_what_was_trained(
+    whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, states = export.save, tmp_path / "out" / "state"
+
+    def full(*arguments: Any) -> Any:
+        if (states / "checkpoint-4").exists():
+            raise FULL
+        return save(*arguments)
+
+    monkeypatch.setattr(export, "save", full)
+    assert main(words(*STATES)) == 0
+    assert_same(tmp_path / "out", whole)
+    assert [entry.name for entry in states.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
 def test_a_start_that_fails_blocks_nothing(
     whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

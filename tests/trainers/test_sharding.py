@@ -275,7 +275,7 @@ def test_resumed_training_goes_on(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = vit(make)
-    recipe = recipe_of("vit", tmp_path / "out", "save_steps=8", f"cache={made.recipe.cache}")
+    recipe = recipe_of("vit", tmp_path / "out", "save_steps=4", f"cache={made.recipe.cache}")
 
     def stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 10:
@@ -285,7 +285,11 @@ def test_resumed_training_goes_on(
         patched.setattr(output.ProgressBar, "on_step_end", stop)
         with pytest.raises(AssertionError, match="Stopped"):
             train_sharded(recipe, tmp_path / "first")
+    # Half of what one process has written of the newest state: the one before is whole.
+    *_, shard = sorted((tmp_path / "out" / "state" / "checkpoint-8").rglob("*.distcp"))
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     train_sharded(read_recipe(tmp_path / "out" / "recipe.yaml", ["resume=true"]), tmp_path / "next")
     assert losses(tmp_path / "out") == pytest.approx(losses(made.two), abs=1e-4)
     record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert [one["from_step"] for one in record["attempts"]] == [0, 4]
     assert record["weights"] == checkpoint_sha256(tmp_path / "out")
