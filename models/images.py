@@ -8,6 +8,7 @@ import hashlib
 import random
 import struct
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -71,7 +72,8 @@ def _scaled(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating levels, and no word of what white is; save it with 8 or 16 bits")
     levels = image.convert("I")
-    low, high = levels.getextrema()
+    extrema: Any = levels.getextrema()
+    low, high = extrema
     # PNG and PGM give 16 bits; other files and arrays of 32 may hold anything.
     sure = image.mode != "I" or image.format in ("PNG", "PPM") or high > 255 or high == 0
     if low < 0 or high > 65535 or not sure:

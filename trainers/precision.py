@@ -17,8 +17,12 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils.hub import cached_file
 
 # In transformers' order.
-_FILES = ("model.safetensors", "model.safetensors.index.json")
-_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 _NAMES = {
     "F64": torch.float64,
     "F32": torch.float32,
