@@ -55,6 +55,11 @@ def interval_of_few(
     if count >= FEW:
         return low, high
     mean = sum(float(own.values.mean()) for own in strata)
+    if mean < 0:
+        # One minus another must be the other minus the one, whatever is drawn.
+        turned = [Stratum(s.dataset, -s.values, -s.highest, -s.lowest) for s in strata]
+        low, high = interval_of_few(-high, -low, turned, resamples, seed)
+        return -high, -low
     low, high = _drawn(strata, resamples, seed) if count else _alike(strata)
     return min(low, mean), max(high, mean)
 

@@ -59,4 +59,4 @@ def every_two(runs: Sequence[Run], resamples: int = RESAMPLES, seed: int = SEED)
 
 
 def _points(value: float) -> float:
-    return float(np.round(100 * value, 2)) + 0.0
+    return float(np.round(100 * value, 6)) + 0.0

@@ -69,6 +69,13 @@ def test_seeing_a_document_differ_makes_no_interval_narrower() -> None:
     assert lows == sorted(lows, reverse=True)
 
 
+def test_the_other_way_round_is_the_same_interval() -> None:
+    values = np.array([[0.5], [-0.25], [-1.0], [0.125], *([[0.0]] * 30)])
+    (one,), (other,) = (estimate({"a": way}, ONE, lowest=-1.0) for way in (values, -values))
+    assert one.low is not None and one.high is not None
+    assert other == pytest.approx((-one.mean, -one.high, -one.low))
+
+
 def test_where_enough_differ_it_is_the_bootstrap() -> None:
     values = np.array([0.0] * FEW + [1.0] * 40)
     strata = (Stratum("a", values, 0.0, 1.0),)
