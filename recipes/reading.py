@@ -113,6 +113,13 @@ def _placed(value: Any, folder: Path) -> Any:
     return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
 
 
+class _Written(typing.NamedTuple):
+    """A number or truth value of the command line, and how it was written: a folder's name?"""
+
+    value: int | float
+    text: str
+
+
 def _override(found: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
@@ -126,7 +133,8 @@ def _override(found: dict[str, Any], override: str) -> None:
         found = inner
     try:
         _check_keys(yaml.compose(value))
-        found[last] = yaml.safe_load(value)
+        read = yaml.safe_load(value)
+        found[last] = _Written(read, value) if isinstance(read, (int, float)) else read
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # What is wrong with its keys is said in a line; the parser's reasons take several.
         marked = isinstance(error, yaml.MarkedYAMLError)
@@ -157,6 +165,9 @@ def _value(hint: Any, value: Any, key: str) -> Any:
     if value is None and type(None) in options:
         return None
     (kind,) = (option for option in options if option is not type(None))
+    if isinstance(value, _Written):
+        is_name = kind in (str, Path) or typing.get_args(kind)[:1] in ((str,), (Path,))
+        value = value.text if is_name else value.value
     if kind is Any:
         return value
     if typing.get_origin(kind) is dict:
@@ -187,15 +198,16 @@ def _value(hint: Any, value: Any, key: str) -> Any:
             return kind(number)
     elif type(value) is kind:
         return value
-    raise ValueError(f"{key}={value!r}: {_NAMES[kind]} is expected")
+    wanted, _, fix = _NAMES[kind].partition("; ")
+    raise ValueError(f"{key}={value!r}: {wanted} is expected{fix and f'; {fix}'}")
 
 
 _NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "text",
-    Path: "a path",
+    str: "text; quote it",
+    Path: "a path; quote it",
 }
 
 

@@ -80,6 +80,39 @@ def test_a_part_of_an_option_is_no_option(
 
 
 @pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--seed", "x"], "--seed: 'x': x is not an integer or None"),
+        (["--samples", "{"], "--samples/-E: '{': Invalid JSON: {. Hint: Use double quotes"),
+        (["--samples", "gone.json"], "--samples gone.json: neither JSON nor a file of it"),
+        (["--samples", "[1]"], "--samples [1]: give documents by task"),
+        (["--samples", '{"x": ["1"]}'], "give documents by task, such as"),
+        (["--samples", '{"x": []}'], "give documents by task, such as"),
+        (["--model_args", "foo"], "--model_args: expected `key=value`, got 'foo'"),
+        (["--cache_requests", "maybe"], "invalid value 'maybe' (choose from true, refresh"),
+    ],
+)
+def test_a_wrong_value_says_why(
+    option: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ["--model", "hf", "--tasks", TASK, "--output_path", str(tmp_path)]
+    assert main(["run", *rest, *option]) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert message in error and "function" not in error
+
+
+def test_samples_in_a_file(
+    toys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "samples.json"
+    file.write_bytes(codecs.BOM_UTF8 + json.dumps({TASK: [99]}).encode())
+    model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]}"]
+    rest = ["--tasks", TASK, "--data", "sample", "--output_path", str(tmp_path / "out")]
+    assert main(["run", *model, *rest, "--samples", str(file)]) == 2
+    assert "99: its documents are 0 to 23" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments", [["report", "x", "--out", "y"], ["submit", "pack", "x", "--submit", "y"]]
 )
 def test_nor_in_our_own_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from verbalizer_bench.demo import FULL, TOY_WARNING, Size, demo
+from tests.conftest import REPOSITORY
+from verbalizer_bench.demo import FULL, TABLE_MADE_ON, TOY_WARNING, Size, demo, machine, where
 from verbalizer_bench.leaderboard.runs import find_runs
 from verbalizer_bench.miniature.arms import ARMS, BASE
 from verbalizer_bench.miniature.base import GATE
 
 
 def check_demo(folder: Path, text: str, texts: int) -> None:
-    *_, report, leaderboard, warning = text.strip().split("\n")
+    *_, report, leaderboard, machine_line, warning = text.strip().split("\n")
+    assert machine_line == where(machine())
     assert report == f"Report: {folder / 'report' / 'report.html'}"
     assert leaderboard == f"Leaderboard: {folder / 'leaderboard' / 'site' / 'index.html'}"
     assert warning == TOY_WARNING
@@ -48,6 +50,14 @@ def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds other files; give another folder with --output"):
         demo(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_it_says_what_readmes_table_was_made_on() -> None:
+    assert TABLE_MADE_ON in where(TABLE_MADE_ON) and "same kind" in where(TABLE_MADE_ON)
+    other = where("An Arm (DEFAULT), torch 2.13.0")
+    assert "This machine: An Arm (DEFAULT)" in other and TABLE_MADE_ON in other
+    assert "torch" in machine() and "()" not in machine()
+    assert TABLE_MADE_ON in (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_shipped_base_is_the_one_that_passed() -> None:

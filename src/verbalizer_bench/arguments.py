@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -114,6 +114,20 @@ def _word(known: argparse.ArgumentParser, command: str) -> None:
     known.usage = f"verbalizer-bench {command} [options]"
     for action in known._actions:
         action.help = re.sub(r"\blm-eval\b(?!uation)", "verbalizer-bench", action.help or "")
+        if action.type not in (None, str, int, float):
+            action.type = _saying_why(action.type)
+
+
+def _saying_why(convert: Any) -> Callable[[str], Any]:
+    """Have an option's wrong value say what is wrong with it, and not which function said so."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+    return converted
 
 
 class _ModelArguments(MergeDictAction):

@@ -3,6 +3,7 @@
 verbalizer-bench demo
 """
 
+import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ TOY_WARNING = (
     "These are toys of half a million weights on made texts: the numbers say that the software "
     "works, and nothing about the paper."
 )
+# What README's table and figure were made on.
+TABLE_MADE_ON = "AMD EPYC (AVX2), torch 2.13.0+cpu"
 # What a run is compared with: the base, then FO against NoFO.
 _COMPARED = (("LLM-NoFOIT", "LLM-FOIT"), ("LVLM-NoFOVIT", "LVLM-FOVIT"))
 
@@ -36,8 +39,8 @@ FULL = Size()
 def demo(folder: Path, size: Size = FULL) -> None:
     """Train five arms from the shipped base, score the six, compare and publish them.
 
-    The last lines are the paths of the report and of the leaderboard, and the warning that toy
-    numbers mean nothing.
+    The last lines are the paths of the report and of the leaderboard, what README's table was made
+    on, and the warning that toy numbers mean nothing.
 
     Args:
         folder: Where world, checkpoints, runs, report and leaderboard go; its earlier demo is
@@ -87,7 +90,33 @@ def demo(folder: Path, size: Size = FULL) -> None:
     page = _publish(runs, folder / "leaderboard")
     print(f"Report: {report}")
     print(f"Leaderboard: {page}")
+    print(where(machine()))
     print(TOY_WARNING)
+
+
+def machine() -> str:
+    """Return what the sums of this machine's float32 depend on: processor and torch."""
+    import torch
+
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}), torch {torch.__version__}"
+
+
+def where(here: str) -> str:
+    """Say whether these numbers should be README's.
+
+    Args:
+        here: What `machine` returns.
+    """
+    if here == TABLE_MADE_ON:
+        return f"README's table was made on the same kind of machine: {here}."
+    return (
+        f"This machine: {here}. README's table was made on {TABLE_MADE_ON}: another kind of "
+        "processor rounds otherwise, and the toys that are trained on it are others."
+    )
 
 
 def _report(runs: Mapping[str, Path], folder: Path) -> Path:

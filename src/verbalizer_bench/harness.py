@@ -31,6 +31,7 @@ from verbalizer_bench.options import (
     check_run,
     check_shard,
     include_paths,
+    read_samples,
 )
 from verbalizer_bench.tasks.data import resolve_data
 from verbalizer_bench.tasks.generate import check_task_files
@@ -106,7 +107,7 @@ def _run(
         args.output_path = own.resume
     check_run(args)
     args.include_path = include_paths(args.include_path)
-    args.log_samples = True
+    args.log_samples, args.samples = True, read_samples(args.samples)
     if args.use_cache:
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
     metadata = args.metadata or {}
@@ -253,8 +254,7 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
     others += [name for name in loaded if name not in tasks]
     if others and "shard" in args.metadata:
         raise ValueError(f"run: --shard: {others[0]} is no verbalizer task; run it without")
-    samples = args.samples if isinstance(args.samples, dict) else {}
-    for name, ids in samples.items():
+    for name, ids in (args.samples or {}).items():
         if name not in tasks and not others:
             raise ValueError(f"run: --samples: {name} is none of the tasks that are run")
         count = len(tasks[name].eval_docs) if name in tasks else max(ids) + 1

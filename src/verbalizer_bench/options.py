@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.json_reading import read_json
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm")
@@ -57,6 +58,30 @@ def check_shard(shard: str, model: str | None) -> str:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"run: --shard {shard}: give the shard and their count, such as 1/4")
     return f"{int(number)}/{int(count)}"
+
+
+def read_samples(samples: Any) -> dict[str, list[int]] | None:
+    """Return lm-eval's `--samples`: documents by task, as JSON or in a file of it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not JSON, or no mapping of names to lists of numbers.
+    """
+    if isinstance(samples, str):
+        if not Path(samples).is_file():
+            raise FileNotFoundError(f"run: --samples {samples}: neither JSON nor a file of it")
+        samples = read_json(Path(samples))
+    if samples is None:
+        return None
+    if not isinstance(samples, dict) or not all(
+        isinstance(ids, list) and ids and all(type(number) is int for number in ids)
+        for ids in samples.values()
+    ):
+        raise ValueError(
+            f"run: --samples {str(samples)[:60]}: give documents by task, such as "
+            '{"verbalizer_sst2_neutral_foo_bar": [0, 1]}'
+        )
+    return samples
 
 
 def check_names(missing: Sequence[str], known: Collection[str]) -> None:

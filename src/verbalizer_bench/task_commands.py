@@ -67,10 +67,12 @@ def _tasks_path(args: argparse.Namespace) -> int:
 
 
 def _tasks_build(args: argparse.Namespace) -> int:
-    from verbalizer_bench.tasks.data import resolve_data, test_documents
+    from verbalizer_bench.tasks.data import check_data, resolve_data, test_documents
     from verbalizer_bench.tasks.generate import build, f1_notices, read_dataset
     from verbalizer_bench.tasks.rows import notices
 
+    if args.data:
+        check_data(args.data)
     for path in args.yaml:
         spec, verbalizers = read_dataset(path)
         lines = f1_notices(verbalizers, str(path))

@@ -481,3 +481,11 @@ def test_a_recipe_as_yaml_is_that_recipe(tmp_path: Path) -> None:
         file.write_text(yaml.safe_dump(recipe.as_dict()), encoding="utf-8")
         # A default is not a path that was read: its ~ stays.
         assert differences(read_recipe(file).as_dict(), recipe.as_dict()) <= {"cache"}
+
+
+@pytest.mark.parametrize("name", ["1200", "0012", "1e5", "nan", "1_000", "true", "0x10", ".inf"])
+def test_a_folder_may_be_called_by_a_number(name: str) -> None:
+    words = [f"output={name}", f"data={name}", f"model.path={name}", "seed=12", "epochs=1e0"]
+    recipe = read_recipe("tiny/sft", words)
+    assert (recipe.output, recipe.data) == (Path(name), (Path(name),))
+    assert str(recipe.model.path) == name and (recipe.seed, recipe.epochs) == (12, 1.0)
