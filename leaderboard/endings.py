@@ -39,18 +39,16 @@ def ending_warnings(record: Mapping[str, Any], limit: int | None) -> list[str]:
 def _eos_warnings(record: Mapping[str, Any]) -> list[str]:
     """Name tokens that end a turn and do not end a response."""
     ids = record.get("eos_token_ids") or []
-    tokens = {
-        "the tokenizer's EOS is": record.get("tokenizer_eos"),
-        "the chat template closes turns with": record.get("turn_end"),
+    roles = {
+        "the tokenizer's EOS": record.get("tokenizer_eos"),
+        "which closes turns in the chat template": record.get("turn_end"),
     }
-    found: dict[int, str] = {}
-    for what, token in tokens.items():
+    found: dict[tuple[int, str], list[str]] = {}
+    for role, token in roles.items():
         if token and token["id"] not in ids:
-            before = found.get(token["id"])
-            found[token["id"]] = f"{before or ''}{' and ' if before else ''}{what}"
-    names = {token["id"]: token["token"] for token in tokens.values() if token}
+            found.setdefault((token["id"], token["token"]), []).append(role)
     return [
-        f"{what} {names[id]!r} (id {id}), which does not end a response: eos_token_id of "
+        f"{text!r} (id {number}), {', '.join(own)}, does not end a response: eos_token_id of "
         f"generation_config.json is {', '.join(map(str, ids))}"
-        for id, what in found.items()
+        for (number, text), own in found.items()
     ]

@@ -55,6 +55,12 @@ def keys(output: Path) -> list[list[str]]:
     ]
 
 
+def endings(output: Path) -> dict[str, int]:
+    (results,) = output.rglob("results_*.json")
+    found: dict[str, int] = json.loads(results.read_text())["config"]["verbalizer_bench"]["endings"]
+    return found
+
+
 def test_merged_shards(
     one: Path, shards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +73,7 @@ def test_merged_shards(
     (results,) = tmp_path.rglob("results_*.json")
     record = json.loads(results.read_text())["config"]["verbalizer_bench"]
     assert record["engine"] == {"shared_prefix": 90} and record["world_size"] == 3
+    assert record["endings"] == endings(one) and sum(endings(one).values()) == 90
 
 
 def test_a_shard_says_that_it_is_one(
@@ -96,6 +103,7 @@ def test_ranks_of_torchrun(one: Path, toys: tuple[Path, Path], tmp_path: Path) -
     (results,) = tmp_path.rglob("results_*.json")
     record = json.loads(results.read_text())["config"]["verbalizer_bench"]
     assert record["responses_by_rank"] == [54, 36] and record["engine"] == {"shared_prefix": 90}
+    assert record["endings"] == endings(one)
     # tqdm may draw a finished bar twice; the second rank's would count to 36.
     assert set(re.findall(r"Generating: +\d+%.*?\d+/(\d+) ", done.stderr)) == {"54"}
 
@@ -133,6 +141,7 @@ def test_what_cannot_be_merged(
         ([*shards[:2], one], "not a shard; run it with --shard I/N"),
         ([*shards[:2], third("beams", "--gen_kwargs", "num_beams=2")], "the settings of verbal"),
         ([*shards[:2], third("bos", model_args=",add_bos_token=False")], "fingerprint is"),
+        ([*shards[:2], third("chat", "--apply_chat_template")], "chat_template_sha256 is"),
         ([*shards[:2], fewer], ": the documents are not one run's, every 3-th"),
         ([*shards[:2], tmp_path / "gone"], "no results_*.json at or below it"),
         ([*shards[:2], broken], "results_2026.json: not a results file of lm-eval"),

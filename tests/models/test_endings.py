@@ -85,7 +85,7 @@ def test_the_token_that_closes_turns_is_found_and_so_is_an_opened_thought(
     assert record["turn_end"] == {"id": end, "token": "<|im_end|>"}
     assert (record["opened_thought"], record["thoughts"]) == ("<think>", {"open": 1})
     text = "\n".join(ending_warnings(record, 3))
-    assert f"closes turns with '<|im_end|>' (id {end}), which does not end a response" in text
+    assert f"'<|im_end|>' (id {end}), which closes turns in the chat template, does not" in text
     assert "opens a thought (<think>) at the end of each prompt" in text
     assert "1 of 1 responses are thoughts that did not end" in text
     lm.model.generation_config.eos_token_id = [2, end]
@@ -125,9 +125,9 @@ def test_endings_are_counted(toys: tuple[Path, Path], engine: str) -> None:
     lm.model.generation_config.eos_token_id = 2
     record = lm.get_model_info()["verbalizer_bench"]
     assert record["tokenizer_eos"] == {"id": 2, "token": "</s>"}
-    assert "EOS is" not in "\n".join(ending_warnings(record, 6))
+    assert "does not end" not in "\n".join(ending_warnings(record, 6))
     text = "\n".join(ending_warnings({**record, "eos_token_ids": [7]}, 6))
-    assert "the tokenizer's EOS is '</s>' (id 2), which does not end a response" in text
+    assert "'</s>' (id 2), the tokenizer's EOS, does not end a response" in text
 
 
 def test_the_sentences_name_counts_and_ids() -> None:
@@ -142,8 +142,8 @@ def test_the_sentences_name_counts_and_ids() -> None:
     assert ending_warnings(record, 15) == [
         "3 of 6 responses were cut off at 15 tokens: no EOS ended them",
         "of 2 of 6 responses it is not known what ended them",
-        "the tokenizer's EOS is and the chat template closes turns with '</s>' (id 2), which does "
-        "not end a response: eos_token_id of generation_config.json is 3",
+        "'</s>' (id 2), the tokenizer's EOS, which closes turns in the chat template, does not end "
+        "a response: eos_token_id of generation_config.json is 3",
         "1 of 6 responses are thoughts that did not end",
         "4 of 6 responses hold a thought, which was scored with the answer; give "
         "enable_thinking=False, or think_end_token",
