@@ -7,23 +7,27 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.files import hold
 from verbalizer_bench.trainers import export, output, saving, supervised
-from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.states import newest_whole
 
 SFT = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
 STATES = ["save_steps=2"]
+# Seconds after which a test of processes has failed.
+TIMEOUT = 900
 Words = Callable[..., list[str]]
 
 
@@ -329,3 +333,85 @@ def test_two_do_not_train_into_one_folder(
         assert main(words()) == 2
     message = f"output={tmp_path / 'out'}: process {os.getpid()} trains into it"
     assert message in capsys.readouterr().err
+
+
+def of_two(rank: int, port: int, recipe: Recipe, log: Path) -> None:
+    """Train as one of two processes; leave what ended it."""
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update(
+        world | {"MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    )
+    # This process was forked from one that may have trained already.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    text = "done"
+    try:
+        supervised.train(recipe)
+    except (OSError, ValueError) as error:
+        text = str(error)
+    log.write_text(text)
+    # Neither pytest's exit nor the parent's.
+    os._exit(0)
+
+
+def in_two(recipe: Recipe, folder: Path) -> list[str]:
+    """Train in two forked processes, which have imported everything; return how each ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [folder / f"{rank}.txt" for rank in range(2)]
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=of_two, args=(rank, port, recipe, log))
+        for rank, log in enumerate(logs)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(TIMEOUT)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return [log.read_text() for log in logs]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes on CPUs")
+def test_two_processes_lose_nothing_to_a_full_disk(
+    whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first one writes: the other one learns that it could not, and waits for nothing."""
+    out, more = tmp_path / "out", ["device_batch=2", *STATES]
+    barrier = Exception("a barrier would time out while records are encoded")
+
+    def full(*_: Any) -> None:
+        raise FULL
+
+    def no_barrier(*_: Any, **__: Any) -> None:
+        raise barrier
+
+    save = saving.SealingTrainer._save_rng_state
+
+    def half(self: Any, folder: str) -> None:
+        if folder.endswith("checkpoint-4") and os.environ["RANK"] == "1":
+            raise FULL
+        save(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "save", full)
+        patch.setattr(supervised.SFTConfig, "main_process_first", no_barrier)
+        patch.setattr(saving.SealingTrainer, "_save_rng_state", half)
+        recipe = read_recipe(SFT, [*words(*more)[2:], f"cache={tmp_path / 'cache'}"])
+        first, second = in_two(recipe, tmp_path)
+    kept = f"what was trained is kept in {out / 'state' / 'checkpoint-6'}: make room"
+    assert kept in first and "No space left on device" in first
+    assert kept in second and "(another process could not write)" in second
+    # Of step 4 one process's part could not be written: both have left that state out.
+    assert [entry.name for entry in (out / "state").glob("checkpoint-*")] == ["checkpoint-6"]
+    resumed = read_recipe(SFT, [*words(*more, "resume=true")[2:]])
+    assert in_two(resumed, tmp_path) == ["done", "done"]
+    assert record(out)["processes"] == 2
+    assert [one["from_step"] for one in record(out)["attempts"]] == [0, 6]
+    losses = [float(row["loss"]) for row in rows(out)]
+    assert losses == pytest.approx([float(row["loss"]) for row in rows(whole)], abs=1e-4)
