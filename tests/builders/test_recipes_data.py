@@ -89,7 +89,6 @@ def test_a_recipe_of_no_kind_is_refused(tmp_path: Path) -> None:
         ("r", b'kind: format_oriented\nlicence: "\\ud83d"\n', "line 2: half of a surrogate pair"),
         ("r", b"kind: format\nimages: {folder: a}\n", "kind=format: one of format_oriented"),
         ("r", b"kind: format_oriented\nlicence: 2026-13-45\n", "not YAML: month must be in"),
-        ("r", b"kind: " + b"[" * 5000, "not YAML: "),
         ("r", b"kind: [a]\n", "kind=['a']: one of format_oriented"),
         ("p", b'version: "1"\nrecords: {fovit: a, fovit: b}\n', "fovit stands twice"),
         ("p", b'version: "1"\nrecords: {fovit: "\\ude00"}\n', "half of a surrogate pair"),

@@ -49,10 +49,10 @@ def test_a_build_whose_requests_are_all_refused_stops_early(
 ) -> None:
     server = serve(lambda body: refused(status))
     with pytest.raises(ValueError, match=f"stopped: .*{status}: unknown parameter") as error:
-        build(recipe(tmp_path, server.url, f"failures={failures}"))
+        build(recipe(tmp_path, server.url, f"failures={failures}", CALLS))
     assert "\n" not in str(error.value) and "run the same command again" in str(error.value)
-    # Five of 118, and what was under way beside.
-    assert len(server.requests) <= 5 + 2 * 16 + 1
+    # Five of 118, and what was begun beside.
+    assert len(server.requests) <= 5 + 2 * 1 + 1
     work = tmp_path / "data/format_oriented"
     assert not (work / "2_captions.jsonl").exists() and not (tmp_path / "data/fovit.json").exists()
 
