@@ -20,7 +20,7 @@ from verbalizer_bench.tasks.metrics import METRICS
 Samples = dict[str, list[dict[str, Any]]]
 # What shards of one run have in common, in the results file's `config`.
 _COMMON = ("model", "limit", "gen_kwargs", "fewshot_seed")
-_COMMON_RECORD = ("chat_template_sha256", "rendering", "fingerprint")
+_COMMON_RECORD = ("chat_template_sha256", "fingerprint")
 
 
 def merge(folders: Sequence[Path], output: Path) -> Path:
@@ -210,10 +210,19 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "responses_by_rank": [n for record in records for n in record["responses_by_rank"]],
         "world_size": sum(record["world_size"] for record in records),
         **{key: _sum(records, key) for key in ("endings", "thoughts") if key in records[0]},
+        "rendering": _rendering(records),
         "truncated_prompts": sum(record["truncated_prompts"] for record in records),
         "escaped_prompts": sum(record["escaped_prompts"] for record in records),
         "bos_counts": [min(c[0] for c in counts), max(c[1] for c in counts)] if counts else None,
     }
+
+
+def _rendering(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return how all shards were rendered; the fingerprint has seen to what must be the same."""
+    found = [record["rendering"] for record in records if record.get("rendering")]
+    if not found:
+        return None
+    return {**found[0], "contents": sorted({form for one in found for form in one["contents"]})}
 
 
 def _sum(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:

@@ -45,10 +45,11 @@ def leave_bos_to_template(processor: Any) -> None:
     tokenizer = processor.tokenizer
     if not (writes_bos(processor.chat_template, tokenizer) and adds_bos(tokenizer)):
         return
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(backend["post_processor"]))
-    _without_bos(backend["post_processor"], str(tokenizer.bos_token))
-    _set_post_processor(tokenizer, backend["post_processor"], adds=False)
+    if tokenizer.is_fast:
+        found = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]
+        tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(found))
+        _without_bos(found, str(tokenizer.bos_token))
+        _set_post_processor(tokenizer, found, adds=False)
     if adds_bos(tokenizer):
         raise ValueError(
             f"chat template and tokenizer both write BOS ({tokenizer.bos_token!r}), and this "

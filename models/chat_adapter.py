@@ -79,6 +79,12 @@ class ChatAdapter:
         chat = self._chat()
         return {"chat_template_sha256": template_sha256(chat.text), "rendering": chat.record()}
 
+    def _chat_fingerprint(self) -> Mapping[str, Any]:
+        """Return what prompts depend on in the record, and not on which of them this rank has."""
+        found = self._chat_record()
+        how = {key: found["rendering"][key] for key in ("date", "arguments") if found["rendering"]}
+        return {**found, "rendering": how or None}
+
     def _turn_record(self) -> Mapping[str, Any]:
         """Return the token that closes a turn, and the mark of a thought that prompts open."""
         if not self.chat_applied:

@@ -152,7 +152,7 @@ class Recorded(ChatAdapter):
             "eos_token_ids": self.eos_token_ids,
             "generation_config": self.model.generation_config.to_diff_dict(),
             "think_end_token": self.think_end_token,
-            **self._chat_record(),
+            **self._chat_fingerprint(),
             "mixed_precision": str(self.mixed_precision_dtype),
             "versions": versions(),
         }

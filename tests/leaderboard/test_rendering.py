@@ -87,3 +87,11 @@ def test_a_report_says_how_prompts_were_rendered() -> None:
     assert rendering_text(record).endswith(
         "contents as parts; arguments {'enable_thinking': False})"
     )
+
+
+def test_a_merged_run_has_the_forms_of_all_shards() -> None:
+    from verbalizer_bench.leaderboard.merge import _rendering
+
+    shards = [{"rendering": DATED}, {"rendering": {**DATED, "contents": ["parts"]}}]
+    assert _rendering(shards) == {**DATED, "contents": ["parts", "strings"]}
+    assert _rendering([{"rendering": None}, {}]) is None

@@ -202,3 +202,16 @@ def test_an_image_adapter_takes_the_tokenizers_template(toys: tuple[Path, Path])
     own = lm.apply_chat_template([{"role": "user", "content": "see <image>this"}])
     assert own == "[user]see <image>\nthis[/user]"
     assert lm.chat_template(True) == ADDED
+
+
+def test_the_fingerprint_is_the_same_for_all_ranks(toys: tuple[Path, Path]) -> None:
+    """A rank whose documents hold a literal image token renders in another form besides."""
+    lm = VerbalizerLVLM(pretrained=str(toys[1]), dtype="float32", device="cpu", image="none")
+    lm.processor.chat_template = ADDED
+    assert lm._fingerprint()["rendering"] is None
+    lm.apply_chat_template([{"role": "user", "content": "hello"}])
+    before = lm._fingerprint()
+    lm.apply_chat_template([{"role": "user", "content": "a <image> b"}])
+    assert len(lm._chat_record()["rendering"]["contents"]) == 2
+    assert lm._fingerprint() == before
+    assert before["rendering"] == {"date": None, "arguments": {}}
