@@ -5,6 +5,8 @@ whole runs with weights that hold NaN, or in float16 where a bfloat16 model over
 infinity alone is no fault: it is how a token is suppressed.
 """
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,6 +22,12 @@ def check_finite(best: torch.Tensor, model: Any) -> None:
         model: The model that they come from.
     """
     if not bool(best.isfinite().all()):
+        raise ValueError(not_finite(model))
+
+
+def check_scores(scores: Iterable[tuple[float, bool]], model: Any) -> None:
+    """Raise ValueError unless log probabilities are numbers; one of NaN logits is NaN."""
+    if any(math.isnan(score) for score, _ in scores):
         raise ValueError(not_finite(model))
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
 from verbalizer_bench.models.engine import EncodedPrompt
+from verbalizer_bench.models.finite import check_scores
 from verbalizer_bench.models.generation import ExactGeneration
 from verbalizer_bench.models.loading import WholeCheckpoint, loading
 from verbalizer_bench.models.provenance import InputLog
@@ -169,6 +170,7 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
             scores: list[tuple[float, bool]] = HFLM._loglikelihood_tokens(
                 self, [requests[i] for i in batch], disable_tqdm=True, override_bs=len(batch)
             )
+            check_scores(scores, self.model)
             return scores
 
         yield from in_batches(order, size, score)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from verbalizer_bench.models.batches import in_batches
 from verbalizer_bench.models.chat import starts_with_bos
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
+from verbalizer_bench.models.finite import check_scores
 from verbalizer_bench.models.generation import ExactGeneration
 from verbalizer_bench.models.image_chat import ChatPrompt, ImageChat
 from verbalizer_bench.models.images import (
@@ -372,6 +373,7 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             )
             total = scores.gather(1, targets[:, None]).sum()
             results.append((float(total), bool((scores.argmax(-1) == targets).all())))
+        check_scores(results, self.model)
         return results
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
@@ -386,6 +388,7 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
                 "and has no place for an image; give image=none"
             )
         scores: list[float] = HFLM.loglikelihood_rolling(self, requests, disable_tqdm)
+        check_scores([(score, False) for score in scores], self.model)
         return scores
 
     def _image_processor_sha256(self) -> str:
