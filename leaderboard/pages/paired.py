@@ -44,11 +44,13 @@ class Pair:
         base: The other's path; None where there is none to pair with.
         reason: Why there is none.
         changes: Submission minus base, by GROUPS; empty without a base.
+        differs: In what the two differ: `tuning`, and `image` where one was shown one.
     """
 
     base: str | None
     reason: str = ""
     changes: dict[str, Change] = dataclasses.field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
 
 def pair_with_bases(
@@ -115,6 +117,13 @@ def _differs(entry: Entry, base: Entry) -> str | None:
     return None
 
 
+def _image(entry: Entry) -> str | None:
+    """Return what a model was shown; None for no image."""
+    stated = entry.verified.submission
+    unseen = stated.model.kind == "llm" or stated.image_mode in ("n/a", "none")
+    return None if unseen else stated.image_mode
+
+
 def _blocks(
     pairs: Sequence[tuple[Entry, Entry]], resamples: int
 ) -> Iterator[Sequence[tuple[Entry, Entry]]]:
@@ -140,6 +149,7 @@ def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -
     return {
         entry.path: Pair(
             base.path,
+            differs=("tuning",) if _image(entry) == _image(base) else ("tuning", "image"),
             changes={
                 name: Change(
                     float(change[i, k]),

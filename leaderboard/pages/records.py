@@ -44,7 +44,7 @@ def as_csv(tables: Sequence[Table]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")]
-    change = ["base", "change", "change_low", "change_high"]
+    change = ["base", "change_by", "change", "change_low", "change_high"]
     names = [
         "protocol",
         "rank",
@@ -71,10 +71,14 @@ def _cells(protocol: str, row: Ranked) -> list[Any]:
     for name in COLUMNS:
         f1 = entry.verified.label_types[name].f1
         scores += [f1.mean, f1.low, f1.high]
-    change: list[Any] = [None] * 4
+    change: list[Any] = [None] * 5
     if row.pair and row.pair.base:
         found = row.pair.changes["All"]
-        change = [row.pair.base, *map(_points, (found.difference, found.low, found.high))]
+        change = [
+            row.pair.base,
+            " and ".join(row.pair.differs),
+            *map(_points, (found.difference, found.low, found.high)),
+        ]
     identity = _prompts(entry.identified)
     template = "yes" if entry.verified.chat_template else "no"
     head = [protocol, row.rank, row.best, row.worst, entry.id, stated.model.kind, template]
@@ -147,6 +151,7 @@ def _change(row: Ranked) -> dict[str, Any] | None:
     return {
         "base": row.pair.base,
         "reason": row.pair.reason,
+        "differs": list(row.pair.differs),
         "groups": {
             name: {
                 "difference": _rounded(found.difference),

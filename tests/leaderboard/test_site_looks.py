@@ -18,9 +18,12 @@ SIZES = {"sst2": 60, "rte": 50}
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_board(tmp_path_factory.mktemp("board") / "submissions", 6, SIZES)
     links = [f"https://{host}/x" for host in ("arxiv.org", "www.github.com", "lab.example.org")]
+    based = {"id": "example/seen", "kind": "lvlm", "base": "example/model-0"}
+    seen = {"submission": {"model": based, "image_mode": "white"}}
+    write_submission(folder, invented(9, SIZES, **seen))
     own = {"submission": {"links": links, "protocol": "toy"}, "protocol": "toy"}
     write_submission(folder, invented(7, SIZES, **own))
-    return build_site(folder, tmp_path_factory.mktemp("site")).files[0]
+    return build_site(folder, tmp_path_factory.mktemp("site"), trusted=True).files[0]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,21 @@ def test_ranks_that_could_be_others_are_shown_as_a_range(
         low, high = row["ranks"]
         expected = [str(row["rank"])] + ([f"{low}\u2013{high}"] if low != high else [])
         assert text.split() == expected
+
+
+def test_an_image_beside_tuning_is_named(
+    site: Path, board: dict[str, Any], visit: Callable[..., Any]
+) -> None:
+    rows = {row["model"]["id"]: row for row in board["tables"][0]["rows"]}
+    assert rows["example/seen"]["change"]["differs"] == ["tuning", "image"]
+    seen = visit(site)
+    row = seen.page.locator("tr", has=seen.page.get_by_role("button", name="example/seen"))
+    assert "tuning and image" in row.locator("td[data-label='Minus base']").inner_text()
+    row.get_by_role("button").click()
+    assert "tuning and image are together" in seen.page.locator("dialog[open]").inner_text()
+    assert rows["example/model-2"]["change"]["differs"] == ["tuning"]
+    text = (site.parent / "leaderboard.csv").read_text()
+    assert text.count(",tuning and image,") == 1 and seen.faults == []
 
 
 def test_two_chosen_models_stand_side_by_side(

@@ -90,6 +90,9 @@ function change(found) {
     return section;
   }
   section.append(element("p", { className: "muted" }, isolated(found.change.base)));
+  if (found.change.differs.includes("image")) {
+    section.append(element("p", {}, "The base saw no image and this model did: tuning and image are together in the difference."));
+  }
   const body = element("tbody", {}, ...[...data.columns, "slope"].map((name) => {
     const group = found.change.groups[name];
     const range = group.low === null ? "" : `${signed(group.low)} to ${signed(group.high)}`;
@@ -133,7 +136,7 @@ function heat(found) {
       return cell;
     })));
   const table = element("table", { className: "heat" },
-    element("caption", {}, "F1 in %; a verbalizer is the word for the first class | for the second"),
+    element("caption", {}, element("span", {}, "F1 in %; a verbalizer is the word for the first class | for the second")),
     element("thead", {}, head), element("tbody", {}, ...body));
   const scroll = element("div", { className: "scroll", tabIndex: 0 }, table);
   scroll.setAttribute("role", "region");
