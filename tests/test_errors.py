@@ -185,21 +185,3 @@ def test_an_interrupted_training_says_which_state_is_kept(
     assert command == shlex.join(["verbalizer-bench", *words, "resume=true"])
     assert main(shlex.split(command)[1:]) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
-
-
-def test_an_interrupted_build_says_how_much_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(recipe: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("verbalizer_bench.builders.build.build", stop)
-    words = ["build", "data/format_oriented", "--limit", "2", f"output={tmp_path}"]
-    assert main(words) == 130
-    command = shlex.join(["verbalizer-bench", *words])
-    assert last_line(capsys).endswith(f"no response was stored yet; `{command}` starts again")
-    (tmp_path / "format_oriented").mkdir()
-    (tmp_path / "format_oriented" / "calls.jsonl").write_text('{"calls": 1}\n{}\n{}\n')
-    assert main(words) == 130
-    line = last_line(capsys)
-    assert "interrupted: 2 responses are stored in" in line and f"`{command}` goes on" in line

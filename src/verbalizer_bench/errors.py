@@ -19,19 +19,19 @@ log = logging.getLogger(__name__)
 
 # Code that shells give for a process that ended by Ctrl-C, and by `kill`.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+# Whether it was SIGTERM that ended the command.
+_terminated = False
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C while something was made; its text says what is kept and how to go on."""
 
 
-class _Terminated(KeyboardInterrupt):
-    """`kill`, a scheduler's or torchrun's SIGTERM."""
-
-
 @contextmanager
 def terminations() -> Iterator[None]:
     """Have SIGTERM end a command as Ctrl-C does, so that it says what is kept."""
+    global _terminated
+    _terminated = False
     if threading.current_thread() is not threading.main_thread() or (
         signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     ):
@@ -39,7 +39,13 @@ def terminations() -> Iterator[None]:
         return
 
     def end(number: int, frame: Any) -> None:
-        raise _Terminated
+        global _terminated
+        _terminated = True
+        # A build's loop has a handler of its own for Ctrl-C, which waits for calls that are paid.
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(number, frame)
 
     signal.signal(signal.SIGTERM, end)
     try:
@@ -50,11 +56,10 @@ def terminations() -> Iterator[None]:
 
 def interrupted(error: KeyboardInterrupt) -> int:
     """Say in one line that a command was interrupted; return its exit code."""
-    ended = isinstance(error, _Terminated) or isinstance(error.__cause__, _Terminated)
     kept = str(error) if isinstance(error, Interrupted) else "the same command starts again"
     if os.environ.get("RANK", "0") == "0":
-        _say(f"{'terminated' if ended else 'interrupted'}: {kept}")
-    return TERMINATED if ended else INTERRUPTED
+        _say(f"{'terminated' if _terminated else 'interrupted'}: {kept}")
+    return TERMINATED if _terminated else INTERRUPTED
 
 
 def failed(error: Exception) -> int:
