@@ -130,7 +130,7 @@ def _build(
         if unchanged(images, seen_images(part)) is None:
             start_over(part)
         done = encode_files(files, images, encoder, part)
-        _refuse(done, part, on_bad)
+        _refuse(done, part, files, on_bad)
         write_whole(part / _INDEX, json.dumps({"skipped": done.bad}))
     except BaseException as error:
         if isinstance(error, ValueError) or not begun(part):
@@ -143,13 +143,14 @@ def _build(
         raise
 
 
-def _refuse(done: Progress, part: Path, on_bad: str) -> None:
+def _refuse(done: Progress, part: Path, files: Sequence[Path], on_bad: str) -> None:
     """Raise one error for all bad records, and keep their list, if this is not to be trained on."""
     count = sum(done.bad.values())
     if done.rows and not (count and on_bad == "error"):
         return
     if not count:
-        raise ValueError("the files hold no records: there is nothing to train on")
+        names = ", ".join(map(str, files))
+        raise ValueError(f"{names}: no records in it, so that there is nothing to train on")
     listing = (part / BAD).replace(part.parent / BAD)
     shown = "".join(f"\n  {line}" for line in done.first)
     fix = "mend them" if on_bad == "skip" else "mend them, or leave them out with bad_records=skip"

@@ -7,6 +7,7 @@ UTF-8, is an error that names file and row.
 
 import codecs
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -89,10 +90,12 @@ class _Parser:
             object_pairs_hook=self._object, parse_constant=self._constant
         )
         self._problem: tuple[str, str] | None = None
+        # Of a constant, whose key is known when its object ends.
+        self._unnamed = ""
 
     def at(self, text: str, start: int) -> tuple[Any, int, tuple[str, str] | None]:
         """Return the value that starts there, where it ends, and what is wrong with it."""
-        self._problem = None
+        self._problem, self._unnamed = None, ""
         try:
             value, end = self._decoder.raw_decode(text, start)
         except RecursionError:
@@ -111,6 +114,10 @@ class _Parser:
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
+        for key, value in pairs if self._unnamed else ():
+            if isinstance(value, float) and not math.isfinite(value):
+                self._refuse_constant(self._unnamed, f" (of {key!r})")
+                self._unnamed = ""
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
@@ -118,8 +125,13 @@ class _Parser:
         return found
 
     def _constant(self, name: str) -> float:
-        self._problem = ("not JSON", f"{name} stands in it; write null, or leave the key out")
+        self._unnamed = name
+        self._refuse_constant(name, "")
         return float(name)
+
+    def _refuse_constant(self, name: str, where: str) -> None:
+        detail = f"{name} stands in it{where}; write null, or leave the key out"
+        self._problem = ("not JSON", detail)
 
     def _check_characters(self, value: Any) -> None:
         try:
@@ -225,7 +237,7 @@ class _Scanner:
 
 
 def _refuse_utf16(head: bytes) -> None:
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:4]:
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
         raise ValueError("UTF-16 or UTF-32; save the file as UTF-8")
 
 

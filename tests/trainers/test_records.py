@@ -150,11 +150,12 @@ LATIN = GOOD.encode("latin-1")
     [
         (b"%s%s" % (GOOD.encode(), LATIN), "2: byte 0xe9 is not UTF-8 (Latin-1?)"),
         (f"{GOOD}%s{GOOD}".encode("utf-16"), "1: UTF-16 or UTF-32"),
-        (f"{GOOD}%s{GOOD}".encode("utf-16-le"), "1: UTF-16 or UTF-32"),
+        (f"[{GOOD}]".encode("utf-16-le"), "1: UTF-16 or UTF-32"),
         (f"{GOOD}%s{GOOD}".encode("utf-32"), "1: UTF-16 or UTF-32"),
         (GOOD.replace("q", "\ud83d").encode("utf-8", "surrogatepass"), "1: byte 0xed is not"),
         (f"{GOOD}%s{GOOD[:-9]}".encode(), "2: not JSON"),
         (f'{GOOD}%s{{"n": {"9" * 5000}}}'.encode(), "2: Exceeds the limit"),
+        (b"\x1f\x8b\x08\0rest", "1: "),
         (("[" * 100_000).encode(), "1: not JSON (nested too deeply)"),
     ],
 )
@@ -178,8 +179,12 @@ def test_a_file_that_is_not_utf8_or_not_json_names_its_row(
 @pytest.mark.parametrize(
     ("row", "reason", "detail"),
     [
-        ('{"image": NaN, "id": "x", %s', "not JSON", "NaN stands in it; write null"),
-        ('{"extra": [-Infinity], "id": "x", %s', "not JSON", "-Infinity stands in it"),
+        (
+            '{"image": NaN, "id": "x", %s',
+            "not JSON",
+            "NaN stands in it (of 'image'); write null, or leave the key",
+        ),
+        ('{"extra": [-Infinity], "id": "x", %s', "not JSON", "-Infinity stands in it; write null"),
         ('{"id": "y", "id": "x", %s', "key twice", "'id' stands twice; leave one out"),
         ('{"a": {"b": 1, "b": 1}, "id": "x", %s', "key twice", "'b' stands twice"),
         ('{"note": "\\ud83d", "id": "x", %s', "half a character", "'\\ud83d' is half of"),
