@@ -78,7 +78,7 @@ def answers_found(name: str, tokenizer: Any) -> str:
 
 
 def end_generation(config: Any, name: str, tokenizer: Any) -> None:
-    """Have a generation config stop at what ends an answer of a format.
+    """Have a generation config stop at the tokenizer's EOS and at what ends an answer of a format.
 
     A base's may know another one, so that what was trained on turns would never stop after one.
     """
@@ -87,9 +87,10 @@ def end_generation(config: Any, name: str, tokenizer: Any) -> None:
     known = config.eos_token_id if config.eos_token_id is not None else []
     known = list(known) if isinstance(known, list | tuple) else [known]
     ending = Encoder(tokenizer, name, None, 0, _PROBE_LENGTH).ending_id()
-    if ending is not None and ending not in known:
-        config.eos_token_id = [*known, ending]
-        log.info("generation stops at %r too", tokenizer.convert_ids_to_tokens(ending))
+    wanted = dict.fromkeys((*known, tokenizer.eos_token_id, ending))
+    if new := [token for token in wanted if token is not None and token not in known]:
+        config.eos_token_id = [*known, *new]
+        log.info("generation stops at %s too", tokenizer.convert_ids_to_tokens(new))
 
 
 class Encoded(NamedTuple):

@@ -11,6 +11,8 @@ from transformers import LlavaImageProcessor
 
 from verbalizer_bench.models.images import make_image
 
+_STEPS = ("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize")
+
 
 def with_aspect_ratio(image_processor: Any, aspect_ratio: str) -> Any:
     """Return an image processor that pads to a square in its mean colour, or one that does not.
@@ -27,7 +29,9 @@ def with_aspect_ratio(image_processor: Any, aspect_ratio: str) -> Any:
     )
     if pads == (aspect_ratio == "pad"):
         return image_processor
-    settings = image_processor.to_dict() | {"do_pad": not pads}
+    # What a processor does not do may be missing there, and is done by default in the other.
+    steps = {name: bool(getattr(image_processor, name, False)) for name in _STEPS}
+    settings = image_processor.to_dict() | steps | {"do_pad": not pads}
     for name in ("image_processor_type", "processor_class", "feature_extractor_type"):
         settings.pop(name, None)
     made = LlavaImageProcessor(**settings)

@@ -91,9 +91,19 @@ def test_padding_shows_all_of_an_image(made: dict[str, Path], wide: Path) -> Non
     assert padded[0, :, :7].abs().max() < 0.1 and padded[0, :, 25:].abs().max() < 0.1
 
 
-@pytest.mark.parametrize("kind", [CLIPImageProcessor, SiglipImageProcessor, BitImageProcessor])
-def test_padding_is_that_of_llava(kind: Any) -> None:
-    image, before = make_image("noise", (90, 60)), kind()
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (CLIPImageProcessor, {}),
+        (BitImageProcessor, {}),
+        (SiglipImageProcessor, {}),
+        # It crops nothing, and says nothing of it.
+        (SiglipImageProcessor, {"size": {"height": 32, "width": 32}}),
+        (CLIPImageProcessor, {"size": {"shortest_edge": 300}, "do_normalize": False}),
+    ],
+)
+def test_padding_is_that_of_llava(kind: Any, settings: dict[str, Any]) -> None:
+    image, before = make_image("noise", (90, 60)), kind(**settings)
     assert image is not None
     square = pad_to_square(image, before.image_mean)
     expected = before(images=[square], return_tensors="np")["pixel_values"]
