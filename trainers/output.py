@@ -56,17 +56,24 @@ class Folder:
         self.recipe, self.path, self.main = recipe, recipe.output, main
         self.places = state_places(recipe.output, recipe.cache)
         self.finished = self.started = False
-        if not self.path.is_dir() or self._came_to_nothing():
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if self._came_to_nothing():
+            if main:
+                log.warning("output=%s: a start that came to nothing is begun again", self.path)
             return
         if not recipe.resume:
             if main:
-                raise ValueError(
-                    f"output={self.path}: not empty; give another folder, or resume=true to go on"
-                )
+                raise self._not_empty()
             return
         self._check_recipe()
         self._check_files()
         self.started, self.finished = True, "seconds" in self._record()
+
+    def _not_empty(self) -> ValueError:
+        return ValueError(
+            f"output={self.path}: not empty; give another folder, or resume=true to go on"
+        )
 
     def _came_to_nothing(self) -> bool:
         """Tell whether nothing is here but what a start leaves that fails before a state."""
@@ -116,8 +123,11 @@ class Folder:
         if before and before.get("images") != data.images:
             where = self.recipe.images or self.recipe.data[0].parent
             raise self._other_data(f"images in {where} of sha256", before["images"], data.images)
+        # They are gigabytes: one process reads them.
+        if not self.main or not before:
+            return
         own = self.recipe.model
-        if before and before.get("base_weights") != (weights := self._base_weights()):
+        if before.get("base_weights") != (weights := self._base_weights()):
             what = f"{own.path or own.llm}, weights of sha256"
             raise self._other_data(what, before.get("base_weights"), weights)
 
@@ -149,6 +159,9 @@ class Folder:
                     f"output={self.path}: process {number} trains into it; wait for it, or give "
                     "another output"
                 )
+            # Another process may have been faster.
+            if not self.started and not self._came_to_nothing():
+                raise self._not_empty()
             yield
 
     def last_state(self) -> State | None:

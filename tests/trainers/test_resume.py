@@ -314,13 +314,18 @@ def test_older_states_make_room_for_what_was_trained(
 
 
 def test_a_start_that_fails_blocks_nothing(
-    whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path,
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_at(1, patch)
         supervised.train(read_recipe(SFT, words("learning_rate=1")[2:]))
     assert (tmp_path / "out" / "recipe.yaml").is_file()
     assert main(words()) == 0
+    assert f"output={tmp_path / 'out'}: a start that came to nothing is begun" in caplog.text
     assert_same(tmp_path / "out", whole)
     assert record(tmp_path / "out")["attempts"][0]["from_step"] == 0
 
@@ -333,6 +338,20 @@ def test_two_do_not_train_into_one_folder(
         assert main(words()) == 2
     message = f"output={tmp_path / 'out'}: process {os.getpid()} trains into it"
     assert message in capsys.readouterr().err
+
+
+def test_who_was_slower_overwrites_nothing(
+    whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = supervised.build
+
+    def slow(*arguments: Any, **keys: Any) -> Any:
+        shutil.copytree(whole, tmp_path / "out")
+        return build(*arguments, **keys)
+
+    monkeypatch.setattr(supervised, "build", slow)
+    assert main(words("learning_rate=1")) == 2
+    assert_same(tmp_path / "out", whole)
 
 
 def of_two(rank: int, port: int, recipe: Recipe, log: Path) -> None:
