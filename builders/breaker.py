@@ -7,11 +7,11 @@ from verbalizer_bench.builders.endpoint import Endpoint
 from verbalizer_bench.builders.transport import NO_SERVER, Failure
 
 # An endpoint that was never reached: some four seconds where the connection is refused.
-_FIRST_ROUNDS = {"connection": 4, "timeout": 3}
+_FIRST_ROUNDS = {"connection": 5, "timeout": 3}
 # A server that answers with errors: so many rounds, and calls, for a single one may be its fault.
 _ROUNDS, _CALLS = 8, 5
-# From this round on everybody waits, and not only those who failed.
-_ALL_WAIT = 3
+# From this round on everybody waits, and not only who failed: where nobody is there, and else.
+_ALL_WAIT = (2, 3)
 
 
 class Breaker:
@@ -19,7 +19,7 @@ class Breaker:
 
     def __init__(self, endpoint: Endpoint) -> None:
         """Begin with none."""
-        self._patience, self._backoff = max(4, endpoint.retries + 1), endpoint.backoff
+        self._patience, self._backoff = max(5, endpoint.retries + 1), endpoint.backoff
         self._reached = False
         self.round = self.rounds = 0
         self._calls: set[str] = set()
@@ -52,7 +52,7 @@ class Breaker:
         """Return the seconds before anybody asks again."""
         if self.last is None:
             return 0.0
-        late = self.rounds - (1 if self.last.reason in NO_SERVER else _ALL_WAIT)
+        late = self.rounds - _ALL_WAIT[self.last.reason not in NO_SERVER]
         return min(60.0, self._backoff * 2**late) if late >= 0 else 0.0
 
     @property

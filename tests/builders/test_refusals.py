@@ -187,7 +187,7 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
 
     errors = asyncio.run(run())
     assert all(isinstance(error, CallFailed) and error.hopeless for error in errors)
-    assert "no connection (Connection refused), 4 times in a row" in str(errors[0])
+    assert "no connection (Connection refused), 5 times in a row" in str(errors[0])
     assert "is the server running" in str(errors[0])
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == "m: no connection (Connection refused); it is tried again"
@@ -216,7 +216,7 @@ def test_a_build_without_a_server_stops(model: Model, tmp_path: Path) -> None:
     block = ("endpoints.default.retries=0", "failures=set_aside", "limit=40")
     with pytest.raises(ValueError, match=r"stopped: .*no connection \(Connection refused\)"):
         build(recipe(tmp_path, url, *block))
-    # One record alone makes no four failures; it is lost all the same, and not for good.
+    # One record alone makes no five failures; it is lost all the same, and not for good.
     with pytest.raises(ValueError, match="all 1 requests for caption were refused or failed"):
         build(recipe(tmp_path / "one", url, "endpoints.default.retries=0", "limit=1", block[1]))
     assert not list(tmp_path.rglob("2_captions.jsonl"))
@@ -230,8 +230,8 @@ def test_a_breaker_counts_rounds() -> None:
     breaker = Breaker(Endpoint("m", backoff=1.0, retries=8))
     for number in range(16):  # under way together
         breaker.failed(failure("connection"), f"call {number}", began=0)
-    assert breaker.rounds == 1 and breaker.pause == 1 and breaker.verdict is None
-    for wait in (2, 4):
+    assert breaker.rounds == 1 and breaker.pause == 0 and breaker.verdict is None
+    for wait in (1, 2, 4):
         breaker.failed(failure("connection"), "call 1", began=breaker.round)
         assert breaker.pause == wait and breaker.verdict is None
     breaker.failed(failure("connection"), "call 1", began=breaker.round)
@@ -242,7 +242,7 @@ def test_a_breaker_counts_rounds() -> None:
     for _ in range(8):
         breaker.failed(failure("connection"), "call 1", began=breaker.round)
         assert breaker.verdict is None
-    assert breaker.pause == 60
+    assert breaker.pause == 60  # of 64
     breaker.failed(failure("connection"), "call 1", began=breaker.round)
     assert breaker.verdict
 

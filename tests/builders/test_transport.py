@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.builders.conftest import FAKE_KEY, Moved
 from tests.builders.server import Faults, Server, prompt
 from tests.builders.test_calls import ask_all, endpoint, request, requests
+from verbalizer_bench.builders import transport
 from verbalizer_bench.builders.calls import Caller, CallFailed, Endpoint, Reply
 from verbalizer_bench.builders.transport import retry_after
 
@@ -95,38 +96,61 @@ def test_backoff_grows(serve: Serve, tmp_path: Path) -> None:
         assert 0.025 * 2**number <= gap + 1e-9 and gap - 1e-9 <= 0.05 * 2**number
 
 
-def timed_out(folder: Path, server: Server) -> Reply:
-    """Ask a server whose first answer comes too late; on a busy machine others do as well."""
-    asked = endpoint(server, timeout=0.4, parameters={"max_tokens": 7}, retries=50)
+def timed_out(
+    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch, when: Callable[[], bool]
+) -> Reply:
+    """Ask a server whose first answer takes too long: its time is up when the test says so."""
+    limits: list[float] = []
+
+    def within(seconds: float) -> asyncio.Timeout:
+        found = asyncio.timeout(None)
+        if not limits:
+            tasks.append(asyncio.ensure_future(expire(found)))
+        limits.append(seconds)
+        return found
+
+    async def expire(found: asyncio.Timeout) -> None:
+        while not when():
+            await asyncio.sleep(0.001)
+        found.reschedule(asyncio.get_running_loop().time())
+
+    tasks: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(transport, "_within", within)
+    asked = endpoint(server, timeout=77, parameters={"max_tokens": 7})
     (reply,), spent = ask_all(folder, [request("x")], asked)
-    late = len(server.requests) - 1
-    assert late >= 1 and spent.retries == {"timeout": late}
-    # They may have been charged.
-    assert (spent.calls, spent.lost.output_tokens) == (1, 7 * late)
+    assert limits == [77, 77] and spent.retries == {"timeout": 1}
+    # It may have been charged.
+    assert (spent.calls, spent.lost.output_tokens) == (1, 7)
     return reply
 
 
-def test_slow_answers(serve: Serve, tmp_path: Path) -> None:
+def test_slow_answers(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It is held back for good.
     server = serve(gate=lambda asked: asked is not server.requests[0])
-    assert timed_out(tmp_path, server).text == "echo: x"
+    reply = timed_out(tmp_path, server, monkeypatch, lambda: bool(server.requests))
+    assert reply.text == "echo: x"
 
 
-def test_answers_that_trickle(serve: Serve, tmp_path: Path) -> None:
+def test_answers_that_trickle(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A byte now and then keeps a connection alive, not a call."""
+    sent: list[bytes] = []
 
     def answer(body: dict[str, Any]) -> Any:
         async def bytes_() -> Any:
             while True:
-                yield b" "
-                await asyncio.sleep(0.05)
+                sent.append(b" ")
+                yield sent[-1]
+                await asyncio.sleep(0.001)
 
         if len(server.requests) > 1:
             return "now"
         return web.Response(body=bytes_(), content_type="application/json")
 
     server = serve(answer)
-    assert timed_out(tmp_path, server).text == "now"
+    reply = timed_out(tmp_path, server, monkeypatch, lambda: len(sent) > 20)
+    assert reply.text == "now"
 
 
 @pytest.mark.parametrize(
