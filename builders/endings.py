@@ -32,16 +32,19 @@ _REFUSED = (
     *("spii", "error_toxic", "sensitive", "content_filtered", "guardrail_intervened"),
 )
 
-_THOUGHT = "(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|antthinking)"
+_THOUGHT = (
+    "(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|cot|scratchpad|antthinking)"
+)
 _OPENED = re.compile(
     rf"<\s*(?:\w+:)?{_THOUGHT}(?:\s[^<>\n]*)?>|\u25c1think\u25b7|<unused94>"
+    r"|&lt;think&gt;|<details\s+type=.reasoning|</?think\w{0,3}\Z"
     # gpt-oss and Gemma, with their tokens; gpt-oss without them.
     r"|<\|channel\|?>|\Aanalysis(?=[A-Z])"
     r"|<\|(?:start_|begin_of_|start_of_|begin\u2581of\u2581)?think(?:ing)?\|>|<\|begin_of_thought\|>",
     re.IGNORECASE,
 )
 _CLOSED = re.compile(
-    rf"<\s*/\s*(?:\w+:)?{_THOUGHT}\s*>|\u25c1/think\u25b7|<unused95>"
+    rf"<\s*/\s*(?:\w+:)?{_THOUGHT}\s*>|\u25c1/think\u25b7|<unused95>|&lt;/think&gt;"
     r"|<\|message\|>|<channel\|>|assistantfinal(?=\W|[A-Z])|^\.{3}done thinking\.$"
     r"|<\|/think(?:ing)?\|>|<\|end_(?:of_)?(?:think(?:ing)?|thought)\|>",
     re.IGNORECASE | re.MULTILINE,
@@ -51,7 +54,9 @@ _OPENED_MISTRAL, _CLOSED_MISTRAL = re.compile(r"\[THINK\]"), re.compile(r"\[/THI
 _CONTROL = re.compile(
     # What most templates have: <|im_end|>, <|eot_id|>; DeepSeek's; EXAONE's; Gemma's halves.
     r"<\|[^\s<>|]{1,60}\|>|<\uff5c[^<>\n]{1,60}\uff5c>|\[\|[^\s\[\]|]{1,40}\|\]"
-    r"|<\|(?:turn|tool\w*|image|audio|video)>|<(?:turn|tool\w*|image|audio|video)\|>"
+    r"|<\|\w{3,40}>|<\w{3,40}\|>"
+    # One that is cut.
+    r"|<\|\w{0,40}\Z|<(?:start|end)_of_\w*\Z"
     r"|<(?:start|begin|end)_of_[a-z]+>|<(?:im|vision|img)_(?:start|end|patch)>"
     r"|<(?:bos|eos|pad|unk|eot|eop|eod|eom|sop|sep|cls)>"
     r"|<(?:unused|extra_id_|reserved_)\d+>|<0x[0-9A-F]{2}>"
@@ -121,11 +126,11 @@ def _struck(text: str) -> str | None:
         return "<s>"
     if not closed or opened:
         return None
-    if _AFTER_A_SENTENCE.search(whole):
-        return "</s>"
-    end = _AT_THE_END.search(whole)
-    # "It is closed with </s>" speaks of it; "a red boat</s>" ends with it.
-    if end and not (end[1] and _OF_MARKUP.search(whole)):
+    end, behind = _AT_THE_END.search(whole), list(_AFTER_A_SENTENCE.finditer(whole))
+    spoken_of = _OF_MARKUP.search(whole)
+    # "It is closed with </s>" speaks of it; "a red boat</s>" and "A red boat. </s>" end with it.
+    last = bool(end and behind and end.start(1) <= behind[-1].end() - len("</s>"))
+    if last or (behind and not spoken_of) or (end and not (end[1] and spoken_of)):
         return "</s>"
     return None
 

@@ -265,3 +265,31 @@ def test_rows_of_every_stage_are_all_there(
     build(made)
     for file in sorted(made.work.glob("?_*.jsonl")):
         assert len(read_rows(file)) == 12, file
+
+
+def test_captions_of_a_file_are_checked_before_they_are_asked_about(
+    model: Model, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Both those that stand in for a model's, and those that enter with their images."""
+    names = sorted(path.name for path in (COCO / "images").iterdir())[:4]
+    texts = (
+        "A dog lies on a red bench.",
+        "I'm sorry, but I can't help with that.",
+        "A dog and the",
+    )
+    texts = (*texts, "<think>A dog.</think> A dog lies there.")
+    file = tmp_path / "captions.jsonl"
+    lines = (
+        json.dumps({"image": name, "caption": text})
+        for name, text in zip(names, texts, strict=True)
+    )
+    file.write_text("\n".join(lines))
+    server = serve(model)
+    block = {"folder": str(COCO / "images"), "annotations": str(file), "captions": True}
+    made = recipe(tmp_path, server.url, images=block, captions={"file": str(file)})
+    built = build(made)
+    assert built.sets and {row.caption for row in built.sets.accepted} == {texts[0]}
+    found = sorted(row.set_aside[:2] for row in built.sets.set_aside if row.set_aside)
+    kinds = ("cut_off", "refusal", "thoughts")
+    assert found == [(stage, kind) for stage in ("captions", "instructions") for kind in kinds]
+    assert not any("sorry" in prompt(one.body) for one in server.requests)

@@ -64,6 +64,8 @@ def test_all_others_are_named(reason: str, kind: str) -> None:
         f"<|START_THINKING|>A boat.<|END_THINKING|>{WHOLE}",
         f"<|begin_of_thought|>A boat.<|end_of_thought|>{WHOLE}",
         f"<unused94>thought\nA boat.<unused95>{WHOLE}",
+        f"<analysis>A boat.</analysis>{WHOLE}",
+        f"&lt;think&gt;A boat.&lt;/think&gt;{WHOLE}",
         f"Thinking...\nA boat.\n...done thinking.\n\n{WHOLE}",
     ],
 )
@@ -81,12 +83,24 @@ def test_thoughts(text: str) -> None:
         + ("\n</s>", "<|end|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<eos>", "<turn|>")
         + ("[|endofturn|]", "<|END_OF_TURN_TOKEN|>", "<EOT>", "<pad><pad>", "<end_of_utterance>")
         + ("</s><s>[INST] And now?", "[/INST]", "\nUSER: And now?", "\n### Human: And now?")
-        + ("\nUser: And now?\nAssistant: No.", "<unused3>", "<0x0A>", "<tool_call>{}</tool_call>")
+        + (
+            "\nUser: And now?\nAssistant: No.",
+            "<unused3>",
+            "<0x0A>",
+            "<|im_end>",
+            "<|im_en",
+            "<|",
+            "<end_of_tu",
+            "<tool_call>{}</tool_call>",
+        )
     ]
     + [
         f"<s> {WHOLE}",
         f"<s>{WHOLE}</s>",
         "red</s>",
+        "Her eyes are closed. </s>",
+        "A shop with price tags.</s>",
+        "A boat.</s> Another boat.",
         f"<|start_header_id|>assistant<|end_header_id|>\n\n{WHOLE}",
         f"<start_of_turn>model\n{WHOLE}",
         f"ASSISTANT: {WHOLE}",
@@ -107,6 +121,9 @@ def test_control_tokens(text: str) -> None:
         "The sign says <b>bold</b>, and <s>old</s> is struck through.",
         "A struck text begins with <s> and is closed with </s>",
         "The tag `</s>` closes it.",
+        "Every <b> is closed by its tag. </s> closes a struck text.",
+        "The element ends with </s>",
+        "a <| b and c |> d <",
         "<s> is a tag of HTML.",
         "<p>One</p>\n<div class='x'>two</div>",
         "<table><tr><td>1</td></tr></table> <output>3</output> <video></video>",
