@@ -170,7 +170,9 @@ class ChatTemplate:
                     self._chosen[shape] = form
                     break
                 faults.append(fault)
-            else:
+                if fault.kind == "slots":
+                    break
+            if shape not in self._chosen:
                 raise ValueError(self._explain(messages, faults, options))
         return self._chosen[shape]
 
@@ -189,10 +191,29 @@ class ChatTemplate:
         for role, part in _texts(probes) if check else ():
             if part not in text:
                 return _Fault("lost", role)
-        slots = sum(part["type"] == "image" for m in messages for part in m["content"])
-        if self.image_slot is not None and text.count(self.image_slot) != slots:
-            return _Fault("slots", f"{text.count(self.image_slot)} image slots for {slots} images")
-        return None
+        return self._slot_fault(messages, text, form, options)
+
+    def _slot_fault(
+        self, messages: Sequence[Message], text: str, form: str, options: Mapping[str, Any]
+    ) -> _Fault | None:
+        """Say whether a rendered conversation has another number of slots than of images."""
+        wanted = sum(part["type"] == "image" for m in messages for part in m["content"])
+        if self.image_slot is None or text.count(self.image_slot) == wanted:
+            return None
+        detail = f"{text.count(self.image_slot)} image slots for {wanted} images"
+        if self.image_slot in text or form == STRINGS:
+            return _Fault("slots", detail)
+        bare = [
+            {**m, "content": [part for part in m["content"] if part["type"] != "image"]}
+            for m in _probes(messages)
+        ]
+        try:
+            ignored = self._raw(bare, form, options)[0] == text
+        except _FAULTS:
+            ignored = False
+        # A template with a mark of its own must not be given ours in its place.
+        mark = f"{detail} (an image is {self.image_slot!r} here; give image_string= for another)"
+        return _Fault("ignored", detail) if ignored else _Fault("slots", mark)
 
     def _explain(
         self, messages: Sequence[Message], faults: Sequence[_Fault], options: Mapping[str, Any]
@@ -212,7 +233,7 @@ class ChatTemplate:
                 f"{self.owner}: its chat template does not write the text of a {detail} turn, "
                 "given as a string or as a list of parts; correct the template"
             )
-        if kind == "slots":
+        if kind in ("slots", "ignored"):
             return f"{self.owner}: its chat template writes {detail}; correct the chat template"
         fix = "correct the template"
         if len(without) > 1 and self._takes(without[-1:], options):

@@ -122,6 +122,23 @@ def test_slots_that_are_not_the_images_are_refused() -> None:
         chat("<image>" + PARTS, slot="<image>").render(IMAGE)
 
 
+def test_a_mark_of_the_templates_own_is_not_replaced_by_ours() -> None:
+    other = PARTS.replace("<image>", "<start_of_image>")
+    with pytest.raises(
+        ValueError, match=r"0 image slots for 1 images \(an image is '<image>' here"
+    ):
+        chat(other, slot="<image>").render(IMAGE)
+    assert "<start_of_image>What?" in chat(other, slot="<start_of_image>").render(IMAGE)
+
+
+def test_a_template_that_takes_parts_and_knows_no_images_gets_the_token_in_the_text() -> None:
+    text_parts = loop(
+        "{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+        "{% for p in m['content'] if p['type'] == 'text' %}{{ p['text'] }}{% endfor %}{% endif %}"
+    )
+    assert chat(text_parts, slot="<image>").render(IMAGE) == "[user]<image>\nWhat?[/user]"
+
+
 def test_a_text_that_the_template_changes_is_refused() -> None:
     found = chat("{% for m in messages %}{{ m['content'].split('</think>')[-1] }}{% endfor %}")
     assert found.render(USER).strip() == USER[0]["content"].strip()
