@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import io
 import math
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from verbalizer_bench.builders.rows import Row
 from verbalizer_bench.json_reading import read_json, read_lines
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+# What Pillow raises for files that are none; UnidentifiedImageError is an OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 
@@ -106,13 +109,13 @@ def _image_row(image: Annotated, folder: Path, number: int) -> Row:
 
 def _damage(data: bytes) -> str | None:
     """Return why an image cannot be shown to a model."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
             kind = image.format
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, *_DAMAGE) as error:
         return f"no image: {' '.join(str(error).split())}"
     return None if kind in _FORMATS else f"{kind} is a format that servers do not take; convert it"
 

@@ -55,10 +55,26 @@ def read_ifeval(ifeval: str) -> Iterator[Mapping[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"ifeval={ifeval}: no such file; give hub or a file of its rows")
     for place, row in read_lines(path):
-        try:
-            yield {name: row[name] for name in ("key", "instruction_id_list", "kwargs")}
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"ifeval={path}, {place}: not a row of IFEval: {error!r}") from error
+        if wrong := _wrong(row):
+            raise ValueError(f"ifeval={path}, {place}: not a row of IFEval: {wrong}")
+        yield {name: row[name] for name in ("key", "instruction_id_list", "kwargs")}
+
+
+def _wrong(row: Any) -> str | None:
+    """Return why a row is none of IFEval's."""
+    if not isinstance(row, dict):
+        return f"{type(row).__name__} in place of an object"
+    for name in ("key", "instruction_id_list", "kwargs"):
+        if name not in row:
+            return f"it has no {name}"
+    types, arguments = row["instruction_id_list"], row["kwargs"]
+    if not isinstance(types, list) or not all(isinstance(one, str) for one in types):
+        return f"instruction_id_list={types!r}: a list of types is expected"
+    if not isinstance(arguments, list) or not all(isinstance(one, dict) for one in arguments):
+        return f"kwargs={arguments!r}: a list of objects is expected"
+    if len(types) != len(arguments):
+        return f"{len(types)} types and {len(arguments)} kwargs"
+    return None
 
 
 def _hub_rows() -> list[Mapping[str, Any]]:

@@ -37,7 +37,8 @@ class DataRecipe:
         budget: What all runs in the folder may cost.
         retries: Further attempts at a record whose response is refused, empty or wrong.
         failures: What becomes of a record whose call fails for good: `stop` (the stage is not
-            completed; a later run asks again) or `set_aside`.
+            completed; a later run asks again) or `set_aside`. A request that a server refuses is
+            set aside either way, and where it refuses one after the other the build stops.
         mentions: What becomes of an answer about an image that speaks of the caption: `rewrite`
             (one attempt more, of the retries) or `drop`.
         sets: Records of a set at most; the first accepted ones are taken.

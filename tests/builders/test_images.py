@@ -165,3 +165,12 @@ def test_a_size_of_nothing(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"neither COCO's JSON.*ZeroDivisionError"):
         read_annotations(boxes)
+
+
+def test_an_image_that_is_a_bomb_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    (row,) = asyncio.run(image_rows(select(Images(tmp_path)), tmp_path))
+    assert row.set_aside and "decompression bomb" in row.set_aside.detail

@@ -193,3 +193,24 @@ def test_too_few_or_unknown_types_are_said_in_a_line(ifeval: Path, tmp_path: Pat
     bad.write_text('{"key": 1}\n')
     with pytest.raises(ValueError, match=r"bad.jsonl, line 1: not a row of IFEval"):
         draw(str(bad), Instructions())
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"key": 1, "kwargs": [{}]}', "it has no instruction_id_list"),
+        ('{"key": 1, "instruction_id_list": "a:b", "kwargs": [{}]}', "instruction_id_list='a:b'"),
+        ('{"key": 1, "instruction_id_list": ["a:b"], "kwargs": null}', "kwargs=None: a list"),
+        ('{"key": 1, "instruction_id_list": ["a:b"], "kwargs": [null]}', "kwargs=[None]: a list"),
+        ('{"key": 1, "instruction_id_list": ["a:b"], "kwargs": []}', "1 types and 0 kwargs"),
+        ("[1]", "list in place of an object"),
+        ('{"key": 1, "key": 2}', "'key' stands twice"),
+    ],
+)
+def test_a_row_of_ifeval_that_is_none(row: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "ifeval.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(ValueError) as error:
+        list(read_ifeval(str(path)))
+    assert f"{path}, line 1: " in str(error.value) and message in str(error.value)
+    assert "\n" not in str(error.value)
