@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
 
+import numpy as np
 import torch
 from transformers import get_scheduler
 
@@ -50,12 +50,12 @@ def check_schedule(recipe: Recipe, steps: int = 1000) -> None:
         ) from error
 
 
-def check_steps(recipe: Recipe, modalities: Sequence[bool], steps: int) -> None:
+def check_steps(recipe: Recipe, modalities: np.ndarray, steps: int) -> None:
     """Refuse what cannot work with so many records and steps; warn of what hardly can.
 
     Args:
         recipe: The recipe.
-        modalities: Of each record, whether it has an image.
+        modalities: Of each record, whether it has an image; bool.
         steps: Of the optimiser.
 
     Raises:
@@ -68,7 +68,7 @@ def check_steps(recipe: Recipe, modalities: Sequence[bool], steps: int) -> None:
             f"them several times; give at most {records}"
         )
     check_schedule(recipe, steps)
-    with_images = int(sum(modalities))
+    with_images = int(modalities.sum())
     for kind, number in (("with images", with_images), ("without", records - with_images)):
         if recipe.group != "none" and 0 < number < batch:
             log.warning(

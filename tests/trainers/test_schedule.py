@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import SchedulerType
 
@@ -92,12 +93,12 @@ def test_steps_by_hand() -> None:
 
 
 def test_what_hardly_works_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    check_steps(recipe("save_steps=9"), [True] * 3 + [False] * 8, 8)
+    check_steps(recipe("save_steps=9"), np.array([True] * 3 + [False] * 8), 8)
     first, second = caplog.messages
     assert first.startswith("3 records with images fill no global_batch=8")
     assert second == "save_steps=9, and there are 8 steps: no state is kept before the last one"
     caplog.clear()
-    check_steps(recipe("group=none", "save_steps=8"), [True] * 3 + [False] * 8, 8)
+    check_steps(recipe("group=none", "save_steps=8"), np.array([True] * 3 + [False] * 8), 8)
     assert not caplog.messages
 
 
