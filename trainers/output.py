@@ -96,8 +96,11 @@ class Folder:
         if not file.is_file():
             raise ValueError(f"output={self.path}: no recipe.yaml in it to resume; give another")
         before, now = yaml.safe_load(file.read_text(encoding="utf-8")), self.recipe.as_dict()
+        # What there was before there was a choice.
+        before.setdefault("loss", "tokens")
+        bound = {"device_batch"} if self.recipe.loss == "micro_batches" else set()
         for key in now:
-            if key not in _FREE and before.get(key) != now[key]:
+            if key not in {*_FREE} - bound and before.get(key) != now[key]:
                 raise ValueError(
                     f"output={self.path}: it was started with {key}={before.get(key)!r}, not "
                     f"{now[key]!r}; give that, or another output"

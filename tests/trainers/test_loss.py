@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.nn.functional import cross_entropy
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.trainers import supervised
 from verbalizer_bench.trainers.checkpoint import load
+from verbalizer_bench.trainers.output import Folder
 from verbalizer_bench.trainers.recipe import read_recipe
 
 TINY = REPOSITORY / "recipes" / "tiny"
@@ -55,3 +57,22 @@ def test_the_first_step_is_that_made_by_hand(loss: str, tmp_path: Path) -> None:
     assert (float(row["loss"]), float(row["grad_norm"])) == pytest.approx(hand, rel=1e-5)
     other = by_hand(recipe, over_tokens=loss != "tokens")
     assert float(row["loss"]) != pytest.approx(other[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["tokens", "micro_batches"])
+def test_a_run_goes_on_with_other_micro_batches_where_they_count_nothing(
+    loss: str, tmp_path: Path
+) -> None:
+    words = [f"output={tmp_path / 'out'}", "resume=true", f"loss={loss}"]
+    recipe = read_recipe(TINY / "sft.yaml", words)
+    (tmp_path / "out" / "adapter").mkdir(parents=True)
+    before = recipe.as_dict() | {"device_batch": 2}
+    if loss == "tokens":
+        # As recipes of before there was a choice have it.
+        del before["loss"]
+    (tmp_path / "out" / "recipe.yaml").write_text(yaml.safe_dump(before))
+    if loss == "tokens":
+        Folder(recipe, main=True)
+        return
+    with pytest.raises(ValueError, match="it was started with device_batch=2, not 4"):
+        Folder(recipe, main=True)
