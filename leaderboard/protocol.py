@@ -8,6 +8,7 @@ anything else is `other`. A protocol is how a model was asked; a run of less tha
 marked `partial` besides. Results of different protocols are not to be compared.
 """
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from verbalizer_bench.leaderboard.endings import ending_warnings
@@ -17,6 +18,9 @@ from verbalizer_bench.models.harmless import changing
 from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol
+
+# A share of equal responses that no model reaches that reads its prompts, and from how many on.
+_NEARLY_ALL, _FEW = 0.9, 20
 
 
 class Protocol(NamedTuple):
@@ -132,10 +136,27 @@ def warnings(run: Run) -> list[str]:
         found.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.get("escaped_prompts"):
         found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
+    found += _same_responses(run)
     found += ending_warnings(record, _generation_kwargs(run).get("max_gen_toks"))
     if run.older:
         found.append(f"not read: older results in {run.folder} ({run.older})")
     return found
+
+
+def _same_responses(run: Run) -> list[str]:
+    """Name a run that says the same whatever it is asked, as weights of NaN do."""
+    said: Counter[str] = Counter()
+    for task in run.tasks:
+        if task.common:
+            said[task.common[0]] += task.common[1]
+    total = sum(len(task.doc_ids) for task in run.tasks)
+    text, times = said.most_common(1)[0] if said else ("", 0)
+    if total < _FEW or times < _NEARLY_ALL * total:
+        return []
+    return [
+        f"{times} of {total} responses are the same text, {ascii(text)[:60]}: the prompts do not "
+        "matter to this model; are its weights numbers?"
+    ]
 
 
 def facts(run: Run) -> list[str]:

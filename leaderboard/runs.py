@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class TaskScores:
         doc_ids: The documents that were scored, ascending.
         scores: Each metric's values, in the order of `doc_ids`; shape (documents,).
         unordered: The hash of the same prompts and targets in any order; None in older records.
+        common: The most common response, and how often it was given; None where unknown.
     """
 
     task: str
@@ -36,6 +38,7 @@ class TaskScores:
     doc_ids: tuple[int, ...]
     scores: dict[str, np.ndarray]
     unordered: str | None = None
+    common: tuple[str, int] | None = None
 
     def verification(self) -> Verification:
         """Return what is known of its prompts."""
@@ -171,6 +174,7 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
             f"{path}: missing; intervals need every response: run lm_eval with --log_samples"
         )
     rows: dict[int, list[float]] = {}
+    said: Counter[str] = Counter()
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line:
             continue
@@ -186,6 +190,7 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         if doc_id in rows:
             raise ValueError(f"{path}:{number}: document {doc_id} stands there twice")
         rows[doc_id] = values
+        said[str(row.get("filtered_resps"))] += 1
     if not rows:
         raise ValueError(f"{path}: no response in it")
     doc_ids = tuple(sorted(rows))
@@ -199,6 +204,7 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         doc_ids=doc_ids,
         scores={metric: table[:, column] for column, metric in enumerate(METRICS)},
         unordered=metadata.get("identity_unordered"),
+        common=said.most_common(1)[0],
     )
 
 

@@ -1,4 +1,6 @@
-"""Tuned minus base: paired intervals of the submissions that name another one as their base.
+"""Tuned minus base: paired intervals of the submissions whose base is there too.
+
+A base is known by the hash of its weights, not by its name, and has to be a checked submission.
 
 The same bootstrap over documents as `compare`. Its draws depend on seed, data set and number of
 documents only, so that all pairs with the same documents are columns of one call.
@@ -59,18 +61,22 @@ def pair_with_bases(
     """Compare the submissions of one protocol with their bases.
 
     Returns:
-        By path, for each submission that names a base.
+        By path, for each submission that names a base or its weights.
     """
     found: dict[str, Pair] = {}
     groups: dict[tuple[tuple[str, int], ...], list[tuple[Entry, Entry]]] = {}
-    by_id: dict[str, list[Entry]] = {}
+    by_weights: dict[str | None, list[Entry]] = {}
     for entry in entries:
-        by_id.setdefault(entry.id, []).append(entry)
+        if entry.verified.badge == "re-scored":
+            by_weights.setdefault(entry.verified.weights, []).append(entry)
     for entry in entries:
-        name = entry.verified.submission.model.base
-        if name is None:
+        model = entry.verified.submission.model
+        if model.base is None and model.base_weights_sha256 is None:
             continue
-        base, reason = _base(entry, by_id.get(name, []))
+        if model.base_weights_sha256 is None:
+            found[entry.path] = Pair(None, "it names its base, and not that base's weights")
+            continue
+        base, reason = _base(entry, by_weights.get(model.base_weights_sha256, []))
         if base is None:
             found[entry.path] = Pair(None, reason)
         else:
@@ -84,7 +90,7 @@ def pair_with_bases(
 
 def _base(entry: Entry, candidates: Sequence[Entry]) -> tuple[Entry | None, str]:
     """Return the best checked, then newest, submission of the base that was asked the same way."""
-    reason = "no submission of it under this protocol"
+    reason = "no checked submission of its weights under this protocol"
     for one in sorted(candidates, key=_trust, reverse=True):
         if one.path == entry.path:
             continue

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+from verbalizer_bench.leaderboard.pages.duplicates import same_responses
 from verbalizer_bench.leaderboard.pages.entries import PROTOCOLS, Entry
 from verbalizer_bench.leaderboard.pages.paired import Pair, pair_with_bases
 from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
@@ -23,6 +24,7 @@ class Ranked:
         worst: The worst.
         entry: The submission.
         pair: Its comparison with its base.
+        copies: Other submissions with its responses, and to how many tasks.
     """
 
     rank: int
@@ -30,6 +32,7 @@ class Ranked:
     worst: int
     entry: Entry
     pair: Pair | None
+    copies: tuple[tuple[str, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ def rank(
     entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[Table, ...]:
     """Return the tables that are not empty, in the order of PROTOCOLS, known prompts first."""
-    tables = []
+    tables, copies = [], same_responses(entries)
     for protocol, verified in itertools.product(PROTOCOLS, (True, False)):
         own = [
             entry
@@ -61,7 +64,7 @@ def rank(
         own.sort(key=lambda entry: (-entry.score("All"), entry.id.lower(), entry.path))
         pairs = pair_with_bases(own, resamples, seed)
         rows = [
-            Ranked(i, *ends, entry, pairs.get(entry.path))
+            Ranked(i, *ends, entry, pairs.get(entry.path), copies.get(entry.path, ()))
             for i, (entry, ends) in enumerate(zip(own, rank_ranges(own), strict=True), start=1)
         ]
         if rows:

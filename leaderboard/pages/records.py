@@ -2,11 +2,12 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.pages.entries import COLUMNS
+from verbalizer_bench.leaderboard.pages.entries import COLUMNS, Entry
 from verbalizer_bench.leaderboard.pages.ranking import Ranked, Table
 from verbalizer_bench.leaderboard.submission.verified import VerifiedTask
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
@@ -14,9 +15,13 @@ from verbalizer_bench.tasks.spec import task_name
 
 SCHEMA_VERSION = 1
 _ENDS = ("mean", "low", "high")
-# A cell that starts so is a formula to a spreadsheet.
-# Spreadsheets take the full-width signs for these too.
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r")
+# What a spreadsheet takes for a formula: such a sign where a cell begins. Where the list separator
+# is another (`;` in half of Europe), the file's lines are cut there, quoted or not; signs of full
+# width and the minus sign count for their plain ones.
+_SIGNS = r"=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b"
+_FORMULA = re.compile(rf"((?:^|[;,|:\t\"'])[\s\"']*)([{_SIGNS}])")
+# Of these a line or a cell ends.
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def as_json(tables: Sequence[Table]) -> dict[str, Any]:
@@ -82,7 +87,8 @@ def _cells(protocol: str, row: Ranked) -> list[Any]:
     identity = _prompts(entry.identified)
     template = "yes" if entry.verified.chat_template else "no"
     head = [protocol, row.rank, row.best, row.worst, entry.id, stated.model.kind, template]
-    head += [entry.verified.badge, identity, entry.verified.label_types["All"].responses]
+    head += [entry.verified.badge, entry.signed[0] if entry.signed else None, identity]
+    head += [entry.verified.label_types["All"].responses]
     tail = [stated.model.parameters, stated.date.isoformat(), stated.submitter, stated.licence]
     return [*head, *map(_points, [*scores, entry.slope]), *change, *tail, entry.path]
 
@@ -96,7 +102,10 @@ def _points(value: float | None) -> float | None:
 
 
 def _plain(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    """Return a text without line breaks, and with an apostrophe before what would be a formula."""
+    if not isinstance(cell, str):
+        return cell
+    return _FORMULA.sub(r"\1'\2", _BREAKS.sub(" ", cell))
 
 
 def verbalizers() -> list[str]:
@@ -140,8 +149,37 @@ def _record(row: Ranked) -> dict[str, Any]:
         "sources": dict(sorted({task.dataset: task.source for task in verified.tasks}.items())),
         "levels": [level.model_dump(mode="json") for level in verified.levels],
         "differences": list(verified.differences),
-        "warnings": list(verified.warnings),
+        "warnings": [*verified.warnings, *_copies(row)],
+        "weights": verified.weights,
+        "spot_check": _spot_check(entry),
         "results_sha256": verified.inputs.get("results.json"),
+    }
+
+
+def _copies(row: Ranked) -> list[str]:
+    total = len(row.entry.verified.tasks)
+    return [
+        f"the responses to {tasks} of {total} tasks are those of {path}"
+        for path, tasks in row.copies
+    ]
+
+
+def _spot_check(entry: Entry) -> dict[str, Any] | None:
+    """Return what a spot-check said; what is stale says nothing of this submission."""
+    if entry.signed is None:
+        return None
+    status, record = entry.signed
+    if record is None or status == "stale":
+        return {"status": status}
+    kept = ("seed", "responses", "equal", "by", "faults", "differs")
+    found = record.model_dump(mode="json")
+    return {
+        "status": status,
+        **{key: found[key] for key in kept},
+        "date": found["date"],
+        "documents": sum(map(len, record.documents.values())),
+        "agreement": [_rounded(value) for value in record.agreement],
+        "difference": [_rounded(value) for value in record.difference],
     }
 
 

@@ -1,4 +1,4 @@
-"""Levels 2 to 5: is a submission whole, of the known prompts, scored right, of which protocol?
+"""Levels 2 to 4: is a submission whole, of the known prompts, scored right?
 
 Each check takes a well-formed submission and yields what is wrong with it, a line each.
 """
@@ -6,19 +6,16 @@ Each check takes a well-formed submission and yields what is wrong with it, a li
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.protocol import derive_protocol
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.submission.contents import Contents
-from verbalizer_bench.leaderboard.submission.models import Record, Row, Words
+from verbalizer_bench.leaderboard.submission.models import Row, Words
 from verbalizer_bench.leaderboard.submission.reading import short
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.identity import (
@@ -32,7 +29,6 @@ from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import LABEL_TYPES, Verbalizer, task_name
 
 TOLERANCE = 1e-9
-_KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
 
 
 @cache
@@ -97,6 +93,7 @@ def _check_task(found: Contents, task: str) -> Iterator[str]:
 def check_identity(found: Contents) -> Iterator[str]:
     """Level 3: the prompts and targets are those of the source, as far as it is known."""
     documents: dict[str, list[str]] = {}
+    targets: dict[str, list[bool]] = {}
     for task, (dataset, verbalizer) in suite().items():
         rows, stated = found.rows[task], found.results.configs[task].metadata
         words = {verbalizer.first, verbalizer.second}
@@ -109,6 +106,14 @@ def check_identity(found: Contents) -> Iterator[str]:
             yield f"{task}: its identity_unordered is not that of its rows: edited"
         if _task_hash(rows) != found.results.task_hashes.get(task):
             yield f"{task}: its rows' hashes are not those of lm-eval's task hash: edited"
+        classes = [row.target == verbalizer.first for row in rows]
+        pairs = zip(targets.setdefault(dataset, classes), classes, strict=True)
+        contradicted = [i for i, (one, other) in enumerate(pairs) if one != other]
+        if contradicted:
+            yield (
+                f"{task}: document {contradicted[0]}: of another class than under the other "
+                "verbalizers"
+            )
         own = [row.doc_hash for row in rows]
         if documents.setdefault(dataset, own) != own:
             yield f"{task}: its documents are not those of the data set's other tasks"
@@ -144,7 +149,10 @@ def rescore(found: Contents) -> tuple[TaskScores, ...]:
         ids = tuple(row.doc_id for row in rows)
         source, name = metadata.source, identity(rows)
         tasks.append(
-            TaskScores(task, dataset, words, source, name.ordered, ids, table, name.unordered)
+            TaskScores(
+                *(task, dataset, words, source, name.ordered, ids, table, name.unordered),
+                common=Counter(row.response for row in rows).most_common(1)[0],
+            )
         )
     return tuple(tasks)
 
@@ -205,65 +213,3 @@ def as_run(found: Contents, tasks: tuple[TaskScores, ...]) -> Run:
     """Return a submission as a run, of checked content only, for statistics and protocol."""
     results = found.results.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     return Run(found.folder, found.submission.model.id, results, tasks, older=0)
-
-
-def recorded_commit(found: Contents) -> str | None:
-    """Return the hub commit that the run was told to load, if it was."""
-    arguments = found.run.model_args
-    revision = arguments.get("revision") if isinstance(arguments, dict) else None
-    is_commit = isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{40}", revision)
-    return revision if is_commit else None
-
-
-def check_claims(found: Contents, run: Run) -> Iterator[str]:
-    """Level 5: what is claimed of the run is what was run."""
-    stated, record = found.submission, found.results.config.verbalizer_bench
-    protocol = derive_protocol(run)
-    if stated.protocol != protocol.name:
-        why = f": {'; '.join(protocol.differences)}" if protocol.differences else ""
-        yield (
-            f"submission.yaml: protocol: {stated.protocol}, but the run is {protocol.name}"
-            f"{short(why, 300)[1:-1]}"
-        )
-    mode = record.image.mode if record and record.image else "n/a"
-    if record and stated.image_mode != mode:
-        yield f"submission.yaml: image_mode: {short(stated.image_mode)}, but the run had {mode!r}"
-    kind = record and _KINDS.get(record.adapter)
-    if kind and stated.model.kind != kind:
-        yield f"submission.yaml: model.kind: {stated.model.kind}, but the adapter is for an {kind}"
-    commit = recorded_commit(found)
-    if commit and stated.model.revision not in (None, commit):
-        yield f"submission.yaml: model.revision: {stated.model.revision}, but the run had {commit}"
-    weights = record and record.fingerprint.get("weights")
-    if weights and stated.model.weights_sha256 not in (None, weights):
-        yield (
-            f"submission.yaml: model.weights_sha256: {stated.model.weights_sha256}, but run.json's "
-            f"fingerprint.weights is {short(weights)}"
-        )
-    has = record.model_dump(exclude_unset=True) if record else {}
-    said = found.run.model_dump(exclude_unset=True)
-    for key in Record.model_fields:
-        if has.get(key) != said.get(key):
-            yield f"run.json: {key} is not what results.json has"
-    config = found.results.config
-    if found.run.model != config.model:
-        yield "run.json: model is not what results.json has"
-    if record and (record.adapter not in _KINDS or record.adapter != config.model):
-        yield f"results.json: adapter {short(record.adapter)} of model {short(config.model)}"
-    if record and (record.image is None) != (record.adapter != "verbalizer-lvlm"):
-        yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
-    if record and record.bos_counts and record.bos_counts[0] > record.bos_counts[1]:
-        yield "results.json: bos_counts: the least is above the most"
-    for task, settings in found.results.configs.items():
-        if found.results.n_shot.get(task, 0) != (settings.num_fewshot or 0):
-            yield f"results.json: {task}: num_fewshot and n-shot differ"
-            break
-    if config.model_sha and stated.model.revision not in (None, config.model_sha):
-        yield "submission.yaml: model.revision is not the run's model_sha"
-    number = config.model_num_parameters or 0
-    if number > 0 and stated.model.parameters not in (None, number):
-        yield "submission.yaml: model.parameters is not the run's model_num_parameters"
-    if (made := found.results.date) and datetime.fromtimestamp(made, UTC).date() != stated.date:
-        yield "submission.yaml: date is not the run's"
-    if record and found.results.chat_template and not record.chat_template_sha256:
-        yield "results.json: chat_template is set, and chat_template_sha256 is not"

@@ -7,6 +7,7 @@ from typing import Any
 
 from verbalizer_bench.leaderboard.submission.models import Results, Row, RunRecord, Submission
 from verbalizer_bench.leaderboard.submission.reading import (
+    LINE,
     SUMS,
     TEXTS,
     Limits,
@@ -106,6 +107,8 @@ def _parse_rows(name: str, text: str) -> Iterator[Row]:
     # Not splitlines(): responses may hold U+2028, which JSON does not escape.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         where = f"{name}:{number}"
+        if len(line) > LINE:
+            raise Malformed(where, f"{len(line)} characters; at most {LINE} are read")
         yield parse(Row, where, parse_json(where, line))
 
 

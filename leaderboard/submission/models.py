@@ -63,6 +63,9 @@ class Model(_Strict):
     )
     kind: Literal["llm", "lvlm"]
     base: ModelId | None = Field(None, description="the id of the model that it was tuned from")
+    base_weights_sha256: Hash | None = Field(
+        None, description="the stored weights of that model: `fingerprint.weights` of its run"
+    )
     parameters: Count | None = None
     recipe: Name | None = None
 
@@ -72,6 +75,8 @@ class Model(_Strict):
             raise ValueError("revision or weights_sha256 is needed: which weights are these?")
         if self.base == self.id:
             raise ValueError("base is the model itself; name what it was tuned from")
+        if self.base_weights_sha256 and self.base_weights_sha256 == self.weights_sha256:
+            raise ValueError("base_weights_sha256 are the model's own; name what it was tuned from")
         return self
 
 
@@ -141,6 +146,11 @@ class Record(_Loose):
     eos_token_ids: list[int] | None = None
     chat_template_sha256: Hash | None = None
     rendering: Rendering | None = None
+    dtype: Line | None = None
+    device: Line | None = None
+    world_size: Count | None = None
+    responses_by_rank: list[Count] | None = None
+    versions: dict[Line, Line] | None = None
     endings: dict[Line, Count] = {}
     thoughts: dict[Line, Count] = {}
     tokenizer_eos: Token | None = None
@@ -239,6 +249,14 @@ class Config(_Loose):
     model_sha: str | None = None
     # lm-eval writes -1 where it does not know.
     model_num_parameters: int | None = None
+    model_args: dict[str, Any] | Text | None = None
+    model_dtype: Line | None = None
+    device: Line | None = None
+    batch_size: Any = None
+    random_seed: Any = None
+    numpy_seed: Any = None
+    torch_seed: Any = None
+    fewshot_seed: Any = None
     limit: float | None = None
     verbalizer_bench: Record | None = None
 
@@ -252,6 +270,9 @@ class Results(_Loose):
     date: Annotated[float, Field(ge=0, le=253402300799)] | None = None
     system_instruction: str | None = None
     chat_template: str | None = None
+    chat_template_sha: Hash | None = None
+    lm_eval_version: Line | None = None
+    transformers_version: Line | None = None
     n_shot: dict[str, Count] = Field({}, alias="n-shot")
     task_hashes: dict[str, Hash]
     config: Config

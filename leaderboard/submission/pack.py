@@ -54,6 +54,7 @@ def pack(
     weights_sha256: str | None = None,
     kind: str | None = None,
     base: str | None = None,
+    base_weights: str | None = None,
     recipe: str | None = None,
 ) -> Path:
     """Write a run as `<output>/<org>__<model>/<YYYYMMDD>-<8 hex>/`.
@@ -70,6 +71,8 @@ def pack(
         weights_sha256: Hash of the weights; default: the fingerprint of the run.
         kind: `llm` or `lvlm`; default: by the adapter.
         base: What the model was tuned from.
+        base_weights: The hash of its stored weights, or its checkpoint's folder; default: what the
+            training of the run's checkpoint recorded.
         recipe: How it was tuned.
 
     Returns:
@@ -92,6 +95,7 @@ def pack(
         **_weights(found, revision, weights_sha256),
         "kind": kind or _kind(found),
         "base": base,
+        "base_weights_sha256": _base_weights(found, base_weights),
         "parameters": _parameters(found),
         "recipe": recipe,
     }
@@ -175,6 +179,31 @@ def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, st
             "revision, or weights_sha256"
         )
     return {"revision": revision, "weights_sha256": digest}
+
+
+def _base_weights(run: Run, given: str | None) -> str | None:
+    """Return the hash of the base's weights: as given, or as training recorded it."""
+    if given is not None and not _HEX[64].fullmatch(given):
+        from verbalizer_bench.models.stored import checkpoint_sha256
+
+        found = checkpoint_sha256(Path(given)) if Path(given).is_dir() else "no such folder"
+        if not _HEX[64].fullmatch(found):
+            raise ValueError(
+                f"submit pack: --base-weights {given}: {found.removeprefix('unknown: ')}; give the "
+                "64 digits of the base's own run, or its checkpoint's folder"
+            )
+        return found
+    arguments = run.results["config"].get("model_args")
+    place = arguments.get("pretrained") if isinstance(arguments, dict) else None
+    file = Path(str(place)) / "training.json"
+    if given is not None or not file.is_file():
+        return given
+    record = json.loads(file.read_text(encoding="utf-8"))
+    own = run.record.get("fingerprint") or {}
+    # A folder that was trained again since is another checkpoint.
+    known = record.get("weights_kind") and record.get("weights") == own.get("weights")
+    base = str(record.get("base_weights"))
+    return base if known and _HEX[64].fullmatch(base) else None
 
 
 def _submission(stated: dict[str, Any]) -> Submission:

@@ -32,6 +32,11 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 # The parser's time grows with the square of the depth.
 _YAML_DEPTH = 10
+# Nearly three times what the largest of our files has. pydantic makes kilobytes of every value that
+# is not what it must be.
+VALUES = 50_000
+# A row has one response, and a response has a cap.
+LINE = 128 << 10
 _T = TypeVar("_T", bound=BaseModel)
 
 
@@ -212,7 +217,10 @@ def _check_keys(name: str, node: yaml.Node | None) -> None:
 
 
 def parse_json(name: str, text: str) -> Any:
-    """Parse JSON strictly: no NaN, no infinity, no key twice."""
+    """Parse JSON strictly: no NaN, no infinity, no key twice, and no more than `VALUES` values."""
+    # A value ends with one of these or opens with one; what stands in texts counts too.
+    if len(text) > VALUES and sum(map(text.count, ",[{")) > VALUES:
+        raise Malformed(name, f"more than {VALUES} values; a submission has no such file")
 
     def refuse(word: str) -> NoReturn:
         raise Malformed(name, f"{word}: not a number that JSON has")

@@ -7,6 +7,7 @@ Level 1: files and schema; 2: complete; 3: identity of the prompts; 4: scores co
 """
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.statistics import Estimate, by_dataset, summarize
-from verbalizer_bench.leaderboard.submission import checks
+from verbalizer_bench.leaderboard.submission import checks, claims
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.reading import (
     VERIFIED,
@@ -143,11 +144,10 @@ def _check(found: Contents, run: Run | None, number: int) -> tuple[tuple[str, ..
         problems = checks.check_scores(found, run.tasks)
     else:
         assert run is not None
-        problems = checks.check_claims(found, run)
+        problems = claims.check_claims(found, run)
         if (protocol := derive_protocol(run)).name != "paper":
             status, notes = "other protocol", (protocol.name,)
-        if found.submission.model.revision and checks.recorded_commit(found) is None:
-            notes += ("model.revision is the submitter's word: the run does not record it",)
+        notes += claims.notes(found)
     first = tuple(islice(problems, _SHOWN))
     return first, LevelResult(level=number, name=LEVELS[number - 1], status=status, notes=notes)
 
@@ -173,6 +173,7 @@ def _verified(found: Contents, run: Run, levels: Sequence[LevelResult]) -> Verif
         protocol=protocol.name,
         differences=protocol.differences,
         warnings=tuple(warnings(run)),
+        weights=claims.stored_weights(found),
         chat_template=bool(run.record.get("chat_template_sha256")),
         label_types={
             name: TypeScores(
@@ -201,7 +202,14 @@ def _task(found: Contents, task: TaskScores) -> VerifiedTask:
         f1=_share(f1.mean()),
         stderr=float(f1.std(ddof=1) / len(f1) ** 0.5) if len(f1) > 1 else None,
         outcomes={name: _share(task.scores[name].mean()) for name in OUTCOMES},
+        responses=_responses(found, task.task),
     )
+
+
+def _responses(found: Contents, task: str) -> str:
+    """Return a hash of all responses to a task, so that copies can be told."""
+    rows = [[row.raw_prompt_hash, row.response] for row in found.rows[task]]
+    return sha256(json.dumps(sorted(rows)).encode())
 
 
 def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:

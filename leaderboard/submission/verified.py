@@ -73,6 +73,7 @@ class VerifiedTask(_Model):
     f1: Score
     stderr: float | None
     outcomes: dict[Line, Share]
+    responses: Hash = Field(description="of all its responses, to tell copies")
 
 
 class Documents(_Model):
@@ -99,6 +100,7 @@ class Verified(_Model):
         protocol: As derived from what was run, not as claimed.
         differences: In what it differs from `paper`.
         warnings: What a reader must know.
+        weights: The hash of the stored weights, as the run recorded it.
         label_types: natural, neutral, unnatural, All.
         chat_template: Whether one was applied.
         documents: By data set.
@@ -113,6 +115,7 @@ class Verified(_Model):
     protocol: Line
     differences: tuple[str, ...]
     warnings: tuple[str, ...]
+    weights: Hash | None = None
     chat_template: bool
     label_types: dict[Line, TypeScores]
     tasks: tuple[VerifiedTask, ...]

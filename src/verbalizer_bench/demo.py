@@ -143,6 +143,7 @@ def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
     from verbalizer_bench.leaderboard.pages.site import build_site
     from verbalizer_bench.leaderboard.submission.pack import pack
     from verbalizer_bench.leaderboard.submission.validate import validate
+    from verbalizer_bench.miniature.arms import BASE
 
     for name, run in runs.items():
         packed = pack(
@@ -153,6 +154,7 @@ def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
             notes="An example: a toy, trained and scored by `make demo`.",
             model_id=f"miniature/{name}",
             base=None if name == "base" else "miniature/base",
+            base_weights=None if name == "base" else str(BASE),
         )
         if (found := validate(packed)).failed:
             raise ValueError(f"demo: {found}")

@@ -87,6 +87,11 @@ def _add_pack(actions: "Commands[Parser]") -> None:
     pack.add_argument("--weights-sha256", metavar="HASH", help="where there is no commit")
     pack.add_argument("--kind", choices=("llm", "lvlm"), help="default: the adapter's")
     pack.add_argument("--base", metavar="ORG/NAME", help="what the model was tuned from")
+    pack.add_argument(
+        "--base-weights",
+        metavar="HASH|DIR",
+        help="of the base: its run's hash, or its folder (default: as our training recorded it)",
+    )
     pack.add_argument("--recipe", help="how it was tuned")
     pack.add_argument("--link", action="append", default=[], metavar="URL", help="paper, code")
     pack.add_argument("--notes", default="", help="what a reader should know")
@@ -144,6 +149,7 @@ def _pack(args: argparse.Namespace) -> int:
         weights_sha256=args.weights_sha256,
         kind=args.kind,
         base=args.base,
+        base_weights=args.base_weights,
         recipe=args.recipe,
     )
     print(f"Wrote {folder}")

@@ -41,6 +41,7 @@ def invented(number: int, sizes: dict[str, int], **changes: Any) -> dict[str, An
             **{"source": "hub", "identity": "equal", "documents": sizes.get(dataset, 1)},
             **{"f1": means[verbalizer.type], "stderr": 0.01},
             "outcomes": dict.fromkeys(OUTCOMES, 0.2),
+            "responses": digest(f"{number} {task}"),
         }
         for task, (dataset, verbalizer) in suite().items()
     ]
@@ -84,7 +85,13 @@ def invented(number: int, sizes: dict[str, int], **changes: Any) -> dict[str, An
         "tasks": tasks,
         "documents": documents,
     }
-    return merged(found, changes)
+    found = merged(found, changes)
+    model = found["submission"]["model"]
+    # Weights are of the model's name, and a base is known by its weights.
+    weights = {"weights": digest(model["id"]), **found}
+    if model.get("base"):
+        model.setdefault("base_weights_sha256", digest(model["base"]))
+    return weights
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

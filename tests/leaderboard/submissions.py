@@ -36,7 +36,8 @@ def make_rows(documents: int, respond: Callable[[str, str, int], str]) -> Rows:
                     "doc_id": doc_id,
                     "doc_hash": digest(f"{dataset} {doc_id}"),
                     "raw_prompt_hash": digest(f"{task} {doc_id}"),
-                    "prompt_hash": digest(f"{task} {doc_id} chat"),
+                    # No chat template: what is asked is the raw prompt.
+                    "prompt_hash": digest(f"{task} {doc_id}"),
                     "target": target,
                     "response": response,
                     "f1": score(target, other, response)["f1"],

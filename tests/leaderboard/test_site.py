@@ -17,11 +17,13 @@ from verbalizer_bench.leaderboard.compare import differences
 from verbalizer_bench.leaderboard.pages import paired
 from verbalizer_bench.leaderboard.pages.entries import read_entries
 from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
+from verbalizer_bench.leaderboard.pages.records import _plain
 from verbalizer_bench.leaderboard.pages.site import FILES, build_site
 from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap
 from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.statistics import by_dataset
 from verbalizer_bench.leaderboard.submission.checks import suite
+from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -159,7 +161,7 @@ def test_what_cannot_be_paired_says_why(tmp_path: Path) -> None:
         write_submission(tmp_path, invented(number, SIZES, **merged(named, own)))
     pairs = pair_with_bases(read_entries(tmp_path))
     assert {path.split("/")[0]: pair.reason for path, pair in pairs.items()} == {
-        "example__none": "no submission of it under this protocol",
+        "example__none": "no checked submission of its weights under this protocol",
         "example__rows": "its prompts of sst2 differ from those of the base",
         "example__plain": "one of them was run with a chat template and the other without",
     }
@@ -174,6 +176,77 @@ def test_a_better_checked_submission_of_the_base_wins_over_a_newer_one(tmp_path:
     write_submission(tmp_path, invented(1, SIZES, **tuned))
     (pair,) = pair_with_bases(read_entries(tmp_path)).values()
     assert pair.base == checked.relative_to(tmp_path).as_posix()
+
+
+def test_a_base_is_its_weights_and_not_its_name(tmp_path: Path) -> None:
+    """A weak model of the same name is no base, whoever submits it; nor an unchecked one."""
+    weights = digest("the base's own")
+    tuned = {"base": "example/base", "base_weights_sha256": weights}
+    write_submission(tmp_path, invented(1, SIZES, submission={"model": tuned}))
+    named = {"submission": {"model": {"id": "example/base"}}}
+    write_submission(tmp_path, invented(0, SIZES, **named))
+    (pair,) = pair_with_bases(read_entries(tmp_path)).values()
+    assert pair.base is None and "no checked submission of its weights" in pair.reason
+    other = {"weights": weights, "submission": {"model": {"id": "example/renamed"}}}
+    write_submission(tmp_path, invented(2, SIZES, **other, badge="self-reported"))
+    (pair,) = pair_with_bases(read_entries(tmp_path)).values()
+    assert pair.base is None
+    place = write_submission(tmp_path, invented(4, SIZES, **other))
+    (pair,) = pair_with_bases(read_entries(tmp_path)).values()
+    assert pair.base == place.relative_to(tmp_path).as_posix()
+    no_weights = invented(3, SIZES, submission={"model": {"base": "example/base"}})
+    no_weights["submission"]["model"].pop("base_weights_sha256")
+    write_submission(tmp_path, no_weights)
+    pairs = pair_with_bases(read_entries(tmp_path))
+    assert "not that base's weights" in pairs[sorted(pairs)[-1]].reason
+
+
+def test_copies_are_named(tmp_path: Path) -> None:
+    """With other numbers, weights and names, and with responses of a few tasks changed."""
+    one, copy, other = (invented(number, SIZES) for number in (0, 2, 4))
+    for number, (task, mine) in enumerate(zip(copy["tasks"], one["tasks"], strict=True)):
+        task["responses"] = mine["responses"] if number >= 8 else task["responses"]
+        other["tasks"][number]["responses"] = (
+            mine["responses"] if number < 53 else digest(f"{number}")
+        )
+    paths = [write_submission(tmp_path / "board", verified) for verified in (one, copy, other)]
+    site = build_site(tmp_path / "board", tmp_path / "site", trusted=True)
+    rows = {row["path"]: row for row in json.loads(site.files[1].read_text())["tables"][0]["rows"]}
+    names = [path.relative_to(tmp_path / "board").as_posix() for path in paths]
+    for name, twin in ((names[0], names[1]), (names[1], names[0])):
+        assert (
+            rows[name]["warnings"][-1] == f"the responses to 100 of 108 tasks are those of {twin}"
+        )
+    assert not any("responses to" in text for text in rows[names[2]]["warnings"])
+
+
+def test_a_spot_check_is_shown_until_the_submission_changes(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    places = [write_submission(board, invented(number, SIZES)) for number in range(4)]
+    record = SpotCheckRecord(
+        **{
+            "submission": digest_of(places[0]),
+            "seed": 7,
+            "fresh": True,
+            "documents": {"rte": (1,)},
+        },
+        **{"responses": 12, "equal": 12, "agreement": (1.0, 0.7, 1.0), "f1_submitted": 0.5},
+        **{"f1_regenerated": 0.5, "difference": (0.0, 0.0, 0.0), "threshold": 0.9, "faults": ()},
+        **{"weights": "0" * 64, "same_weights": True, "differs": (), "versions": {}},
+        **{"date": "2026-02-03", "by": "M. Name", "package": "0"},
+    )
+    sign(record, places[0])
+    sign(record, places[1])  # of another submission
+    own = digest_of(places[2])
+    sign(record.model_copy(update={"submission": own, "faults": ("few agree",)}), places[2])
+    site = build_site(board, tmp_path / "site", trusted=True)
+    rows = {row["path"]: row for row in json.loads(site.files[1].read_text())["tables"][0]["rows"]}
+    found = [rows[place.relative_to(board).as_posix()]["spot_check"] for place in places]
+    assert found[0]["status"] == "passed" and found[0]["by"] == "M. Name"
+    assert found[0]["agreement"] == [1.0, 0.7, 1.0] and found[0]["documents"] == 1
+    assert found[1] == {"status": "stale"} and found[3] is None
+    assert found[2]["status"] == "failed" and found[2]["faults"] == ["few agree"]
+    assert "spot-check passed" in site.files[0].read_text()
 
 
 def refused(submissions: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -288,15 +361,35 @@ def test_what_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "is of example/model-0, whose folder is" in refused(board, tmp_path / "site", capsys)
 
 
-def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path: Path) -> None:
-    for number, start in enumerate("=+-@\uff1d"):
-        own = {"submission": {"submitter": f"{start}1+1|'x'", "licence": f'{start}"a",b'}}
-        write_submission(tmp_path / "submissions", invented(number, SIZES, **own))
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path: Path, separator: str) -> None:
+    """However it cuts the lines: by commas, or as it does where those are decimal signs."""
+    texts = ["{}1+1|'x'", "a;{}1", 'b","{}1', 'c;"{}1', 'd;""{}1', "e; {}1", "f|{}1", "g' {}1"]
+    rows = []
+    for mark in "=+-@\uff1d\u2212\ufe63":
+        for text in texts:
+            rows.append([_plain(text.format(mark)), _plain(f"x\t{mark}1\r\n{mark}2\u2028{mark}3")])
+    file = tmp_path / "board.csv"
+    with file.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+    lines = file.read_text().split("\n")[:-1]
+    assert len(lines) == len(rows)
+    for reader in (
+        csv.reader(lines, delimiter=separator),
+        (line.split(separator) for line in lines),
+    ):
+        for cells in reader:
+            for cell in cells:
+                assert not cell.lstrip(' "').startswith(tuple("=+-@\uff1d\u2212\ufe63")), cell
+    assert _plain(-1.5) == -1.5 and _plain("Jean-Luc, a+b") == "Jean-Luc, a+b"
+
+
+def test_names_are_no_formulas_in_the_file(tmp_path: Path) -> None:
+    own = {"submission": {"submitter": "=1+1|'x'", "licence": '="a",b'}}
+    write_submission(tmp_path / "submissions", invented(0, SIZES, **own))
     site = build_site(tmp_path / "submissions", tmp_path / "site", trusted=True)
-    rows = list(csv.DictReader(site.files[2].open()))
-    assert len(rows) == 5
-    for row in rows:
-        assert row["submitter"].startswith("'") and row["licence"].startswith("'")
+    (row,) = csv.DictReader(site.files[2].open())
+    assert row["submitter"].startswith("'") and row["licence"].startswith("'")
 
 
 def test_rows_are_sorted_filtered_and_opened(site: Path, visit: Callable[..., Any]) -> None:

@@ -3,6 +3,9 @@
 import gzip
 import json
 import os
+import re
+import tracemalloc
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,8 @@ from tests.leaderboard.submissions import (
     write_files,
 )
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.submission import schema
+from verbalizer_bench.leaderboard.submission import reading, schema
+from verbalizer_bench.leaderboard.submission.names import check_name
 from verbalizer_bench.leaderboard.submission.reading import Limits
 from verbalizer_bench.leaderboard.submission.validate import LEVELS, Validation, validate
 from verbalizer_bench.leaderboard.submission.verified import read_verified
@@ -169,7 +173,7 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
     ("BOM", lambda f: {**f, "run.json": b"\xef\xbb\xbf" + f["run.json"]}, 1, "not JSON"),
     ("surrogate", edit_text("run.json", "results_2026", "\\ud800"), 1, "half a character"),
     ("long response", edit_row(response="x" * 20_000), 1, "at most 10000 characters"),
-    ("deep JSON", edit("run.json", b"[" * 100_000), 1, "run.json: not JSON"),
+    ("deep JSON", edit("run.json", b"[" * 40_000), 1, "run.json: not JSON"),
     ("deep YAML", edit("submission.yaml", b"[" * 60_000), 1, "nested deeper than 10"),
     ("YAML alias", edit("submission.yaml", b"a: &a [1]\nb: *a"), 1, "anchor or alias"),
     (
@@ -335,6 +339,202 @@ CHANGES: list[tuple[str, Callable[[Files], Files], int, str]] = [
 ]
 
 
+def edit_record(both: bool = True, **values: Any) -> Callable[[Files], Files]:
+    """Replace values of what our adapter recorded, in results.json and, where both, in run.json."""
+
+    def change(files: Files) -> Files:
+        results, run = (json.loads(files[name]) for name in ("results.json", "run.json"))
+        results["config"]["verbalizer_bench"].update(values)
+        run.update(values if both else {})
+        found = {"results.json": json.dumps(results).encode(), "run.json": json.dumps(run).encode()}
+        return {**files, **found}
+
+    return change
+
+
+def edit_run(**values: Any) -> Callable[[Files], Files]:
+    def change(files: Files) -> Files:
+        return {**files, "run.json": json.dumps(json.loads(files["run.json"]) | values).encode()}
+
+    return change
+
+
+def edit_config(**values: Any) -> Callable[[Files], Files]:
+    return edit_results(lambda results: results["config"].update(values))
+
+
+def together(*changes: Callable[[Files], Files]) -> Callable[[Files], Files]:
+    def change(files: Files) -> Files:
+        for one in changes:
+            files = one(files)
+        return files
+
+    return change
+
+
+HUB = {"pretrained": "org/model", "dtype": "float32"}
+FINGER = {"weights": digest("weights")}
+LORA = {"pretrained": "org/base", "peft": "org/model"}
+NAMED = {"id": "org/model", "weights_sha256": digest("weights"), "kind": "llm"}
+# A valid submission with this in it stays valid; with that beside it, it contradicts itself.
+CLAIMS: list[tuple[str, Callable[[Files], Files], Callable[[Files], Files], str]] = [
+    (
+        *("model id", edit_run(model_args=HUB), edit_run(model_args={"pretrained": "org/best"})),
+        "model.id: org/model, but the run loaded 'org/best'",
+    ),
+    (
+        *("id as a text", edit_run(model_args="pretrained=org/model,dtype=float32")),
+        *(edit_run(model_args="dtype=float32,pretrained=org/best"), "the run loaded 'org/best'"),
+    ),
+    (
+        *("adapter's id", edit_run(model_args=LORA)),
+        *(edit_run(model_args={**LORA, "peft": "org/other"}), "the run loaded 'org/other'"),
+    ),
+    (
+        "adapter's base",
+        together(edit_run(model_args=LORA), edit_yaml(model={**NAMED, "base": "org/base"})),
+        together(edit_run(model_args=LORA), edit_yaml(model={**NAMED, "base": "org/weak"})),
+        "model.base: org/weak, but the adapter was on 'org/base'",
+    ),
+    (
+        "a folder's id is the submitter's",
+        together(
+            edit_run(model_args={"pretrained": "out/vit"}),
+            edit_record(fingerprint={**FINGER, "weights_from": "folder"}),
+        ),
+        together(
+            edit_run(model_args={"pretrained": "out/vit"}),
+            edit_record(fingerprint={**FINGER, "weights_from": "hub"}),
+        ),
+        "the run loaded 'out/vit'",
+    ),
+    (
+        "arguments",
+        together(edit_run(model_args=HUB), edit_config(model_args=HUB)),
+        together(edit_run(model_args=HUB), edit_config(model_args={**HUB, "dtype": "bfloat16"})),
+        "run.json: model_args is not what results.json has",
+    ),
+    (
+        "dtype in the record",
+        together(edit_record(dtype="torch.float32"), edit_config(model_dtype="torch.float32")),
+        together(edit_record(dtype="torch.float32"), edit_config(model_dtype="torch.bfloat16")),
+        "dtype: 'float32' in record, 'bfloat16' in model_dtype",
+    ),
+    (
+        "dtype in the arguments",
+        together(edit_record(dtype="torch.float32"), edit_run(model_args=HUB)),
+        together(edit_record(dtype="torch.float16"), edit_run(model_args=HUB)),
+        "dtype: 'float16' in record, 'float32' in model_args",
+    ),
+    (
+        "dtype of run.json",
+        edit_record(dtype="torch.float32"),
+        together(edit_record(dtype="torch.float32"), edit_run(dtype="torch.float16")),
+        "run.json: dtype is not what results.json has",
+    ),
+    (
+        "device",
+        together(edit_record(device="cuda:1"), edit_config(device="cuda")),
+        together(edit_record(device="cuda:1"), edit_config(device="cpu")),
+        "device: 'cuda' in record, 'cpu' in config",
+    ),
+    (
+        "versions",
+        edit_record(versions={"torch": "2"}, fingerprint={**FINGER, "versions": {"torch": "2"}}),
+        edit_record(versions={"torch": "3"}, fingerprint={**FINGER, "versions": {"torch": "2"}}),
+        "versions: those of the fingerprint are others",
+    ),
+    (
+        "version of lm-eval",
+        together(
+            edit_record(versions={"lm_eval": "0.4.13"}),
+            edit_results(lambda r: r.update(lm_eval_version="0.4.13")),
+        ),
+        together(
+            edit_record(versions={"lm_eval": "0.4.13"}),
+            edit_results(lambda r: r.update(lm_eval_version="0.4.9")),
+        ),
+        "version of lm_eval: '0.4.13' in record, '0.4.9' in results",
+    ),
+    (
+        "seeds",
+        together(edit_run(seeds={"torch_seed": 1234}), edit_config(torch_seed=1234)),
+        together(edit_run(seeds={"torch_seed": 1234}), edit_config(torch_seed=7)),
+        "seeds: 'torch_seed' is 1234, there 7",
+    ),
+    (
+        "batch size",
+        together(edit_run(batch_size=8), edit_config(batch_size=8)),
+        together(edit_run(batch_size=8), edit_config(batch_size=1)),
+        "run.json: batch_size is not what results.json has",
+    ),
+    (
+        "engine counts",
+        edit_record(engine={"shared_prefix": 400, "generate": 32}, responses_by_rank=[400, 32]),
+        edit_record(engine={"shared_prefix": 400}),
+        "engine: 400 responses, and there are 432",
+    ),
+    (
+        "counts by rank",
+        edit_record(responses_by_rank=[216, 216]),
+        edit_record(responses_by_rank=[216, 215]),
+        "responses_by_rank: 431 in all, the engine made 432",
+    ),
+    (
+        "no template",
+        edit_record(chat_template_sha256=None),
+        edit_record(chat_template_sha256="0" * 64),
+        "chat_template_sha256 is set, but prompts were asked without a template",
+    ),
+    (
+        "template's text",
+        edit_results(lambda r: r.update(chat_template=None)),
+        edit_results(lambda r: r.update(chat_template="{{ x }}", chat_template_sha="0" * 64)),
+        f"chat template's hash: '{digest('{{ x }}')}' in text, '{'0' * 64}' in results",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"), [c[1:] for c in CLAIMS], ids=[c[0] for c in CLAIMS]
+)
+def test_claims_are_held_against_the_record(
+    files: Files,
+    tmp_path: Path,
+    good: Callable[[Files], Files],
+    bad: Callable[[Files], Files],
+    message: str,
+) -> None:
+    assert validate(write_files(tmp_path / "good", good(dict(files)))).failed is None
+    found = validate(write_files(tmp_path / "bad", bad(dict(files))))
+    assert found.failed == 5, found
+    check_problem(found, message)
+
+
+def test_prompts_tell_whether_a_template_was_applied(tmp_path: Path) -> None:
+    rows = make_rows(2, follows_or_not)
+    for own in rows.values():
+        for row in own:
+            row["prompt_hash"] = digest(row["prompt_hash"] + "chat")
+    files = make_files(rows, make_results(rows))
+    check_problem(
+        validate(write_files(tmp_path / "a", files)),
+        "chat_template_sha256 is not set, but prompts are not the raw ones",
+    )
+    applied = edit_record(chat_template_sha256="1" * 64)(files)
+    assert validate(write_files(tmp_path / "b", applied)).failed is None
+
+
+def test_targets_that_contradict_each_other(tmp_path: Path) -> None:
+    """A source of one's own, whose answers fit what the model says under each verbalizer."""
+    rows = make_rows(4, follows_or_not)
+    for row, other in zip(rows[TASK][:2], ("bar", "foo"), strict=True):
+        row |= {"target": other, "response": other, "f1": 1.0}
+    found = validate(write_files(tmp_path, make_files(rows, make_results(rows))))
+    assert found.failed == 3
+    check_problem(found, f"{TASK}: document 0: of another class than under the other verbalizers")
+
+
 def with_commit(recorded: str | None) -> Callable[[Files], Files]:
     """Claim the commit 111…; the run was told to load `recorded`."""
 
@@ -408,6 +608,96 @@ def test_paths_of_the_sums(files: Files, tmp_path: Path, line: str, message: str
     check_problem(found, message)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("run.json", {f"{i:x}": 1 for i in range(600_000)}),
+        ("run.json", {f"{i:x}": 1 for i in range(45_000)}),
+        ("run.json", {"first_input_ids": ["x"] * 45_000}),
+        ("results.json", {"configs": {f"{i:x}": {} for i in range(22_000)}}),
+        ("results.json", {"results": {}, "configs": [[]] * 600_000}),
+        (SAMPLES, {f"{i:x}": 1 for i in range(700_000)}),
+    ],
+)
+def test_wrong_values_by_the_thousand_cost_little(
+    files: Files, tmp_path: Path, name: str, value: dict[str, Any]
+) -> None:
+    """Each file is below its cap in bytes; the error has a line, and no gigabytes."""
+    text = json.dumps(value).encode()
+    content = gzip.compress(text, 1) if name.endswith(".gz") else text
+    place = write_files(tmp_path, {**files, name: content})
+    tracemalloc.start()
+    found = validate(place)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.failed == 1 and len(found.problems) == 1 and len(found.problems[0]) < 500
+    assert peak < 150 << 20
+
+
+def test_a_closed_or_crowded_folder_is_a_line(files: Files, tmp_path: Path) -> None:
+    place = write_files(tmp_path, files)
+    for number in range(1001):
+        (place / "samples" / f"{number}.jsonl.gz").touch()
+    check_problem(validate(place), "more than 1000 files; a submission has one a task")
+
+    def closed(folder: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reading, "_walk", closed)
+        check_problem(validate(place), "cannot be read: Permission denied; mend its permissions")
+
+
+def test_a_folders_name_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "a\x1b[31m\u202e\nlevel 1: passed"
+    place.mkdir()
+    assert main(["submit", "validate", str(place)]) == 1
+    said = capsys.readouterr().out
+    assert r"a\x1b[31m\u202e\nlevel 1: passed" in said and "\x1b" not in said
+    assert len(said.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (" ", "space at an end"),
+        ("a  b", "two in a row"),
+        ("a\u00a0b", "space of another kind, U+00A0"),
+        ("a\u200bb", "not seen, U+200B"),
+        ("a\u00adb", "not seen, U+00AD"),
+        ("a\ufe0fb", "not seen, U+FE0F"),
+        ("\u3164", "not seen, U+3164"),
+        ("\u2800", "not seen, U+2800"),
+        ("a\U000e0061", "not seen, U+E0061"),
+        ("Open\u0410I", "several scripts: CYRILLIC and LATIN"),
+        ("\u0391cme", "several scripts: GREEK and LATIN"),
+        ("\uff2fpenAI", "which stands for O"),
+        ("\U0001d40epenAI", "which stands for O"),
+    ],
+)
+def test_names_that_look_like_others_are_refused(name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "José Núñez",
+        "Иван Петров (МГУ)",
+        "山田 太郎",
+        "ナナ-Nana",
+        "김철수",
+        "Nguyễn Văn",
+        "O\u2019Neil",
+        "x. y",
+    ],
+)
+def test_names_of_people_are_names(name: str) -> None:
+    for form in ("NFC", "NFD"):
+        assert check_name(unicodedata.normalize(form, name))
+
+
 def test_truncated_gzip(files: Files, tmp_path: Path) -> None:
     for length in range(0, len(files[SAMPLES]), 37):
         changed = {**files, SAMPLES: files[SAMPLES][:length]}
@@ -471,6 +761,20 @@ def test_caps_hold_before_anything_is_unpacked(files: Files, tmp_path: Path) -> 
     check_problem(found, "all samples unpack to more than 20000 bytes")
     found = validate(place, limits=Limits(packed=100))
     check_problem(found, "bytes; at most 100 are read")
+
+
+def test_the_same_response_to_everything_is_named(tmp_path: Path) -> None:
+    """As a checkpoint of NaN answers: every level passes, and the reader is told."""
+    for share, expected in ((1, "864 of 864"), (10, "778 of 864"), (5, None)):
+        rows = make_rows(8, follows_or_not)
+        flat = [row for own in rows.values() for row in own]
+        for number, row in enumerate(flat):
+            if share == 1 or number % share or number == 0:
+                row |= {"response": "!!!!", "f1": 0.0}
+        found = validate(write_files(tmp_path / str(share), make_files(rows, make_results(rows))))
+        assert found.verified is not None
+        named = [text for text in found.verified.warnings if "are the same text, '!!!!'" in text]
+        assert [text[:10] for text in named] == ([expected] if expected else [])
 
 
 def test_other_protocols_are_named_and_not_rejected(tmp_path: Path) -> None:

@@ -1,0 +1,248 @@
+"""Level 5: is what a submission says of its run what the run recorded?
+
+Every check looks at one claim from two sides. What only one side says is the submitter's word.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from verbalizer_bench.leaderboard.protocol import derive_protocol
+from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.leaderboard.submission.contents import Contents
+from verbalizer_bench.leaderboard.submission.models import Record
+from verbalizer_bench.leaderboard.submission.reading import short
+
+_KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
+_HASH = re.compile(r"[0-9a-f]{64}")
+# A hub id: one slash, and no way to a folder.
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def check_claims(found: Contents, run: Run) -> Iterator[str]:
+    """Level 5: what is claimed of the run is what was run."""
+    yield from _protocol(found, run)
+    yield from _model(found)
+    yield from _weights(found)
+    yield from _record(found)
+    yield from _dtype(found)
+    yield from _device(found)
+    yield from _versions(found)
+    yield from _seeds(found)
+    yield from _engine(found)
+    yield from _template(found)
+    yield from _counts(found)
+
+
+def notes(found: Contents) -> tuple[str, ...]:
+    """Return what is the submitter's word, since the run does not say."""
+    said, model = [], found.submission.model
+    if model.revision and recorded_commit(found) is None:
+        said.append("model.revision is the submitter's word: the run does not record it")
+    loaded = _loaded(found)
+    if loaded != model.id and not _on_hub(found, loaded):
+        said.append("model.id is the submitter's word: the run loaded a folder, or does not say")
+    return tuple(said)
+
+
+def recorded_commit(found: Contents) -> str | None:
+    """Return the hub commit that the run was told to load, if it was."""
+    revision = arguments(found).get("revision")
+    is_commit = isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{40}", revision)
+    return str(revision) if is_commit else None
+
+
+def stored_weights(found: Contents) -> str | None:
+    """Return the hash of the stored weights that the run recorded; None for another kind."""
+    seen = _fingerprint(found)
+    weights = seen.get("weights") if seen.get("weights_kind") == "stored" else None
+    return str(weights) if _HASH.fullmatch(str(weights)) else None
+
+
+def arguments(found: Contents) -> Mapping[str, Any]:
+    """Return the run's model_args, parsed where they are a text."""
+    own = found.run.model_args
+    if isinstance(own, str):
+        pairs = (part.split("=", 1) for part in own.split(",") if "=" in part)
+        return {key.strip(): value.strip() for key, value in pairs}
+    return own or {}
+
+
+def _fingerprint(found: Contents) -> Mapping[str, Any]:
+    record = found.results.config.verbalizer_bench
+    return record.fingerprint if record else {}
+
+
+def _loaded(found: Contents) -> Any:
+    own = arguments(found)
+    return own.get("peft") or own.get("pretrained")
+
+
+def _on_hub(found: Contents, name: Any) -> bool:
+    """Say whether a run's model is the hub's; a folder of two names was recorded as one."""
+    local = _fingerprint(found).get("weights_from") == "folder"
+    return isinstance(name, str) and bool(_HUB_ID.fullmatch(name)) and not local
+
+
+def _protocol(found: Contents, run: Run) -> Iterator[str]:
+    stated, protocol = found.submission, derive_protocol(run)
+    record = found.results.config.verbalizer_bench
+    if stated.protocol != protocol.name:
+        why = f": {'; '.join(protocol.differences)}" if protocol.differences else ""
+        yield (
+            f"submission.yaml: protocol: {stated.protocol}, but the run is {protocol.name}"
+            f"{short(why, 300)[1:-1]}"
+        )
+    mode = record.image.mode if record and record.image else "n/a"
+    if record and stated.image_mode != mode:
+        yield f"submission.yaml: image_mode: {short(stated.image_mode)}, but the run had {mode!r}"
+    if (made := found.results.date) and datetime.fromtimestamp(made, UTC).date() != stated.date:
+        yield "submission.yaml: date is not the run's"
+
+
+def _model(found: Contents) -> Iterator[str]:
+    model, config = found.submission.model, found.results.config
+    kind = config.verbalizer_bench and _KINDS.get(config.verbalizer_bench.adapter)
+    if kind and model.kind != kind:
+        yield f"submission.yaml: model.kind: {model.kind}, but the adapter is for an {kind}"
+    loaded, own = _loaded(found), arguments(found)
+    if _on_hub(found, loaded) and loaded != model.id:
+        yield f"submission.yaml: model.id: {model.id}, but the run loaded {short(loaded)}"
+    base = own.get("pretrained") if own.get("peft") else None
+    if _on_hub(found, base) and model.base not in (None, base):
+        yield f"submission.yaml: model.base: {model.base}, but the adapter was on {short(base)}"
+    commit = recorded_commit(found)
+    if commit and model.revision not in (None, commit):
+        yield f"submission.yaml: model.revision: {model.revision}, but the run had {commit}"
+    if config.model_sha and model.revision not in (None, config.model_sha):
+        yield "submission.yaml: model.revision is not the run's model_sha"
+    number = config.model_num_parameters or 0
+    if number > 0 and model.parameters not in (None, number):
+        yield "submission.yaml: model.parameters is not the run's model_num_parameters"
+
+
+def _weights(found: Contents) -> Iterator[str]:
+    stated, own = found.submission.model.weights_sha256, _fingerprint(found).get("weights")
+    if _HASH.fullmatch(str(own)) and stated not in (None, own):
+        yield (
+            f"submission.yaml: model.weights_sha256: {stated}, but run.json's "
+            f"fingerprint.weights is {short(own)}"
+        )
+
+
+def _record(found: Contents) -> Iterator[str]:
+    config, record = found.results.config, found.results.config.verbalizer_bench
+    has = record.model_dump(exclude_unset=True) if record else {}
+    said = found.run.model_dump(exclude_unset=True)
+    for key in Record.model_fields:
+        if has.get(key) != said.get(key):
+            yield f"run.json: {key} is not what results.json has"
+    if found.run.model != config.model:
+        yield "run.json: model is not what results.json has"
+    if config.model_args is not None and found.run.model_args != config.model_args:
+        yield "run.json: model_args is not what results.json has"
+    if record and (record.adapter not in _KINDS or record.adapter != config.model):
+        yield f"results.json: adapter {short(record.adapter)} of model {short(config.model)}"
+    if record and (record.image is None) != (record.adapter != "verbalizer-lvlm"):
+        yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
+
+
+def _dtype(found: Contents) -> Iterator[str]:
+    config, record = found.results.config, found.results.config.verbalizer_bench
+    asked = str(arguments(found).get("dtype")).removeprefix("torch.")
+    yield from _one(
+        "dtype",
+        {
+            "record": _plain(record and record.dtype),
+            "fingerprint": _plain(_fingerprint(found).get("dtype")),
+            "model_dtype": _plain(config.model_dtype),
+            "model_args": asked if asked in _DTYPES else None,
+        },
+    )
+
+
+def _plain(dtype: Any) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def _device(found: Contents) -> Iterator[str]:
+    config, record = found.results.config, found.results.config.verbalizer_bench
+    kinds = {"record": record and record.device, "config": config.device}
+    yield from _one("device", {k: str(v).split(":")[0] if v else None for k, v in kinds.items()})
+
+
+def _versions(found: Contents) -> Iterator[str]:
+    results, record = found.results, found.results.config.verbalizer_bench
+    stated = (record and record.versions) or {}
+    there = _fingerprint(found).get("versions")
+    if isinstance(there, dict) and stated and there != stated:
+        yield "results.json: versions: those of the fingerprint are others"
+    for name, own in (
+        ("lm_eval", results.lm_eval_version),
+        ("transformers", results.transformers_version),
+    ):
+        yield from _one(f"version of {name}", {"record": stated.get(name), "results": own})
+
+
+def _seeds(found: Contents) -> Iterator[str]:
+    config = found.results.config.model_dump()
+    for key, value in (found.run.seeds or {}).items():
+        if key in config and config[key] != value:
+            yield f"run.json: seeds: {short(key)} is {short(value)}, there {short(config[key])}"
+    size = found.results.config.batch_size
+    if size is not None and found.run.batch_size not in (None, size):
+        yield "run.json: batch_size is not what results.json has"
+
+
+def _engine(found: Contents) -> Iterator[str]:
+    record, total = found.results.config.verbalizer_bench, sum(map(len, found.rows.values()))
+    if record is None:
+        return
+    made = sum(record.engine.values())
+    if made != total:
+        yield (
+            f"results.json: engine: {made} responses, and there are {total}: others came from a "
+            "cache, or are not the run's; run without --use_cache"
+        )
+    by_rank = record.responses_by_rank
+    if by_rank is not None and sum(by_rank) != made:
+        yield f"results.json: responses_by_rank: {sum(by_rank)} in all, the engine made {made}"
+
+
+def _template(found: Contents) -> Iterator[str]:
+    results, record = found.results, found.results.config.verbalizer_bench
+    text = results.chat_template
+    if record and text and not record.chat_template_sha256:
+        yield "results.json: chat_template is set, and chat_template_sha256 is not"
+    own = hashlib.sha256(text.encode()).hexdigest() if text else None
+    yield from _one("chat template's hash", {"text": own, "results": results.chat_template_sha})
+    shots = any(settings.num_fewshot for settings in results.configs.values())
+    if record is None or shots or results.system_instruction:
+        return
+    # Without a template the prompt that was asked is the raw one.
+    plain = {row.prompt_hash == row.raw_prompt_hash for own in found.rows.values() for row in own}
+    if record.chat_template_sha256 and True in plain:
+        yield "results.json: chat_template_sha256 is set, but prompts were asked without a template"
+    if not record.chat_template_sha256 and False in plain:
+        yield "results.json: chat_template_sha256 is not set, but prompts are not the raw ones"
+
+
+def _counts(found: Contents) -> Iterator[str]:
+    results, record = found.results, found.results.config.verbalizer_bench
+    if record and record.bos_counts and record.bos_counts[0] > record.bos_counts[1]:
+        yield "results.json: bos_counts: the least is above the most"
+    for task, settings in results.configs.items():
+        if results.n_shot.get(task, 0) != (settings.num_fewshot or 0):
+            yield f"results.json: {task}: num_fewshot and n-shot differ"
+            break
+
+
+def _one(what: str, said: Mapping[str, str | None]) -> Iterable[str]:
+    """Yield a line where two places name different values; None says nothing."""
+    known = {place: value for place, value in said.items() if value is not None}
+    if len(set(known.values())) > 1:
+        text = ", ".join(f"{short(value, 70)} in {place}" for place, value in known.items())
+        yield f"results.json: {what}: {text}"
