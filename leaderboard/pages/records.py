@@ -59,6 +59,7 @@ def as_csv(tables: Sequence[Table]) -> str:
         "kind",
         "chat_template",
         "badge",
+        "spot_check",
         "identity",
         "responses",
     ]
