@@ -1,6 +1,6 @@
 """Export a submission for other collections of evaluations.
 
-verbalizer-bench submit export DIR --to eee -o data        # Every Eval Ever, schema 0.2.1
+verbalizer-bench submit export DIR --to eee -o data        # Every Eval Ever, schema 0.3.0
 verbalizer-bench submit export DIR --to hf --dataset org/benchmark -o .eval_results
 
 Scores go out in [0, 1], as computed again from the responses. Every Eval Ever's file of single
@@ -20,7 +20,7 @@ from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import TypeScores, Verified, VerifiedTask
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
-EEE_VERSION = "0.2.1"
+EEE_VERSION = "0.3.0"
 
 
 def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> Path:
@@ -54,7 +54,8 @@ def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> P
     else:
         record = _eee_record(found.verified)
         developer, _, name = found.verified.submission.model.id.rpartition("/")
-        key = uuid.uuid5(uuid.NAMESPACE_URL, record["dedupe_identity"]["content_hash"])
+        # Files are named by random UUIDs there; this one is as random, and the same every time.
+        key = uuid.UUID(found.verified.inputs["results.json"][:32], version=4)
         path = output / "verbalizer-bench" / (developer or "local") / name / f"{key}.json"
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,15 +88,14 @@ def _eee_record(found: Verified) -> dict[str, Any]:
     made = str(int(datetime.combine(stated.date, time(), UTC).timestamp()))
     weights = {"revision": model.revision, "weights_sha256": model.weights_sha256}
     details = {"kind": model.kind, "base": model.base, "recipe": model.recipe, **weights}
+    # A commit is of the hub's; whoever ran the model elsewhere does not say whether it is open.
+    details["model_availability"] = "open_weights" if model.revision else "unknown"
+    details["deployment_type"] = "self_deployed"
     details["parameters"] = None if model.parameters is None else str(model.parameters)
     developer, _, name = model.id.rpartition("/")
     return {
         "schema_version": EEE_VERSION,
         "evaluation_id": f"verbalizer-bench/{model.id}/{made}",
-        "dedupe_identity": {
-            "content_hash": found.inputs["results.json"],
-            "hash_algorithm": "sha256",
-        },
         "evaluation_timestamp": made,
         "retrieved_timestamp": made,
         "source_metadata": {
@@ -107,6 +107,7 @@ def _eee_record(found: Verified) -> dict[str, Any]:
             "additional_details": {
                 **{"badge": found.badge, "protocol": found.protocol, "licence": stated.licence},
                 **{"links": " ".join(stated.links), "notes": stated.notes},
+                "results_sha256": found.inputs["results.json"],
             },
         },
         "eval_library": {"name": "verbalizer-bench", "version": found.package},
@@ -133,9 +134,18 @@ def _eee_type(name: str, scores: TypeScores) -> dict[str, Any]:
     return {
         "evaluation_name": f"verbalizer-bench {name}",
         "source_data": {"dataset_name": "the nine data sets of the suite", "source_type": "other"},
-        "metric_config": _metric(f"unweighted mean of token F1 over {scores.tasks} tasks"),
+        "metric_config": _metric(_meaning(name, scores.tasks)),
         "score_details": {"score": f1.mean, "uncertainty": uncertainty},
     }
+
+
+def _meaning(name: str, tasks: int) -> str:
+    if name == "All":
+        return (
+            "mean of the means of natural, neutral and unnatural label words, each the unweighted "
+            f"mean of token F1 over its tasks, {tasks} in all"
+        )
+    return f"unweighted mean of token F1 over the {tasks} tasks with {name} label words"
 
 
 def _eee_task(task: VerifiedTask) -> dict[str, Any]:

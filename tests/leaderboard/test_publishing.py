@@ -17,6 +17,7 @@ import yaml
 from tests.conftest import REPOSITORY
 from tests.leaderboard.submissions import (
     Rows,
+    digest,
     follows_or_not,
     make_files,
     make_results,
@@ -422,6 +423,50 @@ def test_exports(published: Path, tmp_path: Path) -> None:
         from verbalizer_bench.leaderboard.submission.export import export
 
         export(folder, "eee", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def every_eval_ever(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the command of Every Eval Ever 0.3.0, which needs a Python of its own."""
+    if found := os.environ.get("VERBALIZER_BENCH_EEE") or shutil.which("every_eval_ever"):
+        return Path(found)
+    names = ("python3.12", "python3.13")
+    pythons = [path for name in names if (path := shutil.which(name)) and _runs(path)]
+    if not pythons:
+        pytest.skip("no Python 3.12")
+    folder = tmp_path_factory.mktemp("eee") / "venv"
+    subprocess.run([pythons[0], "-m", "venv", str(folder)], check=True)
+    install = [str(folder / "bin" / "pip"), "install", "-q", "every-eval-ever==0.3.0"]
+    if subprocess.run(install).returncode:
+        pytest.skip("every-eval-ever 0.3.0 cannot be installed here")
+    return folder / "bin" / "every_eval_ever"
+
+
+def _runs(python: str) -> bool:
+    """Say whether it is more than a name: pyenv's stand for versions that are not chosen."""
+    return not subprocess.run([python, "-c", ""], capture_output=True).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("revision", [None, COMMIT])
+def test_every_eval_evers_own_validator(
+    every_eval_ever: Path, tmp_path: Path, revision: str | None
+) -> None:
+    from verbalizer_bench.leaderboard.submission.export import export
+
+    rows = make_rows(4, follows_or_not)
+    model = {"id": "org/model", "weights_sha256": digest("weights"), "kind": "llm"}
+    model |= {"revision": revision} if revision else {}
+    links = ["https://example.org/paper"]
+    files = make_files(rows, make_results(rows), model=model, links=links, notes="é")
+    path = export(write_files(tmp_path, files), "eee", tmp_path / "data")
+    command = [str(every_eval_ever), "validate", str(path), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (found,) = json.loads(done.stdout)
+    assert (found["valid"], found["errors"], found["warnings"]) == (True, [], [])
+    record = json.loads(path.read_text())
+    texts = [r["metric_config"]["evaluation_description"] for r in record["evaluation_results"]]
+    assert texts[3].startswith("mean of the means of natural, neutral and unnatural label words")
 
 
 def test_a_leaderboards_repository(tmp_path: Path) -> None:
