@@ -190,7 +190,8 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         if doc_id in rows:
             raise ValueError(f"{path}:{number}: document {doc_id} stands there twice")
         rows[doc_id] = values
-        said[str(row.get("filtered_resps"))] += 1
+        response = row.get("filtered_resps")
+        said[str(response[0] if isinstance(response, list) and response else response)] += 1
     if not rows:
         raise ValueError(f"{path}: no response in it")
     doc_ids = tuple(sorted(rows))
