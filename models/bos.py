@@ -58,7 +58,7 @@ def leave_bos_to_template(processor: Any) -> None:
 
 
 def give_bos_back(tokenizer: Any) -> None:
-    """Undo `leave_bos_to_template` for a text model."""
+    """Undo `leave_bos_to_template`: for a text model, or an adapter that adds none to a BOS."""
     if kept := tokenizer.init_kwargs.pop(_KEPT, None):
         _set_post_processor(tokenizer, json.loads(kept), adds=True)
 
@@ -72,7 +72,7 @@ def bos_note(template: Any, tokenizer: Any, sees_images: bool) -> str | None:
             return (
                 "The chat template writes BOS and the saved tokenizer adds none: plain "
                 "`processor(text=…)` and lm-eval's `hf-multimodal` make the tokens that were "
-                "trained. A text without the template gets no BOS."
+                "trained. A text without the template gets no BOS from them."
             )
         if adds_bos(tokenizer):
             return (

@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
+from verbalizer_bench.models.bos import give_bos_back
 from verbalizer_bench.models.chat import starts_with_bos
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.finite import check_scores
@@ -109,6 +110,8 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         self.image = make_image(self.image_mode, tower_size(self.config))
         self._check_vocabulary(pretrained, kwargs.get("peft"))
         self._set_source(pretrained, kwargs)
+        # Prompts without a template get the BOS that the language model had.
+        give_bos_back(self.tokenizer)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id)
         self._added_by: dict[str, tuple[int, int]] = {}

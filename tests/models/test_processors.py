@@ -176,3 +176,11 @@ def test_processor(make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Pat
     assert answer == alone(lm, f"{slot}{templated}say < image> A:")
     record = lm.get_model_info()["verbalizer_bench"]
     assert record["image"]["tokens"] == record["first_input_ids"].count(lm.image_token_id) > 0
+    lm.processor.chat_template = "{{ bos_token }}" + lm.processor.chat_template
+    (request,) = requests([lm.apply_chat_template([{"role": "user", "content": "hello"}])])
+    ids = lm._inputs([lm._prompt(request, 6)], "right")["input_ids"][0].tolist()
+    content = [{"type": "image", "image": lm.image}, {"type": "text", "text": "hello"}]
+    once = lm.processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True
+    )
+    assert ids == list(once[0]) and ids[:2].count(lm.tokenizer.bos_token_id) == 1

@@ -184,6 +184,10 @@ def test_a_processors_tokenizer_adds_no_second_bos_and_its_text_model_has_it_bac
     saved("llama-3", "tokenizer", tmp_path / "llava", image=True)
     loaded = AutoTokenizer.from_pretrained(tmp_path / "llava")
     assert loaded("hello")["input_ids"] == before[1:] != before
+    ours = VerbalizerLVLM(
+        pretrained=str(tmp_path / "llava"), dtype="float32", device="cpu", image="none"
+    )
+    assert ours._prompt(requests(["hello"])[0], 15).ids == before, "asked without the template"
     extract_llm(str(tmp_path / "llava"), tmp_path / "llm")
     again = AutoTokenizer.from_pretrained(tmp_path / "llm")
     assert again("hello")["input_ids"] == before
