@@ -54,13 +54,13 @@ def coverage(
             for place, n in enumerate(sizes)
         }
         drawn = bootstrap(lost, resamples, seed) @ np.full((len(sizes), 1), weight)
-        ends = tuple(float(end[0]) for end in interval(drawn))
-        found = [ends]
+        bare_low, bare_high = (float(end[0]) for end in interval(drawn))
+        found = [(bare_low, bare_high)]
         for highest in (0.0, 1.0):
             strata = [
                 Stratum(k, v[:, 0] * weight, -weight, highest * weight) for k, v in lost.items()
             ]
-            found.append(interval_of_few(*ends, strata, resamples, seed))
+            found.append(interval_of_few(bare_low, bare_high, strata, resamples, seed))
         hits += [low - 1e-9 <= truth <= high + 1e-9 for low, high in found]
     return [float(value) for value in hits / draws]
 
