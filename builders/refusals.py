@@ -23,11 +23,14 @@ class Refusals:
     """Which units of a stage were answered, and which refused, by role."""
 
     def __init__(self, stage: str, failures: str) -> None:
-        """Begin a stage; with `failures=set_aside` its last records may all be lost."""
+        """Begin a stage; with `failures=set_aside` requests like answered ones may be lost."""
         self._stage, self._strict = stage, failures == "stop"
         self._done: set[int] = set()
         self._reached = 0
+        # By role and place: why it was refused, "" if it was answered.
         self._found: dict[str, dict[int, str]] = defaultdict(dict)
+        # By role: places that earlier stages had answers for.
+        self._before: dict[str, set[int]] = defaultdict(set)
 
     def add(self, place: int, before: Sequence[Row], after: Sequence[Row]) -> None:
         """Note a unit that was worked on.
@@ -43,6 +46,8 @@ class Refusals:
         known = {row.id: row for row in before}
         for row in after:
             old = known[row.id]
+            for attempt in old.attempts:
+                self._before[attempt.role].add(place)
             for attempt in row.attempts[len(old.attempts) :]:
                 self._found[attempt.role].setdefault(place, "")
             aside = row.set_aside
@@ -54,40 +59,57 @@ class Refusals:
             self._reached += 1
         for role, found in self._found.items():
             if found.get(place):
-                self._check(role, found, place)
+                self._check(role, place)
 
-    def _check(self, role: str, found: dict[int, str], place: int) -> None:
-        lost = [detail for _, detail in sorted(found.items()) if detail]
-        first = [at for at in found if at < self._reached]
-        if len(first) >= _FIRST and len(lost) == len(found):
-            raise Stopped(_words(f"the first {len(lost)} requests", role, lost[0], True))
-        run = self._run(found, place)
+    def _check(self, role: str, place: int) -> None:
+        first = [at for at in self._found[role] if at < self._reached]
+        if len(first) >= _FIRST:
+            self._check_all(role, f"the first {len(self._found[role])} requests", _FIRST)
+        run = self._run(role, place)
         if len(run) >= _IN_A_ROW:
-            raise Stopped(_words(f"{len(run)} requests in a row", role, run[0], False))
+            raise Stopped(_words(f"{len(run)} requests in a row", role, run[0]))
 
-    def _run(self, found: dict[int, str], place: int) -> list[str]:
+    def _check_all(self, role: str, which: str, least: int) -> None:
+        """Raise Stopped if nobody was answered.
+
+        Requests after others that were answered, which name what was wrong with those, are longer:
+        they may be refused for that.
+        """
+        lost = [detail for _, detail in sorted(self._found[role].items())]
+        if not all(lost) or not lost:
+            return
+        if not self._before[role]:
+            raise Stopped(_words(which, role, lost[0], " and none was answered"))
+        if self._strict and len(lost) >= max(least, _FIRST):
+            raise Stopped(_words(which, role, lost[0], _WAY_OUT))
+
+    def _run(self, role: str, place: int) -> list[str]:
         """Return the refusals around a unit, up to the next one that was answered or is open."""
+        found = self._found[role]
         start = stop = place
-        while self._lost(found, start - 1):
+        while self._lost(role, start - 1):
             start -= 1
-        while self._lost(found, stop + 1):
+        while self._lost(role, stop + 1):
             stop += 1
         return [found[at] for at in range(start, stop + 1) if at in found]
 
-    def _lost(self, found: dict[int, str], place: int) -> bool:
-        return place in self._done and bool(found.get(place, "nobody was asked"))
+    def _lost(self, role: str, place: int) -> bool:
+        """Say whether a unit was refused, or nobody was ever asked about it."""
+        found = self._found[role]
+        asked = place in found or place in self._before[role]
+        return place in self._done and (bool(found.get(place)) or not asked)
 
     def end(self) -> None:
         """Raise Stopped if nobody was answered, or the last ones were all refused."""
         for role, found in self._found.items():
-            lost = [detail for detail in found.values() if detail]
-            if lost and len(lost) == len(found):
-                raise Stopped(_words(f"all {len(lost)} requests", role, lost[0], True))
-            last = self._run(found, max(found)) if found[max(found)] else []
+            self._check_all(role, f"all {len(found)} requests", 1)
+            last = self._run(role, max(found)) if found[max(found)] else []
             if self._strict and len(last) >= _FIRST:
-                raise Stopped(_words(f"the last {len(last)} requests", role, last[0], False))
+                raise Stopped(_words(f"the last {len(last)} requests", role, last[0], _WAY_OUT))
 
 
-def _words(which: str, role: str, detail: str, none: bool) -> str:
-    answered = " and none was answered" if none else ""
-    return f"{which} for {role} were refused or failed{answered}, the first: {detail}"
+_WAY_OUT = " (if it is for what is in them, give failures=set_aside)"
+
+
+def _words(which: str, role: str, detail: str, note: str = "") -> str:
+    return f"{which} for {role} were refused or failed{note}, the first: {detail}"
