@@ -66,7 +66,8 @@ def why_not(model: Any, settings: GenerationSettings) -> str | None:
         return "stop strings"
     if unknown := set(settings.kwargs) - _KNOWN_ARGUMENTS:
         return f"generation arguments {', '.join(sorted(unknown))}"
-    if type(base_model(model)).generate is not GenerationMixin.generate:
+    own_generate = getattr(base_model(model).generate, "__func__", None)
+    if own_generate is not GenerationMixin.generate:
         return f"{type(base_model(model)).__name__} has a generate of its own"
     own = changing(model.generation_config.to_diff_dict(), settings.kwargs)
     if own:

@@ -51,13 +51,17 @@ def not_finite(model: Any) -> str:
         for name, weight in model.named_parameters()
         if weight.is_floating_point() and not weight.is_meta and not weight.isfinite().all()
     ]
-    dtype = str(model.dtype).removeprefix("torch.")
+    device = model.device.type
+    mixed = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if mixed else model.dtype
     cause = f"{len(wrong)} of its weights are not either, such as {wrong[0]}; " if wrong else ""
     fix = (
-        "float16 ends at 65,504, and many checkpoints need more: give dtype=bfloat16 or float32"
-        if model.dtype == torch.float16
+        "float16 ends at 65,504, and many checkpoints need more: "
+        f"give {'mixed_precision_dtype' if mixed else 'dtype'}=bfloat16 or float32"
+        if dtype == torch.float16
         else "give another checkpoint"
         if wrong
         else "give dtype=float32, or another checkpoint"
     )
-    return f"the model's logits are not finite (NaN or infinity) in {dtype}; {cause}{fix}"
+    name = str(dtype).removeprefix("torch.")
+    return f"the model's logits are not finite (NaN or infinity) in {name}; {cause}{fix}"

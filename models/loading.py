@@ -103,6 +103,13 @@ class WholeCheckpoint:
             super()._create_model(  # type: ignore[misc]
                 pretrained=pretrained, revision=revision, delta=delta, **kwargs
             )
+        except (KeyError, RuntimeError) as error:
+            if not delta:
+                raise
+            raise ValueError(
+                f"model_args delta={delta}: cannot be added to pretrained={pretrained}: "
+                f"{line(error)}; give the base that it was made from"
+            ) from error
         finally:
             self.AUTO_MODEL_CLASS = auto_class
         if peft:

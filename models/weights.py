@@ -55,7 +55,7 @@ def load_whole(
         ValueError: It cannot be read; weights are missing, of another shape, or none of the
             model's; or the folder holds an adapter.
     """
-    _check_folder(Path(name), what)
+    _check_folder(Path(name, kwargs.get("subfolder") or ""), what)
     # So that all weights of another shape are in the report, instead of an error that names none.
     kwargs["ignore_mismatched_sizes"] = True
     with reading(what), _quiet_report():

@@ -117,6 +117,13 @@ def test_protocols(real_run: Run, two_runs: Path) -> None:
         "other",
         ("the checkpoint sets repetition_penalty=1.05",),
     )
+    # Of a checkpoint's settings the harmless ones are known; all others are differences.
+    for own, name in (
+        ({"temperature": 0.6, "top_p": 0.9, "pad_token_id": 0, "num_beams": 4}, "paper"),
+        ({"min_length": 0, "a_later_setting": 1}, "other"),
+    ):
+        record = OURS["verbalizer_bench"] | {"generation_config": own}
+        assert derive_protocol(changed(real_run, {"verbalizer_bench": record})).name == name
     longer = derive_protocol(changed(real_run, OURS, {"max_gen_toks": 20, "top_k": 5}))
     assert longer == ("other", ("max_gen_toks=20", "top_k=5"))
     assert derive_protocol(find_runs([two_runs])[0]).name == "toy"

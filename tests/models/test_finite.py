@@ -72,6 +72,14 @@ def test_float16_is_told_of_bfloat16(toys: tuple[Path, Path]) -> None:
             generate(lm, num_beams=2)
 
 
+def test_mixed_precision_is_told_of_bfloat16(toys: tuple[Path, Path]) -> None:
+    lm = load(VerbalizerLLM, toys[0], mixed_precision_dtype="float16")
+    generate(lm, num_beams=2)
+    weight_of(lm).fill_(60000.0)
+    with pytest.raises(ValueError, match=r"in float16; .*: give mixed_precision_dtype=bfloat16"):
+        generate(lm, num_beams=2)
+
+
 def test_tokens_that_are_suppressed_are_no_fault(toys: tuple[Path, Path]) -> None:
     lm = load(VerbalizerLLM, toys[0], engine="generate")
     free = generate(lm)

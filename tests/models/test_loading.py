@@ -189,6 +189,21 @@ def test_an_adapter_is_no_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
         whole(folder)
 
 
+def test_a_delta_of_another_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    lm = load(VerbalizerLLM, toys[0], delta=str(toys[0]))
+    base = AutoModelForCausalLM.from_pretrained(toys[0])
+    layer = "model.layers.0.mlp.up_proj"
+    weight, own = lm.model.get_submodule(layer).weight, base.get_submodule(layer).weight
+    assert torch.equal(weight, 2 * own)
+    half = rewrite(clone(toys[0], tmp_path / "half"), without("layers.1."))
+    with pytest.raises(ValueError, match=r"delta=.*half: 9 weights of .* are not in it"):
+        load(VerbalizerLLM, toys[0], delta=str(half))
+    short = clone(toys[0], tmp_path / "short", num_hidden_layers=1)
+    rewrite(short, without("layers.1."))
+    with pytest.raises(ValueError, match=r"delta=.*short: cannot be added to pretrained=.*llama"):
+        load(VerbalizerLLM, toys[0], delta=str(short))
+
+
 def test_llava_with_the_names_of_its_authors(toys: tuple[Path, Path], tmp_path: Path) -> None:
     folder = clone(toys[1], tmp_path / "authors")
     rewrite(folder, renamed("language_model.model.", "model."))
