@@ -4,7 +4,7 @@ Runs are compared where they were asked alike. Three differences can be let thro
 more at a time (`compare --allow`), and then stand in the answer:
 
 - `image`: what an LVLM was shown (white, noise, none, a file).
-- `template`: with a chat template or without.
+- `template`: with a chat template or without; for one checkpoint, with which.
 - `engine`: what made the responses: lm-eval's own model class or our adapters; below float32, where
   they give other responses, the shared prefix or `generate`.
 
@@ -75,7 +75,10 @@ def contrast(base: Run, run: Run) -> Contrast:
         for key, shown in (("image", image), ("template", template), ("engine", engine))
         if (one := shown(base)) != (other := shown(run))
     }
-    return Contrast(tuning=not same_weights(base, run), **pairs)
+    same = same_weights(base, run)
+    if same and "template" not in pairs and (texts := _other_texts(base, run)):
+        pairs["template"] = texts
+    return Contrast(tuning=not same, **pairs)
 
 
 def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
@@ -141,6 +144,19 @@ def engine(run: Run) -> str:
         return "our adapters"
     used = [name for name, count in dict(record.get("engine") or {}).items() if count]
     return f"our adapters, {' and '.join(sorted(used))}" if used else "our adapters"
+
+
+def _other_texts(base: Run, run: Run) -> tuple[str, str] | None:
+    """Return which templates one checkpoint was asked with; None where with the same.
+
+    Another checkpoint's template is its own affair: it is part of what was tuned.
+    """
+    ours = [_record(one).get("chat_template_sha256") for one in (base, run)]
+    stock = [one.results.get("chat_template_sha") for one in (base, run)]
+    for one, other in (ours, stock):
+        if one and other and one != other:
+            return f"chat template {str(one)[:12]}", f"chat template {str(other)[:12]}"
+    return None
 
 
 def _papers_own(base: Run, run: Run) -> bool:

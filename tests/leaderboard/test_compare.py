@@ -204,6 +204,7 @@ ALIKE: dict[str, object] = {}
 DIFFERENT: dict[str, tuple[str | None, dict[str, object], str]] = {
     "image": ("noise", ALIKE, "white image in"),
     "template": ("white", {"chat_template_sha256": None}, "with a chat template in"),
+    "another template": ("white", {"chat_template_sha256": "u"}, "chat template t in"),
     "engine": ("white", {"dtype": "torch.bfloat16"}, "our adapters in"),
 }
 
@@ -213,6 +214,7 @@ def test_one_named_difference_is_let_through_and_stands_in_the_answer(
     name: str, two: list[Run], tmp_path: Path
 ) -> None:
     shown, changes, told = DIFFERENT[name]
+    name = name.split()[-1]
     base = asked(two[0], "one", "v", "white")
     run = asked(two[1], "other", "v", shown, **changes)
     text = refused([base, run], tmp_path)
