@@ -2,6 +2,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
@@ -188,6 +189,13 @@ def test_tasks_with_images_of_their_own_keep_them(toys: tuple[Path, Path]) -> No
     assert found == [alone(lm, "USER: look: <image>\nwhat? ASSISTANT:", noise)]
     with pytest.raises(ValueError, match="1 image slots for 2 images"):
         lm.generate_until(own_images("<image>", noise, noise), disable_tqdm=True)
+
+
+def test_images_of_tasks_with_sixteen_bits_are_scaled(lm: VerbalizerLVLM) -> None:
+    """A processor by itself cuts all levels off at 255: a white image."""
+    levels = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    _, (image,) = lm._own_prompt("<image>", [Image.fromarray(levels)])
+    np.testing.assert_array_equal(np.asarray(image), levels // 256)
 
 
 def test_chat_prompts_survive_pickling(lm: VerbalizerLVLM) -> None:
