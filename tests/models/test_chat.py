@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from transformers.utils import chat_template_utils
 
+from tests.models.test_generation import requests
 from verbalizer_bench.models.chat import DATE, ChatTemplate, TextLostError
+from verbalizer_bench.models.llava import extract_llm
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.models.lvlm import VerbalizerLVLM
 
@@ -232,3 +234,24 @@ def test_the_fingerprint_is_the_same_for_all_ranks(toys: tuple[Path, Path]) -> N
     assert len(lm._chat_record()["rendering"]["contents"]) == 2
     assert lm._fingerprint() == before
     assert before["rendering"] == {"date": None, "arguments": {}}
+
+
+def test_a_language_model_answers_as_the_llava_that_it_is_taken_from(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its template loops over parts, and would drop a string."""
+    lvlm = VerbalizerLVLM(pretrained=str(toys[1]), dtype="float32", device="cpu", image="none")
+    lvlm.processor.chat_template = lvlm.tokenizer.chat_template = PARTS
+    lvlm.model.save_pretrained(tmp_path / "llava")
+    lvlm.processor.save_pretrained(tmp_path / "llava")
+    extract_llm(str(tmp_path / "llava"), tmp_path / "llm")
+    llm = VerbalizerLLM(pretrained=str(tmp_path / "llm"), dtype="float32", device="cpu")
+    answers = []
+    for lm in (lvlm, llm):
+        texts = [
+            lm.apply_chat_template([{"role": "user", "content": text}])
+            for text in ("Is it good?", "The cat sat", "One day")
+        ]
+        assert "Is it good?" in texts[0]
+        answers.append(lm.generate_until(requests(texts, num_beams=2), disable_tqdm=True))
+    assert answers[0] == answers[1] and len(set(answers[0])) > 1
