@@ -141,7 +141,7 @@ class WholeCheckpoint:
         if found is not None:
             if not isinstance(found, ProcessorMixin):
                 raise ValueError(f"{what}: no processor is in it; give tokenizer=DIR of an LVLM's")
-            self.processor, self.tokenizer = found, found.tokenizer  # type: ignore[attr-defined]
+            self.processor, self.tokenizer = found, found.tokenizer
 
     def _check_vocabulary(self, pretrained: Any, peft: Any) -> None:
         """Raise ValueError for tokens that have no embedding, naming what they may come from."""
