@@ -117,8 +117,11 @@ def _first_reason(error: BaseException | None, name: str) -> str:
     reason = name
     while error is not None:
         if isinstance(error, OSError) and error.args:
-            known = error.errno in errno.errorcode and not isinstance(error, ssl.SSLError)
-            reason = os.strerror(error.errno) if known else _one_line(error.strerror or str(error))
+            code = None if isinstance(error, ssl.SSLError) else error.errno
+            if code is not None and code in errno.errorcode:
+                reason = os.strerror(code)
+            else:
+                reason = _one_line(error.strerror or str(error))
         error = error.__cause__ or error.__context__
     return reason
 

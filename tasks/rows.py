@@ -71,8 +71,9 @@ def notices(spec: DatasetSpec, left_out: Sequence[LeftOut]) -> list[str]:
     if near := [label for label in left_out if label.resembles]:
         values = dict(zip(spec.classes, spec.label_values, strict=True))
         shown = ", ".join(
-            f"{label.label!r} ({label.rows}; {label.resembles} is {values[label.resembles]!r})"
+            f"{label.label!r} ({label.rows}; {near_to} is {values[near_to]!r})"
             for label in near[:_SHOWN]
+            if (near_to := label.resembles)
         )
         lines.append(
             f"{spec.where}: {sum(label.rows for label in near)} rows are left out whose "

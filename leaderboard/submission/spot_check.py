@@ -95,7 +95,11 @@ class SpotCheck:
 
     def __str__(self) -> str:
         found = self.agreement
-        weights = {True: "the submission's", False: "OTHERS than the submission's"}
+        weights = {
+            True: "the submission's",
+            False: "OTHERS than the submission's",
+            None: "not known to be the same",
+        }
         share, low, high = (f"{100 * value:.1f}" for value in found.share)
         difference = [f"{100 * value:+.1f}" for value in found.difference]
         lines = [
@@ -104,7 +108,7 @@ class SpotCheck:
             "documents, 12 verbalizers each",
             f"F1 of these: {100 * found.submitted:.1f} submitted, {100 * found.regenerated:.1f} "
             f"regenerated, difference {difference[0]} [{difference[1]}, {difference[2]}]",
-            f"weights: {weights.get(self.same_weights, 'not known to be the same')}",
+            f"weights: {weights[self.same_weights]}",
             *(f"differs: {line}" for line in self.differs),
             f"documents drawn with seed {self.seed}; `--seed {self.seed}` draws the same"
             + ("" if self.fresh else ". It was given: a submitter could have known them"),
@@ -381,7 +385,7 @@ def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None
     return weights, same, tuple(differs)
 
 
-def _check_prompt(folder: Path, task: str, stated: Row, row: dict[str, Any]) -> None:
+def _check_prompt(folder: Path, task: str, stated: Row, row: Mapping[str, Any]) -> None:
     dataset, verbalizer = suite()[task]
     spec = read_dataset(suite_files()[dataset])[0]
     raw = sha256(spec.render(row["doc"], verbalizer).encode())

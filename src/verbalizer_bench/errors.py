@@ -69,8 +69,10 @@ def failed(error: Exception) -> int:
         _say(f"error: {_line(error)}")
         return 2
     if isinstance(error, ImportError):
-        name = f"the package {error.name} cannot be imported: " if error.name else ""
-        fix = f"; `pip install {error.name.partition('.')[0]}`, if it is that" if name else ""
+        name = fix = ""
+        if error.name:
+            name = f"the package {error.name} cannot be imported: "
+            fix = f"; `pip install {error.name.partition('.')[0]}`, if it is that"
         _say(f"error: {name}{_line(error)}{fix}{_traceback(error)}")
         return 2
     _say(f"error: {type(error).__name__}: {_line(error)}{_traceback(error)}")

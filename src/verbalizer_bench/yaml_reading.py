@@ -42,7 +42,7 @@ def _reason(path: Path, error: yaml.YAMLError) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, which takes no key twice and leaves `!function` a string."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Compose a mapping; its keys are looked at before `<<` brings those of others."""
         node = super().compose_mapping_node(anchor)
         seen = set()
