@@ -19,7 +19,8 @@ def check_demo(folder: Path, text: str, texts: int) -> None:
     assert report == f"Report: {folder / 'report' / 'report.html'}"
     assert leaderboard == f"Leaderboard: {folder / 'leaderboard' / 'site' / 'index.html'}"
     assert warning == TOY_WARNING
-    assert text.count("Did tuning hurt?") == 5
+    assert text.count("Did tuning hurt?") == 2
+    assert text.count("Did tuning and image together hurt?") == 3
     assert text.count("With format instructions and without:") == 2
     runs = find_runs([folder / "runs"])
     assert len(runs) == 6

@@ -27,7 +27,8 @@ class Visit:
             self.faults.append(f"request: {request.url}")
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while playwright is open, its loop runs, and no other test can start one.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Return a headless Chromium; skip where there is none, except where one is promised."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
