@@ -1,25 +1,79 @@
-"""Who writes BOS: the chat template or the tokenizer, and in a checkpoint of ours exactly one.
+"""Who writes BOS, the chat template or the tokenizer: exactly one. Neither writes behind a prompt.
 
 A processor adds the tokenizer's BOS to a text that a chat template has rendered, BOS included:
 transformers' `processor(text=…)` and lm-eval's `hf-multimodal` then ask with two. So what is saved
 with such a template is a tokenizer that adds none. A text model's tokenizer is left as it is: what
 renders its template tokenizes without special tokens.
+
+A tokenizer that was trained with `add_eos_token` puts EOS behind every text, also behind a prompt,
+whose answer is then over before it begins.
 """
 
 import json
+import logging
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from verbalizer_bench.models.chat import ChatTemplate, starts_with_bos
+from verbalizer_bench.models.chat import ChatTemplate
 
+log = logging.getLogger(__name__)
 # Where a tokenizer's configuration keeps what was changed, so that its text model gets it back.
 _KEPT = "post_processor_with_bos"
 
 
+def put_around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the ids that the tokenizer puts before a text by itself, and those behind it."""
+    ids, plain = (
+        list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
+    )
+    if not plain:
+        return ids, []
+    places = (n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
+    start = next(places, None)
+    return ([], []) if start is None else (ids[:start], ids[start + len(plain) :])
+
+
+def openings(tokenizer: Any) -> tuple[str, ...]:
+    """Return what a text may begin with so that nothing is put before it: it stands there already.
+
+    That is BOS, or all that the tokenizer puts there (GLM's `[gMASK]<sop>`).
+    """
+    front = "".join(tokenizer.convert_ids_to_tokens(put_around(tokenizer)[0]))
+    return tuple(text for text in (tokenizer.bos_token, front) if text)
+
+
+def append_nothing(tokenizer: Any, what: str) -> None:
+    """Have a tokenizer put nothing behind a text.
+
+    Args:
+        tokenizer: Is changed.
+        what: Whose it is, for the error.
+
+    Raises:
+        ValueError: It does, and cannot be changed.
+    """
+    if not (tail := put_around(tokenizer)[1]):
+        return
+    token = "".join(tokenizer.convert_ids_to_tokens(tail))
+    if tokenizer.is_fast:
+        found = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]
+        _without_end(found)
+        _set_post_processor(tokenizer, found)
+    elif getattr(tokenizer, "add_eos_token", False):
+        tokenizer.add_eos_token = False
+    if put_around(tokenizer)[1]:
+        raise ValueError(
+            f"{what}: its tokenizer ({type(tokenizer).__name__}) writes {token!r} behind every "
+            "text, so that a prompt is over before its answer; take it out of the post_processor "
+            "in tokenizer.json, or set add_eos_token to false"
+        )
+    log.warning("%s: its tokenizer wrote %r behind every text; it does not now", what, token)
+
+
 def adds_bos(tokenizer: Any) -> bool:
     """Say whether the tokenizer puts BOS in front of a text."""
-    return tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return put_around(tokenizer)[0][:1] == [tokenizer.bos_token_id]
 
 
 def writes_bos(template: Any, tokenizer: Any) -> bool:
@@ -35,9 +89,10 @@ def writes_bos(template: Any, tokenizer: Any) -> bool:
         template, tokenizer.special_tokens_map, "chat template", image_slot="<image>"
     )
     try:
-        return starts_with_bos(chat.render([{"role": "user", "content": "x"}]), tokenizer)
+        text = chat.render([{"role": "user", "content": "x"}])
     except ValueError:
         return False
+    return bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
 
 
 def leave_bos_to_template(processor: Any) -> None:
@@ -49,7 +104,7 @@ def leave_bos_to_template(processor: Any) -> None:
         found = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]
         tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(found))
         _without_bos(found, str(tokenizer.bos_token))
-        _set_post_processor(tokenizer, found, adds=False)
+        _set_post_processor(tokenizer, found)
     if adds_bos(tokenizer):
         raise ValueError(
             f"chat template and tokenizer both write BOS ({tokenizer.bos_token!r}), and this "
@@ -60,7 +115,7 @@ def leave_bos_to_template(processor: Any) -> None:
 def give_bos_back(tokenizer: Any) -> None:
     """Undo `leave_bos_to_template`: for a text model, or an adapter that adds none to a BOS."""
     if kept := tokenizer.init_kwargs.pop(_KEPT, None):
-        _set_post_processor(tokenizer, json.loads(kept), adds=True)
+        _set_post_processor(tokenizer, json.loads(kept))
 
 
 def bos_note(template: Any, tokenizer: Any, sees_images: bool) -> str | None:
@@ -102,10 +157,21 @@ def _without_bos(processor: dict[str, Any], bos: str) -> None:
             ]
 
 
-def _set_post_processor(tokenizer: Any, processor: dict[str, Any], adds: bool) -> None:
+def _without_end(processor: dict[str, Any]) -> None:
+    """Take out of a post-processor what it writes behind a text."""
+    for part in processor.get("processors") or ():
+        _without_end(part)
+    for key in ("single", "pair"):
+        pieces = processor.get(key)
+        while isinstance(pieces, list) and pieces and "SpecialToken" in pieces[-1]:
+            pieces.pop()
+
+
+def _set_post_processor(tokenizer: Any, processor: dict[str, Any]) -> None:
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend["post_processor"] = processor
     made = Tokenizer.from_str(json.dumps(backend)).post_processor
     tokenizer.backend_tokenizer.post_processor = made
-    # The attribute's setter would make a post-processor of its own.
-    object.__setattr__(tokenizer, "_add_bos_token", adds)
+    # The attributes' setters would make a post-processor of their own.
+    object.__setattr__(tokenizer, "_add_bos_token", adds_bos(tokenizer))
+    object.__setattr__(tokenizer, "_add_eos_token", bool(put_around(tokenizer)[1]))

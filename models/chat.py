@@ -13,22 +13,28 @@ from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
-import jinja2
 from transformers.utils import chat_template_utils
 
 # What Llama 3's own template writes where it is given no clock.
 DATE = datetime(2024, 7, 26)
 STRINGS, PARTS = "strings", "parts"
-# Whatever a template does wrong: it is a program of somebody else's.
-_FAULTS = (
-    *(jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError),
-    *(ArithmeticError, RecursionError),
-)
+# What rendering sets itself, so that no argument of the user's can.
+_OWN = ("messages", "conversations", "chat_template", "add_generation_prompt")
 Message = Mapping[str, Any]
 
 
 class TextLostError(ValueError):
     """A template that writes texts has changed or left out this one."""
+
+
+class _RenderError(ValueError):
+    """A template that fails, with the reason as `reason`."""
+
+    def __init__(self, owner: str, reason: str) -> None:
+        super().__init__(
+            f"{owner}: its chat template cannot be rendered: {reason}; correct the template"
+        )
+        self.reason = reason
 
 
 class _Fault(NamedTuple):
@@ -66,7 +72,14 @@ class ChatTemplate:
             image_slot: What stands for an image in a text. A model with one is given parts first,
                 a text model strings.
             arguments: Other variables of the template.
+
+        Raises:
+            ValueError: An argument has the name of something that rendering sets.
         """
+        if taken := [name for name in _OWN if name in (arguments or {})]:
+            raise ValueError(
+                f"{owner}: chat_template_args has {taken[0]!r}, which rendering sets; leave it out"
+            )
         self.text, self.owner, self.image_slot = text, owner, image_slot
         self.arguments = dict(arguments or {})
         self._variables = {**special_tokens, **self.arguments}
@@ -113,8 +126,12 @@ class ChatTemplate:
         return self._raw(messages, self._form(messages, options), options)[0]
 
     def turn_end(self) -> str:
-        """Return what follows an answer that another turn follows; empty if it cannot be known."""
-        return self._behind(1, ("user", "assistant", "user"), {})
+        """Return what follows a conversation's last answer, or else one that a turn follows.
+
+        Empty if it cannot be known. GPT-OSS ends its last answer otherwise than those before.
+        """
+        last = self._behind(1, ("user", "assistant"), {})
+        return last if last.strip() else self._behind(1, ("user", "assistant", "user"), {})
 
     def prompt_end(self) -> str:
         """Return what follows a question, in front of its answer; empty if it cannot be known."""
@@ -124,7 +141,7 @@ class ChatTemplate:
         probes = _probes([{"role": role, "content": role} for role in roles])
         try:
             text = self._raw(probes, self._form(probes, options), options)[0]
-        except _FAULTS:
+        except ValueError:
             return ""
         return text.partition(probes[turn]["content"][0]["text"])[2]
 
@@ -186,11 +203,10 @@ class ChatTemplate:
         probes = _probes(messages)
         try:
             text = self._raw(probes, form, options)[0]
-        except _FAULTS as error:
-            return _Fault("error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        for role, part in _texts(probes) if check else ():
-            if part not in text:
-                return _Fault("lost", role)
+        except _RenderError as error:
+            return _Fault("error", error.reason)
+        if check and (fault := _text_fault(probes, text)):
+            return fault
         return self._slot_fault(messages, text, form, options)
 
     def _slot_fault(
@@ -209,7 +225,7 @@ class ChatTemplate:
         ]
         try:
             ignored = self._raw(bare, form, options)[0] == text
-        except _FAULTS:
+        except _RenderError:
             ignored = False
         # A template with a mark of its own must not be given ours in its place.
         mark = f"{detail} (an image is {self.image_slot!r} here; give image_string= for another)"
@@ -227,6 +243,11 @@ class ChatTemplate:
                 f"{self.owner}: its chat template has no system turn{reason}: the text would not "
                 "be in the prompt; leave it out (--system_instruction, a task's description, a "
                 "record's system message), or correct the template"
+            )
+        if kind == "order":
+            return (
+                f"{self.owner}: its chat template writes the turns in another order than they "
+                f"come in (a turn of the {detail}'s too early); correct the template"
             )
         if kind == "lost":
             return (
@@ -250,13 +271,18 @@ class ChatTemplate:
     ) -> tuple[str, list[tuple[int, int]]]:
         if form == STRINGS:
             messages = [{**m, "content": self._string(m["content"])} for m in messages]
-        with _fixed_date() as clock:
-            texts, blocks = chat_template_utils.render_jinja_template(
-                conversations=[list(messages)],
-                chat_template=self.text,
-                **options,
-                **self._variables,
-            )
+        try:
+            with _fixed_date() as clock:
+                texts, blocks = chat_template_utils.render_jinja_template(
+                    conversations=[list(messages)],
+                    chat_template=self.text,
+                    **options,
+                    **self._variables,
+                )
+        # A template is a program of somebody else's: it can do whatever is wrong.
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise _RenderError(self.owner, reason) from error
         self.writes_date |= clock.asked
         return texts[0], blocks[0] if blocks else []
 
@@ -292,11 +318,6 @@ def _fixed_date() -> Iterator[_Clock]:
         chat_template_utils.datetime = original
 
 
-def starts_with_bos(text: str, tokenizer: Any) -> bool:
-    """Say whether a text begins with the tokenizer's BOS, which is then not added again."""
-    return bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
-
-
 def _parts(content: Any) -> list[dict[str, str]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
@@ -308,6 +329,24 @@ def _texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
         for part in message["content"]:
             if part["type"] == "text":
                 yield message["role"], part["text"]
+
+
+def _text_fault(messages: Sequence[Message], text: str) -> _Fault | None:
+    """Say which text is not in a rendered conversation, or stands before what it follows.
+
+    A system turn may stand anywhere: Mistral's templates write it into the last question.
+    """
+    end = 0
+    for role, part in _texts(messages):
+        if part not in text:
+            return _Fault("lost", role)
+        if role == "system":
+            continue
+        start = text.find(part, end)
+        if start < 0:
+            return _Fault("order", role)
+        end = start + len(part)
+    return None
 
 
 def _probes(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -9,11 +9,11 @@ EOS, STOP, LIMIT, UNKNOWN = "eos", "stop", "limit", "unknown"
 OPEN, CLOSED = "open", "closed"
 _NAMES = "think|thinking|thought|reasoning|reflection|seed:think"
 _OPENED = re.compile(
-    rf"<(?:{_NAMES})>|\[THINK\]|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    rf"<(?:{_NAMES})>|\[THINK\]|<\|begin_of_thought\|>|<\|START_THINKING\|>|◁think▷"
     r"|<\|channel\|?>\s*(?:analysis|thought)"
 )
 _CLOSED = re.compile(
-    rf"</(?:{_NAMES})>|\[/THINK\]|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    rf"</(?:{_NAMES})>|\[/THINK\]|<\|end_of_thought\|>|<\|END_THINKING\|>|◁/think▷"
     r"|<\|channel\|>\s*final|<channel\|>"
 )
 

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from verbalizer_bench.models.bos import give_bos_back, leave_bos_to_template
+from verbalizer_bench.models.bos import append_nothing, give_bos_back, leave_bos_to_template
 from verbalizer_bench.models.connector import (
     ACTIVATIONS,
     CONNECTOR_KEY,
@@ -154,6 +154,7 @@ def load_parts(
     )
     if chat_template:
         _check_chat_template(processor)
+    append_nothing(tokenizer, f"llm={llm}")
     leave_bos_to_template(processor)
     return Llava(model, processor)
 
@@ -239,6 +240,7 @@ def extract_llm(folder: str, output: Path) -> Path:
     _check_logits(llava, language, f"folder={folder}")
     language.save_pretrained(output)
     give_bos_back(tokenizer)
+    append_nothing(tokenizer, f"folder={folder}")
     # An LLM has no processor, and AutoProcessor would look for one.
     tokenizer.init_kwargs.pop("processor_class", None)
     tokenizer._set_processor_class(None)

@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
+from verbalizer_bench.models.bos import adds_bos, openings
 from verbalizer_bench.models.engine import EncodedPrompt
 from verbalizer_bench.models.finite import check_scores
 from verbalizer_bench.models.generation import ExactGeneration
@@ -53,8 +54,19 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
         self._check_vocabulary(pretrained, kwargs.get("peft"))
         self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
-        self.inputs = InputLog(self.tokenizer.bos_token_id)
+        said = kwargs.get("add_bos_token") is not None
+        self.inputs = InputLog(self.tokenizer.bos_token_id, said or adds_bos(self.tokenizer))
+        self._openings = openings(self.tokenizer)
         self.chat_applied = False
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Return a text's ids, with what the tokenizer puts in front unless it is there already."""
+        if add_special_tokens is None and string.startswith(self._openings):
+            add_special_tokens = False
+        ids: list[int] = super().tok_encode(string, add_special_tokens, **kwargs)
+        return ids
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from verbalizer_bench.models.adapter import add_adapter, fit_vocabulary
+from verbalizer_bench.models.bos import append_nothing
 from verbalizer_bench.models.weights import check_vocabulary, line, load_whole, reading
 
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -142,6 +143,7 @@ class WholeCheckpoint:
             if not isinstance(found, ProcessorMixin):
                 raise ValueError(f"{what}: no processor is in it; give tokenizer=DIR of an LVLM's")
             self.processor, self.tokenizer = found, found.tokenizer
+        append_nothing(self.tokenizer, what)
 
     def _check_vocabulary(self, pretrained: Any, peft: Any) -> None:
         """Raise ValueError for tokens that have no embedding, naming what they may come from."""

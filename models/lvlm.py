@@ -20,8 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
-from verbalizer_bench.models.bos import give_bos_back
-from verbalizer_bench.models.chat import starts_with_bos
+from verbalizer_bench.models.bos import adds_bos, give_bos_back, openings
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.finite import check_scores
 from verbalizer_bench.models.generation import ExactGeneration
@@ -112,8 +111,9 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         self._set_source(pretrained, kwargs)
         # Prompts without a template get the BOS that the language model had.
         give_bos_back(self.tokenizer)
+        self._openings = openings(self.tokenizer)
         self._set_ranks(kwargs.get("tp_plan"))
-        self.inputs = InputLog(self.tokenizer.bos_token_id)
+        self.inputs = InputLog(self.tokenizer.bos_token_id, adds_bos(self.tokenizer))
         self._added_by: dict[str, tuple[int, int]] = {}
         self._image_numbers: dict[str, int] = {}
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
@@ -188,17 +188,17 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         return Prompt(text, images, length, ids)
 
     def _special(self, text: str) -> dict[str, bool]:
-        """Have nothing added to a text that begins with BOS, as in training and for a text model.
+        """Have nothing added to a text that begins with it, as in training and for a text model.
 
         To drop the BOS and have it added again would make other tokens of what follows it.
         """
-        return {"add_special_tokens": False} if starts_with_bos(text, self.tokenizer) else {}
+        return {"add_special_tokens": False} if text.startswith(self._openings) else {}
 
     def _tail(self, prompt: Prompt) -> str:
         return prompt.text[-64:]
 
     def _kind(self, prompt: Prompt) -> tuple[int, bool]:
-        return len(prompt.images), starts_with_bos(prompt.text, self.tokenizer)
+        return len(prompt.images), prompt.text.startswith(self._openings)
 
     def _length(self, prompt: Prompt) -> int:
         return prompt.length

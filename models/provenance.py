@@ -68,16 +68,22 @@ class InputLog:
     Attributes:
         first_input_ids: The token ids of the first prompt.
         bos_counts: How many BOS ids a prompt began with: the least and the most of the run. Later
-            ones are turn markers (ChatML's, or those between Llama-2's turns).
+            ones are turn markers (ChatML's, or those between Llama-2's turns). None where nobody
+            writes any: a GPT-NeoX or Granite has a BOS by name alone.
         truncated: How many prompts lost text at their left end.
         escaped: How many prompts held a literal image token, which was made harmless.
     """
 
-    def __init__(self, bos_token_id: int | None) -> None:
-        """Count BOS by this id; None for a tokenizer without one."""
-        self.bos_token_id = bos_token_id
+    def __init__(self, bos_token_id: int | None, expected: bool = True) -> None:
+        """Take what BOS is.
+
+        Args:
+            bos_token_id: Its id; None for a tokenizer without one.
+            expected: Whether the tokenizer writes it, or the user said whether it shall.
+        """
+        self.bos_token_id, self.expected = bos_token_id, expected
         self.first_input_ids: list[int] = []
-        self.bos_counts: tuple[int, int] | None = None
+        self._counts: tuple[int, int] | None = None
         self.truncated = 0
         self.escaped = 0
 
@@ -99,19 +105,24 @@ class InputLog:
                 "give add_bos_token=False, or correct the checkpoint's chat template"
             )
         count = next((place for place, token in enumerate(ids) if token != bos), len(ids))
-        least, most = self.bos_counts or (count, count)
-        self.bos_counts = (min(least, count), max(most, count))
+        least, most = self._counts or (count, count)
+        self._counts = (min(least, count), max(most, count))
+
+    @property
+    def bos_counts(self) -> tuple[int, int] | None:
+        """Return the least and the most BOS of a prompt; None where nobody writes any."""
+        return self._counts if self.expected or self._counts != (0, 0) else None
 
     @classmethod
     def merged(cls, logs: Sequence["InputLog"]) -> "InputLog":
         """Return one log of what several ranks counted; the first prompt is the first rank's."""
-        found = cls(logs[0].bos_token_id)
+        found = cls(logs[0].bos_token_id, logs[0].expected)
         found.first_input_ids = logs[0].first_input_ids
         found.truncated = sum(log.truncated for log in logs)
         found.escaped = sum(log.escaped for log in logs)
-        counts = [log.bos_counts for log in logs if log.bos_counts]
+        counts = [log._counts for log in logs if log._counts]
         if counts:
-            found.bos_counts = min(least for least, _ in counts), max(most for _, most in counts)
+            found._counts = min(least for least, _ in counts), max(most for _, most in counts)
         return found
 
     def record(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from transformers import (
     ProcessorMixin,
 )
 
-from verbalizer_bench.models.bos import leave_bos_to_template
+from verbalizer_bench.models.bos import append_nothing, leave_bos_to_template
 from verbalizer_bench.models.connector import (
     fix_identity,
     lora_targets,
@@ -341,8 +341,9 @@ def _processor(recipe: Recipe, folder: str) -> Any:
 
 
 def _set_template(checkpoint: Checkpoint, recipe: Recipe) -> None:
-    """Have the checkpoint asked in the format that it was trained in, with one BOS."""
+    """Have the checkpoint asked in the format that it was trained in, with one BOS, and no EOS."""
     processor, tokenizer = checkpoint.processor, checkpoint.tokenizer
+    append_nothing(tokenizer, "tokenizer")
     if recipe.format == "plain":
         return
     if recipe.format == "tokenizer":

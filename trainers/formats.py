@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from verbalizer_bench.models.chat import DATE, ChatTemplate, starts_with_bos
+from verbalizer_bench.models.bos import openings, put_around
+from verbalizer_bench.models.chat import DATE, ChatTemplate
 from verbalizer_bench.trainers.answers import TemplateFaultError, find_answers
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
 
@@ -132,7 +133,7 @@ class Encoder:
         self._specials = tuple(token.content for token in added if token.special)
         self._endings = [token.content for token in added]
         self._endings += [tokenizer.eos_token] if tokenizer.eos_token else []
-        self._front = self._put_in_front()
+        self._front, self._openings = put_around(tokenizer)[0], openings(tokenizer)
         self._marked = bool(_MARK.search(self.template))
         slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
         owner = f"format {format!r}"
@@ -189,19 +190,10 @@ class Encoder:
         ]
         _check_joints(record, text, blocks, found["offset_mapping"])
         ids = found["input_ids"]
-        if not starts_with_bos(text, self.tokenizer):
+        if not text.startswith(self._openings):
             # As the adapters do where a template leaves it to the tokenizer.
             ids, answer = self._front + ids, [False] * len(self._front) + answer
         return ids, answer
-
-    def _put_in_front(self) -> list[int]:
-        """Return what the tokenizer puts before a text by itself, a BOS if anything."""
-        ids, plain = (
-            self.tokenizer("a", add_special_tokens=special)["input_ids"]
-            for special in (True, False)
-        )
-        places = (n for n in range(len(ids)) if ids[n : n + len(plain)] == plain)
-        return list(ids[: next(places, 0)])
 
     def _find_unknown_endings(self) -> list[str]:
         """Return what ends an answer like a token, and is none of the tokenizer's."""

@@ -44,6 +44,17 @@ LAST_ONLY = "{{ messages[-1]['content'] }}"
 ALTERNATING = (
     "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}" + STRINGS
 )
+REVERSED = "{% for m in messages | reverse %}{{ m['content'] }}{% endfor %}"
+REFUSES_GOOD = (
+    "{% if 'good' in messages[0]['content'] %}{{ raise_exception('not good') }}{% endif %}"
+    + STRINGS
+)
+# Mistral's: the system text stands in the last question.
+SYSTEM_LAST = (
+    "{% set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}"
+    "{% for m in messages if m['role'] != 'system' %}"
+    "{{ system if loop.last else '' }}{{ m['content'] }}{% endfor %}"
+)
 USER = [{"role": "user", "content": " Is it good?\n\nAnswer: "}]
 SYSTEM = {"role": "system", "content": "Be brief."}
 SHOTS = [
@@ -108,6 +119,9 @@ def test_an_image_is_written_in_where_the_template_takes_strings(
         ("{{ messages[9]['content'] }}", USER, "does not write the text|UndefinedError"),
         ("{{ 1 // 0 }}", USER, "ZeroDivisionError"),
         ("{{ messages.__class__.__mro__ }}", USER, "SecurityError|does not write"),
+        ("{% break %}", USER, "cannot be rendered: SyntaxError"),
+        (REVERSED, SHOTS, "writes the turns in another order"),
+        (REFUSES_GOOD, USER, "cannot be rendered: TemplateError: not good; correct the template"),
     ],
 )
 def test_a_fault_is_a_line_that_names_the_template(
@@ -117,6 +131,15 @@ def test_a_fault_is_a_line_that_names_the_template(
         chat(template).render(messages)
     assert str(found.value).startswith("pretrained=DIR: its chat template ")
     assert "\n" not in str(found.value)
+
+
+def test_a_system_text_may_stand_in_the_last_question() -> None:
+    assert chat(SYSTEM_LAST).render([SYSTEM, *SHOTS]).startswith("Is it bad?yesBe brief. Is it goo")
+
+
+def test_an_argument_that_rendering_sets_is_refused() -> None:
+    with pytest.raises(ValueError, match="chat_template_args has 'messages', which rendering sets"):
+        chat(STRINGS, messages=[])
 
 
 def test_slots_that_are_not_the_images_are_refused() -> None:

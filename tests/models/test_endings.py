@@ -98,6 +98,17 @@ def test_a_template_without_answers_closes_nothing() -> None:
     assert (found.turn_end(), found.prompt_end()) == ("", "")
 
 
+def test_a_conversation_may_end_otherwise_than_its_turns() -> None:
+    """GPT-OSS closes turns with `<|end|>`, and stops at `<|return|>`."""
+    harmony = (
+        "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}"
+        "{{ '<|return|>' if loop.last and m.role == 'assistant' else '<|end|>' }}{% endfor %}"
+    )
+    assert ChatTemplate(harmony, {}, "DIR").turn_end() == "<|return|>"
+    open_end = harmony.replace("'<|return|>'", "' '")
+    assert ChatTemplate(open_end, {}, "DIR").turn_end().startswith("<|end|><|start|>user")
+
+
 @pytest.mark.parametrize("engine", ["generate", "shared_prefix"])
 def test_endings_are_counted(toys: tuple[Path, Path], engine: str) -> None:
     lm = VerbalizerLLM(

@@ -112,6 +112,19 @@ def test_bos_is_counted_at_the_start_only(ids: list[int]) -> None:
         log.add([1, *ids])
 
 
+def test_a_bos_that_nobody_writes_is_not_missing() -> None:
+    """GPT-NeoX, OLMo and Granite have a BOS by name alone."""
+    log = InputLog(bos_token_id=1, expected=False)
+    log.add([5, 6])
+    assert log.record()["bos_counts"] is None is InputLog.merged([log, log]).bos_counts
+    log.add([1, 5])
+    assert (
+        log.record()["bos_counts"] == [0, 1] == list(InputLog.merged([log, log]).bos_counts or ())
+    )
+    with pytest.raises(ValueError, match="begins with two BOS tokens"):
+        log.add([1, 1])
+
+
 def test_record(lm: VerbalizerLLM) -> None:
     lm.generate_until(requests(["hello"]), disable_tqdm=True)
     info = lm.get_model_info()

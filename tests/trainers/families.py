@@ -55,6 +55,11 @@ NO_BOS = TEXT + (
     "{{ eos_token if m.role == 'assistant' else '' }}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+GLM = TEXT + (
+    "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>\n{{ text(m.content) }}"
+    "{{ '<|end|>' if m.role == 'assistant' else '' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 _LLAMA_3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -62,7 +67,7 @@ _LLAMA_3_SPLIT = (
 _QWEN_SPLIT = _LLAMA_3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
-def llama_2(template: str | None = LLAMA_2, **special: str) -> Any:
+def llama_2(template: str | None = LLAMA_2, **special: Any) -> Any:
     """SentencePiece's kind: transformers 5 loads it as Metaspace, `▁` in front only."""
     trained = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True))
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
@@ -136,9 +141,24 @@ def gemma() -> Any:
     return _with_image(_fast(backend, pad_token="<pad>", **tokens), GEMMA)
 
 
+def glm() -> Any:
+    """Two tokens in front of a text, which its template writes too, and no BOS."""
+    front = ("[gMASK]", "<sop>")
+    backend = _byte_level((*front, "<|user|>", "<|assistant|>", "<|end|>"), _split(_QWEN_SPLIT))
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{' '.join(front)} $A", special_tokens=[(t, backend.token_to_id(t)) for t in front]
+    )
+    return _with_image(_fast(backend, eos_token="<|end|>"), GLM)
+
+
 def no_bos() -> Any:
     """Llama-2's tokenizer with a template that leaves BOS to it."""
     return llama_2(NO_BOS)
+
+
+def adds_eos() -> Any:
+    """A tokenizer that is saved as it was trained with: `</s>` behind every text."""
+    return llama_2(NO_BOS, add_eos_token=True)
 
 
 FAMILIES = {
@@ -150,6 +170,7 @@ FAMILIES = {
     "smollm2": smollm2,
     "gemma": gemma,
     "no-bos": no_bos,
+    "adds-eos": adds_eos,
 }
 
 

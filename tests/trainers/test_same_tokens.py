@@ -9,13 +9,13 @@ import pytest
 from lm_eval.models.hf_vlms import HFMultimodalLM
 from lm_eval.models.huggingface import HFLM
 from PIL import Image
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
 from tests.models.test_generation import requests
-from tests.trainers.families import FAMILIES, llama_2
+from tests.trainers.families import FAMILIES, adds_eos, glm, llama_2
 from verbalizer_bench.models import chat
-from verbalizer_bench.models.bos import adds_bos, bos_note, give_bos_back
+from verbalizer_bench.models.bos import adds_bos, append_nothing, bos_note, give_bos_back
 from verbalizer_bench.models.llava import extract_llm
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.models.lvlm import VerbalizerLVLM
@@ -33,6 +33,7 @@ COMBINATIONS = [
     for format in FORMATS
     if (family, format) != ("vicuna", "tokenizer")
 ]
+LEFT_TO_TOKENIZER = ("no-bos", "adds-eos")
 IMAGE_TOKENS = 16
 WHITE = Image.new("RGB", (32, 32), "white")
 Turns = list[tuple[str, str]]
@@ -107,7 +108,7 @@ def test_a_text_model_is_asked_as_it_was_trained(family: str, format: str, tmp_p
             plain = stock.tokenizer.apply_chat_template(
                 history(turns), add_generation_prompt=True, return_dict=False
             )
-        front = [tokenizer.bos_token_id] * (family == "no-bos" and format == "tokenizer")
+        front = [tokenizer.bos_token_id] * (format == "tokenizer" and family in LEFT_TO_TOKENIZER)
         assert front + plain == expected
     bos = (1, 1) if tokenizer.bos_token else None
     assert ours.inputs.bos_counts == bos
@@ -164,6 +165,59 @@ def test_a_caption_is_trained_behind_what_a_processor_makes_of_an_image(
     assert list(stock.processor(text="<image>", images=[WHITE])["input_ids"][0]) == expected
 
 
+@pytest.mark.parametrize("image", [False, True])
+def test_what_a_template_writes_in_front_is_not_put_there_again(
+    image: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GLM's `[gMASK]<sop>`, which is no BOS."""
+    monkeypatch.setitem(FAMILIES, "glm", glm)
+    tokenizer = saved("glm", "tokenizer", tmp_path, image)
+    turns = CONVERSATIONS["zero-shot"]
+    expected = trained(tokenizer, "tokenizer", turns, images=int(image))
+    assert [tokenizer.decode([i]) for i in expected[:3]] == ["[gMASK]", "<sop>", "<|user|>"]
+    adapter = VerbalizerLVLM if image else VerbalizerLLM
+    ours = adapter(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    chatted, bare = (
+        ours._prompt(request, 15)
+        for request in requests([ours.apply_chat_template(history(turns)), "hello"])
+    )
+    if not image:
+        assert chatted == expected and bare[:2] == expected[:2]
+        return
+    assert ours._inputs([chatted], "right")["input_ids"][0].tolist() == expected
+    assert bare.ids[:2] == expected[:2]
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_nothing_stands_behind_a_prompt(
+    image: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever tuned the checkpoint has saved its tokenizer with `add_eos_token`."""
+    tokenizer = adds_eos()
+    model, processor = make_llm(tokenizer, seed=0), tokenizer
+    if image:
+        model, processor = make_llava(model, tokenizer, seed=0)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)("hello").tokens()[-1] == "</s>"
+    adapter = VerbalizerLVLM if image else VerbalizerLLM
+    ours = adapter(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    assert "its tokenizer wrote '</s>' behind every text" in caplog.text
+    chatted = ours.apply_chat_template(history(CONVERSATIONS["zero-shot"]))
+    for request in requests([chatted, "hello"]):
+        prompt = ours._prompt(request, 15)
+        ids = prompt.ids if image else prompt
+        assert (ids[0], ids.count(1), ids.count(2)) == (1, 1, 0)
+
+
+def test_a_tokenizer_that_cannot_be_kept_from_it_is_refused() -> None:
+    tokenizer = glm()
+    pair = tuple((token, tokenizer.convert_tokens_to_ids(token)) for token in ("<|end|>", "<sop>"))
+    tokenizer.backend_tokenizer.post_processor = processors.BertProcessing(*pair)
+    with pytest.raises(ValueError, match=r"DIR: its tokenizer .*'<\|end\|>' behind every text"):
+        append_nothing(tokenizer, "DIR")
+
+
 def test_the_tokenizers_differ_where_the_families_do() -> None:
     """Without these the tests above could not fail."""
     metaspace, legacy = llama_2(), FAMILIES["llama-2-legacy"]()
@@ -174,6 +228,7 @@ def test_the_tokenizers_differ_where_the_families_do() -> None:
     assert legacy("<s>[INST] a", add_special_tokens=False).tokens()[1].startswith("▁")
     added = {name: adds_bos(make()) for name, make in FAMILIES.items()}
     assert {name for name, adds in added.items() if not adds} == {"qwen2.5", "smollm2"}
+    assert adds_eos()("a").tokens()[-1] == "</s>"
 
 
 def test_a_processors_tokenizer_adds_no_second_bos_and_its_text_model_has_it_back(
