@@ -3,6 +3,7 @@
 It counts rows and the responses stored for them: a build that was interrupted has the same report.
 """
 
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -143,7 +144,6 @@ def draw(rows: Sequence[Row], stages: Sequence[str], file: Path) -> None:
     right.set_ylabel("texts")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f"new-{file.name}")
-    figure.savefig(new)
-    new.replace(file)
+    drawn = io.BytesIO()
+    figure.savefig(drawn)
+    write_whole(file, drawn.getvalue())

@@ -2,6 +2,7 @@
 
 `calls.jsonl` has a JSON object a line: a header, then a row a response with `key`, `role`, `model`,
 `response` (as the server gave it), `usage` and `time`. It only grows; a torn last line is dropped.
+Once a disk has refused a row, nothing more is written: the next row would go on with its line.
 """
 
 import asyncio
@@ -9,12 +10,14 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.chat import problem_of
 from verbalizer_bench.builders.limits import Cost, Spending
+from verbalizer_bench.builders.rows import unwritten
 
 NAME = "calls.jsonl"
 _FORMAT = 1
@@ -43,6 +46,7 @@ class Store:
             self._lock.close()
             raise
         self._written = self._on_disk = 0
+        self._refused: OSError | None = None
         self._syncing = asyncio.Lock()
 
     def _open(self, folder: Path) -> None:
@@ -52,22 +56,34 @@ class Store:
             if row["key"] not in self.known:
                 self.known[row["key"]] = row
                 self.earlier.add(Cost(**row["usage"]))
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)
         self._file.truncate(len(whole))
         if not whole:
-            self._write({"calls": _FORMAT})
-            os.fsync(self._file.fileno())
+            try:
+                self._write({"calls": _FORMAT})
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise unwritten(self.path, error) from error
             _sync_folder(folder)
 
     async def add(
         self, key: str, role: str, model: str, response: Mapping[str, Any], cost: Cost
     ) -> Mapping[str, Any]:
-        """Write a response and return its row once it is on the disk."""
+        """Write a response and return its row once it is on the disk.
+
+        Raises:
+            ValueError: The disk takes no more.
+        """
         row = {"key": key, "role": role, "model": model, "response": response}
         row |= {"usage": cost._asdict(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        self._write(row)
-        self._written += 1
-        await self._sync(self._written)
+        try:
+            self._check()
+            self._write(row)
+            self._written += 1
+            await self._sync(self._written)
+        except OSError as error:
+            self._refused = error
+            raise unwritten(self.path, error) from error
         self.known[key] = row
         return row
 
@@ -75,15 +91,21 @@ class Store:
         """Wait until a row is on the disk; rows that come meanwhile share the next fsync."""
         while self._on_disk < row:
             async with self._syncing:
+                self._check()
                 if self._on_disk < row:
                     await asyncio.sleep(_GATHER)
                     written = self._written
                     await asyncio.to_thread(os.fsync, self._file.fileno())
                     self._on_disk = written
 
+    def _check(self) -> None:
+        if self._refused:
+            raise self._refused
+
     def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
+        left = memoryview((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        while left:
+            left = left[self._file.write(left) :]
 
     def close(self) -> None:
         """Close the files; nothing of them is in a buffer."""
@@ -103,9 +125,9 @@ def _lock(path: Path, store: Path) -> Any:
         raise ValueError(
             f"{store}: process {pid} writes to it; wait until it is done, or give another output"
         ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    with suppress(OSError):  # a disk without room for the number holds the lock all the same
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
     return file
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -145,10 +146,44 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     store = Store(tmp_path)
 
     def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
         raise OSError(28, "No space left on device")
 
+    calls: list[int] = []
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ValueError, match=r"calls\.jsonl: it cannot be written \(No space left"):
         add(store, "a")
-    assert not store.known
+    # What the system has dropped once it says nothing more of.
+    with pytest.raises(ValueError, match="make room"):
+        add(store, "b")
+    assert not store.known and len(calls) == 1
     store.close()
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 250, 1000])
+def test_a_disk_that_is_full_in_the_middle_of_a_row(room: int, tmp_path: Path) -> None:
+    """No row is written behind a torn one, and what was whole is there for the next run."""
+    store = Store(tmp_path)
+    add(store, "a")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + room, limits[1]))
+    try:
+        with pytest.raises(ValueError, match="make room"):
+            for number in range(9):
+                add(store, f"b{number}")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="make room"):
+                add(store, "c")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    with pytest.raises(ValueError, match="make room"):
+        add(store, "late")
+    store.close()
+    kept = sorted(store.known)
+    assert reopened(tmp_path)[0] == kept and "a" in kept
+    store = Store(tmp_path)
+    add(store, "c")
+    store.close()
+    assert reopened(tmp_path)[0] == sorted([*kept, "c"])
