@@ -19,8 +19,10 @@ from verbalizer_bench.builders.screening import screen
 
 def test_words_are_normalised() -> None:
     assert words("It's \u201cFINE\u201d,\nisn\u2019t it? \uff21\uff22 2\u00bd") == words(
-        "it s fine isn t it ab 21\u20442"
+        "it s fine is n't it ab 21\u20442"
     )
+    # SST-2 was cut into tokens, and nobody writes like that.
+    assert words("they do n't , wo n't") == words("They don\u2019t, WON'T!")
 
 
 def test_a_shared_ngram_is_found_and_a_shorter_one_is_not() -> None:
@@ -71,6 +73,7 @@ def test_documents_that_are_short_are_found_whole() -> None:
             ("snli", ["A dog is sleeping", "A dog is awake"]),
             ("sick", ["Two kids are playing outdoors", "Nobody is there"]),
             ("sst2", ["a gorgeous , witty , seductive movie ."]),
+            ("sst2", ["you wo n't like it"]),
             ("emotion", ["i feel fine"]),
         ],
     )
@@ -79,6 +82,7 @@ def test_documents_that_are_short_are_found_whole() -> None:
         "sick",
     )
     assert found.match(["Is it 'a gorgeous, witty, seductive movie'?"])
+    assert found.match(["One isn't made for it. You won't like it, I'm sure."])
     assert found.match(["Is it a gorgeous, witty, seductive film?"]) is None
     assert found.match(["Two kids are playing", "outdoors"]) is None
     # Of a pair whose sentences may be anybody's, both.
