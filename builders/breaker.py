@@ -67,5 +67,7 @@ class Breaker:
         if self.rounds < rounds or (not absent and len(self._calls) < _CALLS):
             return None
         hint = "is the server running, and base_url its address?" if absent else "look at its log"
+        if self.last.status == 429:
+            hint = "lower requests_per_minute, tokens_per_minute or concurrency"
         message = f"{self.last.message}, {self.rounds} times in a row and no answer since; {hint}"
         return self.last._replace(message=message, again=False, wait=None, hopeless=True)

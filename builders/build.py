@@ -119,7 +119,7 @@ def build(recipe: DataRecipe) -> Built:
     except Stopped as error:
         raise ValueError(
             f"stopped: {error}; mend what it names (server, key, model, parameters) and run the "
-            "same command again"
+            "same command again: it asks for what is not stored"
         ) from error
     except Unanswered as error:
         raise ValueError(

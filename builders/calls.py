@@ -106,7 +106,10 @@ class Caller:
             if key not in self._sending:
                 task.cancel()
         if self._sending:
-            log.warning("waiting for %d calls that are under way", len(self._sending))
+            log.warning(
+                "waiting for %d calls that are under way, to store them; Ctrl-C drops them",
+                len(self._sending),
+            )
         await asyncio.gather(*tasks, return_exceptions=True)
         for lane in self._lanes.values():
             await lane.close()
@@ -256,10 +259,10 @@ class Caller:
 
 def _failed(request: Request, endpoint: Endpoint, failure: Failure, attempts: int) -> CallFailed:
     status = f"{failure.status}: " if failure.status else ""
-    asks = f"; it asks to wait {failure.wait:g} s" if failure.wait else ""
+    asks = f"; it asks to wait {failure.wait:.0f} s" if failure.wait else ""
     return CallFailed(
         f"{request.role}: {endpoint.model} at {endpoint.address}: {status}{failure.message}{asks} "
-        f"(attempt {attempts}); nothing is stored, a later run asks again",
+        f"(attempt {attempts})",
         failure.status,
         failure.hopeless,
     )

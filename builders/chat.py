@@ -17,6 +17,7 @@ from verbalizer_bench.builders.schema import check_schema
 
 # A response of unknown length is taken for so many tokens before it is there.
 _REPLY_TOKENS = 1024
+_MOST_TOKENS = 1_000_000_000
 # Said where a server does not take the schema itself.
 _IN_WORDS = "Answer with one JSON object and nothing else. It follows this JSON schema:\n"
 _SPOKEN = ("text", "output_text")
@@ -155,10 +156,15 @@ def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -
     usage = response.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(read, int) or not isinstance(written, int):
+    if not (_is_count(read) and _is_count(written)):
         read = estimate(request, endpoint).input_tokens
         written = _tokens(_text(response["choices"][0]["message"]))
     return Cost(read, written, endpoint.money(read, written))
+
+
+def _is_count(value: Any) -> bool:
+    """Say whether a value can be a number of tokens; what cannot would spoil the budget."""
+    return type(value) is int and 0 <= value < _MOST_TOKENS
 
 
 def reply_of(

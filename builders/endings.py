@@ -81,7 +81,8 @@ _AT_THE_END = re.compile(r"(\s*)(?:</s>\s*)+\Z")
 _OF_MARKUP = re.compile(
     r"\b(?:tags?|html|xml|markup|elements?|tokens?|clos(?:e|es|ed|ing))\b", re.I
 )
-_HALF = re.compile("[\ud800-\udfff\ufffd]")
+# Halves of characters, and control characters, which no text has.
+_DAMAGE = re.compile("[\ud800-\udfff\ufffd\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def ending_problem(finish_reason: str) -> Problem | None:
@@ -112,8 +113,9 @@ def leftover(text: str) -> Problem | None:
     found = _CONTROL.search(text) or _CAPITALS.search(text)
     if token := found.group().strip() if found else _struck(text):
         return Problem("control_tokens", f"{token.splitlines()[0]} is in it, a token of a template")
-    if _HALF.search(text):
-        return Problem("damaged", "it has half a character (U+FFFD)")
+    if found := _DAMAGE.search(text):
+        kind = "a control" if found.group() < "\x80" else "half a"
+        return Problem("damaged", f"it has {kind} character (U+{ord(found.group()):04X})")
     return None
 
 

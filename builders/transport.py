@@ -6,9 +6,11 @@ What goes wrong is returned, not raised: the library's exceptions hold the reque
 import asyncio
 import email.utils
 import errno
+import http.client
 import json
 import math
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -30,6 +32,7 @@ _LONGEST_WAIT = 600.0
 _CONNECT_TIMEOUT = 10.0
 # A test has another, which does not wait.
 _within = asyncio.timeout
+_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 # Reasons of failures that no server has anything to do with, as far as is known.
 NO_SERVER = ("connection", "timeout")
 
@@ -108,7 +111,8 @@ class Line:
 def _connection_failure(cause: BaseException | None) -> Failure:
     name = type(cause).__name__
     if not name.startswith("Connect"):
-        return Failure("connection", f"cut off ({name})", lost=True)
+        said = _one_line(str(cause)).rstrip(".") or name
+        return Failure("connection", f"cut off ({_first_reason(cause, said)})", lost=True)
     return Failure("connection", f"no connection ({_first_reason(cause, name)})")
 
 
@@ -128,9 +132,10 @@ def _first_reason(error: BaseException | None, name: str) -> str:
 
 def _response(text: str) -> dict[str, Any] | Failure:
     try:
-        response = json.loads(text)
+        response = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
-        return Failure("malformed", f"the response is no JSON: {_one_line(text)}", lost=True)
+        said = f"no JSON: {_one_line(text)}" if text.strip() else "empty"
+        return Failure("malformed", f"the response is {said}", lost=True)
     if error := error_of(response):
         return _failure_within(error)
     if problem := problem_of(response):
@@ -167,7 +172,7 @@ def status_failure(status: int, headers: Mapping[str, str], text: str) -> Failur
     hopeless = status in _HOPELESS or spent or (wait or 0) > _LONGEST_WAIT
     return Failure(
         reason=str(status),
-        message=message,
+        message=message or http.client.responses.get(status, "no reason is given"),
         status=status,
         again=not hopeless and (status in _AGAIN or status >= 500),
         wait=wait,
@@ -178,7 +183,7 @@ def status_failure(status: int, headers: Mapping[str, str], text: str) -> Failur
 def _error(text: str) -> tuple[str | None, str]:
     """Return the code and the message of an error, which servers lay out in several ways."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None, _one_line(text)
     error = found.get("error", found) if isinstance(found, dict) else found
@@ -189,7 +194,9 @@ def _error(text: str) -> tuple[str | None, str]:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+    """Return what a server says, without HTML's tags, and without what would move a cursor."""
+    said = _TAGS.sub(" ", text) if text.lstrip("\ufeff \r\n\t").startswith("<") else text
+    line = " ".join("".join(char if char.isprintable() else " " for char in said).split())
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 

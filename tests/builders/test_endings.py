@@ -148,9 +148,10 @@ def test_texts_that_only_look_like_it(text: str) -> None:
 
 
 def test_half_a_character_and_texts_within_an_object() -> None:
-    for text in ("half \ufffd", "half \ud83d"):
+    for text in ("half \ufffd", "half \ud83d", "a\0b", "\x1b[1mbold", "\x7f"):
         found = leftover(text)
         assert found and found.reason == "damaged"
+    assert leftover("a\tb\r\nc\x0c") is None
     assert leftovers({"turns": [{"q": "a", "a": "b"}, {"q": "x<|im_end|>"}], "n": 3, "none": None})
     assert leftovers({"turns": [{"q": "a", "a": "b"}]}) is None
 

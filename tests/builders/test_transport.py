@@ -31,7 +31,6 @@ def failure(folder: Path, asked: Endpoint, text: str = "x") -> CallFailed:
     (found,) = error.value.exceptions
     assert isinstance(found, CallFailed)
     assert "\n" not in str(found) and str(found).startswith("question: m at http://127.0.0.1:")
-    assert str(found).endswith("nothing is stored, a later run asks again")
     assert (folder / "calls.jsonl").read_bytes().count(b"\n") == 1
     return found
 
@@ -158,8 +157,8 @@ def test_answers_that_trickle(
     [
         ("rate_limited", "429: too many requests"),
         ("error", "500: internal error"),
-        ("unavailable", "503: "),
-        ("cut", "cut off (RemoteProtocolError)"),
+        ("unavailable", "503: Service Unavailable (attempt"),
+        ("cut", "cut off (peer closed connection without sending complete message body ("),
         ("garbled", 'the response is no JSON: {"id"'),
         ("empty", "the response has no choices"),
     ],
@@ -176,6 +175,11 @@ def test_what_is_tried_again_in_vain(
     assert ask_all(tmp_path, [request("x")], endpoint(server))[0][0].text == "echo: x"
 
 
+HTML = """
+<!DOCTYPE html><html><head><title>400 Bad Request</title><style>b { color: red; }</style></head>
+<body bgcolor="white"><hr><center>nginx < 1.2</center></body></html>"""
+
+
 @pytest.mark.parametrize(
     ("status", "body", "headers", "message", "hopeless"),
     [
@@ -185,6 +189,12 @@ def test_what_is_tried_again_in_vain(
         (404, {"message": "no model m"}, {}, "404: no model m", True),
         (422, {"detail": [{"loc": "x"}]}, {}, "422: [{'loc': 'x'}]", False),
         (413, "too " + "long" * 200, {}, "413: too long", False),
+        (403, "", {}, "403: Forbidden (", False),
+        (499, " ", {}, "499: no reason is given (", False),
+        (400, HTML, {}, "400: 400 Bad Request nginx < 1.2 (", False),
+        (400, {"message": "a < b > c \x1b[2Jx\x07\u202e"}, {}, "400: a < b > c [2Jx (", False),
+        (401, "\ufeff" + json.dumps({"error": {"message": "BOM"}}), {}, "401: BOM (", True),
+        (429, {}, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}, "it asks to wait 2", True),
         (429, {"error": {"message": "q", "code": "insufficient_quota"}}, {}, "429: q", True),
         (429, {}, {"Retry-After": "7200"}, "it asks to wait 7200 s", True),
     ],
@@ -256,6 +266,35 @@ def test_unusual_responses(
     # The server counts no tokens and names no model: three bytes a token.
     assert reply.input_tokens == 14 and reply.output_tokens == -(-len(text.encode()) // 3)
     assert reply.model == "m"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [("", "the response is empty"), ("<html>\n<h1>Hello</h1>", "the response is no JSON: Hello")],
+)
+def test_a_body_that_is_none(body: str, message: str, serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda asked: web.Response(text=body, content_type="text/html"))
+    assert f"{message} (attempt 1)" in str(failure(tmp_path, endpoint(server, retries=0)))
+
+
+def test_a_byte_order_mark(serve: Serve, tmp_path: Path) -> None:
+    text = json.dumps({"choices": [{"message": {"content": "Yes."}}]})
+    server = serve(lambda asked: web.Response(body=f"\ufeff{text}".encode()))
+    assert ask_all(tmp_path, [request("x")], endpoint(server))[0][0].text == "Yes."
+
+
+@pytest.mark.parametrize("count", [-9, True, 9.0, None, 10**30, "9"])
+def test_counts_that_are_none_cost_what_is_estimated(
+    count: Any, serve: Serve, tmp_path: Path
+) -> None:
+    """Else a budget would never be reached, or at once."""
+    for usage in ({"prompt_tokens": count, "completion_tokens": 5}, {"completion_tokens": count}):
+        response = {"choices": [{"message": {"content": "Yes."}}], "usage": usage}
+        server = serve(lambda asked, response=response: web.json_response(response))
+        folder = tmp_path / str(len(usage))
+        (reply,), spent = ask_all(folder, [request("x" * 30)], endpoint(server))
+        assert (reply.input_tokens, reply.output_tokens) == (14, 2)
+        assert (spent.input_tokens, spent.output_tokens) == (14, 2)
 
 
 def test_an_error_with_status_200(serve: Serve, tmp_path: Path) -> None:
