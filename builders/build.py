@@ -23,6 +23,7 @@ from verbalizer_bench.builders.crew import Stopped, Unanswered
 from verbalizer_bench.builders.limits import Spending
 from verbalizer_bench.builders.prompts import read_prompts
 from verbalizer_bench.builders.recipe import DataRecipe
+from verbalizer_bench.builders.refusals import OTHERWISE
 from verbalizer_bench.builders.rows import Row, read_rows
 from verbalizer_bench.builders.sets import Layout, Sets, write_sets
 from verbalizer_bench.builders.stages import Pipeline, Stage, check_stage
@@ -117,10 +118,7 @@ def build(recipe: DataRecipe) -> Built:
     except BudgetSpent as error:
         raise ValueError(f"stopped: {error}") from error
     except Stopped as error:
-        raise ValueError(
-            f"stopped: {error}; mend what it names (server, key, model, parameters) and run the "
-            "same command again: it asks for what is not stored"
-        ) from error
+        raise ValueError(f"stopped: {error}; {error.fix}") from error
     except Unanswered as error:
         raise ValueError(
             f"{error}; run the same command again, or give failures=set_aside"
@@ -164,7 +162,7 @@ def _nothing(rows: Sequence[Row], where: Path) -> str:
     return (
         f"no record was accepted: all {len(rows):,} are set aside, {len(found):,} of them in "
         f"{stage} for {reason}, such as {found[0].id}: {aside.detail if aside else ''}; {where} "
-        "has the others"
+        f"has the others; {OTHERWISE}"
     )
 
 

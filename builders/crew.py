@@ -15,7 +15,18 @@ class Unanswered(Exception):
 
 
 class Stopped(Unanswered):
-    """So will all others: nobody is asked any more."""
+    """So will all others: nobody is asked any more.
+
+    Attributes:
+        fix: What is to be done.
+    """
+
+    def __init__(self, message: str, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.fix = fix or (
+            "mend what it names (server, key, model, parameters) and run the same command again: "
+            "it asks for what is not stored"
+        )
 
 
 async def for_each(

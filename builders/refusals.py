@@ -1,13 +1,14 @@
 """Refusals: of a record among others, which is set aside, or of whatever is asked.
 
 A server that refuses every request (a parameter that it does not know, a key without the right, an
-account without money) refuses no record: the build stops, and a later run asks again. It is told by
-the order of the records, not of the answers, so that a rerun, which has some stored, comes to the
-same.
+account without money) refuses no record: the build stops, and a later run asks again. So it does
+where no answer can be used, whatever is asked (a model that always thinks, or is always cut off).
+It is told by the order of the records, not of the answers, so that a rerun, which has some stored,
+comes to the same.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from verbalizer_bench.builders.crew import Stopped
 from verbalizer_bench.builders.rows import Row
@@ -17,6 +18,13 @@ _FIRST = 5
 # So many in a row, later.
 _IN_A_ROW = 20
 _LOST = ("rejected", "failed")
+# So many of the first were answered in a way that has nothing to do with what was asked.
+_FIRST_ANSWERS = 20
+_USELESS = ("empty", "cut_off", "thoughts", "control_tokens", "damaged", "unparsable")
+OTHERWISE = (
+    "what is stored is not asked for again: to ask anew, change the endpoint's parameters, or give "
+    "another output"
+)
 
 
 class Refusals:
@@ -29,6 +37,8 @@ class Refusals:
         self._reached = 0
         # By role and place: why it was refused, "" if it was answered.
         self._found: dict[str, dict[int, str]] = defaultdict(dict)
+        # By role and place: why no answer could be used.
+        self._useless: dict[str, dict[int, str]] = defaultdict(dict)
         # By role: places that earlier stages had answers for.
         self._before: dict[str, set[int]] = defaultdict(set)
 
@@ -48,18 +58,34 @@ class Refusals:
             old = known[row.id]
             for attempt in old.attempts:
                 self._before[attempt.role].add(place)
-            for attempt in row.attempts[len(old.attempts) :]:
+            new, aside = row.attempts[len(old.attempts) :], row.set_aside
+            for attempt in new:
                 self._found[attempt.role].setdefault(place, "")
-            aside = row.set_aside
             if aside and not old.set_aside and aside.reason in _LOST:
                 # A call that failed says first what it was for.
                 self._found[aside.detail.partition(":")[0]][place] = aside.detail
+            elif aside and not old.set_aside and aside.reason in _USELESS and new:
+                self._useless[new[-1].role][place] = f"{aside.reason}: {aside.detail}"
         self._done.add(place)
         while self._reached in self._done:
             self._reached += 1
         for role, found in self._found.items():
             if found.get(place):
                 self._check(role, place)
+        for role, useless in self._useless.items():
+            if len(useless) >= _FIRST_ANSWERS:
+                self._check_answers(role, useless)
+
+    def _check_answers(self, role: str, useless: Mapping[int, str]) -> None:
+        """Raise Stopped if no answer could be used, and none of an earlier stage was."""
+        found = self._found[role]
+        first = sum(place < self._reached for place in found)
+        if first >= _FIRST_ANSWERS and len(useless) == len(found) and not self._before[role]:
+            raise Stopped(
+                f"none of the first {len(found)} answers for {role} can be used, the first: "
+                f"{useless[min(useless)]}",
+                f"mend it, at the server or in the recipe; {OTHERWISE}",
+            )
 
     def _check(self, role: str, place: int) -> None:
         first = [at for at in self._found[role] if at < self._reached]

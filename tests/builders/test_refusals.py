@@ -96,7 +96,72 @@ def test_no_record_is_an_error(model: Model, serve: Serve, tmp_path: Path) -> No
     message = str(error.value)
     assert message.startswith("no record was accepted: all 3 are set aside, 3 of them in captions")
     assert "for refusal" in message and "report.md" in message and "\n" not in message
+    assert message.endswith("change the endpoint's parameters, or give another output")
     assert (made.output / "report.md").is_file()
+
+
+THOUGHT = "<think>A boat.</think> A boat lies there."
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda body: THOUGHT, "thoughts: <think> is in it: switch thinking off"),
+        (lambda body: "", "empty: the response is empty"),
+        (
+            lambda body: web.json_response(
+                {"choices": [{"message": {"content": "A"}, "finish_reason": "length"}]}
+            ),
+            "cut_off: the response is longer than max_tokens",
+        ),
+    ],
+)
+def test_a_server_whose_answers_cannot_be_used_stops_early(
+    answer: Any, said: str, model: Model, serve: Serve, tmp_path: Path
+) -> None:
+    """It is paid for each of them: 118 images, and two attempts each."""
+    server = serve(answer)
+    more = ("captions=null", "retries=1", "failures=set_aside", CALLS)
+    for _ in range(2):  # what is stored is not asked for again
+        with pytest.raises(ValueError) as error:
+            build(recipe(tmp_path, server.url, *more))
+        message = str(error.value)
+        assert message.startswith("stopped: none of the first 2") and "\n" not in message
+        assert f" answers for caption can be used, the first: {said}" in message
+        assert "change the endpoint's parameters" in message
+        assert 40 <= len(server.requests) <= 46
+    assert not list(tmp_path.rglob("2_captions.jsonl"))
+    server.answer = model
+    asked = "endpoints.default.parameters={enable_thinking: false}"
+    built = build(recipe(tmp_path, server.url, "limit=6", *more, asked))
+    assert built.sets and len(built.sets.accepted) == 6
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "before", "stops"),
+    [
+        (20 * "u", False, True),
+        (19 * "u", False, False),
+        (19 * "u" + "au", False, False),
+        ("..." + 10 * "u." + 10 * "u", False, True),
+        (20 * "u", True, False),
+    ],
+)
+def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -> None:
+    """`u` cannot be used, `a` can, `.` is not asked."""
+    refusals = Refusals("items", "set_aside")
+    attempt = Attempt("item", "k", "m", 1, 1)
+    try:
+        for place, outcome in enumerate(outcomes):
+            old = Row(id=f"{place}", attempts=(attempt,) if before else ())
+            new = Row(id=old.id, attempts=(*old.attempts, attempt))
+            aside = new.put_aside("items", "unparsable", "no JSON object in it")
+            refusals.add(place, [old], [{"u": aside, "a": new, ".": old}[outcome]])
+        refusals.end()
+    except Stopped as error:
+        assert stops and str(error).startswith("none of the first 20 answers for item")
+    else:
+        assert not stops
 
 
 def rows(role: str, outcomes: str) -> list[tuple[Row, Row]]:
