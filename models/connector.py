@@ -10,6 +10,8 @@ import re
 from typing import Any
 
 import torch
+from peft import LoraConfig
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from transformers import LlavaForConditionalGeneration
 from transformers.pytorch_utils import Conv1D
 
@@ -130,7 +132,7 @@ def lora_targets(model: Any) -> str:
         layer, nor a vision tower or connector.
 
     Raises:
-        ValueError: The language model has no linear layer.
+        ValueError: The language model has no linear layer, or PEFT would adapt others.
     """
     decoder = model.get_decoder()
     prefix = next(name for name, module in model.named_modules() if module is decoder)
@@ -146,7 +148,25 @@ def lora_targets(model: Any) -> str:
             f"{type(decoder).__name__} has no linear layer that LoRA could adapt; train it in full"
         )
     start = re.escape(f"{prefix}.") if prefix else ""
-    return rf"{start}(?:.+\.)?(?:{'|'.join(map(re.escape, layers))})"
+    pattern = rf"{start}(?:.+\.)?(?:{'|'.join(map(re.escape, layers))})"
+    _check_kept(model, pattern)
+    return pattern
+
+
+def _check_kept(model: Any, pattern: str) -> None:
+    """Raise ValueError where PEFT replaces the layers that it is told to adapt.
+
+    For some mixtures of experts it takes the names of linear layers for those of experts, as they
+    were in transformers 4: it would adapt these, and not the linear layers of that name.
+    """
+    config = LoraConfig(target_modules=pattern)
+    convert_peft_config_for_transformers(config, model, None)
+    if others := getattr(config, "target_parameters", None):
+        raise ValueError(
+            f"lora: of {type(model).__name__} PEFT would adapt the experts' "
+            f"{', '.join(sorted(others))} and leave out the linear layers that were called so; "
+            "train it in full"
+        )
 
 
 def _connector(model: torch.nn.Module) -> Any:

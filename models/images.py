@@ -45,18 +45,18 @@ def read_image(path: Path) -> Image.Image:
 def as_rgb(image: Image.Image) -> Image.Image:
     """Return an image as RGB: the one way in which trainers and adapters see pixels.
 
-    Alpha is dropped, as in LLaVA. Grey levels of 16 bits are scaled to 8, where PIL would cut them
-    off at 255.
+    What is transparent becomes white, as transformers' processors have it, which see the images of
+    tasks. Grey levels of 16 bits are scaled to 8, where PIL would cut them off at 255.
 
     Raises:
         ValueError: The levels are floating, or integers of which nobody says what white is.
     """
     image = with_8_bits(image)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    # PIL has no way from premultiplied colours to RGB but this.
-    through = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
-    return (image.convert(through) if through else image).convert("RGB")
+    if image.has_transparency_data:
+        # PIL has no other way from premultiplied grey.
+        coloured = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured)
+    return image.convert("RGB")
 
 
 def with_8_bits(image: Image.Image) -> Image.Image:

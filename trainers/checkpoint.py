@@ -1,5 +1,6 @@
 """What a recipe trains: loaded, with what is trained chosen, and saved as a stock folder."""
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,12 +47,14 @@ class Checkpoint(NamedTuple):
         processor: The LLaVA's processor; a text model's tokenizer.
         saved_dtype: The type that a checkpoint made from it says it has.
         dtypes: The types of the base's own weights, by name, in which they are saved.
+        config: The model's as it is saved: trainers set what they like in the model's own.
     """
 
     model: Any
     processor: Any
     saved_dtype: torch.dtype = torch.float32
     dtypes: Mapping[str, torch.dtype] = MappingProxyType({})
+    config: Any = None
 
     @property
     def tokenizer(self) -> Any:
@@ -100,7 +103,7 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     end_generation(config, recipe.format, found.tokenizer)
     if (images := getattr(found.processor, "image_processor", None)) is not None:
         found.processor.image_processor = with_aspect_ratio(images, recipe.image_aspect_ratio)
-    return found
+    return found._replace(config=copy.deepcopy(found.model.config))
 
 
 def _read(recipe: Recipe, base: Any, own_types: bool) -> Checkpoint:
@@ -259,6 +262,7 @@ def save(
     weights: Mapping[str, torch.Tensor] = model.state_dict()
     fix = f"in {_name(checkpoint.saved_dtype)}, the base's type; give a base in another one"
     check_weights(weights, f"{fix}. No checkpoint was written")
+    model.config = checkpoint.config
     model.save_pretrained(folder)
     if model.config.dtype != checkpoint.saved_dtype:
         # transformers writes the type of whichever weight comes first.

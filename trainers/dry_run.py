@@ -80,7 +80,7 @@ def _how(recipe: Recipe) -> str:
         return "the connector alone"
     if recipe.lora:
         return f"low-rank adapter, r={recipe.lora.r}, alpha={recipe.lora.alpha}"
-    return "all weights" if recipe.method == "sft" else "connector and language model"
+    return "connector and language model" if recipe.method == "vit" else "all weights"
 
 
 def _not_resolved(error: OSError) -> str:

@@ -50,16 +50,17 @@ def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] 
         model: What was trained; None for an adapter, which is in the output folder.
         state: Its weights, where they were gathered from all processes.
     """
-    base, _, dtype, dtypes = load(recipe, exact=True)
+    found = load(recipe, exact=True)
+    base = found.model
     if recipe.lora:
         folder = recipe.output / "adapter"
         adapted = add_adapter(base, str(folder), f"adapter={folder}")
-        base, lost = merged(adapted, dtypes)
+        base, lost = merged(adapted, found.dtypes)
         if lost > _LOST:
             log.warning(
                 "the merged checkpoint is %s like its base: the rounding takes away %.0f %% of the "
                 "adapter's update (by its norm); %s has all of it: score the base with peft=DIR",
-                str(dtype).removeprefix("torch."),
+                str(found.saved_dtype).removeprefix("torch."),
                 100 * lost,
                 folder,
             )

@@ -83,16 +83,24 @@ def own_dtypes(
         stored: As `stored_dtypes` gives them.
         default: Of weights that are in no file.
     """
-    names = [n for n, weight in model.state_dict().items() if weight.is_floating_point()]
+    weights = {n: weight for n, weight in model.state_dict().items() if weight.is_floating_point()}
     kinds = set(stored.values())
     if len(kinds) < 2:
-        return dict.fromkeys(names, next(iter(kinds), default))
-    return {name: stored.get(_name_in_file(model, name, stored), default) for name in names}
+        return dict.fromkeys(weights, next(iter(kinds), default))
+    return {
+        name: stored.get(_name_in_file(model, name, weight, stored), default)
+        for name, weight in weights.items()
+    }
 
 
-def _name_in_file(model: Any, name: str, stored: Mapping[str, torch.dtype]) -> str:
-    """Return a weight's name in the files, which transformers may have renamed while reading."""
-    there = next(iter(revert_weight_conversion(model, {name: torch.empty(0, device="meta")})))
+def _name_in_file(
+    model: Any, name: str, weight: torch.Tensor, stored: Mapping[str, torch.dtype]
+) -> str:
+    """Return a weight's name in the files, the first of its names if it is of several there.
+
+    transformers may have renamed it while reading, or stacked it of the experts' own.
+    """
+    there = next(iter(revert_weight_conversion(model, {name: weight.to("meta")})))
     alike = (key for key in stored if key.endswith(f".{there}") or there.endswith(f".{key}"))
     return there if there in stored else next(alike, name)
 

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from transformers.image_transforms import convert_to_rgb
 
 from verbalizer_bench.models.images import (
     as_rgb,
@@ -64,9 +65,10 @@ def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 200, 100, 50])
     files = {
         save(tmp_path / "p.png", palette): (200, 100, 50),
-        save(tmp_path / "pt.png", palette, transparency=b"\xff\x80"): (200, 100, 50),
-        save(tmp_path / "a.png", Image.new("RGBA", (2, 2), (9, 8, 7, 0))): (9, 8, 7),
-        save(tmp_path / "la.png", Image.new("LA", (2, 2), (6, 0))): (6, 6, 6),
+        save(tmp_path / "pt.png", palette, transparency=b"\xff\x80"): (227, 177, 152),
+        save(tmp_path / "a.png", Image.new("RGBA", (2, 2), (9, 8, 7, 0))): (255, 255, 255),
+        save(tmp_path / "la.png", Image.new("LA", (2, 2), (6, 255))): (6, 6, 6),
+        save(tmp_path / "t.png", Image.new("RGB", (2, 2)), transparency=(0, 0, 0)): (255,) * 3,
         save(tmp_path / "1.png", Image.new("1", (2, 2), 1)): (255, 255, 255),
         save(tmp_path / "c.tif", Image.new("CMYK", (2, 2), (0, 255, 255, 0))): (255, 0, 0),
         save(tmp_path / "b.tif", Image.new("I;16B", (2, 2), 0)): (0, 0, 0),
@@ -75,6 +77,9 @@ def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
         image = seen(path)
         assert image.mode == "RGB"
         assert image.getpixel((0, 0)) == colour, path.name
+        # What a stock processor makes of the file, as a task shows it.
+        with Image.open(path) as shown:
+            assert (convert_to_rgb(with_8_bits(shown), return_numpy=True) == colour).all()
 
 
 LEVELS = np.array([[0, 255, 256, 32768, 65535]])
@@ -123,7 +128,7 @@ def test_levels_whose_white_nobody_states_are_refused(
 
 
 def test_premultiplied_colours() -> None:
-    assert as_rgb(Image.new("RGBa", (1, 1), (64, 32, 0, 128))).getpixel((0, 0)) == (127, 63, 0)
+    assert as_rgb(Image.new("RGBa", (1, 1), (64, 32, 0, 128))).getpixel((0, 0)) == (191, 159, 127)
 
 
 def test_images_of_eight_bits_are_left_to_the_processor() -> None:

@@ -18,6 +18,8 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPVisionConfig,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     Dinov2Config,
     Dinov2WithRegistersConfig,
     GenerationConfig,
@@ -618,6 +620,29 @@ def test_lora_targets_of_an_llm(llm: str) -> None:
     peft = get_peft_model(model, LoraConfig(r=2, target_modules=lora_targets(model)))
     trained = {name for name, weight in peft.named_parameters() if weight.requires_grad}
     assert len(trained) == 2 * 7 * 2 and not any("lm_head" in name for name in trained)
+
+
+def test_layers_that_peft_would_replace_by_experts_are_refused() -> None:
+    """It takes the dense layers' `gate_proj` for that of transformers 4's experts."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    ranks = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
+    config = DeepseekV3Config(
+        **(sizes | ranks),
+        vocab_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        qk_nope_head_dim=8,
+        first_k_dense_replace=1,
+        n_routed_experts=4,
+        n_group=2,
+        topk_group=1,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+    )
+    with torch.device("meta"):
+        model = DeepseekV3ForCausalLM(config)
+    with pytest.raises(ValueError, match=r"lora: of Deepseek.* experts' down_proj, gate_up_proj"):
+        lora_targets(model)
 
 
 def test_peft_on_the_identity_is_noticed(towers: dict[str, str], llm: str) -> None:

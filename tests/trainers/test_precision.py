@@ -8,7 +8,14 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForImageTextToText, CLIPVisionModel
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    CLIPVisionModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
@@ -74,8 +81,9 @@ def assert_frozen(before: Tensors, after: Tensors, trained: Callable[[str], bool
     """Assert that all types are the base's, all frozen bits too, and that the rest was trained."""
     assert before.keys() == after.keys()
     assert {k: v.dtype for k, v in before.items()} == {k: v.dtype for k, v in after.items()}
-    bits = {k for k in before if before[k].numpy(force=True).tobytes()} if False else set(before)
-    same = {k for k in bits if torch.equal(before[k].view(torch.uint8), after[k].view(torch.uint8))}
+    same = {
+        k for k in before if torch.equal(before[k].view(torch.uint8), after[k].view(torch.uint8))
+    }
     assert same == {k for k in before if not trained(k)}
 
 
@@ -177,3 +185,32 @@ def test_types_in_files(bases: dict[str, Path], tmp_path: Path) -> None:
     torch.save(load_file(bases["mixed"] / "model.safetensors"), tmp_path / "pytorch_model.bin")
     assert stored_dtypes(str(tmp_path)) == kinds
     assert stored_dtypes(str(TINY)) == {}
+
+
+@pytest.fixture
+def experts(tmp_path: Path) -> Path:
+    """Return a mixture of experts in bfloat16 whose routing is in float32, as DeepSeek's are."""
+    llama = TINY / "llama"
+    config = AutoConfig.from_pretrained(llama).to_dict()
+    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "eos_token_id")
+    settings = {key: config[key] for key in kept}
+    model = MixtralForCausalLM(
+        MixtralConfig(num_hidden_layers=1, num_key_value_heads=2, num_local_experts=2, **settings)
+    ).bfloat16()
+    model.model.layers[0].mlp.gate.float()
+    model.save_pretrained(tmp_path / "experts")
+    AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path / "experts")
+    return tmp_path / "experts"
+
+
+@pytest.mark.parametrize("name", ["sft", "sft_lora"])
+def test_experts_that_are_stacked_keep_their_types(experts: Path, train: Train, name: str) -> None:
+    folder = train(name, f"model.path={experts}", "learning_rate=0.1")
+    trained: dict[str, Callable[[str], bool]] = {
+        "sft": lambda _: True,
+        "sft_lora": lambda key: "self_attn" in key,
+    }
+    assert_frozen(weights(experts), weights(folder), trained[name])
+    # Trainers set in it what they need: no cache, the logits of routing.
+    before, after = (json.loads((f / "config.json").read_text()) for f in (experts, folder))
+    assert before == after
