@@ -7,19 +7,20 @@ bases (Qwen2.5 has 271 to spare) and of the adapters that were trained on them.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
-from verbalizer_bench.models.weights import reading, refuse, vocabulary_rows
+from verbalizer_bench.models.weights import line, reading, refuse, vocabulary_rows
 
 log = logging.getLogger(__name__)
 _FIX = "give a LoRA folder that was trained on this base"
-# Of weights that are saved whole beside those of the method.
-_WHOLE = ("modules_to_save", "trainable_tokens")
+# Weights that are saved whole beside those of the method, and those of AdaptionPrompt, which have
+# other names than PEFT's table says.
+_OTHERS = ("modules_to_save", "trainable_tokens", "adaption_")
 
 
 def add_adapter(model: Any, peft: str, what: str, revision: str | None = None) -> PeftModel:
@@ -34,30 +35,37 @@ def add_adapter(model: Any, peft: str, what: str, revision: str | None = None) -
     Raises:
         ValueError: The adapter cannot be read, does not fit the base, or lacks weights.
     """
+    own = {f"base_model.model.{key}" for key in model.state_dict()}
     with reading(what, _FIX):
         weights = load_peft_weights(peft, device="cpu", revision=revision)
-    try:
-        with reading(what, _FIX):
+        try:
             adapted = PeftModel.from_pretrained(model, peft, revision=revision)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{what}: does not fit {type(model).__name__}: {error}; {_FIX}") from error
-    _check_found(adapted, weights, what)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"does not fit {type(model).__name__}: {line(error)}") from error
+    _check_found(adapted, weights, own, what)
     return adapted
 
 
-def _check_found(adapted: PeftModel, weights: Mapping[str, torch.Tensor], what: str) -> None:
-    """Set the weights once more, and read what PEFT found no place or no weight for."""
+def _check_found(
+    adapted: PeftModel, weights: Mapping[str, torch.Tensor], own: Collection[str], what: str
+) -> None:
+    """Set the weights once more, and read what PEFT found no place or no weight for.
+
+    Args:
+        adapted: The base with its adapter.
+        weights: The adapter's.
+        own: The names of the base's own weights.
+        what: The argument that named the adapter, with its value.
+    """
     (name,) = adapted.peft_config
     config = adapted.peft_config[name]
     if config.is_prompt_learning:
         # Its only weight is no part of the model, and was checked when it was set.
         return
     found = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
-    kinds = (PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, ""), *_WHOLE)
+    kinds = (PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, ""), *_OTHERS)
     missing = {
-        key
-        for key in found.missing_keys
-        if f".{name}" in key and any(kind in key for kind in kinds)
+        key for key in found.missing_keys if key not in own and any(kind in key for kind in kinds)
     }
     state = adapted.state_dict()
     # Under tied embeddings one weight has two names, and the file one of them.
@@ -73,7 +81,7 @@ def _check_found(adapted: PeftModel, weights: Mapping[str, torch.Tensor], what: 
     refuse(
         what,
         {
-            f"of the {len(weights)} weights in it have no place in {base}, such as": (unknown),
+            f"of the {len(weights)} weights in it have no place in {base}, such as": unknown,
             f"weights that {base} would take are not in it, such as": missing,
         },
         f"{_FIX} (it says {config.base_model_name_or_path})",
@@ -98,7 +106,10 @@ def fit_vocabulary(
     """
     what = f"model_args peft={peft}"
     with reading(what, _FIX):
-        config = PeftConfig.from_pretrained(peft, revision=revision)
+        try:
+            config = PeftConfig.from_pretrained(peft, revision=revision)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"adapter_config.json: {line(error)}") from error
         weights = load_peft_weights(peft, device="cpu", revision=revision)
     rows, length = vocabulary_rows(model), max(tokenizer.get_vocab().values()) + 1
     brought = _rows(model, weights)

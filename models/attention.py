@@ -163,7 +163,8 @@ def shared_prefix_attention(
     Returns:
         (rows, q, heads, D), and no weights.
     """
-    assert shared_prefix is not None
+    if shared_prefix is None:
+        raise TypeError(f"{type(module).__name__} does not get the shared prefix")
     layer, (rows, heads, _, size) = int(module.layer_idx), query.shape  # type: ignore[arg-type]
     scaling = scaling if scaling is not None else size**-0.5
     query = shared_prefix.by_prompt(query, key.shape[1])

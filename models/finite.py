@@ -13,8 +13,12 @@ import torch
 from transformers import LogitsProcessor
 
 
+class NotFiniteError(ValueError):
+    """Logits that are no numbers."""
+
+
 def check_finite(best: torch.Tensor, model: Any) -> None:
-    """Raise ValueError unless these are numbers.
+    """Raise NotFiniteError, a ValueError, unless these are numbers.
 
     Args:
         best: The highest logit (or log probability) of each row. It is NaN if any of the row is,
@@ -22,17 +26,17 @@ def check_finite(best: torch.Tensor, model: Any) -> None:
         model: The model that they come from.
     """
     if not bool(best.isfinite().all()):
-        raise ValueError(not_finite(model))
+        raise NotFiniteError(not_finite(model))
 
 
 def check_scores(scores: Iterable[tuple[float, bool]], model: Any) -> None:
-    """Raise ValueError unless log probabilities are numbers; one of NaN logits is NaN."""
+    """Raise NotFiniteError unless log probabilities are numbers; one of NaN logits is NaN."""
     if any(math.isnan(score) for score, _ in scores):
-        raise ValueError(not_finite(model))
+        raise NotFiniteError(not_finite(model))
 
 
 class FiniteLogits(LogitsProcessor):
-    """Have `generate` raise ValueError where logits are not finite; it changes nothing."""
+    """Have `generate` raise NotFiniteError where logits are not finite; it changes nothing."""
 
     def __init__(self, model: Any) -> None:
         """Take the model, for the message."""

@@ -10,6 +10,7 @@ strings are a criterion with an answer for each row.
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,11 +21,12 @@ from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCr
 from verbalizer_bench.models import endings, journal
 from verbalizer_bench.models.batches import auto_batch_size, in_batches
 from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
-from verbalizer_bench.models.finite import FiniteLogits, check_finite
-from verbalizer_bench.models.harmless import ONE_RESPONSE, check_request
+from verbalizer_bench.models.finite import FiniteLogits, NotFiniteError, check_finite
+from verbalizer_bench.models.harmless import ONE_RESPONSE, changing, check_request
 from verbalizer_bench.models.journal import Response
 from verbalizer_bench.models.record import Recorded
 from verbalizer_bench.models.settings import GenerationSettings, StopStrings
+from verbalizer_bench.models.weights import line, vocabulary_rows
 
 log = logging.getLogger(__name__)
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -33,6 +35,8 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION_TOLERANCE = 0.5
 # Longer continuations are not worth a pass a token.
 _STEPS = 16
+# With these `generate` guesses several tokens at once, and takes one prompt.
+_ASSISTED = ("prompt_lookup_num_tokens", "assistant_early_exit")
 
 
 class ExactGeneration(Recorded):
@@ -106,8 +110,13 @@ class ExactGeneration(Recorded):
             logits = self.model(**inputs, **last).logits[0, -1].float()
         check_finite(logits.max(), self.model)
         plain = torch.log_softmax(logits, dim=-1)
+        try:
+            own = self._shared.next_log_probs(encoded)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Whatever layers say to arguments that they do not know.
+            return f"a pass of it ends in {type(error).__name__}: {line(error)}"
         # A logit of minus infinity, which is a suppressed token, is no distance from itself.
-        own = self._shared.next_log_probs(encoded)
         distance = float(torch.where(own == plain, 0, own - plain).abs().max())
         if not distance <= _TOLERANCE.get(self.model.dtype, _LOW_PRECISION_TOLERANCE):
             return f"it differs from a plain forward pass by {distance:.2g}"
@@ -146,12 +155,34 @@ class ExactGeneration(Recorded):
 
     def _check_eos(self) -> None:
         """Raise ValueError where nothing ends a response: all would run to the token limit."""
-        if not self.eos_token_ids:
+        ids, rows = self.eos_token_ids, vocabulary_rows(self.model)
+        what = f"pretrained={self.model.config.name_or_path}"
+        if not ids:
             raise ValueError(
-                f"pretrained={self.model.config.name_or_path}: neither its generation_config.json "
-                "nor its tokenizer names an EOS, so that no response could end; write eos_token_id "
-                "into generation_config.json, or give tokenizer=DIR of one that has it"
+                f"{what}: neither its generation_config.json nor its tokenizer names an EOS, so "
+                "that no response could end; write eos_token_id into generation_config.json, or "
+                "give tokenizer=DIR of one that has it"
             )
+        if any(type(number) is not int or number < 0 for number in ids) or min(ids) >= rows:
+            raise ValueError(
+                f"{what}: eos_token_id={self.model.generation_config.eos_token_id!r} of its "
+                f"generation_config.json is no token of its {rows}; correct the file"
+            )
+
+    @contextmanager
+    def _naming_settings(self, asked: dict[str, Any]) -> Iterator[None]:
+        """Say with which settings `generate` cannot work, where it cannot."""
+        try:
+            yield
+        except NotFiniteError:
+            raise
+        except (ValueError, TypeError, IndexError, ImportError) as error:
+            own = changing(self.model.generation_config.to_diff_dict(), asked)
+            given = ", ".join(f"{name}={value}" for name, value in {**own, **asked}.items())
+            raise ValueError(
+                f"pretrained={self.model.config.name_or_path}: generate cannot do what gen_kwargs "
+                f"and generation_config.json say ({given[:200]}): {line(error)}; correct them"
+            ) from error
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Generate a response to every request; see the module's text for what is exact.
@@ -256,6 +287,9 @@ class ExactGeneration(Recorded):
         lengths = {i: self._length(prompts[i]) for i in members}
         members = sorted(members, key=lambda i: -lengths[i])
         size = self._batch_size(lengths[members[0]] + settings.max_new_tokens, settings.beams)
+        own = self.model.generation_config
+        if any(settings.kwargs.get(name, getattr(own, name, None)) for name in _ASSISTED):
+            size = 1
         yield from in_batches(
             members, size, lambda batch: self._generate([prompts[i] for i in batch], settings)
         )
@@ -313,6 +347,7 @@ class ExactGeneration(Recorded):
             torch.autocast(
                 self.device.type, self.mixed_precision_dtype, self.mixed_precision_dtype is not None
             ),
+            self._naming_settings(settings.kwargs),
         ):
             output = self.model.generate(
                 **inputs,

@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
+from transformers.quantizers import AutoQuantizationConfig
 
 from verbalizer_bench.models.adapter import add_adapter, fit_vocabulary
 from verbalizer_bench.models.bos import append_nothing
@@ -36,20 +37,27 @@ def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
         kwargs: The other arguments.
 
     Raises:
-        ValueError: `dtype` is no type of torch, the device is not there, the checkpoint is of
-            another architecture, or an argument is unknown to adapter and checkpoint.
+        ValueError: A name is empty or no text, a type is none of torch's, the device is not there,
+            the checkpoint is of another architecture, another library would load it unchecked, or
+            an argument is unknown to adapter and checkpoint.
         FileNotFoundError: `peft` is no LoRA folder.
     """
     _check_texts(pretrained=pretrained, **kwargs)
-    _check_dtype(kwargs.get("dtype"))
+    _check_dtypes(kwargs)
     _check_device(kwargs.get("device"))
     _check_peft(kwargs.get("peft"))
+    for library in ("autogptq", "gptqmodel"):
+        if kwargs.get(library):
+            raise ValueError(
+                f"model_args {library}={kwargs[library]}: cannot say which weights it found; "
+                "leave it out: transformers reads from config.json how weights are quantised"
+            )
     if isinstance(pretrained, str) and not kwargs.get("gguf_file"):
         _check_architecture(name, pretrained, kwargs)
     try:
         yield
     except TypeError as error:
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        found = re.search(r"(?:unexpected|values for) keyword argument '(\w+)'", str(error))
         if not found or found[1] not in kwargs:
             raise
         known = {
@@ -163,6 +171,8 @@ def _check_texts(**kwargs: Any) -> None:
     """Raise ValueError for a name that lm-eval took for a number, a truth value or nothing."""
     for key in ("pretrained", "peft", "delta", "tokenizer", "subfolder", "gguf_file", "revision"):
         value = kwargs.get(key)
+        if value == "":
+            raise ValueError(f"model_args {key}=: is empty; give a name, or leave {key}= out")
         if isinstance(value, (bool, float)) or (isinstance(value, int) and key != "revision"):
             kind = "truth value" if isinstance(value, bool) else "number"
             raise ValueError(
@@ -176,10 +186,15 @@ def _check_texts(**kwargs: Any) -> None:
         )
 
 
-def _check_dtype(dtype: Any) -> None:
-    known = ("auto", "float32", "float16", "bfloat16", "float64")
-    if isinstance(dtype, str) and dtype not in known:
-        raise ValueError(f"model_args dtype={dtype}: one of {', '.join(known)}")
+def _check_dtypes(kwargs: Mapping[str, Any]) -> None:
+    known = ("float32", "float16", "bfloat16", "float64")
+    # Autocast passes over any other type with a warning.
+    mixed = ("float16", "bfloat16")
+    allowed = {"dtype": ("auto", *known), "softmax_dtype": known, "mixed_precision_dtype": mixed}
+    for key, names in allowed.items():
+        value = kwargs.get(key)
+        if isinstance(value, str) and value not in names:
+            raise ValueError(f"model_args {key}={value}: one of {', '.join(names)}")
 
 
 def _check_device(device: Any) -> None:
@@ -202,11 +217,12 @@ def _check_device(device: Any) -> None:
 
 
 def _check_peft(peft: Any) -> None:
-    if isinstance(peft, str) and peft.startswith((".", "/", "~")):
-        file = Path(peft) / "adapter_config.json"
-        if not file.is_file():
+    if not isinstance(peft, str) or not (peft.startswith((".", "/", "~")) or Path(peft).is_dir()):
+        return
+    for names in (("adapter_config.json",), ("adapter_model.safetensors", "adapter_model.bin")):
+        if not any((Path(peft) / name).is_file() for name in names):
             raise FileNotFoundError(
-                f"model_args peft={peft}: {file.name} is not in it; give a LoRA folder or a hub id"
+                f"model_args peft={peft}: {names[0]} is not in it; give a LoRA folder or a hub id"
             )
 
 
@@ -214,14 +230,13 @@ def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -
     hub = {
         key: kwargs[key] for key in ("revision", "subfolder", "trust_remote_code") if key in kwargs
     }
-    try:
-        config = AutoConfig.from_pretrained(pretrained, **hub)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"model_args pretrained={pretrained}: not a checkpoint that can be read: {reason}; "
-            "give a folder that save_pretrained wrote, or a hub id"
-        ) from error
+    with reading(f"model_args pretrained={pretrained}: its config.json"):
+        try:
+            config = AutoConfig.from_pretrained(pretrained, **hub)
+            if (quantised := getattr(config, "quantization_config", None)) is not None:
+                AutoQuantizationConfig.from_dict(dict(quantised))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"a value of another kind is expected: {line(error)}") from error
     auto_class, known = _ARCHITECTURES[name]
     if config.model_type in known or auto_class in (getattr(config, "auto_map", None) or {}):
         return

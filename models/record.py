@@ -69,7 +69,7 @@ class Recorded(ChatAdapter):
     def eos_token_ids(self) -> list[int]:
         """Return the ids that end a response: the checkpoint's, else the tokenizer's."""
         ids = self.model.generation_config.eos_token_id
-        if ids is None:
+        if ids is None or ids == []:
             ids = self.tokenizer.eos_token_id
         if ids is None:
             return []

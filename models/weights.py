@@ -16,16 +16,19 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 # What a checkpoint may hold without the model's using it, beside the lists that transformers'
-# classes have: tables that old versions stored and new ones compute, the value head of
-# reinforcement learning, and heads that only guess several tokens at once.
+# classes have: tables that old versions stored and new ones compute (rotations, and the masks of
+# GPT-J and its kin), the value head of reinforcement learning, and heads that only guess several
+# tokens at once.
 _SPARE = re.compile(
-    r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|(^|\.)(masked_bias|position_ids)$"
-    r"|^v_head\.|(^|\.)mtp(_\w+)?\."
+    r"(^|\.)(inv_freq|cos_cached|sin_cached|masked_bias|causal_mask|position_ids)$"
+    r"|(^|\.)attn\.(attention\.)?bias$|^v_head\.|(^|\.)mtp(_\w+)?\."
 )
 # A language model may be read from a checkpoint that sees or hears besides.
 _OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
+_AGAIN = "copy or save the checkpoint again, or give one of that class"
+_COLOUR = re.compile(r"\x1b\[\d*m")
 
 
 def load_whole(
@@ -58,7 +61,7 @@ def load_whole(
     _check_folder(Path(name, kwargs.get("subfolder") or ""), what)
     # So that all weights of another shape are in the report, instead of an error that names none.
     kwargs["ignore_mismatched_sizes"] = True
-    with reading(what), _quiet_report():
+    with _quiet_report(what), reading(what):
         found = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
     if not isinstance(found, tuple):
         raise ValueError(
@@ -115,21 +118,40 @@ def _check_folder(folder: Path, what: str) -> None:
         raise ValueError(f"{what}: is an adapter; give its base there, and peft={folder}")
     if (folder / "generation_config.json").is_file():
         with reading(f"{what}: generation_config.json", "correct the file"):
-            GenerationConfig.from_pretrained(folder)
+            try:
+                GenerationConfig.from_pretrained(folder)
+            except (TypeError, AttributeError) as error:
+                raise ValueError(f"a value of another kind is expected: {line(error)}") from error
 
 
 @contextmanager
-def _quiet_report() -> Iterator[None]:
-    """Keep transformers' table of weights out of the log: `_check_report` says it in a line."""
+def _quiet_report(what: str) -> Iterator[None]:
+    """Keep transformers' table of weights out of the log: `_check_report` says it in a line.
+
+    Raises:
+        ValueError: The load failed over weights that are made of several in the file (the experts
+            of a layer), which the table alone names.
+    """
+    log = logging.getLogger("transformers.modeling_utils")
+    level, wanted = log.level, log.getEffectiveLevel()
+    torn: list[str] = []
 
     def passes(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in str(record.msg)
+        table = str(record.msg)
+        if "LOAD REPORT" not in table:
+            return record.levelno >= wanted
+        torn.extend(re.findall(r"^(\S.*?) *\|.*\bCONVERSION\b", _COLOUR.sub("", table), re.M))
+        return False
 
-    log = logging.getLogger("transformers.modeling_utils")
     log.addFilter(passes)
+    log.setLevel(min(wanted, logging.WARNING))
     try:
         yield
+    except ValueError:
+        refuse(what, {"weights cannot be put together from those in it, such as": torn}, _AGAIN)
+        raise
     finally:
+        log.setLevel(level)
         log.removeFilter(passes)
 
 
@@ -189,7 +211,7 @@ def _fix(missing: Collection[str], unexpected: Collection[str], shapes: bool) ->
             return f"names begin with {wrapper}: save the model without its wrapper"
     if shapes:
         return "give the config.json that belongs to the weights"
-    return "copy or save the checkpoint again, or give one of that class"
+    return _AGAIN
 
 
 def _keep_untied(model: Any) -> None:

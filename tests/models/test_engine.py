@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, NemotronConfig, NemotronForCausalLM
 
 from tests.models.test_generation import PAPER, STORY, load, requests
 from tests.models.test_lvlm import PROMPTS, alone
@@ -316,6 +316,28 @@ def test_a_model_whose_attention_it_would_get_wrong_is_found_out(
         lm.generate_until(requests(["hello"]), disable_tqdm=True)
     assert "it differs from a plain forward pass by" in caplog.text
     assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"generate": 1}
+
+
+def test_a_model_whose_layers_refuse_its_pass_goes_to_generate(
+    toys: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nemotron's layers hand no argument of ours down to their attention."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = NemotronForCausalLM(NemotronConfig(vocab_size=1024, **sizes, **heads))
+    model.save_pretrained(tmp_path)
+    load(VerbalizerLLM, toys[0]).tokenizer.save_pretrained(tmp_path)
+    lm = load(VerbalizerLLM, tmp_path)
+    prompts = [STORY[:20], STORY[:60]]
+    found = lm.generate_until(requests(prompts), disable_tqdm=True)
+    assert (
+        "not shared_prefix: a pass of it ends in TypeError: NemotronAttention does" in caplog.text
+    )
+    lm.engine = "generate"
+    assert lm.generate_until(requests(prompts), disable_tqdm=True) == found
+    lm.engine = "shared_prefix"
+    with pytest.raises(ValueError, match="not exact here: a pass of it ends in TypeError"):
+        lm.generate_until(requests(prompts), disable_tqdm=True)
 
 
 def test_a_prompt_that_cannot_be_encoded_is_not_left_out(

@@ -185,3 +185,47 @@ def test_without_any_eos_a_run_is_refused(toys: tuple[Path, Path], tmp_path: Pat
     lm.tokenizer.eos_token = None
     with pytest.raises(ValueError, match=f"pretrained={folder}: neither its generation_config.js"):
         answers(lm, "auto")
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "message"),
+    [
+        ({"eos_token_id": "2"}, {}, "eos_token_id='2' of its .* is no token of its 1024; correct"),
+        ({"eos_token_id": [-1]}, {}, r"eos_token_id=\[-1\] of its .* is no token of its 1024"),
+        ({"eos_token_id": 5000}, {}, "eos_token_id=5000 of its .* is no token of its 1024"),
+        ({"no_repeat_ngram_size": "2"}, {}, r"generate cannot do .*no_repeat_ngram_size=2, .*\): "),
+        (
+            {"num_beam_groups": 2},
+            {"num_beams": 4},
+            r"generate cannot do .*num_beam_groups=2, .*\): ",
+        ),
+        ({}, {"repetition_penalty": -1.0}, r"generate cannot do .*repetition_penalty=-1.0\): "),
+    ],
+)
+def test_settings_that_generate_cannot_follow_are_one_line(
+    lm: VerbalizerLLM,
+    config: GenerationConfig,
+    changes: dict[str, Any],
+    asked: dict[str, Any],
+    message: str,
+) -> None:
+    for name, value in changes.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=f"^pretrained=.*llama: {message}"):
+        answers(lm, "auto", **asked)
+
+
+def test_settings_that_take_one_prompt_get_one(lm: VerbalizerLLM, config: GenerationConfig) -> None:
+    expected = answers(lm, "generate", num_beams=1)
+    lm.batch_size_per_gpu = 3
+    for name, value in (("prompt_lookup_num_tokens", 3), ("assistant_early_exit", 1)):
+        setattr(config, name, value)
+        assert answers(lm, "auto", num_beams=1) == expected
+        setattr(config, name, None)
+    assert answers(lm, "auto", num_beams=1, prompt_lookup_num_tokens=3) == expected
+    lm.batch_size_per_gpu = 1
+
+
+def test_an_empty_list_of_eos_is_none(lm: VerbalizerLLM, config: GenerationConfig) -> None:
+    config.eos_token_id = []
+    assert lm.eos_token_ids == [lm.tokenizer.eos_token_id]

@@ -1,6 +1,7 @@
 """What is loaded is what is in the folder: base, adapter, tokenizer; else one line that says so."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, Qwen3MoeConfig
 
 from tests.models.test_generation import STORY, load, requests
 from verbalizer_bench.models.llm import VerbalizerLLM
@@ -105,6 +106,8 @@ def test_what_a_model_can_do_without_is_no_fault(toys: tuple[Path, Path], tmp_pa
         *("model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.1.self_attn.masked_bias"),
         *("v_head.summary.weight", "mtp.layers.0.proj.weight", "model.layers.2.mlp.up_proj.weight"),
         *("vision_tower.layers.0.mlp.weight", "model.visual.patch.weight", "audio_tower.weight"),
+        *("transformer.h.0.attn.bias", "transformer.h.0.attn.attention.bias"),
+        *("transformer.h.0.attn.causal_mask", "h.0.self_attention.maybe_rotary.inv_freq"),
     )
     folder = clone(toys[0], tmp_path / "rich", num_nextn_predict_layers=1)
     model = whole(rewrite(folder, with_extra(*spare)))
@@ -172,14 +175,44 @@ def test_an_index_that_lacks_a_shard(toys: tuple[Path, Path], tmp_path: Path) ->
         whole(folder)
 
 
+def test_a_layer_that_lacks_an_expert(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Experts stand apart in the file and as one tensor in the model."""
+    config = Qwen3MoeConfig(
+        **{
+            "vocab_size": 64,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "moe_intermediate_size": 8,
+        },
+        **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8},
+        **{"num_experts": 4, "num_hidden_layers": 1},
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "half")
+    shutil.copytree(tmp_path / "half", tmp_path / "less")
+    rewrite(tmp_path / "half", without("experts.2.up_proj"))
+    rewrite(tmp_path / "less", without("experts.2."))
+    level = logging.getLogger("transformers").level
+    for quiet in (logging.WARNING, logging.ERROR):
+        logging.getLogger("transformers").setLevel(quiet)
+        with pytest.raises(ValueError, match=r"half: 1 weights cannot be put together .*experts\."):
+            whole(tmp_path / "half")
+    logging.getLogger("transformers").setLevel(level)
+    with pytest.raises(
+        ValueError, match=r"less: 2 weights have another shape .*\(3, 16, 8\) in it"
+    ):
+        whole(tmp_path / "less")
+    assert "LOAD REPORT" not in caplog.text
+
+
 def test_a_generation_config_that_cannot_be_read_is_not_passed_over(
     toys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     folder = clone(toys[0], tmp_path / "half")
     file = folder / "generation_config.json"
-    file.write_text(file.read_text()[:20])
-    with pytest.raises(ValueError, match=r"generation_config.json: cannot be read: .*; correct"):
-        whole(folder)
+    for content in (file.read_text()[:20], "[]"):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"generation_config.json: cannot be read: .*correct"):
+            whole(folder)
 
 
 def test_an_adapter_is_no_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -224,13 +257,49 @@ def test_names_that_were_taken_for_numbers(toys: tuple[Path, Path], key: str, va
             adapter(**given, device="cpu")
 
 
-def test_packages_that_quantised_weights_need_are_named(
-    toys: tuple[Path, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("quantised", "message"),
+    [
+        (
+            {"quant_method": "awq", "bits": 4, "group_size": 128},
+            "a package is missing: .*gptqmodel",
+        ),
+        ({"quant_method": "gptq", "bits": 4}, "a package is missing: .*optimum"),
+        ({"quant_method": "torchao"}, "its config.json: a package is missing: .*torchao"),
+        ({"quant_method": "newest"}, "its config.json: cannot be read: Unknown quantization type"),
+        ({"bits": 4}, "its config.json: cannot be read: .*quant_method"),
+        ("int4", "its config.json: cannot be read: a value of another kind is expected"),
+    ],
+)
+def test_quantised_weights_that_cannot_be_read_are_one_line(
+    toys: tuple[Path, Path], tmp_path: Path, quantised: Any, message: str
 ) -> None:
-    quantised = {"quant_method": "awq", "bits": 4, "group_size": 128}
-    folder = clone(toys[0], tmp_path / "awq", quantization_config=quantised)
-    with pytest.raises(ValueError, match=r"pretrained=.*awq: a package is missing: .*gptqmodel"):
+    folder = clone(toys[0], tmp_path / "bits", quantization_config=quantised)
+    with pytest.raises(ValueError, match=f"^model_args pretrained={folder}: {message}"):
         load(VerbalizerLLM, folder)
+
+
+@pytest.mark.parametrize("adapter", [VerbalizerLLM, VerbalizerLVLM])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"peft": ""}, "peft=: is empty"),
+        ({"tokenizer": ""}, "tokenizer=: is empty"),
+        ({"mixed_precision_dtype": "int8"}, "mixed_precision_dtype=int8: one of float16, bfloat16"),
+        ({"softmax_dtype": "half"}, "softmax_dtype=half: one of float32"),
+        ({"gptqmodel": True}, "gptqmodel=True: cannot say which weights it found; leave it out"),
+        (
+            {"output_loading_info": True},
+            "output_loading_info=True: neither .* has such an argument",
+        ),
+    ],
+)
+def test_arguments_that_would_load_something_else(
+    toys: tuple[Path, Path], adapter: type, given: dict[str, Any], message: str
+) -> None:
+    folder = toys[adapter is VerbalizerLVLM]
+    with pytest.raises(ValueError, match=f"^model_args {message}"):
+        load(adapter, folder, **given)
 
 
 # Tokenizers
@@ -355,6 +424,32 @@ def test_adapter_configs_that_do_not_fit_are_refused(
     file = folder / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ValueError, match=f"^model_args peft={folder}: {message}"):
+        load(VerbalizerLLM, toys[0], peft=str(folder))
+
+
+def test_an_adapter_without_its_files(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = lora(toys[0], tmp_path / "lora")
+    (folder / "adapter_model.safetensors").rename(folder / "kept")
+    with pytest.raises(FileNotFoundError, match=f"peft={folder}: adapter_model.safetensors is not"):
+        load(VerbalizerLLM, toys[0], peft=str(folder))
+    torch.save(load_file(folder / "kept"), folder / "adapter_model.bin")
+    load(VerbalizerLLM, toys[0], peft=str(folder))
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(ValueError, match=f"peft={folder}: cannot be read: adapter_config.json: "):
+        load(VerbalizerLLM, toys[0], peft=str(folder))
+
+
+def test_an_adapter_whose_weights_do_not_bear_its_name(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from peft import AdaptionPromptConfig, get_peft_model
+
+    config = AdaptionPromptConfig(adapter_len=2, adapter_layers=2, task_type="CAUSAL_LM")
+    folder = tmp_path / "prompts"
+    get_peft_model(AutoModelForCausalLM.from_pretrained(toys[0]), config).save_pretrained(folder)
+    load(VerbalizerLLM, toys[0], peft=str(folder))
+    rewrite(folder, without("layers.1.self_attn.adaption_gate"), "adapter_model")
+    with pytest.raises(ValueError, match=f"peft={folder}: 1 weights that .* would take are not in"):
         load(VerbalizerLLM, toys[0], peft=str(folder))
 
 
