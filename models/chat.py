@@ -180,18 +180,28 @@ class ChatTemplate:
             *options.items(),
         )
         if shape not in self._chosen:
-            faults = []
-            for form in self._order():
-                fault = self._fault(messages, form, options, check)
-                if fault is None:
-                    self._chosen[shape] = form
-                    break
-                faults.append(fault)
-                if fault.kind == "slots":
-                    break
-            if shape not in self._chosen:
+            form, faults = self._found(messages, options, check)
+            if form is None:
                 raise ValueError(self._explain(messages, faults, options))
+            self._chosen[shape] = form
         return self._chosen[shape]
+
+    def _found(
+        self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
+    ) -> tuple[str | None, list[_Fault]]:
+        """Return the form that the template takes, None if neither, and what is wrong with others.
+
+        A template with other image slots is not given texts with ours in them.
+        """
+        faults: list[_Fault] = []
+        for form in self._order():
+            fault = self._fault(messages, form, options, check)
+            if fault is None:
+                return form, faults
+            faults.append(fault)
+            if fault.kind == "slots":
+                break
+        return None, faults
 
     def _order(self) -> tuple[str, str]:
         return (STRINGS, PARTS) if self.image_slot is None else (PARTS, STRINGS)
@@ -262,9 +272,7 @@ class ChatTemplate:
         return f"{self.owner}: its chat template cannot be rendered: {detail}; {fix}"
 
     def _takes(self, messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
-        return bool(messages) and any(
-            self._fault(messages, form, options) is None for form in self._order()
-        )
+        return bool(messages) and self._found(messages, options)[0] is not None
 
     def _raw(
         self, messages: Sequence[Message], form: str, options: Mapping[str, Any]

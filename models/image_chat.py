@@ -1,6 +1,7 @@
 """Conversations with images as text: where the slots go, and literals that must not become one."""
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
@@ -46,11 +47,16 @@ class ImageChat(ChatAdapter):
         """
         self.chat_applied = True
         messages = copy.deepcopy(chat_history)
-        own = any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages)
-        render = self._render_own if own else self._render_blank
-        prompt = ChatPrompt(render(messages, add_generation_prompt))
+        prompt = ChatPrompt(self._render_either(messages, add_generation_prompt))
         prompt.messages, prompt.add_generation_prompt = messages, add_generation_prompt
         return prompt
+
+    def _render_either(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """Render `<image>` as slots where it stands and the template can; the request decides."""
+        if any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages):
+            with suppress(ValueError):
+                return self._render_own(messages, add_generation_prompt)
+        return self._render_blank(messages, add_generation_prompt)
 
     def _render_own(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """Render placeholders as image slots, where they stand or all in front of their turn."""

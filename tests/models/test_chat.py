@@ -153,6 +153,10 @@ def test_a_mark_of_the_templates_own_is_not_replaced_by_ours() -> None:
         ValueError, match=r"0 image slots for 1 images \(an image is '<image>' here"
     ):
         chat(other, slot="<image>").render(IMAGE)
+    # Taken as strings without the system turn: that is not what is wrong.
+    either = BOTH.replace("<image>", "<start_of_image>")
+    with pytest.raises(ValueError, match="0 image slots for 1 images"):
+        chat(either, slot="<image>").render([SYSTEM, *IMAGE])
     assert "<start_of_image>What?" in chat(other, slot="<start_of_image>").render(IMAGE)
 
 
@@ -244,6 +248,14 @@ def test_an_image_adapter_takes_the_tokenizers_template(toys: tuple[Path, Path])
     own = lm.apply_chat_template([{"role": "user", "content": "see <image>this"}])
     assert own == "[user]see <image>\nthis[/user]"
     assert lm.chat_template(True) == ADDED
+
+
+def test_a_literal_is_none_of_the_templates_images(toys: tuple[Path, Path]) -> None:
+    """Whether `<image>` in a message is an image is known when the request comes."""
+    lm = VerbalizerLVLM(pretrained=str(toys[1]), dtype="float32", device="cpu", image="none")
+    lm.processor.chat_template = PARTS.replace("<image>", "[IMG]")
+    (request,) = requests([lm.apply_chat_template([{"role": "user", "content": "a <image> b"}])])
+    assert lm._prompt(request, 9).text == "[user]a < image> b[/user]"
 
 
 def test_the_fingerprint_is_the_same_for_all_ranks(toys: tuple[Path, Path]) -> None:
