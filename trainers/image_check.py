@@ -37,7 +37,7 @@ class ImageCheck:
     With half a million images the chance that one is mistaken for another is 7e-9.
 
     Args:
-        folder: What names are relative to.
+        folder: What names are relative to; None for a model of text.
         before: What an earlier check found, which is not looked at again.
     """
 
@@ -72,8 +72,8 @@ class ImageCheck:
 def look(folder: Path | None, name: str) -> Seen:
     """Decode an image, and return what it is."""
     if folder is None:
-        detail = f"it shows {name!r}; say in which folder images are"
-        return Seen(name, None, None, ("no image folder", detail))
+        detail = f"it shows {name!r}; leave it out"
+        return Seen(name, None, None, ("images for a model of text", detail))
     path, state = folder / name, _state(folder, name)
     try:
         read_image(path)

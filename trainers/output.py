@@ -216,22 +216,21 @@ class Folder:
         attempts = trainer.clock.attempts(trainer.state.global_step)
         _write_losses(losses, self.path / "losses.csv")
         _draw_losses(losses, self.path / "losses.png")
-        self._write(
-            self._record()
-            | {
-                "steps": trainer.state.global_step,
-                "tokens": losses[-1].get("num_tokens") if losses else 0,
-                "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
-                "held_out": held_out,
-                "weights": checkpoint_sha256(self.path),
-                "weights_kind": KIND,
-                # Of a training that was resumed, the sum; what was trained after a state is lost.
-                "seconds": round(sum(one["seconds"] for one in attempts), 1),
-                "attempts": attempts,
-            }
-        )
-        card = model_card(self.recipe, self._record(), scoring_command(self.recipe, checkpoint))
+        record = self._record() | {
+            "steps": trainer.state.global_step,
+            "tokens": losses[-1].get("num_tokens") if losses else 0,
+            "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
+            "held_out": held_out,
+            "weights": checkpoint_sha256(self.path),
+            "weights_kind": KIND,
+            # Of a training that was resumed, the sum; what was trained after a state is lost.
+            "seconds": round(sum(one["seconds"] for one in attempts), 1),
+            "attempts": attempts,
+        }
+        card = model_card(self.recipe, record, scoring_command(self.recipe, checkpoint))
         (self.path / "README.md").write_text(card, encoding="utf-8")
+        # Last: with it a training is finished.
+        self._write(record)
         for place in self.places[1:]:
             shutil.rmtree(place, ignore_errors=True)
 

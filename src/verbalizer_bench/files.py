@@ -12,10 +12,20 @@ log = logging.getLogger(__name__)
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a text under another name, and rename it."""
+    """Write a text under another name, and rename it.
+
+    Raises:
+        OSError: It cannot be written; names the file, which is as it was.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
-    part.write_text(text, encoding="utf-8")
+    try:
+        part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        # A full disk does not say which.
+        error.filename = str(file)
+        part.unlink(missing_ok=True)
+        raise
     part.replace(file)
 
 

@@ -170,4 +170,4 @@ def test_images_are_checked_once(images: Path, monkeypatch: pytest.MonkeyPatch) 
     assert again.check(states) == [] and again.bad == check.bad
     without = ImageCheck(None)
     without.check(["red.png"])
-    assert without.bad["red.png"][0] == "no image folder"
+    assert without.bad["red.png"][0] == "images for a model of text"

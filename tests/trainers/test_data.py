@@ -184,6 +184,14 @@ def test_broken_images_are_bad_for_every_record_that_shows_them(
     assert build([path], images, encoder, on_bad="skip", cache=cache).skipped == {}
 
 
+def test_an_image_is_too_much_for_a_model_of_text(tmp_path: Path) -> None:
+    """Whose recipe may not name a folder of images."""
+    encoder = Encoder(make_tokenizer(["a"], 4 + 256), "llama-2", None, 0, 256)
+    path = write(tmp_path / "r.json", conversation("<image>\nq", "a", "a.png"))
+    with pytest.raises(ValueError, match=r"images for a model of text: it shows 'a\.png'; leave"):
+        build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
+
+
 def test_text_has_no_images_column(encoder: Encoder, tmp_path: Path) -> None:
     path = write(tmp_path / "text.jsonl", conversation("q", "a"), conversation("q", "b"))
     built = build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")

@@ -195,6 +195,19 @@ def test_a_kill_while_a_state_is_written(
     assert [one["from_step"] for one in record(tmp_path / "out")["attempts"]] == [0, 2]
 
 
+def test_a_kill_while_the_card_is_written(
+    words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any) -> str:
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(output, "model_card", stop)
+        supervised.train(read_recipe(SFT, words("save_steps=6")[2:]))
+    assert main(words("save_steps=6", "resume=true")) == 0
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
 def test_other_data_does_not_go_on(
     stopped: Path, words: Words, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
