@@ -162,7 +162,7 @@ def _nothing(rows: Sequence[Row], where: Path) -> str:
     return (
         f"no record was accepted: all {len(rows):,} are set aside, {len(found):,} of them in "
         f"{stage} for {reason}, such as {found[0].id}: {aside.detail if aside else ''}; {where} "
-        f"has the others; {OTHERWISE}"
+        f"has the others{f'; {OTHERWISE}' if any(row.attempts for row in rows) else ''}"
     )
 
 

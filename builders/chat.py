@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from verbalizer_bench.builders.answers import parse
 from verbalizer_bench.builders.endings import spoken
@@ -162,7 +162,7 @@ def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -
     return Cost(read, written, endpoint.money(read, written))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     """Say whether a value can be a number of tokens; what cannot would spoil the budget."""
     return type(value) is int and 0 <= value < _MOST_TOKENS
 

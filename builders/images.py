@@ -58,15 +58,14 @@ def select(images: Images, limit: int | None = None, files: bool = True) -> list
         where = images.annotations
     else:
         found, where = _all(images.folder), images.folder
-    chosen = _first(found, images.n, images.seed, f"images.n={images.n}: {where}")
+    chosen = _first(found, images.n, images.seed, "images", where)
     return chosen[:limit]
 
 
 def select_captions(captions: Captions, limit: int | None = None) -> list[Annotated]:
     """Return images that enter with captions, the first n by the sha256 of seed and name."""
     found = [image for image in read_annotations(captions.file) if image.captions]
-    where = f"captions.n={captions.n}: {captions.file}"
-    return _first(found, captions.n, captions.seed, where)[:limit]
+    return _first(found, captions.n, captions.seed, "captions", captions.file)[:limit]
 
 
 def _all(folder: Path) -> list[Annotated]:
@@ -74,10 +73,16 @@ def _all(folder: Path) -> list[Annotated]:
     return [Annotated(name) for name in names if name.lower().endswith(_SUFFIXES)]
 
 
-def _first(found: Iterable[Annotated], n: int | None, seed: int, where: str) -> list[Annotated]:
+def _first(
+    found: Iterable[Annotated], n: int | None, seed: int, block: str, where: Path
+) -> list[Annotated]:
     by_name = {image.image: image for image in found}
-    if not by_name or len(by_name) < (n or 0):
-        raise ValueError(f"{where} has {len(by_name)} images; lower n, or give another source")
+    if not by_name:
+        raise ValueError(f"{block}: {where} has no image; give another source")
+    if len(by_name) < (n or 0):
+        raise ValueError(
+            f"{block}.n={n}: {where} has {len(by_name)} images; lower n, or give another source"
+        )
 
     def order(image: Annotated) -> str:
         return hashlib.sha256(f"{seed}\t{image.image}".encode()).hexdigest()
@@ -150,10 +155,15 @@ def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> An
         return read(*found)
     except Wrong as error:
         raise ValueError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error)
+        if isinstance(error, KeyError):
+            reason = f"no {reason} in it"
+        elif not isinstance(found[0], Mapping):
+            reason = f"a {type(found[0]).__name__} in place of an object"
         raise ValueError(
             f"{where}: neither COCO's JSON (images, annotations) nor JSON lines with image: "
-            f"{error!r}"
+            f"{reason}"
         ) from error
 
 
@@ -204,6 +214,8 @@ def _corners(box: Sequence[float], size: Mapping[str, Any]) -> tuple[float, floa
     """Return a COCO box (left, top, width, height in pixels) as shares of the image."""
     left, top, width, height = box
     across, down = size["width"], size["height"]
+    if not (across > 0 and down > 0):
+        raise Wrong(f"image {size['id']}: width={across}, height={down}: more than 0 is expected")
     return _shares((left / across, top / down, (left + width) / across, (top + height) / down))
 
 

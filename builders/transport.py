@@ -80,7 +80,8 @@ class Line:
             timeout: Seconds until the whole response is there.
         """
         create = self._client.chat.completions.with_raw_response.create
-        limits = openai.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
+        connect = min(timeout, _CONNECT_TIMEOUT)
+        limits = openai.Timeout(timeout, connect=connect)
         try:
             async with _within(timeout):
                 # The library walks through what it is given in other ways than extra_body, at the
@@ -90,7 +91,7 @@ class Line:
                 )
         except (TimeoutError, openai.APITimeoutError) as error:
             if type(error.__cause__).__name__ == "ConnectTimeout":
-                return _connection_failure(error.__cause__)
+                return Failure("timeout", f"no connection within {connect:g} s")
             return Failure("timeout", f"no response in {timeout:g} s", lost=True)
         except openai.APIConnectionError as error:
             return _connection_failure(error.__cause__)
@@ -121,9 +122,10 @@ def _first_reason(error: BaseException | None, name: str) -> str:
     reason = name
     while error is not None:
         if isinstance(error, OSError) and error.args:
-            code = None if isinstance(error, ssl.SSLError) else error.errno
-            if code is not None and code in errno.errorcode:
-                reason = os.strerror(code)
+            if isinstance(error, ssl.SSLError):
+                reason = f"{_one_line(error.strerror or str(error))}; without TLS it is http://"
+            elif error.errno is not None and error.errno in errno.errorcode:
+                reason = os.strerror(error.errno)
             else:
                 reason = _one_line(error.strerror or str(error))
         error = error.__cause__ or error.__context__

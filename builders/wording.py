@@ -48,8 +48,9 @@ def placeholder(text: str) -> Problem | None:
 
 
 def empty(text: str, what: str) -> Problem | None:
-    """Return a problem if a text is empty."""
-    return None if text.strip() else Problem("empty", f"{what} is empty")
+    """Return a problem if there is nothing to be seen in a text."""
+    seen = any(char.isprintable() and not char.isspace() for char in text)
+    return None if seen else Problem("empty", f"{what} is empty")
 
 
 def question_problem(text: str, boxes: bool = False) -> Problem | None:

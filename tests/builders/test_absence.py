@@ -15,6 +15,7 @@ from tests.builders.conftest import Moved
 from tests.builders.recipes import instructions, real_data, recipe
 from tests.builders.server import Faults, Server
 from tests.builders.test_calls import ask_all, endpoint, has_come, request, requests
+from verbalizer_bench.builders import transport
 from verbalizer_bench.builders.breaker import Breaker
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.calls import Caller, CallFailed, Endpoint
@@ -60,7 +61,7 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     [
         ("http://nowhere.invalid/v1", "no connection ("),
         # What answers there is no server of TLS.
-        ("https", "no connection ("),
+        ("https", "; without TLS it is http://) (attempt 1)"),
     ],
 )
 def test_no_name_and_no_certificate(url: str, message: str, serve: Serve, tmp_path: Path) -> None:
@@ -70,6 +71,19 @@ def test_no_name_and_no_certificate(url: str, message: str, serve: Serve, tmp_pa
         ask_all(tmp_path, [request("x")], asked)
     text = str(error.value.exceptions[0])
     assert message in text and "ConnectError" not in text
+
+
+def test_a_port_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither TLS nor anything else: each connection takes its time, and three are enough."""
+    monkeypatch.setattr(transport, "_CONNECT_TIMEOUT", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/v1"
+        with pytest.raises(ExceptionGroup) as error:
+            ask_all(tmp_path, [request("x")], Endpoint(model="m", base_url=url), clock=Moved())
+    text = str(error.value.exceptions[0])
+    assert "no connection within 0.05 s, 3 times in a row" in text and "base_url" in text
 
 
 def test_a_build_without_a_server_stops(model: Model, tmp_path: Path) -> None:

@@ -210,5 +210,7 @@ def test_mentions(text: str, word: str | None) -> None:
 def test_boxes_are_mentions_where_the_model_saw_boxes() -> None:
     assert wording.mention("the bounding box at the left", boxes=True)
     assert wording.question_problem("What is <image>?") == ("placeholder", "<image>")
-    assert wording.question_problem(" ") == ("empty", "the question is empty")
+    for text in (" ", "\n", "\u200b", "\ufeff\u00a0"):
+        assert wording.question_problem(text) == ("empty", "the question is empty")
+    assert wording.empty("\u2764", "the answer") is None
     assert wording.question_problem("What is it?") is None
