@@ -12,6 +12,7 @@ from verbalizer_bench.builders.recipe import DataRecipe, FormatOriented, sources
 from verbalizer_bench.builders.report import table
 from verbalizer_bench.builders.rows import Row, write_whole
 from verbalizer_bench.builders.sets import Sets
+from verbalizer_bench.tasks.data import resolve_data
 
 _TITLES = {
     "format_oriented": "Format-oriented instruction data: FOVIT, FOIT, NoFOVIT, NoFOIT",
@@ -60,7 +61,8 @@ def _how(rows: Sequence[Row], recipe: DataRecipe, prompts: Prompts) -> str:
         f"Of {len(rows):,} records {aside:,} were set aside; report.md has reasons and yields.",
         f"Near-duplicate questions were dropped from a Jaccard similarity of "
         f"{recipe.duplicates.threshold:g} on; no record shares {recipe.leakage.n} words in a row "
-        f"with a prompt of the evaluation data, nor a shorter text of {SHORTEST} words or more."
+        f"with a prompt of the evaluation data ({_evaluation(recipe)}), nor a shorter text of "
+        f"{SHORTEST} words or more."
         if recipe.leakage.data != "none"
         else "It was not compared with evaluation data.",
     ]
@@ -70,6 +72,11 @@ def _how(rows: Sequence[Row], recipe: DataRecipe, prompts: Prompts) -> str:
             f"pairing: {recipe.pairing}."
         )
     return "## How it was made\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def _evaluation(recipe: DataRecipe) -> str:
+    data = resolve_data(recipe.leakage.data)
+    return "the embedded samples alone" if data == "sample" else f"`{data}`"
 
 
 def _terms(sets: Sets, recipe: DataRecipe) -> str:

@@ -194,6 +194,8 @@ def test_the_card_names_models_and_terms_and_loads(
     card = (made.output / "README.md").read_text()
     assert "COCO's." in card and "tester-served" in card and "pairing: disjoint" in card
     assert "the terms of their providers" in card
+    # Of samples nobody shall read that the data themselves were looked at.
+    assert "a prompt of the evaluation data (the embedded samples alone), nor a shorter" in card
     head = yaml.safe_load(card.split("---")[1])
     assert [one["config_name"] for one in head["configs"]] == ["fovit", "foit", "nofovit", "nofoit"]
     # The folder itself is a data set, by the card's head.
