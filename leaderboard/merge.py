@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.json_reading import record_lines
 from verbalizer_bench.leaderboard.runs import newest_results, read_results, samples_file
 from verbalizer_bench.tasks.metrics import METRICS
 
@@ -232,11 +233,7 @@ def _sum(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; it stands beside its results file")
-    lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [json.loads(line) for line in lines if line]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a file of responses: {error}; run it again") from error
+    return [row for _, row in record_lines(path)]
 
 
 def _write(results: Path, table: Mapping[str, Any], samples: Samples) -> None:

@@ -1,7 +1,6 @@
 """Read a run folder: lm-eval's `results_*.json` and `samples_*.jsonl`, whoever wrote them."""
 
 import dataclasses
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.json_reading import read_record, record_lines
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
@@ -116,13 +116,12 @@ def read_results(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: It is not what lm-eval writes.
     """
-    try:
-        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not {"configs", "config", "results"} <= set(results):
-            raise KeyError("configs, config and results are not all there")
-        results["config"]["model"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not a results file of lm-eval: {error!r}") from error
+    results = read_record(file)
+    blocks = ("configs", "config", "results")
+    if wrong := [key for key in blocks if not isinstance(results.get(key), dict)]:
+        raise ValueError(f"{file}: not a results file of lm-eval: {wrong[0]} is no block of keys")
+    if "model" not in results["config"]:
+        raise ValueError(f"{file}: not a results file of lm-eval: config.model is missing")
     return results
 
 
@@ -140,11 +139,17 @@ def read_run(folder: Path) -> Run:
     results = read_results(newest)
     configs = results["configs"]
     name = str(results.get("model_name") or results["config"]["model"])
-    tasks = [
-        _read_task(samples_file(newest, task), task, config["metadata"])
-        for task, config in configs.items()
-        if "verbalizer" in (config.get("metadata") or {})
-    ]
+    tasks = []
+    for task, config in configs.items():
+        metadata = config.get("metadata") if isinstance(config, dict) else None
+        if isinstance(metadata, dict) and "verbalizer" in metadata:
+            try:
+                tasks.append(_read_task(samples_file(newest, task), task, metadata))
+            except (KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{newest}: configs.{task}.metadata: not as a run writes it ({error!r}); "
+                    "run the task again"
+                ) from error
     if not tasks:
         raise NotAVerbalizerRun(
             f"{newest}: no verbalizer task in it; it has {', '.join(list(configs)[:5])}"
@@ -173,25 +178,24 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         raise FileNotFoundError(
             f"{path}: missing; intervals need every response: run lm_eval with --log_samples"
         )
-    rows: dict[int, list[float]] = {}
+    rows: dict[int, list[Any]] = {}
     said: Counter[str] = Counter()
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            if "bypass" in row:
-                raise NotAVerbalizerRun("--predict_only scores nothing")
-            doc_id, values = row["doc_id"], [float(row[metric]) for metric in METRICS]
-        except NotAVerbalizerRun:
-            raise
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}:{number}: not a scored response: {error!r}") from error
+    for place, row in record_lines(path):
+        if "bypass" in row:
+            raise NotAVerbalizerRun("--predict_only scores nothing")
+        where = f"{path}, {place}: not a scored response"
+        doc_id, response = row.get("doc_id"), row.get("filtered_resps")
+        if type(doc_id) is not int:
+            raise ValueError(f"{where}: doc_id={doc_id!r} is no number of a document")
+        if not isinstance(response, list) or not response or not isinstance(response[0], str):
+            raise ValueError(f"{where}: filtered_resps={str(response)[:60]!r} is no list of texts")
+        values = [row.get(metric) for metric in METRICS]
+        if wrong := [m for m, v in zip(METRICS, values, strict=True) if not _is_score(v)]:
+            raise ValueError(f"{where}: {wrong[0]}={row.get(wrong[0])!r} is no score from 0 to 1")
         if doc_id in rows:
-            raise ValueError(f"{path}:{number}: document {doc_id} stands there twice")
+            raise ValueError(f"{path}, {place}: document {doc_id} stands there twice")
         rows[doc_id] = values
-        response = row.get("filtered_resps")
-        said[str(response[0] if isinstance(response, list) and response else response)] += 1
+        said[response[0]] += 1
     if not rows:
         raise ValueError(f"{path}: no response in it")
     doc_ids = tuple(sorted(rows))
@@ -207,6 +211,10 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         unordered=metadata.get("identity_unordered"),
         common=said.most_common(1)[0],
     )
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _suite_order(task: TaskScores) -> tuple[int, str, int, str]:

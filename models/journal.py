@@ -208,9 +208,10 @@ def recorded_command(folder: Path) -> list[str]:
         FileNotFoundError: There is no journal, or the run was killed before its first line.
     """
     for file in journal_files(folder):
-        commands: list[list[str]] = [row["command"] for row in _rows(file) if "command" in row]
+        commands = [row["command"] for row in _rows(file) if "command" in row]
         if commands:
-            return commands[-1]
+            command: list[str] = commands[-1]
+            return command
     raise FileNotFoundError(
         f"--resume {folder}: no journal in it; start the run with its full command and "
         f"--output_path {folder}"
@@ -262,8 +263,11 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
             raise ValueError(f"{file}:{number}: not a line of a journal: {error}") from error
         if not isinstance(row, dict) or (number == 1 and row.get("journal") != _FORMAT):
             raise ValueError(f"{file}:{number}: not a journal of format {_FORMAT}; move it away")
-        if "key" in row and not {"response", "engine"} <= set(row):
-            raise ValueError(f"{file}:{number}: a response is missing; move the journal away")
+        texts = [row.get(key) for key in ("key", "response", "engine")] if "key" in row else []
+        command = row.get("command", [])
+        texts += command if isinstance(command, list) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{file}:{number}: not what a run writes; move the journal away")
         yield row
 
 

@@ -44,7 +44,9 @@ def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
     """
     _check_texts(pretrained=pretrained, **kwargs)
     _check_dtypes(kwargs)
-    _check_device(kwargs.get("device"))
+    # lm-eval's default means a GPU where there is one.
+    if kwargs.get("device") not in (None, "cuda", "cuda:0"):
+        check_device(kwargs["device"])
     _check_peft(kwargs.get("peft"))
     for library in ("autogptq", "gptqmodel"):
         if kwargs.get(library):
@@ -167,6 +169,21 @@ class WholeCheckpoint:
         check_vocabulary(self._model, self.tokenizer, what, fix)
 
 
+def check_device(device: Any) -> None:
+    """Raise ValueError for a device that lm-eval would silently replace by another."""
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index or 0
+    except RuntimeError as error:
+        raise ValueError(f"device={device}: no device of torch; give cpu or cuda:0") from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "meta": 0}
+    counts["mps"] = int(torch.backends.mps.is_available())
+    if index >= counts.get(kind, index + 1):
+        raise ValueError(
+            f"device={device}: torch finds {counts[kind] or 'no'} {kind} devices here; "
+            "give another, or leave it out"
+        )
+
+
 def _check_texts(**kwargs: Any) -> None:
     """Raise ValueError for a name that lm-eval took for a number, a truth value or nothing."""
     for key in ("pretrained", "peft", "delta", "tokenizer", "subfolder", "gguf_file", "revision"):
@@ -195,25 +212,6 @@ def _check_dtypes(kwargs: Mapping[str, Any]) -> None:
         value = kwargs.get(key)
         if isinstance(value, str) and value not in names:
             raise ValueError(f"model_args {key}={value}: one of {', '.join(names)}")
-
-
-def _check_device(device: Any) -> None:
-    """Raise ValueError for a device that lm-eval would silently replace by another.
-
-    Its default, `cuda` or `cuda:0`, means a GPU where there is one.
-    """
-    if device in (None, "cuda", "cuda:0"):
-        return
-    try:
-        kind, index = torch.device(device).type, torch.device(device).index or 0
-    except RuntimeError as error:
-        raise ValueError(f"device={device}: no device of torch; give cpu or cuda:0") from error
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count()}
-    if index >= counts.get(kind, index + 1):
-        raise ValueError(
-            f"device={device}: torch finds {counts[kind]} {kind} devices here; "
-            "give another, or leave it out"
-        )
 
 
 def _check_peft(peft: Any) -> None:

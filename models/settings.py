@@ -28,7 +28,10 @@ class GenerationSettings(NamedTuple):
     ) -> "GenerationSettings":
         """Read lm-eval's `generation_kwargs`; stops that are the text of an EOS are left to EOS."""
         kwargs = dict(normalize_gen_kwargs(copy.deepcopy(gen_kwargs), default_max_new_tokens))
-        stops = tuple(stop for stop in kwargs.pop("until") if stop and stop not in eos)
+        until = kwargs.pop("until")
+        if wrong := [stop for stop in until if not isinstance(stop, str)]:
+            raise ValueError(f"gen_kwargs until={wrong[0]!r}: give a text, or a list of texts")
+        stops = tuple(stop for stop in until if stop and stop not in eos)
         max_new_tokens = kwargs.pop("max_gen_toks")
         if max_new_tokens < 1:
             raise ValueError(f"max_gen_toks={max_new_tokens}: give at least 1")

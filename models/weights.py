@@ -7,6 +7,7 @@ and says so in a table that a run's log buries. Here every load asks for that ta
 import logging
 import pickle
 import re
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +97,7 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
 
 def line(error: Exception) -> str:
     """Return an error's text in one line, without its end if it is long."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
 
 
 def refuse(what: str, faults: Mapping[str, Collection[str]], fix: str) -> None:

@@ -97,14 +97,17 @@ def read_rows(spec: DatasetSpec, split: str, data: str) -> list[dict[str, Any]]:
     """Return the rows of a split as the source has them: all classes, the hub's columns."""
     if spec.brings_its_own_files or data == "hub":
         return _read_hub(spec, split)
-    return _read_folder(_folder(data) / spec.name, split)
+    return _read_file(_file(_folder(data) / spec.name, split))
 
 
 @cache
 def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
-    where = f"the hub's {split}" if data == "hub" else f"{_folder(data)}/{spec.name}/{split}"
     if spec.brings_its_own_files:
         where = str(json.loads(spec.loader)["kwargs"]["data_files"][split])
+    elif data == "hub":
+        where = f"the hub's {split}"
+    else:
+        where = str(_file(_folder(data) / spec.name, split))
     rows = read_rows(spec, split, data)
     docs, left_out = select(spec, rows, where)
     return Documents(docs, split, source_name(spec, data), left_out)
@@ -164,18 +167,23 @@ def read_sources(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _read_folder(folder: Path, split: str) -> list[dict[str, Any]]:
+def _file(folder: Path, split: str) -> Path:
+    """Return the file that a split's rows are in."""
     jsonl, parquet = folder / f"{split}.jsonl", folder / f"{split}.parquet"
     if jsonl.is_file() and parquet.is_file():
         raise ValueError(f"{folder}: both {jsonl.name} and {parquet.name} are there; remove one")
     if parquet.is_file():
-        return _read_parquet(parquet)
+        return parquet
     if not jsonl.is_file():
         raise FileNotFoundError(
             f"{jsonl}: no such file (nor .parquet); "
             "`verbalizer-bench data fetch` writes this layout"
         )
-    return _read_jsonl(jsonl)
+    return jsonl
+
+
+def _read_file(file: Path) -> list[dict[str, Any]]:
+    return _read_parquet(file) if file.suffix == ".parquet" else _read_jsonl(file)
 
 
 def _read_jsonl(jsonl: Path) -> list[dict[str, Any]]:

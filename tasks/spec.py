@@ -91,10 +91,20 @@ class DatasetSpec:
     archive: str
 
     def render(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
-        """Return the raw prompt of a document: no few-shot examples, no chat template."""
-        return _template(self.prompt).render(
-            first=verbalizer.first, second=verbalizer.second, **doc
-        )
+        """Return the raw prompt of a document: no few-shot examples, no chat template.
+
+        Raises:
+            ValueError: doc_to_text does something that this document does not have.
+        """
+        words = {"first": verbalizer.first, "second": verbalizer.second}
+        try:
+            return _template(self.prompt).render(words, **doc)
+        # A template is a program, whose errors are of any type.
+        except Exception as error:
+            raise ValueError(
+                f"{self.where}: doc_to_text cannot be rendered ({type(error).__name__}: {error}) "
+                f"for {str(dict(doc))[:200]}; correct it"
+            ) from error
 
     def target(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
         """Return the label word of the document's class."""

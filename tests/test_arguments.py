@@ -1,5 +1,6 @@
 """What `run` is given: names stay texts, a `--config` file is checked, whole option names only."""
 
+import argparse
 import codecs
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from verbalizer_bench.cli import main
 from verbalizer_bench.harness import harness
 from verbalizer_bench.leaderboard.runs import find_runs
 from verbalizer_bench.models.journal import journal_files
+from verbalizer_bench.parsing import unknown_option
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 
@@ -88,7 +90,14 @@ def test_a_part_of_an_option_is_no_option(
         (["--samples", "[1]"], "--samples [1]: give documents by task"),
         (["--samples", '{"x": ["1"]}'], "give documents by task, such as"),
         (["--samples", '{"x": []}'], "give documents by task, such as"),
-        (["--model_args", "foo"], "--model_args: expected `key=value`, got 'foo'"),
+        (["--model_args", "foo"], "--model_args/-a: expected `key=value`, got 'foo'"),
+        (["--model_args", "pretrained=a,b"], "got 'b'; write values with commas or braces as JSON"),
+        (["--gen_kwargs", "{bad"], "--gen_kwargs: Invalid JSON: {bad"),
+        (["--metadata", "{bad"], "--metadata: Invalid JSON: {bad"),
+        (["--gen_kwargs", "length_penalty=x"], "--gen_kwargs length_penalty=x: give a number"),
+        (["--max_batch_size", "0"], "--max_batch_size 0: give a count of prompts"),
+        (["--limit", "nan"], "--limit nan: give a count of documents"),
+        (["--check_integrity"], "--check_integrity: lm-eval's own tests are not in its package"),
         (["--cache_requests", "maybe"], "invalid value 'maybe' (choose from true, refresh"),
     ],
 )
@@ -113,11 +122,30 @@ def test_samples_in_a_file(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["report", "x", "--out", "y"], ["submit", "pack", "x", "--submit", "y"]]
+    ("command", "message"),
+    [
+        ("report x --out y", "--out (did you mean --output?); `verbalizer-bench report --help`"),
+        ("submit pack x --submiter y", "--submiter (did you mean --submitter?); `verbalizer-bench"),
+        ("validate --task x", "validate: unknown argument --task (did you mean --tasks?)"),
+        ("compare x --alow=image", "--alow=image (did you mean --allow?)"),
+        ("train tiny/sft --dryrun", "--dryrun (did you mean --dry-run?)"),
+        ("--foo", "unknown argument --foo; `verbalizer-bench --help`"),
+        ("train", "the following arguments are required: RECIPE;"),
+    ],
 )
-def test_nor_in_our_own_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
-    assert "error:" in capsys.readouterr().err
+def test_a_misspelt_option_is_said_before_what_is_missing(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_numbers_and_values_behind_a_letter_are_no_misspelt_options(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-o", "--output")
+    words = ["-3", "-.5", "-", "-oDIR", "--output=-x", "- a note", "--", "--foo"]
+    assert unknown_option(parser, words) is None
+    assert unknown_option(parser, ["-x"]) == "unknown argument -x"
 
 
 @pytest.mark.parametrize("command", ["run", "ls", "validate"])

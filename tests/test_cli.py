@@ -216,6 +216,16 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["data", "verify", "hub"], "cannot load nyu-mll/glue from the hub"),
         (["data", "fetch", "/dev/null/x"], "cannot load nyu-mll/glue from the hub"),
         (["report", "/gone"], "/gone: no results_*.json"),
+        (
+            ["build", "data/format_oriented", "--data", "/gone", "--dry-run"],
+            "--data /gone: no such",
+        ),
+        (
+            ["compose", "--vision-tower", "/gone", "--llm", "/gone", "--connector", "linear"]
+            + ["--format", "llama-2", "-o", "x"],
+            "llm=/gone: cannot be read",
+        ),
+        (["leaderboard", "init", "/dev/null/x"], "Not a directory; give a folder, or"),
     ],
 )
 def test_usage_errors_are_one_line(
@@ -239,6 +249,9 @@ def test_usage_errors_are_one_line(
         (1, "engin=generate", "did you mean engine=?"),
         (0, "dtype=fp16", "dtype=fp16: one of auto, float32, float16"),
         (0, "device=cpu", "--model_args device=cpu: write --device cpu"),
+        (0, "dtype=float32 --gen_kwargs foo=1", "'foo': 1}: generate refuses them: The following"),
+        (0, "dtype=float32 --gen_kwargs until=3", "gen_kwargs until=3: give a text, or a list"),
+        (0, "dtype=float32 --device meta", "device=meta: torch finds no meta devices here"),
         (0, "peft=/gone", "peft=/gone: adapter_config.json is not in it; give a LoRA folder"),
     ],
 )
@@ -251,9 +264,9 @@ def test_wrong_model_arguments_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = ("verbalizer-llm", "verbalizer-lvlm")[model]
-    given = f"pretrained={toys[model]},{arguments}"
-    common = ["--tasks", TASK, "--output_path", str(tmp_path), "--data", "sample"]
-    assert main(["run", *common, "--model", name, "--model_args", given]) == 2
+    given = f"pretrained={toys[model]},{arguments}".split(" ")
+    common = ["--tasks", TASK, "--output_path", str(tmp_path), "--data", "sample", "--limit", "1"]
+    assert main(["run", *common, "--model", name, "--model_args", *given]) == 2
     error = capsys.readouterr().err.strip().split("\n")[-1]
     assert error.startswith("verbalizer-bench: error: ") and message in error
 
@@ -344,6 +357,16 @@ def test_build_and_run_say_what_is_left_out_and_what_f1_cannot_see(
     ]
     assert main(["run", *arguments]) == 0
     assert caplog.messages.count(near) == caplog.messages.count(others) == 1
+
+
+def test_a_prompt_that_cannot_be_rendered_is_said_when_tasks_are_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = write_set(tmp_path, doc_to_text="{{first}} {{second}} {{remark.x.y}}")
+    assert main(["tasks", "build", str(yaml)]) == 2
+    error = capsys.readouterr().err
+    assert "doc_to_text cannot be rendered (UndefinedError: 'str object'" in error
+    assert "{'label': 'bad', 'remark': 'remark 0 is bad'}; correct it" in error
 
 
 def test_a_leaf_that_cannot_be_read_stops_the_run(

@@ -188,9 +188,10 @@ def test_wrong_options(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["run"] if "/gone" in extra else arguments(toys, tmp_path)
-    assert main([*command, *extra]) == 2
+    assert main([*arguments(toys, tmp_path), *extra]) == 2
     assert message in capsys.readouterr().err.strip().split("\n")[-1]
+    if "--resume" in extra:
+        assert main(["run", "--resume", "/gone"]) == 2 and not Path("/gone").exists()
 
 
 def test_resume_takes_no_other_data(

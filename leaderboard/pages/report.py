@@ -3,11 +3,11 @@
 verbalizer-bench report RUN… writes it as `report.html`.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
+from verbalizer_bench.json_reading import read_record
 from verbalizer_bench.leaderboard.answers import answers
 from verbalizer_bench.leaderboard.compare import Pair, differences, verbalizer_name
 from verbalizer_bench.leaderboard.compare_report import NOTE
@@ -129,7 +129,7 @@ def _record(run: Run) -> list[tuple[str, str]]:
     file = run.folder / "run.json"
     stated: dict[str, Any] = dict(run.record)
     if file.is_file():
-        stated = {**json.loads(file.read_text(encoding="utf-8")), **stated}
+        stated = {**read_record(file), **stated}
     config = run.results["config"]
     first = run.results["configs"][run.tasks[0].task]
     lines = [("Model class", str(config["model"]))]

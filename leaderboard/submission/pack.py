@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from verbalizer_bench.json_reading import read_record
 from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial
 from verbalizer_bench.leaderboard.runs import (
     Run,
@@ -198,7 +199,7 @@ def _base_weights(run: Run, given: str | None) -> str | None:
     file = Path(str(place)) / "training.json"
     if given is not None or not file.is_file():
         return given
-    record = json.loads(file.read_text(encoding="utf-8"))
+    record = read_record(file)
     own = run.record.get("fingerprint") or {}
     # A folder that was trained again since is another checkpoint.
     known = record.get("weights_kind") and record.get("weights") == own.get("weights")
@@ -217,7 +218,7 @@ def _run_record(run: Run, results: Path) -> bytes:
     """Return run.json without the command line, which has the submitter's own paths."""
     config = run.results["config"]
     file = run.folder / "run.json"
-    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = read_record(file) if file.is_file() else {}
     if record.get("results") != results.name:
         record = {"results": results.name, "model": config["model"], **run.record}
         record["model_args"] = config.get("model_args")

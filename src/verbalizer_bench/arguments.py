@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from lm_eval._cli.utils import MergeDictAction, key_val_to_dict, split_top_level, try_parse_json
 
+from verbalizer_bench.parsing import unknown_option
 from verbalizer_bench.yaml_reading import read_yaml
 
 # Arguments of models that name folders, files, commits and the like.
@@ -28,6 +29,7 @@ _TEXT_OPTIONS = (
     *("data", "shard"),
 )
 _NUMBER_OPTIONS = ("limit", "num_fewshot", "max_batch_size")
+_JSON_EXAMPLE = '{"key": "a,b"}'
 _BLOCKS = ("model_args", "metadata", "gen_kwargs")
 
 _EXAMPLES = {
@@ -94,16 +96,16 @@ def parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
         each.prog, each.error, each.allow_abbrev = f"verbalizer-bench {command}", fail, False
     _word(known, command)
     for action in known._actions:
-        if action.dest == "model_args":
-            action.__class__ = _ModelArguments
+        if isinstance(action, MergeDictAction):
+            action.__class__ = _ModelArguments if action.dest == "model_args" else _KeyValues
+    ours = ["--data", "--resume", "--shard"] if command == "run" else []
+    if problem := unknown_option(known, argv, ours):
+        fail(problem)
     # lm-eval reads the command line in places of its own.
     sys.argv = ["verbalizer-bench", command, *argv]
     args, unknown = parser._parser.parse_known_args(sys.argv[1:])
     if unknown:
-        options = [option for action in known._actions for option in action.option_strings]
-        ours = ["--data", "--resume", "--shard"] if command == "run" else []
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], [*options, *ours], n=1)
-        fail(f"unknown argument {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
+        fail(f"unknown argument {unknown[0]}")
     found: argparse.Namespace = args
     return found
 
@@ -130,7 +132,28 @@ def _saying_why(convert: Any) -> Callable[[str], Any]:
     return converted
 
 
-class _ModelArguments(MergeDictAction):
+class _KeyValues(MergeDictAction):
+    """lm-eval's options of keys and values; what is wrong with one names the option."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            if not isinstance(try_parse_json(values[0]), dict):
+                for value in values:
+                    key_val_to_dict(value)
+        except ValueError as error:
+            raise argparse.ArgumentError(
+                self, f"{error}; write values with commas or braces as JSON: {_JSON_EXAMPLE}"
+            ) from error
+        super().__call__(parser, namespace, values, option_string)
+
+
+class _ModelArguments(_KeyValues):
     """lm-eval's `--model_args`, in which names stay texts."""
 
     def __call__(
@@ -205,7 +228,7 @@ def _read_config(file: Path) -> dict[str, Any]:
 
     where = f"--config {file}:"
     if not file.is_file():
-        raise FileNotFoundError(f"{where} no such file")
+        raise FileNotFoundError(f"{where} no such file; give a YAML file of options")
     config = read_yaml(file)
     if not isinstance(config, dict):
         raise ValueError(f"{where} options and values are expected, got {type(config).__name__}")

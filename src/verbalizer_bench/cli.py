@@ -205,7 +205,9 @@ def _add_recipe_command(
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, **examples(*lines))
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a shipped one's name")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replace the recipe's")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="replace the recipe's"
+    )
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.set_defaults(command=command)
     return parser
@@ -273,10 +275,14 @@ def _compose(args: argparse.Namespace) -> int:
     from transformers import AutoTokenizer
 
     from verbalizer_bench.models.llava import compose
+    from verbalizer_bench.models.weights import reading
     from verbalizer_bench.trainers.formats import chat_template
 
-    tokenizer = AutoTokenizer.from_pretrained(args.llm)
-    template = chat_template(args.format, tokenizer) if args.format else None
+    template = None
+    if args.format:
+        with reading(f"llm={args.llm}"):
+            tokenizer = AutoTokenizer.from_pretrained(args.llm)
+        template = chat_template(args.format, tokenizer)
     folder = compose(
         args.vision_tower,
         args.llm,
@@ -319,7 +325,10 @@ def _train(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from verbalizer_bench.builders.build import build, dry_run
     from verbalizer_bench.builders.recipe import read_recipe
+    from verbalizer_bench.tasks.data import check_data
 
+    if args.data:
+        check_data(args.data)
     options = {"limit": args.limit, "leakage.data": args.data}
     overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
     recipe = read_recipe(args.recipe, [*args.overrides, *overrides])

@@ -4,6 +4,7 @@ What the project itself refuses says what to do. Anything else is not expected: 
 into a file, whose name the line has.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -19,6 +20,20 @@ log = logging.getLogger(__name__)
 
 # Code that shells give for a process that ended by Ctrl-C, and by `kill`.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+# What to do about what the system says of a file.
+_FIXES = {
+    errno.ENOENT: "check the name",
+    errno.EEXIST: "give a folder, or another name",
+    errno.ENOTDIR: "give a folder, or another name",
+    errno.EISDIR: "give a file",
+    errno.EACCES: "give a place that may be read and written",
+    errno.EPERM: "give a place that may be read and written",
+    errno.EROFS: "give a place that may be written",
+    errno.ENOSPC: "make room on the disk, or give a place on another",
+    errno.EDQUOT: "make room on the disk, or give a place on another",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+}
 # Whether it was SIGTERM that ended the command.
 _terminated = False
 
@@ -95,6 +110,9 @@ def is_ours(error: Exception) -> bool:
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in _FIXES:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror}; {_FIXES[error.errno]}"
     return " ".join(str(error).split()) or "no text"
 
 

@@ -73,6 +73,42 @@ def read_json(path: Path) -> Any:
     return value
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the object of a file that a program wrote: NaN may stand in it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not UTF-8, not JSON or no object.
+    """
+    return _record(path.read_bytes(), str(path))
+
+
+def record_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield place and object of each line of a file that a program wrote, as `read_record` does.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not UTF-8, or a line is not JSON or no object.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"line {number}", _record(line, f"{path}, line {number}")
+
+
+def _record(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        _refuse_utf16(data)
+        found = json.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{where}: {_reason(error)}") from error
+    except RecursionError:
+        raise ValueError(f"{where}: not JSON (nested too deeply)") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: keys and values are needed, got {str(found)[:60]!r}")
+    return found
+
+
 def parse(text: str) -> tuple[Any, tuple[str, str] | None]:
     """Return the value of a text, and what is wrong with it, as in `Row`.
 

@@ -4,13 +4,17 @@ import argparse
 import difflib
 import os
 from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.json_reading import read_json
+from verbalizer_bench.models.journal import recorded_command
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm")
+# Arguments of `generate` that are numbers; counts are checked besides.
+_NUMBERS = {"length_penalty", "repetition_penalty", "temperature", "top_p", "top_k", "min_length"}
 
 
 def check_run(args: argparse.Namespace) -> None:
@@ -26,24 +30,38 @@ def check_run(args: argparse.Namespace) -> None:
             "that `verbalizer-bench ls tasks` lists"
         )
     _check_output(args.output_path)
-    _check_model(args.model, args.model_args or {})
-    _check_batch_size(str(getattr(args, "batch_size", None) or 1))
+    _check_model(args.model, args.model_args or {}, args.device)
+    for option in ("batch_size", "max_batch_size"):
+        _check_batch_size(option, getattr(args, option, None))
     _check_generation(args.gen_kwargs if isinstance(args.gen_kwargs, dict) else {})
-    if args.limit is not None and (args.limit <= 0 or (args.limit > 1 and args.limit % 1)):
+    # NaN is above nothing.
+    if args.limit is not None and (not args.limit > 0 or (args.limit > 1 and args.limit % 1)):
         raise ValueError(
             f"run: --limit {args.limit:g}: give a count of documents a task, or a share below 1"
         )
     if (args.num_fewshot or 0) < 0:
         raise ValueError(f"run: --num_fewshot {args.num_fewshot}: give a count of examples")
+    if getattr(args, "check_integrity", False):
+        raise ValueError(
+            "run: --check_integrity: lm-eval's own tests are not in its package; leave it out"
+        )
+    if getattr(args, "wandb_args", None) and not find_spec("wandb"):
+        raise ValueError("run: --wandb_args: the package wandb is missing; `pip install wandb`")
 
 
 def check_resume(folder: str, model: str | None) -> None:
-    """Raise ValueError for a model that keeps no journal: it would start again without a word."""
+    """Refuse to go on where nothing is kept: the run would start again without a word.
+
+    Raises:
+        ValueError: The model keeps no journal.
+        FileNotFoundError: The folder holds none.
+    """
     if model not in OUR_MODELS:
         raise ValueError(
             f"run: --resume {folder}: --model {model} keeps no journal; one of "
             f"{', '.join(OUR_MODELS)} does"
         )
+    recorded_command(Path(folder))
 
 
 def check_shard(shard: str, model: str | None) -> str:
@@ -122,8 +140,10 @@ def _check_output(output_path: str | None) -> None:
         raise PermissionError(f"run: --output_path={output}: cannot be written; give another")
 
 
-def _check_model(model: str | None, model_args: Mapping[str, Any]) -> None:
+def _check_model(model: str | None, model_args: Mapping[str, Any], device: str | None) -> None:
     from lm_eval.api.registry import model_registry
+
+    from verbalizer_bench.models.loading import check_device
 
     if model is not None and model not in model_registry:
         near = difflib.get_close_matches(model, [*OUR_MODELS, *model_registry], n=1)
@@ -137,6 +157,8 @@ def _check_model(model: str | None, model_args: Mapping[str, Any]) -> None:
         )
     if model not in OUR_MODELS:
         return
+    if device is not None:
+        check_device(device)
     pretrained = str(model_args.get("pretrained", ""))
     if not pretrained:
         raise ValueError(
@@ -151,10 +173,12 @@ def _check_model(model: str | None, model_args: Mapping[str, Any]) -> None:
         )
 
 
-def _check_batch_size(batch_size: str) -> None:
-    number = batch_size.removeprefix("auto:") if batch_size != "auto" else "1"
+def _check_batch_size(option: str, value: Any) -> None:
+    if value in (None, "", "auto"):
+        return
+    number = str(value).removeprefix("auto:")
     if not number.isdecimal() or int(number) < 1:
-        raise ValueError(f"run: --batch_size {batch_size}: give a count of prompts, or auto")
+        raise ValueError(f"run: --{option} {value}: give a count of prompts, or auto")
 
 
 def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
@@ -169,6 +193,9 @@ def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
         value = gen_kwargs.get(key, 1)
         if type(value) is not int or value < 1:
             raise ValueError(f"run: --gen_kwargs {key}={value}: give a count, at least 1")
+    for key in _NUMBERS & set(gen_kwargs):
+        if isinstance(gen_kwargs[key], (str, bool)):
+            raise ValueError(f"run: --gen_kwargs {key}={gen_kwargs[key]}: give a number")
     known = {*GenerationConfig().to_dict(), "max_gen_toks", "until"}
     for key in gen_kwargs:
         near = difflib.get_close_matches(key, sorted(known - {key}), n=1, cutoff=0.75)

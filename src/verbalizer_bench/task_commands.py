@@ -78,6 +78,8 @@ def _tasks_build(args: argparse.Namespace) -> int:
         lines = f1_notices(verbalizers, str(path))
         try:
             found = test_documents(spec, resolve_data(args.data))
+            for doc in found.docs:
+                spec.render(doc, verbalizers[0])
             checked = f"{len(found.docs)} documents; {found.others} rows of other classes left out"
             lines += notices(spec, found.left_out)
         except (ConnectionError, FileNotFoundError) as error:

@@ -11,6 +11,7 @@ from tests.conftest import write_set
 from tests.tasks.test_task import Echo
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
+from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.leaderboard.runs import Run, find_runs, read_run
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
@@ -206,7 +207,7 @@ def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "give the --output_path of a run\n"
     )
     (tmp_path / "results_x.json").write_text("{}")
-    with pytest.raises(ValueError, match="not a results file of lm-eval: KeyError"):
+    with pytest.raises(ValueError, match="not a results file of lm-eval: configs is no block"):
         read_run(tmp_path)
 
 
@@ -215,14 +216,45 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
     (samples,) = folder.glob("samples_*")
     rows = samples.read_text()
     samples.write_text(rows + rows.split("\n")[0] + "\n")
-    with pytest.raises(ValueError, match=r"\.jsonl:25: document 0 stands there twice"):
+    with pytest.raises(ValueError, match=r"\.jsonl, line 25: document 0 stands there twice"):
         read_run(folder)
     samples.write_text(rows[:-20])
-    with pytest.raises(ValueError, match=r"\.jsonl:24: not a scored response"):
+    with pytest.raises(ValueError, match=r"\.jsonl, line 24: not JSON"):
         read_run(folder)
     samples.unlink()
     with pytest.raises(FileNotFoundError, match="run lm_eval with --log_samples"):
         read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("results_*", b"{", "{é".encode("latin-1"), "byte 0xe9 is not UTF-8"),
+        ("results_*", b"{", b"\xff\xfe{", "UTF-16 or UTF-32; save the file as UTF-8"),
+        ("results_*", b'"source"', b'"sauce"', "metadata: not as a run writes it (KeyError"),
+        (
+            "samples_*",
+            b'"doc_id": 0',
+            b'"doc_id": NaN',
+            "line 1: not a scored response: doc_id=n",
+        ),
+        ("samples_*", b'"doc_id": 0', b'"doc_id": "0"', "doc_id='0' is no number of a document"),
+        ("samples_*", b'"filtered_resps": [', b'"filtered_resps": [3, ', "no list of texts"),
+        ("samples_*", b'"f1": 1.0', b'"f1": NaN', "f1=nan is no score from 0 to 1"),
+        ("samples_*", b'"f1": 1.0', b'"f1": "1"', "f1='1' is no score from 0 to 1"),
+        ("run.json", b"", b"", "run.json: not JSON (Expecting value, character 1)"),
+        ("run.json", b"", b"[]", "run.json: keys and values are needed, got '[]'"),
+    ],
+)
+def test_records_that_somebody_has_edited_are_one_line(
+    file: str, old: bytes, new: bytes, message: str, tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"], limit=4)
+    (path,) = list(folder.glob(file)) or [folder / file]
+    path.write_bytes(path.read_bytes().replace(old, new, 1) if old else new)
+    with pytest.raises(ValueError) as error:
+        write_report([read_run(folder)], tmp_path / "report")
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_newest_results_are_read_and_older_ones_named(tmp_path: Path) -> None:

@@ -191,6 +191,14 @@ def with_rows(folder: Path, request: Any, count: int = 1, **changes: Any) -> Non
     book.close()
 
 
+@pytest.mark.parametrize("command", ["3", "[3]", '"run"'])
+def test_a_journal_whose_command_is_none_is_named(command: str, tmp_path: Path) -> None:
+    text = f'{{"journal": 1, "command": {command}, "protocol": {{}}}}\n'
+    (tmp_path / "journal-0.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl:1: not what a run writes"):
+        recorded_command(tmp_path)
+
+
 def test_a_finished_journal_makes_room(tmp_path: Path, requests: list[Any]) -> None:
     with_rows(tmp_path, requests[0])
     book = open_journal(tmp_path)
