@@ -20,7 +20,7 @@ from verbalizer_bench.json_reading import read_json, read_lines
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 # What Pillow raises for files that are none; UnidentifiedImageError is an OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 
@@ -120,6 +120,10 @@ def _damage(data: bytes) -> str | None:
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
             kind = image.format
+        # That looks at a JPEG's head alone: half of one would be asked about, and paid for.
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("RGB", (64, 64))
+            image.load()
     except (Image.DecompressionBombError, *_DAMAGE) as error:
         return f"no image: {' '.join(str(error).split())}"
     return None if kind in _FORMATS else f"{kind} is a format that servers do not take; convert it"

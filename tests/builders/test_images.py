@@ -88,9 +88,16 @@ def test_files_that_are_no_images_are_set_aside(tmp_path: Path) -> None:
     torn = (tmp_path / "good.jpg").read_bytes()[:40]
     (tmp_path / "torn.jpg").write_bytes(torn)
     (tmp_path / "text.png").write_text("no image")
+    noise = Image.effect_noise((64, 64), 90)
+    for suffix in ("jpg", "png", "gif", "webp"):
+        whole = tmp_path / f"whole.{suffix}"
+        noise.save(whole)
+        (tmp_path / f"half.{suffix}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     Image.new("RGB", (4, 4)).save(tmp_path / "other.jpg", format="BMP")
     rows = {row.image: row for row in asyncio.run(image_rows(select(Images(tmp_path)), tmp_path))}
     assert rows["good.jpg"].set_aside is None and len(rows["good.jpg"].image_sha256 or "") == 64
+    for suffix in ("jpg", "png", "gif", "webp"):
+        assert rows[f"whole.{suffix}"].set_aside is None and rows[f"half.{suffix}"].set_aside
     for name, reason in (("torn.jpg", "no image"), ("text.png", "no image"), ("other.jpg", "BMP")):
         found = rows[name].set_aside
         assert found and found.reason == "image" and reason in found.detail, name
