@@ -101,16 +101,18 @@ def make_row(record: Mapping[str, Any], number: int) -> Row:
     except ValueError as error:
         return row.put_aside("records", "answer", f"record {number}: {error}")
     row = dataclasses.replace(row, turns=(Turn(question, answer),), context=_options(record))
-    problem = wording.placeholder(question) or wording.placeholder(answer)
-    problem = problem or leftover(question) or leftover(answer)
+    problem = wording.empty(question, "the question") or wording.empty(answer, "the answer")
+    for text in (question, answer, *map(str, record.get("choices") or ())):
+        problem = problem or wording.placeholder(text) or leftover(text)
     return row.put_aside("records", *problem) if problem else row
 
 
 def _options(record: Mapping[str, Any]) -> str | None:
     """Return the choices, a line each with its letter."""
     choices = record.get("choices") or ()
-    pairs = zip(string.ascii_uppercase, choices, strict=False)
-    return "\n".join(f"{letter}. {choice}" for letter, choice in pairs) or None
+    lines = (" ".join(str(choice).split()) for choice in choices)
+    pairs = zip(string.ascii_uppercase, lines, strict=False)
+    return "\n".join(f"{letter}. {line}" for letter, line in pairs) or None
 
 
 def _letter(record: Mapping[str, Any]) -> str:
@@ -118,6 +120,9 @@ def _letter(record: Mapping[str, Any]) -> str:
     choices: Sequence[Any] = record["choices"]
     if not isinstance(choices, list):
         raise ValueError(f"choices={choices!r}: a list is expected")
+    for choice in choices:
+        if not isinstance(choice, (str, int, float)) or wording.empty(str(choice), "it"):
+            raise ValueError(f"choices={choices!r}: {choice!r} is no text; give each option's")
     answer = record.get("answer", record.get("correct_choice_idx"))
     letters = string.ascii_uppercase[: len(choices)]
     if len(choices) > len(letters):

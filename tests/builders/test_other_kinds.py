@@ -173,6 +173,12 @@ def test_records_of_either_layout_are_read(tmp_path: Path) -> None:
         ({"choices": ["cat", "cat"], "answer": "cat"}, "answer: record 5: answer='cat' may be any"),
         ({"choices": [1, 2], "answer": 1}, "answer: record 5: answer=1 may be any of A, B"),
         ({"choices": ["a", "b"], "answer": True}, "answer: record 5: answer=True is none"),
+        ({"choices": [None, "b"], "answer": "b"}, "answer: record 5: choices=[None, 'b']: None is"),
+        ({"choices": ["a", " "], "answer": "a"}, "answer: record 5: choices=['a', ' ']: ' ' is no"),
+        ({"choices": [["a"], "b"], "answer": "b"}, "answer: record 5: choices=[['a'], 'b']: ['a']"),
+        ({"choices": ["a</s>", "b"], "answer": "b"}, "control_tokens: </s> is in it"),
+        ({"choices": ["<image>", "b"], "answer": "b"}, "placeholder: <image>"),
+        ({"answer": "\u200b"}, "empty: the answer is empty"),
         ({"answer": ["x"]}, "answer: record 5: answer=['x']: a text is expected"),
         ({"answer": "red</s>"}, "control_tokens: </s> is in it"),
         ({"answer": "<think>Red?</think>red"}, "thoughts: <think> is in it"),
@@ -209,6 +215,12 @@ def test_captions_that_come_in_are_checked(serve: Callable[..., Server], tmp_pat
         name: name for name in found
     }
     assert len(found) == 7 and len(server.requests) == 1
+
+
+def test_an_option_is_a_line() -> None:
+    choices = ["a dog\nB. a cat", 2, True]
+    row = make_row({"image": "a", "question": "?", "choices": choices, "answer": "C"}, 5)
+    assert row.set_aside is None and row.context == "A. a dog B. a cat\nB. 2\nC. True"
 
 
 def test_an_option_that_is_none_of_the_choices_is_set_aside() -> None:
