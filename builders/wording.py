@@ -59,6 +59,6 @@ def question_problem(text: str, boxes: bool = False) -> Problem | None:
 
 
 def row_texts(row: Row) -> list[str]:
-    """Return all texts of a row that a model is trained on."""
+    """Return all texts of a row that a model is trained on, options and an image's captions too."""
     texts = [text for turn in row.turns for text in turn]
-    return [text for text in (row.caption, *texts) if text]
+    return [text for text in (row.caption, row.context, *texts) if text]

@@ -1,6 +1,7 @@
 """Leakage, duplicates, pairs and mentions."""
 
 import asyncio
+import dataclasses
 import random
 from pathlib import Path
 
@@ -172,6 +173,7 @@ def test_rows_are_screened(tmp_path: Path) -> None:
         row("2", "format", "What is on the table?"),
         row("3", "format", "Fine?", leaking),
         row("4", "format", "What is in the sky over there?", leaking, pair="4p"),
+        dataclasses.replace(row("7", "letter", "Which of these?", "A"), context=f"A. {leaking}"),
         row("4p", "plain", "What is in the sky over there?", pair="4"),
         row("5", "format", "What is in the sky over there?"),
         row("6", "plain", "Gone?").put_aside("items", "empty", "nothing"),
@@ -183,6 +185,7 @@ def test_rows_are_screened(tmp_path: Path) -> None:
         "2": "duplicate",
         "3": "leakage",
         "4": "leakage",
+        "7": "leakage",
         "4p": "pair",
         "6": "empty",
     }
