@@ -473,8 +473,14 @@ def test_a_leaderboards_repository(tmp_path: Path) -> None:
     assert main(["leaderboard", "init", str(tmp_path)]) == 0
     workflow = (tmp_path / ".github" / "workflows" / "leaderboard.yml").read_text()
     jobs = yaml.safe_load(workflow)["jobs"]
-    assert set(jobs) == {"validate", "publish"}
-    assert "permissions" not in jobs["validate"]
+    assert set(jobs) == {"validate", "build", "publish"}
+    # Only the job that runs nothing of others may publish.
+    rights = {name: job.get("permissions") for name, job in jobs.items()}
+    assert rights == {
+        **{"validate": None, "build": None},
+        "publish": {"pages": "write", "id-token": "write"},
+    }
+    assert not any("run" in step and "install" in step["run"] for step in jobs["publish"]["steps"])
     assert yaml.safe_load(workflow)["permissions"] == {"contents": "read"}
     # Nothing pushes to a branch that is protected.
     assert "contents: write" not in workflow and "git push" not in workflow
@@ -514,7 +520,8 @@ def test_what_is_installed_cannot_be_squatted(
     pip.write_text('#!/bin/sh\necho "$@"\n')
     pip.chmod(0o755)
     environment = workflow["env"] | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    for job in workflow["jobs"].values():
+    for name in ("validate", "build"):
+        job = workflow["jobs"][name]
         (script,) = [step["run"] for step in job["steps"] if step.get("name") == "Install"]
         done = subprocess.run(
             ["bash", "-c", script], env=environment, capture_output=True, text=True
@@ -525,7 +532,7 @@ def test_what_is_installed_cannot_be_squatted(
         assert "--extra-index-url" not in script
 
 
-def check_pull_request(repository: Path, job: dict[str, Any], who: str) -> tuple[int, str]:
+def check_pull_request(repository: Path, job: dict[str, Any], ours: bool) -> tuple[int, str]:
     """Run the steps of the workflow's own in a repository, with `submit validate` an `echo`."""
     bin_folder = repository.parent / "bin"
     bin_folder.mkdir(exist_ok=True)
@@ -534,7 +541,7 @@ def check_pull_request(repository: Path, job: dict[str, Any], who: str) -> tuple
     environment = {
         **os.environ,
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
-        **{"BASE": "main", "ASSOCIATION": who, "RUNNER_TEMP": str(repository.parent)},
+        **{"OURS": str(ours).lower(), "RUNNER_TEMP": str(repository.parent)},
         "GITHUB_OUTPUT": str(repository.parent / "output"),
     }
     (repository.parent / "output").write_text("")
@@ -566,18 +573,24 @@ def test_what_a_pull_request_may_change(tmp_path: Path) -> None:
         author = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *author, *words], cwd=board, check=True, capture_output=True)
 
-    def propose(name: str, *files: str, who: str = "NONE") -> tuple[int, str]:
-        git("checkout", "-q", "-b", name, "main")
+    def propose(
+        name: str, *files: str, ours: bool = False, start: str = "main"
+    ) -> tuple[int, str]:
+        git("checkout", "-q", "-b", name, start)
         for file in files:
             (board / file).parent.mkdir(parents=True, exist_ok=True)
             (board / file).write_text(name)
         git("add", "-A")
         git("commit", "-qm", name)
-        return check_pull_request(board, job, who)
+        # What is checked out is the merge into main as it is now.
+        git("checkout", "-q", "--detach", "main")
+        git("merge", "-q", "--no-ff", "-m", "merge", name)
+        return check_pull_request(board, job, ours)
 
     git("init", "-q", "-b", "main")
     git("add", "-A")
     git("commit", "-qm", "start")
+    git("branch", "early")
     new = "submissions/a__b/20260101-00000000"
     other = "submissions/a__c/20260101-00000000"
     code, said = propose("good", f"{new}/run.json", f"{new}/samples/x y.jsonl.gz", f"{other}/x")
@@ -586,34 +599,48 @@ def test_what_a_pull_request_may_change(tmp_path: Path) -> None:
     assert code == 1 and "verified.json is computed" in said
     code, said = propose("signed", f"{new}/run.json", f"{new}/spot-check.json")
     assert code == 1 and "signed by maintainers" in said
-    code, said = propose("workflow", ".github/workflows/leaderboard.yml")
-    assert code == 1 and "changes files under submissions/ only" in said
+    for number, file in enumerate(
+        (
+            *(".github/workflows/leaderboard.yml", "submissions/.gitattributes", "submissions/x"),
+            *("submissions/a__b/x", "submissions/a__b/x/run.json", new, f"submissions/x/{new}/x"),
+        )
+    ):
+        code, said = propose(f"other-{number}", file)
+        assert code == 1 and "and changes nothing else" in said, file
     # What maintainers change besides is theirs; the required check ends.
-    assert propose("ours", ".github/workflows/leaderboard.yml", who="MEMBER") == (0, "")
+    assert propose("ours", ".github/workflows/leaderboard.yml", ours=True) == (0, "")
     git("checkout", "-q", "main")
-    git("merge", "-q", "good")
+    git("merge", "-q", "good", "ours")
     code, said = propose("edit", f"{new}/run.json")
     assert code == 1 and "not changed after the merge" in said
-    code, said = propose("sign", f"{new}/spot-check.json", who="OWNER")
+    code, said = propose("sign", f"{new}/spot-check.json", ours=True)
     assert (code, said) == (0, f"submit validate -- {new}\n")
+    # What main got meanwhile is not what an older pull request changes.
+    late = "submissions/a__d/20260101-00000000"
+    assert propose("late", f"{late}/x", start="early") == (0, f"submit validate -- {late}\n")
 
 
 def test_the_site_is_published_without_a_bad_folder(tmp_path: Path) -> None:
     """The steps of the workflow's own, with the command replaced: 1 is a folder left out."""
     main(["leaderboard", "init", str(tmp_path)])
     workflow = yaml.safe_load((tmp_path / ".github/workflows/leaderboard.yml").read_text())
-    steps = workflow["jobs"]["publish"]["steps"]
+    jobs = workflow["jobs"]
+    steps = [*jobs["build"]["steps"], *jobs["publish"]["steps"]]
     names = [step.get("id") or step.get("name") or step["uses"].split("@")[0] for step in steps]
     assert names[-4:] == [
         *("build", "actions/upload-pages-artifact", "deployment"),
         "Say that something was left out",
     ]
-    for code, outcome in ((0, 0), (1, 0), (2, 1)):
+    place = tmp_path / "submissions" / "a__b" / "20260101-00000000"
+    # Of the first push there is nothing to publish, and nothing wrong.
+    for code, outcome in (("none", 0), (0, 0), (1, 0), (2, 1)):
+        place.mkdir(parents=True, exist_ok=True) if code != "none" else None
         (tmp_path / "verbalizer-bench").write_text(f"#!/bin/sh\nexit {code}\n")
         (tmp_path / "verbalizer-bench").chmod(0o755)
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         environment["GITHUB_OUTPUT"] = str(tmp_path / f"output-{code}")
         # As GitHub runs a step without a shell of its own.
-        done = subprocess.run(["bash", "-e", "-c", steps[-4]["run"]], env=environment)
+        command = ["bash", "-e", "-c", steps[-4]["run"]]
+        done = subprocess.run(command, env=environment, cwd=tmp_path)
         assert done.returncode == outcome
         assert (tmp_path / f"output-{code}").read_text() == f"code={code}\n"
