@@ -24,7 +24,7 @@ class Ranked:
         worst: The worst.
         entry: The submission.
         pair: Its comparison with its base.
-        copies: Other submissions with its responses, and to how many tasks.
+        copies: Other submissions with nearly its responses, and to how many tasks.
     """
 
     rank: int

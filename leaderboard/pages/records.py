@@ -160,7 +160,7 @@ def _record(row: Ranked) -> dict[str, Any]:
 def _copies(row: Ranked) -> list[str]:
     total = len(row.entry.verified.tasks)
     return [
-        f"the responses to {tasks} of {total} tasks are those of {path}"
+        f"the responses to {tasks} of {total} tasks are those of {path}, or nearly"
         for path, tasks in row.copies
     ]
 

@@ -73,7 +73,7 @@ class VerifiedTask(_Model):
     f1: Score
     stderr: float | None
     outcomes: dict[Line, Share]
-    responses: Hash = Field(description="of all its responses, to tell copies")
+    responses: Hash = Field(description="a sketch of its responses, to tell copies")
 
 
 class Documents(_Model):

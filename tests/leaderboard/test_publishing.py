@@ -573,9 +573,7 @@ def test_what_a_pull_request_may_change(tmp_path: Path) -> None:
         author = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *author, *words], cwd=board, check=True, capture_output=True)
 
-    def propose(
-        name: str, *files: str, ours: bool = False, start: str = "main"
-    ) -> tuple[int, str]:
+    def propose(name: str, *files: str, ours: bool = False, start: str = "main") -> tuple[int, str]:
         git("checkout", "-q", "-b", name, start)
         for file in files:
             (board / file).parent.mkdir(parents=True, exist_ok=True)

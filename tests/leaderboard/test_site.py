@@ -11,11 +11,19 @@ import numpy as np
 import pytest
 
 from tests.leaderboard.boards import invented, merged, write_board, write_submission
-from tests.leaderboard.submissions import digest, valid_files, write_files
+from tests.leaderboard.submissions import (
+    digest,
+    make_files,
+    make_results,
+    make_rows,
+    valid_files,
+    write_files,
+)
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.compare import differences
 from verbalizer_bench.leaderboard.pages import paired
-from verbalizer_bench.leaderboard.pages.entries import read_entries
+from verbalizer_bench.leaderboard.pages.duplicates import same_responses
+from verbalizer_bench.leaderboard.pages.entries import read_board, read_entries
 from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
 from verbalizer_bench.leaderboard.pages.records import _plain
 from verbalizer_bench.leaderboard.pages.site import FILES, build_site
@@ -215,9 +223,30 @@ def test_copies_are_named(tmp_path: Path) -> None:
     names = [path.relative_to(tmp_path / "board").as_posix() for path in paths]
     for name, twin in ((names[0], names[1]), (names[1], names[0])):
         assert (
-            rows[name]["warnings"][-1] == f"the responses to 100 of 108 tasks are those of {twin}"
+            rows[name]["warnings"][-1]
+            == f"the responses to 100 of 108 tasks are those of {twin}, or nearly"
         )
     assert not any("responses to" in text for text in rows[names[2]]["warnings"])
+
+
+def test_copies_with_a_few_changes_are_named(tmp_path: Path) -> None:
+    """In every task some responses are changed; another model is right as often, in its words."""
+    honest = make_rows(40, lambda target, _, i: target if i % 2 else f"It says {i}.")
+    copied = make_rows(40, lambda target, _, i: target if i % 2 else f"It says {i + (i == 8)}.")
+    turned = {
+        task: [{**row, "doc_id": i} for i, row in enumerate(own[::-1])]
+        for task, own in copied.items()
+    }
+    another = make_rows(40, lambda target, _, i: target if i % 2 else f"I think of {i}.")
+    perfect = make_rows(40, lambda target, _, i: target)
+    names = []
+    for name, rows in enumerate((honest, copied, turned, another, perfect, perfect)):
+        model = {"id": f"org/{name}", "weights_sha256": digest("weights"), "kind": "llm"}
+        place = write_files(tmp_path / "s", make_files(rows, make_results(rows), model=model))
+        names.append(place.relative_to(tmp_path / "s").as_posix())
+    found = same_responses(read_board(tmp_path / "s").entries)
+    twins = {name: {other for other, _ in found[name]} for name in found}
+    assert twins == {names[i]: {names[j] for j in range(3)} - {names[i]} for i in range(3)}
 
 
 def test_a_spot_check_is_shown_until_the_submission_changes(tmp_path: Path) -> None:
