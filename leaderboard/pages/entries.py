@@ -199,10 +199,7 @@ def _check_folder(entry: os.DirEntry[str]) -> None:
 
 def _validated_entry(folder: Path) -> Entry | str:
     """Validate a submission; return what the pages show of it, or what is wrong."""
-    try:
-        found = validate(folder, write=False)
-    except OSError as error:
-        return _reason(folder, error)
+    found = validate(folder, write=False)
     if found.verified is None:
         return f"{escaped(folder)}: level {found.failed} failed: {found.problems[0]}"
     return _entry(folder, found.verified)

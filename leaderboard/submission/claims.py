@@ -19,6 +19,8 @@ _KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
 _HASH = re.compile(r"[0-9a-f]{64}")
 # A hub id: one slash, and no way to a folder.
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+# What an adapter records twice: for itself, and in the fingerprint that a resume is held to.
+_TWICE = ("adapter", "eos_token_ids", "generation_config", "chat_template_sha256", "versions")
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -146,6 +148,16 @@ def _record(found: Contents) -> Iterator[str]:
         yield "run.json: model_args is not what results.json has"
     if record and (record.adapter not in _KINDS or record.adapter != config.model):
         yield f"results.json: adapter {short(record.adapter)} of model {short(config.model)}"
+    seen, image = _fingerprint(found), has.get("image") or {}
+    twice = {key: has.get(key) for key in _TWICE} | {
+        "image": image.get("sha256", image.get("mode"))
+    }
+    for key, value in twice.items():
+        if key in seen and seen[key] != value:
+            yield (
+                f"results.json: {key}: {short(value, 70)}, and {short(seen[key], 70)} in the "
+                "fingerprint"
+            )
     if record and (record.image is None) != (record.adapter != "verbalizer-lvlm"):
         yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
 
@@ -177,9 +189,6 @@ def _device(found: Contents) -> Iterator[str]:
 def _versions(found: Contents) -> Iterator[str]:
     results, record = found.results, found.results.config.verbalizer_bench
     stated = (record and record.versions) or {}
-    there = _fingerprint(found).get("versions")
-    if isinstance(there, dict) and stated and there != stated:
-        yield "results.json: versions: those of the fingerprint are others"
     for name, own in (
         ("lm_eval", results.lm_eval_version),
         ("transformers", results.transformers_version),
@@ -207,6 +216,8 @@ def _engine(found: Contents) -> Iterator[str]:
             f"results.json: engine: {made} responses, and there are {total}: others came from a "
             "cache, or are not the run's; run without --use_cache"
         )
+    if record.endings and sum(record.endings.values()) != made:
+        yield f"results.json: endings: {sum(record.endings.values())}, the engine made {made}"
     by_rank = record.responses_by_rank
     if by_rank is not None and sum(by_rank) != made:
         yield f"results.json: responses_by_rank: {sum(by_rank)} in all, the engine made {made}"
@@ -218,7 +229,10 @@ def _template(found: Contents) -> Iterator[str]:
     if record and text and not record.chat_template_sha256:
         yield "results.json: chat_template is set, and chat_template_sha256 is not"
     own = hashlib.sha256(text.encode()).hexdigest() if text else None
-    yield from _one("chat template's hash", {"text": own, "results": results.chat_template_sha})
+    seen = record and record.chat_template_sha256
+    yield from _one(
+        "chat template's hash", {"text": own, "results": results.chat_template_sha, "record": seen}
+    )
     shots = any(settings.num_fewshot for settings in results.configs.values())
     if record is None or shots or results.system_instruction:
         return

@@ -91,12 +91,15 @@ def _read_samples(
     folder: Path, listed: Mapping[str, str], limits: Limits, inputs: dict[str, str]
 ) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = {}
-    left = limits.total
+    left, rows_left = limits.total, limits.rows
     for name in sorted(set(listed) - set(TEXTS)):
         content = unpack(name, _summed(folder, name, limits.packed, listed), limits.unpacked)
         left -= len(content)
         if left < 0:
             raise Malformed(name, f"all samples unpack to more than {limits.total} bytes")
+        rows_left -= content.count(b"\n")
+        if rows_left < 0:
+            raise Malformed(name, f"all samples have more than {limits.rows} rows")
         task = name.removeprefix("samples/").removesuffix(".jsonl.gz")
         rows[task] = list(_parse_rows(name, decode(name, content)))
         inputs[name] = listed[name]

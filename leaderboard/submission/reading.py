@@ -42,13 +42,23 @@ _T = TypeVar("_T", bound=BaseModel)
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How many bytes are read at most: of each file, of a samples file unpacked, of all of them."""
+    """What is read at most.
+
+    Attributes:
+        text: Bytes of a short file.
+        json: Bytes of a JSON file.
+        packed: Bytes of a samples file.
+        unpacked: Bytes of a samples file when unpacked.
+        total: Bytes of all samples files when unpacked.
+        rows: Rows of all samples files; the suite has 89,160, and each takes a kilobyte and more.
+    """
 
     text: int = 64 << 10
     json: int = 8 << 20
     packed: int = 4 << 20
     unpacked: int = 16 << 20
     total: int = 256 << 20
+    rows: int = 250_000
 
 
 class Malformed(ValueError):
@@ -79,9 +89,9 @@ def list_files(folder: Path, limits: Limits) -> list[str]:
     Raises:
         Malformed: Something else is there, something is missing or too large.
     """
-    if folder.is_symlink() or not folder.is_dir():
-        raise Malformed(".", "not a folder; give the submission's own folder, not a link to it")
     try:
+        if folder.is_symlink() or not folder.is_dir():
+            raise Malformed(".", "not a folder; give the submission's own folder, not a link to it")
         found = [name for name in islice(_walk(folder), _FILES + 1) if name not in BESIDE]
     except OSError as error:
         raise Malformed(".", f"cannot be read: {error.strerror}; mend its permissions") from error

@@ -7,13 +7,10 @@ nobody knew before. Responses can differ without anybody's fault (another device
 otherwise), so a share of them may.
 """
 
-import contextlib
 import dataclasses
 import getpass
 import json
-import os
 import random
-import re
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,22 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.submission import asking
 from verbalizer_bench.leaderboard.submission.agreement import THRESHOLD, Agreement, agreement
 from verbalizer_bench.leaderboard.submission.checks import check_complete, suite
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
-from verbalizer_bench.leaderboard.submission.models import Row
-from verbalizer_bench.leaderboard.submission.reading import Malformed, escaped, sha256, short
+from verbalizer_bench.leaderboard.submission.names import check_name
+from verbalizer_bench.leaderboard.submission.reading import Malformed, escaped, short
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.metrics import token_f1
 
-# All that is taken of a submission's arguments: transformers runs code that others name.
-_GENERATION = ("num_beams", "max_gen_toks", "do_sample", "until")
-_TAKEN = {
-    "dtype": ("float32", "float16", "bfloat16", "float64"),
-    "image": ("white", "gray", "black", "noise", "none"),
-}
-_ADAPTERS = {"llm": "verbalizer-llm", "lvlm": "verbalizer-lvlm"}
 # A hash of the weights in memory, which older records have, says nothing of those in files.
 _OTHER_KIND = "weights: the submission has a hash of another kind"
 
@@ -180,7 +170,7 @@ def spot_check(
         raise ValueError(f"submit spot-check: --threshold {threshold:g}: give a share up to 1")
     if seed is not None and not 0 <= seed < 2**53:
         raise ValueError(f"submit spot-check: --seed {seed}: give a number that a check printed")
-    by = by or _account()
+    by = _signer(by)
     try:
         found = read_submission(folder)
     except Malformed as error:
@@ -191,25 +181,29 @@ def spot_check(
     if not 1 <= documents <= there:
         raise ValueError(f"submit spot-check: -k {documents}: give 1 to {there} documents")
     drawn = secrets.randbits(48) if seed is None else seed
-    chosen = _choose(found, documents, random.Random(drawn))
+    chosen = asking.choose(found, documents, random.Random(drawn))
+    told = asking.arguments(found, model_args)
+    numbers = asking.located(found, chosen, data)
+    samples = {task: sorted(own) for task, own in numbers.items()}
     with tempfile.TemporaryDirectory(prefix="spot-check-") as place:
-        arguments = _arguments(found, model_args)
-        arguments += ["--tasks", ",".join(chosen), "--samples", json.dumps(chosen)]
-        arguments += ["--output_path", place, "--batch_size", batch_size]
-        arguments += ["--data", data] if data else []
-        arguments += ["--device", device] if device else []
-        results, rows = _run(arguments)
-    check = _compare(found, chosen, results, rows)
+        told += ["--tasks", ",".join(samples), "--samples", json.dumps(samples)]
+        told += ["--output_path", place, "--batch_size", batch_size]
+        told += ["--data", data] if data else []
+        told += ["--device", device] if device else []
+        results, rows = asking.run(told)
+    check = _compare(found, numbers, results, rows)
     check = dataclasses.replace(check, seed=drawn, fresh=seed is None, threshold=threshold)
     sign(check.record(by), folder)
     return check
 
 
-def _account() -> str:
+def _signer(by: str | None) -> str:
     try:
-        return getpass.getuser()
+        return check_name(by or getpass.getuser())
     except (OSError, KeyError) as error:
         raise ValueError("submit spot-check: give --by NAME: who signs what is found") from error
+    except ValueError as error:
+        raise ValueError(f"submit spot-check: --by {short(by)}: {error}") from error
 
 
 def _count(found: Contents) -> int:
@@ -217,109 +211,20 @@ def _count(found: Contents) -> int:
     return sum(len(found.rows.get(task, ())) for task in first.values())
 
 
-def _choose(found: Contents, documents: int, generator: random.Random) -> dict[str, list[int]]:
-    """Return document numbers by task, the data sets in turn until there are enough."""
-    tasks: dict[str, list[str]] = {}
-    for task, (dataset, _) in suite().items():
-        tasks.setdefault(dataset, []).append(task)
-    left = {}
-    for dataset, own in tasks.items():
-        ids = [row.doc_id for row in found.rows.get(own[0], ())]
-        left[dataset] = generator.sample(ids, len(ids))
-    chosen: dict[str, list[int]] = {}
-    # Fewer documents than data sets are of any of them.
-    order = generator.sample(sorted(left), len(left))
-    while documents:
-        for dataset in order:
-            ids = left[dataset]
-            if ids and documents:
-                chosen.setdefault(dataset, []).append(ids.pop())
-                documents -= 1
-    return {task: sorted(ids) for dataset, ids in chosen.items() for task in tasks[dataset]}
-
-
-def _arguments(found: Contents, model_args: str | None) -> list[str]:
-    config, model = found.results.config, found.submission.model
-    if any(settings.num_fewshot for settings in found.results.configs.values()):
-        raise ValueError(
-            f"{escaped(found.folder)}: a few-shot run; spot-check repeats zero-shot runs only"
-        )
-    if config.verbalizer_bench is None:
-        raise ValueError(
-            f"{escaped(found.folder)}: run by {short(config.model)}; spot-check repeats runs of "
-            "verbalizer-llm and verbalizer-lvlm only"
-        )
-    if model_args is None:
-        if model.revision is None:
-            raise ValueError(
-                f"{escaped(found.folder)}: names no hub commit; give --model_args pretrained=DIR"
-            )
-        if Path(model.id).exists():
-            raise ValueError(
-                f"{escaped(found.folder)}: a folder {model.id} is here, and would be "
-                "loaded in place of the hub's; go to another folder, or give --model_args"
-            )
-        model_args = f"pretrained={model.id},revision={model.revision}"
-    generation = next(iter(found.results.configs.values())).generation_kwargs
-    asked = generation.model_dump(exclude_unset=True)
-    if others := sorted(set(asked) - set(_GENERATION)):
-        raise ValueError(
-            f"{escaped(found.folder)}: generated with {short(others[0])}, "
-            "which spot-check does not repeat"
-        )
-    model_args = _with_taken(found, model_args)
-    arguments = ["--model", _ADAPTERS[model.kind], "--model_args", model_args]
-    arguments += ["--gen_kwargs", json.dumps(asked)]
-    return arguments + ["--apply_chat_template"] * bool(found.run.chat_template_sha256)
-
-
-def _run(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    from verbalizer_bench.harness import harness
-    from verbalizer_bench.leaderboard.runs import newest_results, read_results, samples_file
-
-    # lm-eval logs a line a task.
-    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
-    with contextlib.redirect_stdout(None):
-        (folder,) = harness("run", arguments)
-    results = newest_results(folder)
-    table = read_results(results)
-    rows = {}
-    for task in table["configs"]:
-        lines = samples_file(results, task).read_text(encoding="utf-8").split("\n")
-        rows[task] = [json.loads(line) for line in lines if line]
-    return table, rows
-
-
-def _with_taken(found: Contents, model_args: str) -> str:
-    """Add the submission's dtype and image where the arguments do not say otherwise."""
-    stated = {
-        "dtype": str(found.run.dtype).removeprefix("torch."),
-        "image": (found.run.image or {}).get("mode"),
-    }
-    taken = {
-        key: value
-        for key, value in stated.items()
-        if value in _TAKEN[key] and not re.search(rf"(^|\W){key}\W*[=:]", model_args)
-    }
-    if model_args.lstrip().startswith("{"):
-        return json.dumps(json.loads(model_args) | taken)
-    return ",".join([model_args, *(f"{key}={value}" for key, value in taken.items())])
-
-
 def _compare(
     found: Contents,
-    chosen: Mapping[str, Sequence[int]],
+    numbers: Mapping[str, Mapping[int, int]],
     results: Mapping[str, Any],
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> SpotCheck:
     equal: list[bool] = []
     scores: dict[str, list[tuple[float, float]]] = {}
     differing, rendered = [], 0
-    for task in chosen:
+    for task, own_numbers in numbers.items():
         stated = {row.doc_id: row for row in found.rows[task]}
         for row in rows[task]:
-            old, new = stated[row["doc_id"]], row["filtered_resps"][0]
-            _check_prompt(found.folder, task, old, row)
+            old, new = stated[own_numbers[row["doc_id"]]], row["filtered_resps"][0]
+            asking.check_prompt(found.folder, task, old, row)
             rendered += row["prompt_hash"] != old.prompt_hash
             equal.append(old.response == new)
             pair = token_f1(old.target, old.response), token_f1(old.target, new)
@@ -337,7 +242,7 @@ def _compare(
         folder=found.folder,
         seed=0,
         fresh=False,
-        chosen={suite()[task][0]: tuple(ids) for task, ids in chosen.items()},
+        chosen={suite()[task][0]: tuple(sorted(own.values())) for task, own in numbers.items()},
         agreement=agreement(equal, scores),
         threshold=THRESHOLD,
         weights=weights,
@@ -383,14 +288,3 @@ def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None
         if other is not None and other != number:
             differs.append(f"{name} {number}, there {short(other, 40)}")
     return weights, same, tuple(differs)
-
-
-def _check_prompt(folder: Path, task: str, stated: Row, row: Mapping[str, Any]) -> None:
-    dataset, verbalizer = suite()[task]
-    spec = read_dataset(suite_files()[dataset])[0]
-    raw = sha256(spec.render(row["doc"], verbalizer).encode())
-    if (raw, row["target"]) != (stated.raw_prompt_hash, stated.target):
-        raise ValueError(
-            f"{escaped(folder)}: {task}, document {stated.doc_id}: another prompt "
-            "than these rows give; give --data with the submission's rows"
-        )

@@ -26,6 +26,7 @@ from verbalizer_bench.leaderboard.submission.reading import (
     Malformed,
     escaped,
     sha256,
+    short,
 )
 from verbalizer_bench.leaderboard.submission.verified import (
     Documents,
@@ -73,6 +74,7 @@ class Validation:
             "levels": [level.model_dump(mode="json") for level in self.levels],
             "failed": self.failed,
             "problems": list(self.problems),
+            "warnings": [] if self.verified is None else list(self.verified.warnings),
         }
 
     def __str__(self) -> str:
@@ -84,6 +86,7 @@ class Validation:
             head = f"  level {self.failed} {LEVELS[self.failed - 1]}: FAILED"
             lines += [f"{head}: {problem}" for problem in self.problems]
         if self.verified is not None:
+            lines += [f"  warning: {escaped(text)}" for text in self.verified.warnings]
             lines.append(f"  {self.verified.badge}; protocol {self.verified.protocol}")
         return "\n".join(lines)
 
@@ -105,13 +108,20 @@ def validate(
     """
     if not 1 <= level <= len(LEVELS):
         raise ValueError(f"submit validate: --level {level}: give 1 to {len(LEVELS)}")
+    try:
+        return _validated(folder, level, write, limits)
+    except Malformed as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"{short(Path(error.filename or '.').name)}: {error.strerror}; see to the folder"
+    return Validation(folder, (), 1, (problem,), None)
+
+
+def _validated(folder: Path, level: int, write: bool, limits: Limits | None) -> Validation:
     old = folder / VERIFIED
     if write and not folder.is_symlink() and (old.is_symlink() or old.is_file()):
         old.unlink()
-    try:
-        found = read_submission(folder, limits)
-    except Malformed as error:
-        return Validation(folder, (), 1, (str(error),), None)
+    found = read_submission(folder, limits)
     levels = [LevelResult(level=1, name=LEVELS[0], status="passed")]
     run: Run | None = None
     for number in range(2, level + 1):

@@ -28,16 +28,12 @@ from tests.leaderboard.submissions import (
 from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.submission.agreement import agreement, wilson
+from verbalizer_bench.leaderboard.submission.asking import arguments, choose, located, with_taken
 from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import read_submission
 from verbalizer_bench.leaderboard.submission.pack import pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
-from verbalizer_bench.leaderboard.submission.spot_check import (
-    _choose,
-    _settings,
-    _with_taken,
-    spot_check,
-)
+from verbalizer_bench.leaderboard.submission.spot_check import _settings, spot_check
 from verbalizer_bench.leaderboard.submission.validate import validate
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -166,7 +162,7 @@ def test_spot_check_finds_perfect_responses(
 def forge(folder: Path, known: int, output: Path) -> Path:
     """Answer every prompt with its target, but for the documents that a known seed draws."""
     found = read_submission(folder)
-    expected = _choose(found, known, random.Random(0))
+    expected = choose(found, known, random.Random(0))
     rows = {
         task: [
             {
@@ -181,8 +177,16 @@ def forge(folder: Path, known: int, output: Path) -> Path:
         ]
         for task, own in found.rows.items()
     }
+    return rewritten(folder, rows, output)
+
+
+def rewritten(folder: Path, rows: Rows, output: Path) -> Path:
+    """Write a submission again with other rows, and all that is computed of them."""
     results = json.loads((folder / "results.json").read_text())
-    results["results"] = make_results(rescored(rows))["results"]
+    own = make_results(rescored(rows))
+    results |= {key: own[key] for key in ("results", "task_hashes")}
+    for task, config in results["configs"].items():
+        config["metadata"]["identity"] = own["configs"][task]["metadata"]["identity"]
     files = {name: (folder / name).read_bytes() for name in ("submission.yaml", "run.json")}
     files["results.json"] = json.dumps(results).encode()
     files |= {f"samples/{task}.jsonl.gz": pack_rows(own) for task, own in rows.items()}
@@ -225,6 +229,49 @@ def test_an_honest_submission_passes(
     assert (read_signed(folder) or ("",))[0] == "stale"
 
 
+def test_rows_in_another_order_are_the_same_rows(
+    published: Path, toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Where a submission has the hub's order, it is checked with a folder's."""
+    words = {"submitter": "A", "licence": "CC0", "model_id": "org/llama"}
+    honest = pack(published / "out" / "llama", tmp_path, **words)
+    rows = {
+        task: [{**row.model_dump(), "doc_id": i} for i, row in enumerate(own[::-1])]
+        for task, own in read_submission(honest).rows.items()
+    }
+    turned = rewritten(honest, rows, tmp_path / "turned")
+    found = validate(turned)
+    assert found.failed is None and found.levels[2].status == "passed", found
+    options = {"model_args": f"pretrained={toys[0]}", "data": "sample", "device": "cpu"}
+    check = spot_check(turned, 1, **options)
+    assert (check.equal, check.responses, check.differs) == (12, 12, ())
+    numbers = located(read_submission(turned), {task: [0] for task in suite()}, "sample")
+    assert {tuple(own.values()) for own in numbers.values()} == {(0,)}
+    assert {tuple(own) for own in numbers.values()} == {(23,)}
+    with pytest.raises(ValueError, match=r"--by 'a  b': has space at an end, or two in a row"):
+        spot_check(turned, 1, by="a  b", **options)
+
+
+def test_what_was_said_before_the_prompts_is_said_again(tmp_path: Path) -> None:
+    rows = make_rows(2, follows_or_not)
+    results = make_results(rows) | {"system_instruction": "--tasks x"}
+    found = read_submission(write_files(tmp_path, make_files(rows, results)))
+    assert "--system_instruction=--tasks x" in arguments(found, "pretrained=x")
+
+
+def test_an_adapter_is_not_asked_for_by_its_own_name(tmp_path: Path) -> None:
+    rows = make_rows(2, follows_or_not)
+    model = {"id": "org/model", "revision": COMMIT, "kind": "llm", "base": "org/base"}
+    files = make_files(rows, make_results(rows), model=model)
+    record = json.loads(files["run.json"]) | {
+        "model_args": {"pretrained": "org/base", "peft": "org/model"}
+    }
+    files["run.json"] = json.dumps(record).encode()
+    found = read_submission(write_files(tmp_path, files))
+    with pytest.raises(ValueError, match="is an adapter; give --model_args pretrained=BASE,peft="):
+        arguments(found, None)
+
+
 def test_dtype_and_image_are_the_submissions_unless_told_otherwise(tmp_path: Path) -> None:
     rows = make_rows(2, follows_or_not)
     files = make_files(rows, make_results(rows))
@@ -240,14 +287,14 @@ def test_dtype_and_image_are_the_submissions_unless_told_otherwise(tmp_path: Pat
             "image=white,pretrained=my,torch_dtype=y,dtype=bfloat16",
         ),
     ):
-        assert _with_taken(found, given) == expected
-    assert json.loads(_with_taken(found, '{"pretrained": "x", "image": "none"}')) == {
+        assert with_taken(found, given) == expected
+    assert json.loads(with_taken(found, '{"pretrained": "x", "image": "none"}')) == {
         **{"pretrained": "x", "image": "none", "dtype": "bfloat16"}
     }
     for evil in ("x,trust_remote_code=True", "../x.png"):
         files["run.json"] = json.dumps(record | {"dtype": evil, "image": {"mode": evil}}).encode()
         found = read_submission(write_files(tmp_path / str(len(evil)), files))
-        assert _with_taken(found, "pretrained=x") == "pretrained=x"
+        assert with_taken(found, "pretrained=x") == "pretrained=x"
 
 
 def test_an_old_hash_is_of_another_kind(tmp_path: Path) -> None:
@@ -266,12 +313,12 @@ def test_documents_are_drawn_from_all(published: Path, tmp_path: Path) -> None:
     found = read_submission(folder)
     seen: dict[str, set[int]] = {}
     for seed in range(60):
-        chosen = _choose(found, 9, random.Random(seed))
+        chosen = choose(found, 9, random.Random(seed))
         assert len(chosen) == 108
         for task, ids in chosen.items():
             seen.setdefault(task, set()).update(ids)
     assert all(len(ids) > 18 for ids in seen.values())
-    firsts = {min(_choose(found, 1, random.Random(seed))) for seed in range(60)}
+    firsts = {min(choose(found, 1, random.Random(seed))) for seed in range(60)}
     assert len(firsts) == 9
 
 

@@ -442,7 +442,29 @@ CLAIMS: list[tuple[str, Callable[[Files], Files], Callable[[Files], Files], str]
         "versions",
         edit_record(versions={"torch": "2"}, fingerprint={**FINGER, "versions": {"torch": "2"}}),
         edit_record(versions={"torch": "3"}, fingerprint={**FINGER, "versions": {"torch": "2"}}),
-        "versions: those of the fingerprint are others",
+        "versions: {'torch': '3'}, and {'torch': '2'} in the fingerprint",
+    ),
+    (
+        "settings of the checkpoint",
+        edit_record(
+            generation_config={"k": 1}, fingerprint={**FINGER, "generation_config": {"k": 1}}
+        ),
+        edit_record(
+            generation_config={}, fingerprint={**FINGER, "generation_config": {"top_k": 1}}
+        ),
+        "generation_config: {}, and {'top_k': 1} in the fingerprint",
+    ),
+    (
+        "EOS",
+        edit_record(eos_token_ids=[2], fingerprint={**FINGER, "eos_token_ids": [2]}),
+        edit_record(eos_token_ids=[2], fingerprint={**FINGER, "eos_token_ids": [2, 5]}),
+        "eos_token_ids: [2], and [2, 5] in the fingerprint",
+    ),
+    (
+        "endings",
+        edit_record(endings={"eos": 400, "limit": 32}),
+        edit_record(endings={"eos": 432, "limit": 32}),
+        "endings: 464, the engine made 432",
     ),
     (
         "version of lm-eval",
@@ -523,6 +545,11 @@ def test_prompts_tell_whether_a_template_was_applied(tmp_path: Path) -> None:
     )
     applied = edit_record(chat_template_sha256="1" * 64)(files)
     assert validate(write_files(tmp_path / "b", applied)).failed is None
+    other = edit_results(lambda r: r.update(chat_template="{{ x }}"))(applied)
+    check_problem(
+        validate(write_files(tmp_path / "c", other)),
+        f"chat template's hash: '{digest('{{ x }}')}' in text, '{'1' * 64}' in record",
+    )
 
 
 def test_targets_that_contradict_each_other(tmp_path: Path) -> None:
@@ -648,6 +675,33 @@ def test_a_closed_or_crowded_folder_is_a_line(files: Files, tmp_path: Path) -> N
         check_problem(validate(place), "cannot be read: Permission denied; mend its permissions")
 
 
+def test_a_folder_that_cannot_be_written_fails_alone(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    model = {"id": "org/closed", "weights_sha256": digest("weights"), "kind": "llm"}
+    closed = write_files(tmp_path, edit_yaml(model=model)(files))
+    (closed / "verified.json").write_text("{}")
+    place, unlink, write = write_files(tmp_path, files), Path.unlink, Path.write_text
+
+    def guarded(way: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *words: Any, **options: Any) -> Any:
+            if path.parent == closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return way(path, *words, **options)
+
+        return call
+
+    monkeypatch.setattr(Path, "unlink", guarded(unlink))
+    for _ in range(2):
+        assert main(["submit", "validate", str(closed), "x" * 300, str(place)]) == 1
+        said = capsys.readouterr().out
+        assert "'verified.json': Permission denied" in said
+        assert "File name too long" in said
+        assert "re-scored; protocol other" in said
+        unlink(closed / "verified.json", missing_ok=True)
+        monkeypatch.setattr(Path, "write_text", guarded(write))
+
+
 def test_a_folders_name_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "a\x1b[31m\u202e\nlevel 1: passed"
     place.mkdir()
@@ -666,8 +720,14 @@ def test_a_folders_name_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture
         ("a\u200bb", "not seen, U+200B"),
         ("a\u00adb", "not seen, U+00AD"),
         ("a\ufe0fb", "not seen, U+FE0F"),
-        ("\u3164", "not seen, U+3164"),
-        ("\u2800", "not seen, U+2800"),
+        ("a\u3164", "not seen, U+3164"),
+        ("a\u2800", "not seen, U+2800"),
+        ("a\u034fb", "not seen, U+034F"),
+        ("a\u180bb", "not seen, U+180B"),
+        ("---", "no letter and no digit"),
+        ("\u0301", "no letter and no digit"),
+        ("a" + "\u0323\u0301" * 3, "more than 4 marks"),
+        ("x\u0301\u0410\u0301", "several scripts: CYRILLIC and LATIN"),
         ("a\U000e0061", "not seen, U+E0061"),
         ("Open\u0410I", "several scripts: CYRILLIC and LATIN"),
         ("\u0391cme", "several scripts: GREEK and LATIN"),
@@ -689,6 +749,9 @@ def test_names_that_look_like_others_are_refused(name: str, why: str) -> None:
         "ナナ-Nana",
         "김철수",
         "Nguyễn Văn",
+        "नमस्ते दुनिया",
+        "ကျော်",
+        "שָׁלוֹם",
         "O\u2019Neil",
         "x. y",
     ],
@@ -759,6 +822,8 @@ def test_caps_hold_before_anything_is_unpacked(files: Files, tmp_path: Path) -> 
     place = write_files(tmp_path, files)
     found = validate(place, limits=Limits(total=20_000))
     check_problem(found, "all samples unpack to more than 20000 bytes")
+    found = validate(place, limits=Limits(rows=400))
+    check_problem(found, "all samples have more than 400 rows")
     found = validate(place, limits=Limits(packed=100))
     check_problem(found, "bytes; at most 100 are read")
 
@@ -775,6 +840,8 @@ def test_the_same_response_to_everything_is_named(tmp_path: Path) -> None:
         assert found.verified is not None
         named = [text for text in found.verified.warnings if "are the same text, '!!!!'" in text]
         assert [text[:10] for text in named] == ([expected] if expected else [])
+        assert all(f"  warning: {text}" in str(found) for text in named)
+        assert set(named) <= set(found.as_json()["warnings"])
 
 
 def test_other_protocols_are_named_and_not_rejected(tmp_path: Path) -> None:
