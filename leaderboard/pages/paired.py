@@ -1,6 +1,8 @@
 """Tuned minus base: paired intervals of the submissions whose base is there too.
 
-A base is known by the hash of its weights, not by its name, and has to be a checked submission.
+A base is known by the hash of its weights, not by its name, and has to be a checked submission. The
+hash is its submitter's word until a spot-check confirms it: who passed goes first, and who failed
+is none.
 
 The same bootstrap over documents as `compare`. Its draws depend on seed, data set and number of
 documents only, so that all pairs with the same documents are columns of one call.
@@ -67,7 +69,8 @@ def pair_with_bases(
     groups: dict[tuple[tuple[str, int], ...], list[tuple[Entry, Entry]]] = {}
     by_weights: dict[str | None, list[Entry]] = {}
     for entry in entries:
-        if entry.verified.badge == "re-scored":
+        failed = entry.signed is not None and entry.signed[0] == "failed"
+        if entry.verified.badge == "re-scored" and not failed:
             by_weights.setdefault(entry.verified.weights, []).append(entry)
     for entry in entries:
         model = entry.verified.submission.model
@@ -102,8 +105,9 @@ def _base(entry: Entry, candidates: Sequence[Entry]) -> tuple[Entry | None, str]
 
 
 def _trust(entry: Entry) -> tuple[bool, bool, date, str]:
-    stated = entry.verified
-    return stated.badge == "re-scored", entry.identified, stated.submission.date, entry.path
+    status, record = entry.signed or (None, None)
+    confirmed = status == "passed" and record is not None and bool(record.same_weights)
+    return confirmed, entry.identified, entry.verified.submission.date, entry.path
 
 
 def _differs(entry: Entry, base: Entry) -> str | None:

@@ -9,9 +9,9 @@ import numpy as np
 from verbalizer_bench.leaderboard.resampling import Z_ALPHA, bootstrap, interval
 from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
 
-# The least share of equal responses that passes. Half precision on another device changes some;
-# in float32 on one kind of machine none should differ.
-THRESHOLD = 0.9
+# The least share of equal responses that passes: in float32 on one kind of machine none should
+# differ. Below float32 a batch of another size alone changes one response in eight.
+THRESHOLD, THRESHOLD_LOW = 0.9, 0.75
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,12 @@ from typing import Any
 
 from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.submission import asking
-from verbalizer_bench.leaderboard.submission.agreement import THRESHOLD, Agreement, agreement
+from verbalizer_bench.leaderboard.submission.agreement import (
+    THRESHOLD,
+    THRESHOLD_LOW,
+    Agreement,
+    agreement,
+)
 from verbalizer_bench.leaderboard.submission.checks import check_complete, suite
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.names import check_name
@@ -145,7 +150,7 @@ def spot_check(
     device: str | None = None,
     batch_size: str = "8",
     seed: int | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     by: str | None = None,
 ) -> SpotCheck:
     """Ask the model again about a few documents of each data set, and sign what was found.
@@ -160,13 +165,14 @@ def spot_check(
         device: lm-eval's.
         batch_size: lm-eval's.
         seed: Of the choice of documents; default: a fresh random one.
-        threshold: The least share of equal responses that passes, in (0, 1].
+        threshold: The least share of equal responses that passes, in (0, 1]; default: 0.9, and 0.75
+            where either run was below float32.
         by: Who runs it; default: the name of the account.
 
     Raises:
         ValueError: The submission is malformed, or was run in a way that cannot be repeated.
     """
-    if not 0 < threshold <= 1:
+    if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"submit spot-check: --threshold {threshold:g}: give a share up to 1")
     if seed is not None and not 0 <= seed < 2**53:
         raise ValueError(f"submit spot-check: --seed {seed}: give a number that a check printed")
@@ -192,7 +198,9 @@ def spot_check(
         told += ["--device", device] if device else []
         results, rows = asking.run(told)
     check = _compare(found, numbers, results, rows)
-    check = dataclasses.replace(check, seed=drawn, fresh=seed is None, threshold=threshold)
+    check = dataclasses.replace(
+        check, seed=drawn, fresh=seed is None, threshold=threshold or check.threshold
+    )
     sign(check.record(by), folder)
     return check
 
@@ -244,13 +252,18 @@ def _compare(
         fresh=False,
         chosen={suite()[task][0]: tuple(sorted(own.values())) for task, own in numbers.items()},
         agreement=agreement(equal, scores),
-        threshold=THRESHOLD,
+        threshold=THRESHOLD_LOW if _is_low(found.run.dtype, own["dtype"]) else THRESHOLD,
         weights=weights,
         same_weights=same,
         differs=differs,
         differing=tuple(differing[:10]),
         versions=own["versions"],
     )
+
+
+def _is_low(*dtypes: str | None) -> bool:
+    """Say whether one of the types rounds more than float32 does."""
+    return any("float16" in str(dtype) for dtype in dtypes)
 
 
 def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None, tuple[str, ...]]:

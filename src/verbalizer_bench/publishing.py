@@ -47,9 +47,8 @@ def add_submit(commands: "Commands[Parser]") -> None:
     spot_check.add_argument(
         "--threshold",
         type=float,
-        default=0.9,
         metavar="SHARE",
-        help="the least share of equal responses that passes (0.9)",
+        help="the least share of equal responses that passes (0.9; below float32 0.75)",
     )
     spot_check.add_argument("--by", metavar="NAME", help="who signs (default: the account's name)")
     add_data_option(spot_check)

@@ -27,13 +27,18 @@ from tests.leaderboard.submissions import (
 )
 from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.submission.agreement import agreement, wilson
+from verbalizer_bench.leaderboard.submission.agreement import (
+    THRESHOLD,
+    THRESHOLD_LOW,
+    agreement,
+    wilson,
+)
 from verbalizer_bench.leaderboard.submission.asking import arguments, choose, located, with_taken
 from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import read_submission
 from verbalizer_bench.leaderboard.submission.pack import pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
-from verbalizer_bench.leaderboard.submission.spot_check import _settings, spot_check
+from verbalizer_bench.leaderboard.submission.spot_check import _is_low, _settings, spot_check
 from verbalizer_bench.leaderboard.submission.validate import validate
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -345,6 +350,14 @@ def test_a_few_improved_responses_are_found_by_the_difference() -> None:
     assert agreement(equal, worse).faults(0.9) == []
     one = {k: [(1.0, 1.0)] * 12 for k in scores} | {"0": [(1.0, 0.0)] + [(1.0, 1.0)] * 11}
     assert agreement([True] * 239 + [False], one).faults(0.9) == []
+
+
+def test_low_precision_rounds_otherwise() -> None:
+    assert not _is_low("torch.float32", None) and not _is_low("float64", "torch.float32")
+    assert _is_low("torch.float32", "torch.bfloat16") and _is_low("float16", "torch.float32")
+    scores = {str(k): [(1.0, 1.0)] * 12 for k in range(20)}
+    found = agreement([k % 6 > 0 for k in range(240)], scores)
+    assert found.faults(THRESHOLD) and not found.faults(THRESHOLD_LOW)
 
 
 def test_spot_check_takes_no_code_from_a_submission(

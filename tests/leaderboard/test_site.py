@@ -249,21 +249,44 @@ def test_copies_with_a_few_changes_are_named(tmp_path: Path) -> None:
     assert twins == {names[i]: {names[j] for j in range(3)} - {names[i]} for i in range(3)}
 
 
-def test_a_spot_check_is_shown_until_the_submission_changes(tmp_path: Path) -> None:
-    board = tmp_path / "board"
-    places = [write_submission(board, invented(number, SIZES)) for number in range(4)]
-    record = SpotCheckRecord(
-        **{
-            "submission": digest_of(places[0]),
-            "seed": 7,
-            "fresh": True,
-            "documents": {"rte": (1,)},
-        },
+def spot_checked(place: Path, **changes: Any) -> SpotCheckRecord:
+    found = {
+        **{"submission": digest_of(place), "seed": 7, "fresh": True, "documents": {"rte": (1,)}},
         **{"responses": 12, "equal": 12, "agreement": (1.0, 0.7, 1.0), "f1_submitted": 0.5},
         **{"f1_regenerated": 0.5, "difference": (0.0, 0.0, 0.0), "threshold": 0.9, "faults": ()},
         **{"weights": "0" * 64, "same_weights": True, "differs": (), "versions": {}},
         **{"date": "2026-02-03", "by": "M. Name", "package": "0"},
-    )
+    }
+    return SpotCheckRecord(**{**found, **changes})
+
+
+def test_a_base_that_was_spot_checked_goes_before_newer_ones(tmp_path: Path) -> None:
+    """A newer submission says that its poor answers are of the base's weights."""
+    base: dict[str, Any] = {"model": {"id": "example/base"}}
+    honest = write_submission(tmp_path, invented(0, SIZES, submission=base))
+    newer = {**base, "date": "2026-12-30"}
+    poor = write_submission(tmp_path, invented(2, SIZES, submission=newer))
+    tuned = {"submission": {"model": {"base": "example/base"}}}
+    write_submission(tmp_path, invented(1, SIZES, **tuned))
+
+    def bases() -> list[str]:
+        return [str(pair.base) for pair in pair_with_bases(read_entries(tmp_path)).values()]
+
+    names = [place.relative_to(tmp_path).as_posix() for place in (honest, poor)]
+    assert bases() == names[1:]
+    sign(spot_checked(honest, same_weights=None), honest)
+    assert bases() == names[1:]
+    sign(spot_checked(honest), honest)
+    assert bases() == names[:1]
+    (honest / "spot-check.json").unlink()
+    sign(spot_checked(poor, faults=("too few responses agree",)), poor)
+    assert bases() == names[:1]
+
+
+def test_a_spot_check_is_shown_until_the_submission_changes(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    places = [write_submission(board, invented(number, SIZES)) for number in range(4)]
+    record = spot_checked(places[0])
     sign(record, places[0])
     sign(record, places[1])  # of another submission
     own = digest_of(places[2])
