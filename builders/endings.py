@@ -33,10 +33,11 @@ _REFUSED = (
 )
 
 _THOUGHT = (
-    "(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|cot|scratchpad|antthinking)"
+    "(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|cot|scratch_?pad|antthinking"
+    "|inner_(?:monologue|thoughts?))"
 )
 _OPENED = re.compile(
-    rf"<\s*(?:\w+:)?{_THOUGHT}(?:\s[^<>\n]*)?>|\u25c1think\u25b7|<unused94>"
+    rf"<\s*(?:\w+:)?{_THOUGHT}(?:\s[^<>\n]*)?/?>|\u25c1think\u25b7|<unused94>"
     r"|&lt;think&gt;|<details\s+type=.reasoning|</?think\w{0,3}\Z"
     # gpt-oss and Gemma, with their tokens; gpt-oss without them.
     r"|<\|channel\|?>|\Aanalysis(?=[A-Z])"
@@ -59,11 +60,12 @@ _CONTROL = re.compile(
     r"|<\|\w{0,40}\Z|<(?:start|end)_of_\w*\Z"
     r"|<(?:start|begin|end)_of_[a-z]+>|<(?:im|vision|img)_(?:start|end|patch)>"
     r"|<(?:bos|eos|pad|unk|eot|eop|eod|eom|sop|sep|cls)>"
-    r"|<(?:unused|extra_id_|reserved_)\d+>|<0x[0-9A-F]{2}>"
+    r"|<(?:unused|extra_id_|reserved_|special_|ctrl)\d+>|\[control_\d+\]|<0x[0-9A-F]{2}>"
     r"|<(?:image_soft_token|fake_token_around_image|global-img|row_\d+_col_\d+)>"
     r"|</?tool_(?:call|response)s?>|</?function_calls?>|<function=\w"
-    # Words that were never joined from their pieces: SentencePiece's, and bytes as GPT-2 has them.
-    r"|\u2581\w|\w(?-i:\u0120)\w",
+    # SentencePiece's unknown token; words that were never joined from their pieces, and bytes as
+    # GPT-2 has them.
+    r"|\u2047|\u2581\w|\w(?-i:\u0120)\w",
     re.IGNORECASE,
 )
 _CAPITALS = re.compile(
@@ -126,6 +128,10 @@ def _struck(text: str) -> str | None:
     around = not closed or (whole.endswith("</s>") and closed == opened == 1)
     if whole.startswith("<s>") and around and not _OF_MARKUP.search(whole):
         return "<s>"
+    # The end of one text and the beginning of the next: HTML opens what it closes.
+    first = _STRUCK.search(whole)
+    if closed and first and whole.find("</s>") < first.start() and not _OF_MARKUP.search(whole):
+        return "</s>"
     if not closed or opened:
         return None
     end, behind = _AT_THE_END.search(whole), list(_AFTER_A_SENTENCE.finditer(whole))

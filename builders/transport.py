@@ -190,7 +190,7 @@ def _error(text: str) -> tuple[str | None, str]:
         return None, _one_line(text)
     error = found.get("error", found) if isinstance(found, dict) else found
     if not isinstance(error, dict):
-        return None, _one_line(str(error))
+        return None, _one_line(str(error) if error else "")
     message = error.get("message") or error.get("detail") or error
     return error.get("code"), _one_line(message if isinstance(message, str) else str(message))
 

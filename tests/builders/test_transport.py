@@ -190,6 +190,8 @@ HTML = """
         (422, {"detail": [{"loc": "x"}]}, {}, "422: [{'loc': 'x'}]", False),
         (413, "too " + "long" * 200, {}, "413: too long", False),
         (403, "", {}, "403: Forbidden (", False),
+        (403, {"error": None}, {}, "403: Forbidden (", False),
+        (400, "null", {}, "400: Bad Request (", False),
         (499, " ", {}, "499: no reason is given (", False),
         (400, HTML, {}, "400: 400 Bad Request nginx < 1.2 (", False),
         (400, {"message": "a < b > c \x1b[2Jx\x07\u202e"}, {}, "400: a < b > c [2Jx (", False),
