@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from verbalizer_bench.models.chat import ChatTemplate
+from verbalizer_bench.models.chat import ChatTemplate, default_template
 
 log = logging.getLogger(__name__)
 # Where a tokenizer's configuration keeps what was changed, so that its text model gets it back.
@@ -81,13 +81,9 @@ def writes_bos(template: Any, tokenizer: Any) -> bool:
 
     False if it cannot be told.
     """
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not template:
+    if not (found := default_template(template)):
         return False
-    chat = ChatTemplate(
-        template, tokenizer.special_tokens_map, "chat template", image_slot="<image>"
-    )
+    chat = ChatTemplate(found, tokenizer.special_tokens_map, "chat template", image_slot="<image>")
     try:
         text = chat.render([{"role": "user", "content": "x"}])
     except ValueError:

@@ -301,6 +301,12 @@ class ChatTemplate:
         )
 
 
+def default_template(templates: Any) -> str | None:
+    """Return a checkpoint's template, of several the default; None without one."""
+    found = templates.get("default") if isinstance(templates, Mapping) else templates
+    return str(found) if found else None
+
+
 class _Clock:
     """Stands in for `datetime` where transformers renders templates."""
 

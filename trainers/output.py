@@ -18,10 +18,9 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from verbalizer_bench.files import hold, write_whole
-from verbalizer_bench.models.bos import bos_note
-from verbalizer_bench.models.chat import DATE
 from verbalizer_bench.models.provenance import versions
 from verbalizer_bench.models.stored import KIND, checkpoint_sha256, weights_sha256
+from verbalizer_bench.trainers.asking import asking_notes
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
 from verbalizer_bench.trainers.data import TrainingData, file_sha256
 from verbalizer_bench.trainers.formats import answers_found
@@ -241,19 +240,6 @@ class Folder:
 
     def _write(self, record: dict[str, Any]) -> None:
         write_whole(self.path / "training.json", json.dumps(record, indent=1) + "\n")
-
-
-def asking_notes(checkpoint: Checkpoint) -> list[str]:
-    """Say what those must know who ask a checkpoint with other software: BOS, the date."""
-    template, tokenizer = checkpoint.processor.chat_template, checkpoint.tokenizer
-    note = bos_note(template, tokenizer, checkpoint.processor is not tokenizer)
-    notes = [note] if note else []
-    if "strftime_now" in str(template or ""):
-        notes.append(
-            f"The chat template may write the date: it was trained with {DATE:%Y-%m-%d}, which "
-            "`verbalizer-bench run` asks with; other software writes the day's own."
-        )
-    return notes
 
 
 def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:

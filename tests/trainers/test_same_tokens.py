@@ -19,9 +19,9 @@ from verbalizer_bench.models.bos import adds_bos, append_nothing, bos_note, give
 from verbalizer_bench.models.llava import extract_llm
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.trainers.asking import asking_notes
 from verbalizer_bench.trainers.checkpoint import Checkpoint, _set_template
 from verbalizer_bench.trainers.formats import Encoder
-from verbalizer_bench.trainers.output import asking_notes
 from verbalizer_bench.trainers.records import BadRecordError, Message, Record
 from verbalizer_bench.trainers.toy import make_llava, make_llm
 
@@ -41,6 +41,7 @@ CONVERSATIONS: dict[str, Turns] = {
     "zero-shot": [("user", QUESTION)],
     "few-shot": [("user", QUESTION), ("assistant", "yes"), ("user", "Is it good?")],
     "system": [("system", "Be brief."), ("user", QUESTION)],
+    "odd": [("user", '\n  "a"\r\nb 肯定。\u00a0“q” «e\u0301» 12  c\n\n')],
 }
 
 
@@ -154,7 +155,8 @@ def multimodal(stock: HFMultimodalLM, turns: Turns) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("family", ["llama-2", "llama-2-legacy", "vicuna", "llama-3", "gemma"])
+# The format writes the BOS, if there is one; of SmolLM2's the tokenizer writes none.
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"smollm2"}))
 def test_a_caption_is_trained_behind_what_a_processor_makes_of_an_image(
     family: str, tmp_path: Path
 ) -> None:
@@ -275,6 +277,34 @@ def test_the_model_card_says_what_others_must_know(
     assert len(found) == len(notes)
     assert all(part in note for part, note in zip(notes, found, strict=True))
     assert bos_note(None, tokenizer, image) is None
+
+
+STRINGS = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}"
+PARTS = (
+    "{% for m in messages %}{% for c in m.content %}{{ CONTENT }}{% endfor %}{% endfor %}".replace(
+        "CONTENT", "'<image>' if c.type == 'image' else c.text"
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "image", "note"),
+    [
+        (STRINGS, True, "takes contents as strings alone"),
+        (STRINGS, False, None),
+        (PARTS, True, None),
+        (PARTS, False, "takes contents as lists of parts alone"),
+        ({"default": PARTS, "rag": STRINGS}, False, "takes contents as lists of parts alone"),
+    ],
+)
+def test_the_model_card_says_how_a_template_takes_contents(
+    template: Any, image: bool, note: str | None
+) -> None:
+    tokenizer = FAMILIES["qwen2.5"]()
+    tokenizer.chat_template = template
+    processor = SimpleNamespace(tokenizer=tokenizer, chat_template=template) if image else tokenizer
+    found = asking_notes(Checkpoint(SimpleNamespace(), processor))
+    assert found == [] if note is None else note in found[0]
 
 
 def test_a_token_of_prompt_and_answer_is_refused() -> None:
