@@ -229,7 +229,7 @@ def _template(found: Contents) -> Iterator[str]:
     if record and text and not record.chat_template_sha256:
         yield "results.json: chat_template is set, and chat_template_sha256 is not"
     own = hashlib.sha256(text.encode()).hexdigest() if text else None
-    seen = record and record.chat_template_sha256
+    seen = None if record is None else record.chat_template_sha256
     yield from _one(
         "chat template's hash", {"text": own, "results": results.chat_template_sha, "record": seen}
     )
