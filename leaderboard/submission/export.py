@@ -16,11 +16,14 @@ from typing import Any
 
 import yaml
 
+from verbalizer_bench.leaderboard.few import FEW
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import TypeScores, Verified, VerifiedTask
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
 EEE_VERSION = "0.3.0"
+# The developer of a model that names none.
+_NOBODY = "local"
 
 
 def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> Path:
@@ -56,7 +59,7 @@ def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> P
         developer, _, name = found.verified.submission.model.id.rpartition("/")
         # Files are named by random UUIDs there; this one is as random, and the same every time.
         key = uuid.UUID(found.verified.inputs["results.json"][:32], version=4)
-        path = output / "verbalizer-bench" / (developer or "local") / name / f"{key}.json"
+        path = output / "verbalizer-bench" / (developer or _NOBODY) / name / f"{key}.json"
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -114,7 +117,7 @@ def _eee_record(found: Verified) -> dict[str, Any]:
         "model_info": {
             "name": name,
             "id": model.id,
-            **({"developer": developer} if developer else {}),
+            "developer": developer or _NOBODY,
             "additional_details": {k: str(v) for k, v in details.items() if v is not None},
         },
         "evaluation_results": [
@@ -128,7 +131,10 @@ def _eee_type(name: str, scores: TypeScores) -> dict[str, Any]:
     f1 = scores.f1
     uncertainty: dict[str, Any] = {"num_samples": scores.responses}
     if f1.low is not None and f1.high is not None:
-        method = "percentile bootstrap over documents, which share their verbalizers"
+        method = (
+            "percentile bootstrap over documents, which share their verbalizers; where fewer than "
+            f"{FEW} of them differ, with a bound for documents not seen"
+        )
         ends = {"lower": f1.low, "upper": f1.high, "confidence_level": 0.95, "method": method}
         uncertainty["confidence_interval"] = ends
     return {

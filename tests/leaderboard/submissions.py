@@ -148,7 +148,8 @@ def write_files(folder: Path, files: Files, checksums: bytes | None = None) -> P
     """Write a submission below `folder`, in the place that its content asks for."""
     try:
         stated = yaml.safe_load(files["submission.yaml"])
-        slug = stated["model"]["id"].replace("/", "__")[:100]
+        name = stated["model"]["id"]
+        slug = (name if "/" in name else f"local/{name}").replace("/", "__")[:100]
         day = str(stated["date"]).replace("-", "")
         place = folder / slug / f"{day}-{digest(files['results.json'])[:8]}"
     except (

@@ -508,14 +508,16 @@ def _runs(python: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("revision", [None, COMMIT])
+@pytest.mark.parametrize(
+    ("name", "revision"), [("org/model", None), ("org/model", COMMIT), ("model", None)]
+)
 def test_every_eval_evers_own_validator(
-    every_eval_ever: Path, tmp_path: Path, revision: str | None
+    every_eval_ever: Path, tmp_path: Path, name: str, revision: str | None
 ) -> None:
     from verbalizer_bench.leaderboard.submission.export import export
 
     rows = make_rows(4, follows_or_not)
-    model = {"id": "org/model", "weights_sha256": digest("weights"), "kind": "llm"}
+    model = {"id": name, "weights_sha256": digest("weights"), "kind": "llm"}
     model |= {"revision": revision} if revision else {}
     links = ["https://example.org/paper"]
     files = make_files(rows, make_results(rows), model=model, links=links, notes="é")
