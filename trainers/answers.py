@@ -55,8 +55,7 @@ def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> 
             continue
         prompt = render(messages[:number], add_generation_prompt=True)
         answered = render(messages[: number + 1])
-        if not answered.startswith(prompt):
-            raise TemplateFaultError(_not_asked(prompt, answered))
+        check_asked(prompt, answered, len(prompt))
         # Of an answer in the middle, that as far as it is written in the same way.
         same = answered[: _common(answered, text)]
         stop = _end(same, answered, len(prompt), message, endings)
@@ -120,9 +119,18 @@ def _no_answer(written: str, message: Mapping[str, Any]) -> ValueError:
     )
 
 
-def _not_asked(prompt: str, answered: str) -> str:
+def check_asked(prompt: str, answered: str, start: int) -> None:
+    """Raise TemplateFaultError unless a prompt is what stands before its answer.
+
+    Args:
+        prompt: As a template asks for an answer.
+        answered: As it writes the conversation with the answer.
+        start: Where in it what is trained of the answer begins.
+    """
     same = _common(prompt, answered)
-    return (
+    if same == len(prompt) and not answered[same:start].strip():
+        return
+    raise TemplateFaultError(
         f"format 'tokenizer': this chat template asks for an answer with {_short(prompt[same:])} "
         f"where it writes {_short(answered[same:])} once it is given: the model would be asked "
         "otherwise than it was trained; mend the template, or use llama-2 or vicuna-v1"

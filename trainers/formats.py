@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.models.bos import openings, put_around
 from verbalizer_bench.models.chat import DATE, ChatTemplate
-from verbalizer_bench.trainers.answers import TemplateFaultError, find_answers
+from verbalizer_bench.trainers.answers import TemplateFaultError, check_asked, find_answers
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,8 @@ class Encoder:
         )
         self.unknown_endings = [] if self._marked else self._find_unknown_endings()
         self._endings += self.unknown_endings
+        if self._marked and format == "tokenizer":
+            self._check_asked()
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids and the mask depend on besides the records."""
@@ -194,6 +196,19 @@ class Encoder:
             # As the adapters do where a template leaves it to the tokenizer.
             ids, answer = self._front + ids, [False] * len(self._front) + answer
         return ids, answer
+
+    def _check_asked(self) -> None:
+        """Raise TemplateFaultError where a template with marks asks otherwise than it writes."""
+        messages = _contents(_PROBE)
+        try:
+            prompt = self._chat.render_turns(messages[:1], add_generation_prompt=True)
+            answered, blocks = self._chat.render_marked(messages)
+        except ValueError:
+            # Each record says why.
+            return
+        starts = [start for start, stop in blocks if stop > len(prompt)]
+        if starts:
+            check_asked(prompt, answered, starts[0])
 
     def _find_unknown_endings(self) -> list[str]:
         """Return what ends an answer like a token, and is none of the tokenizer's."""

@@ -303,6 +303,30 @@ def test_marks_of_the_templates_own_are_taken() -> None:
     assert "format llama-2" in answers_found("llama-2", copy.deepcopy(tokenizer))
 
 
+REFUSED_MARKS = {name for name in REFUSED if name != "glm4moe"}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_marks_in_a_template_that_asks_otherwise(name: str) -> None:
+    """TRL's templates for training, where they are a tokenizer's: GLM's alone has an ending."""
+    tokenizer = any_tokenizer(trl(f"{name}_training"))
+    if name not in REFUSED_MARKS:
+        assert trained(tokenizer, conversation("ask", "reply"))
+        return
+    with pytest.raises(ValueError, match="format 'tokenizer': this chat template asks for an"):
+        encode(tokenizer, conversation("ask", "reply"))
+
+
+def test_marks_behind_a_header_that_is_not_asked_with() -> None:
+    body = "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+    marked = TURN.replace("{{ CONTENT }}<|im_end|>", body)
+    silent = marked.partition("{% if add_generation_prompt %}")[0]
+    assert trained(make(marked, CHATML, None, "<|im_end|>"), conversation("q", "a"))[-1:] == [
+        "a<|im_end|>"
+    ]
+    refused(silent, conversation("q", "a"), "asks for an answer with '' where", fault=True)
+
+
 def test_a_bos_that_a_template_leaves_to_the_tokenizer() -> None:
     """The toy's tokenizer adds one, its template writes none, and the adapters then have one."""
     tokenizer = make_tokenizer(["x"], 4 + 256)

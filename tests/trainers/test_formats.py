@@ -233,7 +233,7 @@ def test_a_block_that_ends_in_bytes_has_them_all(sentencepiece: Any, bytes_bpe: 
     marked = (
         "{% for m in messages %}{{ m.role ~ ':' }}{% if m.role == 'assistant' %}"
         "{% generation %}{{ m.content }}{% endgeneration %};{% else %}{{ m.content }}{% endif %}"
-        "{% endfor %}"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     for tokenizer in (sentencepiece, bytes_bpe):
         own = copy.deepcopy(tokenizer)
@@ -297,6 +297,7 @@ def test_templates_that_take_parts_alone_get_parts(bytes_bpe: Any) -> None:
         "{% for m in messages %}{{ m.role }}:{% for c in m.content %}{% if c.type == 'image' %}"
         "<image>{% elif m.role == 'assistant' %}{% generation %}{{ c.text }}</s>{% endgeneration %}"
         "{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     for images in (0, 1):
         encoded = encoder(own, "tokenizer").encode(record("q", "a", images=images))
