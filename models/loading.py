@@ -144,11 +144,6 @@ class WholeCheckpoint:
                 found = super()._create_tokenizer(pretrained, tokenizer, **kwargs)  # type: ignore[misc]
             except AttributeError as error:
                 raise ValueError(f"no processor is in it ({error})") from error
-            except Exception as error:
-                # The tokenizers library has no type of its own for a file that it cannot read.
-                if type(error) is not Exception:
-                    raise
-                raise ValueError(str(error)) from error
         if found is not None:
             if not isinstance(found, ProcessorMixin):
                 raise ValueError(f"{what}: no processor is in it; give tokenizer=DIR of an LVLM's")

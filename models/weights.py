@@ -93,6 +93,11 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
         *(SafetensorError, pickle.UnpicklingError),
     ) as error:
         raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
+    except Exception as error:
+        # The tokenizers library has no type of its own for a file that it cannot read.
+        if type(error) is not Exception:
+            raise
+        raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
 
 
 def line(error: Exception) -> str:

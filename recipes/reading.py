@@ -6,6 +6,7 @@ key or type is an error of one line.
 """
 
 import dataclasses
+import datetime
 import difflib
 import math
 import types
@@ -114,9 +115,9 @@ def _placed(value: Any, folder: Path) -> Any:
 
 
 class _Written(typing.NamedTuple):
-    """A number or truth value of the command line, and how it was written: a folder's name?"""
+    """A number, truth value or date of the command line, and how it was written: a name?"""
 
-    value: int | float
+    value: int | float | datetime.date
     text: str
 
 
@@ -134,7 +135,9 @@ def _override(found: dict[str, Any], override: str) -> None:
     try:
         _check_keys(yaml.compose(value))
         read = yaml.safe_load(value)
-        found[last] = _Written(read, value) if isinstance(read, (int, float)) else read
+        found[last] = (
+            _Written(read, value) if isinstance(read, (int, float, datetime.date)) else read
+        )
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # What is wrong with its keys is said in a line; the parser's reasons take several.
         marked = isinstance(error, yaml.MarkedYAMLError)

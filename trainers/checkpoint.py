@@ -28,7 +28,7 @@ from verbalizer_bench.models.connector import (
     trained_connector_modules,
 )
 from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
-from verbalizer_bench.models.weights import check_vocabulary, load_whole
+from verbalizer_bench.models.weights import check_vocabulary, load_whole, reading
 from verbalizer_bench.trainers.finite import check_weights
 from verbalizer_bench.trainers.formats import chat_template, end_generation
 from verbalizer_bench.trainers.pixels import with_aspect_ratio
@@ -119,9 +119,10 @@ def _read(recipe: Recipe, base: Any, own_types: bool) -> Checkpoint:
         processor = _processor(recipe, own.config)
         return Checkpoint(model, processor, dtype, own_dtypes(model, {}, dtype))
     if own.path:
-        stored = stored_dtypes(own.path)
-        read_as = _one(stored) if own_types else torch.float32
         what = f"model.path={own.path}"
+        with reading(what):
+            stored = stored_dtypes(own.path)
+        read_as = _one(stored) if own_types else torch.float32
         model = load_whole(_auto_model(recipe), own.path, what, dtype=read_as)
         dtypes = own_dtypes(model, stored, dtype)
         dtype = base.dtype or next(iter(dtypes.values()))
@@ -131,7 +132,8 @@ def _read(recipe: Recipe, base: Any, own_types: bool) -> Checkpoint:
             check_vocabulary(model, found.tokenizer, what, fix)
         return found
     assert own.llm and own.vision_tower and own.connector
-    llm, tower = (_one(stored_dtypes(part)) for part in (own.llm, own.vision_tower))
+    with reading(f"model.llm={own.llm}, model.vision_tower={own.vision_tower}"):
+        llm, tower = (_one(stored_dtypes(part)) for part in (own.llm, own.vision_tower))
     model, processor = load_parts(
         own.vision_tower,
         own.llm,
@@ -333,13 +335,16 @@ def _processor(recipe: Recipe, folder: str) -> Any:
     """Load what encodes inputs.
 
     Raises:
-        ValueError: A LLaVA comes without a processor.
+        ValueError: It cannot be read, or a LLaVA comes without a processor.
     """
     place = recipe.tokenizer or folder
-    if recipe.method == "sft":
-        return AutoTokenizer.from_pretrained(place)
-    processor = AutoProcessor.from_pretrained(place)
-    if not isinstance(processor, ProcessorMixin):
+    key = (
+        "tokenizer" if recipe.tokenizer else "model.config" if recipe.model.config else "model.path"
+    )
+    kind = AutoTokenizer if recipe.method == "sft" else AutoProcessor
+    with reading(f"{key}={place}: its tokenizer", "give tokenizer=DIR of a whole one"):
+        processor = kind.from_pretrained(place)
+    if recipe.method != "sft" and not isinstance(processor, ProcessorMixin):
         raise ValueError(f"{place}: no processor in it; give tokenizer=DIR of a LLaVA's processor")
     return processor
 

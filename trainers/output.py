@@ -55,6 +55,8 @@ class Folder:
         self.recipe, self.path, self.main = recipe, recipe.output, main
         self.places = state_places(recipe.output, recipe.cache)
         self.finished = self.started = False
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"output={self.path}: is a file; give a folder")
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return
         if self._came_to_nothing():

@@ -68,6 +68,11 @@ def check_steps(recipe: Recipe, modalities: np.ndarray, steps: int) -> None:
             f"them several times; give at most {records}"
         )
     check_schedule(recipe, steps)
+    if recipe.warmup and recipe.schedule == "constant":
+        log.warning(
+            "warmup=%g: schedule=constant has none; give constant_with_warmup, or warmup=0",
+            recipe.warmup,
+        )
     with_images = int(modalities.sum())
     for kind, number in (("with images", with_images), ("without", records - with_images)):
         if recipe.group != "none" and 0 < number < batch:

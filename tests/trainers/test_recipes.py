@@ -410,6 +410,7 @@ def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:
         ("seed.x=1", ["seed.x=1", "no block of keys"]),
         ("data=[a", ["data=[a", "not YAML", "quote it"]),
         ("epochs=many", ["epochs='many'", "a number is expected"]),
+        ("epochs=2026-01-31", ["epochs=datetime.date(2026", "a number is expected"]),
     ],
 )
 def test_wrong_overrides(override: str, parts: list[str], tmp_path: Path) -> None:
@@ -483,7 +484,9 @@ def test_a_recipe_as_yaml_is_that_recipe(tmp_path: Path) -> None:
         assert differences(read_recipe(file).as_dict(), recipe.as_dict()) <= {"cache"}
 
 
-@pytest.mark.parametrize("name", ["1200", "0012", "1e5", "nan", "1_000", "true", "0x10", ".inf"])
+@pytest.mark.parametrize(
+    "name", ["1200", "0012", "1e5", "nan", "1_000", "true", "0x10", ".inf", "2026-01-31"]
+)
 def test_a_folder_may_be_called_by_a_number(name: str) -> None:
     words = [f"output={name}", f"data={name}", f"model.path={name}", "seed=12", "epochs=1e0"]
     recipe = read_recipe("tiny/sft", words)

@@ -100,6 +100,8 @@ def test_what_hardly_works_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     check_steps(recipe("group=none", "save_steps=8"), np.array([True] * 3 + [False] * 8), 8)
     assert not caplog.messages
+    check_steps(recipe("group=none", "schedule=constant"), np.array([True] * 9), 8)
+    assert caplog.messages[0].startswith("warmup=0.03: schedule=constant has none")
 
 
 def test_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
