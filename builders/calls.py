@@ -101,6 +101,13 @@ class Caller:
     async def __aexit__(self, *error: object) -> None:
         """Stop: calls that wait are dropped, those that are sent are paid and so are stored."""
         self._closing = True
+        try:
+            await self._finish()
+        finally:
+            # Whoever is interrupted here as well gives the folder back.
+            self._store.close()
+
+    async def _finish(self) -> None:
         tasks = list(self._running.values())
         for key, task in self._running.items():
             if key not in self._sending:
@@ -113,7 +120,6 @@ class Caller:
         await asyncio.gather(*tasks, return_exceptions=True)
         for lane in self._lanes.values():
             await lane.close()
-        self._store.close()
 
     @property
     def total(self) -> Spending:

@@ -101,7 +101,8 @@ class Endpoint:
         check("base_url", self.base_url, right, "an address such as http://localhost:8000/v1")
         for name in self.parameters:
             if name in _OURS:
-                raise ValueError(f"parameters.{name}: it cannot be set here; {hint}")
+                fix = hint if name in ("extra_headers", "api_key") else "leave it out"
+                raise ValueError(f"parameters.{name}: it cannot be set here; {fix}")
 
     @property
     def address(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 from tests.builders.builder import Model
 from tests.builders.recipes import instructions, real_data, write_recipe
 from tests.builders.server import Server
+from verbalizer_bench.builders import calls
 from verbalizer_bench.cli import main
 
 
@@ -53,3 +54,43 @@ def test_an_interrupted_build_says_how_much_is_stored_and_goes_on(
     before = stored.read_bytes()
     assert main(shlex.split(re.findall("`(.*)`", line)[0])[1:]) == 0
     assert stored.read_bytes().startswith(before)
+
+
+def test_a_second_ctrl_c_waits_for_nobody(
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server answers three and nobody else; the build says that it waits, and is told again."""
+    real_data()
+    server = serve(Model(instructions()))
+    server.gate = lambda asked: asked in server.requests[:3]
+    words = [
+        "build",
+        str(write_recipe(tmp_path)),
+        "--limit",
+        "8",
+        "endpoints.default.concurrency=4",
+    ]
+    words.append(f"endpoints.default.base_url={server.url}")
+    said: list[str] = []
+
+    def stop() -> None:
+        if len(server.requests) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def warning(text: str, *values: object) -> None:
+        said.append(text % values)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    server.watch = stop
+    monkeypatch.setattr(calls.log, "warning", warning)
+    assert main(words) == 130
+    (waiting,) = said
+    # Four are held back; the others may be on their way to the disk.
+    assert re.fullmatch(r"waiting for [4-7] calls .*, to store them; Ctrl-C drops them", waiting)
+    line = capsys.readouterr().err.strip().split("\n")[-1]
+    assert line.startswith("verbalizer-bench: interrupted: ") and "goes on" in line
+    server.gate = server.watch = None
+    assert main(words) == 0
