@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 LEVELS = {"white": 255, "gray": 128, "black": 0}
 MODES = (*LEVELS, "noise", "none")
@@ -60,7 +61,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def with_8_bits(image: Image.Image) -> Image.Image:
-    """Return grey levels of 16 bits as their high bytes, and any other image as it is.
+    """Return grey levels of 16 bits, or 12, as their high 8, and any other image as it is.
 
     Raises:
         ValueError: As `as_rgb`.
@@ -80,7 +81,12 @@ def _scaled(image: Image.Image) -> Image.Image:
         raise ValueError(
             f"levels from {low} to {high} in 32 bits: white may be any; save it with 8 or 16 bits"
         )
-    return levels.point(lambda level: level / 256).convert("L")
+    # A TIFF says how many bits there are, and whether 0 is white: PIL heeds neither.
+    tags = getattr(image, "tag_v2", {})
+    bits = min(tags.get(BITSPERSAMPLE, (16,))[0], 16)
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
+        levels = levels.point(lambda level: level * -1 + (2**bits - 1))
+    return levels.point(lambda level: level / 2 ** (bits - 8)).convert("L")
 
 
 def make_image(mode: str, size: tuple[int, int]) -> Image.Image | None:

@@ -5,6 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers.pytorch_utils import Conv1D
+
 from verbalizer_bench.trainers.checkpoint import count
 from verbalizer_bench.trainers.recipe import Recipe
 
@@ -36,7 +39,7 @@ def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
     text = model.config.get_text_config()
     half = recipe.precision == "bf16"
     tokens = recipe.device_batch * min(longest, recipe.max_length)
-    layer = tokens * (18 * text.hidden_size + 3 * text.intermediate_size)
+    layer = tokens * (18 * text.hidden_size + 3 * _inner_width(model, text))
     kept = tokens * text.hidden_size if recipe.gradient_checkpointing else layer
     size = 2 if half else 4
     frozen_size = size if recipe.lora or recipe.method == "pretrain" else 4
@@ -60,13 +63,20 @@ def _logits(recipe: Recipe, tokens: int, words: int, size: int) -> int:
     return min(tokens, _TOKENS) * (size * _WORDS + 8 * min(words, _WORDS))
 
 
+def _inner_width(model: Any, text: Any) -> int:
+    """Return the width inside a layer, where a configuration does not say it that of its widest."""
+    stated: int | None = getattr(text, "intermediate_size", None)
+    return stated or max(max(layer.weight.shape) for layer in _linear_layers(model.get_decoder()))
+
+
+def _linear_layers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+
+
 def _multiplied(recipe: Recipe, model: Any) -> int:
     """Return how many trained weights autocast makes copies of: matrices, but for embeddings."""
-    own = sum(
-        module.weight.numel()
-        for module in model.modules()
-        if type(module).__name__ == "Linear" and module.weight.requires_grad
-    )
+    layers = _linear_layers(model)
+    own = sum(layer.weight.numel() for layer in layers if layer.weight.requires_grad)
     whole = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     # The adapter, which is still to be added.
     return own + count(model, recipe)[0] - whole

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,29 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path, name: str) -> N
     """PIL's own `convert` makes 255 of all of them but 0."""
     image = seen(save(tmp_path / name, deep_images()[name]))
     assert np.asarray(image)[0].tolist() == [[level] * 3 for level in (0, 0, 1, 128, 255)]
+
+
+def tiff(path: Path, bits: int, photometric: int, data: bytes) -> Path:
+    """Write a TIFF of four grey levels, such as PIL does not write."""
+    tags = [(256, 3, 4), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 3, 1), (279, 4, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    path.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+    return path
+
+
+def test_a_tiff_says_how_many_bits_it_has_and_which_end_is_white(tmp_path: Path) -> None:
+    levels = np.array([0, 65535, 256, 32768], "<u2").tobytes()
+    found = {
+        # 0, 2048, 4095 and 1 of 4095.
+        (12, 1): (bytes.fromhex("000800fff001"), [0, 128, 255, 0]),
+        (16, 1): (levels, [0, 255, 1, 128]),
+        (16, 0): (levels, [255, 0, 254, 127]),
+    }
+    for (bits, photometric), (data, expected) in found.items():
+        image = seen(tiff(tmp_path / f"{bits}-{photometric}.tif", bits, photometric, data))
+        assert np.asarray(image)[0, :, 0].tolist() == expected
 
 
 def test_a_dark_file_of_sixteen_bits_stays_dark(tmp_path: Path) -> None:

@@ -137,6 +137,18 @@ def test_copies_and_logits_in_low_precision() -> None:
     assert parts["logits"] == pytest.approx(400 * 512 * (2 + 4 + 4 + 4 + 2) / 2**30)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bloom", "falcon"])
+def test_families_that_name_no_inner_width(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = AutoConfig.for_model(name, vocab_size=512, hidden_size=16, num_hidden_layers=1)
+    config.num_attention_heads = 2
+    config.save_pretrained(tmp_path)
+    words = [f"model.config={tmp_path}", f"tokenizer={TINY / 'llama'}", "trained_parameters=null"]
+    assert main(["train", str(TINY / "sft.yaml"), "--dry-run", *words]) == 0
+    assert "on one device, estimated: weights" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
