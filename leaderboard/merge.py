@@ -21,6 +21,7 @@ from verbalizer_bench.tasks.metrics import METRICS
 Samples = dict[str, list[dict[str, Any]]]
 # What shards of one run have in common, in the results file's `config`.
 _COMMON = ("model", "limit", "gen_kwargs", "fewshot_seed")
+_COUNTED = ("endings", "thoughts", "special_tokens")
 _COMMON_RECORD = ("chat_template_sha256", "fingerprint")
 
 
@@ -210,7 +211,7 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "engine": _sum(records, "engine"),
         "responses_by_rank": [n for record in records for n in record["responses_by_rank"]],
         "world_size": sum(record["world_size"] for record in records),
-        **{key: _sum(records, key) for key in ("endings", "thoughts") if key in records[0]},
+        **{key: _sum(records, key) for key in _COUNTED if key in records[0]},
         "rendering": _rendering(records),
         "truncated_prompts": sum(record["truncated_prompts"] for record in records),
         "escaped_prompts": sum(record["escaped_prompts"] for record in records),

@@ -136,6 +136,10 @@ def warnings(run: Run) -> list[str]:
         found.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.get("escaped_prompts"):
         found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
+    found += [
+        f"{count} prompts held {token!r} in their text, which the model reads as a special token"
+        for token, count in sorted((record.get("special_tokens") or {}).items())
+    ]
     found += _same_responses(run)
     found += ending_warnings(record, _generation_kwargs(run).get("max_gen_toks"))
     if run.older:

@@ -1,11 +1,24 @@
 """What both adapters do with a checkpoint's chat template: choose it, apply it, record how."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from verbalizer_bench.models.bos import adds_bos, writes_bos
 from verbalizer_bench.models.chat import ChatTemplate
 from verbalizer_bench.models.endings import opened_thought, turn_end
-from verbalizer_bench.models.provenance import template_sha256
+from verbalizer_bench.models.provenance import InputLog, template_sha256
+
+
+class ChatPrompt(str):
+    """A rendered conversation that remembers what it was rendered from.
+
+    Whether `<image>` in a message is a slot or a literal is known only when the request comes, with
+    images of its own or without.
+    """
+
+    messages: list[dict[str, str]]
+    add_generation_prompt: bool
 
 
 class ChatAdapter:
@@ -15,6 +28,7 @@ class ChatAdapter:
     tokenizer: Any
     chat_template_args: dict[str, Any]
     chat_applied: bool
+    inputs: InputLog
     _template_name: str | None = None
     _rendering: ChatTemplate | None = None
 
@@ -25,6 +39,27 @@ class ChatAdapter:
     def _image_slot(self) -> str | None:
         """Return what stands for an image in a text; None for a text model."""
         return None
+
+    def _image_tokens(self) -> Collection[str]:
+        """Return what `_prompt` makes harmless, or an image, where it stands in a text."""
+        return ()
+
+    def _note_specials(self, context: str) -> None:
+        """Count the special tokens in a prompt's texts: the model does not read them as text."""
+        if not hasattr(self, "_specials"):
+            tokens = {str(t) for t in self.tokenizer.added_tokens_decoder.values() if t.special}
+            self._specials = re.compile(
+                "|".join(map(re.escape, sorted(tokens - {*self._image_tokens()}))) or r"(?!)"
+            )
+        texts = [context]
+        if isinstance(context, ChatPrompt):
+            texts = [message["content"] for message in context.messages]
+        found = {token for text in texts for token in self._specials.findall(text)}
+        self.inputs.specials.update(found)
+
+    def _has_bos(self) -> bool:
+        """Say whether tokenizer or template writes BOS: a GPT-NeoX or Granite has one by name."""
+        return adds_bos(self.tokenizer) or writes_bos(self._chat_templates(), self.tokenizer)
 
     def _owner(self) -> str:
         return str(self.tokenizer.name_or_path or self.model.config.name_or_path)

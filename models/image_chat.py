@@ -7,18 +7,7 @@ from typing import Any
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
 from PIL import Image
 
-from verbalizer_bench.models.chat_adapter import ChatAdapter
-
-
-class ChatPrompt(str):
-    """A rendered conversation that remembers what it was rendered from.
-
-    Whether `<image>` in a message is a slot or a literal is known only when the request comes, with
-    images of its own or without.
-    """
-
-    messages: list[dict[str, str]]
-    add_generation_prompt: bool
+from verbalizer_bench.models.chat_adapter import ChatAdapter, ChatPrompt
 
 
 class ImageChat(ChatAdapter):
@@ -36,6 +25,9 @@ class ImageChat(ChatAdapter):
 
     def _image_slot(self) -> str:
         return self.image_slot
+
+    def _image_tokens(self) -> set[str]:
+        return {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -97,6 +89,6 @@ class ImageChat(ChatAdapter):
 
     def escape(self, text: str) -> str:
         """Put a space into literal image tokens, so that the tokenizer takes them for text."""
-        for token in {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}:
+        for token in self._image_tokens():
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text

@@ -14,7 +14,8 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
-from verbalizer_bench.models.bos import adds_bos, openings
+from verbalizer_bench.models.bos import openings
+from verbalizer_bench.models.chat_adapter import ChatPrompt
 from verbalizer_bench.models.engine import EncodedPrompt
 from verbalizer_bench.models.finite import check_scores
 from verbalizer_bench.models.generation import ExactGeneration
@@ -55,7 +56,7 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
         self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
         said = kwargs.get("add_bos_token") is not None
-        self.inputs = InputLog(self.tokenizer.bos_token_id, said or adds_bos(self.tokenizer))
+        self.inputs = InputLog(self.tokenizer.bos_token_id, said or self._has_bos())
         self._openings = openings(self.tokenizer)
         self.chat_applied = False
 
@@ -77,9 +78,12 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
             ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
         """
         self.chat_applied = True
-        return self._chat().render(chat_history, add_generation_prompt)
+        prompt = ChatPrompt(self._chat().render(chat_history, add_generation_prompt))
+        prompt.messages, prompt.add_generation_prompt = chat_history, add_generation_prompt
+        return prompt
 
     def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
+        self._note_specials(request.args[0])
         ids: list[int] = self.tok_encode(request.args[0]) or [self.prefix_token_id]
         room = self.max_length - max_new_tokens
         if room < 1:

@@ -20,11 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from verbalizer_bench.models.batches import in_batches
-from verbalizer_bench.models.bos import adds_bos, give_bos_back, openings
+from verbalizer_bench.models.bos import give_bos_back, openings
+from verbalizer_bench.models.chat_adapter import ChatPrompt
 from verbalizer_bench.models.engine import EncodedPrompt, base_model
 from verbalizer_bench.models.finite import check_scores
 from verbalizer_bench.models.generation import ExactGeneration
-from verbalizer_bench.models.image_chat import ChatPrompt, ImageChat
+from verbalizer_bench.models.image_chat import ImageChat
 from verbalizer_bench.models.images import (
     as_rgb,
     image_sha256,
@@ -113,7 +114,7 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         give_bos_back(self.tokenizer)
         self._openings = openings(self.tokenizer)
         self._set_ranks(kwargs.get("tp_plan"))
-        self.inputs = InputLog(self.tokenizer.bos_token_id, adds_bos(self.tokenizer))
+        self.inputs = InputLog(self.tokenizer.bos_token_id, self._has_bos())
         self._added_by: dict[str, tuple[int, int]] = {}
         self._image_numbers: dict[str, int] = {}
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
@@ -125,6 +126,7 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             ValueError: Two BOS, an image slot too many or too few, or a prompt that does not fit.
         """
         context = request.args[0]
+        self._note_specials(context)
         if len(request.args) > 2 and request.args[2].get("visual"):
             text, images = self._own_prompt(context, request.args[2]["visual"])
         else:

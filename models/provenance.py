@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -72,6 +73,7 @@ class InputLog:
             writes any: a GPT-NeoX or Granite has a BOS by name alone.
         truncated: How many prompts lost text at their left end.
         escaped: How many prompts held a literal image token, which was made harmless.
+        specials: In how many prompts a text held which other special token, which was left.
     """
 
     def __init__(self, bos_token_id: int | None, expected: bool = True) -> None:
@@ -79,13 +81,14 @@ class InputLog:
 
         Args:
             bos_token_id: Its id; None for a tokenizer without one.
-            expected: Whether the tokenizer writes it, or the user said whether it shall.
+            expected: Whether tokenizer or template writes it, or the user said whether it shall.
         """
         self.bos_token_id, self.expected = bos_token_id, expected
         self.first_input_ids: list[int] = []
         self._counts: tuple[int, int] | None = None
         self.truncated = 0
         self.escaped = 0
+        self.specials: Counter[str] = Counter()
 
     def add(self, ids: Sequence[int]) -> None:
         """Note an encoded prompt, without padding.
@@ -120,6 +123,7 @@ class InputLog:
         found.first_input_ids = logs[0].first_input_ids
         found.truncated = sum(log.truncated for log in logs)
         found.escaped = sum(log.escaped for log in logs)
+        found.specials = sum((log.specials for log in logs), Counter())
         counts = [log._counts for log in logs if log._counts]
         if counts:
             found._counts = min(least for least, _ in counts), max(most for _, most in counts)
@@ -132,6 +136,7 @@ class InputLog:
             "bos_counts": list(self.bos_counts) if self.bos_counts else None,
             "truncated_prompts": self.truncated,
             "escaped_prompts": self.escaped,
+            "special_tokens": dict(self.specials),
         }
 
 

@@ -46,6 +46,7 @@ _RECORD = {
     "eos_token_ids": "EOS ids",
     "truncated_prompts": "Truncated prompts",
     "escaped_prompts": "Prompts with an escaped image token",
+    "special_tokens": "Prompts with a special token in their text",
     "versions": "Versions",
 }
 

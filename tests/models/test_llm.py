@@ -5,6 +5,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
 
 from tests.models.test_generation import PAPER, STORY, requests
 from verbalizer_bench.models.llm import VerbalizerLLM
@@ -123,6 +124,31 @@ def test_a_bos_that_nobody_writes_is_not_missing() -> None:
     )
     with pytest.raises(ValueError, match="begins with two BOS tokens"):
         log.add([1, 1])
+
+
+def test_prompts_without_a_bos_that_the_template_writes_are_told(toys: tuple[Path, Path]) -> None:
+    counts = []
+    content = "{{ messages[0]['content'] }}"
+    for template in (f"{{{{ bos_token }}}}{content}", content):
+        lm = VerbalizerLLM(pretrained=str(toys[0]), dtype="float32", device="cpu")
+        lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("$A")
+        lm.tokenizer.chat_template = template
+        lm.inputs = InputLog(lm.tokenizer.bos_token_id, lm._has_bos())
+        lm._prompt(requests(["hello"])[0], 9)
+        counts.append(lm.inputs.bos_counts)
+    assert counts == [(0, 0), None]
+
+
+def test_special_tokens_in_a_prompts_text_are_told(toys: tuple[Path, Path]) -> None:
+    """The template's own are not counted."""
+    lm = VerbalizerLLM(pretrained=str(toys[0]), dtype="float32", device="cpu")
+    lm.tokenizer.chat_template = "{{ bos_token }}{{ messages[0]['content'] }}</s>"
+    texts = ["as <s>struck</s> out </s>", "plain", "an </s> end"]
+    prompts = [lm.apply_chat_template([{"role": "user", "content": text}]) for text in texts]
+    for request in requests([*prompts, "raw </s>"]):
+        lm._prompt(request, 9)
+    assert lm.inputs.record()["special_tokens"] == {"<s>": 1, "</s>": 3}
+    assert InputLog.merged([lm.inputs, lm.inputs]).specials["</s>"] == 6
 
 
 def test_record(lm: VerbalizerLLM) -> None:

@@ -137,12 +137,15 @@ def test_without_an_image_the_template_has_no_slot(toys: tuple[Path, Path]) -> N
 def test_a_literal_image_token_is_text(toys: tuple[Path, Path]) -> None:
     lm, white = load(toys[1]), make_image("white", (32, 32))
     text = "write <image> twice: <image>"
+    assert generate(lm, [chat(lm, "an </s> end")])
+    assert lm.inputs.record()["special_tokens"] == {"</s>": 1}
+    lm = load(toys[1])
     expected = alone(lm, "<image>\nwrite < image> twice: < image>", white)
     assert generate(lm, [text]) == [expected]
     templated = alone(lm, "USER: <image>\nwrite < image> twice: < image> ASSISTANT:", white)
     assert generate(lm, [chat(lm, text)]) == [templated]
     record = lm.get_model_info()["verbalizer_bench"]
-    assert record["escaped_prompts"] == 2
+    assert (record["escaped_prompts"], record["special_tokens"]) == (2, {})
     assert record["first_input_ids"].count(3) == 16
 
 
