@@ -14,7 +14,7 @@ import torch
 from peft import PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
-from verbalizer_bench.models.weights import line, reading, refuse, vocabulary_rows
+from verbalizer_bench.models.weights import reading, refuse, vocabulary_rows
 
 log = logging.getLogger(__name__)
 _FIX = "give a LoRA folder that was trained on this base"
@@ -38,10 +38,7 @@ def add_adapter(model: Any, peft: str, what: str, revision: str | None = None) -
     own = {f"base_model.model.{key}" for key in model.state_dict()}
     with reading(what, _FIX):
         weights = load_peft_weights(peft, device="cpu", revision=revision)
-        try:
-            adapted = PeftModel.from_pretrained(model, peft, revision=revision)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"does not fit {type(model).__name__}: {line(error)}") from error
+        adapted = PeftModel.from_pretrained(model, peft, revision=revision)
     _check_found(adapted, weights, own, what)
     return adapted
 
@@ -106,10 +103,7 @@ def fit_vocabulary(
     """
     what = f"model_args peft={peft}"
     with reading(what, _FIX):
-        try:
-            config = PeftConfig.from_pretrained(peft, revision=revision)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"adapter_config.json: {line(error)}") from error
+        config = PeftConfig.from_pretrained(peft, revision=revision)
         weights = load_peft_weights(peft, device="cpu", revision=revision)
     rows, length = vocabulary_rows(model), max(tokenizer.get_vocab().values()) + 1
     brought = _rows(model, weights)

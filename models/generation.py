@@ -180,8 +180,8 @@ class ExactGeneration(Recorded):
             own = changing(self.model.generation_config.to_diff_dict(), asked)
             given = ", ".join(f"{name}={value}" for name, value in {**own, **asked}.items())
             raise ValueError(
-                f"pretrained={self.model.config.name_or_path}: generate cannot do what gen_kwargs "
-                f"and generation_config.json say ({given[:200]}): {line(error)}; correct them"
+                f"pretrained={self.model.config.name_or_path}: generate fails with what gen_kwargs "
+                f"and generation_config.json say ({given[:200]}): {line(error)}; correct it"
             ) from error
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:

@@ -224,12 +224,9 @@ def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -
         key: kwargs[key] for key in ("revision", "subfolder", "trust_remote_code") if key in kwargs
     }
     with reading(f"model_args pretrained={pretrained}: its config.json"):
-        try:
-            config = AutoConfig.from_pretrained(pretrained, **hub)
-            if (quantised := getattr(config, "quantization_config", None)) is not None:
-                AutoQuantizationConfig.from_dict(dict(quantised))
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"a value of another kind is expected: {line(error)}") from error
+        config = AutoConfig.from_pretrained(pretrained, **hub)
+        if (quantised := getattr(config, "quantization_config", None)) is not None:
+            AutoQuantizationConfig.from_dict(quantised)
     auto_class, known = _ARCHITECTURES[name]
     if config.model_type in known or auto_class in (getattr(config, "auto_map", None) or {}):
         return

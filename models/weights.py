@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import GenerationConfig
 
@@ -88,9 +89,15 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ValueError(f"{what}: a package is missing: {line(error)}") from error
+    except (TypeError, AttributeError) as error:
+        # Of an argument that is not known the caller says more.
+        if "keyword argument" in str(error):
+            raise
+        reason = f"a value of another kind is expected: {line(error)}"
+        raise ValueError(f"{what}: cannot be read: {reason}; {fix}") from error
     except (
         *(OSError, ValueError, RuntimeError, KeyError, EOFError),
-        *(SafetensorError, pickle.UnpicklingError),
+        *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
     ) as error:
         raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
     except Exception as error:
@@ -124,10 +131,7 @@ def _check_folder(folder: Path, what: str) -> None:
         raise ValueError(f"{what}: is an adapter; give its base there, and peft={folder}")
     if (folder / "generation_config.json").is_file():
         with reading(f"{what}: generation_config.json", "correct the file"):
-            try:
-                GenerationConfig.from_pretrained(folder)
-            except (TypeError, AttributeError) as error:
-                raise ValueError(f"a value of another kind is expected: {line(error)}") from error
+            GenerationConfig.from_pretrained(folder)
 
 
 @contextmanager

@@ -193,13 +193,17 @@ def test_without_any_eos_a_run_is_refused(toys: tuple[Path, Path], tmp_path: Pat
         ({"eos_token_id": "2"}, {}, "eos_token_id='2' of its .* is no token of its 1024; correct"),
         ({"eos_token_id": [-1]}, {}, r"eos_token_id=\[-1\] of its .* is no token of its 1024"),
         ({"eos_token_id": 5000}, {}, "eos_token_id=5000 of its .* is no token of its 1024"),
-        ({"no_repeat_ngram_size": "2"}, {}, r"generate cannot do .*no_repeat_ngram_size=2, .*\): "),
+        (
+            {"no_repeat_ngram_size": "2"},
+            {},
+            r"generate fails with .*no_repeat_ngram_size=2, .*\): ",
+        ),
         (
             {"num_beam_groups": 2},
             {"num_beams": 4},
-            r"generate cannot do .*num_beam_groups=2, .*\): ",
+            r"generate fails with .*num_beam_groups=2, .*\): ",
         ),
-        ({}, {"repetition_penalty": -1.0}, r"generate cannot do .*repetition_penalty=-1.0\): "),
+        ({}, {"repetition_penalty": -1.0}, r"generate fails with .*repetition_penalty=-1.0\): "),
     ],
 )
 def test_settings_that_generate_cannot_follow_are_one_line(

@@ -160,6 +160,9 @@ def test_shards_and_pickles(toys: tuple[Path, Path], tmp_path: Path) -> None:
     shards[1].unlink()
     with pytest.raises(ValueError, match=f"sharded: cannot be read: .*{shards[1].name}"):
         whole(sharded)
+    (sharded / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(ValueError, match="sharded: cannot be read: a value of another kind"):
+        whole(sharded)
 
 
 def test_an_index_that_lacks_a_shard(toys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -213,6 +216,22 @@ def test_a_generation_config_that_cannot_be_read_is_not_passed_over(
         file.write_text(content)
         with pytest.raises(ValueError, match=r"generation_config.json: cannot be read: .*correct"):
             whole(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"model_type": "llama", "num_attention_heads": "4"}', "its config.json: cannot be read"),
+        ('{"model_type": "llama", "hidden_size": NaN}', "its config.json: cannot be read"),
+        ("null", "its config.json: cannot be read: a value of another kind"),
+        ('{"model_type": "newest"}', "its config.json: cannot be read: .*newest"),
+    ],
+)
+def test_a_config_that_cannot_be_read(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    for adapter in (VerbalizerLLM, VerbalizerLVLM):
+        with pytest.raises(ValueError, match=f"^model_args pretrained={tmp_path}: {message}"):
+            load(adapter, tmp_path)
 
 
 def test_an_adapter_is_no_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -435,7 +454,7 @@ def test_an_adapter_without_its_files(toys: tuple[Path, Path], tmp_path: Path) -
     torch.save(load_file(folder / "kept"), folder / "adapter_model.bin")
     load(VerbalizerLLM, toys[0], peft=str(folder))
     (folder / "adapter_config.json").write_text("[]")
-    with pytest.raises(ValueError, match=f"peft={folder}: cannot be read: adapter_config.json: "):
+    with pytest.raises(ValueError, match=f"peft={folder}: cannot be read: a value of another ki"):
         load(VerbalizerLLM, toys[0], peft=str(folder))
 
 
