@@ -304,14 +304,12 @@ def _config(recipe: Recipe) -> Any:
     own = recipe.model
     key = "config" if own.config else "path" if own.path else "llm"
     place = getattr(own, key)
+    fix = "give a checkpoint (other recipes make some), or a hub id that can be reached"
     try:
-        return AutoConfig.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FileNotFoundError(
-            f"model.{key}={place}: cannot be read: {reason}; give a checkpoint (other recipes "
-            "make some), or a hub id that can be reached"
-        ) from error
+        with reading(f"model.{key}={place}", fix):
+            return AutoConfig.from_pretrained(place)
+    except ValueError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 def _check_kind(recipe: Recipe, config: Any) -> None:
