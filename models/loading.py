@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from verbalizer_bench.models.adapter import add_adapter, fit_vocabulary
 from verbalizer_bench.models.bos import append_nothing
 from verbalizer_bench.models.weights import check_vocabulary, line, load_whole, reading
 
+log = logging.getLogger(__name__)
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "verbalizer-llm": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
     "verbalizer-lvlm": ("AutoModelForImageTextToText", MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
@@ -126,6 +128,7 @@ class WholeCheckpoint:
         if peft:
             fit_vocabulary(self._model, peft, self.tokenizer, self._own_tokenizer, revision)
             self._model = add_adapter(self._model, peft, f"model_args peft={peft}", revision)
+            _warn_of_base(self._model, peft, pretrained)
         # lm-eval ties weights once more: of two that differ it would drop one, and of an adapter's
         # own embeddings it knows nothing. What is one was tied by the load.
         self._model.tie_weights = lambda: None
@@ -176,6 +179,15 @@ def check_device(device: Any) -> None:
         raise ValueError(
             f"device={device}: torch finds {counts[kind] or 'no'} {kind} devices here; "
             "give another, or leave it out"
+        )
+
+
+def _warn_of_base(adapted: Any, peft: str, pretrained: str) -> None:
+    """Say that an adapter names another base; shapes do not tell Vicuna from Llama 2."""
+    said = adapted.active_peft_config.base_model_name_or_path
+    if said and Path(said).name != Path(pretrained).name:
+        log.warning(
+            "peft=%s: was trained on %s, it says; its base here is %s", peft, said, pretrained
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import GenerationConfig
+from transformers.utils import cached_file
 
 # What a checkpoint may hold without the model's using it, beside the lists that transformers'
 # classes have: tables that old versions stored and new ones compute (rotations, and the masks of
@@ -30,6 +31,7 @@ _OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
 _AGAIN = "copy or save the checkpoint again, or give one of that class"
+_PLACE = ("revision", "subfolder", "cache_dir", "token", "local_files_only")
 _COLOUR = re.compile(r"\x1b\[\d*m")
 
 
@@ -60,7 +62,7 @@ def load_whole(
         ValueError: It cannot be read; weights are missing, of another shape, or none of the
             model's; or the folder holds an adapter.
     """
-    _check_folder(Path(name, kwargs.get("subfolder") or ""), what)
+    _check_files(name, what, kwargs)
     # So that all weights of another shape are in the report, instead of an error that names none.
     kwargs["ignore_mismatched_sizes"] = True
     with _quiet_report(what), reading(what):
@@ -125,13 +127,22 @@ def refuse(what: str, faults: Mapping[str, Collection[str]], fix: str) -> None:
         raise ValueError(f"{what}: {', and '.join(found)}; {fix}")
 
 
-def _check_folder(folder: Path, what: str) -> None:
+def _check_files(name: str, what: str, options: Mapping[str, Any]) -> None:
     """Raise ValueError for what transformers would pass over without a word."""
+    folder = Path(name, options.get("subfolder") or "")
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{what}: is an adapter; give its base there, and peft={folder}")
-    if (folder / "generation_config.json").is_file():
+    found = cached_file(
+        name,
+        "generation_config.json",
+        **{key: options[key] for key in _PLACE if options.get(key)},
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if found is not None:
         with reading(f"{what}: generation_config.json", "correct the file"):
-            GenerationConfig.from_pretrained(folder)
+            GenerationConfig.from_pretrained(Path(found).parent)
 
 
 @contextmanager

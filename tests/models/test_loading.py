@@ -218,6 +218,23 @@ def test_a_generation_config_that_cannot_be_read_is_not_passed_over(
             whole(folder)
 
 
+def test_a_generation_config_of_the_hub_is_read_too(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "models--org--toy"
+    folder = clone(toys[0], repository / "snapshots" / "0123abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abc")
+
+    def hub() -> Any:
+        return load_whole(AutoModelForCausalLM, "org/toy", "pretrained=org/toy", cache_dir=tmp_path)
+
+    assert hub().generation_config.eos_token_id == 2
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"^pretrained=org/toy: generation_config\.json: cannot"):
+        hub()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -444,6 +461,18 @@ def test_adapter_configs_that_do_not_fit_are_refused(
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ValueError, match=f"^model_args peft={folder}: {message}"):
         load(VerbalizerLLM, toys[0], peft=str(folder))
+
+
+def test_an_adapter_of_another_base_is_said_to_be(
+    toys: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its shapes fit, and nothing else tells."""
+    folder = lora(toys[0], tmp_path / "lora")
+    load(VerbalizerLLM, toys[0], peft=str(folder))
+    assert "was trained on" not in caplog.text
+    other = clone(toys[0], tmp_path / "other")
+    load(VerbalizerLLM, other, peft=str(folder))
+    assert f"was trained on {toys[0]}, it says; its base here is {other}" in caplog.text
 
 
 def test_an_adapter_without_its_files(toys: tuple[Path, Path], tmp_path: Path) -> None:
