@@ -28,6 +28,11 @@ _SPARE = re.compile(
 )
 # A language model may be read from a checkpoint that sees or hears besides.
 _OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
+# Tokens that no prompt has, by name: <image_soft_token>, [PAD], <|reserved_special_token_5|>.
+_NEVER_ASKED = re.compile(
+    r"(?<![a-z])(pad|padding|unused\d*|reserved|extra|image|audio|video|vision|speech)(?![a-z])",
+    re.IGNORECASE,
+)
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
 _AGAIN = "copy or save the checkpoint again, or give one of that class"
@@ -262,8 +267,9 @@ def vocabulary_rows(model: Any) -> int:
 def check_vocabulary(model: Any, tokenizer: Any, what: str, fix: str) -> None:
     """Raise ValueError if the tokenizer has tokens that the model has no embedding for.
 
-    Tokens that stand for images and sounds need none: a model puts features in their place. Nor
-    does padding, which is masked: it takes the id of another token.
+    Tokens that stand for images and sounds need none: a model puts features in their place, or,
+    as a Gemma 3 for texts alone, is never asked with them. Nor do tokens that are kept in reserve,
+    nor padding, which is masked: it takes the id of another token.
 
     Args:
         model: A model of transformers.
@@ -281,9 +287,10 @@ def check_vocabulary(model: Any, tokenizer: Any, what: str, fix: str) -> None:
     outside = {
         token: number
         for token, number in tokenizer.get_vocab().items()
-        if number >= rows and number not in replaced
+        if number >= rows and number not in replaced and not _NEVER_ASKED.search(token)
     }
-    if outside.pop(tokenizer.pad_token, None) is not None and not outside:
+    outside.pop(tokenizer.pad_token, None)
+    if not outside and (tokenizer.pad_token_id or 0) >= rows:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     if outside:
         token = min(outside, key=lambda name: outside[name])

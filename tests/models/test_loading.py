@@ -362,6 +362,24 @@ def test_tokens_without_an_embedding_are_one_line(toys: tuple[Path, Path], tmp_p
         load(VerbalizerLVLM, lvlm)
 
 
+def test_tokens_that_no_prompt_has_need_no_embedding(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Gemma 3's texts-only checkpoints have a row less than their tokenizer has tokens."""
+    folder = clone(toys[0], tmp_path / "gemma")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    never = ["<image_soft_token>", "[PAD]", "<unused7>", "<|reserved_special_token_5|>"]
+    tokenizer.add_tokens(never, special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    expected = load(VerbalizerLLM, toys[0]).generate_until(requests([STORY]), disable_tqdm=True)
+    lm = load(VerbalizerLLM, folder)
+    assert lm.generate_until(requests([STORY]), disable_tqdm=True) == expected
+    tokenizer.add_tokens(["<|paddle|>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"1 tokens of its tokenizer have no row .*paddle"):
+        load(VerbalizerLLM, folder)
+
+
 def test_padding_needs_no_embedding(toys: tuple[Path, Path], tmp_path: Path) -> None:
     """Llama's folders often have a [PAD] behind the vocabulary; what is masked has no answer."""
     folder = clone(toys[0], tmp_path / "padded")
