@@ -145,16 +145,22 @@ def _on_hub(found: Contents) -> str:
 
 
 def with_taken(found: Contents, model_args: str) -> str:
-    """Add the submission's dtype and image where the arguments do not say otherwise."""
+    """Add the submission's dtype and image where the arguments do not say otherwise.
+
+    Raises:
+        ValueError: It was shown a file, and the arguments name no image.
+    """
     stated = {
         "dtype": str(found.run.dtype).removeprefix("torch."),
         "image": (found.run.image or {}).get("mode"),
     }
-    taken = {
-        key: value
-        for key, value in stated.items()
-        if value in _TAKEN[key] and not re.search(rf"(^|\W){key}\W*[=:]", model_args)
-    }
+    open_keys = [key for key in stated if not re.search(rf"(^|\W){key}\W*[=:]", model_args)]
+    taken = {key: stated[key] for key in open_keys if stated[key] in _TAKEN[key]}
+    if "image" in open_keys and stated["image"] and "image" not in taken:
+        raise ValueError(
+            f"{escaped(found.folder)}: was shown {short(stated['image'])}, a file; give "
+            "--model_args with image=FILE"
+        )
     if model_args.lstrip().startswith("{"):
         return json.dumps(json.loads(model_args) | taken)
     return ",".join([model_args, *(f"{key}={value}" for key, value in taken.items())])

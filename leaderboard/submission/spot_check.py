@@ -278,11 +278,12 @@ def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None
         same = there["weights"] == weights if known else None
     elif there.get("weights"):
         differs.append(_OTHER_KIND)
-    stated = found.submission.image_mode, str((own["image"] or {}).get("mode", "n/a"))
-    if stated[0] != stated[1]:
-        differs.append(
-            f"image: {short(stated[1])}, OTHER than the submission's ({short(stated[0])})"
-        )
+    old, new = found.run.image or {}, own["image"] or {}
+    # A file is known by its pixels, wherever it lies.
+    key = "sha256" if "sha256" in old and "sha256" in new else "mode"
+    if old.get(key) != new.get(key):
+        modes = (short(image.get("mode", "n/a")) for image in (new, old))
+        differs.append("image: {}, OTHER than the submission's ({})".format(*modes))
     for key in (
         "architecture",
         "config",

@@ -296,10 +296,22 @@ def test_dtype_and_image_are_the_submissions_unless_told_otherwise(tmp_path: Pat
     assert json.loads(with_taken(found, '{"pretrained": "x", "image": "none"}')) == {
         **{"pretrained": "x", "image": "none", "dtype": "bfloat16"}
     }
-    for evil in ("x,trust_remote_code=True", "../x.png"):
-        files["run.json"] = json.dumps(record | {"dtype": evil, "image": {"mode": evil}}).encode()
-        found = read_submission(write_files(tmp_path / str(len(evil)), files))
-        assert with_taken(found, "pretrained=x") == "pretrained=x"
+    evil = "x,trust_remote_code=True"
+    files["run.json"] = json.dumps(record | {"dtype": evil}).encode()
+    found = read_submission(write_files(tmp_path / "dtype", files))
+    assert with_taken(found, "pretrained=x") == "pretrained=x,image=noise"
+    image = {"mode": "../x.png", "sha256": "0" * 64}
+    files["run.json"] = json.dumps(record | {"image": image}).encode()
+    found = read_submission(write_files(tmp_path / "image", files))
+    with pytest.raises(
+        ValueError, match=r"was shown '\.\./x\.png', a file; give --model_args with"
+    ):
+        with_taken(found, "pretrained=x")
+    assert with_taken(found, "pretrained=x,image=my.png").startswith("pretrained=x,image=my.png,")
+    own: dict[str, Any] = {"fingerprint": {}, "versions": {}}
+    assert not _settings(found, own | {"image": {**image, "mode": "my.png"}})[2]
+    (text,) = _settings(found, own | {"image": {"mode": "my.png", "sha256": "1" * 64}})[2]
+    assert text == "image: 'my.png', OTHER than the submission's ('../x.png')"
 
 
 def test_an_old_hash_is_of_another_kind(tmp_path: Path) -> None:
