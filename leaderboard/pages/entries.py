@@ -158,9 +158,13 @@ def _folders(submissions: Path, left_out: list[str]) -> Iterator[Path]:
     if not submissions.is_dir():
         raise FileNotFoundError(f"{submissions}: no such folder; give the folder of submissions")
     for model in _listed(submissions):
-        if not _MODEL_FOLDER.fullmatch(model.name):
+        if model.name.startswith(".") or not (model.is_symlink() or model.is_dir()):
             continue
         try:
+            if not _MODEL_FOLDER.fullmatch(model.name):
+                raise ValueError(
+                    f"{escaped(model.path)}: not a model's folder (<org>__<model>); remove it"
+                )
             _check_folder(model)
             entries = _listed(Path(model))
         except (ValueError, OSError) as error:

@@ -183,7 +183,7 @@ def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, st
 
 
 def _base_weights(run: Run, given: str | None) -> str | None:
-    """Return the hash of the base's weights: as given, or as training recorded it."""
+    """Return the hash of the base's weights: as given, or as it was recorded."""
     if given is not None and not _HEX[64].fullmatch(given):
         from verbalizer_bench.models.stored import checkpoint_sha256
 
@@ -194,15 +194,27 @@ def _base_weights(run: Run, given: str | None) -> str | None:
                 "64 digits of the base's own run, or its checkpoint's folder"
             )
         return found
+    return given or _recorded_base(run)
+
+
+def _recorded_base(run: Run) -> str | None:
+    """Return the base of an adapter, or what the training of the run's checkpoint recorded."""
     arguments = run.results["config"].get("model_args")
-    place = arguments.get("pretrained") if isinstance(arguments, dict) else None
-    file = Path(str(place)) / "training.json"
-    if given is not None or not file.is_file():
-        return given
-    record = read_record(file)
-    own = run.record.get("fingerprint") or {}
-    # A folder that was trained again since is another checkpoint.
-    known = record.get("weights_kind") and record.get("weights") == own.get("weights")
+    own = (run.record.get("fingerprint") or {}).get("weights")
+    if not isinstance(arguments, dict):
+        return None
+    # A folder that was written again since is another checkpoint.
+    if arguments.get("peft"):
+        from verbalizer_bench.models.stored import weights_sha256
+
+        known = weights_sha256(**arguments) == own
+        base = weights_sha256(**{**arguments, "peft": None}) if known else ""
+        return base if _HEX[64].fullmatch(base) else None
+    file = Path(str(arguments.get("pretrained"))) / "training.json"
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    known = record.get("weights_kind") and record.get("weights") == own
     base = str(record.get("base_weights"))
     return base if known and _HEX[64].fullmatch(base) else None
 

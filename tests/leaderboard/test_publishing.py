@@ -27,6 +27,7 @@ from tests.leaderboard.submissions import (
 )
 from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.submission.agreement import (
     THRESHOLD,
     THRESHOLD_LOW,
@@ -36,7 +37,7 @@ from verbalizer_bench.leaderboard.submission.agreement import (
 from verbalizer_bench.leaderboard.submission.asking import arguments, choose, located, with_taken
 from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import read_submission
-from verbalizer_bench.leaderboard.submission.pack import pack
+from verbalizer_bench.leaderboard.submission.pack import _recorded_base, pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
 from verbalizer_bench.leaderboard.submission.spot_check import _is_low, _settings, spot_check
 from verbalizer_bench.leaderboard.submission.validate import validate
@@ -458,6 +459,23 @@ def test_what_pack_refuses(published: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds what looks like an access token, hf_abc"):
         pack(run, tmp_path, **words, notes="hf_abc" + "d" * 40)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_an_adapters_base_is_what_it_was_run_on(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from verbalizer_bench.models.stored import weights_sha256
+
+    base = AutoModelForCausalLM.from_pretrained(toys[0])
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    arguments = {"pretrained": str(toys[0]), "peft": str(tmp_path), "dtype": "float32"}
+    record = {"fingerprint": {"weights": weights_sha256(**arguments)}}
+    config = {"model_args": arguments, "verbalizer_bench": record}
+    run = Run(tmp_path, "adapter", {"config": config}, (), 0)
+    assert _recorded_base(run) == weights_sha256(toys[0])
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert _recorded_base(run) is None
 
 
 def test_exports(published: Path, tmp_path: Path) -> None:

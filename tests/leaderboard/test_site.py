@@ -367,6 +367,8 @@ def test_a_bad_folder_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture
     (edited / "run.json").write_text("{}")
     (board / "example__draft" / "notes\x1b[31m").mkdir(parents=True)
     (board / "example__link").symlink_to(edited.parent)
+    (board / "\u0435xample__good").mkdir()
+    (board / ".git").mkdir()
     closed = write_valid(board, "example/closed")
     (closed / "samples").chmod(0)
     broken = write_valid(board, "example/looped")
@@ -380,13 +382,14 @@ def test_a_bad_folder_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture
     names = [row["model"] for row in csv.DictReader((output / "leaderboard.csv").open())]
     # Who has every right may read a closed folder too.
     assert names == ["example/good"] or sorted(names) == ["example/closed", "example/good"]
-    assert said.count("\n") == 6 - len(names) + 1 and "\x1b" not in said
+    assert said.count("\n") == 7 - len(names) + 1 and "\x1b" not in said
     for line in (
         "level 5 failed: submission.yaml: protocol: paper, but the run is other",
         "level 1 failed: run.json: sha256",
         "'notes\\x1b[31m' is not a submission",
         "example__link: not a folder; links are not followed",
         "'SHA256SUMS': a link",
+        "\\u0435xample__good: not a model's folder (<org>__<model>)",
     ):
         assert line in said
 
