@@ -30,6 +30,7 @@ def check_claims(found: Contents, run: Run) -> Iterator[str]:
     yield from _model(found)
     yield from _weights(found)
     yield from _record(found)
+    yield from _fingerprinted(found)
     yield from _dtype(found)
     yield from _device(found)
     yield from _versions(found)
@@ -44,6 +45,8 @@ def notes(found: Contents) -> tuple[str, ...]:
     said, model = [], found.submission.model
     if model.revision and recorded_commit(found) is None:
         said.append("model.revision is the submitter's word: the run does not record it")
+    if model.weights_sha256 and not _HASH.fullmatch(str(_fingerprint(found).get("weights"))):
+        said.append("model.weights_sha256 is the submitter's word: the run does not record it")
     loaded = _loaded(found)
     if loaded != model.id and not _on_hub(found, loaded):
         said.append("model.id is the submitter's word: the run loaded a folder, or does not say")
@@ -148,18 +151,24 @@ def _record(found: Contents) -> Iterator[str]:
         yield "run.json: model_args is not what results.json has"
     if record and (record.adapter not in _KINDS or record.adapter != config.model):
         yield f"results.json: adapter {short(record.adapter)} of model {short(config.model)}"
-    seen, image = _fingerprint(found), has.get("image") or {}
-    twice = {key: has.get(key) for key in _TWICE} | {
-        "image": image.get("sha256", image.get("mode"))
-    }
-    for key, value in twice.items():
+    if record and (record.image is None) != (record.adapter != "verbalizer-lvlm"):
+        yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
+
+
+def _fingerprinted(found: Contents) -> Iterator[str]:
+    """Compare what an adapter records of itself with what its fingerprint says of the same."""
+    record, seen = found.results.config.verbalizer_bench, _fingerprint(found)
+    has = record.model_dump(exclude_unset=True) if record else {}
+    said = {key: has.get(key) for key in _TWICE}
+    image, rendering = has.get("image") or {}, has.get("rendering")
+    said["image"] = image.get("sha256", image.get("mode"))
+    said["rendering"] = rendering and {k: rendering.get(k) for k in ("date", "arguments")}
+    for key, value in said.items():
         if key in seen and seen[key] != value:
             yield (
                 f"results.json: {key}: {short(value, 70)}, and {short(seen[key], 70)} in the "
                 "fingerprint"
             )
-    if record and (record.image is None) != (record.adapter != "verbalizer-lvlm"):
-        yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
 
 
 def _dtype(found: Contents) -> Iterator[str]:
@@ -219,6 +228,8 @@ def _engine(found: Contents) -> Iterator[str]:
     if record.endings and sum(record.endings.values()) != made:
         yield f"results.json: endings: {sum(record.endings.values())}, the engine made {made}"
     by_rank = record.responses_by_rank
+    if by_rank is not None and record.world_size not in (None, len(by_rank)):
+        yield f"results.json: world_size: {record.world_size}, and {len(by_rank)} ranks answered"
     if by_rank is not None and sum(by_rank) != made:
         yield f"results.json: responses_by_rank: {sum(by_rank)} in all, the engine made {made}"
 

@@ -374,6 +374,8 @@ def together(*changes: Callable[[Files], Files]) -> Callable[[Files], Files]:
 
 HUB = {"pretrained": "org/model", "dtype": "float32"}
 FINGER = {"weights": digest("weights")}
+HOW: dict[str, Any] = {"date": None, "arguments": {}}
+RENDERED = {"contents": ["strings"], **HOW}
 LORA = {"pretrained": "org/base", "peft": "org/model"}
 NAMED = {"id": "org/model", "weights_sha256": digest("weights"), "kind": "llm"}
 # A valid submission with this in it stays valid; with that beside it, it contradicts itself.
@@ -459,6 +461,18 @@ CLAIMS: list[tuple[str, Callable[[Files], Files], Callable[[Files], Files], str]
         edit_record(eos_token_ids=[2], fingerprint={**FINGER, "eos_token_ids": [2]}),
         edit_record(eos_token_ids=[2], fingerprint={**FINGER, "eos_token_ids": [2, 5]}),
         "eos_token_ids: [2], and [2, 5] in the fingerprint",
+    ),
+    (
+        "rendering",
+        edit_record(rendering=RENDERED, fingerprint={**FINGER, "rendering": HOW}),
+        edit_record(rendering=RENDERED, fingerprint={**FINGER, "rendering": {**HOW, "date": "x"}}),
+        "rendering: {'date': None, 'arguments': {}}, and {'date': 'x'",
+    ),
+    (
+        "world size",
+        edit_record(world_size=2, responses_by_rank=[216, 216]),
+        edit_record(world_size=3, responses_by_rank=[216, 216]),
+        "world_size: 3, and 2 ranks answered",
     ),
     (
         "endings",
