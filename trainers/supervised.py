@@ -64,9 +64,8 @@ def train(recipe: Recipe) -> Path:
     if missing := missing_files(recipe):
         raise FileNotFoundError(missing[0])
     checkpoint = load(recipe)
-    check_weights(
-        dict(checkpoint.model.named_parameters()), "of the base, before training; give another one"
-    )
+    # Buffers too, which a base has and training leaves as they are.
+    check_weights(checkpoint.model.state_dict(), "of the base, before training; give another one")
     # Processes wait for the one that encodes, hours if need be: no barrier, which would time out.
     data = training_data(recipe, checkpoint)
     held_out = held_out_data(recipe, checkpoint)

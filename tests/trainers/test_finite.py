@@ -115,6 +115,20 @@ def test_a_base_that_is_not_finite(fails: Fails, half: Path) -> None:
     assert "1 weights are not finite, such as model.layers.1.mlp.up_proj.weight: of the b" in line
 
 
+def test_a_buffer_of_the_base_that_is_not_finite(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the routing of DeepSeek-V3 has one; before training, not when it is written."""
+
+    def loaded(*args: Any, **kwargs: Any) -> Any:
+        found = load(*args, **kwargs)
+        found.model.register_buffer("correction", torch.tensor([0.0, math.nan]))
+        return found
+
+    monkeypatch.setattr(supervised, "load", loaded)
+    assert "1 weights are not finite, such as correction: of the base, before tr" in fails()
+
+
 def test_a_held_out_loss_that_is_not_finite(
     fails: Fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
