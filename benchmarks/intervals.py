@@ -20,6 +20,7 @@ SIZES = {
     "one of 100": [100],
     "nine of 24 (the demo)": [24] * 9,
     "nine of 200": [200] * 9,
+    "24 and 500": [24, 500],
 }
 # How many documents fail in the mean.
 FAILING = (1, 3, 6, 12, 24)

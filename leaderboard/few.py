@@ -42,17 +42,23 @@ class Stratum(NamedTuple):
     highest: float
 
 
-def differing(strata: Sequence[Stratum]) -> int:
-    """Return how many documents differ from the most frequent value of their data set."""
-    return sum(len(own.values) - int(_counted(own)[1].max()) for own in strata)
+def differing(strata: Sequence[Stratum]) -> float:
+    """Return how many documents differ from the most frequent value of their data set.
+
+    A document of a small data set weighs more than one of a large. Of unequal ones it is as many as
+    of one weight would say as much (Kish 1965), with one in each data set that was not seen.
+    """
+    counts = np.array([1 + len(own.values) - int(_counted(own)[1].max()) for own in strata])
+    weights = np.array([(own.highest - own.lowest) / len(own.values) for own in strata])
+    alike = float((weights @ counts) ** 2 / (weights**2 @ counts))
+    return round(alike - len(strata), 6)
 
 
 def interval_of_few(
     low: float, high: float, strata: Sequence[Stratum], resamples: int, seed: int
 ) -> tuple[float, float]:
     """Return a bootstrap's interval or, where fewer than `FEW` documents differ, that of above."""
-    count = differing(strata)
-    if count >= FEW:
+    if differing(strata) >= FEW:
         return low, high
     mean = sum(float(own.values.mean()) for own in strata)
     if mean < 0:
@@ -60,7 +66,11 @@ def interval_of_few(
         turned = [Stratum(s.dataset, -s.values, -s.highest, -s.lowest) for s in strata]
         low, high = interval_of_few(-high, -low, turned, resamples, seed)
         return -high, -low
-    low, high = _drawn(strata, resamples, seed) if count else _alike(strata)
+    low, high = (
+        _alike(strata)
+        if all(len(_counted(own)[1]) == 1 for own in strata)
+        else _drawn(strata, resamples, seed)
+    )
     return min(low, mean), max(high, mean)
 
 

@@ -1,5 +1,6 @@
 """Figures of runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,34 @@ def _bars(
     runs: Sequence[tuple[str, Mapping[str, TypeSummary]]], note: str, files: Sequence[Path]
 ) -> None:
     groups = [name for name in (*LABEL_TYPES, "All") if any(name in summary for _, summary in runs)]
-    figure = Figure(figsize=(max(6.0, 1.6 + 0.45 * len(groups) * (len(runs) + 1)), 4.2), dpi=150)
-    axes = figure.add_subplot()
+    # Many runs side by side would be too wide to be read: a panel a label type, two in a row.
+    many = len(runs) > len(_COLOURS) and len(groups) > 1
+    panels = [[name] for name in groups] if many else [groups]
+    columns = 2 if many else 1
+    rows = math.ceil(len(panels) / columns)
+    width = 12.0 if many else max(6.0, 1.6 + 0.45 * len(groups) * (len(runs) + 1))
+    figure = Figure(figsize=(width, 3.0 * rows if many else 4.2), dpi=150)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, own in zip(grid.flat, panels, strict=False):
+        _vertical_bars(axes, own, runs)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.9),
+        ncols=min(3, len(runs)),
+        frameon=False,
+    )
+    figure.text(0.5, 0.03, note, fontsize=7.5, color="#555555", ha="center", va="top")
+    save(figure, files, bbox_inches="tight")
+
+
+def _vertical_bars(
+    axes: Axes, groups: Sequence[str], runs: Sequence[tuple[str, Mapping[str, TypeSummary]]]
+) -> None:
     width = 0.8 / len(runs)
     for index, (name, summary) in enumerate(runs):
         shown = [
@@ -98,11 +125,6 @@ def _bars(
     axes.set_ylabel("F1 (%)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(runs)), frameon=False
-    )
-    axes.set_xlabel(note, fontsize=7.5, color="#555555", labelpad=8)
-    save(figure, files, bbox_inches="tight")
 
 
 def _shown(name: str, length: int = 40) -> str:

@@ -20,7 +20,9 @@ def check_scores(runs: Sequence[Run]) -> None:
     A run of a part is compared with one of the same part only.
     """
     if len(runs) < 2:
-        raise ValueError(f"compare: {len(runs)} run given; give the base and at least one other")
+        raise ValueError(
+            f"compare: {len(runs)} run given (a folder counts once); give the base and at least one other"
+        )
     check_documents(runs[0])
     for run in runs[1:]:
         for one, other in ((runs[0], run), (run, runs[0])):

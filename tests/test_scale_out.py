@@ -192,6 +192,8 @@ def test_wrong_options(
     assert message in capsys.readouterr().err.strip().split("\n")[-1]
     if "--resume" in extra:
         assert main(["run", "--resume", "/gone"]) == 2 and not Path("/gone").exists()
+        assert main(["run", "--resume", "out", "--limit", "3"]) == 2
+        assert "give it alone, or with the whole command" in capsys.readouterr().err
 
 
 def test_resume_takes_no_other_data(

@@ -32,7 +32,9 @@ def sentence(summary: Mapping[str, TypeSummary], pair: Pair | None) -> str:
         parts = [f"F1 {each}"]
     shares = sorted(OUTCOMES, key=lambda name: -whole.outcomes[name])
     did = [
-        f"{100 * whole.outcomes[k]:.0f} % {_DID[k]}" for k in shares if whole.outcomes[k] >= 0.05
+        f"{100 * whole.outcomes[k]:.0f}\u00a0% {_DID[k]}"
+        for k in shares
+        if whole.outcomes[k] >= 0.05
     ]
     parts.append(f"of its responses {', '.join(did[:3])}")
     if pair:

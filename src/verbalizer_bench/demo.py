@@ -14,7 +14,7 @@ TOY_WARNING = (
     "works, and nothing about the paper."
 )
 # What README's table and figure were made on.
-TABLE_MADE_ON = "AMD EPYC (AVX2), torch 2.13.0+cpu"
+TABLE_MADE_ON = "AMD EPYC (AVX512), torch 2.13.0+cpu"
 # What a run is compared with: the base, then FO against NoFO.
 _COMPARED = (("LLM-NoFOIT", "LLM-FOIT"), ("LVLM-NoFOVIT", "LVLM-FOVIT"))
 

@@ -56,6 +56,10 @@ def check_resume(folder: str, model: str | None) -> None:
         ValueError: The model keeps no journal.
         FileNotFoundError: The folder holds none.
     """
+    if model is None:
+        raise ValueError(
+            f"run: --resume {folder}: give it alone, or with the whole command; --model is missing"
+        )
     if model not in OUR_MODELS:
         raise ValueError(
             f"run: --resume {folder}: --model {model} keeps no journal; one of "

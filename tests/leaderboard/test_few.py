@@ -84,6 +84,15 @@ def test_where_enough_differ_it_is_the_bootstrap() -> None:
     assert interval_of_few(0.5, 0.9, (Stratum("a", values[1:], 0.0, 1.0),), 1000, 0) != (0.5, 0.9)
 
 
+def test_many_that_differ_in_a_large_set_say_nothing_of_a_small_one() -> None:
+    """The bootstrap of a set of 24 that are alike is one number, and weighs as much as 500's."""
+    small, large = np.ones((24, 1)), np.array([[0.0]] * 25 + [[1.0]] * 475)
+    (found,) = estimate({"a": small, "b": large}, np.full((2, 1), 0.5))
+    assert found.low is not None and found.low < found.mean - 0.5 * 3 / 24
+    (even,) = estimate({"a": large, "b": large}, np.full((2, 1), 0.5))
+    assert even.low is not None and even.low > even.mean - 0.02
+
+
 def covered(found: Estimate, truth: float) -> bool:
     assert found.low is not None and found.high is not None
     return found.low - 1e-12 <= truth <= found.high + 1e-12
