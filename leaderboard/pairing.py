@@ -21,7 +21,7 @@ def check_scores(runs: Sequence[Run]) -> None:
     """
     if len(runs) < 2:
         raise ValueError(
-            f"compare: {len(runs)} run given (a folder counts once); give the base and at least one other"
+            f"compare: {len(runs)} run given (a folder counts once); give the base and another"
         )
     check_documents(runs[0])
     for run in runs[1:]:
