@@ -55,7 +55,8 @@ def words(text: str) -> list[str]:
       either case, since nobody says which language a response is in.
     - All punctuation goes, that of other scripts and full-width signs too. Where ASCII's leaves no
       gap (`not_entailment`), typographic apostrophes and hyphens leave none either; all other
-      (quotes, dashes, 。) is a gap. Symbols such as emoji are words. Invisible characters go.
+      (quotes, dashes, 。) is a gap. Symbols such as emoji are words of their own. Invisible
+      characters go.
     - In scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character with
       its marks is a word: a label word is found in running text, as are its characters inside
       a longer word. Korean is split at its spaces: a label word with a particle is another word.
@@ -92,8 +93,11 @@ def _kind(char: str) -> str:
         return "gap"
     if category[0] == "M":
         return "mark"
-    unspaced = any(first <= ord(char) <= last for first, last in _UNSPACED)
-    return "sign" if unspaced else "letter"
+    return "sign" if category[0] == "S" or _is_unspaced(char) else "letter"
+
+
+def _is_unspaced(char: str) -> bool:
+    return any(first <= ord(char) <= last for first, last in _UNSPACED)
 
 
 def unseen_by_f1(word: str) -> str | None:
@@ -105,7 +109,7 @@ def unseen_by_f1(word: str) -> str | None:
     if word != unicodedata.normalize("NFC", word):
         return "its characters are not coded as NFC, and F1 compares codes: write it in NFC"
     found = words(word)
-    if any(_kind(char) == "sign" for char in word):
+    if any(map(_is_unspaced, word)):
         return (
             "its script has no spaces, and F1 splits at white space: with a full stop or in a "
             "sentence it scores 0"
@@ -158,7 +162,7 @@ def score(target: str, other: str, response: str) -> dict[str, float]:
 def _take(tokens: list[str], words: list[str]) -> tuple[bool, list[str]]:
     """Say whether `words` stand in a row in `tokens`; return the tokens without such rows."""
     found, rest, i = False, list(tokens), 0
-    while i + len(words) <= len(rest):
+    while words and i + len(words) <= len(rest):
         if rest[i : i + len(words)] == words:
             found = True
             rest[i : i + len(words)] = [""] * len(words)

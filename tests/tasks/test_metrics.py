@@ -119,6 +119,11 @@ def test_score_has_every_metric_and_one_outcome() -> None:
         ("positive", "negative", "\u200bpositive\ufeff", "follows"),
         ("positive", "negative", "\uff02positive\uff02\uff01", "follows"),
         ("positive", "negative", "positive \U0001f600", "verbose"),
+        ("positive", "negative", "\u2705positive", "verbose"),
+        ("positive", "negative", "negative\U0001f44e\U0001f3fd.", "flipped"),
+        ("\U0001f44d", "\U0001f44e", "\U0001f44d!", "follows"),
+        # A word that is none to the outcomes ends nothing, and occurs nowhere.
+        ("the", "an", "so what", "neither"),
         # Cyrillic in guillemets, and in a sentence.
         ("\u0434\u0430", "\u043d\u0435\u0442", "\u00ab\u0414\u0430\u00bb.", "follows"),
         (
