@@ -51,7 +51,7 @@ class ChatTemplate:
         text: The template.
         arguments: Variables that the template is given besides.
         forms: How contents were given to it so far.
-        writes_date: Whether it asked for the date so far.
+        writes_date: Whether it asked for the date so far, for a prompt.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ChatTemplate:
         """
         options = {"add_generation_prompt": add_generation_prompt}
         messages = [{**message, "content": _parts(message["content"])} for message in messages]
-        return self._raw(messages, self._form(messages, options), options)[0]
+        return self._raw(messages, self._form(messages, options), options, probe=False)[0]
 
     def turn_end(self) -> str:
         """Return what follows a conversation's last answer, or else one that a turn follows.
@@ -158,7 +158,7 @@ class ChatTemplate:
     ) -> tuple[str, list[tuple[int, int]]]:
         messages = [{**message, "content": _parts(message["content"])} for message in messages]
         form = self._form(messages, options, check)
-        text, blocks = self._raw(messages, form, options)
+        text, blocks = self._raw(messages, form, options, probe=False)
         for role, part in _texts(messages) if check else ():
             # Many templates strip what they write.
             if part.strip() not in text:
@@ -275,7 +275,11 @@ class ChatTemplate:
         return bool(messages) and self._found(messages, options)[0] is not None
 
     def _raw(
-        self, messages: Sequence[Message], form: str, options: Mapping[str, Any]
+        self,
+        messages: Sequence[Message],
+        form: str,
+        options: Mapping[str, Any],
+        probe: bool = True,
     ) -> tuple[str, list[tuple[int, int]]]:
         if form == STRINGS:
             messages = [{**m, "content": self._string(m["content"])} for m in messages]
@@ -291,7 +295,8 @@ class ChatTemplate:
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise _RenderError(self.owner, reason) from error
-        self.writes_date |= clock.asked
+        # Probes have other turns than prompts: Granite writes the date where no system turn is.
+        self.writes_date |= clock.asked and not probe
         return texts[0], blocks[0] if blocks else []
 
     def _string(self, content: Sequence[Mapping[str, str]]) -> str:

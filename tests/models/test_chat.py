@@ -198,6 +198,17 @@ def test_the_date_is_fixed_and_recorded(template: str) -> None:
     assert chat_template_utils.datetime is datetime, "others get today's date again"
 
 
+def test_the_date_of_a_probe_is_in_no_prompt() -> None:
+    """Granite writes the date where it is given no system turn."""
+    found = chat(
+        "{% if messages[0]['role'] != 'system' %}{{ strftime_now('%Y') }}{% endif %}" + BOTH
+    )
+    found.render([SYSTEM, *USER])
+    assert found.turn_end() and found.record()["date"] is None
+    found.render(USER)
+    assert found.record()["date"] == "2024-07-26"
+
+
 def test_a_date_of_the_users_own_is_an_argument() -> None:
     found = chat(OWN_DATE, date_string="1 Jan 2030")
     assert found.render(USER).startswith("1 Jan 2030 [user]")
