@@ -88,6 +88,12 @@ def end_generation(config: Any, name: str, tokenizer: Any) -> None:
     known = config.eos_token_id if config.eos_token_id is not None else []
     known = list(known) if isinstance(known, list | tuple) else [known]
     ending = Encoder(tokenizer, name, None, 0, _PROBE_LENGTH).ending_id()
+    if ending is None:
+        log.warning(
+            "format %r: what is trained ends with no token of the tokenizer's, so that nothing "
+            "will stop the model after an answer; use llama-2 or vicuna-v1",
+            name,
+        )
     wanted = dict.fromkeys((*known, tokenizer.eos_token_id, ending))
     if new := [token for token in wanted if token is not None and token not in known]:
         config.eos_token_id = [*known, *new]
@@ -248,13 +254,34 @@ class Encoder:
         try:
             if self._marked:
                 # The question of a caption is left out.
-                return self._chat.render_marked(messages, check=self.format != "plain")
+                text, blocks = self._chat.render_marked(messages, check=self.format != "plain")
+                own = self.format == "tokenizer"
+                return text, self._from_prompts(messages, text, blocks) if own else blocks
             return find_answers(self._chat.render_turns, messages, self._endings)[:2]
         except TemplateFaultError:
             raise
         except ValueError as error:
             bad = BadRecord(record.index, record.id, "template", str(error))
             raise BadRecordError(bad) from error
+
+    def _from_prompts(
+        self, messages: Sequence[Any], text: str, blocks: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Begin answers where their prompts end, if only space is left out by a template's marks.
+
+        llava-hf's stand behind a space that its prompt has not, so that the model has to write it.
+        """
+        prompts = (
+            self._chat.render_turns(messages[:number], add_generation_prompt=True)
+            for number, message in enumerate(messages)
+            if number and message["role"] == "assistant"
+        )
+        ends = [len(prompt) for prompt in prompts if text.startswith(prompt)]
+        found = []
+        for begin, stop in blocks:
+            near = (end for end in ends if end <= begin and not text[end:begin].strip())
+            found.append((max(near, default=begin), stop))
+        return found
 
     def _cut(self, record: Record, ids: list[int], answer: list[bool]) -> Encoded:
         length, kept = 0, 0

@@ -15,7 +15,12 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers.formats import Encoder, answers_found, chat_template
+from verbalizer_bench.trainers.formats import (
+    Encoder,
+    answers_found,
+    chat_template,
+    end_generation,
+)
 from verbalizer_bench.trainers.records import BadRecordError, Message, Record
 from verbalizer_bench.trainers.toy import TEMPLATE, make_llm, make_tokenizer
 
@@ -325,6 +330,30 @@ def test_marks_behind_a_header_that_is_not_asked_with() -> None:
         "a<|im_end|>"
     ]
     refused(silent, conversation("q", "a"), "asks for an answer with '' where", fault=True)
+
+
+# As llava-hf's.
+SPACED = (
+    "{% for m in messages %}{{ m.role.upper() }}: {% for c in m.content %}"
+    "{% if m.role == 'assistant' %}{% generation %}{{ c.text ~ ' ' }}{% endgeneration %}"
+    "{% else %}{{ c.text ~ ' ' }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def test_a_space_between_prompt_and_marks_is_the_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """` a` is one token, and the prompt ends before it."""
+    tokenizer = make_tokenizer(["x a a a a"], 4 + 256 + 1)
+    tokenizer.chat_template = SPACED
+    assert tokenizer.tokenize("x a") == ["x", "Ġa"]
+    assert trained(tokenizer, conversation("q", "a", "r", "b")) == [" a ", " b "]
+    end_generation(GenerationConfig(eos_token_id=2), "tokenizer", tokenizer)
+    assert "nothing will stop the model after an answer" in caplog.text
+    caplog.clear()
+    end_generation(GenerationConfig(eos_token_id=2), "llama-2", tokenizer)
+    assert not caplog.text
 
 
 def test_a_bos_that_a_template_leaves_to_the_tokenizer() -> None:
