@@ -230,8 +230,13 @@ def _responses(found: Contents, task: str) -> str:
 
 
 def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
-    """Return sums over a data set's verbalizers; the prompts' hash is over all of its tasks."""
-    identities = "".join(checks.identity(found.rows[task.task]).ordered for task in tasks)
+    """Return sums over a data set's verbalizers; the prompts' hash is over all of its tasks.
+
+    In the order of the prompts' hashes, so that the same rows can be paired whatever their order.
+    """
+    identities = "".join(checks.identity(found.rows[task.task]).unordered for task in tasks)
+    first = found.rows[tasks[0].task]
+    order = sorted(range(len(first)), key=lambda number: first[number].raw_prompt_hash)
     columns = {
         label_type: [t.scores["f1"] for t in tasks if t.verbalizer.type == label_type]
         for label_type in LABEL_TYPES
@@ -239,7 +244,9 @@ def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
     sums = {name: np.sum(own, axis=0) for name, own in columns.items()}
     return Documents(
         prompts=sha256(identities.encode()),
-        sums={name: tuple(round(float(x), 12) for x in total) for name, total in sums.items()},
+        sums={
+            name: tuple(round(float(total[i]), 12) for i in order) for name, total in sums.items()
+        },
         verbalizers={name: len(own) for name, own in columns.items()},
     )
 

@@ -77,10 +77,10 @@ class VerifiedTask(_Model):
 
 
 class Documents(_Model):
-    """A data set's documents, in the order of their doc_id, for paired intervals.
+    """A data set's documents, in the order of their prompts' hashes, for paired intervals.
 
     Attributes:
-        prompts: sha256 over the raw prompts' hashes: submissions of equal ones can be paired.
+        prompts: sha256 over the raw prompts, in any order: submissions of equal ones can be paired.
         sums: For each label type the sum of a document's F1 over its verbalizers.
         verbalizers: How many verbalizers each sum has.
     """

@@ -25,6 +25,7 @@ from verbalizer_bench.leaderboard.pages import paired
 from verbalizer_bench.leaderboard.pages.duplicates import same_responses
 from verbalizer_bench.leaderboard.pages.entries import read_board, read_entries
 from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
+from verbalizer_bench.leaderboard.pages.ranges import differing_documents
 from verbalizer_bench.leaderboard.pages.records import _plain
 from verbalizer_bench.leaderboard.pages.site import FILES, build_site
 from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap
@@ -155,6 +156,27 @@ def test_a_pair_has_the_numbers_of_compare(tmp_path: Path) -> None:
         assert change.difference == pytest.approx(found.difference, abs=1e-9)
         assert change.low == pytest.approx(found.low, abs=1e-9)
         assert change.high == pytest.approx(found.high, abs=1e-9)
+
+
+def test_the_same_rows_in_another_order_are_paired(tmp_path: Path) -> None:
+    """A base that was run on a folder's rows, and what was tuned from it on the hub's."""
+    for name, turned in (("base", False), ("tuned", True)):
+        rows = make_rows(4, lambda target, other, i: target if i else other)
+        if turned:
+            rows = {
+                task: [{**row, "doc_id": i} for i, row in enumerate(own[::-1])]
+                for task, own in rows.items()
+            }
+        results, weights = make_results(rows), digest(name)
+        seen = {"weights": weights, "weights_kind": "stored"}
+        results["config"]["verbalizer_bench"]["fingerprint"] = seen
+        model = {"id": f"org/{name}", "weights_sha256": weights, "kind": "llm"}
+        model |= {"base_weights_sha256": digest("base")} if turned else {}
+        write_files(tmp_path, make_files(rows, results, model=model))
+    entries = read_board(tmp_path).entries
+    (pair,) = pair_with_bases(entries).values()
+    assert pair.base == entries[0].path and pair.changes["All"].difference == 0
+    assert differing_documents(*entries) == 0
 
 
 def test_what_cannot_be_paired_says_why(tmp_path: Path) -> None:
