@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import os
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,8 @@ KIND = "stored"
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+# What reading a file raises that is not what it must be.
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _HUB = ("revision", "subfolder", "cache_dir")
 # Keys of adapter_config.json that change no response.
 _FREE = ("base_model_name_or_path", "inference_mode", "peft_version", "revision", "auto_mapping")
@@ -75,7 +78,7 @@ def _with_adapter(base: str, peft: str, hub: Mapping[str, str]) -> str:
     config = _cached(peft, "adapter_config.json", hub)
     if adapter is None or config is None:
         return "unknown: no files of the adapter"
-    settings = json.loads(config.read_text(encoding="utf-8-sig"))
+    settings = _table(config)
     kept = {key: value for key, value in settings.items() if key not in _FREE}
     text = f"base {base}\nadapter {adapter}\n{json.dumps(kept, sort_keys=True)}\n"
     return hashlib.sha256(text.encode()).hexdigest()
@@ -90,12 +93,27 @@ def _folder_sha256(
         if path is None:
             continue
         if path.name.endswith(".index.json"):
-            index = json.loads(path.read_text(encoding="utf-8-sig"))
-            shards = sorted(set(index["weight_map"].values()))
+            shards = sorted(set(map(str, _table(path, "weight_map").values())))
             files = [_cached(name, shard, hub) for shard in shards]
             return _tensors_sha256([one for one in files if one]) if all(files) else None
         return _tensors_sha256([path])
     return None
+
+
+def _table(path: Path, *keys: str) -> dict[str, Any]:
+    """Return a JSON file's table, or the one below some keys."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        for key in keys:
+            found = found[key]
+        return dict(found.items())
+    except _WRONG as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    text = " ".join(str(error).split())[:150]
+    return ValueError(f"{file}: damaged: {text}; copy or save it again")
 
 
 def _of_variant(file: str, variant: str | None) -> str:
@@ -148,10 +166,8 @@ def _safetensors(file: Path) -> Iterator[tuple[str, memoryview]]:
                 raise ValueError(f"{name} ends beyond the file")
             head = f"{name}\t{tensor['dtype']}\t{tensor['shape']}"
             yield head, content[start + first : start + last]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{file}: damaged: {' '.join(str(error).split())[:150]}; copy or save it again"
-        ) from error
+    except _WRONG as error:
+        raise _damaged(file, error) from error
 
 
 def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
@@ -160,9 +176,12 @@ def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
 
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        state = torch.load(file, mmap=True, **options)
-    except RuntimeError:  # written before torch 1.6
-        state = torch.load(file, **options)
+        try:
+            state = torch.load(file, mmap=True, **options)
+        except RuntimeError:  # written before torch 1.6
+            state = torch.load(file, **options)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, *_WRONG) as error:
+        raise _damaged(file, error) from error
     for name, tensor in state.items():
         if isinstance(tensor, torch.Tensor):
             kind = str(tensor.dtype).removeprefix("torch.")

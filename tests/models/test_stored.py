@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,23 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         (tmp_path / "model.safetensors").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"model\.safetensors: damaged: .*; copy or save"):
             checkpoint_sha256(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors.index.json", b"{}"),
+        ("model.safetensors.index.json", b'{"weight_map": [1]}'),
+        ("model.safetensors.index.json", b"\xff"),
+        ("model.safetensors", (100_000).to_bytes(8, "little") + b"[" * 100_000),
+        ("pytorch_model.bin", b"not torch's"),
+        ("pytorch_model.bin", b""),
+    ],
+)
+def test_whatever_is_damaged_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{re.escape(name)}: damaged: .*; copy or save"):
+        checkpoint_sha256(tmp_path)
 
 
 def test_the_type_it_is_loaded_in_does_not_count(toys: tuple[Path, Path], tmp_path: Path) -> None:
