@@ -232,9 +232,9 @@ def _check_peft(peft: Any) -> None:
 
 
 def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -> None:
-    hub = {
-        key: kwargs[key] for key in ("revision", "subfolder", "trust_remote_code") if key in kwargs
-    }
+    # Else transformers asks on the terminal, and waits.
+    hub = {"trust_remote_code": False}
+    hub |= {key: kwargs[key] for key in ("revision", "subfolder", *hub) if key in kwargs}
     with reading(f"model_args pretrained={pretrained}: its config.json"):
         config = AutoConfig.from_pretrained(pretrained, **hub)
         if (quantised := getattr(config, "quantization_config", None)) is not None:

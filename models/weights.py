@@ -35,6 +35,10 @@ _NEVER_ASKED = re.compile(
 )
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
+_UNREADABLE = (
+    *(OSError, ValueError, RuntimeError, KeyError, EOFError, SyntaxError),
+    *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
+)
 _AGAIN = "copy or save the checkpoint again, or give one of that class"
 _PLACE = ("revision", "subfolder", "cache_dir", "token", "local_files_only")
 _COLOUR = re.compile(r"\x1b\[\d*m")
@@ -102,15 +106,12 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
             raise
         reason = f"a value of another kind is expected: {line(error)}"
         raise ValueError(f"{what}: cannot be read: {reason}; {fix}") from error
-    except (
-        *(OSError, ValueError, RuntimeError, KeyError, EOFError),
-        *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
-    ) as error:
-        raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
     except Exception as error:
         # The tokenizers library has no type of its own for a file that it cannot read.
-        if type(error) is not Exception:
+        if not isinstance(error, _UNREADABLE) and type(error) is not Exception:
             raise
+        if "trust_remote_code" in str(error):
+            fix = "give trust_remote_code=True if you trust the code in it"
         raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
 
 

@@ -251,6 +251,17 @@ def test_a_config_that_cannot_be_read(tmp_path: Path, content: str, message: str
             load(adapter, tmp_path)
 
 
+def test_code_of_a_checkpoint_is_not_run_unasked(
+    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asks on the terminal"))
+    own = {"AutoConfig": "mine.MyConfig", "AutoModelForCausalLM": "mine.MyModel"}
+    folder = clone(toys[0], tmp_path / "mine", model_type="mine", auto_map=own)
+    (folder / "mine.py").write_text("raise SystemExit")
+    with pytest.raises(ValueError, match=r"mine: its config.json: .*; give trust_remote_code=True"):
+        load(VerbalizerLLM, folder)
+
+
 def test_an_adapter_is_no_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
     folder = clone(toys[0], tmp_path / "both")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "other"}))
