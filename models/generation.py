@@ -35,6 +35,8 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION_TOLERANCE = 0.5
 # Longer continuations are not worth a pass a token.
 _STEPS = 16
+# What every request says.
+_ALWAYS = ("do_sample", "num_beams")
 # With these `generate` guesses several tokens at once, and takes one prompt.
 _ASSISTED = ("prompt_lookup_num_tokens", "assistant_early_exit")
 
@@ -178,10 +180,13 @@ class ExactGeneration(Recorded):
             raise
         except (ValueError, TypeError, IndexError, ImportError) as error:
             own = changing(self.model.generation_config.to_diff_dict(), asked)
-            given = ", ".join(f"{name}={value}" for name, value in {**own, **asked}.items())
+            odd = own | {name: asked[name] for name in asked if name not in _ALWAYS}
+            if not odd:
+                raise
+            given = ", ".join(f"{name}={value}" for name, value in odd.items())
             raise ValueError(
-                f"pretrained={self.model.config.name_or_path}: generate fails with what gen_kwargs "
-                f"and generation_config.json say ({given[:200]}): {line(error)}; correct it"
+                f"pretrained={self.model.config.name_or_path}: generate fails with {given[:200]} "
+                f"(of its generation_config.json, or gen_kwargs): {line(error)}; correct it"
             ) from error
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
