@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -271,26 +270,6 @@ def test_what_is_refused(
     (line,) = [row for row in capsys.readouterr().err.splitlines() if "error:" in row]
     assert message in line
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("tokenizer.json", "model.path={place}: its tokenizer: cannot be read: "),
-        ("model.safetensors", "model.path={place}: cannot be read: "),
-        ("config.json", "model.path={place}: cannot be read: "),
-    ],
-)
-def test_a_base_that_is_cut_off_is_named(
-    make: Make, name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    base = shutil.copytree(make("sft"), tmp_path / "base")
-    content = (base / name).read_bytes()
-    (base / name).write_bytes(content[: len(content) // 2])
-    words = [f"output={tmp_path / 'out'}", "model.config=null", f"model.path={base}"]
-    assert main(["train", str(TINY / "sft.yaml"), *words]) == 2
-    (line,) = [row for row in capsys.readouterr().err.splitlines() if "error:" in row]
-    assert message.format(place=base) in line and "traceback" not in line
 
 
 def test_a_file_is_no_output(make: Make, tmp_path: Path) -> None:
