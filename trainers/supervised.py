@@ -167,6 +167,8 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
         dataloader_num_workers=recipe.workers,
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
+        # A LLaVA does not give what its experts' routing was: no term of balance can be had.
+        router_aux_loss_coef=None if recipe.method == "sft" else 0.0,
         # Samples are cut when they are encoded.
         max_length=None,
     )

@@ -1,6 +1,8 @@
 """A step's loss and gradient by hand: the mean over tokens, or over micro-batches' means."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,22 @@ def test_the_first_step_is_that_made_by_hand(loss: str, tmp_path: Path) -> None:
     assert (float(row["loss"]), float(row["grad_norm"])) == pytest.approx(hand, rel=1e-5)
     other = by_hand(recipe, over_tokens=loss != "tokens")
     assert float(row["loss"]) != pytest.approx(other[0], rel=1e-4)
+
+
+def test_a_llava_of_experts_trains_without_their_balance(tmp_path: Path) -> None:
+    """Its output does not have what TRL makes that of."""
+    folder = shutil.copytree(TINY / "llava", tmp_path / "llava")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"model_type": "mixtral", "num_local_experts": 2}
+    config["text_config"].pop("architectures", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    words = ["model.path=null", f"model.config={folder}", "trained_parameters=null"]
+    words += ["epochs=0.05", "warmup=0", f"output={tmp_path / 'out'}", f"cache={tmp_path / 'c'}"]
+    recipe = read_recipe(TINY / "vit.yaml", words)
+    supervised.train(recipe)
+    with (tmp_path / "out" / "losses.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["loss"]) == pytest.approx(by_hand(recipe, over_tokens=True)[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["tokens", "micro_batches"])
