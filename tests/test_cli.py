@@ -278,7 +278,7 @@ def test_checkpoints_of_another_kind_are_one_line(
     for name, folder, message in (
         ("verbalizer-lvlm", toys[0], "this one is llama; use --model verbalizer-llm"),
         ("verbalizer-llm", toys[1], "this one is llava; use --model verbalizer-lvlm"),
-        ("verbalizer-llm", tmp_path, "not a checkpoint that can be read"),
+        ("verbalizer-llm", tmp_path, "cannot be read"),
     ):
         assert main(["run", *common, "--model", name, "--model_args", f"pretrained={folder}"]) == 2
         assert message in capsys.readouterr().err.strip().split("\n")[-1]

@@ -5,12 +5,15 @@ import os
 import re
 import shlex
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench import __main__ as entry_point
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard import runs
 from verbalizer_bench.models.journal import Journal
@@ -87,6 +90,20 @@ def test_no_room_for_the_traceback_prints_it(
     error = capsys.readouterr().err
     assert "Traceback (most recent call last)" in error
     assert error.strip().split("\n")[-1] == "verbalizer-bench: error: KeyError: 'x'"
+
+
+def test_interrupted_while_it_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "verbalizer_bench.cli", Interrupting("cli"))
+    assert entry_point.main() == 130
+    assert capsys.readouterr().err == (
+        "verbalizer-bench: interrupted: the same command starts again\n"
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.json_reading import read_json
-from verbalizer_bench.models.journal import recorded_command
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm")
@@ -56,6 +55,8 @@ def check_resume(folder: str, model: str | None) -> None:
         ValueError: The model keeps no journal.
         FileNotFoundError: The folder holds none.
     """
+    from verbalizer_bench.models.journal import recorded_command
+
     if model is None:
         raise ValueError(
             f"run: --resume {folder}: give it alone, or with the whole command; --model is missing"
