@@ -521,7 +521,10 @@ def every_eval_ever(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if found := os.environ.get("VERBALIZER_BENCH_EEE") or shutil.which("every_eval_ever"):
         return Path(found)
     names = ("python3.12", "python3.13")
-    pythons = [path for name in names if (path := shutil.which(name)) and _runs(path)]
+    # pyenv has versions that are not in the PATH.
+    more = sorted(map(str, Path.home().glob(".pyenv/versions/3.1[23].*/bin/python3")))
+    paths = [*map(shutil.which, names), *more]
+    pythons = [path for path in paths if path and _runs(path)]
     if not pythons:
         pytest.skip("no Python 3.12")
     folder = tmp_path_factory.mktemp("eee") / "venv"
