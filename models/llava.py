@@ -37,7 +37,7 @@ from verbalizer_bench.models.connector import (
     new_connector,
 )
 from verbalizer_bench.models.tower import FEATURE_LAYER, processed_size, tower_features
-from verbalizer_bench.models.weights import line, load_whole, reading
+from verbalizer_bench.models.weights import line, load_whole, reading, writing
 
 IMAGE_TOKEN = "<image>"
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
@@ -87,8 +87,9 @@ def compose(
     model, processor = load_parts(
         vision_tower, llm, connector, chat_template=chat_template, seed=seed, dtype=dtype
     )
-    model.save_pretrained(output)
-    processor.save_pretrained(output)
+    with writing(output):
+        model.save_pretrained(output)
+        processor.save_pretrained(output)
     return output
 
 
@@ -238,13 +239,13 @@ def extract_llm(folder: str, output: Path) -> Path:
     language.set_output_embeddings(llava.lm_head)
     language.generation_config = llava.generation_config
     _check_logits(llava, language, f"folder={folder}")
-    language.save_pretrained(output)
     give_bos_back(tokenizer)
-    append_nothing(tokenizer, f"folder={folder}")
     # An LLM has no processor, and AutoProcessor would look for one.
     tokenizer.init_kwargs.pop("processor_class", None)
     tokenizer._set_processor_class(None)
-    tokenizer.save_pretrained(output)
+    with writing(output):
+        language.save_pretrained(output)
+        tokenizer.save_pretrained(output)
     return output
 
 

@@ -7,6 +7,7 @@ and says so in a table that a run's log buries. Here every load asks for that ta
 import logging
 import pickle
 import re
+import shutil
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,6 +114,22 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             fix = "give trust_remote_code=True if you trust the code in it"
         raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Leave no half of a checkpoint where a disk refuses it.
+
+    Raises:
+        ValueError: It does, with `output` and the reason.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(output, ignore_errors=True)
+        raise ValueError(
+            f"output={output}: cannot be written: {line(error)}; make room, or give another place"
+        ) from error
 
 
 def line(error: Exception) -> str:

@@ -167,6 +167,8 @@ def test_help_is_ours_and_its_links_are_whole(
         ("dato: sample", "dato='sample': no option of a file"),
         ("task: [x]", "task=['x']: no option of a file; did you mean tasks?"),
         ("resume: out", "resume='out': no option of a file"),
+        ("num_fewshot: 1.5", "num_fewshot: 1.5: a whole number is needed"),
+        ("apply_chat_template: 3", "true, false or a template's name is needed"),
         ("output_path: 1200", "output_path: 1200: YAML read it as int; quote it"),
         ("model_args: {pretrained: 1200}", "model_args pretrained: 1200 is a int; quote it"),
         ("model_args: [x]", "model_args: ['x']: a block of keys is needed"),

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from lm_eval.loggers import EvaluationTracker
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench import __main__ as entry_point
@@ -155,6 +156,35 @@ def test_an_interrupted_run_says_what_is_kept_and_goes_on(
     assert found and (found[2], found[3]) == (str(out), command)
     assert 3 <= int(found[1]) <= 6
     assert main(shlex.split(command)[1:]) == 0
+
+
+@pytest.mark.parametrize("file", ["results_*.json", "samples_*.jsonl"])
+def test_results_that_lm_eval_could_not_write_are_named(
+    file: str,
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a full disk it writes half a file, warns, and goes on."""
+    save = EvaluationTracker.save_results_samples
+
+    def saved(self: EvaluationTracker, *arguments: Any, **options: Any) -> None:
+        save(self, *arguments, **options)
+        (path,) = tmp_path.rglob(file)
+        path.write_bytes(path.read_bytes()[:-20])
+
+    monkeypatch.setattr(EvaluationTracker, "save_results_samples", saved)
+    model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"]
+    rest = ["--tasks", TASK, "--data", "sample", "--limit", "2", "--output_path", str(tmp_path)]
+    assert main(["run", *model, *rest]) == 2
+    line = last_line(capsys)
+    assert "run: lm-eval could not write its results whole (" in line
+    assert "2 responses are kept in" in line and "--resume" in line
+    monkeypatch.setattr(EvaluationTracker, "save_results_samples", save)
+    for path in tmp_path.rglob("results_*"):
+        path.unlink()
+    assert main(["run", "--resume", str(tmp_path)]) == 0
 
 
 def test_an_interrupted_run_without_a_journal_says_so(

@@ -255,6 +255,10 @@ def _check_type(where: str, key: str, value: Any) -> None:
         raise ValueError(f"{where} {key}: {value!r}: YAML read it as {kind}; quote it")
     if key in _NUMBER_OPTIONS and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise ValueError(f"{where} {key}: {value!r}: a number is needed")
+    if key == "num_fewshot" and not isinstance(value, int):
+        raise ValueError(f"{where} {key}: {value!r}: a whole number is needed")
+    if key == "apply_chat_template" and not isinstance(value, (bool, str)):
+        raise ValueError(f"{where} {key}: {value!r}: true, false or a template's name is needed")
     if key in _BLOCKS and not isinstance(value, (str, dict)):
         raise ValueError(f"{where} {key}: {value!r}: a block of keys is needed")
     if key == "tasks" and not (

@@ -21,8 +21,10 @@ from typing import Any
 from verbalizer_bench.arguments import merge_config, own_options, parse
 from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.files import write_whole
+from verbalizer_bench.json_reading import read_record, record_lines
 from verbalizer_bench.kept import of_run
 from verbalizer_bench.leaderboard.merge import in_document_order
+from verbalizer_bench.leaderboard.runs import samples_file
 from verbalizer_bench.models.journal import Journal, recorded_command, recording
 from verbalizer_bench.options import (
     OUR_MODELS,
@@ -161,10 +163,26 @@ def _evaluate(
     if not written:
         raise ValueError(f"run: lm-eval wrote no results under {output}; its log says why")
     for file in written:
+        _check_whole(file, args)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             in_document_order(file)
         _write_record(file, asked, started, time.monotonic() - clock)
     return written
+
+
+def _check_whole(results: Path, args: argparse.Namespace) -> None:
+    """Raise ValueError where lm-eval could not write its files: it only warns of a full disk."""
+    try:
+        for task, config in read_record(results)["configs"].items():
+            if "verbalizer" in (config.get("metadata") or {}):
+                for _ in record_lines(samples_file(results, task)):
+                    pass
+    except (ValueError, OSError) as error:
+        kept = of_run(Path(args.output_path), args.model)
+        raise ValueError(
+            f"run: lm-eval could not write its results whole ({error}); make room on the disk, or "
+            f"see its log: {kept}"
+        ) from error
 
 
 def _cache_key(args: argparse.Namespace) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModel,
@@ -660,3 +661,17 @@ def test_a_model_without_linear_layers_has_no_lora_targets() -> None:
 
     with pytest.raises(ValueError, match="Decoder has no linear layer"):
         lora_targets(Decoder())
+
+
+def test_a_full_disk_leaves_no_half_of_a_checkpoint(
+    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        (tmp_path / "llm" / "config.json").write_text("{}")
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    (tmp_path / "llm").mkdir()
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    with pytest.raises(ValueError, match=r"llm: cannot be written: .*No space left"):
+        extract_llm(str(toys[1]), tmp_path / "llm")
+    assert not (tmp_path / "llm").exists()
