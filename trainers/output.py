@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -96,7 +96,7 @@ class Folder:
         file = self.path / "recipe.yaml"
         if not file.is_file():
             raise ValueError(f"output={self.path}: no recipe.yaml in it to resume; give another")
-        before, now = yaml.safe_load(file.read_text(encoding="utf-8")), self.recipe.as_dict()
+        before, now = self._read_mapping(file, yaml.safe_load), self.recipe.as_dict()
         # What there was before there was a choice.
         before.setdefault("loss", "tokens")
         bound = {"device_batch"} if self.recipe.loss == "micro_batches" else set()
@@ -143,7 +143,26 @@ class Folder:
 
     def _record(self) -> dict[str, Any]:
         file = self.path / "training.json"
-        found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        return self._read_mapping(file, json.loads) if file.is_file() else {}
+
+    def _read_mapping(self, file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+        """Read what an earlier attempt has noted; it is written whole, so that a kill breaks none.
+
+        Raises:
+            ValueError: Somebody else has changed it.
+        """
+        try:
+            found = parse(file.read_text(encoding="utf-8"))
+        except (ValueError, yaml.YAMLError) as error:
+            raise ValueError(
+                f"output={self.path}: {file.name} in it cannot be read any more "
+                f"({' '.join(str(error).split())}); put it back, or give another output"
+            ) from error
+        if not isinstance(found, dict):
+            raise ValueError(
+                f"output={self.path}: {file.name} in it is {type(found).__name__}, no block of "
+                "keys; put it back, or give another output"
+            )
         return found
 
     @contextmanager

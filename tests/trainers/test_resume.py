@@ -208,6 +208,17 @@ def test_a_kill_while_the_card_is_written(
     assert (tmp_path / "out" / "README.md").is_file()
 
 
+@pytest.mark.parametrize("name", ["training.json", "recipe.yaml"])
+@pytest.mark.parametrize("content", ["{", "", "- 1"])
+def test_notes_that_were_changed_are_named(
+    stopped: Path, words: Words, name: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stopped / name).write_text(content)
+    assert main(words(*STATES, "resume=true")) == 2
+    (line,) = [row for row in capsys.readouterr().err.splitlines() if "error:" in row]
+    assert f"output={stopped}: {name} in it " in line and "traceback" not in line
+
+
 def test_other_data_does_not_go_on(
     stopped: Path, words: Words, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
