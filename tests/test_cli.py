@@ -249,7 +249,7 @@ def test_usage_errors_are_one_line(
         (1, "engin=generate", "did you mean engine=?"),
         (0, "dtype=fp16", "dtype=fp16: one of auto, float32, float16"),
         (0, "device=cpu", "--model_args device=cpu: write --device cpu"),
-        (0, "dtype=float32 --gen_kwargs foo=1", "foo=1): The following"),
+        (0, "dtype=float32 --gen_kwargs foo=1", "generate fails with foo=1"),
         (0, "dtype=float32 --gen_kwargs until=3", "gen_kwargs until=3: give a text, or a list"),
         (0, "dtype=float32 --device meta", "device=meta: torch finds no meta devices here"),
         (0, "peft=/gone", "peft=/gone: adapter_config.json is not in it; give a LoRA folder"),
