@@ -120,12 +120,12 @@ class ChatAdapter:
         how = {key: found["rendering"][key] for key in ("date", "arguments") if found["rendering"]}
         return {**found, "rendering": how or None}
 
-    def _turn_record(self) -> Mapping[str, Any]:
+    def _turn_record(self, eos_token_ids: Collection[int]) -> Mapping[str, Any]:
         """Return the token that closes a turn, and the mark of a thought that prompts open."""
         if not self.chat_applied:
             return {"turn_end": None, "opened_thought": None}
         chat = self._chat()
         return {
-            "turn_end": turn_end(chat.turn_end(), self.tokenizer),
+            "turn_end": turn_end(chat.turn_end(), self.tokenizer, eos_token_ids),
             "opened_thought": opened_thought(chat.prompt_end()),
         }

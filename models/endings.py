@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 from typing import Any
 
 # How a response ended: by an EOS, by a stop string, or not before its last token.
@@ -53,17 +54,24 @@ def thought(response: str, opened: bool) -> str | None:
     return max(marks)[1] if marks else OPEN if opened else None
 
 
-def turn_end(rest: str, tokenizer: Any) -> dict[str, Any] | None:
+def turn_end(
+    rest: str, tokenizer: Any, eos_token_ids: Collection[int] = ()
+) -> dict[str, Any] | None:
     """Return the token that closes a turn, as `{"id", "token"}`; None where no added token does.
 
     Args:
         rest: What a chat template writes after an answer.
         tokenizer: Whose tokens these are.
+        eos_token_ids: The ids that end a response: of several tokens in a row (Cohere's
+            `<|END_RESPONSE|><|END_OF_TURN_TOKEN|>`), one of these is enough.
     """
-    for token in tokenizer(rest.lstrip(), add_special_tokens=False)["input_ids"][:1]:
-        if token in tokenizer.added_tokens_decoder:
-            return {"id": token, "token": str(tokenizer.added_tokens_decoder[token])}
-    return None
+    added = tokenizer.added_tokens_decoder
+    ids = tokenizer(rest.lstrip(), add_special_tokens=False)["input_ids"]
+    closing = list(takewhile(added.__contains__, ids))
+    if not closing:
+        return None
+    token = next((token for token in closing if token in eos_token_ids), closing[0])
+    return {"id": token, "token": str(added[token])}
 
 
 def tokenizer_eos(tokenizer: Any) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ class Recorded(ChatAdapter):
             "tokenizer_eos": endings.tokenizer_eos(self.tokenizer),
             "generation_config": self.model.generation_config.to_diff_dict(),
             **self._chat_record(),
-            **self._turn_record(),
+            **self._turn_record(self.eos_token_ids),
             **_ending_record(sum(ended, Counter())),
             "fingerprint": self._fingerprint(),
             **InputLog.merged(inputs).record(),

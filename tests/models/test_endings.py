@@ -11,7 +11,7 @@ from tests.models.test_generation import STORY, requests
 from verbalizer_bench.leaderboard.endings import ending_warnings
 from verbalizer_bench.models import journal
 from verbalizer_bench.models.chat import ChatTemplate
-from verbalizer_bench.models.endings import ending, opened_thought, thought
+from verbalizer_bench.models.endings import ending, opened_thought, thought, turn_end
 from verbalizer_bench.models.journal import Journal, Response
 from verbalizer_bench.models.llm import VerbalizerLLM
 
@@ -91,6 +91,16 @@ def test_the_token_that_closes_turns_is_found_and_so_is_an_opened_thought(
     lm.model.generation_config.eos_token_id = [2, end]
     record = lm.get_model_info()["verbalizer_bench"]
     assert "does not end a response" not in "\n".join(ending_warnings(record, 3))
+
+
+def test_of_tokens_that_close_a_turn_one_is_enough(toys: tuple[Path, Path]) -> None:
+    tokenizer = VerbalizerLLM(pretrained=str(toys[0]), dtype="float32", device="cpu").tokenizer
+    tokenizer.add_tokens(["<|end_response|>", "<|end_turn|>"], special_tokens=True)
+    first, second = tokenizer.convert_tokens_to_ids(["<|end_response|>", "<|end_turn|>"])
+    rest = "<|end_response|><|end_turn|>\nUSER: x"
+    assert turn_end(rest, tokenizer, [2]) == {"id": first, "token": "<|end_response|>"}
+    assert turn_end(rest, tokenizer, [second]) == {"id": second, "token": "<|end_turn|>"}
+    assert turn_end("\nUSER: x<|end_turn|>", tokenizer, [second]) is None
 
 
 def test_a_template_without_answers_closes_nothing() -> None:
