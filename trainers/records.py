@@ -95,9 +95,12 @@ def _parse(index: int, row: Any) -> Record:
     def refuse(reason: str, detail: str) -> BadRecordError:
         return BadRecordError(BadRecord(index, key, reason, detail))
 
-    layout = isinstance(row, Mapping) and ("conversations" in row or "messages" in row)
-    if not layout:
+    keys = {key for key in row if row[key] is not None} if isinstance(row, Mapping) else set()
+    if not keys & {"conversations", "messages"}:
         raise refuse("unknown layout", "give it the key conversations or messages")
+    for one, other in (("conversations", "messages"), ("image", "images")):
+        if {one, other} <= keys:
+            raise refuse("two layouts", f"it has {one} and {other}; leave one of them out")
     turns, images = _turns(row), _images(row)
     if turns is None:
         raise refuse("malformed turns", "each is {from, value} or {role, content}, both strings")
@@ -117,7 +120,7 @@ def _parse(index: int, row: Any) -> Record:
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
     """Return (role, stripped text) of each turn, None where one is not as the layout says."""
     name, role, text = "messages", "role", "content"
-    if "conversations" in row:
+    if row.get("conversations") is not None:
         name, role, text = "conversations", "from", "value"
     turns = row[name]
     if not isinstance(turns, Sequence) or isinstance(turns, str):

@@ -98,6 +98,9 @@ BAD = [
     (llava("<image>", "a", image=[3]), "malformed images", "a file name or a list"),
     ({"id": 5, "text": "t"}, "unknown layout", "give it the key conversations or messages"),
     (["q", "a"], "unknown layout", "give it the key"),
+    ({"conversations": [], "messages": []}, "two layouts", "conversations and messages"),
+    ({"conversations": [], "image": "a", "images": ["b"]}, "two layouts", "image and images"),
+    ({"conversations": None}, "unknown layout", "give it the key"),
 ]
 
 
