@@ -57,12 +57,8 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(MAKE) --no-print-directory types
 
-# Type checkers see through a wheel and not through an editable install.
 types: $(READY)
-	rm -rf build
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/types .
-	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p verbalizer_bench
-	MYPYPATH=build/types:. $(BIN)/mypy -p benchmarks
+	MYPYPATH=src $(BIN)/mypy -p verbalizer_bench -p benchmarks
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -72,7 +68,7 @@ leaves: $(READY)
 	$(BIN)/verbalizer-bench tasks build --data sample tasks/*/_*.yaml
 	$(BIN)/python -m verbalizer_bench.lmms.generate
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(READY)
