@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+from verbalizer_bench.yaml_reading import parse_yaml, read_yaml
 
 Kind = TypeVar("Kind")
 
@@ -34,18 +34,7 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
         ValueError: A key or value is wrong, in one line.
     """
     file = find(Path(path))
-    try:
-        text = file.read_text(encoding="utf-8")
-        _check_keys(yaml.compose(text))
-        found = yaml.safe_load(text)
-    except UnicodeDecodeError as error:
-        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
-        raise ValueError(
-            f"{file}, line {line}: byte 0x{byte:02x} is not UTF-8 (Latin-1?); save it as UTF-8"
-        ) from error
-    # A date that there is not is a ValueError.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    found = read_yaml(file)
     if not isinstance(found, dict):
         raise ValueError(f"{file}: keys and values are expected, this is {type(found).__name__}")
     found = _placed(found, file.parent)
@@ -56,30 +45,6 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
     except ValueError as error:
         place = f"{file} with {' '.join(overrides)}" if overrides else file
         raise ValueError(f"{place}: {error}") from error
-
-
-def _check_keys(node: Any, above: tuple[Any, ...] = ()) -> None:
-    """Raise YAMLError for a key that stands twice, of which YAML would silently take the last."""
-    if any(node is one for one in above):
-        raise yaml.YAMLError("a block that holds itself; write it out")
-    if isinstance(node, yaml.ScalarNode) and any(
-        "\ud800" <= char <= "\udfff" for char in node.value
-    ):
-        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: half of a surrogate pair")
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_keys(item, (*above, node))
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarNode):
-            raise yaml.YAMLError(f"line {line}: a key is a word, no list or block")
-        if key.value in seen:
-            raise yaml.YAMLError(f"line {line}: {key.value} stands twice; leave one out")
-        seen.add(key.value)
-        _check_keys(value, (*above, node))
 
 
 def find(path: Path) -> Path:
@@ -133,16 +98,10 @@ def _override(found: dict[str, Any], override: str) -> None:
         found[block] = inner
         found = inner
     try:
-        _check_keys(yaml.compose(value))
-        read = yaml.safe_load(value)
-        found[last] = (
-            _Written(read, value) if isinstance(read, (int, float, datetime.date)) else read
-        )
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # What is wrong with its keys is said in a line; the parser's reasons take several.
-        marked = isinstance(error, yaml.MarkedYAMLError)
-        reason = "the value is not YAML; quote it" if marked else str(error)
-        raise ValueError(f"{override}: {reason}") from error
+        read = parse_yaml(value, override)
+    except ValueError as error:
+        raise ValueError(f"{error}; quote the value if it is a text") from error
+    found[last] = _Written(read, value) if isinstance(read, (int, float, datetime.date)) else read
 
 
 def _build(kind: type, found: Mapping[str, Any], prefix: str) -> Any:

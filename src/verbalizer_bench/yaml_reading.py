@@ -14,47 +14,89 @@ def read_yaml(path: Path) -> Any:
     """Return what a YAML file holds; `!function` values stay strings.
 
     Raises:
-        ValueError: It is not UTF-8, not YAML, or has a key twice in one mapping.
+        ValueError: It is not UTF-8, or not YAML that `parse_yaml` takes.
     """
+    data = path.read_bytes()
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(_reason(path, error)) from error
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8 "
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 "
             "(Latin-1 or UTF-16?); save the file as UTF-8"
         ) from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return what a text in YAML says; `!function` values stay strings.
+
+    Args:
+        text: The YAML.
+        where: Its file, or what else it comes from, for the error.
+
+    Raises:
+        ValueError: It is not YAML, has a key twice in one mapping, half a character, a list or a
+            block as a key, or a block that holds itself.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(_reason(where, error)) from error
     except (ValueError, TypeError, RecursionError) as error:
-        # A date such as 2026-13-45, or a block as a key.
-        raise ValueError(f"{path}: not YAML that can be read: {error}") from error
+        # A date such as 2026-13-45.
+        raise ValueError(f"{where}: not YAML that can be read: {error}") from error
 
 
-def _reason(path: Path, error: yaml.YAMLError) -> str:
+def _reason(where: str, error: yaml.YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None:
-        return f"{path}: not valid YAML: {' '.join(str(error).split())}"
-    return f"{path}: not valid YAML at line {mark.line + 1}, column {mark.column + 1}: {problem}"
+        return f"{where}: not valid YAML: {' '.join(str(error).split())}"
+    return f"{where}: not valid YAML at line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, which takes no key twice and leaves `!function` a string."""
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Compose a mapping; its keys are looked at before `<<` brings those of others."""
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if (key.tag, key.value) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice; remove one", key.start_mark
-                )
-            seen.add((key.tag, key.value))
+    def get_single_node(self) -> yaml.Node | None:
+        """Compose the document; its keys are looked at before `<<` brings those of others."""
+        node = super().get_single_node()
+        if node is not None:
+            _check(node, ())
         return node
 
 
 _Loader.add_constructor("!function", lambda loader, node: str(node.value))
+
+
+def _check(node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
+    """Raise YAMLError for what parsers take without a word, and nobody means."""
+    if any(node is one for one in above):
+        raise _fault(node, "a block that holds itself; write it out")
+    if isinstance(node, yaml.ScalarNode) and any(
+        "\ud800" <= char <= "\udfff" for char in node.value
+    ):
+        raise _fault(node, "half of a surrogate pair")
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check(item, (*above, node))
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        for _, value in node.value:
+            _check(value, (*above, node))
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _fault(key, "a key is a word, no list or block")
+        if key.tag == "tag:yaml.org,2002:merge":
+            continue
+        if (key.tag, key.value) in seen:
+            raise _fault(key, f"the key {key.value!r} stands twice; remove one")
+        seen.add((key.tag, key.value))
+
+
+def _fault(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)

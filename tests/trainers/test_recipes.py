@@ -380,14 +380,20 @@ def test_wrong_recipes(changes: dict[str, Any], parts: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("method: [sft", "not YAML"),
+        ("method: [sft", "not valid YAML at line 1"),
         ("- sft", "keys and values are expected, this is list"),
         ("", "keys and values are expected, this is NoneType"),
-        ("seed: 1\nseed: 2", "not YAML: line 2: seed stands twice"),
-        ("model: {path: a, path: b}", "not YAML: line 1: path stands twice"),
-        ("data:\n  - {a: 1, a: 2}", "not YAML: line 2: a stands twice"),
-        ("? [a]\n: 1", "not YAML: line 1: a key is a word"),
-        ("data: &all\n  - *all", "not YAML: a block that holds itself"),
+        ("seed: 1\nseed: 2", "not valid YAML at line 2, column 1: the key 'seed' stands twice"),
+        (
+            "model: {path: a, path: b}",
+            "not valid YAML at line 1, column 18: the key 'path' stands twice",
+        ),
+        (
+            "data:\n  - {a: 1, a: 2}",
+            "not valid YAML at line 2, column 12: the key 'a' stands twice",
+        ),
+        ("? [a]\n: 1", "not valid YAML at line 1, column 3: a key is a word"),
+        ("data: &all\n  - *all", "not valid YAML at line 1, column 7: a block that holds itself"),
         ("\ufeffseed: 1", "missing: data"),
     ],
 )
@@ -408,7 +414,7 @@ def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:
         ("sede=1", ["recipe.yaml with sede=1: sede: no such key", "did you mean seed?"]),
         ("lora.rank=1", ["lora.rank: no such key"]),
         ("seed.x=1", ["seed.x=1", "no block of keys"]),
-        ("data=[a", ["data=[a", "not YAML", "quote it"]),
+        ("data=[a", ["data=[a", "not valid YAML", "quote the value"]),
         ("epochs=many", ["epochs='many'", "a number is expected"]),
         ("epochs=2026-01-31", ["epochs=datetime.date(2026", "a number is expected"]),
     ],
