@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from verbalizer_bench.recipes.reading import check
+from verbalizer_bench.config import check
 
 
 @dataclass(frozen=True)

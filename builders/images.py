@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.blocks import Captions, Images
 from verbalizer_bench.builders.rows import Row
-from verbalizer_bench.json_reading import read_json, read_lines
+from verbalizer_bench.io.json_reading import read_json, read_lines
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 # What Pillow raises for files that are none; UnidentifiedImageError is an OSError.

@@ -10,7 +10,7 @@ from typing import Any
 from verbalizer_bench.builders import verifiers
 from verbalizer_bench.builders.blocks import Instructions
 from verbalizer_bench.builders.rows import Instruction
-from verbalizer_bench.json_reading import read_lines
+from verbalizer_bench.io.json_reading import read_lines
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from verbalizer_bench.recipes.reading import check
+from verbalizer_bench.config import check
 
 
 class Clock:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.recipes.reading import read
+from verbalizer_bench.config import read
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 

@@ -2,8 +2,8 @@
 
 verbalizer-bench build recipes/data/format_oriented.yaml images.n=100 --dry-run
 
-The YAML's keys are the fields below; `kind` says of which class. `recipes/reading.py` says how
-they are read.
+The YAML's keys are the fields below; `kind` says of which class. `verbalizer_bench/config.py` says
+how they are read.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from verbalizer_bench.builders.blocks import (
 )
 from verbalizer_bench.builders.endpoint import Endpoint
 from verbalizer_bench.builders.limits import Budget
-from verbalizer_bench.recipes.reading import check, find, read
+from verbalizer_bench.config import check, find, read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from verbalizer_bench.builders.rows import Row, Turn
 from verbalizer_bench.builders.sets import Layout
 from verbalizer_bench.builders.stages import Stage
 from verbalizer_bench.builders.workshop import Planned, Workshop
-from verbalizer_bench.json_reading import read_json, read_lines
+from verbalizer_bench.io.json_reading import read_json, read_lines
 
 NEEDED = {"records": {"short": ("question",), "letter": ("question", "context")}}
 LAYOUTS = (Layout("response_format", ("short", "letter"), image=True, template="arm"),)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.json_reading import read_lines
+from verbalizer_bench.io.json_reading import read_lines
 
 
 class Turn(NamedTuple):

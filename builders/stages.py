@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.rows import Row, json_lines, read_rows, write_whole
-from verbalizer_bench.json_reading import read_json
+from verbalizer_bench.io.json_reading import read_json
 
 # Raise it when the same settings would give other rows.
 _LAYOUT = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.json_reading import read_record, record_lines
+from verbalizer_bench.io.json_reading import read_record, record_lines
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer

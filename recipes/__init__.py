@@ -1,1 +1,1 @@
-"""Recipes: a YAML file for each checkpoint and each data set, and how such a file is read."""
+"""Recipes: a YAML file for each checkpoint and each data set."""

@@ -18,10 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.json_reading import read_lines
+from verbalizer_bench.io.json_reading import read_lines
+from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.tasks.rows import LeftOut, select
 from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec
-from verbalizer_bench.yaml_reading import read_yaml
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
 SAMPLES = TASKS_FOLDER / "samples"

@@ -27,8 +27,8 @@ from typing import Any, Literal, get_args
 import jinja2
 import jinja2.meta
 
+from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.tasks.metrics import normalize, words
-from verbalizer_bench.yaml_reading import read_yaml
 
 DATASETS = ("sst2", "fp", "emotion", "snli", "sick", "rte", "qqp", "mrpc", "subj")
 LabelType = Literal["natural", "neutral", "unnatural"]

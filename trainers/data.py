@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from verbalizer_bench.files import lock, remove, write_whole
+from verbalizer_bench.io.files import lock, remove, write_whole
 from verbalizer_bench.trainers.encoding import (
     BAD,
     ROWS,

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.formats import Encoded, Encoder
 from verbalizer_bench.trainers.image_check import ImageCheck, Seen, read_seen
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Record, read_records

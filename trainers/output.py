@@ -17,7 +17,7 @@ import yaml
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from verbalizer_bench.files import hold, write_whole
+from verbalizer_bench.io.files import hold, write_whole
 from verbalizer_bench.models.provenance import versions
 from verbalizer_bench.models.stored import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.asking import asking_notes

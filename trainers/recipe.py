@@ -2,7 +2,7 @@
 
 verbalizer-bench train recipes/paper/llm_foit.yaml seed=1 output=checkpoints/foit-1
 
-The YAML's keys are the fields below; `recipes/reading.py` says how they are read.
+The YAML's keys are the fields below; `verbalizer_bench/config.py` says how they are read.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from typing import Any
 
 from transformers import SchedulerType
 
+from verbalizer_bench.config import check, plain, read
 from verbalizer_bench.models.connector import CONNECTORS
-from verbalizer_bench.recipes.reading import check, plain, read
 from verbalizer_bench.trainers.formats import FORMATS
 from verbalizer_bench.trainers.sampler import GROUPS
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.json_reading import read_rows
+from verbalizer_bench.io.json_reading import read_rows
 
 IMAGE = "<image>"
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}

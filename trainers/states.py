@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.io.files import write_whole
 
 _SEAL = "whole.json"
 _NAME = re.compile(r"checkpoint-(\d+)")

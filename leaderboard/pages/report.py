@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
-from verbalizer_bench.json_reading import read_record
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.leaderboard.answers import answers
 from verbalizer_bench.leaderboard.compare import Pair, differences, verbalizer_name
 from verbalizer_bench.leaderboard.compare_report import NOTE

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.json_reading import read_record
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial
 from verbalizer_bench.leaderboard.runs import (
     Run,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.submission.models import Count, Hash, Line, Name, Score
 from verbalizer_bench.leaderboard.submission.reading import (
     SIGNED,

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from lm_eval._cli.utils import MergeDictAction, key_val_to_dict, split_top_level, try_parse_json
 
+from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.parsing import unknown_option
-from verbalizer_bench.yaml_reading import read_yaml
 
 # Arguments of models that name folders, files, commits and the like.
 _TEXTS = (

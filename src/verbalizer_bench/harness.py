@@ -20,8 +20,8 @@ from typing import Any
 
 from verbalizer_bench.arguments import merge_config, own_options, parse
 from verbalizer_bench.errors import Interrupted
-from verbalizer_bench.files import write_whole
-from verbalizer_bench.json_reading import read_record, record_lines
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record, record_lines
 from verbalizer_bench.kept import of_run
 from verbalizer_bench.leaderboard.merge import in_document_order
 from verbalizer_bench.leaderboard.runs import samples_file

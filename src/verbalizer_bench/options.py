@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.json_reading import read_json
+from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm")

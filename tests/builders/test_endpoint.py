@@ -10,7 +10,7 @@ import yaml
 from verbalizer_bench.builders.chat import Request, estimate, request_key
 from verbalizer_bench.builders.endpoint import Endpoint
 from verbalizer_bench.builders.limits import Budget, Cost
-from verbalizer_bench.recipes.reading import plain, read
+from verbalizer_bench.config import plain, read
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SHARED
-from verbalizer_bench import files
+from verbalizer_bench.io import files
 from verbalizer_bench.trainers import data, encoding
 from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.formats import Encoded, Encoder

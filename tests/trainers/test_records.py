@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SHARED
-from verbalizer_bench import json_reading
+from verbalizer_bench.io import json_reading
 from verbalizer_bench.trainers.records import BadRecord, Message, Record, read_records
 
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.files import hold
+from verbalizer_bench.io.files import hold
 from verbalizer_bench.trainers import export, output, saving, supervised
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.states import newest_whole

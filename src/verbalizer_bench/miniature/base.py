@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.miniature.arms import score, train_recipe
 
 # What the base must reach on the choose split: F1 of natural, neutral and unnatural label words.

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.config import check, plain, read
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.miniature.arms import ARMS, BASE
 from verbalizer_bench.models.images import MODES
-from verbalizer_bench.recipes.reading import check, plain, read
 
 ALIGNED = "LVLM-aligned"
 

@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.miniature.arms import ARMS, score, train_arm, train_connector, train_recipe
 from verbalizer_bench.miniature.grid import ALIGNED, Grid, Place, Point, read_grid
 from verbalizer_bench.miniature.report import write

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from verbalizer_bench.yaml_reading import parse_yaml, read_yaml
+from verbalizer_bench.io.yaml_reading import parse_yaml, read_yaml
 
 Kind = TypeVar("Kind")
 

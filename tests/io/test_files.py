@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from verbalizer_bench.files import write_whole
+from verbalizer_bench.io.files import write_whole
 
 
 def test_a_full_disk_names_the_file_and_leaves_it(
