@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.few import Stratum, interval_of_few
 from verbalizer_bench.leaderboard.report import table
-from verbalizer_bench.leaderboard.resampling import bootstrap, interval
+from verbalizer_bench.results.few import Stratum, interval_of_few
+from verbalizer_bench.results.resampling import bootstrap, interval
 
 RESULTS = Path(__file__).parent / "results" / "intervals.md"
 SIZES = {
@@ -81,7 +81,7 @@ def run(draws: int = 400, resamples: int = 500) -> str:
         'as many in the mean as "Failing" says, and then loses what "Loss" says; each data set '
         "weighs the same. Bootstrap: of either, by itself. Score and difference: as they are "
         "reported, the bootstrap's but where fewer than 15 documents differ, there one that allows "
-        "for documents not seen ([few.py](../../leaderboard/few.py)). By "
+        "for documents not seen ([few.py](../../src/verbalizer_bench/results/few.py)). By "
         "`python -m benchmarks.intervals`.\n\n"
         f"{table(header, rows)}\n"
     )

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from verbalizer_bench.leaderboard.compare import Difference, Pair
-from verbalizer_bench.leaderboard.contrast import NO_IMAGE
-from verbalizer_bench.leaderboard.resampling import ALPHA
+from verbalizer_bench.results.contrast import NO_IMAGE
+from verbalizer_bench.results.resampling import ALPHA
 
 
 def answers(pairs: Sequence[Pair]) -> list[str]:

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.contrast import (
+from verbalizer_bench.results.contrast import (
     NO_IMAGE,
     Contrast,
     contrast,
     image,
     is_lvlm,
 )
-from verbalizer_bench.leaderboard.few import FEW, differing
-from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
-from verbalizer_bench.leaderboard.resampling import (
+from verbalizer_bench.results.few import FEW, differing
+from verbalizer_bench.results.pairing import check_prompts, check_scores
+from verbalizer_bench.results.resampling import (
     Clusters,
     detectable,
     holm,
@@ -32,8 +32,8 @@ from verbalizer_bench.leaderboard.resampling import (
     sign_flips,
     standard_errors,
 )
-from verbalizer_bench.leaderboard.runs import Run, TaskScores
-from verbalizer_bench.leaderboard.statistics import (
+from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.statistics import (
     RESAMPLES,
     SEED,
     by_dataset,

@@ -17,11 +17,11 @@ from verbalizer_bench.leaderboard.answers import (
     signed_points,
 )
 from verbalizer_bench.leaderboard.compare import FAMILIES, Difference, Pair
-from verbalizer_bench.leaderboard.contrast import engine, image, template
 from verbalizer_bench.leaderboard.figures import save
-from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial
 from verbalizer_bench.leaderboard.report import table
-from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.results.contrast import engine, image, template
+from verbalizer_bench.results.protocol import derive_protocol, is_partial
+from verbalizer_bench.results.runs import Run
 
 __all__ = ["NOTE", "answer", "as_json", "finding", "render", "signed_points", "write"]
 

@@ -9,8 +9,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.leaderboard.statistics import TypeSummary
 from verbalizer_bench.leaderboard.submission.verified import TypeScores
+from verbalizer_bench.results.statistics import TypeSummary
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.

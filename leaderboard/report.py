@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.contrast import refusal
 from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
-from verbalizer_bench.leaderboard.runs import Run
-from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary, summarize
+from verbalizer_bench.results.contrast import refusal
+from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
+from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.statistics import Estimate, TypeSummary, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.demo import FULL, TABLE_MADE_ON, TOY_WARNING, Size, demo, machine, where
-from verbalizer_bench.leaderboard.runs import find_runs
 from verbalizer_bench.miniature.arms import ARMS, BASE
 from verbalizer_bench.miniature.base import GATE
+from verbalizer_bench.results.runs import find_runs
 
 
 def check_demo(folder: Path, text: str, texts: int) -> None:

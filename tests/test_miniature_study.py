@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.leaderboard.runs import newest_results, read_run
 from verbalizer_bench.miniature.arms import ARMS, BASE
 from verbalizer_bench.miniature.base import GATE, check_gate
 from verbalizer_bench.miniature.contrasts import contrast
@@ -20,6 +19,7 @@ from verbalizer_bench.miniature.report import write
 from verbalizer_bench.miniature.results import gather
 from verbalizer_bench.miniature.study import choose, main, measure, prepare, write_fixed
 from verbalizer_bench.miniature.unseen import judge
+from verbalizer_bench.results.runs import newest_results, read_run
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.leaderboard.compare import groups_of, scores_of
-from verbalizer_bench.leaderboard.few import interval_of_few
-from verbalizer_bench.leaderboard.resampling import bootstrap, interval, means
-from verbalizer_bench.leaderboard.runs import Run
-from verbalizer_bench.leaderboard.statistics import (
+from verbalizer_bench.results.few import interval_of_few
+from verbalizer_bench.results.resampling import bootstrap, interval, means
+from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.statistics import (
     RESAMPLES,
     SEED,
     by_dataset,

@@ -14,10 +14,10 @@ from datetime import date
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.few import Stratum, interval_of_few
 from verbalizer_bench.leaderboard.pages.entries import Entry
-from verbalizer_bench.leaderboard.resampling import bootstrap, interval
-from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
+from verbalizer_bench.results.few import Stratum, interval_of_few
+from verbalizer_bench.results.resampling import bootstrap, interval
+from verbalizer_bench.results.statistics import RESAMPLES, SEED
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 GROUPS = (*LABEL_TYPES, "All", "slope")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.few import FEW
 from verbalizer_bench.leaderboard.pages.entries import Entry
-from verbalizer_bench.leaderboard.resampling import Z_ALPHA
+from verbalizer_bench.results.few import FEW
+from verbalizer_bench.results.resampling import Z_ALPHA
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 

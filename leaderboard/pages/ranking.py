@@ -11,7 +11,7 @@ from verbalizer_bench.leaderboard.pages.duplicates import same_responses
 from verbalizer_bench.leaderboard.pages.entries import PROTOCOLS, Entry
 from verbalizer_bench.leaderboard.pages.paired import Pair, pair_with_bases
 from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
-from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
+from verbalizer_bench.results.statistics import RESAMPLES, SEED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,10 @@ from verbalizer_bench.leaderboard.pages.forest import forest
 from verbalizer_bench.leaderboard.pages.page import embedded_json, render, svg_image
 from verbalizer_bench.leaderboard.pages.records import verbalizers
 from verbalizer_bench.leaderboard.pages.summary import sentence
-from verbalizer_bench.leaderboard.pairing import check_prompts, check_scores
-from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
-from verbalizer_bench.leaderboard.runs import Run
-from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED, TypeSummary
+from verbalizer_bench.results.pairing import check_prompts, check_scores
+from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
+from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.statistics import RESAMPLES, SEED, TypeSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from verbalizer_bench.leaderboard.answers import direction, interval
 from verbalizer_bench.leaderboard.compare import Pair
-from verbalizer_bench.leaderboard.statistics import Estimate, TypeSummary
+from verbalizer_bench.results.statistics import Estimate, TypeSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
 
 _DID = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.resampling import Z_ALPHA, bootstrap, interval
-from verbalizer_bench.leaderboard.statistics import RESAMPLES, SEED
+from verbalizer_bench.results.resampling import Z_ALPHA, bootstrap, interval
+from verbalizer_bench.results.statistics import RESAMPLES, SEED
 
 # The least share of equal responses that passes: in float32 on one kind of machine none should
 # differ. Below float32 a batch of another size alone changes one response in eight.

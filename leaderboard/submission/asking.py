@@ -1,8 +1,6 @@
 """Ask a submission's model again: which documents, and with which of its arguments."""
 
-import contextlib
 import json
-import os
 import random
 import re
 from collections import defaultdict
@@ -164,21 +162,3 @@ def with_taken(found: Contents, model_args: str) -> str:
     if model_args.lstrip().startswith("{"):
         return json.dumps(json.loads(model_args) | taken)
     return ",".join([model_args, *(f"{key}={value}" for key, value in taken.items())])
-
-
-def run(told: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """Run the harness; return its results, and each task's rows with their responses."""
-    from verbalizer_bench.harness import harness
-    from verbalizer_bench.leaderboard.runs import newest_results, read_results, samples_file
-
-    # lm-eval logs a line a task.
-    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
-    with contextlib.redirect_stdout(None):
-        (folder,) = harness("run", told)
-    results = newest_results(folder)
-    table = read_results(results)
-    rows = {}
-    for task in table["configs"]:
-        lines = samples_file(results, task).read_text(encoding="utf-8").split("\n")
-        rows[task] = [json.loads(line) for line in lines if line]
-    return table, rows

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.runs import Run, TaskScores
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Row, Words
 from verbalizer_bench.leaderboard.submission.reading import short
+from verbalizer_bench.results.runs import Run, TaskScores
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.identity import (
     Identity,

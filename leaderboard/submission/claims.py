@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from verbalizer_bench.leaderboard.protocol import derive_protocol
-from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Record
 from verbalizer_bench.leaderboard.submission.reading import short
+from verbalizer_bench.results.protocol import derive_protocol
+from verbalizer_bench.results.runs import Run
 
 _KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.leaderboard.few import FEW
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import TypeScores, Verified, VerifiedTask
+from verbalizer_bench.results.few import FEW
 from verbalizer_bench.tasks.generate import read_dataset, suite_files
 
 EEE_VERSION = "0.3.0"

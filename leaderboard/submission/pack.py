@@ -18,14 +18,6 @@ from typing import Any
 import yaml
 
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.leaderboard.protocol import derive_protocol, is_partial
-from verbalizer_bench.leaderboard.runs import (
-    Run,
-    TaskScores,
-    find_runs,
-    newest_results,
-    samples_file,
-)
 from verbalizer_bench.leaderboard.submission.contents import folder_name
 from verbalizer_bench.leaderboard.submission.models import (
     SCHEMA_VERSION,
@@ -34,6 +26,14 @@ from verbalizer_bench.leaderboard.submission.models import (
     Submission,
 )
 from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256, short
+from verbalizer_bench.results.protocol import derive_protocol, is_partial
+from verbalizer_bench.results.runs import (
+    Run,
+    TaskScores,
+    find_runs,
+    newest_results,
+    samples_file,
+)
 from verbalizer_bench.tasks.generate import read_dataset, suite_files, suite_tasks
 from verbalizer_bench.tasks.spec import DatasetSpec
 

@@ -13,7 +13,7 @@ import json
 import random
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,13 @@ class SpotCheck:
         )
 
 
+# Takes the arguments of `verbalizer-bench run`; returns its results file, and each task's rows.
+Runner = Callable[[Sequence[str]], tuple[Mapping[str, Any], Mapping[str, list[dict[str, Any]]]]]
+
+
 def spot_check(
     folder: Path,
+    run: Runner,
     documents: int = 20,
     *,
     model_args: str | None = None,
@@ -157,6 +162,7 @@ def spot_check(
 
     Args:
         folder: The submission's own folder; `spot-check.json` is written into it.
+        run: What asks the model: `running.regenerate.regenerate`.
         documents: How many, over all data sets.
         model_args: lm-eval's; default: the hub commit that the submission names. Of the
             submission's own arguments dtype, image and `_GENERATION` are taken, where these do not
@@ -196,7 +202,7 @@ def spot_check(
         told += ["--output_path", place, "--batch_size", batch_size]
         told += ["--data", data] if data else []
         told += ["--device", device] if device else []
-        results, rows = asking.run(told)
+        results, rows = run(told)
     check = _compare(found, numbers, results, rows)
     check = dataclasses.replace(
         check, seed=drawn, fresh=seed is None, threshold=threshold or check.threshold

@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.protocol import derive_protocol, warnings
-from verbalizer_bench.leaderboard.runs import Run, TaskScores
-from verbalizer_bench.leaderboard.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.leaderboard.submission import checks, claims
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.reading import (
@@ -38,6 +35,9 @@ from verbalizer_bench.leaderboard.submission.verified import (
     VerifiedTask,
     write_verified,
 )
+from verbalizer_bench.results.protocol import derive_protocol, warnings
+from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from verbalizer_bench import __version__
 from verbalizer_bench.errors import Interrupted, failed, interrupted, terminations
-from verbalizer_bench.kept import of_build, of_training
 from verbalizer_bench.parsing import Commands, Parser, add_data_option, examples
 from verbalizer_bench.publishing import add_leaderboard, add_submit
+from verbalizer_bench.running.kept import of_build, of_training
 from verbalizer_bench.task_commands import add_data, add_tasks
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _add_recipe_command(
 
 
 def _harness(command: str, argv: Sequence[str]) -> int:
-    from verbalizer_bench.harness import harness
+    from verbalizer_bench.running.harness import harness
 
     folders = harness(command, argv)
     return _summary(folders) if folders else 0
@@ -222,7 +222,7 @@ def _harness(command: str, argv: Sequence[str]) -> int:
 
 def _summary(folders: Sequence[Path]) -> int:
     from verbalizer_bench.leaderboard.report import write_report
-    from verbalizer_bench.leaderboard.runs import NotAVerbalizerRun, read_run
+    from verbalizer_bench.results.runs import NotAVerbalizerRun, read_run
 
     try:
         runs = [read_run(folder) for folder in folders]
@@ -235,7 +235,7 @@ def _summary(folders: Sequence[Path]) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.report import write_report
-    from verbalizer_bench.leaderboard.runs import find_runs
+    from verbalizer_bench.results.runs import find_runs
 
     _print_report(write_report(find_runs(args.runs), args.output or args.runs[0] / "report"))
     return 0
@@ -243,8 +243,8 @@ def _report(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.compare import compare
-    from verbalizer_bench.leaderboard.contrast import parse_allowed
-    from verbalizer_bench.leaderboard.runs import find_runs
+    from verbalizer_bench.results.contrast import parse_allowed
+    from verbalizer_bench.results.runs import find_runs
 
     allowed = parse_allowed(args.allow)
     folder = args.output or args.runs[0] / "compare"
@@ -259,7 +259,7 @@ def _print_report(report: "Report | Comparison") -> None:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from verbalizer_bench.leaderboard.merge import merge
+    from verbalizer_bench.running.merge import merge
 
     return _summary([merge(args.shards, args.output)])
 

@@ -176,9 +176,11 @@ def _validate(args: argparse.Namespace) -> int:
 def _spot_check(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.submission.reading import escaped
     from verbalizer_bench.leaderboard.submission.spot_check import spot_check
+    from verbalizer_bench.running.regenerate import regenerate
 
     found = spot_check(
         args.folder,
+        regenerate,
         args.k,
         model_args=args.model_args,
         data=args.data,

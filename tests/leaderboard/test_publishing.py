@@ -27,7 +27,6 @@ from tests.leaderboard.submissions import (
 )
 from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.leaderboard.submission.agreement import (
     THRESHOLD,
     THRESHOLD_LOW,
@@ -41,6 +40,8 @@ from verbalizer_bench.leaderboard.submission.pack import _recorded_base, pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
 from verbalizer_bench.leaderboard.submission.spot_check import _is_low, _settings, spot_check
 from verbalizer_bench.leaderboard.submission.validate import validate
+from verbalizer_bench.results.runs import Run
+from verbalizer_bench.running.regenerate import regenerate
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -48,7 +49,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(scope="module")
 def published(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with `out/llama`, a whole run of the toy Llama."""
-    from verbalizer_bench.harness import harness
+    from verbalizer_bench.running.harness import harness
 
     folder = tmp_path_factory.mktemp("published")
     options = ["--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"]
@@ -114,15 +115,17 @@ def test_spot_check_finds_invented_responses(
     folder = pack(published / "out" / "llama", tmp_path, submitter="A", licence="CC0")
     options: dict[str, Any] = {"data": "sample", "device": "cpu"}
     with pytest.raises(ValueError, match="names no hub commit; give --model_args"):
-        spot_check(folder, 2, **options)
+        spot_check(folder, regenerate, 2, **options)
     for wrong in (0, 217):
         with pytest.raises(ValueError, match=f"-k {wrong}: give 1 to 216 documents"):
-            spot_check(folder, wrong, **options)
+            spot_check(folder, regenerate, wrong, **options)
     with pytest.raises(ValueError, match=r"nothere: \.: not a folder"):
-        spot_check(tmp_path / "nothere", 2, **options)
+        spot_check(tmp_path / "nothere", regenerate, 2, **options)
     with pytest.raises(ValueError, match=r"--threshold 1\.5: give a share"):
-        spot_check(folder, 2, threshold=1.5, **options)
-    other = spot_check(folder, 2, model_args=f"pretrained={retrained},dtype=float32", **options)
+        spot_check(folder, regenerate, 2, threshold=1.5, **options)
+    other = spot_check(
+        folder, regenerate, 2, model_args=f"pretrained={retrained},dtype=float32", **options
+    )
     assert other.responses == 24 and other.equal < 24 and other.same_weights is False
     assert "OTHERS than the submission's" in str(other) and "the weights are others" in str(other)
     status, record = read_signed(folder) or ("", None)
@@ -249,13 +252,13 @@ def test_rows_in_another_order_are_the_same_rows(
     found = validate(turned)
     assert found.failed is None and found.levels[2].status == "passed", found
     options = {"model_args": f"pretrained={toys[0]}", "data": "sample", "device": "cpu"}
-    check = spot_check(turned, 1, **options)
+    check = spot_check(turned, regenerate, 1, **options)
     assert (check.equal, check.responses, check.differs) == (12, 12, ())
     numbers = located(read_submission(turned), {task: [0] for task in suite()}, "sample")
     assert {tuple(own.values()) for own in numbers.values()} == {(0,)}
     assert {tuple(own) for own in numbers.values()} == {(23,)}
     with pytest.raises(ValueError, match=r"--by 'a  b': has space at an end, or two in a row"):
-        spot_check(turned, 1, by="a  b", **options)
+        spot_check(turned, regenerate, 1, by="a  b", **options)
 
 
 def test_what_was_said_before_the_prompts_is_said_again(tmp_path: Path) -> None:
@@ -382,16 +385,16 @@ def test_spot_check_takes_no_code_from_a_submission(
         config["generation_kwargs"] |= {"custom_generate": "evil", "trust_remote_code": True}
     place = write_files(tmp_path / "a", make_files(rows, results, protocol="other"))
     with pytest.raises(ValueError, match="generated with 'custom_generate', which spot-check does"):
-        spot_check(place, 1, model_args="pretrained=nothing")
+        spot_check(place, regenerate, 1, model_args="pretrained=nothing")
     monkeypatch.chdir(tmp_path)
     model = {"id": "org/model", "revision": COMMIT, "kind": "llm"}
     place = write_files(tmp_path / "b", make_files(rows, make_results(rows), model=model))
     (tmp_path / "org" / "model").mkdir(parents=True)
     with pytest.raises(ValueError, match="a folder org/model is here, and would be loaded"):
-        spot_check(place, 1)
+        spot_check(place, regenerate, 1)
     (place / "samples" / "verbalizer_rte_natural_1_0.jsonl.gz").unlink()
     with pytest.raises(ValueError, match="lists 'samples/verbalizer_rte_natural_1_0"):
-        spot_check(place, 1)
+        spot_check(place, regenerate, 1)
 
 
 def test_a_packed_run_says_the_same_every_time(published: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.leaderboard.boards import invented, write_submission
 from verbalizer_bench.leaderboard.pages.entries import read_entries
 from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
 from verbalizer_bench.leaderboard.pages.ranking import rank
-from verbalizer_bench.leaderboard.statistics import estimate
+from verbalizer_bench.results.statistics import estimate
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 COUNTS = {"natural": 3, "neutral": 6, "unnatural": 3}

@@ -10,9 +10,9 @@ from lm_eval.tasks import TaskManager
 from tests.conftest import write_set
 from tests.tasks.test_task import Echo
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.leaderboard.report import write_report
-from verbalizer_bench.leaderboard.runs import Run, find_runs, read_run
+from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
+from verbalizer_bench.results.runs import Run, find_runs, read_run
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 

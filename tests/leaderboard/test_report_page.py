@@ -20,8 +20,8 @@ from verbalizer_bench.leaderboard.pages.examples import choose_examples
 from verbalizer_bench.leaderboard.pages.forest import forest
 from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shade
 from verbalizer_bench.leaderboard.report import write_report
-from verbalizer_bench.leaderboard.runs import Run, find_runs, newest_results, samples_file
-from verbalizer_bench.leaderboard.statistics import summarize
+from verbalizer_bench.results.runs import Run, find_runs, newest_results, samples_file
+from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 TASKS = ["verbalizer_sst2", "verbalizer_rte"]

@@ -28,12 +28,12 @@ from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
 from verbalizer_bench.leaderboard.pages.ranges import differing_documents
 from verbalizer_bench.leaderboard.pages.records import _plain
 from verbalizer_bench.leaderboard.pages.site import FILES, build_site
-from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap
-from verbalizer_bench.leaderboard.runs import Run, TaskScores
-from verbalizer_bench.leaderboard.statistics import by_dataset
 from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.leaderboard.submission.validate import validate
+from verbalizer_bench.results.resampling import Clusters, bootstrap
+from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 SIZES = {"sst2": 8, "rte": 5}

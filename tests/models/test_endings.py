@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.models.test_generation import STORY, requests
-from verbalizer_bench.leaderboard.endings import ending_warnings
 from verbalizer_bench.models import journal
 from verbalizer_bench.models.chat import ChatTemplate
 from verbalizer_bench.models.endings import ending, opened_thought, thought, turn_end
 from verbalizer_bench.models.journal import Journal, Response
 from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.results.endings import ending_warnings
 
 
 @pytest.mark.parametrize(

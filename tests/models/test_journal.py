@@ -134,7 +134,7 @@ def test_a_run_that_is_killed_and_resumed(
     ]
     killed = tmp_path / "killed"
     with monkeypatch.context() as patch:
-        patch.setattr("verbalizer_bench.harness.Journal", killed_at(20, 0.9))
+        patch.setattr("verbalizer_bench.running.harness.Journal", killed_at(20, 0.9))
         end = in_a_fork(lambda: main(["run", *arguments, "--output_path", str(killed)]))
     assert end == signal.SIGKILL
     before = [row["key"] for row in rows(killed)]

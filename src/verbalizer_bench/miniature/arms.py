@@ -83,7 +83,7 @@ def score(
         log: The file that lm-eval's tables go to.
         image: What `verbalizer-lvlm` shows; None for its own choice, white.
     """
-    from verbalizer_bench.harness import harness
+    from verbalizer_bench.running.harness import harness
 
     # lm-eval logs several lines a task.
     os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")

@@ -74,8 +74,8 @@ def below_gate(scores: Mapping[str, float]) -> list[str]:
 
 def _choose_scores(checkpoint: Path, world: Path, output: Path) -> dict[str, float]:
     """Return F1 by label type on the choose split."""
-    from verbalizer_bench.leaderboard.runs import read_run
-    from verbalizer_bench.leaderboard.statistics import summarize
+    from verbalizer_bench.results.runs import read_run
+    from verbalizer_bench.results.statistics import summarize
 
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student_t
 
-from verbalizer_bench.leaderboard.resampling import ALPHA
 from verbalizer_bench.miniature.arms import ARMS
 from verbalizer_bench.miniature.grid import ALIGNED, Point
 from verbalizer_bench.miniature.results import Results
+from verbalizer_bench.results.resampling import ALPHA
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 GROUPS = (*LABEL_TYPES, "All")

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.runs import Run, newest_results, read_run, samples_file
-from verbalizer_bench.leaderboard.statistics import by_dataset
 from verbalizer_bench.miniature.grid import Grid, Place, Point, read_grid
+from verbalizer_bench.results.runs import Run, newest_results, read_run, samples_file
+from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

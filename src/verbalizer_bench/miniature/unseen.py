@@ -45,7 +45,7 @@ def ask(checkpoint: Path, adapter: str, records: Path, images: Path) -> list[Ans
     from lm_eval.api.instance import Instance
     from lm_eval.api.registry import get_model
 
-    from verbalizer_bench.harness import register_models
+    from verbalizer_bench.running.harness import register_models
 
     register_models()
     model = get_model(adapter).create_from_arg_obj(

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.leaderboard.test_statistics import run, task
-from verbalizer_bench.leaderboard.contrast import refusal
-from verbalizer_bench.leaderboard.rendering import rendering_refusal, rendering_text
-from verbalizer_bench.leaderboard.runs import Run
+from tests.results.test_statistics import run, task
+from verbalizer_bench.results.contrast import refusal
+from verbalizer_bench.results.rendering import rendering_refusal, rendering_text
+from verbalizer_bench.results.runs import Run
 
 DATED = {"contents": ["strings"], "date": "2024-07-26", "arguments": {}}
 PLAIN = {"contents": ["parts"], "date": None, "arguments": {}}
@@ -69,7 +69,7 @@ def test_other_system_texts_and_shots_are_refused(
 
 
 def test_compare_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from verbalizer_bench.leaderboard import contrast
+    from verbalizer_bench.results import contrast
 
     monkeypatch.setattr(contrast, "_settings", lambda run: ())
     other = rendered({**DATED, "date": "2025-01-01"})
@@ -90,7 +90,7 @@ def test_a_report_says_how_prompts_were_rendered() -> None:
 
 
 def test_a_merged_run_has_the_forms_of_all_shards() -> None:
-    from verbalizer_bench.leaderboard.merge import _rendering
+    from verbalizer_bench.running.merge import _rendering
 
     shards = [{"rendering": DATED}, {"rendering": {**DATED, "contents": ["parts"]}}]
     assert _rendering(shards) == {**DATED, "contents": ["parts", "strings"]}

@@ -6,7 +6,7 @@ from statistics import fmean, quantiles
 import numpy as np
 import pytest
 
-from verbalizer_bench.leaderboard.resampling import (
+from verbalizer_bench.results.resampling import (
     bootstrap,
     detectable,
     holm,
@@ -16,7 +16,7 @@ from verbalizer_bench.leaderboard.resampling import (
     sign_flips,
     standard_errors,
 )
-from verbalizer_bench.leaderboard.statistics import estimate
+from verbalizer_bench.results.statistics import estimate
 
 
 def small() -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verbalizer_bench.options import OUR_MODELS
+from verbalizer_bench.running.options import OUR_MODELS
 
 if TYPE_CHECKING:
     from verbalizer_bench.builders.recipe import DataRecipe

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.contrast import refusal
-from verbalizer_bench.leaderboard.runs import Run, TaskScores, samples_file
-from verbalizer_bench.leaderboard.statistics import check_documents
+from verbalizer_bench.results.contrast import refusal
+from verbalizer_bench.results.runs import Run, TaskScores, samples_file
+from verbalizer_bench.results.statistics import check_documents
 
 # What a row says of the document and its target stands before this.
 _ARGUMENTS = b', "arguments": {"gen_args_0": {'

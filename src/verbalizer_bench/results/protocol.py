@@ -11,10 +11,10 @@ marked `partial` besides. Results of different protocols are not to be compared.
 from collections import Counter
 from typing import Any, NamedTuple
 
-from verbalizer_bench.leaderboard.endings import ending_warnings
-from verbalizer_bench.leaderboard.rendering import rendering_text
-from verbalizer_bench.leaderboard.runs import Run
 from verbalizer_bench.models.harmless import changing
+from verbalizer_bench.results.endings import ending_warnings
+from verbalizer_bench.results.rendering import rendering_text
+from verbalizer_bench.results.runs import Run
 from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.io.json_reading import record_lines
-from verbalizer_bench.leaderboard.runs import newest_results, read_results, samples_file
+from verbalizer_bench.results.runs import newest_results, read_results, samples_file
 from verbalizer_bench.tasks.metrics import METRICS
 
 Samples = dict[str, list[dict[str, Any]]]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from verbalizer_bench.leaderboard.few import FEW, Stratum, differing, interval_of_few
-from verbalizer_bench.leaderboard.statistics import Estimate, estimate
+from verbalizer_bench.results.few import FEW, Stratum, differing, interval_of_few
+from verbalizer_bench.results.statistics import Estimate, estimate
 
 ONE = np.ones((1, 1))
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.few import Stratum, interval_of_few
-from verbalizer_bench.leaderboard.resampling import Clusters, bootstrap, interval, means
-from verbalizer_bench.leaderboard.runs import Run, TaskScores
+from verbalizer_bench.results.few import Stratum, interval_of_few
+from verbalizer_bench.results.resampling import Clusters, bootstrap, interval, means
+from verbalizer_bench.results.runs import Run, TaskScores
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

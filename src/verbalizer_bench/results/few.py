@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.resampling import ALPHA
+from verbalizer_bench.results.resampling import ALPHA
 
 # With as many that differ or more, those that were seen say how far a document may be off.
 FEW = 15

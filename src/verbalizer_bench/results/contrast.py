@@ -18,9 +18,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.protocol import derive_protocol
-from verbalizer_bench.leaderboard.rendering import rendering_refusal
-from verbalizer_bench.leaderboard.runs import Run
+from verbalizer_bench.results.protocol import derive_protocol
+from verbalizer_bench.results.rendering import rendering_refusal
+from verbalizer_bench.results.runs import Run
 
 ALLOWABLE = ("image", "template", "engine")
 NO_IMAGE = "no image"

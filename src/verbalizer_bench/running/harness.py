@@ -18,15 +18,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.arguments import merge_config, own_options, parse
 from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record, record_lines
-from verbalizer_bench.kept import of_run
-from verbalizer_bench.leaderboard.merge import in_document_order
-from verbalizer_bench.leaderboard.runs import samples_file
 from verbalizer_bench.models.journal import Journal, recorded_command, recording
-from verbalizer_bench.options import (
+from verbalizer_bench.results.runs import samples_file
+from verbalizer_bench.running.arguments import merge_config, own_options, parse
+from verbalizer_bench.running.kept import of_run
+from verbalizer_bench.running.merge import in_document_order
+from verbalizer_bench.running.options import (
     OUR_MODELS,
     check_names,
     check_resume,

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from lm_eval._cli import HarnessCLI
 
-from verbalizer_bench.arguments import model_arguments, parse
 from verbalizer_bench.cli import main
-from verbalizer_bench.harness import harness
-from verbalizer_bench.leaderboard.runs import find_runs
 from verbalizer_bench.models.journal import journal_files
 from verbalizer_bench.parsing import unknown_option
+from verbalizer_bench.results.runs import find_runs
+from verbalizer_bench.running.arguments import model_arguments, parse
+from verbalizer_bench.running.harness import harness
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from verbalizer_bench.leaderboard.resampling import standard_errors
-from verbalizer_bench.leaderboard.runs import Run, TaskScores
-from verbalizer_bench.leaderboard.statistics import estimate, summarize
+from verbalizer_bench.results.resampling import standard_errors
+from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.statistics import estimate, summarize
 from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import Verbalizer
 

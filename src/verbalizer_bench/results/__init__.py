@@ -1,0 +1,1 @@
+"""What a run folder says: its scores, how they were made, and how sure they are."""

@@ -1,0 +1,31 @@
+"""Run a few documents again, and hand over what was answered instead of a report."""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from verbalizer_bench.results.runs import newest_results, read_results, samples_file
+from verbalizer_bench.running.harness import harness
+
+
+def regenerate(
+    arguments: Sequence[str],
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Run lm-eval's `run`; return its results file, and each task's rows with their responses.
+
+    Args:
+        arguments: Those of `verbalizer-bench run`, with `--output_path`.
+    """
+    # lm-eval logs a line a task.
+    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
+    with contextlib.redirect_stdout(None):
+        (folder,) = harness("run", arguments)
+    results = newest_results(folder)
+    table = read_results(results)
+    rows = {}
+    for task in table["configs"]:
+        lines = samples_file(results, task).read_text(encoding="utf-8").split("\n")
+        rows[task] = [json.loads(line) for line in lines if line]
+    return table, rows
