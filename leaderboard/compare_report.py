@@ -9,17 +9,18 @@ import numpy
 from matplotlib.figure import Figure
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.answers import (
+from verbalizer_bench.leaderboard.figures import save
+from verbalizer_bench.leaderboard.markdown import table
+from verbalizer_bench.results.answers import (
     answer,
     answers,
     finding,
     interval,
+    row_name,
     signed_points,
 )
-from verbalizer_bench.leaderboard.compare import FAMILIES, Difference, Pair
-from verbalizer_bench.leaderboard.figures import save
-from verbalizer_bench.leaderboard.report import table
 from verbalizer_bench.results.contrast import engine, image, template
+from verbalizer_bench.results.differences import FAMILIES, Difference, Pair
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
 from verbalizer_bench.results.runs import Run
 
@@ -81,11 +82,6 @@ def render(
         parts.append(table(header, rows))
     drawn = f"{resamples} resamples and permutations, seed {seed}."
     return "\n\n".join([*parts, f"{NOTE} n: documents. {drawn}"])
-
-
-def row_name(pair: Pair, pairs: Sequence[Pair]) -> str:
-    """Return a pair's name in a table whose base is the first pair's."""
-    return pair.model if pair.base == pairs[0].base else f"{pair.model} - {pair.base}"
 
 
 def _row(found: Difference) -> list[str]:

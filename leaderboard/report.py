@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.leaderboard.figures import bars
+from verbalizer_bench.leaderboard.markdown import table
+from verbalizer_bench.leaderboard.pages.report import report_page
 from verbalizer_bench.results.contrast import refusal
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.runs import Run
@@ -40,8 +42,6 @@ def write_report(runs: Sequence[Run], folder: Path) -> Report:
     Raises:
         ValueError: A run's tasks do not share documents or arguments.
     """
-    from verbalizer_bench.leaderboard.pages.report import report_page
-
     summaries = [summarize(run) for run in runs]
     markdown = render(runs, summaries)
     page = report_page(runs, summaries)
@@ -142,23 +142,3 @@ def _interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.mean:.1f}"
     return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a Markdown table with aligned columns: the first two left, the others right."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "| "
-        + " | ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + " |"
-        for row in cells
-    ]
-    rule = "|".join(
-        ("-" * (width + 2)) if column < 2 else "-" * (width + 1) + ":"
-        for column, width in enumerate(widths)
-    )
-    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.compare import groups_of, scores_of
+from verbalizer_bench.results.differences import groups_of, scores_of
 from verbalizer_bench.results.few import interval_of_few
 from verbalizer_bench.results.resampling import bootstrap, interval, means
 from verbalizer_bench.results.runs import Run

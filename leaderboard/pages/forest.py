@@ -4,9 +4,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from verbalizer_bench.leaderboard.answers import direction
-from verbalizer_bench.leaderboard.compare import Difference, Pair
-from verbalizer_bench.leaderboard.compare_report import row_name
+from verbalizer_bench.results.answers import direction, row_name
+from verbalizer_bench.results.differences import Difference, Pair
 
 # Points of 100 between two marks of the axis.
 _STEPS = (1, 2, 5, 10, 20, 25, 50)

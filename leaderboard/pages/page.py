@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from verbalizer_bench.leaderboard.answers import interval
-from verbalizer_bench.leaderboard.compare_report import row_name
+from verbalizer_bench.results.answers import interval, row_name
 
 TEMPLATES = Path(str(files("verbalizer_bench.leaderboard.pages"))) / "templates"
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from verbalizer_bench import __version__
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.leaderboard.answers import answers
-from verbalizer_bench.leaderboard.compare import Pair, differences, verbalizer_name
 from verbalizer_bench.leaderboard.compare_report import NOTE
 from verbalizer_bench.leaderboard.figures import bars
 from verbalizer_bench.leaderboard.pages.chosen import FAMILIES, every_two
@@ -18,6 +16,8 @@ from verbalizer_bench.leaderboard.pages.forest import forest
 from verbalizer_bench.leaderboard.pages.page import embedded_json, render, svg_image
 from verbalizer_bench.leaderboard.pages.records import verbalizers
 from verbalizer_bench.leaderboard.pages.summary import sentence
+from verbalizer_bench.results.answers import answers
+from verbalizer_bench.results.differences import Pair, differences, verbalizer_name
 from verbalizer_bench.results.pairing import check_prompts, check_scores
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.runs import Run

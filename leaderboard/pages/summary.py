@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from verbalizer_bench.leaderboard.answers import direction, interval
-from verbalizer_bench.leaderboard.compare import Pair
+from verbalizer_bench.results.answers import direction, interval
+from verbalizer_bench.results.differences import Pair
 from verbalizer_bench.results.statistics import Estimate, TypeSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
 

@@ -121,9 +121,10 @@ def where(here: str) -> str:
 
 def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     """Print the summary and the comparisons; return the report's page."""
-    from verbalizer_bench.leaderboard.answers import answers, finding
-    from verbalizer_bench.leaderboard.compare import compare, differences
+    from verbalizer_bench.leaderboard.compare import compare
     from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.results.answers import answers, finding
+    from verbalizer_bench.results.differences import differences
     from verbalizer_bench.results.runs import read_run
 
     found = {name: read_run(run) for name, run in runs.items()}

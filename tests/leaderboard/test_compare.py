@@ -10,8 +10,9 @@ import pytest
 from tests.leaderboard.test_report import write_run
 from tests.results.test_statistics import run, task
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.answers import answer, answers
-from verbalizer_bench.leaderboard.compare import Pair, compare, differences
+from verbalizer_bench.leaderboard.compare import compare
+from verbalizer_bench.results.answers import answer, answers
+from verbalizer_bench.results.differences import Pair, differences
 from verbalizer_bench.results.runs import Run, TaskScores, read_run
 
 SST2 = ["verbalizer_sst2"]

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from tests.leaderboard.test_report import write_run
-from verbalizer_bench.leaderboard.answers import answer, interval
-from verbalizer_bench.leaderboard.compare import differences
 from verbalizer_bench.leaderboard.pages.examples import choose_examples
 from verbalizer_bench.leaderboard.pages.forest import forest
 from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shade
 from verbalizer_bench.leaderboard.report import write_report
+from verbalizer_bench.results.answers import answer, interval
+from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.runs import Run, find_runs, newest_results, samples_file
 from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.tasks.spec import LABEL_TYPES

@@ -20,7 +20,6 @@ from tests.leaderboard.submissions import (
     write_files,
 )
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.compare import differences
 from verbalizer_bench.leaderboard.pages import paired
 from verbalizer_bench.leaderboard.pages.duplicates import same_responses
 from verbalizer_bench.leaderboard.pages.entries import read_board, read_entries
@@ -31,6 +30,7 @@ from verbalizer_bench.leaderboard.pages.site import FILES, build_site
 from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.leaderboard.submission.validate import validate
+from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.resampling import Clusters, bootstrap
 from verbalizer_bench.results.runs import Run, TaskScores
 from verbalizer_bench.results.statistics import by_dataset

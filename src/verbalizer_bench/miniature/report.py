@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.compare_report import signed_points
-from verbalizer_bench.leaderboard.report import table
+from verbalizer_bench.leaderboard.markdown import table
 from verbalizer_bench.miniature.arms import ARMS
 from verbalizer_bench.miniature.base import GATE, below_gate
 from verbalizer_bench.miniature.contrasts import (
@@ -30,6 +29,7 @@ from verbalizer_bench.miniature.figures import draw_images, draw_rates, draw_sco
 from verbalizer_bench.miniature.grid import ALIGNED, Point
 from verbalizer_bench.miniature.results import UNSEEN, WORDS, Results, read_results
 from verbalizer_bench.miniature.verdicts import told_interval, verdicts
+from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

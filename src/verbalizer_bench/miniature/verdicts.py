@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.compare_report import signed_points
 from verbalizer_bench.miniature.arms import ARMS
 from verbalizer_bench.miniature.contrasts import (
     GROUPS,
@@ -19,6 +18,7 @@ from verbalizer_bench.miniature.contrasts import (
 )
 from verbalizer_bench.miniature.grid import ALIGNED, Point
 from verbalizer_bench.miniature.results import WORDS, Results
+from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.resampling import ALPHA, holm
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

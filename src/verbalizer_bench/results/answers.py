@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from verbalizer_bench.leaderboard.compare import Difference, Pair
 from verbalizer_bench.results.contrast import NO_IMAGE
+from verbalizer_bench.results.differences import Difference, Pair
 from verbalizer_bench.results.resampling import ALPHA
 
 
@@ -56,6 +56,11 @@ def named(pair: Pair, side: int) -> str:
         if found
     ]
     return f"{name} ({', '.join(own)})" if own else name
+
+
+def row_name(pair: Pair, pairs: Sequence[Pair]) -> str:
+    """Return a pair's name in a table whose base is the first pair's."""
+    return pair.model if pair.base == pairs[0].base else f"{pair.model} - {pair.base}"
 
 
 def direction(found: Difference) -> int:
