@@ -11,9 +11,9 @@ import torch
 from lm_eval.api.instance import Instance
 from PIL import Image
 
+from tests.helpers.toy import IMAGE
 from verbalizer_bench.models.images import make_image
 from verbalizer_bench.models.prefix import plan
-from verbalizer_bench.trainers.toy import IMAGE
 
 OURS, STOCK, CACHED, LMMS = "ours", "stock", "cached", "llava_hf"
 Generation = Mapping[str, object]

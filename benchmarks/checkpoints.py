@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.helpers.toy import IMAGE, make_tokenizer
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
-from verbalizer_bench.trainers.toy import IMAGE, make_tokenizer
 
 CONTEXT = 2048
 # The tokenizer sees every n-th prompt: the instructions repeat, the documents do not.

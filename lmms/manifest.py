@@ -9,5 +9,5 @@ def manifest() -> Any:
 
     return ModelManifest(
         model_id="verbalizer-lvlm",
-        chat_class_path="verbalizer_bench.models.lmms.LmmsVerbalizerLVLM",
+        chat_class_path="verbalizer_bench.lmms.adapter.LmmsVerbalizerLVLM",
     )

@@ -39,7 +39,7 @@ def stories() -> Path:
 @pytest.fixture(scope="session")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return folders of an untrained toy Llama and the toy LLaVA over it."""
-    from verbalizer_bench.trainers.toy import make_llava, make_llm, make_tokenizer, records
+    from tests.helpers.toy import make_llava, make_llm, make_tokenizer, records
 
     folder = tmp_path_factory.mktemp("toys")
     tokenizer = make_tokenizer([record.prompt for record in records()])

@@ -78,7 +78,7 @@ def teach(found: list[tuple[Any, str]], folder: Path) -> None:
     """Train a Llama on them, by heart."""
     import torch
 
-    from verbalizer_bench.trainers.toy import EOS, make_llm, make_tokenizer
+    from tests.helpers.toy import EOS, make_llm, make_tokenizer
 
     tokenizer = make_tokenizer([f"{messages} {said}" for messages, said in found])
     model = make_llm(tokenizer, seed=0)

@@ -183,7 +183,7 @@ def test_missing_rows_are_said(toys: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def adapter(folder: Path, **kwargs: Any) -> Any:
-    from verbalizer_bench.models.lmms import LmmsVerbalizerLVLM
+    from verbalizer_bench.lmms.adapter import LmmsVerbalizerLVLM
 
     return LmmsVerbalizerLVLM(str(folder), dtype="float32", device="cpu", **kwargs)
 

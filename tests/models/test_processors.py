@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
+from tests.helpers.toy import make_tokenizer, records
 from tests.models.test_generation import requests
 from tests.models.test_lvlm import scoring
 from verbalizer_bench.models.lvlm import VerbalizerLVLM
-from verbalizer_bench.trainers.toy import make_tokenizer, records
 
 TEXT: dict[str, Any] = {
     **{"vocab_size": 1100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},

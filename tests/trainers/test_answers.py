@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.conftest import REPOSITORY
+from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
 from verbalizer_bench.trainers.formats import (
     Encoder,
@@ -22,7 +23,6 @@ from verbalizer_bench.trainers.formats import (
     end_generation,
 )
 from verbalizer_bench.trainers.records import BadRecordError, Message, Record
-from verbalizer_bench.trainers.toy import TEMPLATE, make_llm, make_tokenizer
 
 TRL = files("trl") / "chat_templates"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SHARED
+from tests.helpers.toy import make_tokenizer
 from verbalizer_bench.io import files
 from verbalizer_bench.trainers import data, encoding
 from verbalizer_bench.trainers.data import TrainingData, build
 from verbalizer_bench.trainers.formats import Encoded, Encoder
 from verbalizer_bench.trainers.records import Record
-from verbalizer_bench.trainers.toy import make_tokenizer
 
 # Seconds after which a test has failed: nothing here takes any time.
 TIMEOUT = 600

@@ -12,6 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
+from tests.helpers.toy import make_llava, make_llm
 from tests.models.test_generation import requests
 from tests.trainers.families import FAMILIES, adds_eos, glm, llama_2
 from verbalizer_bench.models import chat
@@ -23,7 +24,6 @@ from verbalizer_bench.trainers.asking import asking_notes
 from verbalizer_bench.trainers.checkpoint import Checkpoint, _set_template
 from verbalizer_bench.trainers.formats import Encoder
 from verbalizer_bench.trainers.records import BadRecordError, Message, Record
-from verbalizer_bench.trainers.toy import make_llava, make_llm
 
 QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'
 FORMATS = ("llama-2", "vicuna-v1", "tokenizer")
