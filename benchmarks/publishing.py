@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 
 from benchmarks.measure import spread
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.identity import TABLE_1
+from verbalizer_bench.tasks.suite import suite_datasets
 
 RESULTS = Path(__file__).parent / "results"
 REPETITIONS = 5
@@ -56,8 +56,7 @@ _ACTIONS = {
 
 def make_data(folder: Path, sizes: dict[str, int]) -> None:
     """Write made rows in the hub's columns, as many of each data set as `sizes` says."""
-    for name, path in suite_files().items():
-        spec, _ = read_dataset(path)
+    for name, (spec, _) in suite_datasets().items():
         for split, count in ((spec.test_split, sizes[name]), (spec.fewshot_split, 4)):
             rows = []
             for i in range(count):

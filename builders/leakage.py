@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from verbalizer_bench.builders.blocks import Leakage
 from verbalizer_bench.tasks.data import check_data, resolve_data, test_documents
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 
 # A document's text of so many words is found whole.
 SHORTEST = 5
@@ -120,8 +120,7 @@ def _evaluation(data: str, n: int) -> Evaluation:
 
 def _prompts(data: str) -> Iterator[tuple[str, str]]:
     """Yield every document in the prompt of one pair of label words, and one document in all."""
-    for name, path in suite_files().items():
-        spec, verbalizers = read_dataset(path)
+    for name, (spec, verbalizers) in suite_datasets().items():
         docs = test_documents(spec, data).docs
         yield from ((name, spec.render(doc, verbalizers[0])) for doc in docs)
         yield from ((name, spec.render(docs[0], verbalizer)) for verbalizer in verbalizers[1:])
@@ -129,7 +128,6 @@ def _prompts(data: str) -> Iterator[tuple[str, str]]:
 
 def _documents(data: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the texts of every document."""
-    for name, path in suite_files().items():
-        spec, _ = read_dataset(path)
+    for name, (spec, _) in suite_datasets().items():
         for doc in test_documents(spec, data).docs:
             yield name, [str(doc[field]) for field in spec.fields]

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.spec import TASKS_FOLDER, protocol, read_spec_file, task_name
+from verbalizer_bench.tasks.suite import suite_datasets, suite_files
 
 LMMS_FOLDER = Path(str(files("verbalizer_bench.lmms")))
 # lmms-eval looks for an included file in the working directory first: no other has this name.
@@ -29,9 +29,8 @@ def lmms_files() -> dict[Path, str]:
         LMMS_FOLDER / _SHARED: _MARK + _dump(_shared()) + _FUNCTIONS,
         LMMS_FOLDER / "verbalizer.yaml": _MARK + _dump(_group()),
     }
-    for name, path in suite_files().items():
-        spec, verbalizers = read_dataset(path)
-        version = read_spec_file(path)["metadata"]["version"]
+    for name, (spec, verbalizers) in suite_datasets().items():
+        version = read_spec_file(suite_files()[name])["metadata"]["version"]
         for verbalizer in verbalizers:
             task = task_name(name, verbalizer)
             leaf = {

@@ -13,9 +13,9 @@ from PIL import Image
 
 from verbalizer_bench.models.images import task_image
 from verbalizer_bench.tasks.data import resolve_data, test_documents
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.metrics import score
 from verbalizer_bench.tasks.spec import DatasetSpec, Verbalizer, task_name
+from verbalizer_bench.tasks.suite import suite_datasets
 
 
 def process_docs(placeholder: Any) -> Any:
@@ -59,6 +59,6 @@ def _suite() -> dict[str, tuple[DatasetSpec, Verbalizer]]:
     """Return the suite's 108 tasks by name."""
     return {
         task_name(spec.name, verbalizer): (spec, verbalizer)
-        for spec, verbalizers in map(read_dataset, suite_files().values())
+        for spec, verbalizers in suite_datasets().values()
         for verbalizer in verbalizers
     }

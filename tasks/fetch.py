@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from verbalizer_bench.tasks.data import read_rows, read_sources
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 
 
 def fetch(folder: Path) -> Iterator[str]:
@@ -26,8 +26,7 @@ def fetch(folder: Path) -> Iterator[str]:
         ConnectionError: The hub cannot be reached.
     """
     sources = read_sources(folder)
-    for name, path in suite_files().items():
-        spec, _ = read_dataset(path)
+    for name, (spec, _) in suite_datasets().items():
         splits = dict.fromkeys((spec.test_split, spec.fewshot_split))
         files = {split: folder / name / f"{split}.jsonl" for split in splits}
         is_new = name not in sources and not any(file.is_file() for file in files.values())

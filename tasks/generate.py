@@ -5,20 +5,11 @@ verbalizer-bench tasks build my_set/_my_set.yaml
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from verbalizer_bench.tasks.metrics import unseen_by_f1
-from verbalizer_bench.tasks.spec import (
-    DATASETS,
-    TASKS_FOLDER,
-    DatasetSpec,
-    Verbalizer,
-    parse_spec,
-    read_spec_file,
-    spec_verbalizers,
-    task_name,
-)
+from verbalizer_bench.tasks.spec import DatasetSpec, Verbalizer, read_spec_file, task_name
+from verbalizer_bench.tasks.suite import in_suite, read_dataset
 
 _MARK = "# Written by `verbalizer-bench tasks build`; edit {include} instead.\n"
 
@@ -46,27 +37,6 @@ def build(path: Path) -> list[Path]:
     for file, content in wanted.items():
         file.write_text(content, encoding="utf-8")
     return list(wanted)
-
-
-def read_dataset(path: Path) -> tuple[DatasetSpec, tuple[Verbalizer, ...]]:
-    """Read and check a data set's YAML: `_<dataset>.yaml`, whatever its folder."""
-    config = read_spec_file(path)
-    spec = parse_spec(config, str(path))
-    if path.name != f"_{spec.name}.yaml":
-        raise ValueError(
-            f"{path}: dataset={spec.name!r}: the file must be named _{spec.name}.yaml, "
-            "since its leaves find it by that name"
-        )
-    if spec.name in DATASETS and not _in_suite(path):
-        raise ValueError(
-            f"{path}: dataset={spec.name!r} is one of the suite's; choose another name"
-        )
-    if config.get("class") != "verbalizer_bench.tasks.task.VerbalizerTask":
-        raise ValueError(
-            f"{path}: class={config.get('class')!r}: "
-            "write `class: !function verbalizer_bench.tasks.task.VerbalizerTask`"
-        )
-    return spec, spec_verbalizers(config, spec, str(path))
 
 
 def check_task_files(folder: Path) -> None:
@@ -97,26 +67,11 @@ def f1_notices(verbalizers: Sequence[Verbalizer], where: str) -> list[str]:
     ]
 
 
-def suite_files() -> dict[str, Path]:
-    """Return the nine data sets' YAML files, by name."""
-    return {name: TASKS_FOLDER / name / f"_{name}.yaml" for name in DATASETS}
-
-
-@cache
-def suite_tasks() -> tuple[str, ...]:
-    """Return the names of the suite's 108 tasks."""
-    return tuple(file.stem for path in suite_files().values() for file in leaves(path))
-
-
-def _in_suite(path: Path) -> bool:
-    return path.resolve().parent.parent == TASKS_FOLDER.resolve()
-
-
 def _leaf(path: Path, spec: DatasetSpec, verbalizer: Verbalizer) -> str:
     # lm-eval lets the tags of a later folder replace those of an earlier one: only the suite's own
     # leaves may carry its type tags, or a user's set would empty the suite's groups.
     tag = f"verbalizer_{verbalizer.type}"
-    if not _in_suite(path):
+    if not in_suite(path):
         tag = f"verbalizer_{spec.name}_{verbalizer.type}"
     first, second = (
         json.dumps(w, ensure_ascii=False) for w in (verbalizer.first, verbalizer.second)

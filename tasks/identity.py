@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from verbalizer_bench.tasks import data
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.spec import TASKS_FOLDER, DatasetSpec, Verbalizer, task_name
+from verbalizer_bench.tasks.suite import suite_datasets
 
 # Documents a verbalizer, Table 1 of Shiono et al. 2024.
 TABLE_1 = {
@@ -160,8 +160,7 @@ def is_made(source: str, known_as: str | None = None) -> bool:
 def verify(where: str) -> list[DatasetVerification]:
     """Compare the nine data sets of a source (`hub`, `sample` or a folder) with the manifest."""
     found = []
-    for name, path in suite_files().items():
-        spec, verbalizers = read_dataset(path)
+    for name, (spec, verbalizers) in suite_datasets().items():
         documents = data.test_documents(spec, where)
         record = entry(spec, verbalizers, documents)
         checked = [

@@ -4,8 +4,8 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.spec import DatasetSpec, Verbalizer
+from verbalizer_bench.tasks.suite import suite_datasets
 
 _SHAPE = re.compile(
     r"(?P<role>You are .+?)\. If (?P<first>.+?), you need to output .+?\. "
@@ -40,8 +40,7 @@ def wordings() -> tuple[Wording, ...]:
         ValueError: A prompt has not the shape that they share.
     """
     found = []
-    for path in suite_files().values():
-        spec, verbalizers = read_dataset(path)
+    for spec, verbalizers in suite_datasets().values():
         parts = _SHAPE.fullmatch(spec.prompt)
         if parts is None:
             raise ValueError(f"{spec.where}: doc_to_text has not the shape of the suite's prompts")

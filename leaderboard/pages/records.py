@@ -10,8 +10,8 @@ from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.pages.entries import COLUMNS, Entry
 from verbalizer_bench.leaderboard.pages.ranking import Ranked, Table
 from verbalizer_bench.leaderboard.submission.verified import VerifiedTask
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.spec import task_name
+from verbalizer_bench.tasks.suite import read_dataset, suite_files
 
 SCHEMA_VERSION = 1
 _ENDS = ("mean", "low", "high")

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.leaderboard.submission import claims
-from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Row
 from verbalizer_bench.leaderboard.submission.reading import escaped, sha256, short
 from verbalizer_bench.tasks.data import resolve_data, test_documents
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite, suite_datasets
 
 # All that is taken of a submission's arguments: transformers runs code that others name.
 _GENERATION = ("num_beams", "max_gen_toks", "do_sample", "until")
@@ -61,7 +60,7 @@ def located(
     for task, ids in chosen.items():
         dataset, verbalizer = suite()[task]
         if dataset not in places:
-            spec = read_dataset(suite_files()[dataset])[0]
+            spec = suite_datasets()[dataset][0]
             own: dict[tuple[str, str], list[int]] = defaultdict(list)
             for number, doc in enumerate(test_documents(spec, resolve_data(data)).docs):
                 prompt = sha256(spec.render(doc, verbalizer).encode())
@@ -83,7 +82,7 @@ def check_prompt(folder: Path, task: str, stated: Row, row: Mapping[str, Any]) -
         ValueError: It is another.
     """
     dataset, verbalizer = suite()[task]
-    spec = read_dataset(suite_files()[dataset])[0]
+    spec = suite_datasets()[dataset][0]
     raw = sha256(spec.render(row["doc"], verbalizer).encode())
     if (raw, row["target"]) != (stated.raw_prompt_hash, stated.target):
         raise ValueError(_no_such_prompt(folder, task, stated.doc_id))

@@ -8,7 +8,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Row, Words
 from verbalizer_bench.leaderboard.submission.reading import short
 from verbalizer_bench.results.runs import Run, TaskScores
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.identity import (
     Identity,
     Verification,
@@ -26,19 +24,10 @@ from verbalizer_bench.tasks.identity import (
     verify_task,
 )
 from verbalizer_bench.tasks.metrics import METRICS, score
-from verbalizer_bench.tasks.spec import LABEL_TYPES, Verbalizer, task_name
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.tasks.suite import suite
 
 TOLERANCE = 1e-9
-
-
-@cache
-def suite() -> dict[str, tuple[str, Verbalizer]]:
-    """Return the data set and the verbalizer of each of the suite's tasks, in its order."""
-    return {
-        task_name(name, verbalizer): (name, verbalizer)
-        for name, path in suite_files().items()
-        for verbalizer in read_dataset(path)[1]
-    }
 
 
 def check_complete(found: Contents) -> Iterator[str]:

@@ -19,7 +19,7 @@ import yaml
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import TypeScores, Verified, VerifiedTask
 from verbalizer_bench.results.few import FEW
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 
 EEE_VERSION = "0.3.0"
 # The developer of a model that names none.
@@ -169,7 +169,7 @@ def _eee_task(task: VerifiedTask) -> dict[str, Any]:
 def _eee_source(task: VerifiedTask) -> dict[str, Any]:
     details = {"source": task.source, "identity": task.identity}
     if task.identity == "equal" and task.source in ("hub", "snapshot"):
-        loader = json.loads(read_dataset(suite_files()[task.dataset])[0].loader)
+        loader = json.loads(suite_datasets()[task.dataset][0].loader)
         return {
             "dataset_name": task.dataset,
             "source_type": "hf_dataset",

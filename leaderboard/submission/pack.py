@@ -34,8 +34,8 @@ from verbalizer_bench.results.runs import (
     newest_results,
     samples_file,
 )
-from verbalizer_bench.tasks.generate import read_dataset, suite_files, suite_tasks
 from verbalizer_bench.tasks.spec import DatasetSpec
+from verbalizer_bench.tasks.suite import suite, suite_datasets
 
 _HEX = {length: re.compile(rf"[0-9a-f]{{{length}}}") for length in (40, 64)}
 # Hub, OpenAI-like and GitHub tokens: a submission is public.
@@ -135,7 +135,7 @@ def sums(content: Mapping[str, bytes]) -> bytes:
 
 
 def _check_whole(run: Run) -> None:
-    names, wanted = {task.task for task in run.tasks}, suite_tasks()
+    names, wanted = {task.task for task in run.tasks}, suite()
     if others := sorted(names - set(wanted)):
         raise ValueError(f"{run.folder}: {others[0]} is not the suite's; run the suite alone")
     if missing := sorted(set(wanted) - names):
@@ -279,7 +279,7 @@ def _slim_rows(path: Path, task: TaskScores) -> bytes:
 
 
 def _specs() -> dict[str, DatasetSpec]:
-    return {name: read_dataset(path)[0] for name, path in suite_files().items()}
+    return {name: spec for name, (spec, _) in suite_datasets().items()}
 
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> Path:

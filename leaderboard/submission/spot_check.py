@@ -26,12 +26,13 @@ from verbalizer_bench.leaderboard.submission.agreement import (
     Agreement,
     agreement,
 )
-from verbalizer_bench.leaderboard.submission.checks import check_complete, suite
+from verbalizer_bench.leaderboard.submission.checks import check_complete
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.names import check_name
 from verbalizer_bench.leaderboard.submission.reading import Malformed, escaped, short
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.tasks.metrics import token_f1
+from verbalizer_bench.tasks.suite import suite
 
 # A hash of the weights in memory, which older records have, says nothing of those in files.
 _OTHER_KIND = "weights: the submission has a hash of another kind"
@@ -221,7 +222,7 @@ def _signer(by: str | None) -> str:
 
 
 def _count(found: Contents) -> int:
-    first = {dataset: task for task, (dataset, _) in reversed(suite().items())}
+    first = {dataset: task for task, (dataset, _) in reversed(list(suite().items()))}
     return sum(len(found.rows.get(task, ())) for task in first.values())
 
 

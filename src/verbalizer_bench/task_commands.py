@@ -68,8 +68,9 @@ def _tasks_path(args: argparse.Namespace) -> int:
 
 def _tasks_build(args: argparse.Namespace) -> int:
     from verbalizer_bench.tasks.data import check_data, resolve_data, test_documents
-    from verbalizer_bench.tasks.generate import build, f1_notices, read_dataset
+    from verbalizer_bench.tasks.generate import build, f1_notices
     from verbalizer_bench.tasks.rows import notices
+    from verbalizer_bench.tasks.suite import read_dataset
 
     if args.data:
         check_data(args.data)
@@ -96,8 +97,9 @@ def _tasks_check(args: argparse.Namespace) -> int:
     from lm_eval.tasks import TaskManager
 
     from verbalizer_bench.tasks.data import resolve_data
-    from verbalizer_bench.tasks.generate import check_task_files, suite_tasks
+    from verbalizer_bench.tasks.generate import check_task_files
     from verbalizer_bench.tasks.spec import TASKS_FOLDER
+    from verbalizer_bench.tasks.suite import suite
 
     folder = args.include_path or TASKS_FOLDER
     if args.include_path:
@@ -109,7 +111,7 @@ def _tasks_check(args: argparse.Namespace) -> int:
     )
     if not manager.all_subtasks:
         raise ValueError(f"{folder}: no task in it; `verbalizer-bench tasks build` writes them")
-    missing = sorted(set(suite_tasks()) - set(manager.all_subtasks))
+    missing = sorted(set(suite()) - set(manager.all_subtasks))
     if missing and not args.include_path:
         raise ValueError(f"tasks missing from the index: {', '.join(missing)}")
     loaded = manager.load(manager.all_subtasks)["tasks"]

@@ -36,12 +36,11 @@ def test_a_shared_ngram_is_found_and_a_shorter_one_is_not() -> None:
 
 def test_every_prompt_of_the_samples_leaks_in_all_its_label_words() -> None:
     from verbalizer_bench.tasks.data import test_documents as documents
-    from verbalizer_bench.tasks.generate import read_dataset, suite_files
+    from verbalizer_bench.tasks.suite import suite_datasets
 
     found = evaluation(Leakage(data="sample"))
     assert found is not None
-    for name, path in suite_files().items():
-        spec, verbalizers = read_dataset(path)
+    for name, (spec, verbalizers) in suite_datasets().items():
         for doc in documents(spec, "sample").docs:
             for verbalizer in verbalizers:
                 assert found.match([spec.render(doc, verbalizer)]), (name, doc)
@@ -100,14 +99,13 @@ def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> 
     import json
 
     from verbalizer_bench.tasks.data import test_documents as documents
-    from verbalizer_bench.tasks.generate import read_dataset, suite_files
+    from verbalizer_bench.tasks.suite import suite_datasets
 
     data = str(SHARED / "data/verbalizer")
     found = evaluation(Leakage(data=data))
     assert found is not None
     missed = {}
-    for name, path in suite_files().items():
-        spec, _ = read_dataset(path)
+    for name, (spec, _) in suite_datasets().items():
         texts = [[str(doc[field]) for field in spec.fields] for doc in documents(spec, data).docs]
         absent = [one for one in texts if not found.match(["What is it?", f"See: {one}"])]
         assert all(len(words(" ".join(one))) < 5 for one in absent), name

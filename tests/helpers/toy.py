@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from verbalizer_bench.tasks.data import fewshot_documents
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 
 BOS, EOS, PAD, IMAGE = "<s>", "</s>", "<pad>", "<image>"
 IMAGE_PIXELS, PATCH_PIXELS = 32, 8
@@ -41,8 +41,7 @@ class Record(NamedTuple):
 def records() -> list[Record]:
     """Return a record for every train row of the samples and every verbalizer: 9 x 6 x 12."""
     found = []
-    for path in suite_files().values():
-        spec, verbalizers = read_dataset(path)
+    for spec, verbalizers in suite_datasets().values():
         for doc in fewshot_documents(spec, "sample").docs:
             for verbalizer in verbalizers:
                 prompt = spec.render(doc, verbalizer)

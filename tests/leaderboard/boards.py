@@ -9,10 +9,10 @@ import numpy as np
 
 from tests.leaderboard.submissions import digest
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import slug
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.tasks.suite import suite
 
 # Beside verified.json stand files as a submission has them. They are hashed, and not read.
 FILES = ("submission.yaml", "results.json", "run.json", "SHA256SUMS", "samples/x.jsonl.gz")

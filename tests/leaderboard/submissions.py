@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.tasks.metrics import METRICS, score
+from verbalizer_bench.tasks.suite import suite
 
 Files = dict[str, bytes]
 Rows = dict[str, list[dict[str, Any]]]

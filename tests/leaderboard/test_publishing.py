@@ -34,7 +34,6 @@ from verbalizer_bench.leaderboard.submission.agreement import (
     wilson,
 )
 from verbalizer_bench.leaderboard.submission.asking import arguments, choose, located, with_taken
-from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.contents import read_submission
 from verbalizer_bench.leaderboard.submission.pack import _recorded_base, pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
@@ -42,6 +41,7 @@ from verbalizer_bench.leaderboard.submission.spot_check import _is_low, _setting
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.results.runs import Run
 from verbalizer_bench.running.regenerate import regenerate
+from verbalizer_bench.tasks.suite import suite
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -27,7 +27,6 @@ from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
 from verbalizer_bench.leaderboard.pages.ranges import differing_documents
 from verbalizer_bench.leaderboard.pages.records import _plain
 from verbalizer_bench.leaderboard.pages.site import FILES, build_site
-from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.results.differences import differences
@@ -35,6 +34,7 @@ from verbalizer_bench.results.resampling import Clusters, bootstrap
 from verbalizer_bench.results.runs import Run, TaskScores
 from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.tasks.suite import suite
 
 SIZES = {"sst2": 8, "rte": 5}
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;\u2028"

@@ -27,11 +27,11 @@ from tests.leaderboard.submissions import (
 )
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.submission import reading, schema
-from verbalizer_bench.leaderboard.submission.checks import suite
 from verbalizer_bench.leaderboard.submission.names import check_name
 from verbalizer_bench.leaderboard.submission.reading import Limits
 from verbalizer_bench.leaderboard.submission.validate import LEVELS, Validation, validate
 from verbalizer_bench.leaderboard.submission.verified import read_verified
+from verbalizer_bench.tasks.suite import suite
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 SAMPLES = f"samples/{TASK}.jsonl.gz"

@@ -17,9 +17,9 @@ from tests.conftest import PATIENCE
 from verbalizer_bench.lmms.generate import LMMS_FOLDER
 from verbalizer_bench.models.images import make_image, task_image
 from verbalizer_bench.tasks.data import test_documents as documents_of
-from verbalizer_bench.tasks.generate import read_dataset, suite_files, suite_tasks
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, task_name
+from verbalizer_bench.tasks.suite import suite, suite_datasets
 
 pytest.importorskip("lmms_eval", reason="`make test-lmms` runs these")
 pytestmark = pytest.mark.lmms
@@ -51,7 +51,7 @@ def run(folder: Path, *command: str, data: str = "sample") -> subprocess.Complet
 def read(folder: Path, results: str, date: Callable[[str], str]) -> Found:
     (file,) = folder.rglob(results)
     responses, samples = {}, {}
-    for task in suite_tasks():
+    for task in suite():
         for line in (file.parent / date(task)).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             key = task, row["doc_id"]
@@ -106,7 +106,7 @@ def in_lm_eval(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("name", ["ours", "theirs"])
 def test_results_exist(name: str, request: pytest.FixtureRequest) -> None:
     found: Found = request.getfixturevalue(name)
-    for task in suite_tasks():
+    for task in suite():
         scores = found.results["results"][task]
         assert all(math.isfinite(scores[f"{metric},none"]) for metric in METRICS)
         assert found.samples[task, 0]["f1"] == scores["f1,none"]
@@ -119,8 +119,7 @@ def test_results_exist(name: str, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("name", ["ours", "theirs"])
 def test_prompts_and_targets_are_ours(name: str, request: pytest.FixtureRequest) -> None:
     found: Found = request.getfixturevalue(name)
-    for path in suite_files().values():
-        spec, verbalizers = read_dataset(path)
+    for spec, verbalizers in suite_datasets().values():
         doc = documents_of(spec, "sample").docs[0]
         for verbalizer in verbalizers:
             sample = found.samples[task_name(spec.name, verbalizer), 0]
@@ -144,7 +143,7 @@ def test_the_index_has_the_tasks_and_tags() -> None:
     from lmms_eval.tasks import TaskManager
 
     found = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
-    assert found.all_subtasks == sorted(suite_tasks())
+    assert found.all_subtasks == sorted(suite())
     assert found.all_tags == sorted(f"verbalizer_{name}" for name in (*DATASETS, *LABEL_TYPES))
     assert found.all_groups == ["verbalizer"]
 

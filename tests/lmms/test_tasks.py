@@ -14,9 +14,9 @@ from verbalizer_bench.cli import main
 from verbalizer_bench.lmms.generate import LMMS_FOLDER, lmms_files
 from verbalizer_bench.lmms.task import doc_to_visual, process_docs, process_results
 from verbalizer_bench.models.images import is_task_image, make_image
-from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, TASKS_FOLDER, read_spec_file
+from verbalizer_bench.tasks.suite import suite
 
 LEAVES = sorted(LMMS_FOLDER.glob("*/*.yaml"))
 
@@ -42,7 +42,7 @@ def test_names_tags_and_label_words() -> None:
         assert (file.parent / leaf["include"]).is_file()
         for tag in leaf["tag"]:
             tags[tag] += 1
-    assert [file.stem for file in LEAVES] == sorted(suite_tasks())
+    assert [file.stem for file in LEAVES] == sorted(suite())
     assert set(tags.values()) == {12, 27, 54}
     group = yaml.safe_load((LMMS_FOLDER / "verbalizer.yaml").read_text(encoding="utf-8"))
     assert group["group"] == "verbalizer"
@@ -71,7 +71,7 @@ def test_prompts_targets_and_scores_are_those_of_lm_evals_tasks(
         include_path=str(TASKS_FOLDER), include_defaults=False, metadata={"data": "sample"}
     )
     tasks = manager.load(["verbalizer"])["tasks"]
-    assert set(tasks) == set(suite_tasks())
+    assert set(tasks) == set(suite())
     for name, task in tasks.items():
         docs = process_docs(SimpleNamespace(config_name=name))
         assert list(docs["prompt"]) == [task.doc_to_text(doc) for doc in task.eval_docs]
@@ -92,7 +92,7 @@ def test_the_placeholder_carries_the_tasks_name(tmp_path: Any) -> None:
 def test_missing_rows_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", "/nowhere")
     with pytest.raises(FileNotFoundError, match="/nowhere: no such folder; give hub, sample"):
-        process_docs(SimpleNamespace(config_name=suite_tasks()[0]))
+        process_docs(SimpleNamespace(config_name=suite()[0]))
 
 
 def test_the_image_is_white_and_known_again() -> None:

@@ -17,7 +17,7 @@ from verbalizer_bench.models.batches import auto_batch_size, in_batches
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.models.settings import StopStrings
 from verbalizer_bench.tasks.data import test_documents as documents_of
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 
 PAPER = {"until": [], "do_sample": False, "max_gen_toks": 15, "num_beams": 10}
 STORY = (
@@ -36,8 +36,7 @@ def requests(prompts: Sequence[str], **changes: Any) -> list[Instance]:
 def task_prompts() -> list[str]:
     """Return four prompts of each data set under four verbalizers, and four stories."""
     prompts = []
-    for path in suite_files().values():
-        spec, verbalizers = read_dataset(path)
+    for spec, verbalizers in suite_datasets().values():
         docs = documents_of(spec, "sample").docs
         prompts += [spec.render(docs[i], verbalizers[3 * i]) for i in range(4)]
     return [*prompts, *(STORY[:end] for end in (20, 60, 100, 160))]

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from verbalizer_bench.tasks import data
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.spec import DatasetSpec
+from verbalizer_bench.tasks.suite import suite_datasets
 
 Row = dict[str, Any]
 Answer = dict[str, Any]
@@ -98,7 +98,7 @@ SICK_PAIRS = (
 
 
 def spec_of(name: str) -> DatasetSpec:
-    return read_dataset(suite_files()[name])[0]
+    return suite_datasets()[name][0]
 
 
 def loader_of(name: str) -> dict[str, Any]:

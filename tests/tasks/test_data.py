@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import write_set
 from verbalizer_bench.tasks import data
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
 from verbalizer_bench.tasks.rows import notices
 from verbalizer_bench.tasks.spec import DATASETS, DatasetSpec
+from verbalizer_bench.tasks.suite import read_dataset, suite_datasets
 
 # Table 1 of Shiono et al. 2024, documents a verbalizer.
 TABLE_1 = {
@@ -21,7 +21,7 @@ TABLE_1 = {
 
 
 def spec_of(name: str) -> DatasetSpec:
-    return read_dataset(suite_files()[name])[0]
+    return suite_datasets()[name][0]
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -43,7 +43,7 @@ WORKER = """
 import dataclasses, json, os, sys, time, traceback
 from pathlib import Path
 
-from verbalizer_bench.tasks import data, fetch, generate
+from verbalizer_bench.tasks import data, fetch, suite
 
 ANSWERS = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
@@ -53,13 +53,13 @@ ENDPOINT = os.environ["HF_ENDPOINT"]
 
 
 def read_dataset(path):
-    spec, verbalizers = generate.read_dataset(path)
+    spec, verbalizers = suite.read_dataset(path)
     archive = spec.archive.replace("https://zenodo.org/", ENDPOINT + "/")
     return dataclasses.replace(spec, archive=archive), verbalizers
 
 
 def spec_of(name):
-    return read_dataset(generate.suite_files()[name])[0]
+    return read_dataset(suite.suite_files()[name])[0]
 
 
 def documents(name, source):
@@ -84,7 +84,9 @@ def fetched(folder):
     return list(fetch.fetch(Path(folder)))
 
 
-fetch.read_dataset = read_dataset
+fetch.suite_datasets = lambda: {
+    name: read_dataset(path) for name, path in suite.suite_files().items()
+}
 for line in sys.stdin:
     command, *arguments = json.loads(line)
     try:

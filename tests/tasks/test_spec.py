@@ -6,8 +6,8 @@ import pytest
 from tests.conftest import write_set
 from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.tasks.data import test_documents as documents_of
-from verbalizer_bench.tasks.generate import read_dataset
 from verbalizer_bench.tasks.spec import parse_verbalizer
+from verbalizer_bench.tasks.suite import read_dataset
 
 
 @pytest.mark.parametrize(

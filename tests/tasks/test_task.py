@@ -11,10 +11,11 @@ from lm_eval.tasks import TaskManager
 
 from tests.conftest import write_set
 from verbalizer_bench.tasks import data
-from verbalizer_bench.tasks.generate import build, leaves, suite_files, suite_tasks
+from verbalizer_bench.tasks.generate import build, leaves
 from verbalizer_bench.tasks.identity import manifest, verify, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, TASKS_FOLDER, protocol
+from verbalizer_bench.tasks.suite import suite, suite_files
 
 
 def manager(where: str, *folders: Path) -> TaskManager:
@@ -50,7 +51,7 @@ def expected_tasks() -> set[str]:
 
 def test_the_index_has_exactly_the_108_tasks_the_tags_and_the_group() -> None:
     found = manager("sample")
-    assert set(found.all_subtasks) == expected_tasks() == set(suite_tasks())
+    assert set(found.all_subtasks) == expected_tasks() == set(suite())
     assert len(found.all_subtasks) == 108
     types = ("natural", "neutral", "unnatural")
     assert set(found.all_tags) == {f"verbalizer_{name}" for name in (*DATASETS, *types)}

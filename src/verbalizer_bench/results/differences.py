@@ -40,7 +40,7 @@ from verbalizer_bench.results.statistics import (
     type_weights,
     weight_matrix,
 )
-from verbalizer_bench.tasks.generate import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import read_dataset, suite_files
 
 # A family, whose p-values Holm adjusts together: the groups of one level, over all pairs of runs.
 FAMILIES = ("label type", "data set", "verbalizer", "task")

@@ -15,9 +15,9 @@ from verbalizer_bench.models.harmless import changing
 from verbalizer_bench.results.endings import ending_warnings
 from verbalizer_bench.results.rendering import rendering_text
 from verbalizer_bench.results.runs import Run
-from verbalizer_bench.tasks.generate import suite_tasks
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol
+from verbalizer_bench.tasks.suite import suite
 
 # A share of equal responses that no model reaches that reads its prompts, and from how many on.
 _NEARLY_ALL, _FEW = 0.9, 20
@@ -85,7 +85,7 @@ def _size_differences(run: Run) -> list[str]:
 
 def _own_sets(run: Run) -> list[str]:
     """Return the data sets of a run that are not the suite's."""
-    return sorted({task.dataset for task in run.tasks if task.task not in suite_tasks()})
+    return sorted({task.dataset for task in run.tasks if task.task not in suite()})
 
 
 def _name(asked: dict[str, Any], differences: list[str], model: str, run: Run) -> str:
@@ -108,8 +108,8 @@ def is_partial(run: Run) -> bool:
 
 def _missing_tasks(run: Run) -> int:
     """Return how many tasks of the suite were not run; 0 where none of them was asked for."""
-    found = {task.task for task in run.tasks} & set(suite_tasks())
-    return len(suite_tasks()) - len(found) if found else 0
+    found = {task.task for task in run.tasks} & set(suite())
+    return len(suite()) - len(found) if found else 0
 
 
 def warnings(run: Run) -> list[str]:
@@ -124,11 +124,11 @@ def warnings(run: Run) -> list[str]:
     found += _count_warnings(run)
     if shard := _shard(run):
         found.append(f"shard {shard} of a run; `verbalizer-bench merge` puts them together")
-    count = len(suite_tasks())
+    count = len(suite())
     if missing := _missing_tasks(run):
         found.append(f"{count - missing} of the suite's {count} tasks were run")
     own = _own_sets(run)
-    if own and any(task.task in suite_tasks() for task in run.tasks):
+    if own and any(task.task in suite() for task in run.tasks):
         found.append(f"the means hold data sets that are not the suite's: {', '.join(own)}")
     found += _sources(run, verified=False)
     record = run.record
