@@ -55,6 +55,7 @@ bench-builders: $(READY)
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tests/helpers/import_graph.py
 	$(MAKE) --no-print-directory types
 
 types: $(READY)

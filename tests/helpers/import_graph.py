@@ -1,7 +1,8 @@
-"""Draw who imports whom: `python tests/helpers/import_graph.py` prints folders, edges and cycles.
+"""Draw who imports whom, and hold the layers: `python tests/helpers/import_graph.py`.
 
-It reads the source with Python's `ast`, so that imports inside functions and for type checkers
-count as well, and nothing has to be installed.
+It prints folders, edges and circles, and fails where an import goes up, to the side or round. It
+reads the source with Python's `ast`, so that imports inside functions and for type checkers count
+as well, and nothing has to be installed.
 """
 
 import ast
@@ -12,6 +13,19 @@ from pathlib import Path
 
 PACKAGE = "verbalizer_bench"
 ROOT = Path(__file__).resolve().parents[2]
+# From the ground up. A folder imports from itself and from layers below its own.
+LAYERS = (
+    (PACKAGE, "io", "errors", "parsing", "recipes"),
+    ("config",),
+    ("tasks", "models"),
+    ("trainers", "builders", "lmms", "results"),
+    ("running",),
+    ("leaderboard",),
+    ("miniature",),
+    ("demo", "publishing", "task_commands"),
+    ("cli",),
+    ("__main__",),
+)
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
@@ -85,25 +99,43 @@ def cycles(edges: Mapping[str, set[str]]) -> list[list[str]]:
     return sorted((part for part in found if len(part) > 1), key=len, reverse=True)
 
 
-def main() -> None:
-    """Print folders with their modules, the edges between folders, and circles of both."""
+def upward(edges: Mapping[str, set[str]]) -> list[str]:
+    """Return a line for each import that does not go down, and for a folder of no layer."""
+    level = {folder: n for n, layer in enumerate(LAYERS) for folder in layer}
+    lines = [
+        f"{folder}: is in no layer; give it one in tests/helpers/import_graph.py"
+        for folder in sorted({folder_of(name) for name in edges} - set(level))
+    ]
+    for name, targets in sorted(edges.items()):
+        for target in sorted(targets):
+            here, there = folder_of(name), folder_of(target)
+            if here != there and level.get(here, 0) <= level.get(there, 0):
+                lines.append(f"{name} imports {target}: {there} is not below {here}")
+    return lines
+
+
+def main() -> int:
+    """Print folders with their modules, the edges between folders, and what is wrong."""
     edges = graph()
     sizes = Counter(map(folder_of, edges))
-    between: dict[tuple[str, str], int] = Counter()
+    between: Counter[tuple[str, str]] = Counter()
     folders: dict[str, set[str]] = defaultdict(set)
     for name, targets in edges.items():
         folders[folder_of(name)] |= {folder_of(target) for target in targets} - {folder_of(name)}
         between.update((folder_of(name), folder_of(target)) for target in targets)
-    for folder in folders:
-        others = sorted(folders[folder])
-        counted = ", ".join(f"{other} {between[folder, other]}" for other in others) or "nothing"
-        print(f"{folder} ({sizes[folder]} modules) imports {counted}")
+    for folder in [one for layer in LAYERS for one in layer if one in folders]:
+        counted = ", ".join(
+            f"{other} {between[folder, other]}" for other in sorted(folders[folder])
+        )
+        print(f"{folder} ({sizes[folder]} modules) imports {counted or 'nothing'}")
     print(f"{len(edges)} modules, {sum(map(len, edges.values()))} edges")
+    faults = upward(edges)
     for kind, found in (("folders", cycles(folders)), ("modules", cycles(edges))):
-        for circle in found:
-            print(f"circle of {len(circle)} {kind}: {', '.join(circle)}")
-    sys.exit(0)
+        faults += [f"circle of {len(one)} {kind}: {', '.join(one)}" for one in found]
+    for line in faults:
+        print(line)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
