@@ -92,7 +92,7 @@ def test_the_placeholder_carries_the_tasks_name(tmp_path: Any) -> None:
 def test_missing_rows_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", "/nowhere")
     with pytest.raises(FileNotFoundError, match="/nowhere: no such folder; give hub, sample"):
-        process_docs(SimpleNamespace(config_name=suite()[0]))
+        process_docs(SimpleNamespace(config_name=next(iter(suite()))))
 
 
 def test_the_image_is_white_and_known_again() -> None:
