@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.builders.builder import Model
-from tests.builders.conftest import Moved
-from tests.builders.recipes import instructions, real_data, recipe
-from tests.builders.server import Faults, Server
-from tests.builders.test_calls import ask_all, endpoint, has_come, request, requests
+from tests.helpers.builder import Model
+from tests.helpers.calls import ask_all, endpoint, has_come, request, requests
+from tests.helpers.clock import Moved
+from tests.helpers.data_recipes import instructions, real_data, recipe
+from tests.helpers.endpoint_server import Faults, Server
 from verbalizer_bench.builders import transport
 from verbalizer_bench.builders.breaker import Breaker
 from verbalizer_bench.builders.build import build

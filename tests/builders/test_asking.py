@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.data_recipes import PROMPTS
 from verbalizer_bench.builders.asking import Interview, Outcome, Problem, Question
 from verbalizer_bench.builders.calls import BudgetSpent, CallFailed
 from verbalizer_bench.builders.chat import Reply, Request
 from verbalizer_bench.builders.crew import Stopped, Unanswered, for_each
-from verbalizer_bench.builders.prompts import Prompts
 
-PROMPTS = Prompts(
-    "1", failures={"other": "Not so: {detail}.", "format": "Form: {detail}.", "empty": "Nothing!"}
-)
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
 MESSAGES = ({"role": "user", "content": "Say yes."},)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.builders.builder import Model
-from tests.builders.kills import killed_at
-from tests.builders.recipes import instructions, real_data, recipe
-from tests.builders.server import Faults, Server
+from tests.helpers.builder import Model
+from tests.helpers.data_recipes import instructions, real_data, recipe
+from tests.helpers.endpoint_server import Faults, Server
+from tests.helpers.kills import killed_at
 from verbalizer_bench.builders.build import Built, build
 from verbalizer_bench.builders.recipe import DataRecipe
 from verbalizer_bench.builders.rows import Row, read_rows

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from aiohttp import web
 
-from tests.builders.builder import Model
-from tests.builders.recipes import COCO, instructions, real_data, recipe
-from tests.builders.server import Server, images, prompt
+from tests.helpers.builder import Model
+from tests.helpers.data_recipes import COCO, instructions, real_data, recipe
+from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.rows import read_rows
 

@@ -9,51 +9,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.builders.conftest import Moved
-from tests.builders.kills import killed_at
-from tests.builders.server import Asked, Faults, Server, images, prompt
-from verbalizer_bench.builders.calls import Budget, BudgetSpent, Caller, Endpoint, Reply, Request
+from tests.helpers.calls import SCHEMA, ask, ask_all, endpoint, has_come, request, requests
+from tests.helpers.clock import Moved
+from tests.helpers.endpoint_server import Asked, Faults, Server, images, prompt
+from tests.helpers.kills import killed_at
+from verbalizer_bench.builders.calls import Budget, BudgetSpent, Caller, Reply, Request
 from verbalizer_bench.builders.limits import Spending
 
 Serve = Callable[..., Server]
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"word": {"type": "string"}},
-    "required": ["word"],
-    "additionalProperties": False,
-}
 BAD = Faults(
     0, 0.15, error=0.1, unavailable=0.05, cut=0.1, garbled=0.1, empty=0.05, retry_after="0.05"
 )
-
-
-def endpoint(server: Server, **changes: Any) -> Endpoint:
-    values: dict[str, Any] = {"model": "m", "base_url": server.url, "backoff": 0.02}
-    return Endpoint(**(values | changes))
-
-
-def request(text: str, **changes: Any) -> Request:
-    return Request("question", ({"role": "user", "content": text},), **changes)
-
-
-def requests(count: int) -> list[Request]:
-    return [request(f"prompt {number}") for number in range(count)]
-
-
-async def ask(caller: Caller, wanted: Sequence[Request]) -> list[Reply]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(caller.ask(one)) for one in wanted]
-    return [task.result() for task in tasks]
-
-
-def ask_all(
-    folder: Path, wanted: Sequence[Request], asked: Endpoint, **others: Any
-) -> tuple[list[Reply], Spending]:
-    async def run() -> tuple[list[Reply], Spending]:
-        async with Caller({"default": asked}, folder, **others) as caller:
-            return await ask(caller, wanted), caller.spent
-
-    return asyncio.run(run())
 
 
 def uncached(replies: Sequence[Reply]) -> list[Reply]:
@@ -165,12 +131,6 @@ def test_another_attempt_or_parameter_is_another_call(serve: Serve, tmp_path: Pa
         ask_all(tmp_path, wanted, endpoint(server, parameters=parameters))
     assert len(server.requests) == 9
     assert {"model", "messages", "temperature", "top_k"} == set(server.requests[-1].body)
-
-
-async def has_come(server: Server, count: int) -> None:
-    """Wait until so many requests have come."""
-    while len(server.requests) < count:
-        await asyncio.sleep(0.001)
 
 
 def test_who_is_cancelled_takes_nobody_along(serve: Serve, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.builders.server import Server
-from tests.builders.test_asking import PROMPTS
-from tests.builders.test_calls import SCHEMA, ask_all, endpoint, request
+from tests.helpers.calls import SCHEMA, ask_all, endpoint, request
+from tests.helpers.data_recipes import PROMPTS
+from tests.helpers.endpoint_server import Server
 from verbalizer_bench.builders.asking import Interview, Question
 from verbalizer_bench.builders.calls import Caller
 from verbalizer_bench.builders.endings import ending_problem, leftover, leftovers, spoken

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders.builder import Model
-from tests.builders.recipes import instructions, real_data, write_recipe
-from tests.builders.server import Server
+from tests.helpers.builder import Model
+from tests.helpers.data_recipes import instructions, real_data, write_recipe
+from tests.helpers.endpoint_server import Server
 from verbalizer_bench.builders import calls
 from verbalizer_bench.cli import main
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders.conftest import Moved
+from tests.helpers.clock import Moved
 from verbalizer_bench.builders.limits import NOTHING, Budget, BudgetSpent, Cost, Purse, Rate
 from verbalizer_bench.builders.limits import Spending as Spent
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders.recipes import COCO
-from tests.builders.server import Server, prompt
+from tests.helpers.data_recipes import COCO
+from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.recipe import DataRecipe, read_recipe
 from verbalizer_bench.builders.response_format import make_row, read_records

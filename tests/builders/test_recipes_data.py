@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.builders.recipes import COCO, PROMPTS, real_data, write_recipe
 from tests.conftest import REPOSITORY
+from tests.helpers.data_recipes import COCO, PROMPTS, real_data, write_recipe
 from verbalizer_bench.builders.build import dry_run, prepare
 from verbalizer_bench.builders.card import card
 from verbalizer_bench.builders.prompts import Prompts

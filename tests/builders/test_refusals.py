@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.builders.builder import Model
-from tests.builders.recipes import instructions, real_data, recipe
-from tests.builders.server import Server, images, prompt
+from tests.helpers.builder import Model
+from tests.helpers.data_recipes import instructions, real_data, recipe
+from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.crew import Stopped
 from verbalizer_bench.builders.refusals import Refusals

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders.recipes import write_recipe
 from tests.conftest import SHARED
+from tests.helpers.data_recipes import write_recipe
 from verbalizer_bench.builders import wording
 from verbalizer_bench.builders.blocks import Duplicates, Leakage
 from verbalizer_bench.builders.duplicates import near_duplicates, shingles, similarity

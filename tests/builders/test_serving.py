@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.builders.builder import about, question
-from tests.builders.obeying import obey
-from tests.builders.recipes import COCO, PROMPTS, real_data, recipe
+from tests.helpers.builder import about, question
+from tests.helpers.data_recipes import COCO, PROMPTS, real_data, recipe
+from tests.helpers.obeying import obey
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.chat import Request, body
 from verbalizer_bench.builders.endpoint import Endpoint

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.builders.conftest import FAKE_KEY, Moved
-from tests.builders.server import Faults, Server, prompt
-from tests.builders.test_calls import ask_all, endpoint, request, requests
+from tests.helpers.calls import ask_all, endpoint, request, requests
+from tests.helpers.clock import FAKE_KEY, Moved
+from tests.helpers.endpoint_server import Faults, Server, prompt
 from verbalizer_bench.builders import transport
 from verbalizer_bench.builders.calls import Caller, CallFailed, Endpoint, Reply
 from verbalizer_bench.builders.transport import retry_after

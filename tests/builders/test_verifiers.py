@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders.obeying import defy, obey
 from tests.conftest import SHARED
+from tests.helpers.obeying import defy, obey
 from verbalizer_bench.builders.blocks import Instructions
 from verbalizer_bench.builders.instructions import draw, read_ifeval
 from verbalizer_bench.builders.verifiers import (

@@ -7,8 +7,8 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from tests.leaderboard.test_report import write_run
-from tests.results.test_statistics import run, task
+from tests.helpers.echo import write_run
+from tests.helpers.runs import run, task
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.compare import compare
 from verbalizer_bench.results.answers import answer, answers

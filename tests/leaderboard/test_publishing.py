@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.leaderboard.submissions import (
+from tests.helpers.echo import write_run
+from tests.helpers.submissions import (
     Rows,
     digest,
     follows_or_not,
@@ -25,7 +26,6 @@ from tests.leaderboard.submissions import (
     pack_rows,
     write_files,
 )
-from tests.leaderboard.test_report import write_run
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.submission.agreement import (
     THRESHOLD,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.leaderboard.boards import invented, write_submission
+from tests.helpers.boards import invented, write_submission
 from verbalizer_bench.leaderboard.pages.entries import read_entries
 from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
 from verbalizer_bench.leaderboard.pages.ranking import rank

@@ -3,49 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lm_eval.evaluator import simple_evaluate
-from lm_eval.loggers import EvaluationTracker
-from lm_eval.tasks import TaskManager
 
 from tests.conftest import write_set
-from tests.tasks.test_task import Echo
+from tests.helpers.echo import write_run
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.runs import Run, find_runs, read_run
-from verbalizer_bench.tasks.spec import TASKS_FOLDER
-
-
-def write_run(
-    folder: Path,
-    answer: str,
-    tasks: list[str],
-    data: str = "sample",
-    include: str | None = None,
-    **options: Any,
-) -> Path:
-    """Write a run folder as lm-eval does, of a model that always says `answer`."""
-    tracker = EvaluationTracker(output_path=str(folder))
-    tracker.general_config_tracker.model_name_sanitized = answer
-    results = simple_evaluate(
-        model=Echo(lambda request: answer),
-        tasks=tasks,
-        task_manager=TaskManager(
-            include_path=[str(TASKS_FOLDER), *([include] if include else [])],
-            include_defaults=False,
-            metadata={"data": data},
-        ),
-        bootstrap_iters=0,
-        **options,
-    )
-    assert results is not None
-    samples = results.pop("samples")
-    results["config"]["model"] = "hf"
-    tracker.general_config_tracker.model_name = answer
-    tracker.save_results_aggregated(results=results, samples=samples)
-    for task, rows in samples.items():
-        tracker.save_results_samples(task_name=task, samples=rows)
-    return folder / answer
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.leaderboard.boards import invented, merged, write_board, write_submission
-from tests.leaderboard.submissions import (
+from tests.helpers.boards import invented, merged, write_board, write_submission
+from tests.helpers.submissions import (
     digest,
     make_files,
     make_results,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.leaderboard.boards import invented, write_board, write_submission
+from tests.helpers.boards import invented, write_board, write_submission
 from verbalizer_bench.leaderboard.pages.page import percent
 from verbalizer_bench.leaderboard.pages.site import build_site
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.leaderboard.submissions import (
+from tests.helpers.submissions import (
     Files,
     digest,
     follows_or_not,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from tests.leaderboard.submissions import Files, digest, pack_rows, sums, valid_files, write_files
+from tests.helpers.submissions import Files, digest, pack_rows, sums, valid_files, write_files
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import Verified
 from verbalizer_bench.tasks.metrics import score

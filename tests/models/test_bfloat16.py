@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.checkpoints import read_suite
-from tests.models.test_generation import requests
+from tests.helpers.asking import requests
 from verbalizer_bench.models.llm import VerbalizerLLM
 
 DOCUMENTS = 2  # of each of the 108 tasks

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers.utils import chat_template_utils
 
-from tests.models.test_generation import requests
+from tests.helpers.asking import requests
 from verbalizer_bench.models.chat import DATE, ChatTemplate, TextLostError
 from verbalizer_bench.models.llava import extract_llm
 from verbalizer_bench.models.llm import VerbalizerLLM

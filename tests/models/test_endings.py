@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models.test_generation import STORY, requests
+from tests.helpers.asking import STORY, requests
 from verbalizer_bench.models import journal
 from verbalizer_bench.models.chat import ChatTemplate
 from verbalizer_bench.models.endings import ending, opened_thought, thought, turn_end

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from transformers import LlamaConfig, LlamaForCausalLM, NemotronConfig, NemotronForCausalLM
 
-from tests.models.test_generation import PAPER, STORY, load, requests
-from tests.models.test_lvlm import PROMPTS, alone
-from tests.models.test_lvlm import load as load_lvlm
+from tests.helpers.asking import PAPER, STORY, load, requests
+from tests.helpers.asking_lvlm import PROMPTS, alone
+from tests.helpers.asking_lvlm import load as load_lvlm
 from verbalizer_bench.models import engine as engine_module
 from verbalizer_bench.models.engine import EncodedPrompt, SharedPrefixEngine, why_not
 from verbalizer_bench.models.images import make_image

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 
-from tests.models.test_generation import STORY, load, requests
-from tests.models.test_lvlm import load as load_lvlm
+from tests.helpers.asking import STORY, load, requests
+from tests.helpers.asking_lvlm import load as load_lvlm
 from verbalizer_bench.models.llm import VerbalizerLLM
 
 NAN, INFINITY = float("nan"), float("inf")

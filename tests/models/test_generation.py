@@ -9,28 +9,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from tests.helpers.asking import STORY, load, requests
 from verbalizer_bench.models import batches
 from verbalizer_bench.models.batches import auto_batch_size, in_batches
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.models.settings import StopStrings
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.suite import suite_datasets
-
-PAPER = {"until": [], "do_sample": False, "max_gen_toks": 15, "num_beams": 10}
-STORY = (
-    "Once upon a time there was a little girl named Lily. She loved to play with her toys. One day "
-    "she went to the park and saw a big dog. The dog was very friendly and they played all day. "
-)
-
-
-def requests(prompts: Sequence[str], **changes: Any) -> list[Instance]:
-    return [
-        Instance(request_type="generate_until", doc={}, arguments=(p, PAPER | changes), idx=0)
-        for p in prompts
-    ]
 
 
 def task_prompts() -> list[str]:
@@ -52,10 +39,6 @@ def one_by_one(lm: Any, prompts: Sequence[str], **kwargs: Any) -> list[str]:
         )
         outputs.append(lm.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
     return outputs
-
-
-def load(cls: type, folder: Path, **kwargs: Any) -> Any:
-    return cls(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1, **kwargs)
 
 
 ENGINES = ("generate", "shared_prefix")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
-from tests.models.test_generation import STORY, load, requests
-from tests.models.test_loading import clone
+from tests.helpers.asking import STORY, load, requests
+from tests.helpers.checkpoints import clone
 from verbalizer_bench.models.harmless import changing
 from verbalizer_bench.models.llm import VerbalizerLLM
 

@@ -232,7 +232,7 @@ assert not any(name.startswith("verbalizer_bench") for name in sys.modules)
 
 
 def test_the_adapter_asks_it_with_a_white_image(composed: Callable[[str, str], Path]) -> None:
-    from tests.models.test_generation import requests
+    from tests.helpers.asking import requests
     from verbalizer_bench.models.lvlm import VerbalizerLVLM
 
     lm = VerbalizerLVLM(str(composed("siglip", "linear")), dtype="float32", device="cpu")

@@ -7,7 +7,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
 
-from tests.models.test_generation import PAPER, STORY, requests
+from tests.helpers.asking import PAPER, STORY, requests
 from verbalizer_bench.models.llm import VerbalizerLLM
 from verbalizer_bench.models.provenance import InputLog
 

@@ -10,36 +10,15 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 from PIL import Image
 
-from tests.models.test_generation import PAPER, STORY, requests
+from tests.helpers.asking import PAPER, STORY, requests
+from tests.helpers.asking_lvlm import PROMPTS, alone, load, scoring
 from verbalizer_bench.models.images import image_sha256, make_image
 from verbalizer_bench.models.lvlm import VerbalizerLVLM
-
-PROMPTS = [STORY[:end] for end in (10, 30, 55, 80, 120)]
-
-
-def load(folder: Path, **kwargs: Any) -> VerbalizerLVLM:
-    kwargs = {"dtype": "float32", "device": "cpu", "batch_size": 2} | kwargs
-    return VerbalizerLVLM(pretrained=str(folder), **kwargs)
 
 
 @pytest.fixture(scope="module")
 def lm(toys: tuple[Path, Path]) -> VerbalizerLVLM:
     return load(toys[1])
-
-
-def alone(
-    lm: VerbalizerLVLM, text: str, image: Image.Image | None, beams: int = 10, new: int = 15
-) -> str:
-    """Return what plain `generate` makes of one prompt, encoded by the plain processor."""
-    if image is None:
-        inputs = lm.tokenizer(text, return_tensors="pt")
-    else:
-        inputs = lm.processor(text=text, images=[image], return_tensors="pt")
-    output = lm.model.generate(
-        **inputs, num_beams=beams, do_sample=False, max_new_tokens=new, pad_token_id=0
-    )
-    tokens = output[0, inputs["input_ids"].shape[1] :]
-    return lm.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
 def generate(lm: VerbalizerLVLM, prompts: list[str], **changes: Any) -> list[str]:
@@ -205,10 +184,6 @@ def test_chat_prompts_survive_pickling(lm: VerbalizerLVLM) -> None:
     prompt = chat(lm, "a <image> b")
     again = pickle.loads(pickle.dumps(prompt))
     assert again == prompt and again.messages == prompt.messages  # type: ignore[attr-defined]
-
-
-def scoring(pairs: list[tuple[str, str]]) -> list[Instance]:
-    return [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=0) for pair in pairs]
 
 
 def logprob(lm: VerbalizerLVLM, context: str, whole: str, image: Image.Image) -> float:

@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
+from tests.helpers.asking import requests
+from tests.helpers.asking_lvlm import scoring
 from tests.helpers.toy import make_tokenizer, records
-from tests.models.test_generation import requests
-from tests.models.test_lvlm import scoring
 from verbalizer_bench.models.lvlm import VerbalizerLVLM
 
 TEXT: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.results.test_statistics import run, task
+from tests.helpers.runs import run, task
 from verbalizer_bench.results.contrast import refusal
 from verbalizer_bench.results.rendering import rendering_refusal, rendering_text
 from verbalizer_bench.results.runs import Run

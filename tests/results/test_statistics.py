@@ -1,26 +1,12 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.helpers.runs import run, task
 from verbalizer_bench.results.resampling import standard_errors
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.runs import TaskScores
 from verbalizer_bench.results.statistics import estimate, summarize
 from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import Verbalizer
-
-
-def task(dataset: str, label_type: str, first: str, f1: list[float]) -> TaskScores:
-    values = np.array(f1)
-    scores = {metric: values if metric == "f1" else np.zeros(len(f1)) for metric in METRICS}
-    name = f"verbalizer_{dataset}_{label_type}_{first}_x"
-    verbalizer = Verbalizer(label_type, first, "x")  # type: ignore[arg-type]
-    ids = tuple(range(len(f1)))
-    return TaskScores(name, dataset, verbalizer, "sample", "0", ids, scores)
-
-
-def run(*tasks: TaskScores) -> Run:
-    return Run(Path("run"), "model", {"config": {"model": "m"}}, tasks, 0)
 
 
 def test_label_types_are_means_over_tasks_and_all_is_the_mean_of_the_types() -> None:

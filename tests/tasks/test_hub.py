@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tasks.hub_server import (
+from tests.helpers.hub_server import (
     PHRASEBANK,
     PINNED,
     SPLITS_READ,

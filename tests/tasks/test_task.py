@@ -1,15 +1,13 @@
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lm_eval.api.model import LM
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from tests.conftest import write_set
+from tests.helpers.echo import Echo
 from verbalizer_bench.tasks import data
 from verbalizer_bench.tasks.generate import build, leaves
 from verbalizer_bench.tasks.identity import manifest, verify, verify_task
@@ -118,24 +116,6 @@ def test_twelve_leaves_share_one_load(monkeypatch: pytest.MonkeyPatch) -> None:
     data._documents.cache_clear()
     manager("sample").load(["verbalizer"])
     assert Counter(reads) == dict.fromkeys(DATASETS, 1)
-
-
-class Echo(LM):
-    """Answer every request with what a rule says."""
-
-    def __init__(self, answer: Callable[[Any], str]) -> None:
-        super().__init__()
-        self.answer = answer
-
-    def generate_until(self, requests, disable_tqdm=False):
-        self.prompts = [request.args[0] for request in requests]
-        self.kwargs = [request.args[1] for request in requests]
-        return [self.answer(request) for request in requests]
-
-    def loglikelihood(self, requests):
-        raise AssertionError
-
-    loglikelihood_rolling = loglikelihood
 
 
 def test_scores_and_standard_errors_reach_lm_evals_table() -> None:

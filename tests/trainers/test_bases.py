@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from tests.models.test_loading import clone, renamed, rewrite, without
+from tests.helpers.checkpoints import clone, renamed, rewrite, without
 from verbalizer_bench.cli import main
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from PIL import Image
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
+from tests.helpers.asking import requests
+from tests.helpers.tokenizer_families import FAMILIES, adds_eos, glm, llama_2
 from tests.helpers.toy import make_llava, make_llm
-from tests.models.test_generation import requests
-from tests.trainers.families import FAMILIES, adds_eos, glm, llama_2
 from verbalizer_bench.models import chat
 from verbalizer_bench.models.bos import adds_bos, append_nothing, bos_note, give_bos_back
 from verbalizer_bench.models.llava import extract_llm

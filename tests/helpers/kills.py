@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from tests.builders.server import Server
+from tests.helpers.endpoint_server import Server
 
 
 def killed_at(server: Server, requests: int, work: Callable[[], object]) -> bool:

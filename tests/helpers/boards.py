@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.leaderboard.submissions import digest
+from tests.helpers.submissions import digest
 from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.submission.contents import slug
 from verbalizer_bench.tasks.metrics import OUTCOMES

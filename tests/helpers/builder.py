@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.builders.obeying import defy, obey
-from tests.builders.server import images, prompt
+from tests.helpers.endpoint_server import images, prompt
+from tests.helpers.obeying import defy, obey
 from verbalizer_bench.builders.rows import Instruction
 
 LEAK = (

@@ -1,0 +1,27 @@
+"""What builders' tests share: a clock that stands still, and a key that must turn up nowhere."""
+
+import asyncio
+
+from verbalizer_bench.builders.limits import Clock
+
+FAKE_KEY = "sk-test-4f9a1c77d2e84b5fa0d3NEVERWRITTEN"
+
+
+class Moved(Clock):
+    """A clock that stands still until it is moved, or until somebody waits for it.
+
+    Attributes:
+        time: Its seconds.
+        waits: All that it was waited for.
+    """
+
+    def __init__(self) -> None:
+        self.time, self.waits = 1000.0, list[float]()
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.time = self.time + seconds
+        await asyncio.sleep(0)

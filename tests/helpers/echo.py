@@ -1,0 +1,62 @@
+"""A model of lm-eval's that answers without weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.model import LM
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
+
+from verbalizer_bench.tasks.spec import TASKS_FOLDER
+
+
+class Echo(LM):
+    """Answer every request with what a rule says."""
+
+    def __init__(self, answer: Callable[[Any], str]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def generate_until(self, requests, disable_tqdm=False):
+        self.prompts = [request.args[0] for request in requests]
+        self.kwargs = [request.args[1] for request in requests]
+        return [self.answer(request) for request in requests]
+
+    def loglikelihood(self, requests):
+        raise AssertionError
+
+    loglikelihood_rolling = loglikelihood
+
+
+def write_run(
+    folder: Path,
+    answer: str,
+    tasks: list[str],
+    data: str = "sample",
+    include: str | None = None,
+    **options: Any,
+) -> Path:
+    """Write a run folder as lm-eval does, of a model that always says `answer`."""
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.model_name_sanitized = answer
+    results = simple_evaluate(
+        model=Echo(lambda request: answer),
+        tasks=tasks,
+        task_manager=TaskManager(
+            include_path=[str(TASKS_FOLDER), *([include] if include else [])],
+            include_defaults=False,
+            metadata={"data": data},
+        ),
+        bootstrap_iters=0,
+        **options,
+    )
+    assert results is not None
+    samples = results.pop("samples")
+    results["config"]["model"] = "hf"
+    tracker.general_config_tracker.model_name = answer
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task_name=task, samples=rows)
+    return folder / answer
