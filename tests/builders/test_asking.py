@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.data_recipes import PROMPTS
+from tests.helpers.calls import PROMPTS
 from verbalizer_bench.builders.asking import Interview, Outcome, Problem, Question
 from verbalizer_bench.builders.calls import BudgetSpent, CallFailed
 from verbalizer_bench.builders.chat import Reply, Request

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.helpers.calls import SCHEMA, ask_all, endpoint, request
-from tests.helpers.data_recipes import PROMPTS
+from tests.helpers.calls import PROMPTS, SCHEMA, ask_all, endpoint, request
 from tests.helpers.endpoint_server import Server
 from verbalizer_bench.builders.asking import Interview, Question
 from verbalizer_bench.builders.calls import Caller

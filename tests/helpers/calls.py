@@ -8,7 +8,11 @@ from typing import Any
 from tests.helpers.endpoint_server import Server
 from verbalizer_bench.builders.calls import Caller, Endpoint, Reply, Request
 from verbalizer_bench.builders.limits import Spending
+from verbalizer_bench.builders.prompts import Prompts
 
+PROMPTS = Prompts(
+    "1", failures={"other": "Not so: {detail}.", "format": "Form: {detail}.", "empty": "Nothing!"}
+)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"word": {"type": "string"}},

@@ -9,7 +9,6 @@ import yaml
 from tests.conftest import REPOSITORY, SHARED
 from verbalizer_bench.builders.blocks import Instructions
 from verbalizer_bench.builders.instructions import draw
-from verbalizer_bench.builders.prompts import Prompts
 from verbalizer_bench.builders.recipe import DataRecipe, read_recipe
 from verbalizer_bench.builders.rows import Instruction
 
@@ -65,8 +64,3 @@ def recipe(folder: Path, url: str, *overrides: str, **changes: Any) -> DataRecip
 def instructions() -> dict[str, Instruction]:
     """Return all of the default filter's instructions by their text."""
     return {one.text: one for one in draw(str(IFEVAL), Instructions(n=157))}
-
-
-PROMPTS = Prompts(
-    "1", failures={"other": "Not so: {detail}.", "format": "Form: {detail}.", "empty": "Nothing!"}
-)
