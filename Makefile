@@ -3,12 +3,13 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 LMMS_VENV ?= .venv-lmms
+NEWEST_VENV ?= .venv-newest
 READY = $(VENV)/.ready
 
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-lmms bench bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms bench bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -34,6 +35,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The newest versions that pyproject.toml allows: what users without our constraints get.
+test-newest: $(NEWEST_VENV)/.ready
+	$(NEWEST_VENV)/bin/python -m pytest -m "not slow and not lmms" -n $(WORKERS) --dist loadfile
 
 # lmms-eval for real, in an environment of its own: 7 GB, minutes.
 test-lmms: $(LMMS_VENV)/.ready
@@ -73,6 +78,11 @@ $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+$(NEWEST_VENV)/.ready: pyproject.toml setup.py
+	$(PYTHON) -m venv $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/pip install --quiet --upgrade -e '.[dev]'
+	touch $@
 
 $(LMMS_VENV)/.ready: pyproject.toml constraints-lmms.txt
 	$(PYTHON) -m venv $(LMMS_VENV)
