@@ -532,4 +532,5 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     files = [path.stat().st_size >> 20 for path in tmp_path.rglob("rows.arrow")]
     assert max(files) >= 38
     print(peaks)
-    assert peaks[1] - peaks[0] < 12
+    # In memory it would be 32 or more.
+    assert peaks[1] - peaks[0] < 20
