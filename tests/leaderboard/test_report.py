@@ -152,7 +152,7 @@ def test_a_set_of_ones_own_is_a_protocol_of_its_own(
     [
         ("checkpoints/lora-a/adapter", "lora-a"),
         ("lora-a/adapter", "lora-a"),
-        ("/work/lora-a/adapter/", "lora-a"),
+        ("/checkpoints/lora-a/adapter/", "lora-a"),
         ("out/state/checkpoint-500", "state/checkpoint-500"),
         ("/a/b/llama", "llama"),
         ("org/llama", "org/llama"),
