@@ -6,7 +6,6 @@ an index of all n-grams. Either way the exact Jaccard similarity of their n-gram
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from verbalizer_bench.builders.blocks import Duplicates
 from verbalizer_bench.builders.leakage import ngrams, words
@@ -49,12 +48,6 @@ def shingles(text: str, n: int) -> frozenset[str]:
 def similarity(one: frozenset[str], other: frozenset[str]) -> float:
     """Return the Jaccard similarity of two sets."""
     return len(one & other) / len(one | other)
-
-
-class _Index(Protocol):
-    def add(self, key: str, grams: frozenset[str]) -> None: ...
-
-    def likely(self, grams: frozenset[str]) -> Iterable[str]: ...
 
 
 class _MinHashIndex:

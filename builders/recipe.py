@@ -156,7 +156,7 @@ KINDS: dict[str, type[DataRecipe]] = {
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> DataRecipe:
-    """Read and check a recipe; see `recipes.reading.read`.
+    """Read and check a recipe; see `config.read`.
 
     Raises:
         FileNotFoundError: There is no such recipe.

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.prompts import Prompts, fill
@@ -124,8 +123,3 @@ def provenance(row: Row, record: Any, prompts: Prompts) -> dict[str, Any]:
         "verified": row.verified,
         "pair": row.pair,
     }
-
-
-def set_path(recipe: DataRecipe, name: str) -> Path:
-    """Return a set's file."""
-    return recipe.output / f"{name}.json"

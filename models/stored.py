@@ -60,13 +60,6 @@ def weights_sha256(pretrained: Any, peft: str | None = None, **options: Any) -> 
     return base if peft is None else _with_adapter(base, peft, hub)
 
 
-def source_of(pretrained: Any, peft: str | None = None) -> str:
-    """Say where a model came from: `folder`, `hub`, or `memory`; an adapter's place counts."""
-    if not isinstance(pretrained, str | os.PathLike):
-        return "memory"
-    return "folder" if Path(peft or pretrained).is_dir() else "hub"
-
-
 def checkpoint_sha256(folder: Path) -> str:
     """Return the hash of a checkpoint's folder; `unknown: ` and why where it has no weights."""
     return weights_sha256(str(folder))

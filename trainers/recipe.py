@@ -286,7 +286,7 @@ class Recipe:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; see `recipes.reading.read`.
+    """Read and check a recipe; see `config.read`.
 
     The number of trained parameters that a recipe states is that of its own method and adapter:
     where these are replaced, it is not asked for.

@@ -141,19 +141,6 @@ def read_board(submissions: Path, *, trusted: bool = False) -> Board:
     return Board(entries, tuple(left_out))
 
 
-def read_entries(submissions: Path) -> list[Entry]:
-    """Return the submissions of a folder that was just validated, by their `verified.json`.
-
-    Raises:
-        ValueError: One has no verified.json or a stale one, is a link, or stands where none should.
-        FileNotFoundError: There is no submission.
-    """
-    board = read_board(submissions, trusted=True)
-    if board.left_out:
-        raise ValueError(board.left_out[0])
-    return list(board.entries)
-
-
 def _folders(submissions: Path, left_out: list[str]) -> Iterator[Path]:
     if not submissions.is_dir():
         raise FileNotFoundError(f"{submissions}: no such folder; give the folder of submissions")

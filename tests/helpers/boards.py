@@ -9,6 +9,7 @@ import numpy as np
 
 from tests.helpers.submissions import digest
 from verbalizer_bench import __version__
+from verbalizer_bench.leaderboard.pages.entries import Entry, read_board
 from verbalizer_bench.leaderboard.submission.contents import slug
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
@@ -124,3 +125,16 @@ def write_board(folder: Path, count: int, sizes: dict[str, int]) -> Path:
             changes = {"submission": {"model": {"base": f"example/model-{number - 1}"}}}
         write_submission(folder, invented(number, sizes, **changes))
     return folder
+
+
+def read_entries(submissions: Path) -> list[Entry]:
+    """Return the submissions of a folder that was just validated, by their `verified.json`.
+
+    Raises:
+        ValueError: One has no verified.json or a stale one, is a link, or stands where none should.
+        FileNotFoundError: There is no submission.
+    """
+    board = read_board(submissions, trusted=True)
+    if board.left_out:
+        raise ValueError(board.left_out[0])
+    return list(board.entries)

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.boards import invented, write_submission
-from verbalizer_bench.leaderboard.pages.entries import read_entries
+from tests.helpers.boards import invented, read_entries, write_submission
 from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
 from verbalizer_bench.leaderboard.pages.ranking import rank
 from verbalizer_bench.results.statistics import estimate

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.boards import invented, merged, write_board, write_submission
+from tests.helpers.boards import invented, merged, read_entries, write_board, write_submission
 from tests.helpers.submissions import (
     digest,
     make_files,
@@ -22,7 +22,7 @@ from tests.helpers.submissions import (
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.pages import paired
 from verbalizer_bench.leaderboard.pages.duplicates import same_responses
-from verbalizer_bench.leaderboard.pages.entries import read_board, read_entries
+from verbalizer_bench.leaderboard.pages.entries import read_board
 from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
 from verbalizer_bench.leaderboard.pages.ranges import differing_documents
 from verbalizer_bench.leaderboard.pages.records import _plain
