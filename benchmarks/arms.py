@@ -12,8 +12,8 @@ from lm_eval.api.instance import Instance
 from PIL import Image
 
 from tests.helpers.toy import IMAGE
+from verbalizer_bench.models.engine.prefix import plan
 from verbalizer_bench.models.images import make_image
-from verbalizer_bench.models.prefix import plan
 
 OURS, STOCK, CACHED, LMMS = "ours", "stock", "cached", "llava_hf"
 Generation = Mapping[str, object]
@@ -60,8 +60,8 @@ def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
     from lm_eval.models.hf_vlms import HFMultimodalLM
     from lm_eval.models.huggingface import HFLM
 
-    from verbalizer_bench.models.llm import VerbalizerLLM
-    from verbalizer_bench.models.lvlm import VerbalizerLVLM
+    from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+    from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 
     image = bool(case.image_tokens)
     if name == OURS:

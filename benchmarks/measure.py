@@ -57,7 +57,7 @@ def peak_memory(
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     # A server that has done the imports makes each process in no time.
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, "verbalizer_bench.models.lvlm"])
+    context.set_forkserver_preload([__name__, "verbalizer_bench.models.adapters.lvlm"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         job = pool.submit(_peak, name, folder, case, size, prompts, dict(generation), threads)
         return job.result()

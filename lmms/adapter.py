@@ -15,8 +15,8 @@ from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
 from lmms_eval.api.model import lmms
 from PIL import Image
 
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import is_task_image
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
 
 
 class LmmsVerbalizerLVLM(lmms):

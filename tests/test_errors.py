@@ -16,7 +16,7 @@ from lm_eval.loggers import EvaluationTracker
 from tests.conftest import REPOSITORY
 from verbalizer_bench import __main__ as entry_point
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.journal import Journal
+from verbalizer_bench.models.adapters.journal import Journal
 from verbalizer_bench.results import runs
 from verbalizer_bench.trainers.output import ProgressBar
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from verbalizer_bench.models.bos import bos_note
-from verbalizer_bench.models.chat import DATE, PARTS, ChatTemplate, default_template
+from verbalizer_bench.models.chat.bos import bos_note
+from verbalizer_bench.models.chat.templates import DATE, PARTS, ChatTemplate, default_template
 from verbalizer_bench.trainers.checkpoint import Checkpoint
 
 

@@ -20,15 +20,15 @@ from transformers import (
     ProcessorMixin,
 )
 
-from verbalizer_bench.models.bos import append_nothing, leave_bos_to_template
-from verbalizer_bench.models.connector import (
+from verbalizer_bench.models.chat.bos import append_nothing, leave_bos_to_template
+from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN, join_configs, load_parts
+from verbalizer_bench.models.checkpoints.connector import (
     fix_identity,
     lora_targets,
     new_connector,
     trained_connector_modules,
 )
-from verbalizer_bench.models.llava import IMAGE_TOKEN, join_configs, load_parts
-from verbalizer_bench.models.weights import check_vocabulary, load_whole, reading
+from verbalizer_bench.models.checkpoints.weights import check_vocabulary, load_whole, reading
 from verbalizer_bench.trainers.finite import check_weights
 from verbalizer_bench.trainers.formats import chat_template, end_generation
 from verbalizer_bench.trainers.pixels import with_aspect_ratio

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from verbalizer_bench.models.adapter import add_adapter
+from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter
 from verbalizer_bench.trainers.checkpoint import Checkpoint, load, save
 from verbalizer_bench.trainers.precision import holds_all, merged, put_into
 from verbalizer_bench.trainers.recipe import Recipe

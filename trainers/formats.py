@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from verbalizer_bench.models.bos import openings, put_around
-from verbalizer_bench.models.chat import DATE, ChatTemplate
+from verbalizer_bench.models.chat.bos import openings, put_around
+from verbalizer_bench.models.chat.templates import DATE, ChatTemplate
 from verbalizer_bench.trainers.answers import TemplateFaultError, check_asked, find_answers
 from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
 

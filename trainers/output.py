@@ -18,8 +18,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from verbalizer_bench.io.files import hold, write_whole
-from verbalizer_bench.models.provenance import versions
-from verbalizer_bench.models.stored import KIND, checkpoint_sha256, weights_sha256
+from verbalizer_bench.models.adapters.provenance import versions
+from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.asking import asking_notes
 from verbalizer_bench.trainers.checkpoint import Checkpoint, count
 from verbalizer_bench.trainers.data import TrainingData, file_sha256

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import SchedulerType
 
 from verbalizer_bench.config import check, plain, read
-from verbalizer_bench.models.connector import CONNECTORS
+from verbalizer_bench.models.checkpoints.connector import CONNECTORS
 from verbalizer_bench.trainers.formats import FORMATS
 from verbalizer_bench.trainers.sampler import GROUPS
 

@@ -21,7 +21,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from verbalizer_bench.models.weights import load_whole
+from verbalizer_bench.models.checkpoints.weights import load_whole
 from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config
 from verbalizer_bench.trainers.collator import Collator
 from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer

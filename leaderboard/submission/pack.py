@@ -185,7 +185,7 @@ def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, st
 def _base_weights(run: Run, given: str | None) -> str | None:
     """Return the hash of the base's weights: as given, or as it was recorded."""
     if given is not None and not _HEX[64].fullmatch(given):
-        from verbalizer_bench.models.stored import checkpoint_sha256
+        from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
         found = checkpoint_sha256(Path(given)) if Path(given).is_dir() else "no such folder"
         if not _HEX[64].fullmatch(found):
@@ -205,7 +205,7 @@ def _recorded_base(run: Run) -> str | None:
         return None
     # A folder that was written again since is another checkpoint.
     if arguments.get("peft"):
-        from verbalizer_bench.models.stored import weights_sha256
+        from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 
         known = weights_sha256(**arguments) == own
         base = weights_sha256(**{**arguments, "peft": None}) if known else ""

@@ -274,8 +274,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _compose(args: argparse.Namespace) -> int:
     from transformers import AutoTokenizer
 
-    from verbalizer_bench.models.llava import compose
-    from verbalizer_bench.models.weights import reading
+    from verbalizer_bench.models.checkpoints.compose import compose
+    from verbalizer_bench.models.checkpoints.weights import reading
     from verbalizer_bench.trainers.formats import chat_template
 
     template = None
@@ -296,7 +296,7 @@ def _compose(args: argparse.Namespace) -> int:
 
 
 def _extract_llm(args: argparse.Namespace) -> int:
-    from verbalizer_bench.models.llava import extract_llm
+    from verbalizer_bench.models.checkpoints.compose import extract_llm
 
     print(f"Wrote {extract_llm(args.checkpoint, args.output)}")
     return 0

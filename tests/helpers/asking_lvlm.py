@@ -7,7 +7,7 @@ from lm_eval.api.instance import Instance
 from PIL import Image
 
 from tests.helpers.asking import STORY
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 
 PROMPTS = [STORY[:end] for end in (10, 30, 55, 80, 120)]
 

@@ -468,7 +468,7 @@ def test_an_adapters_base_is_what_it_was_run_on(toys: tuple[Path, Path], tmp_pat
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from verbalizer_bench.models.stored import weights_sha256
+    from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 
     base = AutoModelForCausalLM.from_pretrained(toys[0])
     get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)

@@ -2,7 +2,7 @@
 
 import torch
 
-from verbalizer_bench.models.attention import SharedPrefix
+from verbalizer_bench.models.engine.attention import SharedPrefix
 
 HEADS, SIZE = 2, 4
 

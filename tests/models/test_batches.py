@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from verbalizer_bench.models import batches
-from verbalizer_bench.models.batches import Budget, in_batches, shared_batch_size
+from verbalizer_bench.models.engine import batches
+from verbalizer_bench.models.engine.batches import Budget, in_batches, shared_batch_size
 
 PLENTY = 2**40
 BUDGET = Budget(passing=40, waiting=100, logits=1)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.checkpoints import read_suite
 from tests.helpers.asking import requests
-from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 
 DOCUMENTS = 2  # of each of the 108 tasks
 BATCH = 8

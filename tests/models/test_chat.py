@@ -8,10 +8,10 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from tests.helpers.asking import requests
-from verbalizer_bench.models.chat import DATE, ChatTemplate, TextLostError
-from verbalizer_bench.models.llava import extract_llm
-from verbalizer_bench.models.llm import VerbalizerLLM
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.chat.templates import DATE, ChatTemplate, TextLostError
+from verbalizer_bench.models.checkpoints.compose import extract_llm
 
 LOOP = (
     "{% for m in messages %}{{ '[' + m['role'] + ']' }}CONTENT"

@@ -15,12 +15,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, NemotronConfig, Nemotron
 from tests.helpers.asking import PAPER, STORY, load, requests
 from tests.helpers.asking_lvlm import PROMPTS, alone
 from tests.helpers.asking_lvlm import load as load_lvlm
-from verbalizer_bench.models import engine as engine_module
-from verbalizer_bench.models.engine import EncodedPrompt, SharedPrefixEngine, why_not
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.engine import engine as engine_module
+from verbalizer_bench.models.engine.engine import EncodedPrompt, SharedPrefixEngine, why_not
+from verbalizer_bench.models.engine.prefix import common_length, plan
+from verbalizer_bench.models.engine.settings import GenerationSettings
 from verbalizer_bench.models.images import make_image
-from verbalizer_bench.models.llm import VerbalizerLLM
-from verbalizer_bench.models.prefix import common_length, plan
-from verbalizer_bench.models.settings import GenerationSettings
 
 # Two hypotheses whose reference scores differ by less are tied: float sums in another order decide.
 TIE = 1e-5

@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 
 from tests.helpers.asking import STORY, load, requests
 from tests.helpers.asking_lvlm import load as load_lvlm
-from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 
 NAN, INFINITY = float("nan"), float("inf")
 PROMPTS = [STORY[:end] for end in (10, 30, 55, 80)]

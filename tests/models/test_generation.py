@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from lm_eval.models.huggingface import HFLM
 
 from tests.helpers.asking import STORY, load, requests
-from verbalizer_bench.models import batches
-from verbalizer_bench.models.batches import auto_batch_size, in_batches
-from verbalizer_bench.models.llm import VerbalizerLLM
-from verbalizer_bench.models.settings import StopStrings
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.engine import batches
+from verbalizer_bench.models.engine.batches import auto_batch_size, in_batches
+from verbalizer_bench.models.engine.settings import StopStrings
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.suite import suite_datasets
 

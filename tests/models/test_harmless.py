@@ -9,8 +9,8 @@ from transformers import GenerationConfig
 
 from tests.helpers.asking import STORY, load, requests
 from tests.helpers.checkpoints import clone
-from verbalizer_bench.models.harmless import changing
-from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.engine.generation_config import changing
 
 PROMPTS = [STORY[:end] for end in (20, 60, 100)]
 # Every harmless setting, with a value that would change much if it did anything.

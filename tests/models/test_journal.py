@@ -13,14 +13,14 @@ from lm_eval.tasks import TaskManager
 
 from tests.conftest import comparable
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.journal import (
+from verbalizer_bench.models.adapters.journal import (
     Journal,
     Response,
     journal_files,
     recorded_command,
     recording,
 )
-from verbalizer_bench.models.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 

@@ -41,7 +41,14 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from verbalizer_bench.models.connector import (
+from verbalizer_bench.models.checkpoints.compose import (
+    IMAGE_TOKEN,
+    compose,
+    extract_llm,
+    join_configs,
+    load_parts,
+)
+from verbalizer_bench.models.checkpoints.connector import (
     CONNECTOR_KEY,
     CONNECTORS,
     connector_of,
@@ -51,13 +58,6 @@ from verbalizer_bench.models.connector import (
     trained_connector_modules,
 )
 from verbalizer_bench.models.images import make_image
-from verbalizer_bench.models.llava import (
-    IMAGE_TOKEN,
-    compose,
-    extract_llm,
-    join_configs,
-    load_parts,
-)
 
 SMALL = {
     "hidden_size": 32,
@@ -233,7 +233,7 @@ assert not any(name.startswith("verbalizer_bench") for name in sys.modules)
 
 def test_the_adapter_asks_it_with_a_white_image(composed: Callable[[str, str], Path]) -> None:
     from tests.helpers.asking import requests
-    from verbalizer_bench.models.lvlm import VerbalizerLVLM
+    from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 
     lm = VerbalizerLVLM(str(composed("siglip", "linear")), dtype="float32", device="cpu")
     prompt = lm.apply_chat_template([{"role": "user", "content": "One day"}])

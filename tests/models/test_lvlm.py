@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.helpers.asking import PAPER, STORY, requests
 from tests.helpers.asking_lvlm import PROMPTS, alone, load, scoring
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import image_sha256, make_image
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_loglikelihood_says_what_is_greedy(lm: VerbalizerLVLM) -> None:
 def test_loglikelihood_without_an_image_is_the_language_models(
     toys: tuple[Path, Path],
 ) -> None:
-    from verbalizer_bench.models.llm import VerbalizerLLM
+    from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 
     pairs = scoring([(prompt, " park") for prompt in PROMPTS])
     llm = VerbalizerLLM(pretrained=str(toys[0]), dtype="float32", device="cpu")

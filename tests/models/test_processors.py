@@ -11,7 +11,7 @@ import transformers
 from tests.helpers.asking import requests
 from tests.helpers.asking_lvlm import scoring
 from tests.helpers.toy import make_tokenizer, records
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 
 TEXT: dict[str, Any] = {
     **{"vocab_size": 1100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},

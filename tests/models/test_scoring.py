@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from verbalizer_bench.models.engine import SharedPrefixEngine
-from verbalizer_bench.models.llm import VerbalizerLLM
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.engine.engine import SharedPrefixEngine
 
 WORDS = ["the", "movie", "is", "good", "bad", "yes", "no", "foo", "bar", "lake", "sentence", "was"]
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from verbalizer_bench.models.llm import VerbalizerLLM
-from verbalizer_bench.models.stored import checkpoint_sha256, weights_sha256
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256, weights_sha256
 
 TENSORS = {
     "b": torch.tensor([[1.0, 2.0], [3.0, 4.0]]),

@@ -10,7 +10,7 @@ import pytest
 from lm_eval._cli import HarnessCLI
 
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.journal import journal_files
+from verbalizer_bench.models.adapters.journal import journal_files
 from verbalizer_bench.parsing import unknown_option
 from verbalizer_bench.results.runs import find_runs
 from verbalizer_bench.running.arguments import model_arguments, parse

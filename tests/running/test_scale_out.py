@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import PATIENCE, comparable
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.journal import journal_files
+from verbalizer_bench.models.adapters.journal import journal_files
 
 RUN = (
     *(

@@ -12,7 +12,7 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.models.llava import join_configs
+from verbalizer_bench.models.checkpoints.compose import join_configs
 from verbalizer_bench.trainers import memory as memory_module
 from verbalizer_bench.trainers import supervised
 from verbalizer_bench.trainers.checkpoint import count, load, load_shapes

@@ -18,8 +18,8 @@ from transformers import (
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import make_image
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
 from verbalizer_bench.trainers import supervised
 from verbalizer_bench.trainers.checkpoint import load
 from verbalizer_bench.trainers.collator import pad_to_square

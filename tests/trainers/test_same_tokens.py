@@ -15,11 +15,11 @@ from transformers import AutoTokenizer
 from tests.helpers.asking import requests
 from tests.helpers.tokenizer_families import FAMILIES, adds_eos, glm, llama_2
 from tests.helpers.toy import make_llava, make_llm
-from verbalizer_bench.models import chat
-from verbalizer_bench.models.bos import adds_bos, append_nothing, bos_note, give_bos_back
-from verbalizer_bench.models.llava import extract_llm
-from verbalizer_bench.models.llm import VerbalizerLLM
-from verbalizer_bench.models.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.chat import templates as chat
+from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note, give_bos_back
+from verbalizer_bench.models.checkpoints.compose import extract_llm
 from verbalizer_bench.trainers.asking import asking_notes
 from verbalizer_bench.trainers.checkpoint import Checkpoint, _set_template
 from verbalizer_bench.trainers.formats import Encoder

@@ -30,7 +30,7 @@ from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.models.stored import checkpoint_sha256
+from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 from verbalizer_bench.trainers import output, supervised
 from verbalizer_bench.trainers.checkpoint import load
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe

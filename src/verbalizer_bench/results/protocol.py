@@ -11,7 +11,7 @@ marked `partial` besides. Results of different protocols are not to be compared.
 from collections import Counter
 from typing import Any, NamedTuple
 
-from verbalizer_bench.models.harmless import changing
+from verbalizer_bench.models.engine.generation_config import changing
 from verbalizer_bench.results.endings import ending_warnings
 from verbalizer_bench.results.rendering import rendering_text
 from verbalizer_bench.results.runs import Run

@@ -21,7 +21,7 @@ from typing import Any
 from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record, record_lines
-from verbalizer_bench.models.journal import Journal, recorded_command, recording
+from verbalizer_bench.models.adapters.journal import Journal, recorded_command, recording
 from verbalizer_bench.results.runs import samples_file
 from verbalizer_bench.running.arguments import merge_config, own_options, parse
 from verbalizer_bench.running.kept import of_run

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def of_run(output: Path, model: str | None) -> str:
     """Say how many responses a run's journals have."""
-    from verbalizer_bench.models.journal import responses
+    from verbalizer_bench.models.adapters.journal import responses
 
     if model not in OUR_MODELS:
         return (

@@ -55,7 +55,7 @@ def check_resume(folder: str, model: str | None) -> None:
         ValueError: The model keeps no journal.
         FileNotFoundError: The folder holds none.
     """
-    from verbalizer_bench.models.journal import recorded_command
+    from verbalizer_bench.models.adapters.journal import recorded_command
 
     if model is None:
         raise ValueError(
@@ -148,7 +148,7 @@ def _check_output(output_path: str | None) -> None:
 def _check_model(model: str | None, model_args: Mapping[str, Any], device: str | None) -> None:
     from lm_eval.api.registry import model_registry
 
-    from verbalizer_bench.models.loading import check_device
+    from verbalizer_bench.models.checkpoints.loading import check_device
 
     if model is not None and model not in model_registry:
         near = difflib.get_close_matches(model, [*OUR_MODELS, *model_registry], n=1)

@@ -19,13 +19,15 @@ from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
 from tqdm import tqdm
 
-from verbalizer_bench.models.batches import in_batches
-from verbalizer_bench.models.bos import give_bos_back, openings
-from verbalizer_bench.models.chat_adapter import ChatPrompt
-from verbalizer_bench.models.engine import EncodedPrompt, base_model
-from verbalizer_bench.models.finite import check_scores
-from verbalizer_bench.models.generation import ExactGeneration
-from verbalizer_bench.models.image_chat import ImageChat
+from verbalizer_bench.models.adapters.chat_template import ChatPrompt
+from verbalizer_bench.models.adapters.generation import ExactGeneration
+from verbalizer_bench.models.adapters.image_template import ImageChat
+from verbalizer_bench.models.adapters.provenance import InputLog, settings_sha256
+from verbalizer_bench.models.chat.bos import give_bos_back, openings
+from verbalizer_bench.models.checkpoints.loading import WholeCheckpoint, loading
+from verbalizer_bench.models.engine.batches import in_batches
+from verbalizer_bench.models.engine.engine import EncodedPrompt, base_model
+from verbalizer_bench.models.engine.finite import check_scores
 from verbalizer_bench.models.images import (
     as_rgb,
     image_sha256,
@@ -33,8 +35,6 @@ from verbalizer_bench.models.images import (
     tower_size,
     with_8_bits,
 )
-from verbalizer_bench.models.loading import WholeCheckpoint, loading
-from verbalizer_bench.models.provenance import InputLog, settings_sha256
 
 _FEATURES_KEPT = 16
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 
-from verbalizer_bench.models import endings
-from verbalizer_bench.models.chat_adapter import ChatAdapter
-from verbalizer_bench.models.journal import Response
-from verbalizer_bench.models.provenance import (
+from verbalizer_bench.models.adapters import endings
+from verbalizer_bench.models.adapters.chat_template import ChatAdapter
+from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters.provenance import (
     InputLog,
     settings_sha256,
     tokenizer_sha256,
     versions,
     weights_fingerprint,
 )
-from verbalizer_bench.models.stored import KIND, weights_sha256
+from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 
 
 class Recorded(ChatAdapter):

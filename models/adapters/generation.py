@@ -18,15 +18,20 @@ from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
-from verbalizer_bench.models import endings, journal
-from verbalizer_bench.models.batches import auto_batch_size, in_batches
-from verbalizer_bench.models.engine import ENGINES, EncodedPrompt, SharedPrefixEngine, why_not
-from verbalizer_bench.models.finite import FiniteLogits, NotFiniteError, check_finite
-from verbalizer_bench.models.harmless import ONE_RESPONSE, changing, check_request
-from verbalizer_bench.models.journal import Response
-from verbalizer_bench.models.record import Recorded
-from verbalizer_bench.models.settings import GenerationSettings, StopStrings
-from verbalizer_bench.models.weights import line, vocabulary_rows
+from verbalizer_bench.models.adapters import endings, journal
+from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters.run_record import Recorded
+from verbalizer_bench.models.checkpoints.weights import line, vocabulary_rows
+from verbalizer_bench.models.engine.batches import auto_batch_size, in_batches
+from verbalizer_bench.models.engine.engine import (
+    ENGINES,
+    EncodedPrompt,
+    SharedPrefixEngine,
+    why_not,
+)
+from verbalizer_bench.models.engine.finite import FiniteLogits, NotFiniteError, check_finite
+from verbalizer_bench.models.engine.generation_config import ONE_RESPONSE, changing, check_request
+from verbalizer_bench.models.engine.settings import GenerationSettings, StopStrings
 
 log = logging.getLogger(__name__)
 DEFAULT_MAX_BATCH_SIZE = 64

@@ -14,13 +14,17 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GenerationMixin
 
-from verbalizer_bench.models.attention import KeyValue, SharedPrefix, attention_implementation
-from verbalizer_bench.models.batches import Budget, in_batches, shared_batch_size
-from verbalizer_bench.models.finite import check_finite
-from verbalizer_bench.models.harmless import changing
-from verbalizer_bench.models.prefix import common_length, plan
-from verbalizer_bench.models.search import BeamSearch, GreedySearch
-from verbalizer_bench.models.settings import GenerationSettings
+from verbalizer_bench.models.engine.attention import (
+    KeyValue,
+    SharedPrefix,
+    attention_implementation,
+)
+from verbalizer_bench.models.engine.batches import Budget, in_batches, shared_batch_size
+from verbalizer_bench.models.engine.finite import check_finite
+from verbalizer_bench.models.engine.generation_config import changing
+from verbalizer_bench.models.engine.prefix import common_length, plan
+from verbalizer_bench.models.engine.search import BeamSearch, GreedySearch
+from verbalizer_bench.models.engine.settings import GenerationSettings
 
 log = logging.getLogger(__name__)
 

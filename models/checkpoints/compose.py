@@ -28,16 +28,16 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from verbalizer_bench.models.bos import append_nothing, give_bos_back, leave_bos_to_template
-from verbalizer_bench.models.connector import (
+from verbalizer_bench.models.chat.bos import append_nothing, give_bos_back, leave_bos_to_template
+from verbalizer_bench.models.checkpoints.connector import (
     ACTIVATIONS,
     CONNECTOR_KEY,
     CONNECTORS,
     check_choice,
     new_connector,
 )
-from verbalizer_bench.models.tower import FEATURE_LAYER, processed_size, tower_features
-from verbalizer_bench.models.weights import line, load_whole, reading, writing
+from verbalizer_bench.models.checkpoints.tower import FEATURE_LAYER, processed_size, tower_features
+from verbalizer_bench.models.checkpoints.weights import line, load_whole, reading, writing
 
 IMAGE_TOKEN = "<image>"
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")

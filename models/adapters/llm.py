@@ -13,14 +13,14 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from verbalizer_bench.models.batches import in_batches
-from verbalizer_bench.models.bos import openings
-from verbalizer_bench.models.chat_adapter import ChatPrompt
-from verbalizer_bench.models.engine import EncodedPrompt
-from verbalizer_bench.models.finite import check_scores
-from verbalizer_bench.models.generation import ExactGeneration
-from verbalizer_bench.models.loading import WholeCheckpoint, loading
-from verbalizer_bench.models.provenance import InputLog
+from verbalizer_bench.models.adapters.chat_template import ChatPrompt
+from verbalizer_bench.models.adapters.generation import ExactGeneration
+from verbalizer_bench.models.adapters.provenance import InputLog
+from verbalizer_bench.models.chat.bos import openings
+from verbalizer_bench.models.checkpoints.loading import WholeCheckpoint, loading
+from verbalizer_bench.models.engine.batches import in_batches
+from verbalizer_bench.models.engine.engine import EncodedPrompt
+from verbalizer_bench.models.engine.finite import check_scores
 
 log = logging.getLogger(__name__)
 # So many tokens hold what a template writes behind a question.

@@ -1,0 +1,1 @@
+"""Prompts as a checkpoint wants them: its chat template, rendered once, and who writes BOS."""
