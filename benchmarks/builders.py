@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from verbalizer_bench.builders.calls import Caller, Endpoint, Request
+from verbalizer_bench.builders.client.chat_client import Caller, Endpoint, Request
 
 RESULTS = Path(__file__).parent / "results"
 REPETITIONS = 3

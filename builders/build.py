@@ -9,25 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from verbalizer_bench.builders import (
-    account,
-    card,
-    format_oriented,
-    leakage,
-    llava_style,
-    report,
-    response_format,
-)
-from verbalizer_bench.builders.calls import BudgetSpent, Caller
-from verbalizer_bench.builders.crew import Stopped, Unanswered
-from verbalizer_bench.builders.limits import Spending
-from verbalizer_bench.builders.prompts import read_prompts
-from verbalizer_bench.builders.recipe import DataRecipe
-from verbalizer_bench.builders.refusals import OTHERWISE
-from verbalizer_bench.builders.rows import Row, read_rows
-from verbalizer_bench.builders.sets import Layout, Sets, write_sets
-from verbalizer_bench.builders.stages import Pipeline, Stage, check_stage
-from verbalizer_bench.builders.workshop import Planned, Workshop
+from verbalizer_bench.builders.client.budget import Spending
+from verbalizer_bench.builders.client.chat_client import BudgetSpent, Caller
+from verbalizer_bench.builders.export import counts, dataset_card, report
+from verbalizer_bench.builders.export.sets import Layout, Sets, write_sets
+from verbalizer_bench.builders.filters import leakage
+from verbalizer_bench.builders.kinds import format_oriented, llava_style, response_format
+from verbalizer_bench.builders.pipeline.context import Planned, Workshop
+from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
+from verbalizer_bench.builders.pipeline.prompts import read_prompts
+from verbalizer_bench.builders.pipeline.recipe import DataRecipe
+from verbalizer_bench.builders.pipeline.sample import Row, read_rows
+from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_stage
+from verbalizer_bench.builders.pipeline.worker_pool import Stopped, Unanswered
 
 SETS = "sets"
 
@@ -144,7 +138,7 @@ def _finish(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline, spent: Spend
     layouts = _KINDS[recipe.kind].layouts
     sets = write_sets(rows, layouts, recipe, shop.prompts)
     files = [recipe.output / f"{layout.name}.json" for layout in layouts]
-    files.append(card.write_card(rows, sets, recipe, shop.prompts))
+    files.append(dataset_card.write_card(rows, sets, recipe, shop.prompts))
     files += report.write_report(rows, sets, recipe, [stage.name for stage in pipeline.stages])
     if not sets.accepted:
         raise ValueError(_nothing(rows, files[-2]))
@@ -157,7 +151,7 @@ def _nothing(rows: Sequence[Row], where: Path) -> str:
     """Return why there is no record at all."""
     if not rows:
         return "no record was made: the recipe's source has none"
-    (stage, reason), found = next(iter(account.reasons(rows).items()))
+    (stage, reason), found = next(iter(counts.reasons(rows).items()))
     aside = found[0].set_aside
     return (
         f"no record was accepted: all {len(rows):,} are set aside, {len(found):,} of them in "

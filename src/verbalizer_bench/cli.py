@@ -324,7 +324,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     from verbalizer_bench.builders.build import build, dry_run
-    from verbalizer_bench.builders.recipe import read_recipe
+    from verbalizer_bench.builders.pipeline.recipe import read_recipe
     from verbalizer_bench.tasks.data import check_data
 
     if args.data:

@@ -14,9 +14,9 @@ from tests.helpers.data_recipes import instructions, real_data, recipe
 from tests.helpers.endpoint_server import Faults, Server
 from tests.helpers.kills import killed_at
 from verbalizer_bench.builders.build import Built, build
-from verbalizer_bench.builders.recipe import DataRecipe
-from verbalizer_bench.builders.rows import Row, read_rows
-from verbalizer_bench.builders.verifiers import verify
+from verbalizer_bench.builders.filters.verifiers import verify
+from verbalizer_bench.builders.pipeline.recipe import DataRecipe
+from verbalizer_bench.builders.pipeline.sample import Row, read_rows
 
 SHARES = {
     "sloppy": 0.15,

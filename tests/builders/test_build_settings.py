@@ -13,7 +13,7 @@ from tests.helpers.builder import Model
 from tests.helpers.data_recipes import COCO, instructions, real_data, recipe
 from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.build import build
-from verbalizer_bench.builders.rows import read_rows
+from verbalizer_bench.builders.pipeline.sample import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.helpers.endpoint_server import images, prompt
 from tests.helpers.obeying import defy, obey
-from verbalizer_bench.builders.rows import Instruction
+from verbalizer_bench.builders.pipeline.sample import Instruction
 
 LEAK = (
     "You are a helpful assistant judging the sentiment of a movie review. If the movie review is "

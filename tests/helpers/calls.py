@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.endpoint_server import Server
-from verbalizer_bench.builders.calls import Caller, Endpoint, Reply, Request
-from verbalizer_bench.builders.limits import Spending
-from verbalizer_bench.builders.prompts import Prompts
+from verbalizer_bench.builders.client.budget import Spending
+from verbalizer_bench.builders.client.chat_client import Caller, Endpoint, Reply, Request
+from verbalizer_bench.builders.pipeline.prompts import Prompts
 
 PROMPTS = Prompts(
     "1", failures={"other": "Not so: {detail}.", "format": "Form: {detail}.", "empty": "Nothing!"}

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from verbalizer_bench.builders.limits import Clock
+from verbalizer_bench.builders.client.budget import Clock
 
 FAKE_KEY = "sk-test-4f9a1c77d2e84b5fa0d3NEVERWRITTEN"
 

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, SHARED
-from verbalizer_bench.builders.blocks import Instructions
-from verbalizer_bench.builders.instructions import draw
-from verbalizer_bench.builders.recipe import DataRecipe, read_recipe
-from verbalizer_bench.builders.rows import Instruction
+from verbalizer_bench.builders.kinds.instructions import draw
+from verbalizer_bench.builders.pipeline.blocks import Instructions
+from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
+from verbalizer_bench.builders.pipeline.sample import Instruction
 
 PROMPTS = REPOSITORY / "recipes/data/prompts"
 COCO = SHARED / "data/coco"

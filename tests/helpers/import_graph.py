@@ -26,6 +26,8 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
+# The same within a folder: rooms from the ground up. Modules in none of them stand above.
+ROOMS = {"builders": ("client", "pipeline", "filters", "export", "kinds")}
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
@@ -62,6 +64,13 @@ def graph(root: Path = ROOT) -> dict[str, set[str]]:
 def folder_of(module: str) -> str:
     """Return the folder below the package that a module is in, itself if it is in none."""
     return ".".join(module.split(".")[1:2]) or PACKAGE
+
+
+def room_of(module: str) -> int:
+    """Return the place of a module's room among the rooms of its folder."""
+    _, folder, room, *_ = [*module.split("."), "", ""]
+    rooms = ROOMS.get(folder, ())
+    return rooms.index(room) if room in rooms else len(rooms)
 
 
 def cycles(edges: Mapping[str, set[str]]) -> list[list[str]]:
@@ -111,6 +120,8 @@ def upward(edges: Mapping[str, set[str]]) -> list[str]:
             here, there = folder_of(name), folder_of(target)
             if here != there and level.get(here, 0) <= level.get(there, 0):
                 lines.append(f"{name} imports {target}: {there} is not below {here}")
+            if here == there and room_of(name) < room_of(target):
+                lines.append(f"{name} imports {target}, which is not below it in {here}")
     return lines
 
 

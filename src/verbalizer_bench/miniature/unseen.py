@@ -67,7 +67,7 @@ def ask(checkpoint: Path, adapter: str, records: Path, images: Path) -> list[Ans
 
 def judge(row: dict[str, Any], answer: str) -> Answer:
     """Judge an answer to a format-oriented record."""
-    from verbalizer_bench.builders.verifiers import verify
+    from verbalizer_bench.builders.filters.verifiers import verify
 
     prompt, wanted = (turn["value"] for turn in row["conversations"])
     answer, check = answer.strip(), row["check"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from verbalizer_bench.running.options import OUR_MODELS
 
 if TYPE_CHECKING:
-    from verbalizer_bench.builders.recipe import DataRecipe
+    from verbalizer_bench.builders.pipeline.recipe import DataRecipe
     from verbalizer_bench.trainers.recipe import Recipe
 
 
@@ -51,7 +51,7 @@ def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
 
 def of_build(recipe: "DataRecipe", words: Sequence[str]) -> str:
     """Say how many responses a build has stored."""
-    from verbalizer_bench.builders.store import NAME
+    from verbalizer_bench.builders.client.response_store import NAME
 
     file = recipe.work / NAME
     # The first line says what the file is.

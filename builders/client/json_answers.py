@@ -1,0 +1,167 @@
+"""Answers: the JSON object in a model's text, repaired where its meaning is beyond doubt.
+
+A server that takes a schema gives the object alone. Others give it in a code fence, with a sentence
+around it, with single quotes or a comma too many. An object that is cut off is no answer.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from verbalizer_bench.builders.client.structured_output import mismatch
+
+_DEPTH = 50
+_SPACE = re.compile(r"\s*")
+_LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None}
+_LITERALS |= {"True": True, "False": False, "None": None}
+_SCALAR = re.compile(r"true|false|null|True|False|None|-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_WORD_AT_END = re.compile(r"[\w.+-]+\s*\Z")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_ESCAPES |= {char: char for char in "\"'\\/"}
+
+
+class Parsed(NamedTuple):
+    """An object, or why there is none."""
+
+    value: dict[str, Any] | None
+    problem: str | None
+
+
+class _Wrong(Exception):
+    """The text is no object from there on."""
+
+
+class _CutOff(Exception):
+    """The text ends within the object."""
+
+
+def parse(text: str, schema: Mapping[str, Any]) -> Parsed:
+    """Return the last object of a text that follows a schema: drafts come before the answer.
+
+    Text that ends within an object is cut off: it has no answer, whatever is before.
+    """
+    problem, value = "no JSON object in it", None
+    at = text.find("{")
+    while at >= 0:
+        try:
+            found, end = _read(text, at, 0)
+        except _CutOff:
+            return Parsed(None, "its JSON object is cut off")
+        except _Wrong:
+            at = text.find("{", at + 1)
+            continue
+        wrong = mismatch(found, schema)
+        if wrong is None:
+            value = found
+        elif value is None:
+            problem = wrong
+        at = text.find("{", end)
+    return Parsed(value, problem if value is None else None)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _read(text: str, at: int, depth: int) -> tuple[Any, int]:
+    """Return the value that begins at a place, and where it ends."""
+    at = _skip(text, at)
+    if at >= len(text):
+        raise _CutOff
+    if depth > _DEPTH:
+        raise _Wrong
+    if text[at] == "{":
+        return _read_object(text, at, depth)
+    if text[at] == "[":
+        return _read_array(text, at, depth)
+    if text[at] in "\"'":
+        return _read_string(text, at)
+    match = _SCALAR.match(text, at)
+    if _WORD_AT_END.match(text, at):
+        raise _CutOff
+    if not match or match.end() - at > 300:
+        raise _Wrong
+    word = match.group()
+    if word in _LITERALS:
+        return _LITERALS[word], match.end()
+    number = float(word) if match[1] or match[2] else int(word)
+    if number in (float("inf"), float("-inf")):
+        raise _Wrong
+    return number, match.end()
+
+
+def _read_object(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
+    found: dict[str, Any] = {}
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        if at < len(text) and text[at] not in "\"'":
+            raise _Wrong
+        name, at = _read(text, at, depth + 1)
+        at = _expect(text, at, ":")
+        # Of two values of one name nobody knows which is meant.
+        if name in found:
+            raise _Wrong
+        found[name], at = _read(text, at, depth + 1)
+        at = _next_item(text, at, "}")
+    return found, at + 1
+
+
+def _read_array(text: str, at: int, depth: int) -> tuple[list[Any], int]:
+    found: list[Any] = []
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "]":
+        item, at = _read(text, at, depth + 1)
+        found.append(item)
+        at = _next_item(text, at, "]")
+    return found, at + 1
+
+
+def _next_item(text: str, at: int, close: str) -> int:
+    """Return where the next item begins, or the closing bracket after a last comma."""
+    at = _skip(text, at)
+    return at if text[at : at + 1] == close else _expect(text, at, ",")
+
+
+def _expect(text: str, at: int, mark: str) -> int:
+    at = _skip(text, at)
+    if at >= len(text):
+        raise _CutOff
+    if text[at] != mark:
+        raise _Wrong
+    return _skip(text, at + 1)
+
+
+def _read_string(text: str, at: int) -> tuple[str, int]:
+    """Return a string in either quotes; one that stands within a word does not close it."""
+    quote = text[at]
+    parts: list[str] = []
+    at += 1
+    while at < len(text):
+        char = text[at]
+        if char == quote and _closes(text, at):
+            whole = "".join(parts).encode("utf-16", "surrogatepass")
+            return whole.decode("utf-16", "replace"), at + 1
+        if char == "\\":
+            char, at = _read_escape(text, at + 1)
+        else:
+            at += 1
+        parts.append(char)
+    raise _CutOff
+
+
+def _closes(text: str, at: int) -> bool:
+    after = _skip(text, at + 1)
+    return after >= len(text) or text[after] in ",:}]"
+
+
+def _read_escape(text: str, at: int) -> tuple[str, int]:
+    if at >= len(text):
+        raise _CutOff
+    if text[at] != "u":
+        # JSON has no other escapes: the backslash is one of LaTeX or of a regular expression.
+        return _ESCAPES.get(text[at], "\\" + text[at]), at + 1
+    digits = text[at + 1 : at + 5]
+    if not re.fullmatch("[0-9a-fA-F]{4}", digits, re.ASCII):
+        raise _CutOff if at + 5 > len(text) else _Wrong
+    return chr(int(digits, 16)), at + 5

@@ -1,0 +1,1 @@
+"""Reject samples: wording, verifiers, near-duplicates, leakage of evaluation data."""

@@ -1,0 +1,133 @@
+"""Leakage: no record may share n words in a row with a prompt of the evaluation data.
+
+A document that is shorter than n words is found whole: a text of it (a sentence of a pair, a
+remark) of five words or more, or all its texts together. Of fewer words it may be anybody's ("a dog
+is sleeping"). Planted in a record, 7,392 of the nine sets' 7,430 documents are found, all but those
+of fewer than five words (of SICK's 1,000 all); 13 words in a row alone find 4,767 (234). Of 34,431
+unrelated texts with 97,661 sentences of five words or more (COCO, LLaVA, GSM8K, Alpaca, AlpacaEval,
+IFEval, MT-Bench, MM-Vet, MMVP, POPE, preferences) none is.
+
+Words are normalised: letters and digits in lower case, by Unicode's compatibility forms (NFKC), and
+"doesn't" as the data sets have it that were cut into tokens ("does n't").
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from verbalizer_bench.builders.pipeline.blocks import Leakage
+from verbalizer_bench.tasks.data import check_data, resolve_data, test_documents
+from verbalizer_bench.tasks.suite import suite_datasets
+
+# A document's text of so many words is found whole.
+SHORTEST = 5
+_WORD = re.compile(r"\w+")
+_NOT = re.compile(r"n['\u2019]t\b")
+
+
+class Match(NamedTuple):
+    """The words that a text shares with a prompt, and the data set that the prompt is of."""
+
+    words: str
+    dataset: str
+
+
+def words(text: str) -> list[str]:
+    """Return a text's normalised words."""
+    return _WORD.findall(_NOT.sub(" n t", unicodedata.normalize("NFKC", text).lower()))
+
+
+def ngrams(tokens: list[str], n: int) -> Iterator[str]:
+    """Yield n words in a row, for each place."""
+    return (" ".join(tokens[at : at + n]) for at in range(len(tokens) - n + 1))
+
+
+class Evaluation:
+    """All n words in a row of the evaluation data's prompts, and its documents that are shorter."""
+
+    def __init__(
+        self,
+        prompts: Iterable[tuple[str, str]],
+        n: int,
+        documents: Iterable[tuple[str, Sequence[str]]] = (),
+    ) -> None:
+        """Take prompts, and documents as their texts, each with the name of its data set."""
+        self.n, self.prompts = n, 0
+        self._names: dict[bytes, str] = {}
+        for name, prompt in prompts:
+            self.prompts += 1
+            for gram in ngrams(words(prompt), n):
+                self._names.setdefault(_digest(gram), name)
+        # Texts of fewer than n words by their first five, and documents of shorter ones alone.
+        self._whole: dict[str, dict[str, str]] = defaultdict(dict)
+        self._pairs: list[tuple[tuple[str, ...], str]] = []
+        for name, texts in documents:
+            self._add(name, [found for text in texts if (found := words(text))])
+
+    def _add(self, name: str, texts: list[list[str]]) -> None:
+        for text in texts:
+            if SHORTEST <= len(text) < self.n:
+                self._whole[" ".join(text[:SHORTEST])].setdefault(" ".join(text), name)
+        short = max(map(len, texts), default=0) < SHORTEST <= sum(map(len, texts))
+        if short and sum(map(len, texts)) < self.n:
+            self._pairs.append((tuple(" ".join(text) for text in texts), name))
+
+    def match(self, texts: Iterable[str]) -> Match | None:
+        """Return the first words of texts that a prompt or a short document has, or None."""
+        tokens = [words(text) for text in texts]
+        for found in tokens:
+            for gram in ngrams(found, self.n):
+                if name := self._names.get(_digest(gram)):
+                    return Match(gram, name)
+        whole = [f" {' '.join(found)} " for found in tokens]
+        for found, text in zip(tokens, whole, strict=True):
+            for start in ngrams(found, SHORTEST):
+                for document, name in self._whole.get(start, {}).items():
+                    if f" {document} " in text:
+                        return Match(document, name)
+        for parts, name in self._pairs:
+            if all(any(f" {part} " in text for text in whole) for part in parts):
+                return Match(" / ".join(parts), name)
+        return None
+
+
+def _digest(gram: str) -> bytes:
+    return hashlib.blake2b(gram.encode(), digest_size=10).digest()
+
+
+def evaluation(leakage: Leakage) -> Evaluation | None:
+    """Return the evaluation data that a recipe names; None where it names none.
+
+    Raises:
+        FileNotFoundError: The folder is not there.
+        ConnectionError: The hub does not answer.
+    """
+    if leakage.data == "none":
+        return None
+    data = resolve_data(leakage.data)
+    check_data(data)
+    return _evaluation(data, leakage.n)
+
+
+@cache
+def _evaluation(data: str, n: int) -> Evaluation:
+    return Evaluation(_prompts(data), n, _documents(data))
+
+
+def _prompts(data: str) -> Iterator[tuple[str, str]]:
+    """Yield every document in the prompt of one pair of label words, and one document in all."""
+    for name, (spec, verbalizers) in suite_datasets().items():
+        docs = test_documents(spec, data).docs
+        yield from ((name, spec.render(doc, verbalizers[0])) for doc in docs)
+        yield from ((name, spec.render(docs[0], verbalizer)) for verbalizer in verbalizers[1:])
+
+
+def _documents(data: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the texts of every document."""
+    for name, (spec, _) in suite_datasets().items():
+        for doc in test_documents(spec, data).docs:
+            yield name, [str(doc[field]) for field in spec.fields]

@@ -1,0 +1,242 @@
+"""Images: which are taken, and what their annotations say of them.
+
+Annotations are COCO's JSON, or JSON lines as LLaVA's evaluation has them: `image`, `captions` or
+`caption`, and `instances`, each with `category` and `bbox` (left, top, right, bottom as shares).
+"""
+
+import asyncio
+import hashlib
+import io
+import math
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from verbalizer_bench.builders.pipeline.blocks import Captions, Images
+from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.io.json_reading import read_json, read_lines
+
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+# What Pillow raises for files that are none; UnidentifiedImageError is an OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+
+
+class Box(NamedTuple):
+    """An object's category and place: left, top, right and bottom as shares of the image."""
+
+    category: str
+    place: tuple[float, float, float, float]
+
+
+class Annotated(NamedTuple):
+    """An image's name and what is known of it."""
+
+    image: str
+    captions: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+
+
+def select(images: Images, limit: int | None = None, files: bool = True) -> list[Annotated]:
+    """Return the first n images by the sha256 of seed and name.
+
+    Args:
+        images: Which ones.
+        limit: Of those, how many.
+        files: Whether the files themselves are needed, and not their names alone.
+
+    Raises:
+        FileNotFoundError: A file or folder is not there.
+        ValueError: There are fewer than n, or a file is none of annotations.
+    """
+    if not images.folder.is_dir() and (files or not images.annotations):
+        raise FileNotFoundError(f"images.folder={images.folder}: no such folder")
+    if images.annotations:
+        found = read_annotations(images.annotations, images.boxes)
+        where = images.annotations
+    else:
+        found, where = _all(images.folder), images.folder
+    chosen = _first(found, images.n, images.seed, "images", where)
+    return chosen[:limit]
+
+
+def select_captions(captions: Captions, limit: int | None = None) -> list[Annotated]:
+    """Return images that enter with captions, the first n by the sha256 of seed and name."""
+    found = [image for image in read_annotations(captions.file) if image.captions]
+    return _first(found, captions.n, captions.seed, "captions", captions.file)[:limit]
+
+
+def _all(folder: Path) -> list[Annotated]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [Annotated(name) for name in names if name.lower().endswith(_SUFFIXES)]
+
+
+def _first(
+    found: Iterable[Annotated], n: int | None, seed: int, block: str, where: Path
+) -> list[Annotated]:
+    by_name = {image.image: image for image in found}
+    if not by_name:
+        raise ValueError(f"{block}: {where} has no image; give another source")
+    if len(by_name) < (n or 0):
+        raise ValueError(
+            f"{block}.n={n}: {where} has {len(by_name)} images; lower n, or give another source"
+        )
+
+    def order(image: Annotated) -> str:
+        return hashlib.sha256(f"{seed}\t{image.image}".encode()).hexdigest()
+
+    return sorted(by_name.values(), key=order)[:n]
+
+
+async def image_rows(images: Sequence[Annotated], folder: Path) -> list[Row]:
+    """Return images' rows; one whose file is not there has no hash."""
+
+    def all_rows() -> list[Row]:
+        return [_image_row(image, folder, number) for number, image in enumerate(images)]
+
+    return await asyncio.to_thread(all_rows)
+
+
+def _image_row(image: Annotated, folder: Path, number: int) -> Row:
+    path = folder / image.image
+    data = path.read_bytes() if path.is_file() else None
+    row = Row(
+        id=f"{number:06}",
+        image=image.image,
+        image_sha256=hashlib.sha256(data).hexdigest() if data is not None else None,
+        caption=image.captions[0] if image.captions else None,
+    )
+    problem = None if data is None else _damage(data)
+    return row.put_aside("images", "image", f"{path}: {problem}") if problem else row
+
+
+def _damage(data: bytes) -> str | None:
+    """Return why an image cannot be shown to a model."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+            kind = image.format
+        # That looks at a JPEG's head alone: half of one would be asked about, and paid for.
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("RGB", (64, 64))
+            image.load()
+    except (Image.DecompressionBombError, *_DAMAGE) as error:
+        return f"no image: {' '.join(str(error).split())}"
+    return None if kind in _FORMATS else f"{kind} is a format that servers do not take; convert it"
+
+
+def context(image: Annotated) -> str:
+    """Return captions and boxes as text, a line each, as LLaVA gave them to a language model."""
+    boxes = (f"{box.category}: {list(box.place)}" for box in image.boxes)
+    return "\n".join([*image.captions, *([""] if image.boxes else []), *boxes])
+
+
+def read_annotations(path: Path, boxes: Path | None = None) -> list[Annotated]:
+    """Return the images of a file, with captions, and boxes from it or from another.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is none of annotations.
+    """
+    for file in (path, boxes):
+        if file and not file.is_file():
+            raise FileNotFoundError(f"annotations {file}: no such file")
+    if path.suffix == ".jsonl":
+        return _merged(_placed(path, place, _of_line, row) for place, row in read_lines(path))
+    found = read_json(path)
+    instances = read_json(boxes) if boxes else found
+    return _merged(_placed(path, "", _of_coco, found, instances))
+
+
+def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> Any:
+    """Return what is read of a part of a file; what is wrong with it names file and line."""
+    where = f"annotations {path}{f', {place}' if place else ''}"
+    try:
+        return read(*found)
+    except Wrong as error:
+        raise ValueError(f"{where}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error)
+        if isinstance(error, KeyError):
+            reason = f"no {reason} in it"
+        elif not isinstance(found[0], Mapping):
+            reason = f"a {type(found[0]).__name__} in place of an object"
+        raise ValueError(
+            f"{where}: neither COCO's JSON (images, annotations) nor JSON lines with image: "
+            f"{reason}"
+        ) from error
+
+
+class Wrong(ValueError):
+    """A value of annotations is none that can be used."""
+
+
+def _merged(found: Iterable[Annotated]) -> list[Annotated]:
+    """Return the images, once each: some files have a line for each caption."""
+    images: dict[str, Annotated] = {}
+    for one in found:
+        known = images.get(one.image, Annotated(one.image))
+        captions = tuple(dict.fromkeys(known.captions + one.captions))
+        images[one.image] = Annotated(
+            one.image, captions, tuple(dict.fromkeys(known.boxes + one.boxes))
+        )
+    return list(images.values())
+
+
+def _of_line(row: Mapping[str, Any]) -> Annotated:
+    captions = row.get("captions") or ([row["caption"]] if row.get("caption") else [])
+    if not isinstance(captions, list):
+        raise Wrong(f"captions={captions!r}: a list of texts is expected; one alone is caption")
+    boxes = (Box(one["category"], _shares(one["bbox"])) for one in row.get("instances", ()))
+    name = row["image"] if "image" in row else row["file_name"]
+    return Annotated(_name(name), tuple(map(_one_line, captions)), tuple(boxes))
+
+
+def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[Annotated]:
+    captions: dict[int, list[str]] = defaultdict(list)
+    for one in sorted(found.get("annotations", ()), key=lambda one: one["id"]):
+        if "caption" in one:
+            captions[one["image_id"]].append(_one_line(one["caption"]))
+    categories = {one["id"]: one["name"] for one in instances.get("categories", ())}
+    sizes = {one["id"]: one for one in instances["images"]}
+    boxes: dict[int, list[Box]] = defaultdict(list)
+    for one in sorted(instances.get("annotations", ()), key=lambda one: one["id"]):
+        if "bbox" in one and one["image_id"] in sizes:
+            place = _corners(one["bbox"], sizes[one["image_id"]])
+            boxes[one["image_id"]].append(Box(categories[one["category_id"]], place))
+    return [
+        Annotated(_name(one["file_name"]), tuple(captions[one["id"]]), tuple(boxes[one["id"]]))
+        for one in found["images"]
+    ]
+
+
+def _corners(box: Sequence[float], size: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Return a COCO box (left, top, width, height in pixels) as shares of the image."""
+    left, top, width, height = box
+    across, down = size["width"], size["height"]
+    if not (across > 0 and down > 0):
+        raise Wrong(f"image {size['id']}: width={across}, height={down}: more than 0 is expected")
+    return _shares((left / across, top / down, (left + width) / across, (top + height) / down))
+
+
+def _shares(box: Sequence[float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (round(float(value), 3) for value in box)
+    if not math.isfinite(left + top + right + bottom):
+        raise Wrong(f"bbox={list(box)}: four numbers are expected")
+    return left, top, right, bottom
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise Wrong(f"image={value!r}: a file's name is expected")
+    return value
+
+
+def _one_line(text: Any) -> str:
+    if not isinstance(text, str):
+        raise Wrong(f"caption={text!r}: a text is expected")
+    return " ".join(text.split())

@@ -1,0 +1,208 @@
+"""Data recipes: a YAML file of one data set, read into frozen dataclasses, checked before any call.
+
+verbalizer-bench build recipes/data/format_oriented.yaml images.n=100 --dry-run
+
+The YAML's keys are the fields below; `kind` says of which class. `verbalizer_bench/config.py` says
+how they are read.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from verbalizer_bench.builders.client.budget import Budget
+from verbalizer_bench.builders.client.endpoint import Endpoint
+from verbalizer_bench.builders.pipeline.blocks import (
+    Captions,
+    Duplicates,
+    Images,
+    Instructions,
+    Leakage,
+)
+from verbalizer_bench.config import check, find, read
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """What all data sets have in common.
+
+    Attributes:
+        kind: `format_oriented`, `llava_style` or `response_format`.
+        output: Folder of the data set; its stages and calls are in a folder of the kind's name.
+        prompts: YAML of the prompts.
+        endpoints: Who is asked, by role; `default` for roles that have none of their own.
+        budget: What all runs in the folder may cost.
+        retries: Further attempts at a record whose response is refused, empty or wrong.
+        failures: What becomes of a record whose call fails for good: `stop` (the stage is not
+            completed; a later run asks again) or `set_aside`. A request that a server refuses is
+            set aside either way, and where it refuses one after the other the build stops.
+        mentions: What becomes of an answer about an image that speaks of the caption: `rewrite`
+            (one attempt more, of the retries) or `drop`.
+        sets: Records of a set at most; the first accepted ones are taken.
+        duplicates: When questions are too alike.
+        leakage: Evaluation data that records may share no words with.
+        limit: Images, or records of existing data, to begin with; None: all.
+        stage: The one stage to run, on what the one before has written; None: all.
+        licence: What the card says of the images' and captions' terms.
+        push_to_hub: Whether the set is uploaded.
+        hub_id: Where to.
+    """
+
+    kind: str
+    output: Path
+    prompts: Path
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    retries: int = 3
+    failures: str = "stop"
+    mentions: str = "rewrite"
+    sets: int | None = None
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    leakage: Leakage = field(default_factory=Leakage)
+    limit: int | None = None
+    stage: str | None = None
+    licence: str = ""
+    push_to_hub: bool = False
+    hub_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("kind", tuple(KINDS)),
+            ("failures", ("stop", "set_aside")),
+            ("mentions", ("rewrite", "drop")),
+        ):
+            value = getattr(self, name)
+            check(name, value, value in known, f"one of {', '.join(known)}")
+        check("retries", self.retries, self.retries >= 0, "at least 0")
+        for name in ("sets", "limit"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 1, "at least 1")
+        if self.push_to_hub and not self.hub_id:
+            raise ValueError("push_to_hub=True: give hub_id, such as me/fovit")
+
+    @property
+    def work(self) -> Path:
+        """Return the folder of stages and calls."""
+        return self.output / self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatOriented(DataRecipe):
+    """FOVIT, FOIT, NoFOVIT and NoFOIT (Shiono et al. 2024, arXiv 2512.23572).
+
+    Attributes:
+        images: What is captioned.
+        captions: What enters with captions.
+        ifeval: `hub`, or a file of IFEval's rows.
+        instructions: Which of them are drawn.
+        pairing: Whether the sets without instruction are about other images (`disjoint`: every
+            second one) or about the same with the same questions (`same_items`). The paper can be
+            read either way; the latter isolates what instruction and format change.
+    """
+
+    images: Images
+    captions: Captions | None = None
+    ifeval: str = "hub"
+    instructions: Instructions = field(default_factory=Instructions)
+    pairing: str = "disjoint"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ("disjoint", "same_items")
+        check("pairing", self.pairing, self.pairing in known, f"one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaStyle(DataRecipe):
+    """Data in the manner of LLaVA-Instruct (Liu et al. 2023, arXiv 2304.08485).
+
+    Attributes:
+        images: With captions and boxes in their annotations.
+        answers: What is asked for of each image.
+    """
+
+    images: Images
+    answers: tuple[str, ...] = ("conversation", "detail", "complex")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ("conversation", "detail", "complex")
+        for name in self.answers:
+            check("answers", name, name in known, f"some of {', '.join(known)}")
+        once = bool(self.answers) and len(set(self.answers)) == len(self.answers)
+        check("answers", list(self.answers), once, f"some of {', '.join(known)}, each once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseFormat(DataRecipe):
+    """LLaVA-1.5's format prompts around existing records (Liu et al. 2023, arXiv 2310.03744).
+
+    Attributes:
+        records: JSON list or JSON lines with `image`, `question`, and `answer`, `answers` or
+            `choices`.
+    """
+
+    records: Path
+
+
+KINDS: dict[str, type[DataRecipe]] = {
+    "format_oriented": FormatOriented,
+    "llava_style": LlavaStyle,
+    "response_format": ResponseFormat,
+}
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> DataRecipe:
+    """Read and check a recipe; see `config.read`.
+
+    Raises:
+        FileNotFoundError: There is no such recipe.
+        ValueError: A key or value is wrong, in one line.
+    """
+    file = find(Path(path))
+    given = next((one[5:] for one in reversed(overrides) if one.startswith("kind=")), None)
+    kind = given or _kind(file)
+    if kind and kind not in KINDS:
+        raise ValueError(f"{file}: kind={kind}: one of {', '.join(KINDS)}")
+    recipe = read(KINDS.get(kind, DataRecipe), file, overrides)
+    return _with_licence(recipe, file, overrides)
+
+
+def _kind(file: Path) -> str:
+    """Return the kind that a file names; what is wrong with the file is not said here."""
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
+    return str(found.get("kind", "")) if isinstance(found, dict) else ""
+
+
+def sources(recipe: DataRecipe) -> dict[str, Path]:
+    """Return the folders and files that a data set's images and texts are from, by their keys."""
+    found: dict[str, Path | None] = {}
+    if isinstance(recipe, (FormatOriented, LlavaStyle)):
+        images = recipe.images
+        found = {"images.folder": images.folder, "images.annotations": images.annotations}
+        found["images.boxes"] = images.boxes
+    if isinstance(recipe, FormatOriented) and recipe.captions:
+        found["captions.file"] = recipe.captions.file
+    if isinstance(recipe, ResponseFormat):
+        found["records"] = recipe.records
+    return {name: path for name, path in found.items() if path}
+
+
+def _with_licence(recipe: DataRecipe, file: Path, overrides: Sequence[str]) -> DataRecipe:
+    """Return a recipe without the file's licence where another source than the file's is used."""
+    if any(one.startswith("licence=") for one in overrides) or not recipe.licence:
+        return recipe
+    try:
+        written = sources(read(type(recipe), file))
+    except ValueError:  # it is whole with what the command line gives: it names no other source
+        return recipe
+    other = [
+        name for name, path in sources(recipe).items() if written.get(name) not in (None, path)
+    ]
+    return dataclasses.replace(recipe, licence="") if other else recipe

@@ -1,0 +1,169 @@
+"""Rows: what the stages hand on, a JSON object a line.
+
+A row is a record in the making. It is set aside with a reason or goes on; it is never left out.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from verbalizer_bench.builders.client.response_store import unwritten
+from verbalizer_bench.io.json_reading import read_lines
+
+
+class Turn(NamedTuple):
+    """A question and its answer, which is empty before there is one."""
+
+    question: str
+    answer: str
+
+
+class Attempt(NamedTuple):
+    """A call made for a row.
+
+    Attributes:
+        role: What was asked for.
+        key: What the response is stored by.
+        model: As the server names it.
+        input_tokens: Of the prompt.
+        output_tokens: Of the response.
+        problem: Why the response was not taken; None if it was.
+    """
+
+    role: str
+    key: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    problem: str | None = None
+
+
+class SetAside(NamedTuple):
+    """Why a row is no record: the stage, the kind of reason, and the particulars."""
+
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One of IFEval's instructions.
+
+    Attributes:
+        type: `detectable_format:title`.
+        arguments: What its verifier's `build_description` takes.
+        text: What that returns.
+        source: The IFEval prompt's key and the place in its list: `1001:0`.
+    """
+
+    type: str
+    arguments: Mapping[str, Any]
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A record in the making.
+
+    Attributes:
+        id: Unique in the data set.
+        arm: Which set it is for: `format`, `plain`; `conversation`, …; "" while it is an image.
+        image: Name of the file, from the images' folder.
+        image_sha256: Of the file; None where it is not there.
+        caption: What is known of the image.
+        context: More of that: captions and boxes.
+        instruction: The output format.
+        turns: Questions and answers.
+        pair: The row whose image and question it shares, with which it stands or falls.
+        attempts: The calls.
+        verified: Whether the verifier of the instruction's type accepts the answer.
+        set_aside: Why it is no record.
+    """
+
+    id: str
+    arm: str = ""
+    image: str | None = None
+    image_sha256: str | None = None
+    caption: str | None = None
+    context: str | None = None
+    instruction: Instruction | None = None
+    turns: tuple[Turn, ...] = ()
+    pair: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    verified: bool | None = None
+    set_aside: SetAside | None = None
+
+    def put_aside(self, stage: str, reason: str, detail: str) -> "Row":
+        """Return the row, set aside."""
+        return dataclasses.replace(self, set_aside=SetAside(stage, reason, detail))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what stands in a file: fields without a value are left out."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        found["turns"] = [turn._asdict() for turn in self.turns]
+        found["attempts"] = [attempt._asdict() for attempt in self.attempts]
+        if self.instruction:
+            found["instruction"] = dataclasses.asdict(self.instruction)
+        if self.set_aside:
+            found["set_aside"] = self.set_aside._asdict()
+        return {name: value for name, value in found.items() if value not in (None, [], "")}
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> "Row":
+        """Return the row that stands in a file."""
+        values = dict(found)
+        values["turns"] = tuple(Turn(**turn) for turn in values.get("turns", ()))
+        values["attempts"] = tuple(Attempt(**one) for one in values.get("attempts", ()))
+        if "instruction" in values:
+            values["instruction"] = Instruction(**values["instruction"])
+        if "set_aside" in values:
+            values["set_aside"] = SetAside(**values["set_aside"])
+        return cls(**values)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return a stage's rows.
+
+    Raises:
+        ValueError: A line is no row.
+    """
+    rows = []
+    for place, found in read_lines(path):
+        try:
+            rows.append(Row.of(found))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, {place}: not a row of a stage: {error}") from error
+    return rows
+
+
+def json_lines(values: Iterable[Any]) -> str:
+    """Return JSON lines."""
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that is there as a whole or not at all.
+
+    Raises:
+        ValueError: The disk does not take it.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    new = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise unwritten(path, error) from error

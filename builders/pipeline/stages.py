@@ -1,0 +1,125 @@
+"""Stages: each reads the rows that the one before has written, and is not done twice.
+
+`stages.json` beside the files says what each was made from: the stage's settings and the hash of
+the file before. A file that is as it was written, from what is there now, stands.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.builders.pipeline.sample import Row, json_lines, read_rows, write_whole
+from verbalizer_bench.io.json_reading import read_json
+
+# Raise it when the same settings would give other rows.
+_LAYOUT = 3
+_INDEX = "stages.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step.
+
+    Attributes:
+        name: In files' names and as `stage=` takes it.
+        settings: What its rows depend on, besides the rows before.
+        work: Makes its rows of the rows before.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    work: Callable[[list[Row]], Awaitable[list[Row]]]
+
+
+class Pipeline:
+    """Stages in a folder."""
+
+    def __init__(self, folder: Path, stages: Sequence[Stage]) -> None:
+        """Take the stages in their order; nothing is read."""
+        self.folder, self.stages = folder, tuple(stages)
+
+    def path(self, name: str) -> Path:
+        """Return a stage's file."""
+        number = [stage.name for stage in self.stages].index(name) + 1
+        return self.folder / f"{number}_{name}.jsonl"
+
+    def pending(self) -> list[str]:
+        """Return the names of stages that are to be done, the first of them and all after it."""
+        index, before = self._index(), ""
+        for place, stage in enumerate(self.stages):
+            if not self._stands(stage, index, before):
+                return [later.name for later in self.stages[place:]]
+            before = index[stage.name]["sha256"]
+        return []
+
+    async def run(self, only: str | None = None) -> None:
+        """Do what is to be done, or one stage whatever was done.
+
+        Raises:
+            FileNotFoundError: The stage before the only one has no file.
+            ValueError: There is no such stage.
+        """
+        if only:
+            check_stage(only, [stage.name for stage in self.stages])
+        wanted = [only] if only else self.pending()
+        for place, stage in enumerate(self.stages):
+            if stage.name in wanted:
+                await self._do(stage, self.path(self.stages[place - 1].name) if place else None)
+
+    async def _do(self, stage: Stage, before: Path | None) -> None:
+        if before and not before.is_file():
+            name = before.stem.partition("_")[2]
+            raise FileNotFoundError(f"{before}: no such file; run stage={name} first")
+        rows = await stage.work(read_rows(before) if before else [])
+        content = json_lines(row.as_json() for row in rows)
+        write_whole(self.path(stage.name), content)
+        made = {"from": _key(stage, _hash(before)), "sha256": _hash(self.path(stage.name))}
+        write_whole(self.folder / _INDEX, json.dumps(self._index() | {stage.name: made}, indent=1))
+
+    def _index(self) -> dict[str, dict[str, str]]:
+        path = self.folder / _INDEX
+        try:
+            found: dict[str, dict[str, str]] = read_json(path) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it, and all stages are made again") from error
+        right = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())
+        if not right:
+            raise ValueError(f"{path}: no index of stages; remove it, and all are made again")
+        return found
+
+    def _stands(self, stage: Stage, index: Mapping[str, Mapping[str, str]], before: str) -> bool:
+        made = index.get(stage.name)
+        return bool(made) and made == {
+            "from": _key(stage, before),
+            "sha256": _hash(self.path(stage.name)),
+        }
+
+
+def check_stage(name: str, known: Sequence[str]) -> None:
+    """Raise ValueError for a stage that there is not."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+        raise ValueError(f"stage={name}: no such stage; {hint}")
+
+
+def _key(stage: Stage, before: str) -> str:
+    """Return the hash of all that a stage's rows depend on."""
+    whole = json.dumps([_LAYOUT, stage.name, dict(stage.settings), before], default=_plain)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)  # type: ignore[arg-type]
+
+
+def _hash(path: Path | None) -> str:
+    """Return a file's sha256; "" where there is none."""
+    if path is None or not path.is_file():
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,76 @@
+"""A crew of workers: many units at once, with the results in the units' order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from verbalizer_bench.builders.client.budget import BudgetSpent
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+
+class Unanswered(Exception):
+    """Calls failed that may succeed in a later run."""
+
+
+class Stopped(Unanswered):
+    """So will all others: nobody is asked any more.
+
+    Attributes:
+        fix: What is to be done.
+    """
+
+    def __init__(self, message: str, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.fix = fix or (
+            "mend what it names (server, key, model, parameters) and run the same command again: "
+            "it asks for what is not stored"
+        )
+
+
+async def for_each(
+    units: Sequence[Unit],
+    work: Callable[[Unit], Awaitable[Result]],
+    workers: int,
+    done: Callable[[int, Result], None],
+) -> list[Result]:
+    """Return what work makes of each unit, in the units' order whatever the order of completion.
+
+    All units are worked on even if some fail, so that what was paid for is stored; a budget that
+    is spent, or a wrong setting, ends it.
+
+    Args:
+        units: What is worked on.
+        work: Makes a result of a unit.
+        workers: How many units are under way at once.
+        done: Told of the place and the result of each unit.
+
+    Raises:
+        BudgetSpent: The next call may not fit.
+        Stopped: No call can succeed now.
+        Unanswered: Calls failed that may succeed another time; says how many.
+    """
+    results: dict[int, Result] = {}
+    failed: list[Unanswered] = []
+    ended: list[Exception] = []
+    waiting = iter(enumerate(units))
+
+    async def worker() -> None:
+        for place, unit in waiting:
+            try:
+                results[place] = await work(unit)
+                done(place, results[place])
+            except (BudgetSpent, Stopped, ValueError, OSError) as error:
+                ended.append(error)
+            except Unanswered as error:
+                failed.append(error)
+            if ended:
+                return
+
+    await asyncio.gather(*(worker() for _ in range(min(workers, len(units)))))
+    if ended:
+        raise ended[0]
+    if failed:
+        raise Unanswered(f"{len(failed)} of {len(units)} calls failed, the first: {failed[0]}")
+    return [results[place] for place in range(len(units))]

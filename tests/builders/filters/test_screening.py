@@ -1,0 +1,217 @@
+"""Leakage, duplicates, pairs and mentions."""
+
+import asyncio
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SHARED
+from tests.helpers.data_recipes import write_recipe
+from verbalizer_bench.builders.filters import wording
+from verbalizer_bench.builders.filters.duplicates import near_duplicates, shingles, similarity
+from verbalizer_bench.builders.filters.leakage import Evaluation, evaluation, words
+from verbalizer_bench.builders.filters.screening import screen
+from verbalizer_bench.builders.pipeline.blocks import Duplicates, Leakage
+from verbalizer_bench.builders.pipeline.recipe import read_recipe
+from verbalizer_bench.builders.pipeline.sample import Row, Turn
+
+
+def test_words_are_normalised() -> None:
+    assert words("It's \u201cFINE\u201d,\nisn\u2019t it? \uff21\uff22 2\u00bd") == words(
+        "it s fine is n't it ab 21\u20442"
+    )
+    # SST-2 was cut into tokens, and nobody writes like that.
+    assert words("they do n't , wo n't") == words("They don\u2019t, WON'T!")
+
+
+def test_a_shared_ngram_is_found_and_a_shorter_one_is_not() -> None:
+    found = Evaluation([("sst2", "One two three, four five!")], n=4)
+    assert found.match(["nothing", "ZERO one two  three four"]) == ("one two three four", "sst2")
+    assert found.match(["one two three", "two three five four"]) is None
+    # Words of two texts are not in a row.
+    assert found.match(["one two", "three four"]) is None
+
+
+def test_every_prompt_of_the_samples_leaks_in_all_its_label_words() -> None:
+    from verbalizer_bench.tasks.data import test_documents as documents
+    from verbalizer_bench.tasks.suite import suite_datasets
+
+    found = evaluation(Leakage(data="sample"))
+    assert found is not None
+    for name, (spec, verbalizers) in suite_datasets().items():
+        for doc in documents(spec, "sample").docs:
+            for verbalizer in verbalizers:
+                assert found.match([spec.render(doc, verbalizer)]), (name, doc)
+    assert (
+        found.match(["A dog runs over the green grass of a park and looks at its owner."]) is None
+    )
+    assert evaluation(Leakage(data="none")) is None
+
+
+def test_real_rows_leak_and_real_captions_do_not() -> None:
+    if not (SHARED / "data/verbalizer/sst2").is_dir():
+        pytest.skip("the nine data sets are not there")
+    import json
+
+    data = str(SHARED / "data/verbalizer")
+    found = evaluation(Leakage(data=data))
+    assert found is not None and found.prompts > 7430
+    captions = json.loads((SHARED / "data/coco/captions_val2014_subset.json").read_text())
+    texts = [one["caption"] for one in captions["annotations"]]
+    assert len(texts) == 901
+    # SICK and SNLI were made of captions too, of Flickr: 13 words in a row are none of these.
+    assert [text for text in texts if found.match([text])] == []
+
+
+def test_documents_that_are_short_are_found_whole() -> None:
+    found = Evaluation(
+        [],
+        13,
+        [
+            ("snli", ["A dog is sleeping", "A dog is awake"]),
+            ("sick", ["Two kids are playing outdoors", "Nobody is there"]),
+            ("sst2", ["a gorgeous , witty , seductive movie ."]),
+            ("sst2", ["you wo n't like it"]),
+            ("emotion", ["i feel fine"]),
+        ],
+    )
+    assert found.match(["Look: TWO kids are playing outdoors!"]) == (
+        "two kids are playing outdoors",
+        "sick",
+    )
+    assert found.match(["Is it 'a gorgeous, witty, seductive movie'?"])
+    assert found.match(["One isn't made for it. You won't like it, I'm sure."])
+    assert found.match(["Is it a gorgeous, witty, seductive film?"]) is None
+    assert found.match(["Two kids are playing", "outdoors"]) is None
+    # Of a pair whose sentences may be anybody's, both.
+    assert found.match(["A dog is sleeping."]) is None
+    assert found.match(["A dog is sleeping.", "Yes, a dog is awake."])
+    assert found.match(["I feel fine."]) is None and found.match(["Two kids"]) is None
+    # Whole words alone.
+    assert found.match(["forty two kids are playing outdoorsman"]) is None
+
+
+def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> None:
+    if not (SHARED / "data/verbalizer/sst2").is_dir():
+        pytest.skip("the nine data sets are not there")
+    import json
+
+    from verbalizer_bench.tasks.data import test_documents as documents
+    from verbalizer_bench.tasks.suite import suite_datasets
+
+    data = str(SHARED / "data/verbalizer")
+    found = evaluation(Leakage(data=data))
+    assert found is not None
+    missed = {}
+    for name, (spec, _) in suite_datasets().items():
+        texts = [[str(doc[field]) for field in spec.fields] for doc in documents(spec, data).docs]
+        absent = [one for one in texts if not found.match(["What is it?", f"See: {one}"])]
+        assert all(len(words(" ".join(one))) < 5 for one in absent), name
+        missed[name] = len(absent)
+    assert {name: count for name, count in missed.items() if count} == {
+        "sst2": 22,
+        "emotion": 15,
+        "fp": 1,
+    }
+    rows = (SHARED / "data/gsm8k/test.jsonl").read_text().splitlines()
+    assert not [row for row in rows if found.match([json.loads(row)["question"]])]
+    alpaca = json.loads((SHARED / "data/alpaca/alpaca_en_demo.json").read_text())
+    assert not [row for row in alpaca if found.match(row.values())]
+
+
+@pytest.mark.parametrize("method", ["minhash", "ngram"])
+def test_near_duplicates_are_dropped_and_the_first_stays(method: str) -> None:
+    questions = {
+        "a": "What is the man in the red shirt doing on the beach?",
+        "b": "What colour is the bus?",
+        "c": "What is the man in the red shirt doing on the beach",
+        "d": "What colour is the cup?",
+        "e": "WHAT colour is the bus",
+        "f": "Who?",
+        "g": "who",
+    }
+    dropped = near_duplicates(questions, Duplicates(method=method, threshold=0.9))
+    assert dropped == {"c": "a", "e": "b", "g": "f"}
+
+
+def test_minhash_finds_what_the_index_of_all_ngrams_finds() -> None:
+    number = random.Random(0)
+    vocabulary = [f"word{place}" for place in range(300)]
+    questions = {}
+    for place in range(300):
+        asked = number.choices(vocabulary, k=14)
+        questions[f"{place}"] = " ".join(asked)
+        asked[number.randrange(14)] = "other"
+        questions[f"{place}-like"] = " ".join([*asked, *number.choices(vocabulary, k=place % 3)])
+    settings = [Duplicates(method, threshold=0.5) for method in ("minhash", "ngram")]
+    found, exact = (near_duplicates(questions, one) for one in settings)
+    assert len(exact) > 100
+    assert set(found) <= set(exact) and len(found) > 0.97 * len(exact)
+    for key, other in exact.items():
+        pair = [shingles(questions[name], 3) for name in (key, other)]
+        assert similarity(*pair) >= 0.5
+
+
+def row(
+    key: str, arm: str, question: str, answer: str = "So it is.", pair: str | None = None
+) -> Row:
+    return Row(id=key, arm=arm, turns=(Turn(question, answer),), pair=pair)
+
+
+def test_rows_are_screened(tmp_path: Path) -> None:
+    recipe = read_recipe(write_recipe(tmp_path))
+    leaking = (
+        "You are a helpful assistant judging the sentiment of a movie review. If the movie review"
+    )
+    rows = [
+        row("1", "format", "What is on the table?", pair="1p"),
+        row("1p", "plain", "What is on the table?", pair="1"),
+        row("2", "format", "What is on the table?"),
+        row("3", "format", "Fine?", leaking),
+        row("4", "format", "What is in the sky over there?", leaking, pair="4p"),
+        dataclasses.replace(row("7", "letter", "Which of these?", "A"), context=f"A. {leaking}"),
+        row("4p", "plain", "What is in the sky over there?", pair="4"),
+        row("5", "format", "What is in the sky over there?"),
+        row("6", "plain", "Gone?").put_aside("items", "empty", "nothing"),
+    ]
+    found = asyncio.run(screen(rows, recipe))
+    assert [one.id for one in found] == [one.id for one in rows]
+    aside = {one.id: one.set_aside for one in found if one.set_aside}
+    assert {key: found.reason for key, found in aside.items()} == {
+        "2": "duplicate",
+        "3": "leakage",
+        "4": "leakage",
+        "7": "leakage",
+        "4p": "pair",
+        "6": "empty",
+    }
+    assert aside["2"].detail == "of 1" and aside["4p"].detail.startswith("4 is set aside: leakage")
+    assert aside["3"].detail.startswith("sst2 has: you are a helpful")
+    kept = asyncio.run(screen(rows, recipe, repeated=("format",)))
+    assert kept[2].set_aside is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("As the caption says", "caption"),
+        ("Two Captions.", "captions"),
+        ("by its description", "description"),
+        ("a prescription and a captain", None),
+        ("the bounding box", None),
+    ],
+)
+def test_mentions(text: str, word: str | None) -> None:
+    found = wording.mention(text)
+    assert (found.detail if found else None) == word
+
+
+def test_boxes_are_mentions_where_the_model_saw_boxes() -> None:
+    assert wording.mention("the bounding box at the left", boxes=True)
+    assert wording.question_problem("What is <image>?") == ("placeholder", "<image>")
+    for text in (" ", "\n", "\u200b", "\ufeff\u00a0"):
+        assert wording.question_problem(text) == ("empty", "the question is empty")
+    assert wording.empty("\u2764", "the answer") is None
+    assert wording.question_problem("What is it?") is None
