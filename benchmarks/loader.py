@@ -26,7 +26,7 @@ class FixedEncoder:
 
     def encode(self, record: Any) -> Any:
         """Return made ids."""
-        from verbalizer_bench.trainers.formats import Encoded
+        from verbalizer_bench.trainers.conversations.formats import Encoded
 
         front = [3] * len(record.images)
         ids = [*front, *range(10, 10 + TOKENS - len(front))]
@@ -38,7 +38,7 @@ def loader_memory(records: int, batches: int, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     size = _write(records, folder)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["verbalizer_bench.trainers.supervised", __name__])
+    context.set_forkserver_preload(["verbalizer_bench.trainers.train", __name__])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         found: dict[str, Any] = pool.submit(_load, records, batches, folder).result()
     return {"records": records, "json_mib": size} | found
@@ -104,9 +104,9 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
     """Build, and draw batches in the order of training."""
     from transformers import AutoProcessor
 
-    from verbalizer_bench.trainers.collator import Collator
-    from verbalizer_bench.trainers.data import build
-    from verbalizer_bench.trainers.sampler import GroupedSampler
+    from verbalizer_bench.trainers.data.cache import build
+    from verbalizer_bench.trainers.data.collator import Collator
+    from verbalizer_bench.trainers.data.sampler import GroupedSampler
 
     processor = AutoProcessor.from_pretrained(RECIPES / "llava")
     collator = Collator(processor.image_processor, 0, 3, 16, folder / "images", "square")

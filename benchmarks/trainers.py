@@ -28,12 +28,12 @@ from benchmarks.loader import loader_memory
 from benchmarks.measure import Cost, cpu_seconds, spread
 from benchmarks.training_data import LARGER, TINY, Shape, write_architecture, write_records
 from benchmarks.training_table import render
-from verbalizer_bench.trainers import supervised
-from verbalizer_bench.trainers.checkpoint import load
-from verbalizer_bench.trainers.formats import training_template
-from verbalizer_bench.trainers.output import ProgressBar
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.conversations.formats import training_template
+from verbalizer_bench.trainers.conversations.records import Record, read_records
+from verbalizer_bench.trainers.output.folder import ProgressBar
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.records import Record, read_records
 
 OURS, GROUPED, PLAIN = "ours", "ours grouped", "plain"
 TEXT, IMAGES, MIXED = "sft, text", "vit, images", "vit, mixed"

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.trainers.checkpoint import count, load_shapes, stand_in_tokenizer
-from verbalizer_bench.trainers.formats import Encoded, Encoder
-from verbalizer_bench.trainers.memory import disk, gib, lacking_room, memory
+from verbalizer_bench.trainers.checkpoints.load import count, load_shapes, stand_in_tokenizer
+from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
+from verbalizer_bench.trainers.conversations.records import BadRecord, BadRecordError, read_records
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.records import BadRecord, BadRecordError, read_records
-from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
-from verbalizer_bench.trainers.supervised import images_folder, missing_files, order_of
+from verbalizer_bench.trainers.train import images_folder, missing_files, order_of
+from verbalizer_bench.trainers.training.resources import disk, gib, lacking_room, memory
+from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
 

@@ -17,8 +17,8 @@ from transformers import SchedulerType
 
 from verbalizer_bench.config import check, plain, read
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
-from verbalizer_bench.trainers.formats import FORMATS
-from verbalizer_bench.trainers.sampler import GROUPS
+from verbalizer_bench.trainers.conversations.formats import FORMATS
+from verbalizer_bench.trainers.data.sampler import GROUPS
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Recipe:
         output: Folder of the checkpoint.
         model: What is trained.
         data: Files of records, JSON or JSON lines.
-        format: Conversation format, one of `trainers.formats.FORMATS`.
+        format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's.
         held_out: Files of records that are not trained on: their loss is measured at the end,

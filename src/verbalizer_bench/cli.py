@@ -276,7 +276,7 @@ def _compose(args: argparse.Namespace) -> int:
 
     from verbalizer_bench.models.checkpoints.compose import compose
     from verbalizer_bench.models.checkpoints.weights import reading
-    from verbalizer_bench.trainers.formats import chat_template
+    from verbalizer_bench.trainers.conversations.formats import chat_template
 
     template = None
     if args.format:
@@ -311,7 +311,7 @@ def _train(args: argparse.Namespace) -> int:
 
         print(dry_run(recipe, colour=sys.stdout.isatty()))
         return 0
-    from verbalizer_bench.trainers.supervised import train
+    from verbalizer_bench.trainers.train import train
 
     try:
         folder = train(recipe)

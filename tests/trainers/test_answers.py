@@ -16,13 +16,13 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tests.conftest import REPOSITORY
 from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers.formats import (
+from verbalizer_bench.trainers.conversations.formats import (
     Encoder,
     answers_found,
     chat_template,
     end_generation,
 )
-from verbalizer_bench.trainers.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
 
 TRL = files("trl") / "chat_templates"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")

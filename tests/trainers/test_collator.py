@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessor
 
 from verbalizer_bench.models.images import read_image
-from verbalizer_bench.trainers.collator import Collator, pad_to_square
-from verbalizer_bench.trainers.image_check import ImageCheck
+from verbalizer_bench.trainers.data.collator import Collator, pad_to_square
+from verbalizer_bench.trainers.data.image_check import ImageCheck
 
 PAD, IMAGE, IGNORED = 0, 9, -100
 MEAN = (0.5, 0.25, 0.0)
@@ -150,7 +150,7 @@ def test_images_are_checked_once(images: Path, monkeypatch: pytest.MonkeyPatch) 
         opened.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr("verbalizer_bench.trainers.image_check.read_image", count)
+    monkeypatch.setattr("verbalizer_bench.trainers.data.image_check.read_image", count)
     check = ImageCheck(images)
     found = check.check(["red.png", "none.png", "red.png"])
     found += check.check(["wide.png", "text.png", "red.png", "cut.png", "none.png"])

@@ -18,10 +18,11 @@ from PIL import Image
 from tests.conftest import SHARED
 from tests.helpers.toy import make_tokenizer
 from verbalizer_bench.io import files
-from verbalizer_bench.trainers import data, encoding
-from verbalizer_bench.trainers.data import TrainingData, build
-from verbalizer_bench.trainers.formats import Encoded, Encoder
-from verbalizer_bench.trainers.records import Record
+from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
+from verbalizer_bench.trainers.conversations.records import Record
+from verbalizer_bench.trainers.data import cache as data
+from verbalizer_bench.trainers.data import encoded_files as encoding
+from verbalizer_bench.trainers.data.cache import TrainingData, build
 
 # Seconds after which a test has failed: nothing here takes any time.
 TIMEOUT = 600

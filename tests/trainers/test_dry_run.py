@@ -13,11 +13,11 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.compose import join_configs
-from verbalizer_bench.trainers import memory as memory_module
-from verbalizer_bench.trainers import supervised
-from verbalizer_bench.trainers.checkpoint import count, load, load_shapes
-from verbalizer_bench.trainers.memory import disk, memory, room
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints.load import count, load, load_shapes
 from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.training import resources as memory_module
+from verbalizer_bench.trainers.training.resources import disk, memory, room
 
 TINY = REPOSITORY / "recipes" / "tiny"
 PAPER = sorted((REPOSITORY / "recipes" / "paper").glob("*.yaml"))
@@ -83,7 +83,7 @@ def test_counts_are_those_of_training(name: str) -> None:
     if recipe.lora:
         from peft import get_peft_model
 
-        from verbalizer_bench.trainers.checkpoint import lora_config
+        from verbalizer_bench.trainers.checkpoints.load import lora_config
 
         model = get_peft_model(model, lora_config(model, recipe))
     trained = sum(w.numel() for w in model.parameters() if w.requires_grad)

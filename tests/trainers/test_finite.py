@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers import finite, supervised
-from verbalizer_bench.trainers.checkpoint import load
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.training import non_finite as finite
 
 TINY = REPOSITORY / "recipes" / "tiny"
 Fails = Callable[..., str]

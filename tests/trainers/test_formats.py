@@ -9,8 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.toy import TEMPLATE, make_tokenizer
-from verbalizer_bench.trainers.formats import FORMATS, Encoder, chat_template, training_template
-from verbalizer_bench.trainers.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.formats import (
+    FORMATS,
+    Encoder,
+    chat_template,
+    training_template,
+)
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
 
 OURS = FORMATS[:3]
 VICUNA = (

@@ -11,9 +11,9 @@ import yaml
 from torch.nn.functional import cross_entropy
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.trainers import supervised
-from verbalizer_bench.trainers.checkpoint import load
-from verbalizer_bench.trainers.output import Folder
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.output.folder import Folder
 from verbalizer_bench.trainers.recipe import read_recipe
 
 TINY = REPOSITORY / "recipes" / "tiny"

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPModel
 from tests.conftest import REPOSITORY
 from verbalizer_bench.builders.miniature.build import write_world
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers.collator import Collator
-from verbalizer_bench.trainers.formats import Encoder
+from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.conversations.records import Message, Record, read_records
+from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.recipe import LossWeights, read_recipe
-from verbalizer_bench.trainers.records import Message, Record, read_records
-from verbalizer_bench.trainers.supervised import weighted_loss
+from verbalizer_bench.trainers.train import weighted_loss
 
 MINIATURE = REPOSITORY / "recipes" / "miniature"
 

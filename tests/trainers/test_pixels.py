@@ -20,10 +20,10 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import make_image
-from verbalizer_bench.trainers import supervised
-from verbalizer_bench.trainers.checkpoint import load
-from verbalizer_bench.trainers.collator import pad_to_square
-from verbalizer_bench.trainers.pixels import with_aspect_ratio
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
+from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.data.collator import pad_to_square
 from verbalizer_bench.trainers.recipe import read_recipe
 
 TINY = REPOSITORY / "recipes" / "tiny"

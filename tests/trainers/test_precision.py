@@ -19,8 +19,8 @@ from transformers import (
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers.checkpoint import load
-from verbalizer_bench.trainers.precision import merged, stored_dtypes
+from verbalizer_bench.trainers.checkpoints.dtypes import merged, stored_dtypes
+from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import read_recipe
 
 TINY = REPOSITORY / "recipes" / "tiny"

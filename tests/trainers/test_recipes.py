@@ -179,7 +179,7 @@ def ladder(steps: int) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora"])
 def test_trained_parameters_of_the_tiny_models(name: str) -> None:
-    from verbalizer_bench.trainers.checkpoint import count, load_shapes
+    from verbalizer_bench.trainers.checkpoints.load import count, load_shapes
 
     part = "llama" if name.startswith("sft") else "llava"
     recipe = read_recipe(f"tiny/{name}", [f"model.config={RECIPES / 'tiny' / part}"])
@@ -190,7 +190,7 @@ def test_trained_parameters_of_the_tiny_models(name: str) -> None:
 
 def test_another_adapter_is_another_number() -> None:
     """README's `lora.r=64`: eight times the 17,920 of rank 8, whatever the recipe states."""
-    from verbalizer_bench.trainers.checkpoint import count, load_shapes
+    from verbalizer_bench.trainers.checkpoints.load import count, load_shapes
 
     assert "`lora.r=64`" in (REPOSITORY / "README.md").read_text()
     recipe = read_recipe("tiny/sft_lora", ["lora.r=64"])
@@ -205,7 +205,7 @@ def test_another_adapter_is_another_number() -> None:
 
 
 def test_the_tiny_data() -> None:
-    from verbalizer_bench.trainers.records import Record, read_records
+    from verbalizer_bench.trainers.conversations.records import Record, read_records
 
     sizes = {}
     for name in ("captions.json", "instruct.json", "text.jsonl"):
@@ -240,7 +240,7 @@ def test_fsdp2_wraps_the_layers_of_both_kinds(kind: str) -> None:
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 
-    from verbalizer_bench.trainers.checkpoint import load_shapes
+    from verbalizer_bench.trainers.checkpoints.load import load_shapes
 
     recipe = read_recipe("tiny/sft" if kind == "causal" else "tiny/pretrain")
     text = (RECIPES / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8")

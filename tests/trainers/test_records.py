@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import SHARED
 from verbalizer_bench.io import json_reading
-from verbalizer_bench.trainers.records import BadRecord, Message, Record, read_records
+from verbalizer_bench.trainers.conversations.records import BadRecord, Message, Record, read_records
 
 
 def llava(*values: str, **keys: Any) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from transformers import AutoModelForCausalLM
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.io.files import hold
-from verbalizer_bench.trainers import export, output, saving, supervised
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints import export
+from verbalizer_bench.trainers.output import folder as output
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.states import newest_whole
+from verbalizer_bench.trainers.training import state_saving as saving
+from verbalizer_bench.trainers.training.resume_states import newest_whole
 
 SFT = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
 STATES = ["save_steps=2"]

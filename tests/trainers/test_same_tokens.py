@@ -20,10 +20,10 @@ from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.chat import templates as chat
 from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note, give_bos_back
 from verbalizer_bench.models.checkpoints.compose import extract_llm
-from verbalizer_bench.trainers.asking import asking_notes
-from verbalizer_bench.trainers.checkpoint import Checkpoint, _set_template
-from verbalizer_bench.trainers.formats import Encoder
-from verbalizer_bench.trainers.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint, _set_template
+from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.output.model_card_notes import asking_notes
 
 QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'
 FORMATS = ("llama-2", "vicuna-v1", "tokenizer")

@@ -5,7 +5,7 @@ import pytest
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, DataLoader
 
-from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler, permutation
+from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler, permutation
 
 
 def lengths_and_modalities(images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:

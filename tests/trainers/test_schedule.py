@@ -9,9 +9,9 @@ from transformers import SchedulerType
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers import supervised
+from verbalizer_bench.trainers import train as supervised
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
+from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
 SFT = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
 

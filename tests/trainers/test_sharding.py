@@ -31,8 +31,9 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
-from verbalizer_bench.trainers import output, supervised
-from verbalizer_bench.trainers.checkpoint import load
+from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.output import folder as output
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 
 pytestmark = pytest.mark.skipif(

@@ -45,7 +45,7 @@ def train_recipe(name: str, world: Path, output: Path, *overrides: str) -> Path:
         The checkpoint's folder.
     """
     from verbalizer_bench.trainers.recipe import read_recipe
-    from verbalizer_bench.trainers.supervised import train
+    from verbalizer_bench.trainers.train import train
 
     shipped = read_recipe(f"miniature/{name}")
     data = [str(world / Path(file).relative_to("data/miniature")) for file in shipped.data]

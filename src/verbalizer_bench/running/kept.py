@@ -34,7 +34,7 @@ def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
         recipe: The recipe.
         words: The command's arguments.
     """
-    from verbalizer_bench.trainers.states import newest_whole
+    from verbalizer_bench.trainers.training.resume_states import newest_whole
 
     folder = recipe.output
     state = folder / "state"

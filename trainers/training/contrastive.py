@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-from verbalizer_bench.trainers.collator import Collator
-from verbalizer_bench.trainers.finite import FiniteTraining
-from verbalizer_bench.trainers.saving import SealingTrainer
+from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.training.non_finite import FiniteTraining
+from verbalizer_bench.trainers.training.state_saving import SealingTrainer
 
 
 class CaptionCollator(Collator):

@@ -22,25 +22,29 @@ from transformers import PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from verbalizer_bench.models.checkpoints.weights import load_whole
-from verbalizer_bench.trainers.checkpoint import Checkpoint, load, lora_config
-from verbalizer_bench.trainers.collator import Collator
-from verbalizer_bench.trainers.contrastive import CaptionCollator, ContrastiveTrainer
-from verbalizer_bench.trainers.data import TrainingData, build
-from verbalizer_bench.trainers.export import export
-from verbalizer_bench.trainers.finite import FiniteTraining, check_weights, first_not_finite
-from verbalizer_bench.trainers.formats import Encoder
-from verbalizer_bench.trainers.memory import lacking_room
-from verbalizer_bench.trainers.output import Folder, ProgressBar
-from verbalizer_bench.trainers.parts import missing_parts
+from verbalizer_bench.trainers.checkpoints.export import export
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load, lora_config
+from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.data.cache import TrainingData, build
+from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
+from verbalizer_bench.trainers.output.folder import Folder, ProgressBar
+from verbalizer_bench.trainers.prerequisites import missing_parts
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.sampler import GroupedSampler, SeededSampler
-from verbalizer_bench.trainers.saving import (
+from verbalizer_bench.trainers.training.contrastive import CaptionCollator, ContrastiveTrainer
+from verbalizer_bench.trainers.training.non_finite import (
+    FiniteTraining,
+    check_weights,
+    first_not_finite,
+)
+from verbalizer_bench.trainers.training.resources import lacking_room
+from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
+from verbalizer_bench.trainers.training.state_saving import (
     Clock,
     SealingTrainer,
     go_on_counting,
     write_or_keep,
 )
-from verbalizer_bench.trainers.schedule import check_schedule, check_steps, total_steps
 
 log = logging.getLogger(__name__)
 

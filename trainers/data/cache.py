@@ -19,7 +19,8 @@ import numpy as np
 from datasets import Dataset
 
 from verbalizer_bench.io.files import lock, remove, write_whole
-from verbalizer_bench.trainers.encoding import (
+from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.data.encoded_files import (
     BAD,
     ROWS,
     Progress,
@@ -29,9 +30,8 @@ from verbalizer_bench.trainers.encoding import (
     start_over,
     tidy,
 )
-from verbalizer_bench.trainers.formats import Encoder
-from verbalizer_bench.trainers.image_check import unchanged
-from verbalizer_bench.trainers.mapped import MappedTable
+from verbalizer_bench.trainers.data.image_check import unchanged
+from verbalizer_bench.trainers.data.mapped_table import MappedTable
 
 ON_BAD = ("error", "skip")
 # Raise it when the same records would be encoded differently or stored otherwise.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from verbalizer_bench.trainers.checkpoint import count
+from verbalizer_bench.trainers.checkpoints.load import count
 from verbalizer_bench.trainers.recipe import Recipe
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from typing import Any
 
 from verbalizer_bench.models.chat.bos import bos_note
 from verbalizer_bench.models.chat.templates import DATE, PARTS, ChatTemplate, default_template
-from verbalizer_bench.trainers.checkpoint import Checkpoint
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 
 
 def asking_notes(checkpoint: Checkpoint) -> list[str]:

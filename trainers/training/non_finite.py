@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from verbalizer_bench.trainers.data import TrainingData
-from verbalizer_bench.trainers.records import read_records
+from verbalizer_bench.trainers.conversations.records import read_records
+from verbalizer_bench.trainers.data.cache import TrainingData
 
 _SHOWN = 8
 

@@ -11,8 +11,8 @@ import torch
 from transformers import Trainer
 
 from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter
-from verbalizer_bench.trainers.checkpoint import Checkpoint, load, save
-from verbalizer_bench.trainers.precision import holds_all, merged, put_into
+from verbalizer_bench.trainers.checkpoints.dtypes import holds_all, merged, put_into
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load, save
 from verbalizer_bench.trainers.recipe import Recipe
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,14 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.trainers.formats import Encoded, Encoder
-from verbalizer_bench.trainers.image_check import ImageCheck, Seen, read_seen
-from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Record, read_records
+from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
+from verbalizer_bench.trainers.conversations.records import (
+    BadRecord,
+    BadRecordError,
+    Record,
+    read_records,
+)
+from verbalizer_bench.trainers.data.image_check import ImageCheck, Seen, read_seen
 
 # Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file
 # touches some pages of each batch, so that these are large.

@@ -16,8 +16,17 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.models.chat.bos import openings, put_around
 from verbalizer_bench.models.chat.templates import DATE, ChatTemplate
-from verbalizer_bench.trainers.answers import TemplateFaultError, check_asked, find_answers
-from verbalizer_bench.trainers.records import BadRecord, BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.assistant_spans import (
+    TemplateFaultError,
+    check_asked,
+    find_answers,
+)
+from verbalizer_bench.trainers.conversations.records import (
+    BadRecord,
+    BadRecordError,
+    Message,
+    Record,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +55,7 @@ def training_template(name: str, tokenizer: Any) -> str:
         raise ValueError(
             f"format {name!r} ends answers with the EOS token: set it in the tokenizer"
         )
-    return (files("verbalizer_bench.trainers") / "templates" / f"{name}.jinja").read_text("utf-8")
+    return (files(__package__) / "templates" / f"{name}.jinja").read_text("utf-8")
 
 
 def chat_template(name: str, tokenizer: Any) -> str:

@@ -20,12 +20,17 @@ from transformers import TrainerCallback
 from verbalizer_bench.io.files import hold, write_whole
 from verbalizer_bench.models.adapters.provenance import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
-from verbalizer_bench.trainers.asking import asking_notes
-from verbalizer_bench.trainers.checkpoint import Checkpoint, count
-from verbalizer_bench.trainers.data import TrainingData, file_sha256
-from verbalizer_bench.trainers.formats import answers_found
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint, count
+from verbalizer_bench.trainers.conversations.formats import answers_found
+from verbalizer_bench.trainers.data.cache import TrainingData, file_sha256
+from verbalizer_bench.trainers.output.model_card_notes import asking_notes
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.states import Found, State, newest_whole, state_places
+from verbalizer_bench.trainers.training.resume_states import (
+    Found,
+    State,
+    newest_whole,
+    state_places,
+)
 
 log = logging.getLogger(__name__)
 

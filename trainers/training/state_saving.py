@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import Trainer
 
-from verbalizer_bench.trainers.states import clear, newest_whole, seal
+from verbalizer_bench.trainers.training.resume_states import clear, newest_whole, seal
 
 log = logging.getLogger(__name__)
 

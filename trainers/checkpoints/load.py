@@ -29,11 +29,11 @@ from verbalizer_bench.models.checkpoints.connector import (
     trained_connector_modules,
 )
 from verbalizer_bench.models.checkpoints.weights import check_vocabulary, load_whole, reading
-from verbalizer_bench.trainers.finite import check_weights
-from verbalizer_bench.trainers.formats import chat_template, end_generation
-from verbalizer_bench.trainers.pixels import with_aspect_ratio
-from verbalizer_bench.trainers.precision import cast, hold, own_dtypes, stored_dtypes
+from verbalizer_bench.trainers.checkpoints.dtypes import cast, hold, own_dtypes, stored_dtypes
+from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
+from verbalizer_bench.trainers.conversations.formats import chat_template, end_generation
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.training.non_finite import check_weights
 
 _CONNECTOR = "multi_modal_projector"
 

@@ -1,0 +1,1 @@
+"""The model that a recipe trains: read, made ready for training, and written."""

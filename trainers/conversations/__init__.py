@@ -1,0 +1,1 @@
+"""From a record to token ids, and which of them are trained: formats, assistant masks."""

@@ -1,0 +1,1 @@
+"""From files of records to batches: the cache, images, the order of an epoch, the collator."""

@@ -1,0 +1,1 @@
+"""The output folder: what is recorded there, the model card, the losses."""
