@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.io.json_reading import read_lines
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.tasks.rows import LeftOut, select
 from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec
@@ -169,31 +169,31 @@ def read_sources(folder: Path) -> dict[str, dict[str, str]]:
 
 def _file(folder: Path, split: str) -> Path:
     """Return the file that a split's rows are in."""
-    jsonl, parquet = folder / f"{split}.jsonl", folder / f"{split}.parquet"
-    if jsonl.is_file() and parquet.is_file():
-        raise ValueError(f"{folder}: both {jsonl.name} and {parquet.name} are there; remove one")
+    lines, parquet = folder / f"{split}.jsonl", folder / f"{split}.parquet"
+    if lines.is_file() and parquet.is_file():
+        raise ValueError(f"{folder}: both {lines.name} and {parquet.name} are there; remove one")
     if parquet.is_file():
         return parquet
-    if not jsonl.is_file():
+    if not lines.is_file():
         raise FileNotFoundError(
-            f"{jsonl}: no such file (nor .parquet); "
+            f"{lines}: no such file (nor .parquet); "
             "`verbalizer-bench data fetch` writes this layout"
         )
-    return jsonl
+    return lines
 
 
 def _read_file(file: Path) -> list[dict[str, Any]]:
     return _read_parquet(file) if file.suffix == ".parquet" else _read_jsonl(file)
 
 
-def _read_jsonl(jsonl: Path) -> list[dict[str, Any]]:
+def _read_jsonl(file: Path) -> list[dict[str, Any]]:
     rows = []
-    for place, row in read_lines(jsonl):
+    for place, row in jsonl.read(file):
         if not isinstance(row, dict):
-            raise ValueError(f"{jsonl}, {place}: a JSON object is needed, got {str(row)[:60]!r}")
+            raise ValueError(f"{file}, {place}: a JSON object is needed, got {str(row)[:60]!r}")
         rows.append(row)
     if not rows:
-        raise ValueError(f"{jsonl}: no row in it; a JSON object a line is needed")
+        raise ValueError(f"{file}: no row in it; a JSON object a line is needed")
     return rows
 
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.pipeline.blocks import Captions, Images
 from verbalizer_bench.builders.pipeline.sample import Row
-from verbalizer_bench.io.json_reading import read_json, read_lines
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.json_reading import read_json
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 # What Pillow raises for files that are none; UnidentifiedImageError is an OSError.
@@ -146,7 +147,7 @@ def read_annotations(path: Path, boxes: Path | None = None) -> list[Annotated]:
         if file and not file.is_file():
             raise FileNotFoundError(f"annotations {file}: no such file")
     if path.suffix == ".jsonl":
-        return _merged(_placed(path, place, _of_line, row) for place, row in read_lines(path))
+        return _merged(_placed(path, place, _of_line, row) for place, row in jsonl.read(path))
     found = read_json(path)
     instances = read_json(boxes) if boxes else found
     return _merged(_placed(path, "", _of_coco, found, instances))

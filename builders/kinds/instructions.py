@@ -10,7 +10,7 @@ from typing import Any
 from verbalizer_bench.builders.filters import verifiers
 from verbalizer_bench.builders.pipeline.blocks import Instructions
 from verbalizer_bench.builders.pipeline.sample import Instruction
-from verbalizer_bench.io.json_reading import read_lines
+from verbalizer_bench.io import jsonl
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_ifeval(ifeval: str) -> Iterator[Mapping[str, Any]]:
     path = Path(ifeval).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"ifeval={ifeval}: no such file; give hub or a file of its rows")
-    for place, row in read_lines(path):
+    for place, row in jsonl.read(path):
         if wrong := _wrong(row):
             raise ValueError(f"ifeval={path}, {place}: not a row of IFEval: {wrong}")
         yield {name: row[name] for name in ("key", "instruction_id_list", "kwargs")}

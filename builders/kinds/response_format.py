@@ -22,7 +22,8 @@ from verbalizer_bench.builders.pipeline.context import Planned, Workshop
 from verbalizer_bench.builders.pipeline.recipe import ResponseFormat
 from verbalizer_bench.builders.pipeline.sample import Row, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
-from verbalizer_bench.io.json_reading import read_json, read_lines
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.json_reading import read_json
 
 NEEDED = {"records": {"short": ("question",), "letter": ("question", "context")}}
 LAYOUTS = (Layout("response_format", ("short", "letter"), image=True, template="arm"),)
@@ -74,7 +75,7 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
         raise FileNotFoundError(f"records={path}: no such file")
     try:
         whole = path.suffix == ".json"
-        found = read_json(path) if whole else [row for _, row in read_lines(path)]
+        found = read_json(path) if whole else [row for _, row in jsonl.read(path)]
     except ValueError as error:
         raise ValueError(f"records={error}; one a line is .jsonl") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):

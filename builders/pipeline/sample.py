@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.client.response_store import unwritten
-from verbalizer_bench.io.json_reading import read_lines
+from verbalizer_bench.io import jsonl
 
 
 class Turn(NamedTuple):
@@ -135,7 +135,7 @@ def read_rows(path: Path) -> list[Row]:
         ValueError: A line is no row.
     """
     rows = []
-    for place, found in read_lines(path):
+    for place, found in jsonl.read(path):
         try:
             rows.append(Row.of(found))
         except (ValueError, TypeError) as error:

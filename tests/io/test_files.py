@@ -1,8 +1,8 @@
 """Files that are written whole, or not at all."""
 
 import errno
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,12 +15,11 @@ def test_a_full_disk_names_the_file_and_leaves_it(
     file = tmp_path / "training.json"
     write_whole(file, "before")
 
-    def full(self: Path, text: str, **kwargs: Any) -> None:
-        self.write_bytes(b"bef")
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match=f"No space left on device: '{file}'"):
             write_whole(file, "after")
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]

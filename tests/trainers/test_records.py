@@ -225,9 +225,9 @@ def test_a_list_is_read_alike_however_its_file_is_cut(
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
     monkeypatch.setattr(json_reading, "_BLOCK", size)
-    assert [row.value for row in json_reading.read_rows(file)] == values
+    assert [row.value for row in json_reading.read_list(file)] == values
     file.write_text(json.dumps(values), encoding="utf-8")
-    assert [row.value for row in json_reading.read_rows(file)] == values
+    assert [row.value for row in json_reading.read_list(file)] == values
 
 
 def test_a_json_list_is_not_read_as_a_whole(tmp_path: Path) -> None:

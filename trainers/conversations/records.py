@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.io.json_reading import read_rows
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.json_reading import read_list
 
 IMAGE = "<image>"
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
@@ -73,7 +74,8 @@ def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecord]:
     """
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
-    for index, (place, value, problem) in enumerate(read_rows(path), start):
+    values = read_list(path) if path.suffix == ".json" else jsonl.parsed(path)
+    for index, (place, value, problem) in enumerate(values, start):
         try:
             if problem:
                 raise BadRecordError(BadRecord(index, _id(value), *problem))

@@ -11,8 +11,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a text under another name, and rename it.
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write a file under another name, put it on the disk, and rename it.
 
     Raises:
         OSError: It cannot be written; names the file, which is as it was.
@@ -20,13 +20,17 @@ def write_whole(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        with part.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
     except OSError as error:
         # A full disk does not say which.
-        error.filename = str(file)
-        part.unlink(missing_ok=True)
+        error.filename, error.filename2 = str(file), None
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
-    part.replace(file)
 
 
 @contextmanager

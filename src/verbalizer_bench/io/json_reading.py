@@ -1,8 +1,8 @@
-"""JSON as users bring it: read as a stream, and nothing in it lost in silence.
+"""JSON as users bring it, and nothing in it lost in silence; `.json` lists are read as a stream.
 
 Python's reader takes the last of two equal keys, takes NaN, and half a surrogate, which no
-tokenizer and no file takes. Here a row says what is wrong with it; what is not JSON at all, or not
-UTF-8, is an error that names file and row.
+tokenizer and no file takes. Here a value says what is wrong with it; what is not JSON at all, or
+not UTF-8, is an error that names the file. Files with a value a line: `jsonl`.
 """
 
 import codecs
@@ -18,7 +18,7 @@ _BLOCK = 1 << 16
 _TORN = 16
 
 
-class Row(NamedTuple):
+class Parsed(NamedTuple):
     """A value of a file.
 
     Attributes:
@@ -32,29 +32,6 @@ class Row(NamedTuple):
     problem: tuple[str, str] | None
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a `.json` list or, of any other name, of JSON lines, one by one.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not UTF-8 or not JSON, or a `.json` file without a list.
-    """
-    return _list_rows(path) if path.suffix == ".json" else _line_rows(path)
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of each JSON line.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not UTF-8, or a line is not JSON or not what it seems.
-    """
-    for place, value, problem in _line_rows(path):
-        if problem:
-            raise ValueError(f"{path}, {place}: {problem[0]}: {problem[1]}")
-        yield place, value
-
-
 def read_json(path: Path) -> Any:
     """Return the value of a file.
 
@@ -62,12 +39,12 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: It is not UTF-8, not JSON or not what it seems.
     """
-    data, parser = path.read_bytes(), _Parser()
+    data, parser = path.read_bytes(), Parser()
     try:
-        _refuse_utf16(data)
+        refuse_utf16(data)
         value, problem = parser.whole(data.decode("utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"{path}: {_reason(error)}") from error
+        raise ValueError(f"{path}: {reason(error)}") from error
     if problem:
         raise ValueError(f"{path}: {problem[0]}: {problem[1]}")
     return value
@@ -80,45 +57,36 @@ def read_record(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It is not UTF-8, not JSON or no object.
     """
-    return _record(path.read_bytes(), str(path))
+    return check_object(parse_written(path.read_bytes(), str(path)), str(path))
 
 
-def record_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield place and object of each line of a file that a program wrote, as `read_record` does.
+def parse_written(data: bytes, where: str) -> Any:
+    """Return the value of bytes that a program wrote: NaN may stand in it.
+
+    Args:
+        data: UTF-8, with or without a byte order mark.
+        where: The file, and the line if it is one of many, for the error.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not UTF-8, or a line is not JSON or no object.
+        ValueError: They are not UTF-8 or not JSON.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield f"line {number}", _record(line, f"{path}, line {number}")
-
-
-def _record(data: bytes, where: str) -> dict[str, Any]:
     try:
-        _refuse_utf16(data)
-        found = json.loads(data.decode("utf-8-sig"))
+        refuse_utf16(data)
+        return json.loads(data.decode("utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"{where}: {_reason(error)}") from error
+        raise ValueError(f"{where}: {reason(error)}") from error
     except RecursionError:
         raise ValueError(f"{where}: not JSON (nested too deeply)") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{where}: keys and values are needed, got {str(found)[:60]!r}")
-    return found
 
 
-def parse(text: str) -> tuple[Any, tuple[str, str] | None]:
-    """Return the value of a text, and what is wrong with it, as in `Row`.
-
-    Raises:
-        ValueError: It is not JSON.
-    """
-    return _Parser().whole(text)
+def check_object(value: Any, where: str) -> dict[str, Any]:
+    """Return a value that is an object, and raise ValueError for any other."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: keys and values are needed, got {str(value)[:60]!r}")
+    return value
 
 
-class _Parser:
+class Parser:
     """Python's reader, which remembers what it would pass over."""
 
     def __init__(self) -> None:
@@ -180,21 +148,13 @@ class _Parser:
             )
 
 
-def _line_rows(path: Path) -> Iterator[Row]:
-    parser = _Parser()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                if number == 1:
-                    _refuse_utf16(line)
-                text = line.decode("utf-8-sig")
-                if text.strip():
-                    yield Row(f"line {number}", *parser.whole(text))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {_reason(error)}") from error
+def read_list(path: Path) -> Iterator[Parsed]:
+    """Yield the values of a `.json` list one by one; the file is never in memory as a whole.
 
-
-def _list_rows(path: Path) -> Iterator[Row]:
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not UTF-8 or not JSON, or no list.
+    """
     number = 1
     with path.open("rb") as file:
         try:
@@ -207,7 +167,7 @@ def _list_rows(path: Path) -> Iterator[Row]:
                 scanner.sign()
                 value, problem = scanner.value()
                 end = scanner.sign()
-                yield Row(f"row {number}", value, problem)
+                yield Parsed(f"row {number}", value, problem)
                 if end not in ("]", ","):
                     raise ValueError("not JSON (no comma behind it; broken, or cut off)")
                 if more := end == ",":
@@ -216,7 +176,7 @@ def _list_rows(path: Path) -> Iterator[Row]:
             if scanner.sign():
                 raise ValueError("not JSON (more stands behind the list); one a line is .jsonl")
         except ValueError as error:
-            raise ValueError(f"{path}, row {number}: {_reason(error)}") from error
+            raise ValueError(f"{path}, row {number}: {reason(error)}") from error
 
 
 class _Scanner:
@@ -224,11 +184,11 @@ class _Scanner:
 
     def __init__(self, file: BinaryIO):
         self.text, self.at = "", 0
-        self._file, self._parser = file, _Parser()
+        self._file, self._parser = file, Parser()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._fault: UnicodeDecodeError | None = None
         self._ended = False
-        _refuse_utf16(file.peek(4))  # type: ignore[attr-defined]
+        refuse_utf16(file.peek(4))  # type: ignore[attr-defined]
 
     def sign(self) -> str:
         """Return the next character that is no white space; none at the end."""
@@ -272,12 +232,14 @@ class _Scanner:
         return True
 
 
-def _refuse_utf16(head: bytes) -> None:
+def refuse_utf16(head: bytes) -> None:
+    """Raise ValueError for a file that begins as UTF-16 or UTF-32 does."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
         raise ValueError("UTF-16 or UTF-32; save the file as UTF-8")
 
 
-def _reason(error: ValueError) -> str:
+def reason(error: ValueError) -> str:
+    """Say why a text could not be read, and what to do."""
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
         return f"byte 0x{byte:02x} is not UTF-8 (Latin-1?); save the file as UTF-8"

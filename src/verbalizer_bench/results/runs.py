@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.io.json_reading import read_record, record_lines
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
@@ -180,7 +181,7 @@ def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
         )
     rows: dict[int, list[Any]] = {}
     said: Counter[str] = Counter()
-    for place, row in record_lines(path):
+    for place, row in jsonl.read_objects(path):
         if "bypass" in row:
             raise NotAVerbalizerRun("--predict_only scores nothing")
         where = f"{path}, {place}: not a scored response"

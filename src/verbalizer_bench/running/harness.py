@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.errors import Interrupted
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.io.json_reading import read_record, record_lines
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command, recording
 from verbalizer_bench.results.runs import samples_file
 from verbalizer_bench.running.arguments import merge_config, own_options, parse
@@ -175,7 +176,7 @@ def _check_whole(results: Path, args: argparse.Namespace) -> None:
     try:
         for task, config in read_record(results)["configs"].items():
             if "verbalizer" in (config.get("metadata") or {}):
-                for _ in record_lines(samples_file(results, task)):
+                for _ in jsonl.read_objects(samples_file(results, task)):
                     pass
     except (ValueError, OSError) as error:
         kept = of_run(Path(args.output_path), args.model)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.io.json_reading import record_lines
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.results.runs import newest_results, read_results, samples_file
 from verbalizer_bench.tasks.metrics import METRICS
 
@@ -234,7 +234,7 @@ def _sum(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; it stands beside its results file")
-    return [row for _, row in record_lines(path)]
+    return [row for _, row in jsonl.read_objects(path)]
 
 
 def _write(results: Path, table: Mapping[str, Any], samples: Samples) -> None:
