@@ -11,7 +11,8 @@ from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.filters.leakage import SHORTEST
 from verbalizer_bench.builders.pipeline.prompts import Prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, sources
-from verbalizer_bench.builders.pipeline.sample import Row, write_whole
+from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.data import resolve_data
 
 _TITLES = {

@@ -11,7 +11,8 @@ from pathlib import Path
 from verbalizer_bench.builders.export import counts
 from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row, write_whole
+from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.io.files import write_whole
 
 _WIDE = 160
 

@@ -15,7 +15,9 @@ from typing import Any
 from verbalizer_bench.builders.filters.wording import IMAGE
 from verbalizer_bench.builders.pipeline.prompts import Prompts, fill
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row, json_lines, write_whole
+from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,10 @@ def write_sets(
         lines = (
             provenance(row, record, prompts) for row, record in zip(chosen, records, strict=True)
         )
-        write_whole(recipe.output / f"{layout.name}.provenance.jsonl", json_lines(lines))
+        write_whole(recipe.output / f"{layout.name}.provenance.jsonl", jsonl.dumps(lines))
     for name, part in (("accepted", found.accepted), ("set_aside", found.set_aside)):
         path = recipe.work / f"{name}.jsonl"
-        write_whole(path, json_lines(row.as_json() for row in part))
+        write_whole(path, jsonl.dumps(row.as_json() for row in part))
     return found
 
 

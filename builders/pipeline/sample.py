@@ -4,15 +4,11 @@ A row is a record in the making. It is set aside with a reason or goes on; it is
 """
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.response_store import unwritten
 from verbalizer_bench.io import jsonl
 
 
@@ -141,29 +137,3 @@ def read_rows(path: Path) -> list[Row]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, {place}: not a row of a stage: {error}") from error
     return rows
-
-
-def json_lines(values: Iterable[Any]) -> str:
-    """Return JSON lines."""
-    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that is there as a whole or not at all.
-
-    Raises:
-        ValueError: The disk does not take it.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    new = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise unwritten(path, error) from error

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.pipeline.sample import Row, json_lines, read_rows, write_whole
+from verbalizer_bench.builders.pipeline.sample import Row, read_rows
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
 
 # Raise it when the same settings would give other rows.
@@ -76,7 +78,7 @@ class Pipeline:
             name = before.stem.partition("_")[2]
             raise FileNotFoundError(f"{before}: no such file; run stage={name} first")
         rows = await stage.work(read_rows(before) if before else [])
-        content = json_lines(row.as_json() for row in rows)
+        content = jsonl.dumps(row.as_json() for row in rows)
         write_whole(self.path(stage.name), content)
         made = {"from": _key(stage, _hash(before)), "sha256": _hash(self.path(stage.name))}
         write_whole(self.folder / _INDEX, json.dumps(self._index() | {stage.name: made}, indent=1))
