@@ -14,19 +14,19 @@ export HF_HUB_OFFLINE = 1
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
 
-# The synthetic world that recipes/miniature train and are scored on: seconds.
+# The synthetic world that experiments/miniature/recipes train and are scored on: seconds.
 miniature-world: $(READY)
-	$(BIN)/python -m verbalizer_bench.builders.miniature data/miniature
+	$(BIN)/python -m verbalizer_bench.experiments.miniature.world data/miniature
 
 # The base that the demo starts from, trained again: a quarter of an hour. A copy is shipped.
 SEED ?= 0
 miniature-base: $(READY)
-	$(BIN)/python -m verbalizer_bench.miniature.base miniature_out/base-$(SEED) --seed $(SEED)
+	$(BIN)/python -m verbalizer_bench.experiments.miniature.base miniature_out/base-$(SEED) --seed $(SEED)
 
 # The experiment: an hour besides the second base, resumable. JOBS points at a time, one thread each.
 JOBS ?= 2
 miniature-study: $(READY)
-	$(BIN)/python -m verbalizer_bench.miniature.study miniature_out --jobs $(JOBS) --report docs/miniature
+	$(BIN)/python -m verbalizer_bench.experiments.miniature.study.run miniature_out --jobs $(JOBS) --report experiments/miniature/results
 
 # A file's tests stay in one process, which makes their models once.
 WORKERS ?= 2

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-LINKS = ("builders", "leaderboard", "lmms", "models", "recipes", "tasks", "trainers")
+LINKS = ("builders", "experiments", "leaderboard", "lmms", "models")
+LINKS += ("recipes", "tasks", "trainers")
 packages, places = find_packages("src"), {"": "src"}
 if not all(Path("src/verbalizer_bench", name).is_dir() for name in LINKS):
     places = {"verbalizer_bench": "src/verbalizer_bench"}

@@ -69,7 +69,7 @@ def write_readme_set(folder: Path) -> None:
 
 def test_the_readmes_data_set_and_demo_output() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    from verbalizer_bench.demo import TOY_WARNING
+    from verbalizer_bench.experiments.miniature.demo import TOY_WARNING
 
     assert TOY_WARNING in text
     for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):

@@ -1,9 +1,9 @@
 """What a recipe begins with and another recipe makes."""
 
 import re
-from importlib.resources import files
 from pathlib import Path
 
+from verbalizer_bench.config import shipped
 from verbalizer_bench.trainers.recipe import Recipe
 
 _OUTPUT = re.compile(r"^output:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
@@ -35,11 +35,9 @@ def maker(place: str) -> str | None:
 
     Looked for are YAML files of the working folder, of its `recipes`, and those that are shipped.
     """
-    shipped = Path(str(files("verbalizer_bench.recipes")))
     here = [*sorted(Path().glob("*.yaml")), *sorted(Path("recipes").rglob("*.yaml"))]
-    for file in [*here, *sorted(shipped.rglob("*.yaml"))]:
+    for name, file in [*((str(file), file) for file in here), *shipped().items()]:
         match = _OUTPUT.search(file.read_text(encoding="utf-8", errors="replace"))
         if match and Path(match[1]).expanduser().absolute() == Path(place).expanduser().absolute():
-            inner = file.is_relative_to(shipped)
-            return str(file.relative_to(shipped).with_suffix("")) if inner else str(file)
+            return name
     return None

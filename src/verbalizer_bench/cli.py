@@ -265,7 +265,7 @@ def _merge(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from verbalizer_bench.demo import demo
+    from verbalizer_bench.experiments.miniature.demo import demo
 
     demo(args.output)
     return 0

@@ -55,19 +55,28 @@ def find(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    shipped = Path(str(files("verbalizer_bench.recipes")))
-    name = path.with_suffix(".yaml")
-    for candidate in (shipped / name, shipped / Path(*name.parts[1:])):
-        if candidate.is_file():
-            return candidate
-    known = sorted(
-        str(file.relative_to(shipped).with_suffix(""))
-        for file in shipped.rglob("*.yaml")
-        if file.parent.name != "accelerate"
-    )
-    near = difflib.get_close_matches(str(path.with_suffix("")), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"shipped ones are in {shipped}"
+    known = shipped()
+    name = path.with_suffix("")
+    for candidate in (str(name), str(Path(*name.parts[1:]))):
+        if candidate in known:
+            return known[candidate]
+    near = difflib.get_close_matches(str(name), known, n=1)
+    groups = sorted({f"{Path(one).parts[0]}/" for one in known})
+    hint = f"did you mean {near[0]}?" if near else f"shipped ones are in {', '.join(groups)}"
     raise FileNotFoundError(f"recipe {path}: no such file; {hint}")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped recipes by name: `paper/llm_foit`; `miniature/tower` of an experiment."""
+    recipes = Path(str(files("verbalizer_bench.recipes")))
+    experiments = Path(str(files("verbalizer_bench.experiments")))
+    found = {file.relative_to(recipes): file for file in recipes.rglob("*.yaml")}
+    found |= {Path(f.parts[-3], f.name): f for f in experiments.glob("*/recipes/*.yaml")}
+    return {
+        str(name.with_suffix("")): found[name]
+        for name in sorted(found)
+        if name.parts[-2] not in ("accelerate", "prompts")
+    }
 
 
 def _placed(value: Any, folder: Path) -> Any:

@@ -21,8 +21,8 @@ LAYERS = (
     ("trainers", "builders", "lmms", "results"),
     ("running",),
     ("leaderboard",),
-    ("miniature",),
-    ("demo", "publishing", "task_commands"),
+    ("experiments",),
+    ("publishing", "task_commands"),
     ("cli",),
     ("__main__",),
 )

@@ -10,15 +10,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPModel
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.builders.miniature.build import write_world
 from verbalizer_bench.cli import main
+from verbalizer_bench.experiments.miniature.world.build import write_world
 from verbalizer_bench.trainers.conversations.formats import Encoder
 from verbalizer_bench.trainers.conversations.records import Message, Record, read_records
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.recipe import LossWeights, read_recipe
 from verbalizer_bench.trainers.train import weighted_loss
 
-MINIATURE = REPOSITORY / "recipes" / "miniature"
+MINIATURE = REPOSITORY / "experiments/miniature/recipes"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Contrastive training of a CLIP (Radford et al. 2021): method `tower`, for a LLaVA's vision tower.
 
-verbalizer-bench train recipes/miniature/tower.yaml
+verbalizer-bench train miniature/tower
 
 The records are those of `pretrain`, images with captions. The text half pools at the newline that
 ends a caption in the format `plain`: config.json's `text_config.eos_token_id` is its id.

@@ -1,0 +1,6 @@
+"""The paper in miniature: its checkpoints, trained and scored at toy scale without a network.
+
+Everything goes through what a user's own checkpoints go through: recipes and trainers, adapters and
+tasks. `world` is the synthetic data; `arms` trains and scores; `base` makes what they start from;
+`study` is the experiment with its grid, `results` what came out, `demo` a small one.
+"""

@@ -1,0 +1,95 @@
+"""The checkpoints of the miniature: how each is trained from a base, and how it is scored."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+BASE = Path(__file__).parent / "recipes" / "base"
+
+
+class Arm(NamedTuple):
+    """A tuned checkpoint.
+
+    Attributes:
+        recipe: Its name in `recipes`.
+        adapter: What asks it.
+        data: Its kind of records, a file of each split of a world.
+    """
+
+    recipe: str
+    adapter: str
+    data: str
+
+
+ARMS = {
+    "LLM-FOIT": Arm("llm_foit", "verbalizer-llm", "foit"),
+    "LLM-NoFOIT": Arm("llm_nofoit", "verbalizer-llm", "nofoit"),
+    "LVLM-FOVIT": Arm("lvlm_fovit", "verbalizer-lvlm", "fovit"),
+    "LVLM-NoFOVIT": Arm("lvlm_nofovit", "verbalizer-lvlm", "nofovit"),
+    "LVLM-LLaVA": Arm("lvlm_llava", "verbalizer-lvlm", "llava"),
+}
+
+
+def train_recipe(name: str, world: Path, output: Path, *overrides: str) -> Path:
+    """Train one of the miniature's recipes on the data of a world.
+
+    Args:
+        name: Its name in `recipes`.
+        world: What `world` wrote.
+        output: The checkpoint's folder.
+        overrides: key=value.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    from verbalizer_bench.trainers.recipe import read_recipe
+    from verbalizer_bench.trainers.train import train
+
+    shipped = read_recipe(f"miniature/{name}")
+    data = [str(world / Path(file).relative_to("data/miniature")) for file in shipped.data]
+    words = [f"data={','.join(data)}", f"output={output}", f"cache={output.parent / 'cache'}"]
+    if shipped.images:
+        words.append(f"images={world / 'images'}")
+    return train(read_recipe(f"miniature/{name}", [*words, *overrides]))
+
+
+def train_connector(world: Path, base: Path, tower: Path, output: Path, *overrides: str) -> Path:
+    """Compose a LLaVA of a base and a tower, and align its connector."""
+    parts = (f"model.llm={base}", f"model.vision_tower={tower}")
+    return train_recipe("connector", world, output, *parts, *overrides)
+
+
+def train_arm(
+    name: str, world: Path, base: Path, connector: Path, output: Path, *overrides: str
+) -> Path:
+    """Tune an arm: a text model from the base, the others from the LLaVA with its connector."""
+    arm = ARMS[name]
+    start = base if arm.adapter == "verbalizer-llm" else connector
+    return train_recipe(arm.recipe, world, output, f"model.path={start}", *overrides)
+
+
+def score(
+    checkpoint: Path, adapter: str, data: Path, output: Path, log: Path, image: str | None = None
+) -> Path:
+    """Run the 108 tasks on a folder of stand-ins, with 10 beams; return the run's folder.
+
+    Args:
+        checkpoint: A checkpoint folder.
+        adapter: `verbalizer-llm` or `verbalizer-lvlm`.
+        data: A folder for `--data`.
+        output: Where the run goes.
+        log: The file that lm-eval's tables go to.
+        image: What `verbalizer-lvlm` shows; None for its own choice, white.
+    """
+    from verbalizer_bench.running.harness import harness
+
+    # lm-eval logs several lines a task.
+    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
+    shown = f",image={image}" if image else ""
+    options = ["--model", adapter, "--model_args", f"pretrained={checkpoint},dtype=float32{shown}"]
+    options += ["--tasks", "verbalizer", "--data", str(data), "--device", "cpu"]
+    options += ["--apply_chat_template", "--batch_size", "32", "--output_path", str(output)]
+    with log.open("a") as tables, contextlib.redirect_stdout(tables):
+        (run,) = harness("run", options)
+    return run

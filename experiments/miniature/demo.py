@@ -1,0 +1,172 @@
+"""The demo: the paper in miniature, trained, scored, compared and published without a network.
+
+verbalizer-bench demo
+"""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+TOY_WARNING = (
+    "These are toys of half a million weights on made texts: the numbers say that the software "
+    "works, and nothing about the paper."
+)
+# What README's table and figure were made on.
+TABLE_MADE_ON = "AMD EPYC (AVX512), torch 2.13.0+cpu"
+# What a run is compared with: the base, then FO against NoFO.
+_COMPARED = (("LLM-NoFOIT", "LLM-FOIT"), ("LVLM-NoFOVIT", "LVLM-FOVIT"))
+
+
+class Size(NamedTuple):
+    """How large the demo is.
+
+    Attributes:
+        items: Instruction records an arm is tuned on.
+        captions: Captions that tower and connector are trained on; None for one a scene.
+        texts: Texts of each of the nine stand-ins.
+    """
+
+    items: int = 2528
+    captions: int | None = None
+    texts: int = 24
+
+
+FULL = Size()
+
+
+def demo(folder: Path, size: Size = FULL) -> None:
+    """Train five arms from the shipped base, score the six, compare and publish them.
+
+    The last lines are the paths of the report and of the leaderboard, what README's table was made
+    on, and the warning that toy numbers mean nothing.
+
+    Args:
+        folder: Where world, checkpoints, runs, report and leaderboard go; its earlier demo is
+            replaced.
+        size: Smaller ones are for tests.
+
+    Raises:
+        ValueError: The folder holds something else than an earlier demo.
+    """
+    import torch
+
+    from verbalizer_bench.experiments.miniature.arms import (
+        ARMS,
+        BASE,
+        score,
+        train_arm,
+        train_connector,
+        train_recipe,
+    )
+    from verbalizer_bench.experiments.miniature.world.build import write_world
+
+    _make_room(folder)
+    # The models are so small that threads would only wait for each other.
+    torch.set_num_threads(1)
+    items = {"train": size.items, "choose": 1, "test": 1}
+    world = write_world(
+        folder / "world",
+        items=items,
+        stages=(),
+        texts=size.texts,
+        captions=size.captions,
+    )
+    trained = folder / "checkpoints"
+    tower = train_recipe("tower", world, trained / "tower")
+    connector = train_connector(world, BASE, tower, trained / "connector")
+    checkpoints = {"base": BASE}
+    for name in ARMS:
+        checkpoints[name] = train_arm(name, world, BASE, connector, trained / name)
+    runs: dict[str, Path] = {}
+    for name, checkpoint in checkpoints.items():
+        print(f"\nScoring {name}", flush=True)
+        adapter = ARMS[name].adapter if name in ARMS else "verbalizer-llm"
+        runs[name] = score(
+            checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
+        )
+    report = _report(runs, folder)
+    page = _publish(runs, folder / "leaderboard")
+    print(f"Report: {report}")
+    print(f"Leaderboard: {page}")
+    print(where(machine()))
+    print(TOY_WARNING)
+
+
+def machine() -> str:
+    """Return what the sums of this machine's float32 depend on: processor and torch."""
+    import torch
+
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}), torch {torch.__version__}"
+
+
+def where(here: str) -> str:
+    """Say whether these numbers should be README's.
+
+    Args:
+        here: What `machine` returns.
+    """
+    if here == TABLE_MADE_ON:
+        return f"README's table was made on the same kind of machine: {here}."
+    return (
+        f"This machine: {here}. README's table was made on {TABLE_MADE_ON}: another kind of "
+        "processor rounds otherwise, and the toys that are trained on it are others."
+    )
+
+
+def _report(runs: Mapping[str, Path], folder: Path) -> Path:
+    """Print the summary and the comparisons; return the report's page."""
+    from verbalizer_bench.leaderboard.compare import compare
+    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.results.answers import answers, finding
+    from verbalizer_bench.results.differences import differences
+    from verbalizer_bench.results.runs import read_run
+
+    found = {name: read_run(run) for name, run in runs.items()}
+    report = write_report(list(found.values()), folder / "report")
+    print(f"\n{report.markdown}\n")
+    compare(list(found.values()), folder / "compare")
+    for text in answers(differences(list(found.values()))):
+        print(text)
+    for base, model in _COMPARED:
+        (pair,) = differences([found[base], found[model]])
+        print(f"With format instructions and without: {finding(pair)}")
+    return report.files[0]
+
+
+def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
+    """Pack and validate the runs, all but the first tuned from it; return the site's page."""
+    from verbalizer_bench.experiments.miniature.arms import BASE
+    from verbalizer_bench.leaderboard.pages.site import build_site
+    from verbalizer_bench.leaderboard.submission.pack import pack
+    from verbalizer_bench.leaderboard.submission.validate import validate
+
+    for name, run in runs.items():
+        packed = pack(
+            run,
+            folder / "submissions",
+            submitter="make demo",
+            licence="CC0-1.0",
+            notes="An example: a toy, trained and scored by `make demo`.",
+            model_id=f"miniature/{name}",
+            base=None if name == "base" else "miniature/base",
+            base_weights=None if name == "base" else str(BASE),
+        )
+        if (found := validate(packed)).failed:
+            raise ValueError(f"demo: {found}")
+    return build_site(folder / "submissions", folder / "site").files[0]
+
+
+def _make_room(folder: Path) -> None:
+    mark = folder / "made-by-verbalizer-bench-demo"
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.exists():
+            raise ValueError(f"demo: {folder} holds other files; give another folder with --output")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()

@@ -1,0 +1,1 @@
+"""The experiment: every arm on every base with several seeds, and its report."""

@@ -1,0 +1,210 @@
+"""What the study runs: its grid, the points of it, and where each of them is kept."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from verbalizer_bench.config import check, plain, read
+from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.models.images import MODES
+
+ALIGNED = "LVLM-aligned"
+GRID = Path(__file__).with_name("grid.yaml")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The study's grid, read from a YAML file.
+
+    Attributes:
+        bases: Seeds of the bases; 0 is the shipped one.
+        seeds: Tuning seeds: of the items, their order, the vision tower and the connector.
+        learning_rates: What each arm is tried with, at the first tuning seed.
+        images: What LVLMs are shown; the first one is shown at every point.
+        texts: How many texts a stand-in has, half of each class.
+        items: Instruction records that an arm is tuned on.
+        unseen: Records of other scenes: so many give the held-out loss, and others are asked in
+            the second measure.
+        captions: Captions that tower and connector are trained on; None for one a scene.
+    """
+
+    bases: tuple[int, ...]
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    images: tuple[str, ...]
+    texts: int
+    items: int
+    unseen: int
+    captions: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("bases", "seeds", "learning_rates", "images"):
+            values = getattr(self, name)
+            right = bool(values) and len(set(values)) == len(values)
+            check(name, list(values), right, "at least one, and none twice")
+        for image in self.images:
+            check("images", image, image in MODES, f"one of {', '.join(MODES)}")
+        check(
+            "seeds", list(self.seeds), len(self.seeds) > 1, "at least two: intervals are over them"
+        )
+        check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
+        for name in ("items", "unseen", "captions"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 1, "at least 1")
+
+    def as_yaml(self) -> str:
+        """Return the grid as its file has it."""
+        return yaml.safe_dump(plain(dataclasses.asdict(self)), sort_keys=False)
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """Return each base with each tuning seed."""
+        return [(base, seed) for base in self.bases for seed in self.seeds]
+
+    def tried(self) -> "list[Point]":
+        """Return the arms at the first tuning seed with every learning rate."""
+        return [
+            Point(base, self.seeds[0], name, rate)
+            for base in self.bases
+            for name in ARMS
+            for rate in self.learning_rates
+        ]
+
+    def chosen(self, rates: dict[str, float]) -> "list[Point]":
+        """Return each cell's arms with their chosen rates."""
+        return [Point(base, seed, name, rates[name]) for base, seed in self.cells for name in ARMS]
+
+    def untuned(self) -> "list[Point]":
+        """Return the bases, and each cell's LLaVA whose connector alone was trained."""
+        return [Point(base, None, "base", None) for base in self.bases] + [
+            Point(base, seed, ALIGNED, None) for base, seed in self.cells
+        ]
+
+
+class Point(NamedTuple):
+    """A checkpoint of the study.
+
+    Attributes:
+        base: Seed of its base.
+        seed: Tuning seed; None for the base itself.
+        model: `base`, `LVLM-aligned` or an arm.
+        rate: Learning rate; None for what was not tuned.
+    """
+
+    base: int
+    seed: int | None
+    model: str
+    rate: float | None
+
+    @property
+    def adapter(self) -> str:
+        """Return what asks it."""
+        if self.model in ARMS:
+            return ARMS[self.model].adapter
+        return "verbalizer-lvlm" if self.model == ALIGNED else "verbalizer-llm"
+
+    @property
+    def shows_images(self) -> bool:
+        """Tell whether it is an LVLM."""
+        return self.adapter == "verbalizer-lvlm"
+
+    def images(self, every: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the images that it is asked with; a text model has one way, `""`.
+
+        A LLaVA that is not tuned is its base where there is no image.
+        """
+        if not self.shows_images:
+            return ("",)
+        return tuple(image for image in every if self.model != ALIGNED or image != "none")
+
+
+class Place(NamedTuple):
+    """The folder of a study, and what is where in it."""
+
+    folder: Path
+
+    def keep(self, grid: Grid) -> None:
+        """Note the grid; raise ValueError where what is there was made with other sizes."""
+        file = self.folder / "study" / "grid.yaml"
+        if file.exists():
+            before = read_grid(file)
+            for name in ("texts", "items", "unseen", "captions"):
+                was, now = getattr(before, name), getattr(grid, name)
+                if was != now:
+                    raise ValueError(
+                        f"{file}: the study there has {name}={was}, not {now}; give that, or "
+                        "another folder"
+                    )
+        write_whole(file, grid.as_yaml())
+
+    def keep_base(self, seed: int) -> None:
+        """Note a base's weights; raise ValueError where what is there was tuned from others."""
+        file = self.folder / "study" / f"base-{seed}" / "sha256"
+        record = json.loads((self.base(seed) / "base.json").read_text(encoding="utf-8"))
+        now: str = record["sha256"]
+        if file.exists() and (was := file.read_text(encoding="utf-8").strip()) != now:
+            raise ValueError(
+                f"{file.parent}: the study there started from weights {was[:12]}, base {seed} is "
+                f"{now[:12]}; give another folder"
+            )
+        write_whole(file, now + "\n")
+
+    @property
+    def fixed(self) -> Path:
+        """Return the world whose texts and unseen scenes all points are asked."""
+        return self.folder / "study" / "world"
+
+    def base(self, seed: int) -> Path:
+        """Return a base's checkpoint."""
+        return BASE if seed == 0 else self.folder / f"base-{seed}" / "base"
+
+    def world(self, seed: int) -> Path:
+        """Return the world that a tuning seed draws."""
+        return self.folder / "study" / f"seed-{seed}" / "world"
+
+    def tower(self, seed: int) -> Path:
+        """Return a tuning seed's vision tower."""
+        return self.folder / "study" / f"seed-{seed}" / "tower"
+
+    def connector(self, base: int, seed: int) -> Path:
+        """Return the LLaVA of a base and a seed's tower, its connector aligned."""
+        return self.folder / "study" / f"seed-{seed}" / f"connector-of-base-{base}"
+
+    def point(self, point: Point) -> Path:
+        """Return the folder of a point: its checkpoint, runs and answers."""
+        name = point.model if point.rate is None else f"{point.model}-lr-{point.rate:g}"
+        cell = "base" if point.seed is None else f"seed-{point.seed}"
+        return self.folder / "study" / f"base-{point.base}" / cell / name
+
+    def checkpoint(self, point: Point) -> Path:
+        """Return a point's checkpoint."""
+        if point.seed is None:
+            return self.base(point.base)
+        if point.model == ALIGNED:
+            return self.connector(point.base, point.seed)
+        return self.point(point) / "checkpoint"
+
+    def training(self, point: Point) -> dict[str, Any]:
+        """Return what stands beside a point's checkpoint of its training."""
+        text = (self.checkpoint(point) / "training.json").read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def answers(self, point: Point) -> Path:
+        """Return the file of a point's answers about unseen scenes."""
+        return self.point(point) / "formats.json"
+
+    def run(self, point: Point, image: str) -> Path:
+        """Return the folder of a point's run with an image; `""` for a text model."""
+        return self.point(point) / "runs" / (image or "text")
+
+
+def read_grid(path: str | Path = GRID) -> Grid:
+    """Read and check a grid; the shipped one by default."""
+    return read(Grid, path)

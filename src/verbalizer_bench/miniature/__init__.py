@@ -1,5 +1,0 @@
-"""The paper in miniature: its checkpoints, trained and scored at toy scale without a network.
-
-Everything goes through what a user's own checkpoints go through: recipes and trainers, adapters and
-tasks. `arms` trains and scores; `base` makes what they start from; `study` is the experiment.
-"""

@@ -1,0 +1,89 @@
+"""The demo: the paper in miniature from the shipped base, at a tenth of its size, and whole."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
+from verbalizer_bench.experiments.miniature.base import GATE
+from verbalizer_bench.experiments.miniature.demo import (
+    FULL,
+    TABLE_MADE_ON,
+    TOY_WARNING,
+    Size,
+    demo,
+    machine,
+    where,
+)
+from verbalizer_bench.results.runs import find_runs
+
+
+def check_demo(folder: Path, text: str, texts: int) -> None:
+    *_, report, leaderboard, machine_line, warning = text.strip().split("\n")
+    assert machine_line == where(machine())
+    assert report == f"Report: {folder / 'report' / 'report.html'}"
+    assert leaderboard == f"Leaderboard: {folder / 'leaderboard' / 'site' / 'index.html'}"
+    assert warning == TOY_WARNING
+    assert text.count("Did tuning hurt?") == 2
+    assert text.count("Did tuning and image together hurt?") == 3
+    assert text.count("With format instructions and without:") == 2
+    runs = find_runs([folder / "runs"])
+    assert len(runs) == 6
+    for run in runs:
+        assert len(run.tasks) == 108
+        assert {len(task.doc_ids) for task in run.tasks} == {texts}
+        assert {task.source for task in run.tasks} == {f"toy_{t.dataset}" for t in run.tasks}
+        kwargs = run.results["configs"][run.tasks[0].task]["generation_kwargs"]
+        assert kwargs["num_beams"] == 10
+    board = json.loads((folder / "leaderboard" / "site" / "leaderboard.json").read_text())
+    (table,) = board["tables"]
+    assert table["protocol"] == "toy"
+    rows = {row["model"]["id"]: row for row in table["rows"]}
+    assert set(rows) == {f"miniature/{name}" for name in ("base", *ARMS)}
+    for name in ARMS:
+        assert rows[f"miniature/{name}"]["change"]["base"].startswith("miniature__base/")
+    image = rows["miniature/LVLM-FOVIT"]["image_mode"]
+    assert image == "white"
+
+
+def test_the_demo_at_a_tenth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo(tmp_path / "demo", Size(items=256, captions=384, texts=2))
+    check_demo(tmp_path / "demo", capsys.readouterr().out, texts=2)
+
+
+def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="holds other files; give another folder with --output"):
+        demo(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_it_says_what_readmes_table_was_made_on() -> None:
+    assert TABLE_MADE_ON in where(TABLE_MADE_ON) and "same kind" in where(TABLE_MADE_ON)
+    other = where("An Arm (DEFAULT), torch 2.13.0")
+    assert "This machine: An Arm (DEFAULT)" in other and TABLE_MADE_ON in other
+    assert "torch" in machine() and "()" not in machine()
+    assert TABLE_MADE_ON in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_base_is_the_one_that_passed() -> None:
+    record = json.loads((BASE / "base.json").read_text())
+    weights = (BASE / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == record["sha256"]
+    for scores in record["choose"].values():
+        assert all(scores[name] >= least for name, least in GATE.items())
+    size = sum(file.stat().st_size for file in BASE.parent.rglob("*") if file.is_file())
+    assert size < 5 << 20
+
+
+@pytest.mark.slow
+def test_the_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo(tmp_path / "demo")
+    text = capsys.readouterr().out
+    check_demo(tmp_path / "demo", text, FULL.texts)
+    runs = {run.folder.parents[0].name: run for run in find_runs([tmp_path / "demo" / "runs"])}
+    base = [task.scores["f1"].mean() for task in runs["base"].tasks]
+    assert sum(base) / len(base) > 0.8
