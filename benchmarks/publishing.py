@@ -73,7 +73,7 @@ def make_data(folder: Path, sizes: dict[str, int]) -> None:
 
 def make_run(data: Path, output: Path, seed: int) -> Path:
     """Run the suite with lm-eval's `dummy` model, then answer by chance; return the run."""
-    from verbalizer_bench.results.runs import newest_results, read_results, samples_file
+    from verbalizer_bench.results.run import newest_results, read_results, samples_file
     from verbalizer_bench.running.harness import harness
     from verbalizer_bench.running.merge import in_document_order
     from verbalizer_bench.tasks.metrics import score

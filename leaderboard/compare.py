@@ -10,7 +10,7 @@ from pathlib import Path
 from verbalizer_bench.leaderboard.compare_report import write
 from verbalizer_bench.results.differences import Pair, differences
 from verbalizer_bench.results.pairing import check_prompts, check_scores
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import RESAMPLES, SEED
 
 

@@ -22,7 +22,7 @@ from verbalizer_bench.results.answers import (
 from verbalizer_bench.results.contrast import engine, image, template
 from verbalizer_bench.results.differences import FAMILIES, Difference, Pair
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 
 __all__ = ["NOTE", "answer", "as_json", "finding", "render", "signed_points", "write"]
 

@@ -14,7 +14,7 @@ from verbalizer_bench.leaderboard.markdown import table
 from verbalizer_bench.leaderboard.pages.report import report_page
 from verbalizer_bench.results.contrast import refusal
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import Estimate, TypeSummary, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

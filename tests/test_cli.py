@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from tests.conftest import PATIENCE, write_set
 from verbalizer_bench.cli import main
-from verbalizer_bench.results.runs import find_runs
+from verbalizer_bench.results.run import find_runs
 from verbalizer_bench.running.harness import harness, register_models
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 

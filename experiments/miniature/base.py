@@ -74,7 +74,7 @@ def below_gate(scores: Mapping[str, float]) -> list[str]:
 
 def _choose_scores(checkpoint: Path, world: Path, output: Path) -> dict[str, float]:
     """Return F1 by label type on the choose split."""
-    from verbalizer_bench.results.runs import read_run
+    from verbalizer_bench.results.run import read_run
     from verbalizer_bench.results.statistics import summarize
 
     shutil.rmtree(output, ignore_errors=True)

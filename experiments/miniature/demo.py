@@ -125,7 +125,7 @@ def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     from verbalizer_bench.leaderboard.report import write_report
     from verbalizer_bench.results.answers import answers, finding
     from verbalizer_bench.results.differences import differences
-    from verbalizer_bench.results.runs import read_run
+    from verbalizer_bench.results.run import read_run
 
     found = {name: read_run(run) for name, run in runs.items()}
     report = write_report(list(found.values()), folder / "report")

@@ -13,7 +13,7 @@ import numpy as np
 from verbalizer_bench.results.differences import groups_of, scores_of
 from verbalizer_bench.results.few import interval_of_few
 from verbalizer_bench.results.resampling import bootstrap, interval, means
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import (
     RESAMPLES,
     SEED,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from verbalizer_bench.results.runs import Run, TaskScores, newest_results, samples_file
+from verbalizer_bench.results.run import Run, TaskScores, newest_results, samples_file
 from verbalizer_bench.tasks.metrics import OUTCOMES
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from verbalizer_bench.results.answers import answers
 from verbalizer_bench.results.differences import Pair, differences, verbalizer_name
 from verbalizer_bench.results.pairing import check_prompts, check_scores
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import RESAMPLES, SEED, TypeSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

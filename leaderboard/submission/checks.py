@@ -15,7 +15,7 @@ import numpy as np
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Row, Words
 from verbalizer_bench.leaderboard.submission.reading import short
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.tasks.identity import (
     Identity,
     Verification,

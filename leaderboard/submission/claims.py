@@ -13,7 +13,7 @@ from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Record
 from verbalizer_bench.leaderboard.submission.reading import short
 from verbalizer_bench.results.protocol import derive_protocol
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 
 _KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
 _HASH = re.compile(r"[0-9a-f]{64}")

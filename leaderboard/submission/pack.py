@@ -27,10 +27,10 @@ from verbalizer_bench.leaderboard.submission.models import (
 )
 from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256, short
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
-from verbalizer_bench.results.runs import (
+from verbalizer_bench.results.run import (
     Run,
     TaskScores,
-    find_runs,
+    load_run,
     newest_results,
     samples_file,
 )
@@ -83,11 +83,7 @@ def pack(
         ValueError: The run is partial, has no responses or no suite, or a word is malformed.
         FileNotFoundError: There is no run, or samples are missing.
     """
-    runs = find_runs([run])
-    if len(runs) > 1:
-        names = ", ".join(str(one.folder) for one in runs[:4])
-        raise ValueError(f"{run}: holds {len(runs)} runs ({names}); give one of them")
-    (found,) = runs
+    found = load_run(run)
     results = newest_results(found.folder)
     _check_whole(found)
     made = datetime.fromtimestamp(float(found.results.get("date") or 0), UTC)

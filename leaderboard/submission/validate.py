@@ -36,7 +36,7 @@ from verbalizer_bench.leaderboard.submission.verified import (
     write_verified,
 )
 from verbalizer_bench.results.protocol import derive_protocol, warnings
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.results.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

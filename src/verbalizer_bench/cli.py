@@ -222,7 +222,7 @@ def _harness(command: str, argv: Sequence[str]) -> int:
 
 def _summary(folders: Sequence[Path]) -> int:
     from verbalizer_bench.leaderboard.report import write_report
-    from verbalizer_bench.results.runs import NotAVerbalizerRun, read_run
+    from verbalizer_bench.results.run import NotAVerbalizerRun, read_run
 
     try:
         runs = [read_run(folder) for folder in folders]
@@ -235,7 +235,7 @@ def _summary(folders: Sequence[Path]) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.report import write_report
-    from verbalizer_bench.results.runs import find_runs
+    from verbalizer_bench.results.run import find_runs
 
     _print_report(write_report(find_runs(args.runs), args.output or args.runs[0] / "report"))
     return 0
@@ -244,7 +244,7 @@ def _report(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from verbalizer_bench.leaderboard.compare import compare
     from verbalizer_bench.results.contrast import parse_allowed
-    from verbalizer_bench.results.runs import find_runs
+    from verbalizer_bench.results.run import find_runs
 
     allowed = parse_allowed(args.allow)
     folder = args.output or args.runs[0] / "compare"

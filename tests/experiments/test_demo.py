@@ -18,7 +18,7 @@ from verbalizer_bench.experiments.miniature.demo import (
     machine,
     where,
 )
-from verbalizer_bench.results.runs import find_runs
+from verbalizer_bench.results.run import find_runs
 
 
 def check_demo(folder: Path, text: str, texts: int) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import Verbalizer
 

@@ -13,7 +13,7 @@ from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.compare import compare
 from verbalizer_bench.results.answers import answer, answers
 from verbalizer_bench.results.differences import Pair, differences
-from verbalizer_bench.results.runs import Run, TaskScores, read_run
+from verbalizer_bench.results.run import Run, TaskScores, read_run
 
 SST2 = ["verbalizer_sst2"]
 

@@ -39,7 +39,7 @@ from verbalizer_bench.leaderboard.submission.pack import _recorded_base, pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
 from verbalizer_bench.leaderboard.submission.spot_check import _is_low, _settings, spot_check
 from verbalizer_bench.leaderboard.submission.validate import validate
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 from verbalizer_bench.running.regenerate import regenerate
 from verbalizer_bench.tasks.suite import suite
 

@@ -9,7 +9,7 @@ from tests.helpers.echo import write_run
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
-from verbalizer_bench.results.runs import Run, find_runs, read_run
+from verbalizer_bench.results.run import Run, find_runs, read_run
 
 
 @pytest.fixture(scope="module")

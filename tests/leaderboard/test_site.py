@@ -31,7 +31,7 @@ from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, dige
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.resampling import Clusters, bootstrap
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.tasks.suite import suite

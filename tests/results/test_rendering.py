@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.runs import run, task
 from verbalizer_bench.results.contrast import refusal
 from verbalizer_bench.results.rendering import rendering_refusal, rendering_text
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 
 DATED = {"contents": ["strings"], "date": "2024-07-26", "arguments": {}}
 PLAIN = {"contents": ["parts"], "date": None, "arguments": {}}

@@ -3,7 +3,7 @@ import pytest
 
 from tests.helpers.runs import run, task
 from verbalizer_bench.results.resampling import standard_errors
-from verbalizer_bench.results.runs import TaskScores
+from verbalizer_bench.results.run import TaskScores
 from verbalizer_bench.results.statistics import estimate, summarize
 from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import Verbalizer

@@ -12,7 +12,7 @@ from lm_eval._cli import HarnessCLI
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import journal_files
 from verbalizer_bench.parsing import unknown_option
-from verbalizer_bench.results.runs import find_runs
+from verbalizer_bench.results.run import find_runs
 from verbalizer_bench.running.arguments import model_arguments, parse
 from verbalizer_bench.running.harness import harness
 

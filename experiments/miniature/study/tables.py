@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
-from verbalizer_bench.results.runs import Run, newest_results, read_run, samples_file
+from verbalizer_bench.results.run import Run, newest_results, read_run, samples_file
 from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

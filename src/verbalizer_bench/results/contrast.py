@@ -20,7 +20,7 @@ from typing import Any
 
 from verbalizer_bench.results.protocol import derive_protocol
 from verbalizer_bench.results.rendering import rendering_refusal
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 
 ALLOWABLE = ("image", "template", "engine")
 NO_IMAGE = "no image"

@@ -29,7 +29,7 @@ from verbalizer_bench.results.resampling import (
     sign_flips,
     standard_errors,
 )
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.results.statistics import (
     RESAMPLES,
     SEED,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.results.contrast import refusal
-from verbalizer_bench.results.runs import Run, TaskScores, samples_file
+from verbalizer_bench.results.run import Run, TaskScores, samples_file
 from verbalizer_bench.results.statistics import check_documents
 
 # What a row says of the document and its target stands before this.

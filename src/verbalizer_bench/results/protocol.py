@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from verbalizer_bench.models.engine.generation_config import changing
 from verbalizer_bench.results.endings import ending_warnings
 from verbalizer_bench.results.rendering import rendering_text
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol
 from verbalizer_bench.tasks.suite import suite

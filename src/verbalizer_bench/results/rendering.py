@@ -7,7 +7,7 @@ question on another day, and one template can be given other arguments.
 from collections.abc import Mapping
 from typing import Any
 
-from verbalizer_bench.results.runs import Run
+from verbalizer_bench.results.run import Run
 
 _UNKNOWN_DATE = "the day of the run"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from verbalizer_bench.results.few import Stratum, interval_of_few
 from verbalizer_bench.results.resampling import Clusters, bootstrap, interval, means
-from verbalizer_bench.results.runs import Run, TaskScores
+from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -23,7 +23,7 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command, recording
-from verbalizer_bench.results.runs import samples_file
+from verbalizer_bench.results.run import samples_file
 from verbalizer_bench.running.arguments import merge_config, own_options, parse
 from verbalizer_bench.running.kept import of_run
 from verbalizer_bench.running.merge import in_document_order

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.results.runs import newest_results, read_results, samples_file
+from verbalizer_bench.results.run import newest_results, read_results, samples_file
 from verbalizer_bench.tasks.metrics import METRICS
 
 Samples = dict[str, list[dict[str, Any]]]

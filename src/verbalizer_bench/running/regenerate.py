@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from verbalizer_bench.results.runs import newest_results, read_results, samples_file
+from verbalizer_bench.results.run import newest_results, read_results, samples_file
 from verbalizer_bench.running.harness import harness
 
 

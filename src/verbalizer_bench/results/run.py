@@ -1,4 +1,4 @@
-"""Read a run folder: lm-eval's `results_*.json` and `samples_*.jsonl`, whoever wrote them."""
+"""Read a run directory: lm-eval's `results_*.json` and `samples_*.jsonl`, whoever wrote them."""
 
 import dataclasses
 import re
@@ -97,6 +97,20 @@ def find_runs(paths: list[Path]) -> list[Run]:
             )
         folders += [folder for folder in found if folder not in folders]
     return _distinct_names([read_run(folder) for folder in folders])
+
+
+def load_run(path: str | Path) -> Run:
+    """Read the one run at or below a path.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: There are several, or a file is not what lm-eval writes.
+    """
+    runs = find_runs([Path(path)])
+    if len(runs) > 1:
+        names = ", ".join(str(run.folder) for run in runs[:4])
+        raise ValueError(f"{path}: holds {len(runs)} runs ({names}); give one of them")
+    return runs[0]
 
 
 def newest_results(path: Path) -> Path:
