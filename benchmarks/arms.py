@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from PIL import Image
 
 from tests.helpers.toy import IMAGE
-from verbalizer_bench.models.engine.prefix import plan
+from verbalizer_bench.models.engine.prefix_groups import plan
 from verbalizer_bench.models.images import make_image
 
 OURS, STOCK, CACHED, LMMS = "ours", "stock", "cached", "llava_hf"

@@ -38,7 +38,7 @@ from benchmarks.checkpoints import (
 )
 from benchmarks.measure import Cost, peak_memory, spread, timed
 from benchmarks.table import render
-from verbalizer_bench.models.engine.prefix import common_length
+from verbalizer_bench.models.engine.prefix_groups import common_length
 
 FOLDER = Path(__file__).parent
 VOCABULARIES = (2048, 32000)

@@ -21,7 +21,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from verbalizer_bench.models.checkpoints.weights import load_whole
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole
 from verbalizer_bench.trainers.checkpoints.export import export
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load, lora_config
 from verbalizer_bench.trainers.conversations.formats import Encoder

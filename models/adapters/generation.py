@@ -18,20 +18,20 @@ from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
-from verbalizer_bench.models.adapters import endings, journal
+from verbalizer_bench.models.adapters import finish_reason, journal
 from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.adapters.run_record import Recorded
-from verbalizer_bench.models.checkpoints.weights import line, vocabulary_rows
-from verbalizer_bench.models.engine.batches import auto_batch_size, in_batches
-from verbalizer_bench.models.engine.engine import (
+from verbalizer_bench.models.checkpoints.strict_loading import line, vocabulary_rows
+from verbalizer_bench.models.engine.batching import auto_batch_size, in_batches
+from verbalizer_bench.models.engine.finite_logits import FiniteLogits, NotFiniteError, check_finite
+from verbalizer_bench.models.engine.generation_config import ONE_RESPONSE, changing, check_request
+from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings, StopStrings
+from verbalizer_bench.models.engine.shared_prefix import (
     ENGINES,
     EncodedPrompt,
     SharedPrefixEngine,
     why_not,
 )
-from verbalizer_bench.models.engine.finite import FiniteLogits, NotFiniteError, check_finite
-from verbalizer_bench.models.engine.generation_config import ONE_RESPONSE, changing, check_request
-from verbalizer_bench.models.engine.settings import GenerationSettings, StopStrings
 
 log = logging.getLogger(__name__)
 DEFAULT_MAX_BATCH_SIZE = 64
@@ -379,9 +379,11 @@ class ExactGeneration(Recorded):
     ) -> Response:
         """Decode a response, and note what ended it and whether it is a thought."""
         raw = self.tokenizer.decode(tokens)
-        ended = endings.ending(tokens, self.eos_token_ids, raw, stops)
-        found = endings.thought(raw, endings.opened_thought(self._tail(prompt)) is not None)
-        if found == endings.CLOSED and self.think_end_token is not None:
+        ended = finish_reason.ending(tokens, self.eos_token_ids, raw, stops)
+        found = finish_reason.thought(
+            raw, finish_reason.opened_thought(self._tail(prompt)) is not None
+        )
+        if found == finish_reason.CLOSED and self.think_end_token is not None:
             # `_text` takes it away.
             found = None
         return Response(self._text(tokens, stops), engine, ended, found)

@@ -34,7 +34,7 @@ class Response(NamedTuple):
     Attributes:
         text: The response.
         engine: Which engine made it.
-        ending: What ended it, see `endings`; None in an older journal, where it is not known.
+        ending: What ended it, see `finish_reason`; None in an older journal, where it is not known.
         thought: Whether it holds a thought, `open` or `closed`.
     """
 

@@ -13,14 +13,14 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from verbalizer_bench.models.adapters.chat_template import ChatPrompt
+from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
+from verbalizer_bench.models.adapters.fingerprints import InputLog
 from verbalizer_bench.models.adapters.generation import ExactGeneration
-from verbalizer_bench.models.adapters.provenance import InputLog
+from verbalizer_bench.models.adapters.model_args import WholeCheckpoint, loading
 from verbalizer_bench.models.chat.bos import openings
-from verbalizer_bench.models.checkpoints.loading import WholeCheckpoint, loading
-from verbalizer_bench.models.engine.batches import in_batches
-from verbalizer_bench.models.engine.engine import EncodedPrompt
-from verbalizer_bench.models.engine.finite import check_scores
+from verbalizer_bench.models.engine.batching import in_batches
+from verbalizer_bench.models.engine.finite_logits import check_scores
+from verbalizer_bench.models.engine.shared_prefix import EncodedPrompt
 
 log = logging.getLogger(__name__)
 # So many tokens hold what a template writes behind a question.

@@ -19,15 +19,15 @@ from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
 from tqdm import tqdm
 
-from verbalizer_bench.models.adapters.chat_template import ChatPrompt
+from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
+from verbalizer_bench.models.adapters.fingerprints import InputLog, settings_sha256
 from verbalizer_bench.models.adapters.generation import ExactGeneration
-from verbalizer_bench.models.adapters.image_template import ImageChat
-from verbalizer_bench.models.adapters.provenance import InputLog, settings_sha256
+from verbalizer_bench.models.adapters.image_prompts import ImageChat
+from verbalizer_bench.models.adapters.model_args import WholeCheckpoint, loading
 from verbalizer_bench.models.chat.bos import give_bos_back, openings
-from verbalizer_bench.models.checkpoints.loading import WholeCheckpoint, loading
-from verbalizer_bench.models.engine.batches import in_batches
-from verbalizer_bench.models.engine.engine import EncodedPrompt, base_model
-from verbalizer_bench.models.engine.finite import check_scores
+from verbalizer_bench.models.engine.batching import in_batches
+from verbalizer_bench.models.engine.finite_logits import check_scores
+from verbalizer_bench.models.engine.shared_prefix import EncodedPrompt, base_model
 from verbalizer_bench.models.images import (
     as_rgb,
     image_sha256,

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from verbalizer_bench.models.adapters import endings
-from verbalizer_bench.models.adapters.chat_template import ChatAdapter
-from verbalizer_bench.models.adapters.journal import Response
-from verbalizer_bench.models.adapters.provenance import (
+from verbalizer_bench.models.adapters import finish_reason
+from verbalizer_bench.models.adapters.chat_prompts import ChatAdapter
+from verbalizer_bench.models.adapters.fingerprints import (
     InputLog,
     settings_sha256,
     tokenizer_sha256,
     versions,
     weights_fingerprint,
 )
+from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 
 
@@ -53,7 +53,7 @@ class Recorded(ChatAdapter):
             "device": str(self.device),
             "world_size": self.world_size,
             "eos_token_ids": self.eos_token_ids,
-            "tokenizer_eos": endings.tokenizer_eos(self.tokenizer),
+            "tokenizer_eos": finish_reason.tokenizer_eos(self.tokenizer),
             "generation_config": self.model.generation_config.to_diff_dict(),
             **self._chat_record(),
             **self._turn_record(self.eos_token_ids),
@@ -82,7 +82,7 @@ class Recorded(ChatAdapter):
 
     def _count(self, response: Response) -> None:
         self._used_engines[response.engine] += 1
-        self._endings[response.ending or endings.UNKNOWN] += 1
+        self._endings[response.ending or finish_reason.UNKNOWN] += 1
         if response.thought:
             self._endings[f"thought {response.thought}"] += 1
 
@@ -160,12 +160,12 @@ class Recorded(ChatAdapter):
 
 def _ending_record(counts: Counter[str]) -> dict[str, dict[str, int]]:
     """Return how many responses ended how, and how many hold a thought."""
-    kinds = (endings.EOS, endings.STOP, endings.LIMIT, endings.UNKNOWN)
+    kinds = (finish_reason.EOS, finish_reason.STOP, finish_reason.LIMIT, finish_reason.UNKNOWN)
     return {
         "endings": {kind: counts[kind] for kind in kinds if counts[kind]},
         "thoughts": {
             state: counts[f"thought {state}"]
-            for state in (endings.OPEN, endings.CLOSED)
+            for state in (finish_reason.OPEN, finish_reason.CLOSED)
             if counts[f"thought {state}"]
         },
     }

@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from verbalizer_bench.models.chat.templates import ChatTemplate, default_template
+from verbalizer_bench.models.chat.template import ChatTemplate, default_template
 
 log = logging.getLogger(__name__)
 # Where a tokenizer's configuration keeps what was changed, so that its text model gets it back.

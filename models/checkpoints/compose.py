@@ -36,8 +36,12 @@ from verbalizer_bench.models.checkpoints.connector import (
     check_choice,
     new_connector,
 )
-from verbalizer_bench.models.checkpoints.tower import FEATURE_LAYER, processed_size, tower_features
-from verbalizer_bench.models.checkpoints.weights import line, load_whole, reading, writing
+from verbalizer_bench.models.checkpoints.strict_loading import line, load_whole, reading, writing
+from verbalizer_bench.models.checkpoints.vision_tower import (
+    FEATURE_LAYER,
+    processed_size,
+    tower_features,
+)
 
 IMAGE_TOKEN = "<image>"
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")

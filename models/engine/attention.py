@@ -214,8 +214,8 @@ def _attend_as_generate(
     """Attend as `_attend` does, with the kernel that `generate` uses: for low precision.
 
     What is rounded within decides responses: in bfloat16 this agrees with `generate` as often as a
-    padded batch does (tests/models/test_bfloat16.py), our own products less often. The kernel knows
-    no shared prefix, so a layer's is copied for every prompt.
+    padded batch does (tests/models/adapters/test_bfloat16.py), our own products less often. The
+    kernel knows no shared prefix, so a layer's is copied for every prompt.
     """
     key, value = (
         torch.cat([shared[:, None].expand(-1, query.shape[1], -1, -1), single], dim=2)

@@ -275,7 +275,7 @@ def _compose(args: argparse.Namespace) -> int:
     from transformers import AutoTokenizer
 
     from verbalizer_bench.models.checkpoints.compose import compose
-    from verbalizer_bench.models.checkpoints.weights import reading
+    from verbalizer_bench.models.checkpoints.strict_loading import reading
     from verbalizer_bench.trainers.conversations.formats import chat_template
 
     template = None

@@ -17,7 +17,7 @@ from tests.helpers.tokenizer_families import FAMILIES, adds_eos, glm, llama_2
 from tests.helpers.toy import make_llava, make_llm
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
-from verbalizer_bench.models.chat import templates as chat
+from verbalizer_bench.models.chat import template as chat
 from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note, give_bos_back
 from verbalizer_bench.models.checkpoints.compose import extract_llm
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, _set_template

@@ -28,7 +28,7 @@ from verbalizer_bench.models.checkpoints.connector import (
     new_connector,
     trained_connector_modules,
 )
-from verbalizer_bench.models.checkpoints.weights import check_vocabulary, load_whole, reading
+from verbalizer_bench.models.checkpoints.strict_loading import check_vocabulary, load_whole, reading
 from verbalizer_bench.trainers.checkpoints.dtypes import cast, hold, own_dtypes, stored_dtypes
 from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
 from verbalizer_bench.trainers.conversations.formats import chat_template, end_generation

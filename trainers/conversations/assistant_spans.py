@@ -9,7 +9,7 @@ the two do not fit together, the template is refused.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from verbalizer_bench.models.chat.templates import TextLostError
+from verbalizer_bench.models.chat.template import TextLostError
 
 Messages = Sequence[Mapping[str, Any]]
 Render = Callable[..., str]

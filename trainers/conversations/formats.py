@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from verbalizer_bench.models.chat.bos import openings, put_around
-from verbalizer_bench.models.chat.templates import DATE, ChatTemplate
+from verbalizer_bench.models.chat.template import DATE, ChatTemplate
 from verbalizer_bench.trainers.conversations.assistant_spans import (
     TemplateFaultError,
     check_asked,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from verbalizer_bench.io.files import hold, write_whole
-from verbalizer_bench.models.adapters.provenance import versions
+from verbalizer_bench.models.adapters.fingerprints import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, count
 from verbalizer_bench.trainers.conversations.formats import answers_found

@@ -3,7 +3,7 @@
 from typing import Any
 
 from verbalizer_bench.models.chat.bos import bos_note
-from verbalizer_bench.models.chat.templates import DATE, PARTS, ChatTemplate, default_template
+from verbalizer_bench.models.chat.template import DATE, PARTS, ChatTemplate, default_template
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 
 

@@ -148,7 +148,7 @@ def _check_output(output_path: str | None) -> None:
 def _check_model(model: str | None, model_args: Mapping[str, Any], device: str | None) -> None:
     from lm_eval.api.registry import model_registry
 
-    from verbalizer_bench.models.checkpoints.loading import check_device
+    from verbalizer_bench.models.adapters.model_args import check_device
 
     if model is not None and model not in model_registry:
         near = difflib.get_close_matches(model, [*OUR_MODELS, *model_registry], n=1)

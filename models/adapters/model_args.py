@@ -19,7 +19,12 @@ from transformers.quantizers import AutoQuantizationConfig
 
 from verbalizer_bench.models.chat.bos import append_nothing
 from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter, fit_vocabulary
-from verbalizer_bench.models.checkpoints.weights import check_vocabulary, line, load_whole, reading
+from verbalizer_bench.models.checkpoints.strict_loading import (
+    check_vocabulary,
+    line,
+    load_whole,
+    reading,
+)
 
 log = logging.getLogger(__name__)
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {

@@ -4,10 +4,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from verbalizer_bench.models.adapters.endings import opened_thought, turn_end
-from verbalizer_bench.models.adapters.provenance import InputLog, template_sha256
+from verbalizer_bench.models.adapters.fingerprints import InputLog, template_sha256
+from verbalizer_bench.models.adapters.finish_reason import opened_thought, turn_end
 from verbalizer_bench.models.chat.bos import adds_bos, writes_bos
-from verbalizer_bench.models.chat.templates import ChatTemplate
+from verbalizer_bench.models.chat.template import ChatTemplate
 
 
 class ChatPrompt(str):

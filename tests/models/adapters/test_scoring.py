@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
-from verbalizer_bench.models.engine.engine import SharedPrefixEngine
+from verbalizer_bench.models.engine.shared_prefix import SharedPrefixEngine
 
 WORDS = ["the", "movie", "is", "good", "bad", "yes", "no", "foo", "bar", "lake", "sentence", "was"]
 

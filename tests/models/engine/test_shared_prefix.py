@@ -16,10 +16,10 @@ from tests.helpers.asking import PAPER, STORY, load, requests
 from tests.helpers.asking_lvlm import PROMPTS, alone
 from tests.helpers.asking_lvlm import load as load_lvlm
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.engine import engine as engine_module
-from verbalizer_bench.models.engine.engine import EncodedPrompt, SharedPrefixEngine, why_not
-from verbalizer_bench.models.engine.prefix import common_length, plan
-from verbalizer_bench.models.engine.settings import GenerationSettings
+from verbalizer_bench.models.engine import shared_prefix as engine_module
+from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
+from verbalizer_bench.models.engine.prefix_groups import common_length, plan
+from verbalizer_bench.models.engine.shared_prefix import EncodedPrompt, SharedPrefixEngine, why_not
 from verbalizer_bench.models.images import make_image
 
 # Two hypotheses whose reference scores differ by less are tied: float sums in another order decide.

@@ -10,7 +10,7 @@ from transformers.utils import chat_template_utils
 from tests.helpers.asking import requests
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
-from verbalizer_bench.models.chat.templates import DATE, ChatTemplate, TextLostError
+from verbalizer_bench.models.chat.template import DATE, ChatTemplate, TextLostError
 from verbalizer_bench.models.checkpoints.compose import extract_llm
 
 LOOP = (

@@ -13,9 +13,9 @@ from lm_eval.models.huggingface import HFLM
 
 from tests.helpers.asking import STORY, load, requests
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.engine import batches
-from verbalizer_bench.models.engine.batches import auto_batch_size, in_batches
-from verbalizer_bench.models.engine.settings import StopStrings
+from verbalizer_bench.models.engine import batching
+from verbalizer_bench.models.engine.batching import auto_batch_size, in_batches
+from verbalizer_bench.models.engine.generation_kwargs import StopStrings
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.suite import suite_datasets
 
@@ -214,6 +214,6 @@ def test_automatic_batch_size(ours: VerbalizerLLM, monkeypatch: pytest.MonkeyPat
     class Memory:
         available = 64 * 2**20
 
-    monkeypatch.setattr(batches.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(batching.psutil, "virtual_memory", lambda: Memory)
     sizes = [auto_batch_size(ours.model, tokens, 10, 64) for tokens in (50, 200, 5000)]
     assert 64 >= sizes[0] > sizes[1] >= sizes[2] == 1

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from verbalizer_bench.models.engine import batches
-from verbalizer_bench.models.engine.batches import Budget, in_batches, shared_batch_size
+from verbalizer_bench.models.engine import batching
+from verbalizer_bench.models.engine.batching import Budget, in_batches, shared_batch_size
 
 PLENTY = 2**40
 BUDGET = Budget(passing=40, waiting=100, logits=1)
@@ -46,7 +46,7 @@ def size(lengths: Sequence[int], beams: int = 2, new_tokens: int = 5) -> int:
 def test_a_batch_is_what_the_token_budget_allows(
     lengths: list[int], beams: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "_free_memory", lambda device: PLENTY)
+    monkeypatch.setattr(batching, "_free_memory", lambda device: PLENTY)
     assert size(lengths, beams) == expected
 
 
@@ -54,9 +54,9 @@ def test_a_batch_is_what_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatc
     # Own tokens: 3 + 5 x 2 = 13, 1664 bytes a prompt. A pass: 40 x (448 + 16 x (10 + 13)) = 32640.
     for prompts in (1, 4, 11):
         needed = 32640 + prompts * 1664
-        monkeypatch.setattr(batches, "_free_memory", lambda device, n=needed: 2 * n)
+        monkeypatch.setattr(batching, "_free_memory", lambda device, n=needed: 2 * n)
         assert size([3] * 100) == prompts
-    monkeypatch.setattr(batches, "_free_memory", lambda device: 0)
+    monkeypatch.setattr(batching, "_free_memory", lambda device: 0)
     assert size([3] * 100) == 1
 
 
@@ -66,7 +66,7 @@ def test_low_precision_copies_the_prefix_for_every_prompt(monkeypatch: pytest.Mo
     # 40 x (224 + 16 x 23) = 23680; a copied layer is 10 + 13 tokens of 32 bytes.
     for prompts in (1, 4, 11):
         needed = 23680 + prompts * (832 + 23 * 32)
-        monkeypatch.setattr(batches, "_free_memory", lambda device, n=needed: 2 * n)
+        monkeypatch.setattr(batching, "_free_memory", lambda device, n=needed: 2 * n)
         assert size([3] * 100) == prompts
 
 

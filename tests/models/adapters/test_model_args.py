@@ -16,7 +16,7 @@ from tests.helpers.asking import STORY, load, requests
 from tests.helpers.checkpoints import Weights, clone, renamed, rewrite, without
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
-from verbalizer_bench.models.checkpoints.weights import load_whole
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole
 
 
 def with_extra(*names: str) -> Callable[[Weights], Weights]:

@@ -9,10 +9,10 @@ import torch
 
 from tests.helpers.asking import STORY, requests
 from verbalizer_bench.models.adapters import journal
-from verbalizer_bench.models.adapters.endings import ending, opened_thought, thought, turn_end
+from verbalizer_bench.models.adapters.finish_reason import ending, opened_thought, thought, turn_end
 from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.chat.templates import ChatTemplate
+from verbalizer_bench.models.chat.template import ChatTemplate
 from verbalizer_bench.results.endings import ending_warnings
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
 from PIL import Image
 
-from verbalizer_bench.models.adapters.chat_template import ChatAdapter, ChatPrompt
+from verbalizer_bench.models.adapters.chat_prompts import ChatAdapter, ChatPrompt
 
 
 class ImageChat(ChatAdapter):

@@ -170,7 +170,7 @@ def test_stop_strings_of_the_checkpoint_end_responses_as_generate_ends_them(
 
 def test_stop_strings_that_cannot_be_looked_for_are_named() -> None:
     """transformers has no answer for a tokenizer that does not give back what it was given."""
-    base = Path(__file__).parents[2] / "experiments/miniature/recipes/base"
+    base = Path(__file__).parents[3] / "experiments/miniature/recipes/base"
     lm = load(VerbalizerLLM, base)
     lm.model.generation_config.stop_strings = ["."]
     with pytest.raises(ValueError, match=r"cannot look for the stop_strings=\['\.'\] of its gener"):

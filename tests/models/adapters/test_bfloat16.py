@@ -1,6 +1,6 @@
 """What bfloat16 changes: `generate` against itself in batches, and the engine against it.
 
-`python -m pytest -m slow -s tests/models/test_bfloat16.py` prints the counts.
+`python -m pytest -m slow -s tests/models/adapters/test_bfloat16.py` prints the counts.
 """
 
 from collections.abc import Sequence

@@ -19,12 +19,12 @@ from verbalizer_bench.models.engine.attention import (
     SharedPrefix,
     attention_implementation,
 )
-from verbalizer_bench.models.engine.batches import Budget, in_batches, shared_batch_size
-from verbalizer_bench.models.engine.finite import check_finite
+from verbalizer_bench.models.engine.batching import Budget, in_batches, shared_batch_size
+from verbalizer_bench.models.engine.finite_logits import check_finite
 from verbalizer_bench.models.engine.generation_config import changing
-from verbalizer_bench.models.engine.prefix import common_length, plan
+from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
+from verbalizer_bench.models.engine.prefix_groups import common_length, plan
 from verbalizer_bench.models.engine.search import BeamSearch, GreedySearch
-from verbalizer_bench.models.engine.settings import GenerationSettings
 
 log = logging.getLogger(__name__)
 
