@@ -27,7 +27,10 @@ LAYERS = (
     ("__main__",),
 )
 # The same within a folder: rooms from the ground up. Modules in none of them stand above.
-ROOMS = {"builders": ("client", "pipeline", "filters", "export", "kinds")}
+ROOMS = {
+    "builders": ("client", "pipeline", "filters", "export", "kinds"),
+    "models": ("images", "chat", "checkpoints", "engine", "adapters"),
+}
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
