@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.spec import TASKS_FOLDER, protocol, read_spec_file, task_name
 from verbalizer_bench.tasks.suite import suite_datasets, suite_files
 
@@ -54,8 +55,7 @@ def build() -> list[Path]:
     for old in set(LMMS_FOLDER.rglob("*.yaml")) - set(wanted):
         old.unlink()
     for file, content in wanted.items():
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(content, encoding="utf-8")
+        write_whole(file, content)
     return list(wanted)
 
 

@@ -3,12 +3,13 @@
 verbalizer-bench data fetch DIR
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.data import read_rows, read_sources
 from verbalizer_bench.tasks.suite import suite_datasets
 
@@ -35,14 +36,8 @@ def fetch(folder: Path) -> Iterator[str]:
                 yield f"{file}: is there, kept"
                 continue
             rows = read_rows(spec, split, "hub")
-            file.parent.mkdir(parents=True, exist_ok=True)
             if is_new:
                 sources[name] = {"source": "hub"}
-                (folder / "sources.yaml").write_text(yaml.safe_dump(sources), encoding="utf-8")
-            part = file.with_suffix(".part")
-            part.write_text(
-                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
-                encoding="utf-8",
-            )
-            part.rename(file)
+                write_whole(folder / "sources.yaml", yaml.safe_dump(sources))
+            write_whole(file, jsonl.dumps(rows))
             yield f"{file}: {len(rows)} rows"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.metrics import unseen_by_f1
 from verbalizer_bench.tasks.spec import DatasetSpec, Verbalizer, read_spec_file, task_name
 from verbalizer_bench.tasks.suite import in_suite, read_dataset
@@ -35,7 +36,7 @@ def build(path: Path) -> list[Path]:
         if old not in wanted and old.read_text(encoding="utf-8").startswith(mark):
             old.unlink()
     for file, content in wanted.items():
-        file.write_text(content, encoding="utf-8")
+        write_whole(file, content)
     return list(wanted)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from verbalizer_bench.experiments.miniature.arms import score, train_recipe
 from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record
 
 # What the base must reach on the choose split: F1 of natural, neutral and unnatural label words.
 GATE = {"natural": 0.95, "neutral": 0.9, "unnatural": 0.7}
@@ -58,7 +59,7 @@ def halve(trained: Path, world: Path, folder: Path, seed: int) -> Path:
 
 def check_gate(base: Path) -> None:
     """Raise ValueError for a base whose F1 on the choose split is below the gate."""
-    record = json.loads((base / "base.json").read_text(encoding="utf-8"))
+    record = read_record(base / "base.json")
     for precision, found in record["choose"].items():
         if low := below_gate(found):
             raise ValueError(

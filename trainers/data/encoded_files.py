@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
 from verbalizer_bench.trainers.conversations.records import (
@@ -78,7 +79,7 @@ def encode_files(
         OSError: The folder cannot be written to; what was written is kept.
     """
     done = _progress(folder)
-    check = ImageCheck(images, read_seen(_json_lines(folder / IMAGES)))
+    check = ImageCheck(images, seen_images(folder))
     with (
         _Files(folder, done) as out,
         tqdm(desc="Encoding records", unit="record", initial=done.records) as bar,
@@ -129,11 +130,12 @@ class _Files:
 
     def images(self, found: Sequence[Seen]) -> None:
         """Take images that were looked at."""
-        self._write(IMAGES, "".join(json.dumps(one) + "\n" for one in found).encode())
+        self._write(IMAGES, jsonl.dumps(found, ascii_only=True).encode())
 
     def bad(self, file: Path, found: BadRecord) -> None:
         """Take a record that is left out."""
-        self._write(BAD, (json.dumps({"file": str(file)} | found._asdict()) + "\n").encode())
+        line = jsonl.dumps([{"file": str(file)} | found._asdict()], ascii_only=True)
+        self._write(BAD, line.encode())
 
     def commit(self, batches: list[pa.RecordBatch]) -> None:
         """Take the rows of a part away, and note that all of it is there."""
@@ -238,15 +240,10 @@ def _row(item: Record | BadRecord, encoder: Encoder, check: ImageCheck) -> dict[
     return {"record": item.index, "images": item.images} | encoded._asdict()
 
 
-def _json_lines(file: Path) -> Iterator[Any]:
-    if file.is_file():
-        with file.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
-
-
 def seen_images(folder: Path) -> Iterator[Seen]:
     """Yield the images of a build's records, in the order in which they are first shown."""
-    return read_seen(_json_lines(folder / IMAGES))
+    file = folder / IMAGES
+    return read_seen(line for _, line in jsonl.read_written(file)) if file.is_file() else iter(())
 
 
 def begun(folder: Path) -> bool:

@@ -1,7 +1,6 @@
 """What the study runs: its grid, the points of it, and where each of them is kept."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from verbalizer_bench.config import check, plain, read
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.images import MODES
 
 ALIGNED = "LVLM-aligned"
@@ -146,8 +146,7 @@ class Place(NamedTuple):
     def keep_base(self, seed: int) -> None:
         """Note a base's weights; raise ValueError where what is there was tuned from others."""
         file = self.folder / "study" / f"base-{seed}" / "sha256"
-        record = json.loads((self.base(seed) / "base.json").read_text(encoding="utf-8"))
-        now: str = record["sha256"]
+        now: str = read_record(self.base(seed) / "base.json")["sha256"]
         if file.exists() and (was := file.read_text(encoding="utf-8").strip()) != now:
             raise ValueError(
                 f"{file.parent}: the study there started from weights {was[:12]}, base {seed} is "
@@ -192,9 +191,7 @@ class Place(NamedTuple):
 
     def training(self, point: Point) -> dict[str, Any]:
         """Return what stands beside a point's checkpoint of its training."""
-        text = (self.checkpoint(point) / "training.json").read_text(encoding="utf-8")
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return read_record(self.checkpoint(point) / "training.json")
 
     def answers(self, point: Point) -> Path:
         """Return the file of a point's answers about unseen scenes."""

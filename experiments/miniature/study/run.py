@@ -38,6 +38,7 @@ from verbalizer_bench.experiments.miniature.study.grid import (
 from verbalizer_bench.experiments.miniature.study.report import write
 from verbalizer_bench.experiments.miniature.study.tables import gather
 from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record
 
 
 class Work(NamedTuple):
@@ -190,7 +191,7 @@ def _total(place: Place, grid: Grid, cell: Sequence[Point], jobs: int) -> str:
     for point in cell:
         (image,) = point.images(grid.images[:1])
         (file,) = place.run(point, image).rglob("run.json")
-        run = json.loads(file.read_text(encoding="utf-8"))["wall_seconds"]
+        run = read_record(file)["wall_seconds"]
         points += place.training(point)["seconds"] + run
         shown += [run] if image else []
     cells = len(grid.bases) * (len(grid.learning_rates) + len(grid.seeds) - 1)

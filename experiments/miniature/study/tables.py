@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.run import Run, newest_results, read_run, samples_file
 from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -158,7 +160,7 @@ def _scores(run: Run) -> dict[str, str]:
 
 
 def _wordy(file: Path) -> float:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [row for _, row in jsonl.read_objects(file)]
     return sum(r["neither"] and len(r["filtered_resps"][0].split()) >= 4 for r in rows) / len(rows)
 
 
@@ -174,8 +176,8 @@ def _documents(run: Run) -> Iterable[dict[str, str]]:
 def _examples(run: Run) -> Iterable[dict[str, str]]:
     results = newest_results(run.folder)
     for task in _SHOWN:
-        lines = samples_file(results, task).read_text(encoding="utf-8").splitlines()
-        row = min((json.loads(line) for line in lines), key=lambda found: int(found["doc_id"]))
+        rows = (row for _, row in jsonl.read_objects(samples_file(results, task)))
+        row = min(rows, key=lambda row: int(row["doc_id"]))
         outcome = next(name for name in OUTCOMES if row[name])
         response = row["filtered_resps"][0]
         yield {"task": task, "target": row["target"], "response": response, "outcome": outcome}
@@ -191,10 +193,7 @@ def _unseen(place: Place, point: Point) -> dict[str, str]:
 
 def _about(place: Place, grid: Grid, rates: Mapping[str, float]) -> dict[str, Any]:
     first = place.training(grid.tried()[0])
-    bases = {
-        seed: json.loads((place.base(seed) / "base.json").read_text(encoding="utf-8"))
-        for seed in grid.bases
-    }
+    bases = {seed: read_record(place.base(seed) / "base.json") for seed in grid.bases}
     return {
         "learning_rates": dict(rates),
         "bases": bases,

@@ -29,6 +29,8 @@ from verbalizer_bench.experiments.miniature.world.scenes import picture, scenes
 from verbalizer_bench.experiments.miniature.world.splits import SPLITS
 from verbalizer_bench.experiments.miniature.world.texts import documents
 from verbalizer_bench.experiments.miniature.world.wording import wordings
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
 
 ITEMS = {"train": 2528, "choose": 200, "test": 200}
 # The base's stages: the phase of its curriculum, and how many records.
@@ -126,14 +128,11 @@ def write_instructions(
 
 
 def _write_lines(rows: Iterable[dict[str, Any]], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    write_whole(file, jsonl.dumps(rows, ascii_only=True))
 
 
 def _write_list(rows: list[dict[str, Any]], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(rows, indent=1) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -195,7 +195,7 @@ def _cache_key(args: argparse.Namespace) -> str:
 
 def _write_record(results: Path, asked: Sequence[str], started: datetime, seconds: float) -> None:
     """Write `run.json`: how this run was made, beside lm-eval's results."""
-    config = json.loads(results.read_text(encoding="utf-8"))["config"]
+    config = read_record(results)["config"]
     record = {
         "results": results.name,
         "command": ["verbalizer-bench", "run", *asked],

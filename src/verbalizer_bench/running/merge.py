@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.results.run import newest_results, read_results, samples_file
 from verbalizer_bench.tasks.metrics import METRICS
 
@@ -63,7 +64,7 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
     record = {"results": results.name, "merged_from": merged["merged_from"]}
     record |= {key: merged["config"][key] for key in ("model", "model_args")}
     text = json.dumps(record | merged["config"]["verbalizer_bench"], indent=2) + "\n"
-    (folder / "run.json").write_text(text, encoding="utf-8")
+    write_whole(folder / "run.json", text)
     return folder
 
 
@@ -239,6 +240,5 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _write(results: Path, table: Mapping[str, Any], samples: Samples) -> None:
     for task, rows in samples.items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        samples_file(results, task).write_text(text, encoding="utf-8")
-    results.write_text(json.dumps(table, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_whole(samples_file(results, task), jsonl.dumps(rows))
+    write_whole(results, json.dumps(table, indent=2, ensure_ascii=False))

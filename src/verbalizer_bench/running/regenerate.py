@@ -1,11 +1,11 @@
 """Run a few documents again, and hand over what was answered instead of a report."""
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.results.run import newest_results, read_results, samples_file
 from verbalizer_bench.running.harness import harness
 
@@ -26,6 +26,5 @@ def regenerate(
     table = read_results(results)
     rows = {}
     for task in table["configs"]:
-        lines = samples_file(results, task).read_text(encoding="utf-8").split("\n")
-        rows[task] = [json.loads(line) for line in lines if line]
+        rows[task] = [row for _, row in jsonl.read_objects(samples_file(results, task))]
     return table, rows
