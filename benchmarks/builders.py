@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from verbalizer_bench.builders.client.chat_client import Caller, Endpoint, Request
+from verbalizer_bench.builders.client.chat_client import ChatClient, Endpoint, Request
 
 RESULTS = Path(__file__).parent / "results"
 REPETITIONS = 3
@@ -78,10 +78,10 @@ def share(delay: float) -> float:
 
 
 async def _ask(endpoint: Endpoint, folder: Path) -> float:
-    async with Caller({"default": endpoint}, folder) as caller:
+    async with ChatClient({"default": endpoint}, folder) as client:
 
         def ask(text: str) -> Any:
-            return caller.ask(Request("answer", ({"role": "user", "content": text},)))
+            return client.ask(Request("answer", ({"role": "user", "content": text},)))
 
         await asyncio.gather(*(ask(f"connection {number} is opened") for number in range(SLOTS)))
         began = time.monotonic()

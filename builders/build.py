@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from verbalizer_bench.builders.client.budget import Spending
-from verbalizer_bench.builders.client.chat_client import BudgetSpent, Caller
+from verbalizer_bench.builders.client.budget import UsageTotals
+from verbalizer_bench.builders.client.chat_client import BudgetExceeded, ChatClient
 from verbalizer_bench.builders.export import counts, dataset_card, report
-from verbalizer_bench.builders.export.sets import Layout, Sets, write_sets
+from verbalizer_bench.builders.export.sets import SetLayout, Sets, write_sets
 from verbalizer_bench.builders.filters import leakage
 from verbalizer_bench.builders.kinds import format_oriented, llava_style, response_format
-from verbalizer_bench.builders.pipeline.context import Planned, Workshop
+from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row, read_rows
+from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
 from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_stage
-from verbalizer_bench.builders.pipeline.worker_pool import Stopped, Unanswered
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
 SETS = "sets"
 
@@ -29,14 +29,14 @@ SETS = "sets"
 class _Stages(Protocol):
     def stages(self) -> list[Stage]: ...
 
-    def plan(self) -> list[Planned]: ...
+    def plan(self) -> list[PlannedCalls]: ...
 
 
 class _Kind(NamedTuple):
     """What a kind of data set is made by."""
 
     stages: Any
-    layouts: Sequence[Layout]
+    layouts: Sequence[SetLayout]
     needed: Any
 
 
@@ -62,26 +62,26 @@ class Built(NamedTuple):
 
     sets: Sets | None
     files: tuple[Path, ...]
-    spent: Spending
+    usage: UsageTotals
 
     def __str__(self) -> str:
-        tokens = self.spent.input_tokens + self.spent.output_tokens
-        cost = f"{self.spent.calls:,} calls, {tokens:,} tokens, {self.spent.money:,.4f} spent"
+        tokens = self.usage.input_tokens + self.usage.output_tokens
+        cost = f"{self.usage.calls:,} calls, {tokens:,} tokens, {self.usage.money:,.4f} spent"
         if self.sets is None:
             return cost
-        accepted, aside = len(self.sets.accepted), len(self.sets.set_aside)
+        accepted, aside = len(self.sets.accepted), len(self.sets.rejected)
         return f"{accepted:,} records accepted, {aside:,} set aside; {cost}"
 
 
-def prepare(recipe: DataRecipe) -> tuple[Workshop, _Stages]:
+def prepare(recipe: DataRecipe) -> tuple[BuildContext, _Stages]:
     """Read and check what a recipe names, before any call."""
     kind = _KINDS[recipe.kind]
     roles = ["default", *kind.needed.get("prompts", ())]
     for name in recipe.endpoints:
         if name not in roles:
             raise ValueError(f"endpoints.{name}: nobody is asked for that; {_known(name, roles)}")
-    shop = Workshop(recipe, read_prompts(recipe.prompts, kind.needed))
-    return shop, kind.stages(shop, recipe)
+    context = BuildContext(recipe, read_prompts(recipe.prompts, kind.needed))
+    return context, kind.stages(context, recipe)
 
 
 def _known(name: str, roles: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def build(recipe: DataRecipe) -> Built:
             stored, and the same command goes on. Or no record was accepted.
         FileNotFoundError: A file is not there.
     """
-    shop, stages = prepare(recipe)
+    context, stages = prepare(recipe)
     pipeline = Pipeline(recipe.work, stages.stages())
     names = [stage.name for stage in pipeline.stages]
     if recipe.stage:
@@ -108,55 +108,57 @@ def build(recipe: DataRecipe) -> Built:
         leakage.evaluation(recipe.leakage)
     try:
         asked = bool(wanted) and wanted != [SETS]
-        spent = asyncio.run(_run(recipe, shop, pipeline)) if asked else Spending()
-    except BudgetSpent as error:
+        usage = asyncio.run(_run(recipe, context, pipeline)) if asked else UsageTotals()
+    except BudgetExceeded as error:
         raise ValueError(f"stopped: {error}") from error
-    except Stopped as error:
+    except BuildStopped as error:
         raise ValueError(f"stopped: {error}; {error.fix}") from error
     except Unanswered as error:
         raise ValueError(
             f"{error}; run the same command again, or give failures=set_aside"
         ) from error
     if recipe.stage not in (None, SETS):
-        return Built(None, (pipeline.path(str(recipe.stage)),), spent)
-    return _finish(recipe, shop, pipeline, spent)
+        return Built(None, (pipeline.path(str(recipe.stage)),), usage)
+    return _finish(recipe, context, pipeline, usage)
 
 
-async def _run(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline) -> Spending:
-    async with Caller(recipe.endpoints, recipe.work, budget=recipe.budget) as caller:
-        shop.employ(caller, lambda: caller.spent, lambda: caller.why)
+async def _run(recipe: DataRecipe, context: BuildContext, pipeline: Pipeline) -> UsageTotals:
+    async with ChatClient(recipe.endpoints, recipe.work, budget=recipe.budget) as client:
+        context.connect(client, lambda: client.usage, lambda: client.waiting_for)
         await pipeline.run(recipe.stage)
-        return caller.spent
+        return client.usage
 
 
-def _finish(recipe: DataRecipe, shop: Workshop, pipeline: Pipeline, spent: Spending) -> Built:
+def _finish(
+    recipe: DataRecipe, context: BuildContext, pipeline: Pipeline, usage: UsageTotals
+) -> Built:
     """Write the sets of the last stage's rows."""
     last = pipeline.path(pipeline.stages[-1].name)
     if not last.is_file():
         raise FileNotFoundError(f"{last}: no such file; run stage={pipeline.stages[-1].name} first")
-    rows: list[Row] = read_rows(last)
+    samples: list[Sample] = read_samples(last)
     layouts = _KINDS[recipe.kind].layouts
-    sets = write_sets(rows, layouts, recipe, shop.prompts)
+    sets = write_sets(samples, layouts, recipe, context.prompts)
     files = [recipe.output / f"{layout.name}.json" for layout in layouts]
-    files.append(dataset_card.write_card(rows, sets, recipe, shop.prompts))
-    files += report.write_report(rows, sets, recipe, [stage.name for stage in pipeline.stages])
+    files.append(dataset_card.write_card(samples, sets, recipe, context.prompts))
+    files += report.write_report(samples, sets, recipe, [stage.name for stage in pipeline.stages])
     if not sets.accepted:
-        raise ValueError(_nothing(rows, files[-2]))
+        raise ValueError(_nothing(samples, files[-2]))
     if recipe.push_to_hub:
         push(recipe, files)
-    return Built(sets, tuple(files), spent)
+    return Built(sets, tuple(files), usage)
 
 
-def _nothing(rows: Sequence[Row], where: Path) -> str:
+def _nothing(samples: Sequence[Sample], where: Path) -> str:
     """Return why there is no record at all."""
-    if not rows:
+    if not samples:
         return "no record was made: the recipe's source has none"
-    (stage, reason), found = next(iter(counts.reasons(rows).items()))
-    aside = found[0].set_aside
+    (stage, reason), found = next(iter(counts.reasons(samples).items()))
+    aside = found[0].rejection
     return (
-        f"no record was accepted: all {len(rows):,} are set aside, {len(found):,} of them in "
+        f"no record was accepted: all {len(samples):,} are set aside, {len(found):,} of them in "
         f"{stage} for {reason}, such as {found[0].id}: {aside.detail if aside else ''}; {where} "
-        f"has the others{f'; {OTHERWISE}' if any(row.attempts for row in rows) else ''}"
+        f"has the others{f'; {OTHERWISE}' if any(one.attempts for one in samples) else ''}"
     )
 
 
@@ -183,11 +185,11 @@ def dry_run(recipe: DataRecipe) -> str:
     from verbalizer_bench.builders.dry_run import describe, plan_without_data
 
     try:
-        shop, stages = prepare(recipe)
+        context, stages = prepare(recipe)
     except (FileNotFoundError, ConnectionError) as error:
-        shop = Workshop(recipe, read_prompts(recipe.prompts, _KINDS[recipe.kind].needed))
-        plan = plan_without_data(recipe, shop)
+        context = BuildContext(recipe, read_prompts(recipe.prompts, _KINDS[recipe.kind].needed))
+        plan = plan_without_data(recipe, context)
         if plan is None:
             raise
-        return f"{describe(recipe, shop, plan)}\n\nNumbers are the recipe's, for {error}."
-    return describe(recipe, shop, stages.plan())
+        return f"{describe(recipe, context, plan)}\n\nNumbers are the recipe's, for {error}."
+    return describe(recipe, context, stages.plan())

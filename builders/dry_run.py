@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from verbalizer_bench.builders.client.protocol import Request, estimate
 from verbalizer_bench.builders.export.report import table
 from verbalizer_bench.builders.kinds import format_oriented, llava_style
-from verbalizer_bench.builders.pipeline.context import Planned, Workshop
+from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, LlavaStyle
 
 _HEAD = ("stage", "role", "model", "calls", "input tokens", "output tokens", "cost")
 
 
-def describe(recipe: DataRecipe, shop: Workshop, plan: Sequence[Planned]) -> str:
+def describe(recipe: DataRecipe, context: BuildContext, plan: Sequence[PlannedCalls]) -> str:
     """Return the calls, tokens and cost of each stage and of all, as a table."""
     lines, calls, tokens, money = [], 0, 0, 0.0
     for planned in plan:
-        endpoint = shop.endpoint(planned.role)
+        endpoint = context.endpoint(planned.role)
         request = Request(planned.role, tuple(planned.messages), planned.schema)
         given = planned.calls * estimate(request, endpoint).input_tokens
-        taken = planned.calls * shop.prompts.prompts[planned.role].reply_tokens
+        taken = planned.calls * context.prompts.prompts[planned.role].reply_tokens
         cost = endpoint.money(given, taken)
         numbers = (f"{planned.calls:,}", f"{given:,}", f"{taken:,}", f"{cost:,.2f}")
         lines.append((planned.stage, planned.role, endpoint.model, *numbers))
@@ -36,14 +36,14 @@ def describe(recipe: DataRecipe, shop: Workshop, plan: Sequence[Planned]) -> str
     )
 
 
-def plan_without_data(recipe: DataRecipe, shop: Workshop) -> list[Planned] | None:
+def plan_without_data(recipe: DataRecipe, context: BuildContext) -> list[PlannedCalls] | None:
     """Return the calls for as many images as the recipe names; None where it names no number."""
     if not isinstance(recipe, (FormatOriented, LlavaStyle)) or recipe.images.n is None:
         return None
     images = min(recipe.images.n, recipe.limit or recipe.images.n)
     if isinstance(recipe, LlavaStyle):
-        return llava_style.plan(shop, recipe, images)
-    return format_oriented.plan(shop, recipe, images)
+        return llava_style.plan(context, recipe, images)
+    return format_oriented.plan(context, recipe, images)
 
 
 def _beyond(recipe: DataRecipe, tokens: int, money: float) -> list[str]:

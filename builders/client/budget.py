@@ -21,11 +21,11 @@ class Clock:
         await asyncio.sleep(seconds)
 
 
-class BudgetSpent(Exception):
+class BudgetExceeded(Exception):
     """The next call may not fit into the budget; what was answered is stored."""
 
 
-class Cost(NamedTuple):
+class Usage(NamedTuple):
     """What a call costs, or may cost."""
 
     input_tokens: int
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
         return self.input_tokens + self.output_tokens
 
 
-NOTHING = Cost(0, 0, 0.0)
+NOTHING = Usage(0, 0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Budget:
 
 
 @dataclass
-class Spending:
+class UsageTotals:
     """What calls have cost.
 
     Attributes:
@@ -79,35 +79,35 @@ class Spending:
     output_tokens: int = 0
     calls: int = 0
     cached: int = 0
-    lost: Cost = NOTHING
+    lost: Usage = NOTHING
     retries: Counter[str] = field(default_factory=Counter)
 
-    def add(self, cost: Cost) -> None:
+    def add(self, cost: Usage) -> None:
         """Count a response."""
         self.calls += 1
         self.money += cost.money
         self.input_tokens += cost.input_tokens
         self.output_tokens += cost.output_tokens
 
-    def lose(self, estimate: Cost) -> None:
+    def lose(self, estimate: Usage) -> None:
         """Count a response that did not arrive."""
-        self.lost = Cost(
+        self.lost = Usage(
             self.lost.input_tokens + estimate.input_tokens,
             self.lost.output_tokens + estimate.output_tokens,
             self.lost.money + estimate.money,
         )
 
 
-class Purse:
+class BudgetGuard:
     """Hold what calls under way may cost, so that together they stay within the budget."""
 
-    def __init__(self, budget: Budget | None, earlier: Spending, spent: Spending) -> None:
+    def __init__(self, budget: Budget | None, earlier: UsageTotals, usage: UsageTotals) -> None:
         """Begin with what earlier runs have spent."""
-        self.budget, self.earlier, self.spent = budget or Budget(), earlier, spent
-        self._held: list[Cost] = []
+        self.budget, self.earlier, self.usage = budget or Budget(), earlier, usage
+        self._held: list[Usage] = []
         self._freed = asyncio.Event()
 
-    async def reserve(self, estimate: Cost) -> None:
+    async def reserve(self, estimate: Usage) -> None:
         """Hold what a call may cost; wait if it fits only once a call under way cost less.
 
         Raises:
@@ -115,20 +115,20 @@ class Purse:
         """
         while problem := self._problem(estimate):
             if not self._held:
-                raise BudgetSpent(problem)
+                raise BudgetExceeded(problem)
             self._freed.clear()
             await self._freed.wait()
         self._held.append(estimate)
 
-    def release(self, estimate: Cost) -> None:
+    def release(self, estimate: Usage) -> None:
         """Give back what was held for a call that is over, after its cost was counted."""
         self._held.remove(estimate)
         self._freed.set()
 
-    def _problem(self, estimate: Cost) -> str | None:
-        spent, lost = (self.earlier, self.spent), self.spent.lost
-        money = sum(part.money for part in spent) + lost.money
-        tokens = sum(part.input_tokens + part.output_tokens for part in spent) + lost.tokens
+    def _problem(self, estimate: Usage) -> str | None:
+        usage, lost = (self.earlier, self.usage), self.usage.lost
+        money = sum(part.money for part in usage) + lost.money
+        tokens = sum(part.input_tokens + part.output_tokens for part in usage) + lost.tokens
         for name, limit, used, wanted, held in (
             ("money", self.budget.money, money, estimate.money, [c.money for c in self._held]),
             ("tokens", self.budget.tokens, tokens, estimate.tokens, [c.tokens for c in self._held]),
@@ -141,7 +141,7 @@ class Purse:
         return None
 
 
-class Rate:
+class RateLimiter:
     """A token bucket: in any minute no more than a number is taken, evenly but for small bursts.
 
     One call may take more than a second's worth; the calls after it wait for that.

@@ -7,10 +7,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from verbalizer_bench.builders.client.budget import Clock, Cost, Rate
-from verbalizer_bench.builders.client.circuit_breaker import Breaker
+from verbalizer_bench.builders.client.budget import Clock, RateLimiter, Usage
+from verbalizer_bench.builders.client.circuit_breaker import CircuitBreaker
 from verbalizer_bench.builders.client.endpoint import STRUCTURED, Endpoint
-from verbalizer_bench.builders.client.transport import NO_SERVER, Failure, Line
+from verbalizer_bench.builders.client.transport import NO_SERVER, Connection, Failure
 
 log = logging.getLogger(__name__)
 _LONGEST_BACKOFF = 60.0
@@ -21,7 +21,7 @@ _SILENCE = 5.0
 Outcome = dict[str, Any] | Failure
 
 
-class Lane:
+class Channel:
     """An endpoint's connection, slots and rates.
 
     Attributes:
@@ -40,7 +40,7 @@ class Lane:
             ValueError: The endpoint's key is not in the environment.
         """
         self.model, self._clock = endpoint.model, clock
-        self.line = Line(endpoint)
+        self.line = Connection(endpoint)
         self._slots = endpoint.concurrency
         self._workers: list[asyncio.Task[None]] = []
         self._jobs: asyncio.Queue[tuple[Callable[[], Awaitable[Outcome]], asyncio.Future[Outcome]]]
@@ -49,8 +49,8 @@ class Lane:
         self.tokens = _rate(endpoint.tokens_per_minute, clock)
         auto = endpoint.structured == "auto"
         self.structured = STRUCTURED[0] if auto else endpoint.structured
-        self.hopeless: Failure | None = None
-        self.breaker = Breaker(endpoint)
+        self.fatal: Failure | None = None
+        self.breaker = CircuitBreaker(endpoint)
         self._given_up = asyncio.Event()
         self._closed_until, self._turns = 0.0, list[float]()
         self._why_closed, self._timeout = "", endpoint.timeout
@@ -89,7 +89,7 @@ class Lane:
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self.line.close()
 
-    async def turn(self, cost: Cost) -> None:
+    async def turn(self, cost: Usage) -> None:
         """Wait until the rates allow a call, and the server does."""
         waits = [self.requests.take(1)] if self.requests else []
         waits += [self.tokens.take(cost.tokens)] if self.tokens else []
@@ -99,7 +99,7 @@ class Lane:
                 await self.rest(max(waits))
             finally:
                 self._turns.remove(turn)
-        while (wait := self._closed_until - self._clock.now()) > 0 and not self.hopeless:
+        while (wait := self._closed_until - self._clock.now()) > 0 and not self.fatal:
             await self.rest(wait)
 
     async def rest(self, seconds: float) -> None:
@@ -144,10 +144,10 @@ class Lane:
 
     def _note(self, failure: Failure, another: bool) -> None:
         """Ask nothing more, or for a while, where nothing would come of it."""
-        if self.hopeless:
+        if self.fatal:
             return
-        self.hopeless = failure if failure.hopeless else self.breaker.verdict
-        if self.hopeless:
+        self.fatal = failure if failure.fatal else self.breaker.verdict
+        if self.fatal:
             self._given_up.set()
             return
         asked = (failure.wait or 0.0) if failure.status in (429, 503) else 0.0
@@ -160,11 +160,11 @@ class Lane:
             self._closed_until, self._why_closed = until, failure.message
 
     @property
-    def why(self) -> str:
+    def waiting_for(self) -> str:
         """Return what its calls wait for; "" while answers come."""
         now, last = self._clock.now(), self.breaker.last
-        if self.hopeless:
-            return f"{self.model}: {self.hopeless.message}"
+        if self.fatal:
+            return f"{self.model}: {self.fatal.message}"
         if (wait := self._closed_until - now) > 0:
             return f"{self.model}: {self._why_closed}; goes on in {math.ceil(wait)} s"
         if self._under_way and now - self._heard >= _SILENCE:
@@ -180,7 +180,7 @@ class Lane:
             )
         return f"{self.model}: {last.message}; it is tried again" if last else ""
 
-    def weaken(self, structured: str) -> None:
+    def downgrade(self, structured: str) -> None:
         """Note how the server takes a schema, once it has refused a better way and taken this."""
         if STRUCTURED.index(structured) > STRUCTURED.index(self.structured):
             self.structured = structured
@@ -188,8 +188,8 @@ class Lane:
             log.warning("%s takes no JSON schema; it is asked %s, in words", self.model, how)
 
 
-def _rate(per_minute: int | None, clock: Clock) -> Rate | None:
-    return Rate(per_minute, clock) if per_minute else None
+def _rate(per_minute: int | None, clock: Clock) -> RateLimiter | None:
+    return RateLimiter(per_minute, clock) if per_minute else None
 
 
 def pause(failure: Failure, failures: int, backoff: float) -> float:

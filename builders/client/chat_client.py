@@ -18,13 +18,13 @@ from typing import Any
 from verbalizer_bench.builders.client.budget import (
     NOTHING,
     Budget,
-    BudgetSpent,
+    BudgetExceeded,
+    BudgetGuard,
     Clock,
-    Cost,
-    Purse,
-    Spending,
+    Usage,
+    UsageTotals,
 )
-from verbalizer_bench.builders.client.channel import Lane, Outcome, pause
+from verbalizer_bench.builders.client.channel import Channel, Outcome, pause
 from verbalizer_bench.builders.client.endpoint import STRUCTURED, Endpoint
 from verbalizer_bench.builders.client.protocol import (
     Reply,
@@ -35,10 +35,10 @@ from verbalizer_bench.builders.client.protocol import (
     reply_of,
     request_key,
 )
-from verbalizer_bench.builders.client.response_store import Store
+from verbalizer_bench.builders.client.response_store import ResponseStore
 from verbalizer_bench.builders.client.transport import Failure
 
-__all__ = ["Budget", "BudgetSpent", "CallFailed", "Caller", "Endpoint", "Reply", "Request"]
+__all__ = ["Budget", "BudgetExceeded", "CallFailed", "ChatClient", "Endpoint", "Reply", "Request"]
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ class CallFailed(Exception):
             quota spent, the model unknown.
     """
 
-    def __init__(self, message: str, status: int | None, hopeless: bool) -> None:
+    def __init__(self, message: str, status: int | None, fatal: bool) -> None:
         super().__init__(message)
-        self.status, self.hopeless = status, hopeless
+        self.status, self.fatal = status, fatal
 
 
-class Caller:
+class ChatClient:
     """Ask; see the module."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Caller:
             ValueError: The budget is in money and an endpoint has no prices.
         """
         self.endpoints, self.folder, self.budget = dict(endpoints), folder, budget
-        self.spent, self._clock = Spending(), clock or Clock()
+        self.usage, self._clock = UsageTotals(), clock or Clock()
         for role, endpoint in self.endpoints.items():
             unpriced = endpoint.input_price is None or endpoint.output_price is None
             if budget and budget.money is not None and unpriced:
@@ -88,14 +88,14 @@ class Caller:
                     f"budget.money={budget.money:g}: {role} has no input_price and output_price; "
                     "give them, or budget.tokens instead"
                 )
-        self._lanes: dict[tuple[Any, ...], Lane] = {}
+        self._channels: dict[tuple[Any, ...], Channel] = {}
         self._running: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
         self._sending: set[str] = set()
         self._closing = False
 
-    async def __aenter__(self) -> "Caller":
-        self._store = Store(self.folder)
-        self._purse = Purse(self.budget, self._store.earlier, self.spent)
+    async def __aenter__(self) -> "ChatClient":
+        self._store = ResponseStore(self.folder)
+        self._guard = BudgetGuard(self.budget, self._store.earlier, self.usage)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -118,25 +118,29 @@ class Caller:
                 len(self._sending),
             )
         await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in self._lanes.values():
-            await lane.close()
+        for channel in self._channels.values():
+            await channel.close()
 
     @property
-    def total(self) -> Spending:
+    def total(self) -> UsageTotals:
         """Return what all runs in the folder have spent."""
         earlier = self._store.earlier
         return replace(
-            self.spent,
-            money=earlier.money + self.spent.money,
-            input_tokens=earlier.input_tokens + self.spent.input_tokens,
-            output_tokens=earlier.output_tokens + self.spent.output_tokens,
-            calls=earlier.calls + self.spent.calls,
+            self.usage,
+            money=earlier.money + self.usage.money,
+            input_tokens=earlier.input_tokens + self.usage.input_tokens,
+            output_tokens=earlier.output_tokens + self.usage.output_tokens,
+            calls=earlier.calls + self.usage.calls,
         )
 
     @property
-    def why(self) -> str:
+    def waiting_for(self) -> str:
         """Return what calls wait for; "" while answers come."""
-        return "; ".join(why for lane in self._lanes.values() if (why := lane.why))
+        return "; ".join(
+            waiting_for
+            for channel in self._channels.values()
+            if (waiting_for := channel.waiting_for)
+        )
 
     def endpoint(self, role: str) -> Endpoint:
         """Return whom calls of a role go to.
@@ -165,7 +169,7 @@ class Caller:
             # A task of its own: it goes on if who asked is cancelled, for the answer is paid.
             task = task or self._start(request, key)
             row = await asyncio.shield(task)
-        self.spent.cached += cached
+        self.usage.cached += cached
         return reply_of(row, request, cached, endpoint.max_tokens)
 
     def _start(self, request: Request, key: str) -> asyncio.Task[Mapping[str, Any]]:
@@ -186,28 +190,30 @@ class Caller:
     async def _call(self, request: Request, key: str) -> Mapping[str, Any]:
         """Attempt a call until it is answered or given up, and store the response."""
         endpoint = self.endpoint(request.role)
-        lane = self._lanes.get(endpoint.lane)
-        if lane is None:
-            lane = self._lanes[endpoint.lane] = Lane(endpoint, self._clock)
-        job = partial(self._attempt, request, endpoint, lane, key)
+        channel = self._channels.get(endpoint.channel)
+        if channel is None:
+            channel = self._channels[endpoint.channel] = Channel(endpoint, self._clock)
+        job = partial(self._attempt, request, endpoint, channel, key)
         failures = 0
-        while isinstance(outcome := await lane.run(job), Failure):
+        while isinstance(outcome := await channel.run(job), Failure):
             failures += 1
             if not outcome.again or failures > endpoint.retries or self._closing:
                 raise _failed(request, endpoint, outcome, failures)
-            self.spent.retries[outcome.reason] += 1
-            await lane.rest(pause(outcome, failures, endpoint.backoff))
+            self.usage.retries[outcome.reason] += 1
+            await channel.rest(pause(outcome, failures, endpoint.backoff))
         cost = cost_of(outcome, request, endpoint)
         return await self._store.add(key, request.role, endpoint.model, outcome, cost)
 
-    async def _attempt(self, request: Request, endpoint: Endpoint, lane: Lane, key: str) -> Outcome:
+    async def _attempt(
+        self, request: Request, endpoint: Endpoint, channel: Channel, key: str
+    ) -> Outcome:
         """Send a call, and again where the server does not take the way an object is asked for."""
-        structured, refused = lane.structured, None
+        structured, refused = channel.structured, None
         while True:
-            outcome = await self._send(request, endpoint, lane, key, structured)
+            outcome = await self._send(request, endpoint, channel, key, structured)
             if not isinstance(outcome, Failure):
                 if refused:
-                    lane.weaken(structured)
+                    channel.downgrade(structured)
                 return outcome
             self._sending.discard(key)
             if outcome.status not in (400, 422):
@@ -218,48 +224,48 @@ class Caller:
                 # It was not the way of asking: the first refusal says more.
                 return refused
             structured = weaker
-            self.spent.retries["response_format"] += 1
+            self.usage.retries["response_format"] += 1
 
     async def _send(
-        self, request: Request, endpoint: Endpoint, lane: Lane, key: str, structured: str
+        self, request: Request, endpoint: Endpoint, channel: Channel, key: str, structured: str
     ) -> Outcome:
         """Send a call once, when budget and rates allow, and count what it cost."""
-        if lane.hopeless:
-            return lane.hopeless
+        if channel.fatal:
+            return channel.fatal
         held = estimate(request, endpoint)
         await self._reserve(held)
         try:
-            await lane.turn(held)
-            if lane.hopeless:
-                return lane.hopeless
+            await channel.turn(held)
+            if channel.fatal:
+                return channel.fatal
             if self._closing:
                 raise RuntimeError("ask: the caller is closed")
             self._sending.add(key)
             # Images are read here, where there are no more than the slots.
             sent = body(request, endpoint, structured)
-            outcome = await lane.send(sent, endpoint.timeout, key)
-            lane.settle(self._count(outcome, held, request, endpoint).tokens - held.tokens)
+            outcome = await channel.send(sent, endpoint.timeout, key)
+            channel.settle(self._count(outcome, held, request, endpoint).tokens - held.tokens)
         finally:
-            self._purse.release(held)
+            self._guard.release(held)
         return outcome
 
-    async def _reserve(self, held: Cost) -> None:
+    async def _reserve(self, held: Usage) -> None:
         try:
-            await self._purse.reserve(held)
-        except BudgetSpent as error:
-            raise BudgetSpent(
+            await self._guard.reserve(held)
+        except BudgetExceeded as error:
+            raise BudgetExceeded(
                 f"{error}; all responses are in {self._store.path}: raise the budget and run the "
                 "same command to go on"
             ) from None
 
-    def _count(self, outcome: Outcome, held: Cost, request: Request, endpoint: Endpoint) -> Cost:
+    def _count(self, outcome: Outcome, held: Usage, request: Request, endpoint: Endpoint) -> Usage:
         """Count what an attempt cost, or may have cost."""
         if not isinstance(outcome, Failure):
             cost = cost_of(outcome, request, endpoint)
-            self.spent.add(cost)
+            self.usage.add(cost)
             return cost
         if outcome.lost:
-            self.spent.lose(held)
+            self.usage.lose(held)
         return held if outcome.lost else NOTHING
 
 
@@ -270,7 +276,7 @@ def _failed(request: Request, endpoint: Endpoint, failure: Failure, attempts: in
         f"{request.role}: {endpoint.model} at {endpoint.address}: {status}{failure.message}{asks} "
         f"(attempt {attempts})",
         failure.status,
-        failure.hopeless,
+        failure.fatal,
     )
 
 

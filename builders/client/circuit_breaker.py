@@ -14,7 +14,7 @@ _ROUNDS, _CALLS = 8, 5
 _ALL_WAIT = (2, 3)
 
 
-class Breaker:
+class CircuitBreaker:
     """Count an endpoint's failures since it last answered."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -70,4 +70,4 @@ class Breaker:
         if self.last.status == 429:
             hint = "lower requests_per_minute, tokens_per_minute or concurrency"
         message = f"{self.last.message}, {self.rounds} times in a row and no answer since; {hint}"
-        return self.last._replace(message=message, again=False, wait=None, hopeless=True)
+        return self.last._replace(message=message, again=False, wait=None, fatal=True)

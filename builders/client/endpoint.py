@@ -116,7 +116,7 @@ class Endpoint:
         return next((limit for limit in limits if isinstance(limit, int)), None)
 
     @property
-    def lane(self) -> tuple[str | int | None, ...]:
+    def channel(self) -> tuple[str | int | None, ...]:
         """Return what blocks share that ask one model under the same limits: those limits."""
         rates = (self.concurrency, self.requests_per_minute, self.tokens_per_minute)
         return (self.address, self.model, self.key_variable, *rates)

@@ -20,22 +20,22 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _ESCAPES |= {char: char for char in "\"'\\/"}
 
 
-class Parsed(NamedTuple):
+class JsonAnswer(NamedTuple):
     """An object, or why there is none."""
 
     value: dict[str, Any] | None
     problem: str | None
 
 
-class _Wrong(Exception):
+class _Malformed(Exception):
     """The text is no object from there on."""
 
 
-class _CutOff(Exception):
+class _Truncated(Exception):
     """The text ends within the object."""
 
 
-def parse(text: str, schema: Mapping[str, Any]) -> Parsed:
+def parse(text: str, schema: Mapping[str, Any]) -> JsonAnswer:
     """Return the last object of a text that follows a schema: drafts come before the answer.
 
     Text that ends within an object is cut off: it has no answer, whatever is before.
@@ -45,9 +45,9 @@ def parse(text: str, schema: Mapping[str, Any]) -> Parsed:
     while at >= 0:
         try:
             found, end = _read(text, at, 0)
-        except _CutOff:
-            return Parsed(None, "its JSON object is cut off")
-        except _Wrong:
+        except _Truncated:
+            return JsonAnswer(None, "its JSON object is cut off")
+        except _Malformed:
             at = text.find("{", at + 1)
             continue
         wrong = mismatch(found, schema)
@@ -56,7 +56,7 @@ def parse(text: str, schema: Mapping[str, Any]) -> Parsed:
         elif value is None:
             problem = wrong
         at = text.find("{", end)
-    return Parsed(value, problem if value is None else None)
+    return JsonAnswer(value, problem if value is None else None)
 
 
 def _skip(text: str, at: int) -> int:
@@ -68,9 +68,9 @@ def _read(text: str, at: int, depth: int) -> tuple[Any, int]:
     """Return the value that begins at a place, and where it ends."""
     at = _skip(text, at)
     if at >= len(text):
-        raise _CutOff
+        raise _Truncated
     if depth > _DEPTH:
-        raise _Wrong
+        raise _Malformed
     if text[at] == "{":
         return _read_object(text, at, depth)
     if text[at] == "[":
@@ -79,15 +79,15 @@ def _read(text: str, at: int, depth: int) -> tuple[Any, int]:
         return _read_string(text, at)
     match = _SCALAR.match(text, at)
     if _WORD_AT_END.match(text, at):
-        raise _CutOff
+        raise _Truncated
     if not match or match.end() - at > 300:
-        raise _Wrong
+        raise _Malformed
     word = match.group()
     if word in _LITERALS:
         return _LITERALS[word], match.end()
     number = float(word) if match[1] or match[2] else int(word)
     if number in (float("inf"), float("-inf")):
-        raise _Wrong
+        raise _Malformed
     return number, match.end()
 
 
@@ -96,12 +96,12 @@ def _read_object(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
     at = _skip(text, at + 1)
     while text[at : at + 1] != "}":
         if at < len(text) and text[at] not in "\"'":
-            raise _Wrong
+            raise _Malformed
         name, at = _read(text, at, depth + 1)
         at = _expect(text, at, ":")
         # Of two values of one name nobody knows which is meant.
         if name in found:
-            raise _Wrong
+            raise _Malformed
         found[name], at = _read(text, at, depth + 1)
         at = _next_item(text, at, "}")
     return found, at + 1
@@ -126,9 +126,9 @@ def _next_item(text: str, at: int, close: str) -> int:
 def _expect(text: str, at: int, mark: str) -> int:
     at = _skip(text, at)
     if at >= len(text):
-        raise _CutOff
+        raise _Truncated
     if text[at] != mark:
-        raise _Wrong
+        raise _Malformed
     return _skip(text, at + 1)
 
 
@@ -147,7 +147,7 @@ def _read_string(text: str, at: int) -> tuple[str, int]:
         else:
             at += 1
         parts.append(char)
-    raise _CutOff
+    raise _Truncated
 
 
 def _closes(text: str, at: int) -> bool:
@@ -157,11 +157,11 @@ def _closes(text: str, at: int) -> bool:
 
 def _read_escape(text: str, at: int) -> tuple[str, int]:
     if at >= len(text):
-        raise _CutOff
+        raise _Truncated
     if text[at] != "u":
         # JSON has no other escapes: the backslash is one of LaTeX or of a regular expression.
         return _ESCAPES.get(text[at], "\\" + text[at]), at + 1
     digits = text[at + 1 : at + 5]
     if not re.fullmatch("[0-9a-fA-F]{4}", digits, re.ASCII):
-        raise _CutOff if at + 5 > len(text) else _Wrong
+        raise _Truncated if at + 5 > len(text) else _Malformed
     return chr(int(digits, 16)), at + 5

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from verbalizer_bench.builders.client.budget import Cost
+from verbalizer_bench.builders.client.budget import Usage
 from verbalizer_bench.builders.client.endpoint import Endpoint
 from verbalizer_bench.builders.client.json_answers import parse
-from verbalizer_bench.builders.client.response_checks import spoken
+from verbalizer_bench.builders.client.response_checks import strip_reasoning
 from verbalizer_bench.builders.client.structured_output import check_schema
 
 # A response of unknown length is taken for so many tokens before it is there.
@@ -115,7 +115,7 @@ def body(request: Request, endpoint: Endpoint, structured: str) -> dict[str, Any
     return asked | ({"response_format": {"type": structured}} if structured != "none" else {})
 
 
-def estimate(request: Request, endpoint: Endpoint) -> Cost:
+def estimate(request: Request, endpoint: Endpoint) -> Usage:
     """Return what a call may cost: three bytes a token, and the longest response allowed."""
     texts = [json.dumps(request.schema)] if request.schema else []
     images = 0
@@ -125,7 +125,7 @@ def estimate(request: Request, endpoint: Endpoint) -> Cost:
             texts.append(part.get("text") or "")
     tokens = 4 * len(request.messages) + sum(map(_tokens, texts)) + images * endpoint.image_tokens
     longest = _REPLY_TOKENS if endpoint.max_tokens is None else endpoint.max_tokens
-    return Cost(tokens, longest, endpoint.money(tokens, longest))
+    return Usage(tokens, longest, endpoint.money(tokens, longest))
 
 
 def problem_of(response: Any) -> str | None:
@@ -151,7 +151,7 @@ def error_of(response: Any) -> Any:
     return response.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
 
 
-def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -> Cost:
+def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -> Usage:
     """Return what a response cost, by the server's count or, where it gives none, by estimate."""
     usage = response.get("usage")
     usage = usage if isinstance(usage, dict) else {}
@@ -159,7 +159,7 @@ def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -
     if not (_is_count(read) and _is_count(written)):
         read = estimate(request, endpoint).input_tokens
         written = _tokens(_text(response["choices"][0]["message"]))
-    return Cost(read, written, endpoint.money(read, written))
+    return Usage(read, written, endpoint.money(read, written))
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
@@ -183,7 +183,7 @@ def reply_of(
     text, refusal = _text(message), message.get("refusal")
     value = problem = None
     if request.schema is not None:
-        value, problem = parse(spoken(text), request.schema)
+        value, problem = parse(strip_reasoning(text), request.schema)
     return Reply(
         text=text,
         value=value,

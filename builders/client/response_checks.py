@@ -87,7 +87,7 @@ _OF_MARKUP = re.compile(
 _DAMAGE = re.compile("[\ud800-\udfff\ufffd\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
-def ending_problem(finish_reason: str) -> Problem | None:
+def finish_problem(finish_reason: str) -> Problem | None:
     """Return why a response did not end as an answer does.
 
     Args:
@@ -103,7 +103,7 @@ def ending_problem(finish_reason: str) -> Problem | None:
     return Problem("cut_off", f"the server ended it with finish_reason={finish_reason}")
 
 
-def leftover(text: str) -> Problem | None:
+def artifact_problem(text: str) -> Problem | None:
     """Return what is in a text besides an answer: thoughts, control tokens, half a character."""
     for pattern in (_OPENED, _CLOSED, _OPENED_MISTRAL, _CLOSED_MISTRAL):
         if found := pattern.search(text):
@@ -143,9 +143,9 @@ def _struck(text: str) -> str | None:
     return None
 
 
-def leftovers(value: Any) -> Problem | None:
+def first_artifact(value: Any) -> Problem | None:
     """Return what is left over in any text of a response's object."""
-    return next((found for text in _texts(value) if (found := leftover(text))), None)
+    return next((found for text in _texts(value) if (found := artifact_problem(text))), None)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -156,7 +156,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def spoken(text: str) -> str:
+def strip_reasoning(text: str) -> str:
     """Return what stands behind thoughts, and before any that begin then."""
     ends = [
         found.end() for pattern in (_CLOSED, _CLOSED_MISTRAL) for found in pattern.finditer(text)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.client.budget import Cost, Spending
+from verbalizer_bench.builders.client.budget import Usage, UsageTotals
 from verbalizer_bench.builders.client.protocol import problem_of
 
 NAME = "calls.jsonl"
@@ -25,7 +25,7 @@ _GATHER = 0.005
 _FIELDS = {"key", "role", "model", "response", "usage"}
 
 
-class Store:
+class ResponseStore:
     """The responses of a folder; one process at a time has it."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Store:
         self.path = folder / NAME
         self._lock = _lock(folder / "calls.lock", self.path)
         self.known: dict[str, Mapping[str, Any]] = {}
-        self.earlier = Spending()
+        self.earlier = UsageTotals()
         try:
             self._open(folder)
         except BaseException:
@@ -54,7 +54,7 @@ class Store:
         for row in _rows(self.path, whole):
             if row["key"] not in self.known:
                 self.known[row["key"]] = row
-                self.earlier.add(Cost(**row["usage"]))
+                self.earlier.add(Usage(**row["usage"]))
         self._file = self.path.open("ab", buffering=0)
         self._file.truncate(len(whole))
         if not whole:
@@ -66,7 +66,7 @@ class Store:
             _sync_folder(folder)
 
     async def add(
-        self, key: str, role: str, model: str, response: Mapping[str, Any], cost: Cost
+        self, key: str, role: str, model: str, response: Mapping[str, Any], cost: Usage
     ) -> Mapping[str, Any]:
         """Write a response and return its row once it is on the disk.
 
@@ -158,9 +158,9 @@ def _rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
 def _problem(row: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a row that has all its fields."""
     usage = row["usage"]
-    names = isinstance(usage, dict) and set(usage) == set(Cost._fields)
+    names = isinstance(usage, dict) and set(usage) == set(Usage._fields)
     if not names or not all(isinstance(value, (int, float)) for value in usage.values()):
-        return f"usage={usage!r}: {', '.join(Cost._fields)} are expected"
+        return f"usage={usage!r}: {', '.join(Usage._fields)} are expected"
     if not isinstance(row["key"], str):
         return f"key={row['key']!r}: a text is expected"
     return problem_of(row["response"])

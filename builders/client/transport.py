@@ -56,10 +56,10 @@ class Failure(NamedTuple):
     again: bool = True
     wait: float | None = None
     lost: bool = False
-    hopeless: bool = False
+    fatal: bool = False
 
 
-class Line:
+class Connection:
     """A connection to an endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -170,15 +170,15 @@ def status_failure(status: int, headers: Mapping[str, str], text: str) -> Failur
     """Return what a status other than 200 means."""
     code, message = _error(text)
     wait = retry_after(headers, time.time())
-    spent = status == 429 and code == "insufficient_quota"
-    hopeless = status in _HOPELESS or spent or (wait or 0) > _LONGEST_WAIT
+    usage = status == 429 and code == "insufficient_quota"
+    fatal = status in _HOPELESS or usage or (wait or 0) > _LONGEST_WAIT
     return Failure(
         reason=str(status),
         message=message or http.client.responses.get(status, "no reason is given"),
         status=status,
-        again=not hopeless and (status in _AGAIN or status >= 500),
+        again=not fatal and (status in _AGAIN or status >= 500),
         wait=wait,
-        hopeless=hopeless,
+        fatal=fatal,
     )
 
 

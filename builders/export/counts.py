@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.pipeline.sample import Attempt, Row
+from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
 
 EXAMPLES = 3
 
@@ -13,16 +13,16 @@ EXAMPLES = 3
 class Yield(NamedTuple):
     """How many rows came in, and how many went on."""
 
-    rows: int
+    samples: int
     kept: int
 
     @property
     def share(self) -> float:
         """Return the share that went on; of none, nothing."""
-        return self.kept / self.rows if self.rows else 0.0
+        return self.kept / self.samples if self.samples else 0.0
 
 
-class Cost(NamedTuple):
+class RoleUsage(NamedTuple):
     """What the calls of a role have cost."""
 
     calls: int
@@ -31,50 +31,52 @@ class Cost(NamedTuple):
     money: float
 
 
-def stage_yields(rows: Sequence[Row], stages: Sequence[str]) -> dict[str, Yield]:
+def stage_yields(samples: Sequence[Sample], stages: Sequence[str]) -> dict[str, Yield]:
     """Return, for each stage, how many rows it was given and how many it did not set aside."""
-    aside = Counter(row.set_aside.stage for row in rows if row.set_aside)
-    left, found = len(rows), {}
+    aside = Counter(sample.rejection.stage for sample in samples if sample.rejection)
+    left, found = len(samples), {}
     for stage in stages:
         found[stage] = Yield(left, left - aside[stage])
         left -= aside[stage]
     return found
 
 
-def instruction_yields(rows: Sequence[Row]) -> dict[str, Yield]:
+def instruction_yields(samples: Sequence[Sample]) -> dict[str, Yield]:
     """Return the same by the instruction's type, for rows that have one and a question."""
-    asked = [row for row in rows if row.instruction and row.turns]
-    of_type = Counter(row.instruction.type for row in asked if row.instruction)
+    asked = [sample for sample in samples if sample.instruction and sample.turns]
+    of_type = Counter(sample.instruction.type for sample in asked if sample.instruction)
     kept = Counter(
-        row.instruction.type for row in asked if row.instruction and row.set_aside is None
+        sample.instruction.type
+        for sample in asked
+        if sample.instruction and sample.rejection is None
     )
     return {kind: Yield(of_type[kind], kept[kind]) for kind in sorted(of_type)}
 
 
-def first_attempts(rows: Sequence[Row]) -> dict[str, Yield]:
+def first_attempts(samples: Sequence[Sample]) -> dict[str, Yield]:
     """Return, by the instruction's type, how many first answers obeyed it."""
     found: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        items = [attempt for attempt in row.attempts if attempt.role == "item"]
-        if row.instruction and items:
-            found[row.instruction.type].append(items[0].problem is None)
+    for sample in samples:
+        items = [attempt for attempt in sample.attempts if attempt.role == "item"]
+        if sample.instruction and items:
+            found[sample.instruction.type].append(items[0].problem is None)
     return {kind: Yield(len(taken), sum(taken)) for kind, taken in sorted(found.items())}
 
 
-def reasons(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+def reasons(samples: Sequence[Sample]) -> dict[tuple[str, str], list[Sample]]:
     """Return the rows that were set aside, by stage and reason, the most frequent first."""
-    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.set_aside:
-            found[row.set_aside.stage, row.set_aside.reason].append(row)
+    found: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.rejection:
+            found[sample.rejection.stage, sample.rejection.reason].append(sample)
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
-def costs(rows: Sequence[Row], endpoints: Mapping[str, Endpoint]) -> dict[str, Cost]:
+def costs(samples: Sequence[Sample], endpoints: Mapping[str, Endpoint]) -> dict[str, RoleUsage]:
     """Return what the rows' calls have cost, by role; a call that rows share counts once."""
     calls: dict[str, Attempt] = {}
-    for row in rows:
-        for attempt in row.attempts:
+    for sample in samples:
+        for attempt in sample.attempts:
             calls.setdefault(attempt.key, attempt)
     found = {}
     for role in dict.fromkeys(call.role for call in calls.values()):
@@ -83,17 +85,17 @@ def costs(rows: Sequence[Row], endpoints: Mapping[str, Endpoint]) -> dict[str, C
         taken = sum(call.output_tokens for call in of_role)
         endpoint = endpoints.get(role) or endpoints.get("default")
         money = endpoint.money(given, taken) if endpoint else 0.0
-        found[role] = Cost(len(of_role), given, taken, money)
+        found[role] = RoleUsage(len(of_role), given, taken, money)
     return found
 
 
-def lengths(rows: Sequence[Row]) -> dict[str, list[int]]:
+def lengths(samples: Sequence[Sample]) -> dict[str, list[int]]:
     """Return the words of captions, questions and answers."""
     found: dict[str, list[int]] = {"caption": [], "question": [], "answer": []}
-    for row in rows:
-        if row.caption:
-            found["caption"].append(len(row.caption.split()))
-        for turn in row.turns:
+    for sample in samples:
+        if sample.caption:
+            found["caption"].append(len(sample.caption.split()))
+        for turn in sample.turns:
             found["question"].append(len(turn.question.split()))
             found["answer"].append(len(turn.answer.split()))
     return {name: values for name, values in found.items() if values}

@@ -9,9 +9,9 @@ from verbalizer_bench.builders.export import counts
 from verbalizer_bench.builders.export.report import table
 from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.filters.leakage import SHORTEST
-from verbalizer_bench.builders.pipeline.prompts import Prompts
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, sources
-from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.builders.pipeline.sample import Sample
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.data import resolve_data
 
@@ -29,14 +29,18 @@ _SOURCES = {
 }
 
 
-def write_card(rows: Sequence[Row], sets: Sets, recipe: DataRecipe, prompts: Prompts) -> Path:
+def write_card(
+    samples: Sequence[Sample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
+) -> Path:
     """Write the card as the output folder's README.md, and return it."""
     path = recipe.output / "README.md"
-    write_whole(path, card(rows, sets, recipe, prompts))
+    write_whole(path, card(samples, sets, recipe, prompts))
     return path
 
 
-def card(rows: Sequence[Row], sets: Sets, recipe: DataRecipe, prompts: Prompts) -> str:
+def card(
+    samples: Sequence[Sample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
+) -> str:
     """Return the card; its head is what the hub and `datasets` read."""
     configs = [{"config_name": name, "data_files": f"{name}.json"} for name in sets.sets]
     head = {"license": "other", "license_name": "see-below", "configs": configs}
@@ -49,17 +53,17 @@ def card(rows: Sequence[Row], sets: Sets, recipe: DataRecipe, prompts: Prompts) 
         'Records are in LLaVA\'s layout: `datasets.load_dataset("json", data_files=…)` reads a '
         "set, and so does `verbalizer-bench train … data=…`. `<set>.provenance.jsonl` says of each "
         "record, in order, which image, models, prompts and calls it is from.",
-        _how(rows, recipe, prompts),
+        _how(samples, recipe, prompts),
         _terms(sets, recipe),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _how(rows: Sequence[Row], recipe: DataRecipe, prompts: Prompts) -> str:
-    aside = sum(row.set_aside is not None for row in rows)
+def _how(samples: Sequence[Sample], recipe: DataRecipe, prompts: PromptTemplates) -> str:
+    aside = sum(sample.rejection is not None for sample in samples)
     items = [
         f"Prompts: version {prompts.version}, sha256 `{prompts.sha256[:16]}`.",
-        f"Of {len(rows):,} records {aside:,} were set aside; report.md has reasons and yields.",
+        f"Of {len(samples):,} records {aside:,} were set aside; report.md has reasons and yields.",
         f"Near-duplicate questions were dropped from a Jaccard similarity of "
         f"{recipe.duplicates.threshold:g} on; no record shares {recipe.leakage.n} words in a row "
         f"with a prompt of the evaluation data ({_evaluation(recipe)}), nor a shorter text of "
@@ -81,7 +85,7 @@ def _evaluation(recipe: DataRecipe) -> str:
 
 
 def _terms(sets: Sets, recipe: DataRecipe) -> str:
-    models = sorted({attempt.model for row in sets.accepted for attempt in row.attempts})
+    models = sorted({attempt.model for sample in sets.accepted for attempt in sample.attempts})
     items = [f"{name}: `{path}`" for name, path in sources(recipe).items()]
     items = [f"Images and texts are from {', '.join(items)}."]
     items.append(recipe.licence or "Their terms: not stated; give licence= and build again.")

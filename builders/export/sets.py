@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from verbalizer_bench.builders.filters.wording import IMAGE
-from verbalizer_bench.builders.pipeline.prompts import Prompts, fill
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.builders.pipeline.sample import Sample
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 
 
 @dataclass(frozen=True)
-class Layout:
+class SetLayout:
     """How a set is made.
 
     Attributes:
@@ -37,18 +37,18 @@ class Layout:
     image: bool
     template: str | None = None
 
-    def record(self, row: Row, prompts: Prompts) -> dict[str, Any]:
+    def record(self, sample: Sample, prompts: PromptTemplates) -> dict[str, Any]:
         """Return a row's training record."""
-        template = row.arm if self.template == "arm" else self.template or self.name
-        first = fill(prompts.records[template], _values(row))
+        template = sample.arm if self.template == "arm" else self.template or self.name
+        first = fill(prompts.records[template], _values(sample))
         questions = [f"{IMAGE}\n{first}" if self.image else first]
-        questions += [turn.question for turn in row.turns[1:]]
+        questions += [turn.question for turn in sample.turns[1:]]
         conversation = []
-        for question, turn in zip(questions, row.turns, strict=True):
+        for question, turn in zip(questions, sample.turns, strict=True):
             conversation.append({"from": "human", "value": question})
             conversation.append({"from": "gpt", "value": turn.answer})
-        image = {"image": row.image} if self.image else {}
-        return {"id": row.id, **image, "conversations": conversation}
+        image = {"image": sample.image} if self.image else {}
+        return {"id": sample.id, **image, "conversations": conversation}
 
 
 @dataclass(frozen=True)
@@ -57,50 +57,54 @@ class Sets:
 
     Attributes:
         accepted: Rows that are records.
-        set_aside: Rows that are not, with their reasons.
+        rejected: Samples that are not, with their reasons.
         sets: The rows of each set.
     """
 
-    accepted: tuple[Row, ...]
-    set_aside: tuple[Row, ...]
-    sets: dict[str, tuple[Row, ...]]
+    accepted: tuple[Sample, ...]
+    rejected: tuple[Sample, ...]
+    sets: dict[str, tuple[Sample, ...]]
 
 
-def _values(row: Row) -> dict[str, str]:
+def _values(sample: Sample) -> dict[str, str]:
     return {
-        "question": row.turns[0].question,
-        "caption": row.caption or "",
-        "context": row.context or "",
-        "instruction": row.instruction.text if row.instruction else "",
+        "question": sample.turns[0].question,
+        "caption": sample.caption or "",
+        "context": sample.context or "",
+        "instruction": sample.instruction.text if sample.instruction else "",
     }
 
 
-def divide(rows: Sequence[Row], layouts: Sequence[Layout], most: int | None) -> Sets:
+def divide(samples: Sequence[Sample], layouts: Sequence[SetLayout], most: int | None) -> Sets:
     """Return which rows are accepted, and which of them, the first ones, are in each set."""
-    accepted = tuple(row for row in rows if row.set_aside is None)
+    accepted = tuple(sample for sample in samples if sample.rejection is None)
     chosen = {
-        layout.name: tuple(row for row in accepted if row.arm in layout.arms)[:most]
+        layout.name: tuple(sample for sample in accepted if sample.arm in layout.arms)[:most]
         for layout in layouts
     }
-    return Sets(accepted, tuple(row for row in rows if row.set_aside), chosen)
+    return Sets(accepted, tuple(sample for sample in samples if sample.rejection), chosen)
 
 
 def write_sets(
-    rows: Sequence[Row], layouts: Sequence[Layout], recipe: DataRecipe, prompts: Prompts
+    samples: Sequence[Sample],
+    layouts: Sequence[SetLayout],
+    recipe: DataRecipe,
+    prompts: PromptTemplates,
 ) -> Sets:
     """Write the sets with their provenance, and all rows as accepted or set aside."""
-    found = divide(rows, layouts, recipe.sets)
+    found = divide(samples, layouts, recipe.sets)
     for layout in layouts:
         chosen = found.sets[layout.name]
-        records = [layout.record(row, prompts) for row in chosen]
+        records = [layout.record(sample, prompts) for sample in chosen]
         write_whole(recipe.output / f"{layout.name}.json", json_list(records))
         lines = (
-            provenance(row, record, prompts) for row, record in zip(chosen, records, strict=True)
+            provenance(sample, record, prompts)
+            for sample, record in zip(chosen, records, strict=True)
         )
         write_whole(recipe.output / f"{layout.name}.provenance.jsonl", jsonl.dumps(lines))
-    for name, part in (("accepted", found.accepted), ("set_aside", found.set_aside)):
+    for name, part in (("accepted", found.accepted), ("set_aside", found.rejected)):
         path = recipe.work / f"{name}.jsonl"
-        write_whole(path, jsonl.dumps(row.as_json() for row in part))
+        write_whole(path, jsonl.dumps(sample.as_json() for sample in part))
     return found
 
 
@@ -110,18 +114,18 @@ def json_list(records: Sequence[Any]) -> str:
     return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
-def provenance(row: Row, record: Any, prompts: Prompts) -> dict[str, Any]:
+def provenance(sample: Sample, record: Any, prompts: PromptTemplates) -> dict[str, Any]:
     """Return where a record comes from."""
     text = json.dumps(record, sort_keys=True, ensure_ascii=False)
     return {
-        "id": row.id,
-        "image": row.image,
-        "image_sha256": row.image_sha256,
+        "id": sample.id,
+        "image": sample.image,
+        "image_sha256": sample.image_sha256,
         "record_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "prompts": {"version": prompts.version, "sha256": prompts.sha256},
-        "models": sorted({attempt.model for attempt in row.attempts}),
-        "attempts": [attempt._asdict() for attempt in row.attempts],
-        "instruction": asdict(row.instruction) if row.instruction else None,
-        "verified": row.verified,
-        "pair": row.pair,
+        "models": sorted({attempt.model for attempt in sample.attempts}),
+        "attempts": [attempt._asdict() for attempt in sample.attempts],
+        "instruction": asdict(sample.instruction) if sample.instruction else None,
+        "verified": sample.verified,
+        "pair": sample.pair,
     }

@@ -29,7 +29,7 @@ _WORD = re.compile(r"\w+")
 _NOT = re.compile(r"n['\u2019]t\b")
 
 
-class Match(NamedTuple):
+class Overlap(NamedTuple):
     """The words that a text shares with a prompt, and the data set that the prompt is of."""
 
     words: str
@@ -46,7 +46,7 @@ def ngrams(tokens: list[str], n: int) -> Iterator[str]:
     return (" ".join(tokens[at : at + n]) for at in range(len(tokens) - n + 1))
 
 
-class Evaluation:
+class EvaluationIndex:
     """All n words in a row of the evaluation data's prompts, and its documents that are shorter."""
 
     def __init__(
@@ -76,22 +76,22 @@ class Evaluation:
         if short and sum(map(len, texts)) < self.n:
             self._pairs.append((tuple(" ".join(text) for text in texts), name))
 
-    def match(self, texts: Iterable[str]) -> Match | None:
+    def match(self, texts: Iterable[str]) -> Overlap | None:
         """Return the first words of texts that a prompt or a short document has, or None."""
         tokens = [words(text) for text in texts]
         for found in tokens:
             for gram in ngrams(found, self.n):
                 if name := self._names.get(_digest(gram)):
-                    return Match(gram, name)
+                    return Overlap(gram, name)
         whole = [f" {' '.join(found)} " for found in tokens]
         for found, text in zip(tokens, whole, strict=True):
             for start in ngrams(found, SHORTEST):
                 for document, name in self._whole.get(start, {}).items():
                     if f" {document} " in text:
-                        return Match(document, name)
+                        return Overlap(document, name)
         for parts, name in self._pairs:
             if all(any(f" {part} " in text for text in whole) for part in parts):
-                return Match(" / ".join(parts), name)
+                return Overlap(" / ".join(parts), name)
         return None
 
 
@@ -99,7 +99,7 @@ def _digest(gram: str) -> bytes:
     return hashlib.blake2b(gram.encode(), digest_size=10).digest()
 
 
-def evaluation(leakage: Leakage) -> Evaluation | None:
+def evaluation(leakage: Leakage) -> EvaluationIndex | None:
     """Return the evaluation data that a recipe names; None where it names none.
 
     Raises:
@@ -114,8 +114,8 @@ def evaluation(leakage: Leakage) -> Evaluation | None:
 
 
 @cache
-def _evaluation(data: str, n: int) -> Evaluation:
-    return Evaluation(_prompts(data), n, _documents(data))
+def _evaluation(data: str, n: int) -> EvaluationIndex:
+    return EvaluationIndex(_prompts(data), n, _documents(data))
 
 
 def _prompts(data: str) -> Iterator[tuple[str, str]]:

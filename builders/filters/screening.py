@@ -7,7 +7,7 @@ from typing import Any
 from verbalizer_bench.builders.filters import leakage, wording
 from verbalizer_bench.builders.filters.duplicates import near_duplicates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.builders.pipeline.sample import Sample
 from verbalizer_bench.tasks.data import resolve_data
 
 _STAGE = "check"
@@ -22,53 +22,63 @@ def settings(recipe: DataRecipe) -> dict[str, Any]:
     }
 
 
-async def screen(rows: list[Row], recipe: DataRecipe, repeated: Sequence[str] = ()) -> list[Row]:
+async def screen(
+    samples: list[Sample], recipe: DataRecipe, repeated: Sequence[str] = ()
+) -> list[Sample]:
     """Set aside rows that leak, whose pair is set aside, and that come a second time.
 
     Args:
-        rows: All of them.
+        samples: All of them.
         recipe: What leaks, and what is a second time.
         repeated: Arms whose questions may be alike.
     """
 
-    def screened() -> list[Row]:
+    def screened() -> list[Sample]:
         evaluation = leakage.evaluation(recipe.leakage)
-        leakless = rows if evaluation is None else [_leakless(row, evaluation) for row in rows]
+        leakless = (
+            samples if evaluation is None else [_leakless(sample, evaluation) for sample in samples]
+        )
         return fallen(_distinct(fallen(leakless), recipe, repeated))
 
     return await asyncio.to_thread(screened)
 
 
-def _leakless(row: Row, evaluation: leakage.Evaluation) -> Row:
-    match = None if row.set_aside else evaluation.match(wording.row_texts(row))
+def _leakless(sample: Sample, evaluation: leakage.EvaluationIndex) -> Sample:
+    match = None if sample.rejection else evaluation.match(wording.sample_texts(sample))
     if match is None:
-        return row
-    return row.put_aside(_STAGE, "leakage", f"{match.dataset} has: {match.words}")
+        return sample
+    return sample.reject(_STAGE, "leakage", f"{match.dataset} has: {match.words}")
 
 
-def fallen(rows: Sequence[Row]) -> list[Row]:
+def fallen(samples: Sequence[Sample]) -> list[Sample]:
     """Set aside rows whose pair is set aside: the sets would no longer be of the same items."""
-    by_id = {row.id: row for row in rows}
+    by_id = {sample.id: sample for sample in samples}
 
-    def fall(row: Row) -> Row:
-        other = by_id[row.pair] if row.pair else None
-        if row.set_aside or other is None or other.set_aside is None:
-            return row
-        stage, reason, detail = other.set_aside
-        return row.put_aside(stage, "pair", f"{other.id} is set aside: {reason}: {detail}")
+    def fall(sample: Sample) -> Sample:
+        other = by_id[sample.pair] if sample.pair else None
+        if sample.rejection or other is None or other.rejection is None:
+            return sample
+        stage, reason, detail = other.rejection
+        return sample.reject(stage, "pair", f"{other.id} is set aside: {reason}: {detail}")
 
-    return [fall(row) for row in rows]
+    return [fall(sample) for sample in samples]
 
 
-def _distinct(rows: Sequence[Row], recipe: DataRecipe, repeated: Sequence[str]) -> list[Row]:
+def _distinct(
+    samples: Sequence[Sample], recipe: DataRecipe, repeated: Sequence[str]
+) -> list[Sample]:
     """Set aside rows whose first question is too like an earlier one of the same arm."""
     dropped: dict[str, str] = {}
-    for arm in dict.fromkeys(row.arm for row in rows if row.arm not in repeated):
+    for arm in dict.fromkeys(sample.arm for sample in samples if sample.arm not in repeated):
         asked = {
-            row.id: row.turns[0].question for row in rows if row.arm == arm and not row.set_aside
+            sample.id: sample.turns[0].question
+            for sample in samples
+            if sample.arm == arm and not sample.rejection
         }
         dropped |= near_duplicates(asked, recipe.duplicates)
     return [
-        row.put_aside(_STAGE, "duplicate", f"of {dropped[row.id]}") if row.id in dropped else row
-        for row in rows
+        sample.reject(_STAGE, "duplicate", f"of {dropped[sample.id]}")
+        if sample.id in dropped
+        else sample
+        for sample in samples
     ]

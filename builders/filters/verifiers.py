@@ -50,7 +50,7 @@ def check_type(kind: str) -> None:
         )
 
 
-class LeftToChance(ValueError):
+class RandomInstruction(ValueError):
     """An instruction whose verifier draws part of it at random."""
 
 
@@ -69,7 +69,7 @@ def describe(kind: str, arguments: Mapping[str, Any]) -> str:
             checker = _checker(kind, arguments)
             texts.add((checker.text, repr(checker.verifier.get_instruction_args())))
     if len(texts) > 1:
-        raise LeftToChance(
+        raise RandomInstruction(
             f"instruction {kind} with {dict(arguments)}: its verifier draws what is missing or "
             "out of range at random; give all arguments"
         )

@@ -2,9 +2,9 @@
 
 import re
 
-from verbalizer_bench.builders.client.response_checks import Problem, leftover
-from verbalizer_bench.builders.pipeline.generation import refusal
-from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.builders.client.response_checks import Problem, artifact_problem
+from verbalizer_bench.builders.pipeline.generation import refusal_problem
+from verbalizer_bench.builders.pipeline.sample import Sample
 
 IMAGE = "<image>"
 _MENTION = re.compile(r"\b(captions?|captioned|descriptions?)\b", re.IGNORECASE)
@@ -21,7 +21,12 @@ _CUT = re.compile(
 def caption_problem(text: str) -> Problem | None:
     """Return what is wrong with a caption, whether a model or a file gives it."""
     whole = text.strip()
-    problem = empty(whole, "the caption") or placeholder(whole) or refusal(whole) or leftover(whole)
+    problem = (
+        empty_problem(whole, "the caption")
+        or placeholder_problem(whole)
+        or refusal_problem(whole)
+        or artifact_problem(whole)
+    )
     if problem:
         return problem
     if len(whole) > LONGEST_CAPTION:
@@ -31,7 +36,7 @@ def caption_problem(text: str) -> Problem | None:
     return None
 
 
-def mention(text: str, boxes: bool = False) -> Problem | None:
+def mention_problem(text: str, boxes: bool = False) -> Problem | None:
     """Return a problem if a text speaks of the caption, which who sees the image does not have.
 
     Args:
@@ -42,12 +47,12 @@ def mention(text: str, boxes: bool = False) -> Problem | None:
     return Problem("mention", found.group().lower()) if found else None
 
 
-def placeholder(text: str) -> Problem | None:
+def placeholder_problem(text: str) -> Problem | None:
     """Return a problem if a text has the mark that stands for an image in training records."""
     return Problem("placeholder", IMAGE) if IMAGE in text else None
 
 
-def empty(text: str, what: str) -> Problem | None:
+def empty_problem(text: str, what: str) -> Problem | None:
     """Return a problem if there is nothing to be seen in a text."""
     seen = any(char.isprintable() and not char.isspace() for char in text)
     return None if seen else Problem("empty", f"{what} is empty")
@@ -55,10 +60,14 @@ def empty(text: str, what: str) -> Problem | None:
 
 def question_problem(text: str, boxes: bool = False) -> Problem | None:
     """Return what is wrong with a question."""
-    return empty(text, "the question") or placeholder(text) or mention(text, boxes)
+    return (
+        empty_problem(text, "the question")
+        or placeholder_problem(text)
+        or mention_problem(text, boxes)
+    )
 
 
-def row_texts(row: Row) -> list[str]:
+def sample_texts(sample: Sample) -> list[str]:
     """Return all texts of a row that a model is trained on, options and an image's captions too."""
-    texts = [text for turn in row.turns for text in turn]
-    return [text for text in (row.caption, row.context, *texts) if text]
+    texts = [text for turn in sample.turns for text in turn]
+    return [text for text in (sample.caption, sample.context, *texts) if text]

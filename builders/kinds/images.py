@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.pipeline.blocks import Captions, Images
-from verbalizer_bench.builders.pipeline.sample import Row
+from verbalizer_bench.builders.pipeline.sample import Sample
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_json
 
@@ -25,22 +25,22 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 
-class Box(NamedTuple):
+class BoundingBox(NamedTuple):
     """An object's category and place: left, top, right and bottom as shares of the image."""
 
     category: str
     place: tuple[float, float, float, float]
 
 
-class Annotated(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """An image's name and what is known of it."""
 
     image: str
     captions: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[BoundingBox, ...] = ()
 
 
-def select(images: Images, limit: int | None = None, files: bool = True) -> list[Annotated]:
+def select(images: Images, limit: int | None = None, files: bool = True) -> list[AnnotatedImage]:
     """Return the first n images by the sha256 of seed and name.
 
     Args:
@@ -63,20 +63,20 @@ def select(images: Images, limit: int | None = None, files: bool = True) -> list
     return chosen[:limit]
 
 
-def select_captions(captions: Captions, limit: int | None = None) -> list[Annotated]:
+def select_captions(captions: Captions, limit: int | None = None) -> list[AnnotatedImage]:
     """Return images that enter with captions, the first n by the sha256 of seed and name."""
     found = [image for image in read_annotations(captions.file) if image.captions]
     return _first(found, captions.n, captions.seed, "captions", captions.file)[:limit]
 
 
-def _all(folder: Path) -> list[Annotated]:
+def _all(folder: Path) -> list[AnnotatedImage]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [Annotated(name) for name in names if name.lower().endswith(_SUFFIXES)]
+    return [AnnotatedImage(name) for name in names if name.lower().endswith(_SUFFIXES)]
 
 
 def _first(
-    found: Iterable[Annotated], n: int | None, seed: int, block: str, where: Path
-) -> list[Annotated]:
+    found: Iterable[AnnotatedImage], n: int | None, seed: int, block: str, where: Path
+) -> list[AnnotatedImage]:
     by_name = {image.image: image for image in found}
     if not by_name:
         raise ValueError(f"{block}: {where} has no image; give another source")
@@ -85,32 +85,32 @@ def _first(
             f"{block}.n={n}: {where} has {len(by_name)} images; lower n, or give another source"
         )
 
-    def order(image: Annotated) -> str:
+    def order(image: AnnotatedImage) -> str:
         return hashlib.sha256(f"{seed}\t{image.image}".encode()).hexdigest()
 
     return sorted(by_name.values(), key=order)[:n]
 
 
-async def image_rows(images: Sequence[Annotated], folder: Path) -> list[Row]:
+async def image_samples(images: Sequence[AnnotatedImage], folder: Path) -> list[Sample]:
     """Return images' rows; one whose file is not there has no hash."""
 
-    def all_rows() -> list[Row]:
-        return [_image_row(image, folder, number) for number, image in enumerate(images)]
+    def all_samples() -> list[Sample]:
+        return [_image_sample(image, folder, number) for number, image in enumerate(images)]
 
-    return await asyncio.to_thread(all_rows)
+    return await asyncio.to_thread(all_samples)
 
 
-def _image_row(image: Annotated, folder: Path, number: int) -> Row:
+def _image_sample(image: AnnotatedImage, folder: Path, number: int) -> Sample:
     path = folder / image.image
     data = path.read_bytes() if path.is_file() else None
-    row = Row(
+    sample = Sample(
         id=f"{number:06}",
         image=image.image,
         image_sha256=hashlib.sha256(data).hexdigest() if data is not None else None,
         caption=image.captions[0] if image.captions else None,
     )
     problem = None if data is None else _damage(data)
-    return row.put_aside("images", "image", f"{path}: {problem}") if problem else row
+    return sample.reject("images", "image", f"{path}: {problem}") if problem else sample
 
 
 def _damage(data: bytes) -> str | None:
@@ -130,13 +130,13 @@ def _damage(data: bytes) -> str | None:
     return None if kind in _FORMATS else f"{kind} is a format that servers do not take; convert it"
 
 
-def context(image: Annotated) -> str:
+def context(image: AnnotatedImage) -> str:
     """Return captions and boxes as text, a line each, as LLaVA gave them to a language model."""
     boxes = (f"{box.category}: {list(box.place)}" for box in image.boxes)
     return "\n".join([*image.captions, *([""] if image.boxes else []), *boxes])
 
 
-def read_annotations(path: Path, boxes: Path | None = None) -> list[Annotated]:
+def read_annotations(path: Path, boxes: Path | None = None) -> list[AnnotatedImage]:
     """Return the images of a file, with captions, and boxes from it or from another.
 
     Raises:
@@ -147,7 +147,7 @@ def read_annotations(path: Path, boxes: Path | None = None) -> list[Annotated]:
         if file and not file.is_file():
             raise FileNotFoundError(f"annotations {file}: no such file")
     if path.suffix == ".jsonl":
-        return _merged(_placed(path, place, _of_line, row) for place, row in jsonl.read(path))
+        return _merged(_placed(path, place, _of_line, sample) for place, sample in jsonl.read(path))
     found = read_json(path)
     instances = read_json(boxes) if boxes else found
     return _merged(_placed(path, "", _of_coco, found, instances))
@@ -158,7 +158,7 @@ def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> An
     where = f"annotations {path}{f', {place}' if place else ''}"
     try:
         return read(*found)
-    except Wrong as error:
+    except BadAnnotation as error:
         raise ValueError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error)
@@ -172,45 +172,49 @@ def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> An
         ) from error
 
 
-class Wrong(ValueError):
+class BadAnnotation(ValueError):
     """A value of annotations is none that can be used."""
 
 
-def _merged(found: Iterable[Annotated]) -> list[Annotated]:
+def _merged(found: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
     """Return the images, once each: some files have a line for each caption."""
-    images: dict[str, Annotated] = {}
+    images: dict[str, AnnotatedImage] = {}
     for one in found:
-        known = images.get(one.image, Annotated(one.image))
+        known = images.get(one.image, AnnotatedImage(one.image))
         captions = tuple(dict.fromkeys(known.captions + one.captions))
-        images[one.image] = Annotated(
+        images[one.image] = AnnotatedImage(
             one.image, captions, tuple(dict.fromkeys(known.boxes + one.boxes))
         )
     return list(images.values())
 
 
-def _of_line(row: Mapping[str, Any]) -> Annotated:
-    captions = row.get("captions") or ([row["caption"]] if row.get("caption") else [])
+def _of_line(line: Mapping[str, Any]) -> AnnotatedImage:
+    captions = line.get("captions") or ([line["caption"]] if line.get("caption") else [])
     if not isinstance(captions, list):
-        raise Wrong(f"captions={captions!r}: a list of texts is expected; one alone is caption")
-    boxes = (Box(one["category"], _shares(one["bbox"])) for one in row.get("instances", ()))
-    name = row["image"] if "image" in row else row["file_name"]
-    return Annotated(_name(name), tuple(map(_one_line, captions)), tuple(boxes))
+        raise BadAnnotation(
+            f"captions={captions!r}: a list of texts is expected; one alone is caption"
+        )
+    boxes = (
+        BoundingBox(one["category"], _shares(one["bbox"])) for one in line.get("instances", ())
+    )
+    name = line["image"] if "image" in line else line["file_name"]
+    return AnnotatedImage(_name(name), tuple(map(_one_line, captions)), tuple(boxes))
 
 
-def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[Annotated]:
+def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[AnnotatedImage]:
     captions: dict[int, list[str]] = defaultdict(list)
     for one in sorted(found.get("annotations", ()), key=lambda one: one["id"]):
         if "caption" in one:
             captions[one["image_id"]].append(_one_line(one["caption"]))
     categories = {one["id"]: one["name"] for one in instances.get("categories", ())}
     sizes = {one["id"]: one for one in instances["images"]}
-    boxes: dict[int, list[Box]] = defaultdict(list)
+    boxes: dict[int, list[BoundingBox]] = defaultdict(list)
     for one in sorted(instances.get("annotations", ()), key=lambda one: one["id"]):
         if "bbox" in one and one["image_id"] in sizes:
             place = _corners(one["bbox"], sizes[one["image_id"]])
-            boxes[one["image_id"]].append(Box(categories[one["category_id"]], place))
+            boxes[one["image_id"]].append(BoundingBox(categories[one["category_id"]], place))
     return [
-        Annotated(_name(one["file_name"]), tuple(captions[one["id"]]), tuple(boxes[one["id"]]))
+        AnnotatedImage(_name(one["file_name"]), tuple(captions[one["id"]]), tuple(boxes[one["id"]]))
         for one in found["images"]
     ]
 
@@ -220,24 +224,26 @@ def _corners(box: Sequence[float], size: Mapping[str, Any]) -> tuple[float, floa
     left, top, width, height = box
     across, down = size["width"], size["height"]
     if not (across > 0 and down > 0):
-        raise Wrong(f"image {size['id']}: width={across}, height={down}: more than 0 is expected")
+        raise BadAnnotation(
+            f"image {size['id']}: width={across}, height={down}: more than 0 is expected"
+        )
     return _shares((left / across, top / down, (left + width) / across, (top + height) / down))
 
 
 def _shares(box: Sequence[float]) -> tuple[float, float, float, float]:
     left, top, right, bottom = (round(float(value), 3) for value in box)
     if not math.isfinite(left + top + right + bottom):
-        raise Wrong(f"bbox={list(box)}: four numbers are expected")
+        raise BadAnnotation(f"bbox={list(box)}: four numbers are expected")
     return left, top, right, bottom
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise Wrong(f"image={value!r}: a file's name is expected")
+        raise BadAnnotation(f"image={value!r}: a file's name is expected")
     return value
 
 
 def _one_line(text: Any) -> str:
     if not isinstance(text, str):
-        raise Wrong(f"caption={text!r}: a text is expected")
+        raise BadAnnotation(f"caption={text!r}: a text is expected")
     return " ".join(text.split())

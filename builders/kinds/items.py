@@ -7,14 +7,13 @@ from typing import Any
 
 from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.filters.verifiers import verify
-from verbalizer_bench.builders.pipeline.context import Workshop
+from verbalizer_bench.builders.pipeline.context import BuildContext
 from verbalizer_bench.builders.pipeline.generation import (
+    GenerationTask,
     Problem,
-    Question,
-    set_aside,
-    with_attempts,
+    with_result,
 )
-from verbalizer_bench.builders.pipeline.sample import Row, Turn
+from verbalizer_bench.builders.pipeline.sample import Sample, Turn
 
 
 def schema(*names: str) -> dict[str, Any]:
@@ -27,24 +26,24 @@ def schema(*names: str) -> dict[str, Any]:
     }
 
 
-class Items:
+class ItemStages:
     """The stages that ask for questions and answers, and check them."""
 
-    def __init__(self, shop: Workshop) -> None:
+    def __init__(self, context: BuildContext) -> None:
         """Take who is asked, and how."""
-        self.shop = shop
+        self.context = context
 
-    async def make(self, rows: list[Row]) -> list[Row]:
+    async def make(self, samples: list[Sample]) -> list[Sample]:
         """Return the rows with question and answer."""
-        done = await self.shop.each("items", units(rows), self._unit, list)
-        return screening.fallen([row for unit in done for row in unit])
+        done = await self.context.each("items", units(samples), self._unit, list)
+        return screening.fallen([sample for unit in done for sample in unit])
 
-    async def check(self, rows: list[Row]) -> list[Row]:
+    async def check(self, samples: list[Sample]) -> list[Sample]:
         """Return the rows with answers that were checked."""
-        checked = await self.shop.each("check", rows, self._checked, lambda row: [row])
-        return await screening.screen(checked, self.shop.recipe)
+        checked = await self.context.each("check", samples, self._checked, lambda sample: [sample])
+        return await screening.screen(checked, self.context.recipe)
 
-    async def _unit(self, unit: tuple[Row, ...]) -> tuple[Row, ...]:
+    async def _unit(self, unit: tuple[Sample, ...]) -> tuple[Sample, ...]:
         """Make a row; or two, of which the second has the question of the first."""
         first = await (self._format(unit[0]) if unit[0].instruction else self._plain(unit[0]))
         if len(unit) == 1:
@@ -53,118 +52,120 @@ class Items:
             return first, unit[1]
         return first, await self._answer(unit[1], first.turns[0].question)
 
-    async def _format(self, row: Row) -> Row:
-        if row.set_aside:
-            return row
-        question = Question(
-            "item", self._messages(row), schema("question", "answer"), _item_problem
+    async def _format(self, sample: Sample) -> Sample:
+        if sample.rejection:
+            return sample
+        question = GenerationTask(
+            "item", self._messages(sample), schema("question", "answer"), _item_problem
         )
-        found = await self.shop.interview.ask(question)
-        row = with_attempts(row, found)
+        found = await self.context.generator.ask(question)
+        sample = with_result(sample, "items", found)
         if found.value is None:
-            return set_aside(row, "items", found)
+            return sample
         turn = Turn(found.value["question"], found.value["answer"])
-        return dataclasses.replace(row, turns=(turn,))
+        return dataclasses.replace(sample, turns=(turn,))
 
-    async def _plain(self, row: Row) -> Row:
-        if row.set_aside:
-            return row
-        messages = self.shop.prompts.messages("question", {"caption": str(row.caption)})
-        found = await self.shop.interview.ask(
-            Question("question", messages, schema("question"), _item_problem)
+    async def _plain(self, sample: Sample) -> Sample:
+        if sample.rejection:
+            return sample
+        messages = self.context.prompts.messages("question", {"caption": str(sample.caption)})
+        found = await self.context.generator.ask(
+            GenerationTask("question", messages, schema("question"), _item_problem)
         )
-        row = with_attempts(row, found)
+        sample = with_result(sample, "items", found)
         if found.value is None:
-            return set_aside(row, "items", found)
-        return await self._answer(row, found.value["question"])
+            return sample
+        return await self._answer(sample, found.value["question"])
 
-    async def _answer(self, row: Row, question: str) -> Row:
-        if row.set_aside:
-            return row
-        row = dataclasses.replace(row, turns=(Turn(question, ""),))
-        found = await self.shop.interview.ask(
-            Question(
+    async def _answer(self, sample: Sample, question: str) -> Sample:
+        if sample.rejection:
+            return sample
+        sample = dataclasses.replace(sample, turns=(Turn(question, ""),))
+        found = await self.context.generator.ask(
+            GenerationTask(
                 "answer",
-                self._messages(row),
+                self._messages(sample),
                 None,
-                lambda value: wording.placeholder(value["text"]),
+                lambda value: wording.placeholder_problem(value["text"]),
             )
         )
-        row = with_attempts(row, found)
+        sample = with_result(sample, "items", found)
         if found.value is None:
-            return set_aside(row, "items", found)
-        return dataclasses.replace(row, turns=(Turn(question, found.value["text"]),))
+            return sample
+        return dataclasses.replace(sample, turns=(Turn(question, found.value["text"]),))
 
-    def _messages(self, row: Row) -> tuple[Mapping[str, Any], ...]:
-        values = {"caption": str(row.caption)}
-        if row.instruction:
-            values["instruction"] = row.instruction.text
-            return self.shop.prompts.messages("item", values)
-        values["question"] = row.turns[0].question
-        return self.shop.prompts.messages("answer", values)
+    def _messages(self, sample: Sample) -> tuple[Mapping[str, Any], ...]:
+        values = {"caption": str(sample.caption)}
+        if sample.instruction:
+            values["instruction"] = sample.instruction.text
+            return self.context.prompts.messages("item", values)
+        values["question"] = sample.turns[0].question
+        return self.context.prompts.messages("answer", values)
 
-    async def _checked(self, row: Row) -> Row:
+    async def _checked(self, sample: Sample) -> Sample:
         """Return the row with an answer that obeys, after as many attempts as there may be."""
-        if row.set_aside:
-            return row
-        turn = row.turns[0]
-        verified = True if row.instruction else None
-        problem = answer_problem(row, turn.answer)
+        if sample.rejection:
+            return sample
+        turn = sample.turns[0]
+        verified = True if sample.instruction else None
+        problem = answer_problem(sample, turn.answer)
         if problem is None:
-            return dataclasses.replace(row, verified=verified)
-        row = _with_problem(row, problem)
-        found = await self.shop.interview.ask(self._again(row, problem))
-        row = with_attempts(row, found)
+            return dataclasses.replace(sample, verified=verified)
+        sample = _with_problem(sample, problem)
+        found = await self.context.generator.ask(self._again(sample, problem))
+        sample = with_result(sample, "check", found)
         if found.value is None:
-            return set_aside(row, "check", found)
-        answer = found.value["answer" if row.instruction else "text"]
-        return dataclasses.replace(row, turns=(Turn(turn.question, answer),), verified=verified)
+            return sample
+        answer = found.value["answer" if sample.instruction else "text"]
+        return dataclasses.replace(sample, turns=(Turn(turn.question, answer),), verified=verified)
 
-    def _again(self, row: Row, problem: Problem) -> Question:
+    def _again(self, sample: Sample, problem: Problem) -> GenerationTask:
         """Return the conversation in which the failure of the answer so far is named."""
-        turn, role = row.turns[0], "item" if row.instruction else "answer"
-        said = json.dumps(turn._asdict(), ensure_ascii=False) if row.instruction else turn.answer
-        return Question(
+        turn, role = sample.turns[0], "item" if sample.instruction else "answer"
+        said = json.dumps(turn._asdict(), ensure_ascii=False) if sample.instruction else turn.answer
+        return GenerationTask(
             role,
-            self.shop.interview.follow_up(self._messages(row), said, problem),
-            schema("answer") if row.instruction else None,
-            lambda value: answer_problem(row, value["answer" if row.instruction else "text"]),
-            first=sum(attempt.role == role for attempt in row.attempts),
+            self.context.generator.follow_up(self._messages(sample), said, problem),
+            schema("answer") if sample.instruction else None,
+            lambda value: answer_problem(sample, value["answer" if sample.instruction else "text"]),
+            first=sum(attempt.role == role for attempt in sample.attempts),
             so_far=problem,
         )
 
 
-def units(rows: Sequence[Row]) -> list[tuple[Row, ...]]:
+def units(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     """Return the rows one by one, and pairs together: the format's, then the plain one."""
-    by_id = {row.id: row for row in rows}
+    by_id = {sample.id: sample for sample in samples}
     return [
-        (row, by_id[row.pair]) if row.pair else (row,)
-        for row in rows
-        if not (row.pair and row.arm == "plain")
+        (sample, by_id[sample.pair]) if sample.pair else (sample,)
+        for sample in samples
+        if not (sample.pair and sample.arm == "plain")
     ]
 
 
-def answer_problem(row: Row, answer: str) -> Problem | None:
+def answer_problem(sample: Sample, answer: str) -> Problem | None:
     """Return what is wrong with an answer to a row's question."""
-    if problem := wording.empty(answer, "the answer") or wording.placeholder(answer):
+    if problem := wording.empty_problem(answer, "the answer") or wording.placeholder_problem(
+        answer
+    ):
         return problem
-    asked = row.instruction
-    if asked and not verify(asked.type, asked.arguments, row.turns[0].question, answer):
+    asked = sample.instruction
+    if asked and not verify(asked.type, asked.arguments, sample.turns[0].question, answer):
         return Problem("format", asked.text)
-    return wording.mention(answer)
+    return wording.mention_problem(answer)
 
 
 def _item_problem(value: Mapping[str, Any]) -> Problem | None:
     """Return what is wrong with a question, or an answer that nothing else can mend."""
     problem = wording.question_problem(value["question"])
     if problem is None and "answer" in value:
-        problem = wording.empty(value["answer"], "the answer")
-        problem = problem or wording.placeholder(value["answer"])
+        problem = wording.empty_problem(value["answer"], "the answer")
+        problem = problem or wording.placeholder_problem(value["answer"])
     return problem
 
 
-def _with_problem(row: Row, problem: Problem) -> Row:
+def _with_problem(sample: Sample, problem: Problem) -> Sample:
     """Return the row with its last attempt marked as not taken."""
-    *others, last = row.attempts
+    *others, last = sample.attempts
     marked = last._replace(problem=f"{problem.reason}: {problem.detail}")
-    return dataclasses.replace(row, attempts=(*others, marked))
+    return dataclasses.replace(sample, attempts=(*others, marked))

@@ -15,24 +15,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.client.response_checks import leftover
-from verbalizer_bench.builders.export.sets import Layout
+from verbalizer_bench.builders.client.response_checks import artifact_problem
+from verbalizer_bench.builders.export.sets import SetLayout
 from verbalizer_bench.builders.filters import screening, wording
-from verbalizer_bench.builders.pipeline.context import Planned, Workshop
+from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.recipe import ResponseFormat
-from verbalizer_bench.builders.pipeline.sample import Row, Turn
+from verbalizer_bench.builders.pipeline.sample import Sample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_json
 
 NEEDED = {"records": {"short": ("question",), "letter": ("question", "context")}}
-LAYOUTS = (Layout("response_format", ("short", "letter"), image=True, template="arm"),)
+LAYOUTS = (SetLayout("response_format", ("short", "letter"), image=True, template="arm"),)
 
 
 class ResponseFormatStages:
     """The stages."""
 
-    def __init__(self, shop: Workshop, recipe: ResponseFormat) -> None:
+    def __init__(self, context: BuildContext, recipe: ResponseFormat) -> None:
         """Read the records."""
         self.recipe = recipe
         self.records = read_records(recipe.records)[: recipe.limit]
@@ -42,26 +42,28 @@ class ResponseFormatStages:
         content = json.dumps(self.records, sort_keys=True)
         sha256 = hashlib.sha256(content.encode()).hexdigest()
         return [
-            Stage("records", {"records": sha256}, self._rows),
+            Stage("records", {"records": sha256}, self._samples),
             Stage("check", screening.settings(self.recipe), self._check),
         ]
 
-    def plan(self) -> list[Planned]:
+    def plan(self) -> list[PlannedCalls]:
         """Return no call."""
         return []
 
-    async def _rows(self, rows: list[Row]) -> list[Row]:
-        made = [make_row(record, number) for number, record in enumerate(self.records)]
-        seen = Counter(row.id for row in made)
+    async def _samples(self, samples: list[Sample]) -> list[Sample]:
+        made = [make_sample(record, number) for number, record in enumerate(self.records)]
+        seen = Counter(sample.id for sample in made)
         # Some sources number the questions of each image anew.
         return [
-            dataclasses.replace(row, id=f"{row.id}-{number:06}") if seen[row.id] > 1 else row
-            for number, row in enumerate(made)
+            dataclasses.replace(sample, id=f"{sample.id}-{number:06}")
+            if seen[sample.id] > 1
+            else sample
+            for number, sample in enumerate(made)
         ]
 
-    async def _check(self, rows: list[Row]) -> list[Row]:
+    async def _check(self, samples: list[Sample]) -> list[Sample]:
         # Existing questions are what they are: many are asked of many images.
-        return await screening.screen(rows, self.recipe, repeated=("short", "letter"))
+        return await screening.screen(samples, self.recipe, repeated=("short", "letter"))
 
 
 def read_records(path: Path) -> list[Mapping[str, Any]]:
@@ -75,17 +77,17 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
         raise FileNotFoundError(f"records={path}: no such file")
     try:
         whole = path.suffix == ".json"
-        found = read_json(path) if whole else [row for _, row in jsonl.read(path)]
+        found = read_json(path) if whole else [sample for _, sample in jsonl.read(path)]
     except ValueError as error:
         raise ValueError(f"records={error}; one a line is .jsonl") from error
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if not isinstance(found, list) or not all(isinstance(sample, dict) for sample in found):
         raise ValueError(f"records={path}: a list of objects is expected")
     return found
 
 
-def make_row(record: Mapping[str, Any], number: int) -> Row:
+def make_sample(record: Mapping[str, Any], number: int) -> Sample:
     """Return a record's row; one that cannot be used is set aside."""
-    row = Row(
+    sample = Sample(
         id=str(record.get("id", record.get("question_id", f"{number:06}"))),
         arm="letter" if record.get("choices") else "short",
         image=record.get("image"),
@@ -94,18 +96,20 @@ def make_row(record: Mapping[str, Any], number: int) -> Row:
         if not isinstance(record.get(name), str) or not record[name].strip():
             found = record.get(name)
             said = f"{name}={found!r}: a text is expected" if found else f"has no {name}"
-            row = dataclasses.replace(row, image=None) if name == "image" else row
-            return row.put_aside("records", "empty", f"record {number} {said}")
+            sample = dataclasses.replace(sample, image=None) if name == "image" else sample
+            return sample.reject("records", "empty", f"record {number} {said}")
     question = record["question"].strip()
     try:
-        answer = _letter(record) if row.arm == "letter" else _short(record)
+        answer = _letter(record) if sample.arm == "letter" else _short(record)
     except ValueError as error:
-        return row.put_aside("records", "answer", f"record {number}: {error}")
-    row = dataclasses.replace(row, turns=(Turn(question, answer),), context=_options(record))
-    problem = wording.empty(question, "the question") or wording.empty(answer, "the answer")
+        return sample.reject("records", "answer", f"record {number}: {error}")
+    sample = dataclasses.replace(sample, turns=(Turn(question, answer),), context=_options(record))
+    problem = wording.empty_problem(question, "the question") or wording.empty_problem(
+        answer, "the answer"
+    )
     for text in (question, answer, *map(str, record.get("choices") or ())):
-        problem = problem or wording.placeholder(text) or leftover(text)
-    return row.put_aside("records", *problem) if problem else row
+        problem = problem or wording.placeholder_problem(text) or artifact_problem(text)
+    return sample.reject("records", *problem) if problem else sample
 
 
 def _options(record: Mapping[str, Any]) -> str | None:
@@ -122,7 +126,7 @@ def _letter(record: Mapping[str, Any]) -> str:
     if not isinstance(choices, list):
         raise ValueError(f"choices={choices!r}: a list is expected")
     for choice in choices:
-        if not isinstance(choice, (str, int, float)) or wording.empty(str(choice), "it"):
+        if not isinstance(choice, (str, int, float)) or wording.empty_problem(str(choice), "it"):
             raise ValueError(f"choices={choices!r}: {choice!r} is no text; give each option's")
     answer = record.get("answer", record.get("correct_choice_idx"))
     letters = string.ascii_uppercase[: len(choices)]

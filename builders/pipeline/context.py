@@ -5,18 +5,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.budget import Spending
+from verbalizer_bench.builders.client.budget import UsageTotals
 from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.pipeline.failure_monitor import Refusals
-from verbalizer_bench.builders.pipeline.generation import Asker, Interview
-from verbalizer_bench.builders.pipeline.progress import Progress, Spent
-from verbalizer_bench.builders.pipeline.prompts import Prompts
+from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
+from verbalizer_bench.builders.pipeline.generation import Asker, ResponseGenerator
+from verbalizer_bench.builders.pipeline.progress import ProgressBar
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row
-from verbalizer_bench.builders.pipeline.worker_pool import Unit, for_each
+from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.worker_pool import Unit, map_ordered
 
 
-class Planned(NamedTuple):
+class PlannedCalls(NamedTuple):
     """Calls that a stage will make.
 
     Attributes:
@@ -40,7 +40,7 @@ def typical(tokens: int) -> str:
 
 
 @dataclass
-class Workshop:
+class BuildContext:
     """A recipe, its prompts, and who is asked.
 
     Attributes:
@@ -52,22 +52,24 @@ class Workshop:
     """
 
     recipe: DataRecipe
-    prompts: Prompts
-    caller: Asker | None = None
-    spent: Callable[[], Spent] = field(default=Spending)
-    why: Callable[[], str] = field(default=str)
+    prompts: PromptTemplates
+    client: Asker | None = None
+    usage: Callable[[], UsageTotals] = field(default=UsageTotals)
+    waiting_for: Callable[[], str] = field(default=str)
 
-    def employ(self, caller: Asker, spent: Callable[[], Spent], why: Callable[[], str]) -> None:
+    def connect(
+        self, client: Asker, usage: Callable[[], UsageTotals], waiting_for: Callable[[], str]
+    ) -> None:
         """Have someone to ask."""
-        self.caller, self.spent, self.why = caller, spent, why
+        self.client, self.usage, self.waiting_for = client, usage, waiting_for
 
     @property
-    def interview(self) -> Interview:
+    def generator(self) -> ResponseGenerator:
         """Return who asks."""
-        assert self.caller is not None
+        assert self.client is not None
         recipe = self.recipe
         final = ("mention",) if recipe.mentions == "drop" else ()
-        return Interview(self.caller, self.prompts, recipe.retries, recipe.failures, final)
+        return ResponseGenerator(self.client, self.prompts, recipe.retries, recipe.failures, final)
 
     def endpoint(self, role: str) -> Endpoint:
         """Return who answers a role.
@@ -99,7 +101,7 @@ class Workshop:
         stage: str,
         units: Sequence[Unit],
         work: Callable[[Unit], Awaitable[Unit]],
-        rows: Callable[[Unit], Sequence[Row]],
+        samples: Callable[[Unit], Sequence[Sample]],
     ) -> list[Unit]:
         """Work on all units under a progress bar, in a fixed order.
 
@@ -108,17 +110,17 @@ class Workshop:
         """
         # Twice as many as are under way at once, so that the server never waits for us.
         slots = sum(endpoint.concurrency for endpoint in self.recipe.endpoints.values())
-        refusals = Refusals(stage, self.recipe.failures)
+        refusals = FailureMonitor(stage, self.recipe.failures)
 
-        with Progress(stage, len(units), self.spent) as progress:
+        with ProgressBar(stage, len(units), self.usage) as progress:
 
             def done(place: int, result: Unit) -> None:
-                progress.done(*rows(result))
-                refusals.add(place, rows(units[place]), rows(result))
+                progress.done(*samples(result))
+                refusals.add(place, samples(units[place]), samples(result))
 
-            watch = asyncio.create_task(progress.watch(self.why))
+            watch = asyncio.create_task(progress.watch(self.waiting_for))
             try:
-                results = await for_each(units, work, 2 * slots + 1, done)
+                results = await map_ordered(units, work, 2 * slots + 1, done)
             finally:
                 watch.cancel()
         refusals.end()

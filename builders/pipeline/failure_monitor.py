@@ -10,8 +10,8 @@ comes to the same.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from verbalizer_bench.builders.pipeline.sample import Row
-from verbalizer_bench.builders.pipeline.worker_pool import Stopped
+from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 
 # So many of the first, and nobody answered: it is not the records.
 _FIRST = 5
@@ -27,7 +27,7 @@ OTHERWISE = (
 )
 
 
-class Refusals:
+class FailureMonitor:
     """Which units of a stage were answered, and which refused, by role."""
 
     def __init__(self, stage: str, failures: str) -> None:
@@ -42,7 +42,7 @@ class Refusals:
         # By role: places that earlier stages had answers for.
         self._before: dict[str, set[int]] = defaultdict(set)
 
-    def add(self, place: int, before: Sequence[Row], after: Sequence[Row]) -> None:
+    def add(self, place: int, before: Sequence[Sample], after: Sequence[Sample]) -> None:
         """Note a unit that was worked on.
 
         Args:
@@ -53,18 +53,18 @@ class Refusals:
         Raises:
             Stopped: It is the request that is refused.
         """
-        known = {row.id: row for row in before}
-        for row in after:
-            old = known[row.id]
+        known = {sample.id: sample for sample in before}
+        for sample in after:
+            old = known[sample.id]
             for attempt in old.attempts:
                 self._before[attempt.role].add(place)
-            new, aside = row.attempts[len(old.attempts) :], row.set_aside
+            new, aside = sample.attempts[len(old.attempts) :], sample.rejection
             for attempt in new:
                 self._found[attempt.role].setdefault(place, "")
-            if aside and not old.set_aside and aside.reason in _LOST:
+            if aside and not old.rejection and aside.reason in _LOST:
                 # A call that failed says first what it was for.
                 self._found[aside.detail.partition(":")[0]][place] = aside.detail
-            elif aside and not old.set_aside and aside.reason in _USELESS and new:
+            elif aside and not old.rejection and aside.reason in _USELESS and new:
                 self._useless[new[-1].role][place] = f"{aside.reason}: {aside.detail}"
         self._done.add(place)
         while self._reached in self._done:
@@ -81,7 +81,7 @@ class Refusals:
         found = self._found[role]
         first = sum(place < self._reached for place in found)
         if first >= _FIRST_ANSWERS and len(useless) == len(found) and not self._before[role]:
-            raise Stopped(
+            raise BuildStopped(
                 f"none of the first {len(found)} answers for {role} can be used, the first: "
                 f"{useless[min(useless)]}",
                 f"mend it, at the server or in the recipe; {OTHERWISE}",
@@ -93,7 +93,7 @@ class Refusals:
             self._check_all(role, f"the first {len(self._found[role])} requests", _FIRST)
         run = self._run(role, place)
         if len(run) >= _IN_A_ROW:
-            raise Stopped(_words(f"{len(run)} requests in a row", role, run[0]))
+            raise BuildStopped(_words(f"{len(run)} requests in a row", role, run[0]))
 
     def _check_all(self, role: str, which: str, least: int) -> None:
         """Raise Stopped if nobody was answered.
@@ -105,9 +105,9 @@ class Refusals:
         if not all(lost) or not lost:
             return
         if not self._before[role]:
-            raise Stopped(_words(which, role, lost[0], " and none was answered"))
+            raise BuildStopped(_words(which, role, lost[0], " and none was answered"))
         if self._strict and len(lost) >= max(least, _FIRST):
-            raise Stopped(_words(which, role, lost[0], _WAY_OUT))
+            raise BuildStopped(_words(which, role, lost[0], _WAY_OUT))
 
     def _run(self, role: str, place: int) -> list[str]:
         """Return the refusals around a unit, up to the next one that was answered or is open."""
@@ -131,7 +131,9 @@ class Refusals:
             self._check_all(role, f"all {len(found)} requests", 1)
             last = self._run(role, max(found)) if found[max(found)] else []
             if self._strict and len(last) >= _FIRST:
-                raise Stopped(_words(f"the last {len(last)} requests", role, last[0], _WAY_OUT))
+                raise BuildStopped(
+                    _words(f"the last {len(last)} requests", role, last[0], _WAY_OUT)
+                )
 
 
 _WAY_OUT = " (if it is for what is in them, give failures=set_aside)"

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 from verbalizer_bench.builders.client.chat_client import CallFailed
 from verbalizer_bench.builders.client.protocol import Reply, Request
-from verbalizer_bench.builders.client.response_checks import Problem, ending_problem, leftovers
-from verbalizer_bench.builders.pipeline.prompts import Prompts, fill
-from verbalizer_bench.builders.pipeline.sample import Attempt, Row
-from verbalizer_bench.builders.pipeline.worker_pool import Stopped, Unanswered
+from verbalizer_bench.builders.client.response_checks import Problem, finish_problem, first_artifact
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
+from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
 # Among the statuses of refusals: what may succeed another time.
 _LATER = (408, 409, 425, 429)
@@ -36,7 +36,7 @@ class Asker(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class GenerationTask:
     """What is asked for a row.
 
     Attributes:
@@ -56,7 +56,7 @@ class Question:
     so_far: Problem | None = None
 
 
-class Outcome(NamedTuple):
+class GenerationResult(NamedTuple):
     """What came of a question: the value that was taken, or the last problem; and all attempts."""
 
     value: Mapping[str, Any] | None
@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Interview:
+class ResponseGenerator:
     """Ask until a response is taken, or attempts are used up.
 
     Attributes:
@@ -76,13 +76,13 @@ class Interview:
         final: Reasons that no further attempt is made for.
     """
 
-    caller: Asker
-    prompts: Prompts
+    client: Asker
+    prompts: PromptTemplates
     retries: int
     failures: str = "stop"
     final: tuple[str, ...] = ()
 
-    async def ask(self, question: Question) -> Outcome:
+    async def ask(self, question: GenerationTask) -> GenerationResult:
         """Ask; each further attempt names what was wrong with the one before.
 
         Raises:
@@ -93,23 +93,23 @@ class Interview:
         attempts: list[Attempt] = []
         messages, problem = list(question.messages), question.so_far
         if problem and problem.reason in self.final:
-            return Outcome(None, problem, ())
+            return GenerationResult(None, problem, ())
         for number in range(question.first, self.retries + 1):
             request = Request(question.role, tuple(messages), question.schema, number)
             try:
-                reply = await self.caller.ask(request)
+                reply = await self.client.ask(request)
             except CallFailed as error:
-                return Outcome(None, self._failed(error), tuple(attempts))
+                return GenerationResult(None, self._failed(error), tuple(attempts))
             value, problem = _value(reply, question)
             attempts.append(_attempt(question.role, reply, problem))
             if problem is None:
-                return Outcome(value, None, tuple(attempts))
+                return GenerationResult(value, None, tuple(attempts))
             if problem.reason in self.final:
                 break
             # A conversation goes on from what was answered; of what was none, nothing is kept.
             taken = messages if value is not None else question.messages
             messages = self.follow_up(taken, reply.text if value is not None else None, problem)
-        return Outcome(None, problem, tuple(attempts))
+        return GenerationResult(None, problem, tuple(attempts))
 
     def follow_up(
         self, messages: Sequence[Message], answer: str | None, problem: Problem
@@ -130,8 +130,8 @@ class Interview:
         return [*others, {**last, "content": [*content, {"type": "text", "text": text}]}]
 
     def _failed(self, error: CallFailed) -> Problem:
-        if error.hopeless:
-            raise Stopped(str(error)) from error
+        if error.fatal:
+            raise BuildStopped(str(error)) from error
         refused = 400 <= (error.status or 0) < 500 and error.status not in _LATER
         if not (refused or self.failures == "set_aside"):
             raise Unanswered(str(error)) from error
@@ -143,12 +143,14 @@ def _attempt(role: str, reply: Reply, problem: Problem | None) -> Attempt:
     return Attempt(role, reply.key, reply.model, reply.input_tokens, reply.output_tokens, reason)
 
 
-def _value(reply: Reply, question: Question) -> tuple[Mapping[str, Any] | None, Problem | None]:
+def _value(
+    reply: Reply, question: GenerationTask
+) -> tuple[Mapping[str, Any] | None, Problem | None]:
     """Return the response's object, or text, and what is wrong with it."""
     if problem := _useless(reply, question.schema is not None):
         return None, problem
     found = reply.value if question.schema is not None else {"text": reply.text}
-    if problem := leftovers(found):
+    if problem := first_artifact(found):
         return None, problem
     value = _clean(found)
     return value, question.judge(value)
@@ -158,9 +160,9 @@ def _useless(reply: Reply, structured: bool) -> Problem | None:
     """Return why a response has nothing that could be judged."""
     if reply.refusal:
         return Problem("refusal", reply.refusal)
-    if problem := ending_problem(reply.finish_reason):
+    if problem := finish_problem(reply.finish_reason):
         return problem
-    if reply.value is None and (problem := refusal(reply.text)):
+    if reply.value is None and (problem := refusal_problem(reply.text)):
         return problem
     if not reply.text.strip():
         return Problem("empty", "the response is empty")
@@ -169,7 +171,7 @@ def _useless(reply: Reply, structured: bool) -> Problem | None:
     return None
 
 
-def refusal(text: str) -> Problem | None:
+def refusal_problem(text: str) -> Problem | None:
     """Return a problem if a text is a refusal in the usual words."""
     return Problem("refusal", text.strip()[:200]) if _REFUSAL.match(text) else None
 
@@ -183,13 +185,7 @@ def _clean(value: Any) -> Any:
     return [_clean(inner) for inner in value] if isinstance(value, list) else value
 
 
-def with_attempts(row: Row, *outcomes: Outcome) -> Row:
-    """Return a row with the attempts that were made for it."""
-    attempts = tuple(attempt for outcome in outcomes for attempt in outcome.attempts)
-    return dataclasses.replace(row, attempts=row.attempts + attempts)
-
-
-def set_aside(row: Row, stage: str, outcome: Outcome) -> Row:
-    """Return a row that no response was taken for."""
-    assert outcome.problem is not None
-    return row.put_aside(stage, *outcome.problem)
+def with_result(sample: Sample, stage: str, result: GenerationResult) -> Sample:
+    """Return a sample with the attempts made for it, rejected if none of them was accepted."""
+    sample = dataclasses.replace(sample, attempts=sample.attempts + result.attempts)
+    return sample.reject(stage, *result.problem) if result.problem else sample

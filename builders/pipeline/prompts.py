@@ -18,7 +18,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptTemplate:
     """What a model is told.
 
     Attributes:
@@ -33,7 +33,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PromptTemplates:
     """A file of prompts.
 
     Attributes:
@@ -45,7 +45,7 @@ class Prompts:
     """
 
     version: str
-    prompts: dict[str, Prompt] = field(default_factory=dict)
+    prompts: dict[str, PromptTemplate] = field(default_factory=dict)
     records: dict[str, str] = field(default_factory=dict)
     questions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return filled.strip()
 
 
-def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) -> Prompts:
+def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) -> PromptTemplates:
     """Read and check a file of prompts.
 
     Args:
@@ -93,7 +93,7 @@ def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) 
     """
     if not path.is_file():
         raise FileNotFoundError(f"prompts={path}: no such file")
-    found = read(Prompts, path)
+    found = read(PromptTemplates, path)
     for block, names in needed.items():
         texts = getattr(found, block)
         for name, allowed in names.items():
@@ -104,7 +104,7 @@ def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) 
 
 
 def _check(text: Any, allowed: Sequence[str], where: str, all_of_them: bool) -> None:
-    whole = f"{text.system}\n{text.user}" if isinstance(text, Prompt) else str(text)
+    whole = f"{text.system}\n{text.user}" if isinstance(text, PromptTemplate) else str(text)
     used = set(_PLACEHOLDER.findall(whole))
     if strange := sorted(used - set(allowed)):
         known = ", ".join(f"{{{name}}}" for name in allowed) or "none"

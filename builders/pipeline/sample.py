@@ -39,7 +39,7 @@ class Attempt(NamedTuple):
     problem: str | None = None
 
 
-class SetAside(NamedTuple):
+class Rejection(NamedTuple):
     """Why a row is no record: the stage, the kind of reason, and the particulars."""
 
     stage: str
@@ -65,7 +65,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Row:
+class Sample:
     """A record in the making.
 
     Attributes:
@@ -94,11 +94,11 @@ class Row:
     pair: str | None = None
     attempts: tuple[Attempt, ...] = ()
     verified: bool | None = None
-    set_aside: SetAside | None = None
+    rejection: Rejection | None = None
 
-    def put_aside(self, stage: str, reason: str, detail: str) -> "Row":
+    def reject(self, stage: str, reason: str, detail: str) -> "Sample":
         """Return the row, set aside."""
-        return dataclasses.replace(self, set_aside=SetAside(stage, reason, detail))
+        return dataclasses.replace(self, rejection=Rejection(stage, reason, detail))
 
     def as_json(self) -> dict[str, Any]:
         """Return what stands in a file: fields without a value are left out."""
@@ -107,12 +107,12 @@ class Row:
         found["attempts"] = [attempt._asdict() for attempt in self.attempts]
         if self.instruction:
             found["instruction"] = dataclasses.asdict(self.instruction)
-        if self.set_aside:
-            found["set_aside"] = self.set_aside._asdict()
+        if self.rejection:
+            found["set_aside"] = found.pop("rejection")._asdict()
         return {name: value for name, value in found.items() if value not in (None, [], "")}
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> "Row":
+    def of(cls, found: Mapping[str, Any]) -> "Sample":
         """Return the row that stands in a file."""
         values = dict(found)
         values["turns"] = tuple(Turn(**turn) for turn in values.get("turns", ()))
@@ -120,20 +120,20 @@ class Row:
         if "instruction" in values:
             values["instruction"] = Instruction(**values["instruction"])
         if "set_aside" in values:
-            values["set_aside"] = SetAside(**values["set_aside"])
+            values["rejection"] = Rejection(**values.pop("set_aside"))
         return cls(**values)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_samples(path: Path) -> list[Sample]:
     """Return a stage's rows.
 
     Raises:
         ValueError: A line is no row.
     """
-    rows = []
+    samples = []
     for place, found in jsonl.read(path):
         try:
-            rows.append(Row.of(found))
+            samples.append(Sample.of(found))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, {place}: not a row of a stage: {error}") from error
-    return rows
+    return samples

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.pipeline.sample import Row, read_rows
+from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
@@ -35,7 +35,7 @@ class Stage:
 
     name: str
     settings: Mapping[str, Any]
-    work: Callable[[list[Row]], Awaitable[list[Row]]]
+    work: Callable[[list[Sample]], Awaitable[list[Sample]]]
 
 
 class Pipeline:
@@ -77,8 +77,8 @@ class Pipeline:
         if before and not before.is_file():
             name = before.stem.partition("_")[2]
             raise FileNotFoundError(f"{before}: no such file; run stage={name} first")
-        rows = await stage.work(read_rows(before) if before else [])
-        content = jsonl.dumps(row.as_json() for row in rows)
+        samples = await stage.work(read_samples(before) if before else [])
+        content = jsonl.dumps(sample.as_json() for sample in samples)
         write_whole(self.path(stage.name), content)
         made = {"from": _key(stage, _hash(before)), "sha256": _hash(self.path(stage.name))}
         write_whole(self.folder / _INDEX, json.dumps(self._index() | {stage.name: made}, indent=1))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from verbalizer_bench.builders.client.budget import BudgetSpent
+from verbalizer_bench.builders.client.budget import BudgetExceeded
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -14,7 +14,7 @@ class Unanswered(Exception):
     """Calls failed that may succeed in a later run."""
 
 
-class Stopped(Unanswered):
+class BuildStopped(Unanswered):
     """So will all others: nobody is asked any more.
 
     Attributes:
@@ -29,7 +29,7 @@ class Stopped(Unanswered):
         )
 
 
-async def for_each(
+async def map_ordered(
     units: Sequence[Unit],
     work: Callable[[Unit], Awaitable[Result]],
     workers: int,
@@ -61,7 +61,7 @@ async def for_each(
             try:
                 results[place] = await work(unit)
                 done(place, results[place])
-            except (BudgetSpent, Stopped, ValueError, OSError) as error:
+            except (BudgetExceeded, BuildStopped, ValueError, OSError) as error:
                 ended.append(error)
             except Unanswered as error:
                 failed.append(error)

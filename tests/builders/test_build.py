@@ -16,7 +16,7 @@ from tests.helpers.kills import killed_at
 from verbalizer_bench.builders.build import Built, build
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row, read_rows
+from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
 
 SHARES = {
     "sloppy": 0.15,
@@ -78,20 +78,20 @@ def answered(server: Server) -> int:
     return sum(asked.outcome in ("ok", "slow") for asked in server.requests)
 
 
-def reasons(rows: Any) -> Counter[str]:
-    return Counter(row.set_aside.reason for row in rows)
+def reasons(samples: Any) -> Counter[str]:
+    return Counter(sample.rejection.reason for sample in samples)
 
 
 def test_every_record_is_accepted_or_set_aside(
     undisturbed: tuple[DataRecipe, Built, Server],
 ) -> None:
     made, built, _ = undisturbed
-    accepted, aside = (read_rows(made.work / f"{n}.jsonl") for n in ("accepted", "set_aside"))
-    ids = [row.id for row in accepted + aside]
+    accepted, aside = (read_samples(made.work / f"{n}.jsonl") for n in ("accepted", "set_aside"))
+    ids = [sample.id for sample in accepted + aside]
     assert len(ids) == len(set(ids)) == 300
     assert built.sets and len(built.sets.accepted) == len(accepted)
-    assert all(row.set_aside is None for row in accepted)
-    assert all(row.set_aside and row.set_aside.detail for row in aside)
+    assert all(sample.rejection is None for sample in accepted)
+    assert all(sample.rejection and sample.rejection.detail for sample in aside)
     found = reasons(aside)
     for reason in ("format", "refusal", "empty", "leakage", "duplicate"):
         assert found[reason], found
@@ -103,18 +103,20 @@ def test_every_record_is_accepted_or_set_aside(
 def test_what_was_accepted_obeys(undisturbed: tuple[DataRecipe, Built, Server]) -> None:
     _, built, _ = undisturbed
     assert built.sets
-    formatted = [row for row in built.sets.accepted if row.arm == "format"]
-    assert formatted and all(row.verified for row in formatted)
-    for row in formatted:
-        assert row.instruction
-        turn = row.turns[0]
-        asked = row.instruction
+    formatted = [sample for sample in built.sets.accepted if sample.arm == "format"]
+    assert formatted and all(sample.verified for sample in formatted)
+    for sample in formatted:
+        assert sample.instruction
+        turn = sample.turns[0]
+        asked = sample.instruction
         assert verify(asked.type, asked.arguments, turn.question, turn.answer)
-    for row in built.sets.accepted:
-        assert "caption" not in f"{row.turns}" and "description" not in f"{row.turns}"
-    mended = [row for row in formatted if len([a for a in row.attempts if a.role == "item"]) > 1]
-    assert any("format:" in str(row.attempts[-2].problem) for row in mended)
-    assert all(row.attempts[-1].problem is None for row in built.sets.accepted)
+    for sample in built.sets.accepted:
+        assert "caption" not in f"{sample.turns}" and "description" not in f"{sample.turns}"
+    mended = [
+        sample for sample in formatted if len([a for a in sample.attempts if a.role == "item"]) > 1
+    ]
+    assert any("format:" in str(sample.attempts[-2].problem) for sample in mended)
+    assert all(sample.attempts[-1].problem is None for sample in built.sets.accepted)
 
 
 def test_no_call_is_repeated_after_success(
@@ -122,8 +124,8 @@ def test_no_call_is_repeated_after_success(
 ) -> None:
     made, built, server = undisturbed
     # The same body twice is another attempt; its key has another n.
-    keys = [row["key"] for row in calls(made)]
-    assert len(keys) == len(set(keys)) == answered(server) == built.spent.calls
+    keys = [sample["key"] for sample in calls(made)]
+    assert len(keys) == len(set(keys)) == answered(server) == built.usage.calls
     assert server.peak <= 16
     outcomes = Counter(asked.outcome for asked in server.requests)
     assert all(outcomes[kind] for kind in ("rate_limited", "error", "cut", "garbled", "slow"))
@@ -135,7 +137,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(
     made, built, _ = undisturbed
     before = outputs(made)
     again = build(made)  # the server is gone
-    assert again.spent.calls == again.spent.cached == 0
+    assert again.usage.calls == again.usage.cached == 0
     assert again.sets == built.sets
     assert outputs(made) == before
 
@@ -145,23 +147,24 @@ def test_the_sets_are_training_records(undisturbed: tuple[DataRecipe, Built, Ser
 
     made, built, _ = undisturbed
     assert built.sets
-    rows: dict[str, list[Row]] = {
-        arm: [row for row in built.sets.accepted if row.arm == arm] for arm in ("format", "plain")
+    samples: dict[str, list[Sample]] = {
+        arm: [sample for sample in built.sets.accepted if sample.arm == arm]
+        for arm in ("format", "plain")
     }
     for name in SETS:
         records = list(read_records(made.output / f"{name}.json"))
         assert all(isinstance(record, Record) for record in records)
-        of_arm = rows["plain" if name.startswith("no") else "format"]
-        assert [record.id for record in records] == [row.id for row in of_arm]
-        for record, row in zip(records, of_arm, strict=True):
+        of_arm = samples["plain" if name.startswith("no") else "format"]
+        assert [record.id for record in records] == [sample.id for sample in of_arm]
+        for record, sample in zip(records, of_arm, strict=True):
             assert isinstance(record, Record)
             (asked, answered) = record.messages
-            assert answered.text == row.turns[0].answer
-            assert row.turns[0].question in asked.text
-            assert record.images == ((row.image,) if name.endswith("vit") else ())
-            assert asked.text.startswith(f"{row.caption}\n") == name.endswith("foit")
-            if row.instruction:
-                assert row.instruction.text.strip() in asked.text
+            assert answered.text == sample.turns[0].answer
+            assert sample.turns[0].question in asked.text
+            assert record.images == ((sample.image,) if name.endswith("vit") else ())
+            assert asked.text.startswith(f"{sample.caption}\n") == name.endswith("foit")
+            if sample.instruction:
+                assert sample.instruction.text.strip() in asked.text
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -180,7 +183,7 @@ def test_the_sets_load_in_datasets(
 
 def test_every_record_has_its_provenance(undisturbed: tuple[DataRecipe, Built, Server]) -> None:
     made, _, _ = undisturbed
-    stored = {row["key"] for row in calls(made)}
+    stored = {sample["key"] for sample in calls(made)}
     for name in SETS:
         records = json.loads((made.output / f"{name}.json").read_text())
         lines = (made.output / f"{name}.provenance.jsonl").read_text().splitlines()
@@ -208,7 +211,7 @@ def test_killed_and_restarted_ten_times_it_ends_in_the_same_files(
     build(made)
     # What was under way at a kill was answered and is not stored; all else is asked once.
     assert answered(server) - len(calls(made)) <= 16 * 10
-    keys = [row["key"] for row in calls(made)]
+    keys = [sample["key"] for sample in calls(made)]
     assert len(keys) == len(set(keys))
     assert outputs(made) == outputs(undisturbed[0])
 
@@ -219,11 +222,12 @@ def test_pairing(pairing: str, model: Model, serve: Callable[..., Server], tmp_p
     made = recipe(tmp_path, server.url, "limit=60", "captions=null", f"pairing={pairing}")
     built = build(made)
     assert built.sets
-    by_arm: Mapping[str, list[Row]] = {
-        arm: [row for row in built.sets.accepted if row.arm == arm] for arm in ("format", "plain")
+    by_arm: Mapping[str, list[Sample]] = {
+        arm: [sample for sample in built.sets.accepted if sample.arm == arm]
+        for arm in ("format", "plain")
     }
-    images = {arm: [row.image for row in rows] for arm, rows in by_arm.items()}
-    total = len(built.sets.accepted) + len(built.sets.set_aside)
+    images = {arm: [sample.image for sample in samples] for arm, samples in by_arm.items()}
+    total = len(built.sets.accepted) + len(built.sets.rejected)
     if pairing == "disjoint":
         assert total == 60 and not set(images["format"]) & set(images["plain"])
         return
@@ -232,4 +236,4 @@ def test_pairing(pairing: str, model: Model, serve: Callable[..., Server], tmp_p
         assert one.turns[0].question == other.turns[0].question
         assert one.caption == other.caption and one.pair == other.id
         assert one.turns[0].answer != other.turns[0].answer
-    assert reasons(built.sets.set_aside)["pair"]
+    assert reasons(built.sets.rejected)["pair"]

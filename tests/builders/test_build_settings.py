@@ -13,7 +13,7 @@ from tests.helpers.builder import Model
 from tests.helpers.data_recipes import COCO, instructions, real_data, recipe
 from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.build import build
-from verbalizer_bench.builders.pipeline.sample import read_rows
+from verbalizer_bench.builders.pipeline.sample import read_samples
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def test_limit_is_the_beginning_of_the_whole(
     large = build(recipe(tmp_path, server.url, "limit=20"))
     assert large.sets and large.sets.accepted[:10] == small.sets.accepted
     # What the small one asked was stored; the large one asked as much again.
-    assert len(server.requests) == 2 * mark and large.spent.cached == mark
+    assert len(server.requests) == 2 * mark and large.usage.cached == mark
     beyond = build(recipe(tmp_path, server.url, "limit=120"))
-    assert beyond.sets and sum(row.id.startswith("c") for row in beyond.sets.accepted) == 2
+    assert beyond.sets and sum(sample.id.startswith("c") for sample in beyond.sets.accepted) == 2
 
 
 def test_every_stage_alone(model: Model, serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_the_budget_stops_it_and_more_goes_on(
     assert "\n" not in str(stop.value)
     mark = len(server.requests)
     assert mark > 0
-    spent = [json.loads(line) for line in _calls(tmp_path)]
+    usage = [json.loads(line) for line in _calls(tmp_path)]
     assert (
-        sum(sum(row["usage"][name] for name in ("input_tokens", "output_tokens")) for row in spent)
+        sum(sum(row["usage"][name] for name in ("input_tokens", "output_tokens")) for row in usage)
         <= tokens
     )
     built = build(recipe(tmp_path, server.url, "captions=null"))
@@ -120,8 +120,10 @@ def test_calls_that_fail_for_good(
         assert 0 < len(asked_again) < 10
         return
     built = build(recipe(tmp_path, server.url, *overrides))
-    assert built.sets and built.sets.set_aside
-    assert {row.set_aside.reason for row in built.sets.set_aside if row.set_aside} == {"failed"}
+    assert built.sets and built.sets.rejected
+    assert {sample.rejection.reason for sample in built.sets.rejected if sample.rejection} == {
+        "failed"
+    }
 
 
 def test_requests_that_the_server_rejects_are_set_aside(
@@ -133,10 +135,10 @@ def test_requests_that_the_server_rejects_are_set_aside(
         return model(body)
 
     built = build(recipe(tmp_path, serve(answer).url, "limit=30"))
-    assert built.sets and built.sets.set_aside
-    for row in built.sets.set_aside:
-        assert row.set_aside and row.set_aside.reason == "rejected"
-        assert "content policy" in row.set_aside.detail
+    assert built.sets and built.sets.rejected
+    for sample in built.sets.rejected:
+        assert sample.rejection and sample.rejection.reason == "rejected"
+        assert "content policy" in sample.rejection.detail
 
 
 def test_another_prompt_asks_again_for_what_depends_on_it_alone(
@@ -153,7 +155,7 @@ def test_another_prompt_asks_again_for_what_depends_on_it_alone(
     again = build(recipe(tmp_path, server.url, "limit=10", f"prompts={tmp_path / 'prompts.yaml'}"))
     asked = server.since(mark)
     assert len(asked) == 5 and all("Be brief." in prompt(one.body) for one in asked)
-    assert again.spent.cached == mark - 5
+    assert again.usage.cached == mark - 5
     line = json.loads((made.output / "nofovit.provenance.jsonl").read_text().splitlines()[0])
     assert line["prompts"]["version"] == "2"
 
@@ -266,7 +268,7 @@ def test_rows_of_every_stage_are_all_there(
     made = recipe(tmp_path, serve(model).url, "limit=12")
     build(made)
     for file in sorted(made.work.glob("?_*.jsonl")):
-        assert len(read_rows(file)) == 12, file
+        assert len(read_samples(file)) == 12, file
 
 
 def test_captions_of_a_file_are_checked_before_they_are_asked_about(
@@ -290,8 +292,8 @@ def test_captions_of_a_file_are_checked_before_they_are_asked_about(
     block = {"folder": str(COCO / "images"), "annotations": str(file), "captions": True}
     made = recipe(tmp_path, server.url, images=block, captions={"file": str(file)})
     built = build(made)
-    assert built.sets and {row.caption for row in built.sets.accepted} == {texts[0]}
-    aside = [row.set_aside[:2] for row in built.sets.set_aside if row.set_aside]
+    assert built.sets and {sample.caption for sample in built.sets.accepted} == {texts[0]}
+    aside = [sample.rejection[:2] for sample in built.sets.rejected if sample.rejection]
     # The good one enters as well, with the same question.
     found = sorted(one for one in aside if one != ("check", "duplicate"))
     kinds = ("cut_off", "refusal", "thoughts")

@@ -29,7 +29,7 @@ from verbalizer_bench.builders.client.protocol import Request, body
 from verbalizer_bench.builders.kinds.items import schema
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Row, read_rows
+from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
 
 pytestmark = pytest.mark.slow
 STEPS = 700
@@ -49,7 +49,7 @@ def short_prompts(folder: Path) -> Path:
     return path
 
 
-def lessons(rows: list[Row], endpoint: Endpoint, prompts: Path) -> list[tuple[Any, str]]:
+def lessons(samples: list[Sample], endpoint: Endpoint, prompts: Path) -> list[tuple[Any, str]]:
     """Return the messages that the server is sent, as it is sent them, with what to say."""
     told, found = read_prompts(prompts, {}), []
 
@@ -58,19 +58,19 @@ def lessons(rows: list[Row], endpoint: Endpoint, prompts: Path) -> list[tuple[An
         text = say if isinstance(say, str) else json.dumps(say)
         found.append((body(request, endpoint, "none")["messages"], text))
 
-    for row in rows:
-        values = {"caption": str(row.caption)}
-        asks = question(str(row.caption), "good")
-        if row.instruction:
-            kind, arguments = row.instruction.type, row.instruction.arguments
-            answer = obey(kind, arguments, asks, about(str(row.caption)))
-            values["instruction"] = row.instruction.text
+    for sample in samples:
+        values = {"caption": str(sample.caption)}
+        asks = question(str(sample.caption), "good")
+        if sample.instruction:
+            kind, arguments = sample.instruction.type, sample.instruction.arguments
+            answer = obey(kind, arguments, asks, about(str(sample.caption)))
+            values["instruction"] = sample.instruction.text
             form = schema("question", "answer")
             learn("item", values, form, {"question": asks, "answer": answer})
         else:
             learn("question", values, schema("question"), {"question": asks})
             values["question"] = asks
-            learn("answer", values, None, f"There is {about(str(row.caption))}.")
+            learn("answer", values, None, f"There is {about(str(sample.caption))}.")
     return found
 
 
@@ -83,23 +83,23 @@ def teach(found: list[tuple[Any, str]], folder: Path) -> None:
     tokenizer = make_tokenizer([f"{messages} {said}" for messages, said in found])
     model = make_llm(tokenizer, seed=0)
     model.config.max_position_embeddings = 2048
-    rows = []
+    samples = []
     for messages, said in found:
         asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         before = tokenizer(asked)["input_ids"]
         after = tokenizer(f" {said}{EOS}", add_special_tokens=False)["input_ids"]
-        rows.append((before + after, len(before)))
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full((len(rows), longest), -100)
-    for place, (tokens, start) in enumerate(rows):
+        samples.append((before + after, len(before)))
+    longest = max(len(ids) for ids, _ in samples)
+    ids = torch.zeros(len(samples), longest, dtype=torch.long)
+    labels = torch.full((len(samples), longest), -100)
+    for place, (tokens, start) in enumerate(samples):
         ids[place, : len(tokens)] = torch.tensor(tokens)
         labels[place, start : len(tokens)] = ids[place, start : len(tokens)]
     weights = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
     rate = torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=4e-3, total_steps=STEPS)
     order = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
-        chosen = torch.randperm(len(rows), generator=order)[:12]
+        chosen = torch.randperm(len(samples), generator=order)[:12]
         loss = model(input_ids=ids[chosen], labels=labels[chosen]).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -146,15 +146,15 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise TimeoutError(log.read_text()[-2000:])
 
 
-def verified_again(row: Row) -> bool:
+def verified_again(sample: Sample) -> bool:
     """Verify an answer by lm-eval itself, without the builders' code."""
     from lm_eval.tasks.ifeval.utils import InputExample
     from lm_eval.tasks.ifeval.utils import test_instruction_following_strict as strict
 
-    assert row.instruction
-    given = [dict(row.instruction.arguments)]
-    example = InputExample(0, [row.instruction.type], row.turns[0].question, given)
-    return bool(strict(example, row.turns[0].answer).follow_all_instructions)
+    assert sample.instruction
+    given = [dict(sample.instruction.arguments)]
+    example = InputExample(0, [sample.instruction.type], sample.turns[0].question, given)
+    return bool(strict(example, sample.turns[0].answer).follow_all_instructions)
 
 
 def made(folder: Path, url: str, models: tuple[Path, Path], *overrides: str) -> DataRecipe:
@@ -192,20 +192,24 @@ def test_every_record_ends_accepted_or_set_aside(tmp_path: Path, toys: tuple[Pat
         for stage in ("images", "captions", "instructions"):
             build(made(tmp_path, url, (llama, toys[1]), f"stage={stage}"))
         settings = made(tmp_path, url, (llama, toys[1]))
-        dealt = read_rows(settings.work / "3_instructions.jsonl")
-        known = [row for row in dealt if row.id.startswith("c")]
+        dealt = read_samples(settings.work / "3_instructions.jsonl")
+        known = [sample for sample in dealt if sample.id.startswith("c")]
         # Three quarters, of both arms.
-        known = [row for place, row in enumerate(known) if place % 8 < 6]
+        known = [sample for place, sample in enumerate(known) if place % 8 < 6]
         teach(lessons(known, settings.endpoints["default"], settings.prompts), llama)
         built = build(settings)
     assert built.sets
-    accepted, aside = built.sets.accepted, built.sets.set_aside
-    assert sorted(row.id for row in (*accepted, *aside)) == sorted(row.id for row in dealt)
-    assert all(row.set_aside and row.set_aside.reason and row.set_aside.detail for row in aside)
-    formatted = [row for row in accepted if row.instruction]
-    assert all(verified_again(row) for row in formatted)
+    accepted, aside = built.sets.accepted, built.sets.rejected
+    assert sorted(sample.id for sample in (*accepted, *aside)) == sorted(
+        sample.id for sample in dealt
+    )
+    assert all(
+        sample.rejection and sample.rejection.reason and sample.rejection.detail for sample in aside
+    )
+    formatted = [sample for sample in accepted if sample.instruction]
+    assert all(verified_again(sample) for sample in formatted)
     assert len(formatted) >= 5 and len(accepted) - len(formatted) >= 5
-    found = Counter(row.set_aside[:2] for row in aside if row.set_aside)
+    found = Counter(sample.rejection[:2] for sample in aside if sample.rejection)
     print(
         f"{len(dealt)} records: {len(accepted)} accepted, of which {len(formatted)} with an "
         f"instruction, all verified again; {len(aside)} set aside: {dict(found)}"

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.endpoint_server import Server
-from verbalizer_bench.builders.client.budget import Spending
-from verbalizer_bench.builders.client.chat_client import Caller, Endpoint, Reply, Request
-from verbalizer_bench.builders.pipeline.prompts import Prompts
+from verbalizer_bench.builders.client.budget import UsageTotals
+from verbalizer_bench.builders.client.chat_client import ChatClient, Endpoint, Reply, Request
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 
-PROMPTS = Prompts(
+PROMPTS = PromptTemplates(
     "1", failures={"other": "Not so: {detail}.", "format": "Form: {detail}.", "empty": "Nothing!"}
 )
 SCHEMA: dict[str, Any] = {
@@ -34,18 +34,18 @@ def requests(count: int) -> list[Request]:
     return [request(f"prompt {number}") for number in range(count)]
 
 
-async def ask(caller: Caller, wanted: Sequence[Request]) -> list[Reply]:
+async def ask(client: ChatClient, wanted: Sequence[Request]) -> list[Reply]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(caller.ask(one)) for one in wanted]
+        tasks = [group.create_task(client.ask(one)) for one in wanted]
     return [task.result() for task in tasks]
 
 
 def ask_all(
     folder: Path, wanted: Sequence[Request], asked: Endpoint, **others: Any
-) -> tuple[list[Reply], Spending]:
-    async def run() -> tuple[list[Reply], Spending]:
-        async with Caller({"default": asked}, folder, **others) as caller:
-            return await ask(caller, wanted), caller.spent
+) -> tuple[list[Reply], UsageTotals]:
+    async def run() -> tuple[list[Reply], UsageTotals]:
+        async with ChatClient({"default": asked}, folder, **others) as client:
+            return await ask(client, wanted), client.usage
 
     return asyncio.run(run())
 

@@ -13,8 +13,14 @@ from tests.helpers.calls import SCHEMA, ask, ask_all, endpoint, has_come, reques
 from tests.helpers.clock import Moved
 from tests.helpers.endpoint_server import Asked, Faults, Server, images, prompt
 from tests.helpers.kills import killed_at
-from verbalizer_bench.builders.client.budget import Spending
-from verbalizer_bench.builders.client.chat_client import Budget, BudgetSpent, Caller, Reply, Request
+from verbalizer_bench.builders.client.budget import UsageTotals
+from verbalizer_bench.builders.client.chat_client import (
+    Budget,
+    BudgetExceeded,
+    ChatClient,
+    Reply,
+    Request,
+)
 
 Serve = Callable[..., Server]
 BAD = Faults(
@@ -29,19 +35,19 @@ def uncached(replies: Sequence[Reply]) -> list[Reply]:
 def test_nothing_is_asked_twice(serve: Serve, tmp_path: Path) -> None:
     server = serve(faults=BAD)
     wanted = requests(60)
-    first, spent = ask_all(tmp_path, wanted, endpoint(server))
+    first, usage = ask_all(tmp_path, wanted, endpoint(server))
     assert [reply.text for reply in first] == [f"echo: prompt {n}" for n in range(60)]
     assert first[0].model == "m-served" and not first[0].cached
-    assert (spent.calls, spent.cached) == (60, 0)
-    assert spent.input_tokens == sum(reply.input_tokens for reply in first)
-    assert set(spent.retries) == {"429", "500", "503", "connection", "malformed"}
+    assert (usage.calls, usage.cached) == (60, 0)
+    assert usage.input_tokens == sum(reply.input_tokens for reply in first)
+    assert set(usage.retries) == {"429", "500", "503", "connection", "malformed"}
     assert set(server.answered.values()) == {1} and len(server.answered) == 60
     count = len(server.requests)
-    assert spent.retries.total() == count - 60
-    again, spent = ask_all(tmp_path, wanted, endpoint(server))
+    assert usage.retries.total() == count - 60
+    again, usage = ask_all(tmp_path, wanted, endpoint(server))
     assert len(server.requests) == count
     assert uncached(again) == first and all(reply.cached for reply in again)
-    assert (spent.calls, spent.cached, spent.money) == (0, 60, 0)
+    assert (usage.calls, usage.cached, usage.money) == (0, 60, 0)
 
 
 def test_ten_kills(serve: Serve, tmp_path: Path) -> None:
@@ -108,9 +114,9 @@ def test_blocks_of_one_model_share_its_limits(serve: Serve, tmp_path: Path) -> N
     }
 
     async def run() -> None:
-        async with Caller(blocks, tmp_path) as caller:
+        async with ChatClient(blocks, tmp_path) as client:
             both = (Request(role, r.messages) for r in requests(10) for role in blocks)
-            await ask(caller, list(both))
+            await ask(client, list(both))
 
     asyncio.run(run())
     assert server.peak == 3 and len(server.answered) == 20
@@ -118,9 +124,9 @@ def test_blocks_of_one_model_share_its_limits(serve: Serve, tmp_path: Path) -> N
 
 def test_identical_requests_are_one_call(serve: Serve, tmp_path: Path) -> None:
     server = serve()
-    replies, spent = ask_all(tmp_path, [request("same")] * 20, endpoint(server))
+    replies, usage = ask_all(tmp_path, [request("same")] * 20, endpoint(server))
     assert len(server.requests) == 1 and len(set(uncached(replies))) == 1
-    assert (spent.calls, spent.cached) == (1, 19)
+    assert (usage.calls, usage.cached) == (1, 19)
     assert sum(not reply.cached for reply in replies) == 1
 
 
@@ -138,8 +144,8 @@ def test_who_is_cancelled_takes_nobody_along(serve: Serve, tmp_path: Path) -> No
     server = serve(gate=lambda asked: bool(opened))
 
     async def run() -> None:
-        async with Caller({"default": endpoint(server)}, tmp_path) as caller:
-            first, second = (asyncio.create_task(caller.ask(request("same"))) for _ in "ab")
+        async with ChatClient({"default": endpoint(server)}, tmp_path) as client:
+            first, second = (asyncio.create_task(client.ask(request("same"))) for _ in "ab")
             await has_come(server, 1)
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -157,8 +163,8 @@ def test_calls_under_way_are_stored_at_the_end(serve: Serve, tmp_path: Path) -> 
     server = serve(gate=lambda asked: bool(opened))
 
     async def run() -> None:
-        async with Caller({"default": endpoint(server, concurrency=4)}, tmp_path) as caller:
-            tasks = [asyncio.create_task(caller.ask(one)) for one in requests(10)]
+        async with ChatClient({"default": endpoint(server, concurrency=4)}, tmp_path) as client:
+            tasks = [asyncio.create_task(client.ask(one)) for one in requests(10)]
             await has_come(server, 4)
             for task in tasks:
                 task.cancel()
@@ -184,9 +190,9 @@ def test_images(serve: Serve, tmp_path: Path) -> None:
         image = {"type": "image_file", "path": str(path), "detail": "low"}
         return Request("caption", ({"role": "user", "content": [text, image]},))
 
-    replies, spent = ask_all(tmp_path, [wanted(path) for path in paths], endpoint(server))
+    replies, usage = ask_all(tmp_path, [wanted(path) for path in paths], endpoint(server))
     # What counts is what is in a file, not its name.
-    assert {reply.text for reply in replies} == {"1 images"} and spent.calls == 2
+    assert {reply.text for reply in replies} == {"1 images"} and usage.calls == 2
     sent = [asked.body["messages"][0]["content"][1]["image_url"] for asked in server.requests]
     assert {images(asked.body)[0] for asked in server.requests} == {
         path.read_bytes() for path in paths
@@ -194,8 +200,8 @@ def test_images(serve: Serve, tmp_path: Path) -> None:
     assert {url["url"].split(";")[0] for url in sent} == {"data:image/png", "data:image/jpeg"}
     assert {url["detail"] for url in sent} == {"low"}
     Image.new("RGB", (4, 4), "blue").save(paths[0])
-    _, spent = ask_all(tmp_path, [wanted(path) for path in paths], endpoint(server))
-    assert (spent.calls, spent.cached) == (1, 2)
+    _, usage = ask_all(tmp_path, [wanted(path) for path in paths], endpoint(server))
+    assert (usage.calls, usage.cached) == (1, 2)
     (tmp_path / "x.png").write_text("no image")
     with pytest.raises(ExceptionGroup) as error:
         ask_all(tmp_path, [wanted(tmp_path / "x.png")], endpoint(server))
@@ -219,11 +225,11 @@ def test_structured_output_as_the_server_has_it(
 ) -> None:
     server = serve(lambda body: 'Here: {"word": "yes",}', Faults(formats=formats))
     wanted = [request(f"prompt {number}", schema=SCHEMA) for number in range(30)]
-    replies, spent = ask_all(tmp_path, wanted, endpoint(server, concurrency=2))
+    replies, usage = ask_all(tmp_path, wanted, endpoint(server, concurrency=2))
     assert {(reply.text, reply.problem) for reply in replies} == {('Here: {"word": "yes",}', None)}
     assert all(reply.value == {"word": "yes"} for reply in replies)
     refused = [asked for asked in server.requests if asked.outcome == "400"]
-    assert len(refused) == spent.retries["response_format"] <= 2 * (3 - len(formats))
+    assert len(refused) == usage.retries["response_format"] <= 2 * (3 - len(formats))
     lines = [record.getMessage() for record in caplog.records if record.levelno >= 30]
     assert lines == ([f"m takes no JSON schema; it is asked {way}, in words"] if way else [])
     last = server.requests[-1].body
@@ -276,7 +282,7 @@ def test_the_budget_stops(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as error:
         ask_all(tmp_path, requests(100), asked, budget=Budget(money=0.2))
     message = str(error.value.exceptions[0])
-    assert isinstance(error.value.exceptions[0], BudgetSpent)
+    assert isinstance(error.value.exceptions[0], BudgetExceeded)
     assert message.startswith("budget.money=0.2: 0.1") and "\n" not in message
     assert message.endswith(
         f"all responses are in {tmp_path}/calls.jsonl: raise the budget and run the same command "
@@ -288,14 +294,14 @@ def test_the_budget_stops(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup):
         ask_all(tmp_path, requests(100), asked, budget=Budget(money=0.2))
     assert len(server.requests) == len(before)
-    replies, spent = ask_all(tmp_path, requests(100), asked, budget=Budget(money=2))
+    replies, usage = ask_all(tmp_path, requests(100), asked, budget=Budget(money=2))
     assert sum(reply.cached for reply in replies) == len(before)
-    assert len(server.requests) == 100 and spent.calls == 100 - len(before)
+    assert len(server.requests) == 100 and usage.calls == 100 - len(before)
 
 
 def test_a_budget_in_money_needs_prices(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"budget\.money=1: default has no input_price"):
-        Caller({"default": endpoint(serve())}, tmp_path, budget=Budget(money=1))
+        ChatClient({"default": endpoint(serve())}, tmp_path, budget=Budget(money=1))
 
 
 def test_tokens_a_minute(serve: Serve, tmp_path: Path) -> None:
@@ -315,8 +321,8 @@ def test_tokens_a_minute(serve: Serve, tmp_path: Path) -> None:
 
 def test_a_role_without_an_endpoint(serve: Serve, tmp_path: Path) -> None:
     async def run() -> None:
-        async with Caller({"caption": endpoint(serve())}, tmp_path) as caller:
-            await caller.ask(request("x"))
+        async with ChatClient({"caption": endpoint(serve())}, tmp_path) as client:
+            await client.ask(request("x"))
 
     with pytest.raises(ValueError, match="endpoints: none for question and no default"):
         asyncio.run(run())
@@ -325,10 +331,10 @@ def test_a_role_without_an_endpoint(serve: Serve, tmp_path: Path) -> None:
 def test_what_runs_in_one_folder_adds_up(serve: Serve, tmp_path: Path) -> None:
     asked = endpoint(serve(), input_price=1e6, output_price=0)
 
-    async def run(wanted: list[Request]) -> Spending:
-        async with Caller({"default": asked}, tmp_path) as caller:
-            await ask(caller, wanted)
-            return caller.total
+    async def run(wanted: list[Request]) -> UsageTotals:
+        async with ChatClient({"default": asked}, tmp_path) as client:
+            await ask(client, wanted)
+            return client.total
 
     once, twice = (asyncio.run(run(wanted)) for wanted in (requests(2), requests(5)))
     assert (once.calls, twice.calls, twice.cached) == (2, 5, 2)

@@ -17,10 +17,11 @@ from tests.helpers.data_recipes import instructions, real_data, recipe
 from tests.helpers.endpoint_server import Faults, Server
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.client import transport
-from verbalizer_bench.builders.client.chat_client import Caller, CallFailed, Endpoint
-from verbalizer_bench.builders.client.circuit_breaker import Breaker
+from verbalizer_bench.builders.client.budget import UsageTotals
+from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient, Endpoint
+from verbalizer_bench.builders.client.circuit_breaker import CircuitBreaker
 from verbalizer_bench.builders.client.transport import Failure
-from verbalizer_bench.builders.pipeline.progress import Progress
+from verbalizer_bench.builders.pipeline.progress import ProgressBar
 
 Serve = Callable[..., Server]
 
@@ -43,12 +44,12 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     clock = Moved()
 
     async def run() -> list[Any]:
-        async with Caller({"default": nobody(tmp_path)}, tmp_path, clock=clock) as caller:
-            asks = map(caller.ask, requests(200))
+        async with ChatClient({"default": nobody(tmp_path)}, tmp_path, clock=clock) as client:
+            asks = map(client.ask, requests(200))
             return await asyncio.gather(*asks, return_exceptions=True)
 
     errors = asyncio.run(run())
-    assert all(isinstance(error, CallFailed) and error.hopeless for error in errors)
+    assert all(isinstance(error, CallFailed) and error.fatal for error in errors)
     assert "no connection (Connection refused), 5 times in a row" in str(errors[0])
     assert "is the server running" in str(errors[0])
     (line,) = [record.getMessage() for record in caplog.records]
@@ -102,7 +103,7 @@ def failure(reason: str) -> Failure:
 
 
 def test_a_breaker_counts_rounds() -> None:
-    breaker = Breaker(Endpoint("m", backoff=1.0, retries=8))
+    breaker = CircuitBreaker(Endpoint("m", backoff=1.0, retries=8))
     for number in range(16):  # under way together
         breaker.failed(failure("connection"), f"call {number}", began=0)
     assert breaker.rounds == 1 and breaker.pause == 0 and breaker.verdict is None
@@ -110,7 +111,7 @@ def test_a_breaker_counts_rounds() -> None:
         breaker.failed(failure("connection"), "call 1", began=breaker.round)
         assert breaker.pause == wait and breaker.verdict is None
     breaker.failed(failure("connection"), "call 1", began=breaker.round)
-    assert breaker.verdict and breaker.verdict.hopeless and not breaker.verdict.again
+    assert breaker.verdict and breaker.verdict.fatal and not breaker.verdict.again
     # It had answered before: it may come back for as long as one call would be tried.
     breaker.answered()
     assert breaker.pause == 0 and breaker.verdict is None
@@ -123,7 +124,7 @@ def test_a_breaker_counts_rounds() -> None:
 
 
 def test_errors_of_a_server_are_those_of_several_calls() -> None:
-    breaker = Breaker(Endpoint("m", backoff=1.0, retries=2))
+    breaker = CircuitBreaker(Endpoint("m", backoff=1.0, retries=2))
     for _ in range(20):
         breaker.failed(failure("500"), "one call", began=breaker.round)
     assert breaker.verdict is None
@@ -136,8 +137,8 @@ def test_a_server_that_comes_back_is_asked_on(serve: Serve, tmp_path: Path) -> N
     """Each call fails three times."""
     clock = Moved()
     server = serve(faults=Faults(unavailable=1, at_most=3))
-    replies, spent = ask_all(tmp_path, requests(10), endpoint(server), clock=clock)
-    assert len(replies) == 10 and spent.retries == {"503": 30}
+    replies, usage = ask_all(tmp_path, requests(10), endpoint(server), clock=clock)
+    assert len(replies) == 10 and usage.retries == {"503": 30}
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -149,7 +150,7 @@ def test_who_asks_for_an_hour_is_not_waited_for(status: int, serve: Serve, tmp_p
     with pytest.raises(ExceptionGroup) as error:
         ask_all(tmp_path, [request("x")], endpoint(server), clock=clock)
     found = error.value.exceptions[0]
-    assert isinstance(found, CallFailed) and found.hopeless and not clock.waits
+    assert isinstance(found, CallFailed) and found.fatal and not clock.waits
     assert "it asks to wait 3600 s" in str(found)
 
 
@@ -173,23 +174,23 @@ def test_it_says_what_it_waits_for(serve: Serve, tmp_path: Path) -> None:
 
     async def run() -> list[str]:
         said = []
-        async with Caller({"default": endpoint(server)}, tmp_path, clock=clock) as caller:
-            task = asyncio.create_task(caller.ask(request("x")))
+        async with ChatClient({"default": endpoint(server)}, tmp_path, clock=clock) as client:
+            task = asyncio.create_task(client.ask(request("x")))
             while not clock.waits:
                 await asyncio.sleep(0.001)
-            said.append(caller.why)
+            said.append(client.waiting_for)
             opened.append(True)
             clock.time += 300
             await task
-            said.append(caller.why)
+            said.append(client.waiting_for)
             server.gate = lambda asked: len(opened) > 1
-            task = asyncio.create_task(caller.ask(request("y")))
+            task = asyncio.create_task(client.ask(request("y")))
             await has_come(server, 3)
-            said.append(caller.why)
+            said.append(client.waiting_for)
             clock.time += 3
-            said.append(caller.why)
+            said.append(client.waiting_for)
             clock.time += 9
-            said.append(caller.why)
+            said.append(client.waiting_for)
             opened.append(True)
             server.nudge()
             await task
@@ -209,16 +210,16 @@ def test_it_says_that_the_recipes_own_limit_is_reached(serve: Serve, tmp_path: P
 
     class Listening(Moved):
         async def sleep(self, seconds: float) -> None:
-            said.append(callers[0].why)
+            said.append(callers[0].waiting_for)
             await super().sleep(seconds)
 
-    callers: list[Caller] = []
+    callers: list[ChatClient] = []
     asked = endpoint(serve(), requests_per_minute=1, concurrency=1)
 
     async def run() -> None:
-        async with Caller({"default": asked}, tmp_path, clock=Listening()) as caller:
-            callers.append(caller)
-            await asyncio.gather(*map(caller.ask, requests(2)))
+        async with ChatClient({"default": asked}, tmp_path, clock=Listening()) as client:
+            callers.append(client)
+            await asyncio.gather(*map(client.ask, requests(2)))
 
     asyncio.run(run())
     limit = "m: at the recipe's requests_per_minute or tokens_per_minute; goes on in 60 s"
@@ -226,14 +227,14 @@ def test_it_says_that_the_recipes_own_limit_is_reached(serve: Serve, tmp_path: P
 
 
 def test_the_bar_says_it_once_in_a_file() -> None:
-    file, why = io.StringIO(), [""]
+    file, waiting_for = io.StringIO(), [""]
 
     async def run() -> None:
-        with Progress("items", 3, lambda: _Spent(), file=file) as progress:
-            watch = asyncio.create_task(progress.watch(lambda: why[0]))
+        with ProgressBar("items", 3, UsageTotals, file=file) as progress:
+            watch = asyncio.create_task(progress.watch(lambda: waiting_for[0]))
             for wait in (300, 299, 298):
-                why[0] = f"m: slower; goes on in {wait} s"
-                progress.say_why(why[0])
+                waiting_for[0] = f"m: slower; goes on in {wait} s"
+                progress.say_waiting(waiting_for[0])
             while "waiting" not in file.getvalue():
                 await asyncio.sleep(0.001)
             watch.cancel()
@@ -241,7 +242,3 @@ def test_the_bar_says_it_once_in_a_file() -> None:
     asyncio.run(run())
     assert file.getvalue().count("waiting: m: slower; goes on in 300 s") == 1
     assert "299" not in file.getvalue()
-
-
-class _Spent:
-    money, input_tokens, output_tokens = 0.0, 0, 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from verbalizer_bench.builders.client.budget import Budget, Cost
+from verbalizer_bench.builders.client.budget import Budget, Usage
 from verbalizer_bench.builders.client.endpoint import Endpoint
 from verbalizer_bench.builders.client.protocol import Request, estimate, request_key
 from verbalizer_bench.config import plain, read
@@ -99,12 +99,12 @@ def asked(content: Any, **changes: Any) -> Request:
 def test_an_estimate_by_hand() -> None:
     endpoint = Endpoint(**RIGHT, image_tokens=100)
     # 4 a message, 9 letters, 1024 where nothing limits the response.
-    assert estimate(asked("123456789"), endpoint) == Cost(7, 1024, (7 * 0.15 + 1024 * 0.6) / 1e6)
+    assert estimate(asked("123456789"), endpoint) == Usage(7, 1024, (7 * 0.15 + 1024 * 0.6) / 1e6)
     limited = Endpoint("m", image_tokens=100, parameters={"max_tokens": 9})
     parts = [{"type": "text", "text": "123"}, {"type": "image_file", "path": "not read"}]
-    assert estimate(asked(parts), limited) == Cost(105, 9, 0)
+    assert estimate(asked(parts), limited) == Usage(105, 9, 0)
     schema = {"type": "object"}  # 18 letters as JSON
-    assert estimate(asked("", schema=schema), limited) == Cost(10, 9, 0)
+    assert estimate(asked("", schema=schema), limited) == Usage(10, 9, 0)
 
 
 def test_keys() -> None:

@@ -11,14 +11,14 @@ from aiohttp import web
 
 from tests.helpers.calls import PROMPTS, SCHEMA, ask_all, endpoint, request
 from tests.helpers.endpoint_server import Server
-from verbalizer_bench.builders.client.chat_client import Caller
+from verbalizer_bench.builders.client.chat_client import ChatClient
 from verbalizer_bench.builders.client.response_checks import (
-    ending_problem,
-    leftover,
-    leftovers,
-    spoken,
+    artifact_problem,
+    finish_problem,
+    first_artifact,
+    strip_reasoning,
 )
-from verbalizer_bench.builders.pipeline.generation import Interview, Question
+from verbalizer_bench.builders.pipeline.generation import GenerationTask, ResponseGenerator
 
 Serve = Callable[..., Server]
 WHOLE = "A small boat with a red sail lies beside a wooden pier."
@@ -30,7 +30,7 @@ WHOLE = "A small boat with a red sail lies beside a wooden pier."
     + ["FinishReason.STOP"],
 )
 def test_good_endings(reason: str) -> None:
-    assert ending_problem(reason) is None
+    assert finish_problem(reason) is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_good_endings(reason: str) -> None:
     ],
 )
 def test_all_others_are_named(reason: str, kind: str) -> None:
-    found = ending_problem(reason)
+    found = finish_problem(reason)
     assert found and found.reason == kind and reason in found.detail
 
 
@@ -76,9 +76,9 @@ def test_all_others_are_named(reason: str, kind: str) -> None:
     ],
 )
 def test_thoughts(text: str) -> None:
-    found = leftover(text)
+    found = artifact_problem(text)
     assert found and found.reason == "thoughts"
-    assert spoken(text).strip() in (WHOLE, "")
+    assert strip_reasoning(text).strip() in (WHOLE, "")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_thoughts(text: str) -> None:
     ],
 )
 def test_control_tokens(text: str) -> None:
-    found = leftover(text)
+    found = artifact_problem(text)
     assert found and found.reason == "control_tokens" and "\n" not in found.detail
 
 
@@ -158,16 +158,18 @@ def test_control_tokens(text: str) -> None:
     ],
 )
 def test_texts_that_only_look_like_it(text: str) -> None:
-    assert leftover(text) is None and spoken(text) == text
+    assert artifact_problem(text) is None and strip_reasoning(text) == text
 
 
 def test_half_a_character_and_texts_within_an_object() -> None:
     for text in ("half \ufffd", "half \ud83d", "a\0b", "\x1b[1mbold", "\x7f"):
-        found = leftover(text)
+        found = artifact_problem(text)
         assert found and found.reason == "damaged"
-    assert leftover("a\tb\r\nc\x0c") is None
-    assert leftovers({"turns": [{"q": "a", "a": "b"}, {"q": "x<|im_end|>"}], "n": 3, "none": None})
-    assert leftovers({"turns": [{"q": "a", "a": "b"}]}) is None
+    assert artifact_problem("a\tb\r\nc\x0c") is None
+    assert first_artifact(
+        {"turns": [{"q": "a", "a": "b"}, {"q": "x<|im_end|>"}], "n": 3, "none": None}
+    )
+    assert first_artifact({"turns": [{"q": "a", "a": "b"}]}) is None
 
 
 def replies(
@@ -180,10 +182,12 @@ def replies(
     asked = endpoint(server, parameters={"max_tokens": 20}, retries=0)
 
     async def run() -> Any:
-        async with Caller({"default": asked}, folder) as caller:
-            interview = Interview(caller, PROMPTS, 0, "set_aside")
+        async with ChatClient({"default": asked}, folder) as client:
+            generator = ResponseGenerator(client, PROMPTS, 0, "set_aside")
             messages = ({"role": "user", "content": "x"},)
-            return await interview.ask(Question("answer", messages, schema, lambda value: None))
+            return await generator.ask(
+                GenerationTask("answer", messages, schema, lambda value: None)
+            )
 
     first, second = asyncio.run(run()), asyncio.run(run())
     assert (first.value, first.problem and first.problem.reason) == (
@@ -258,6 +262,6 @@ def test_what_an_earlier_build_has_stored_is_judged_when_it_is_used(
     file.write_text(f"{head}\n{json.dumps(row)}\n")
     (reply,), _ = ask_all(tmp_path, [request("x")], endpoint(server))
     assert reply.cached and reply.finish_reason == "error: gone"
-    found = ending_problem(reply.finish_reason)
+    found = finish_problem(reply.finish_reason)
     assert found and found.reason == "cut_off"
     assert len(server.requests) == 1

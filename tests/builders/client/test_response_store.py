@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from verbalizer_bench.builders.client.budget import Cost
-from verbalizer_bench.builders.client.response_store import Store
+from verbalizer_bench.builders.client.budget import Usage
+from verbalizer_bench.builders.client.response_store import ResponseStore
 
 RESPONSE: dict[str, Any] = {"choices": [{"message": {"content": "ä\u2028\n"}}]}
 
 
-def add(store: Store, *keys: str) -> None:
+def add(store: ResponseStore, *keys: str) -> None:
     async def run() -> None:
-        rows = (store.add(key, "caption", "m", RESPONSE, Cost(3, 2, 0.5)) for key in keys)
+        rows = (store.add(key, "caption", "m", RESPONSE, Usage(3, 2, 0.5)) for key in keys)
         await asyncio.gather(*rows)
 
     asyncio.run(run())
@@ -27,17 +27,17 @@ def add(store: Store, *keys: str) -> None:
 
 def reopened(folder: Path) -> tuple[list[str], int]:
     """Return the keys that a new process finds, and what it thinks was spent in tokens."""
-    store = Store(folder)
+    store = ResponseStore(folder)
     store.close()
-    spent = store.earlier
-    return sorted(store.known), spent.input_tokens + spent.output_tokens
+    usage = store.earlier
+    return sorted(store.known), usage.input_tokens + usage.output_tokens
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
-    store = Store(tmp_path / "new" / "folder")
+    store = ResponseStore(tmp_path / "new" / "folder")
     add(store, "a", "b")
     store.close()
-    again = Store(tmp_path / "new" / "folder")
+    again = ResponseStore(tmp_path / "new" / "folder")
     assert again.known == store.known and again.known["a"]["response"] == RESPONSE
     assert (again.earlier.calls, again.earlier.money) == (2, 1.0)
     again.close()
@@ -45,7 +45,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [1, 20, 100, 0])
 def test_a_torn_line_is_dropped(length: int, tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = ResponseStore(tmp_path)
     add(store, "a", "b")
     store.close()
     whole = store.path.read_bytes()
@@ -53,7 +53,7 @@ def test_a_torn_line_is_dropped(length: int, tmp_path: Path) -> None:
     store.path.write_bytes(torn)
     kept = ["a"] if length == 0 else ["a", "b"]
     assert reopened(tmp_path) == (kept, 5 * len(kept))
-    store = Store(tmp_path)
+    store = ResponseStore(tmp_path)
     add(store, "c")
     store.close()
     assert reopened(tmp_path)[0] == sorted([*kept, "c"])
@@ -65,7 +65,7 @@ def test_a_process_that_dies_gives_the_store_back(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            store = Store(tmp_path)
+            store = ResponseStore(tmp_path)
             os.write(writer, str(store.path).encode())
             signal.pause()
         finally:
@@ -73,7 +73,7 @@ def test_a_process_that_dies_gives_the_store_back(tmp_path: Path) -> None:
     os.read(reader, 1000)
     try:
         with pytest.raises(ValueError) as error:
-            Store(tmp_path)
+            ResponseStore(tmp_path)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -81,7 +81,7 @@ def test_a_process_that_dies_gives_the_store_back(tmp_path: Path) -> None:
         f"{tmp_path}/calls.jsonl: process {child} writes to it; wait until it is done, "
         "or give another output"
     )
-    Store(tmp_path).close()
+    ResponseStore(tmp_path).close()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_files_that_are_no_store(text: str, message: str, tmp_path: Path) -> Non
     (tmp_path / "calls.jsonl").write_text(text)
     for _ in range(2):  # and the lock is given back
         with pytest.raises(ValueError, match=message):
-            Store(tmp_path)
+            ResponseStore(tmp_path)
     assert (tmp_path / "calls.jsonl").read_text() == text
 
 
@@ -114,7 +114,7 @@ def test_a_row_is_on_the_disk_before_it_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that come together share one fsync, and none is known before it ends."""
-    store, ends, calls = Store(tmp_path), threading.Event(), []
+    store, ends, calls = ResponseStore(tmp_path), threading.Event(), []
 
     def fsync(descriptor: int) -> None:
         calls.append(store.path.read_bytes().count(b"\n") - 1)
@@ -124,7 +124,7 @@ def test_a_row_is_on_the_disk_before_it_is_used(
 
     async def run() -> None:
         def new(key: str) -> asyncio.Task[Any]:
-            return asyncio.create_task(store.add(key, "caption", "m", RESPONSE, Cost(1, 1, 0)))
+            return asyncio.create_task(store.add(key, "caption", "m", RESPONSE, Usage(1, 1, 0)))
 
         first = [new(str(number)) for number in range(5)]
         while not calls:
@@ -143,7 +143,7 @@ def test_a_row_is_on_the_disk_before_it_is_used(
 
 
 def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
+    store = ResponseStore(tmp_path)
 
     def fsync(descriptor: int) -> None:
         calls.append(descriptor)
@@ -163,7 +163,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("room", [0, 1, 30, 250, 1000])
 def test_a_disk_that_is_full_in_the_middle_of_a_row(room: int, tmp_path: Path) -> None:
     """No row is written behind a torn one, and what was whole is there for the next run."""
-    store = Store(tmp_path)
+    store = ResponseStore(tmp_path)
     add(store, "a")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -183,7 +183,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_row(room: int, tmp_path: Path) -
     store.close()
     kept = sorted(store.known)
     assert reopened(tmp_path)[0] == kept and "a" in kept
-    store = Store(tmp_path)
+    store = ResponseStore(tmp_path)
     add(store, "c")
     store.close()
     assert reopened(tmp_path)[0] == sorted([*kept, "c"])

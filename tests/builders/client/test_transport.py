@@ -18,7 +18,7 @@ from tests.helpers.calls import ask_all, endpoint, request, requests
 from tests.helpers.clock import FAKE_KEY, Moved
 from tests.helpers.endpoint_server import Faults, Server, prompt
 from verbalizer_bench.builders.client import transport
-from verbalizer_bench.builders.client.chat_client import Caller, CallFailed, Endpoint, Reply
+from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient, Endpoint, Reply
 from verbalizer_bench.builders.client.transport import retry_after
 
 Serve = Callable[..., Server]
@@ -88,9 +88,9 @@ def test_retry_after_headers(headers: dict[str, str], seconds: float | None) -> 
 def test_backoff_grows(serve: Serve, tmp_path: Path) -> None:
     clock = Moved()
     server = serve(faults=Faults(error=1, at_most=5), clock=clock.now)
-    _, spent = ask_all(tmp_path, [request("x")], endpoint(server, backoff=0.05), clock=clock)
+    _, usage = ask_all(tmp_path, [request("x")], endpoint(server, backoff=0.05), clock=clock)
     gaps = [later - earlier for earlier, later in pairwise(starts(server))]
-    assert spent.retries == {"500": 5} and len(gaps) == 5
+    assert usage.retries == {"500": 5} and len(gaps) == 5
     for number, gap in enumerate(gaps):
         assert 0.025 * 2**number <= gap + 1e-9 and gap - 1e-9 <= 0.05 * 2**number
 
@@ -116,10 +116,10 @@ def timed_out(
     tasks: list[asyncio.Task[None]] = []
     monkeypatch.setattr(transport, "_within", within)
     asked = endpoint(server, timeout=77, parameters={"max_tokens": 7})
-    (reply,), spent = ask_all(folder, [request("x")], asked)
-    assert limits == [77, 77] and spent.retries == {"timeout": 1}
+    (reply,), usage = ask_all(folder, [request("x")], asked)
+    assert limits == [77, 77] and usage.retries == {"timeout": 1}
     # It may have been charged.
-    assert (spent.calls, spent.lost.output_tokens) == (1, 7)
+    assert (usage.calls, usage.lost.output_tokens) == (1, 7)
     return reply
 
 
@@ -169,7 +169,7 @@ def test_what_is_tried_again_in_vain(
     plan: dict[str, Any] = {fault: 1.0}
     server = serve(faults=Faults(**plan, at_most=99, retry_after="0"))
     error = failure(tmp_path, endpoint(server, retries=2))
-    assert message in str(error) and "(attempt 3)" in str(error) and not error.hopeless
+    assert message in str(error) and "(attempt 3)" in str(error) and not error.fatal
     assert len(server.requests) == 3
     server.faults = None
     assert ask_all(tmp_path, [request("x")], endpoint(server))[0][0].text == "echo: x"
@@ -181,7 +181,7 @@ HTML = """
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "headers", "message", "hopeless"),
+    ("status", "body", "headers", "message", "fatal"),
     [
         (401, {"error": {"message": "no such key"}}, {}, "401: no such key", True),
         (402, {"error": "pay\nfirst"}, {}, "402: pay first", True),
@@ -206,7 +206,7 @@ def test_what_is_not_tried_again(
     body: Any,
     headers: dict[str, str],
     message: str,
-    hopeless: bool,
+    fatal: bool,
     serve: Serve,
     tmp_path: Path,
 ) -> None:
@@ -214,7 +214,7 @@ def test_what_is_not_tried_again(
     server = serve(lambda asked: web.Response(status=status, text=text, headers=headers))
     error = failure(tmp_path, endpoint(server))
     assert message in str(error) and len(str(error)) < 500
-    assert (error.status, error.hopeless) == (status, hopeless)
+    assert (error.status, error.fatal) == (status, fatal)
     assert len(server.requests) == 1
 
 
@@ -222,12 +222,12 @@ def test_a_hopeless_endpoint_is_not_asked_again(serve: Serve, tmp_path: Path) ->
     server = serve(lambda body: web.json_response({"error": "no such key"}, status=401))
 
     async def run() -> list[Any]:
-        async with Caller({"default": endpoint(server, concurrency=2)}, tmp_path) as caller:
-            return await asyncio.gather(*map(caller.ask, requests(50)), return_exceptions=True)
+        async with ChatClient({"default": endpoint(server, concurrency=2)}, tmp_path) as client:
+            return await asyncio.gather(*map(client.ask, requests(50)), return_exceptions=True)
 
     errors = asyncio.run(run())
     assert len(server.requests) <= 2
-    assert all(isinstance(error, CallFailed) and error.hopeless for error in errors)
+    assert all(isinstance(error, CallFailed) and error.fatal for error in errors)
 
 
 def reply_to(serve: Serve, folder: Path, response: dict[str, Any]) -> Reply:
@@ -294,9 +294,9 @@ def test_counts_that_are_none_cost_what_is_estimated(
         response = {"choices": [{"message": {"content": "Yes."}}], "usage": usage}
         server = serve(lambda asked, response=response: web.json_response(response))
         folder = tmp_path / str(len(usage))
-        (reply,), spent = ask_all(folder, [request("x" * 30)], endpoint(server))
+        (reply,), usage = ask_all(folder, [request("x" * 30)], endpoint(server))
         assert (reply.input_tokens, reply.output_tokens) == (14, 2)
-        assert (spent.input_tokens, spent.output_tokens) == (14, 2)
+        assert (usage.input_tokens, usage.output_tokens) == (14, 2)
 
 
 def test_an_error_with_status_200(serve: Serve, tmp_path: Path) -> None:
@@ -369,14 +369,14 @@ def shown(folder: Path, server: Server, **changes: Any) -> list[str]:
     asked = endpoint(server, retries=1, **changes)
 
     async def run() -> list[str]:
-        async with Caller({"default": asked}, folder) as caller:
+        async with ChatClient({"default": asked}, folder) as client:
             try:
-                texts = [repr(await caller.ask(request(server.url)))]
+                texts = [repr(await client.ask(request(server.url)))]
             except CallFailed as error:
                 found = traceback.TracebackException.from_exception(error, capture_locals=True)
                 texts = ["".join(found.format()), repr(error), repr(error.__dict__)]
                 assert error.__cause__ is None and error.__context__ is None
-            return [*texts, *map(repr, (asked, caller, caller.__dict__, caller.spent))]
+            return [*texts, *map(repr, (asked, client, client.__dict__, client.usage))]
 
     return asyncio.run(run())
 

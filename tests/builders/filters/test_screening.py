@@ -11,11 +11,11 @@ from tests.conftest import SHARED
 from tests.helpers.data_recipes import write_recipe
 from verbalizer_bench.builders.filters import wording
 from verbalizer_bench.builders.filters.duplicates import near_duplicates, shingles, similarity
-from verbalizer_bench.builders.filters.leakage import Evaluation, evaluation, words
+from verbalizer_bench.builders.filters.leakage import EvaluationIndex, evaluation, words
 from verbalizer_bench.builders.filters.screening import screen
 from verbalizer_bench.builders.pipeline.blocks import Duplicates, Leakage
 from verbalizer_bench.builders.pipeline.recipe import read_recipe
-from verbalizer_bench.builders.pipeline.sample import Row, Turn
+from verbalizer_bench.builders.pipeline.sample import Sample, Turn
 
 
 def test_words_are_normalised() -> None:
@@ -27,7 +27,7 @@ def test_words_are_normalised() -> None:
 
 
 def test_a_shared_ngram_is_found_and_a_shorter_one_is_not() -> None:
-    found = Evaluation([("sst2", "One two three, four five!")], n=4)
+    found = EvaluationIndex([("sst2", "One two three, four five!")], n=4)
     assert found.match(["nothing", "ZERO one two  three four"]) == ("one two three four", "sst2")
     assert found.match(["one two three", "two three five four"]) is None
     # Words of two texts are not in a row.
@@ -66,7 +66,7 @@ def test_real_rows_leak_and_real_captions_do_not() -> None:
 
 
 def test_documents_that_are_short_are_found_whole() -> None:
-    found = Evaluation(
+    found = EvaluationIndex(
         [],
         13,
         [
@@ -115,10 +115,10 @@ def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> 
         "emotion": 15,
         "fp": 1,
     }
-    rows = (SHARED / "data/gsm8k/test.jsonl").read_text().splitlines()
-    assert not [row for row in rows if found.match([json.loads(row)["question"]])]
+    samples = (SHARED / "data/gsm8k/test.jsonl").read_text().splitlines()
+    assert not [sample for sample in samples if found.match([json.loads(sample)["question"]])]
     alpaca = json.loads((SHARED / "data/alpaca/alpaca_en_demo.json").read_text())
-    assert not [row for row in alpaca if found.match(row.values())]
+    assert not [sample for sample in alpaca if found.match(sample.values())]
 
 
 @pytest.mark.parametrize("method", ["minhash", "ngram"])
@@ -154,10 +154,10 @@ def test_minhash_finds_what_the_index_of_all_ngrams_finds() -> None:
         assert similarity(*pair) >= 0.5
 
 
-def row(
+def sample(
     key: str, arm: str, question: str, answer: str = "So it is.", pair: str | None = None
-) -> Row:
-    return Row(id=key, arm=arm, turns=(Turn(question, answer),), pair=pair)
+) -> Sample:
+    return Sample(id=key, arm=arm, turns=(Turn(question, answer),), pair=pair)
 
 
 def test_rows_are_screened(tmp_path: Path) -> None:
@@ -165,20 +165,20 @@ def test_rows_are_screened(tmp_path: Path) -> None:
     leaking = (
         "You are a helpful assistant judging the sentiment of a movie review. If the movie review"
     )
-    rows = [
-        row("1", "format", "What is on the table?", pair="1p"),
-        row("1p", "plain", "What is on the table?", pair="1"),
-        row("2", "format", "What is on the table?"),
-        row("3", "format", "Fine?", leaking),
-        row("4", "format", "What is in the sky over there?", leaking, pair="4p"),
-        dataclasses.replace(row("7", "letter", "Which of these?", "A"), context=f"A. {leaking}"),
-        row("4p", "plain", "What is in the sky over there?", pair="4"),
-        row("5", "format", "What is in the sky over there?"),
-        row("6", "plain", "Gone?").put_aside("items", "empty", "nothing"),
+    samples = [
+        sample("1", "format", "What is on the table?", pair="1p"),
+        sample("1p", "plain", "What is on the table?", pair="1"),
+        sample("2", "format", "What is on the table?"),
+        sample("3", "format", "Fine?", leaking),
+        sample("4", "format", "What is in the sky over there?", leaking, pair="4p"),
+        dataclasses.replace(sample("7", "letter", "Which of these?", "A"), context=f"A. {leaking}"),
+        sample("4p", "plain", "What is in the sky over there?", pair="4"),
+        sample("5", "format", "What is in the sky over there?"),
+        sample("6", "plain", "Gone?").reject("items", "empty", "nothing"),
     ]
-    found = asyncio.run(screen(rows, recipe))
-    assert [one.id for one in found] == [one.id for one in rows]
-    aside = {one.id: one.set_aside for one in found if one.set_aside}
+    found = asyncio.run(screen(samples, recipe))
+    assert [one.id for one in found] == [one.id for one in samples]
+    aside = {one.id: one.rejection for one in found if one.rejection}
     assert {key: found.reason for key, found in aside.items()} == {
         "2": "duplicate",
         "3": "leakage",
@@ -189,8 +189,8 @@ def test_rows_are_screened(tmp_path: Path) -> None:
     }
     assert aside["2"].detail == "of 1" and aside["4p"].detail.startswith("4 is set aside: leakage")
     assert aside["3"].detail.startswith("sst2 has: you are a helpful")
-    kept = asyncio.run(screen(rows, recipe, repeated=("format",)))
-    assert kept[2].set_aside is None
+    kept = asyncio.run(screen(samples, recipe, repeated=("format",)))
+    assert kept[2].rejection is None
 
 
 @pytest.mark.parametrize(
@@ -204,14 +204,14 @@ def test_rows_are_screened(tmp_path: Path) -> None:
     ],
 )
 def test_mentions(text: str, word: str | None) -> None:
-    found = wording.mention(text)
+    found = wording.mention_problem(text)
     assert (found.detail if found else None) == word
 
 
 def test_boxes_are_mentions_where_the_model_saw_boxes() -> None:
-    assert wording.mention("the bounding box at the left", boxes=True)
+    assert wording.mention_problem("the bounding box at the left", boxes=True)
     assert wording.question_problem("What is <image>?") == ("placeholder", "<image>")
     for text in (" ", "\n", "\u200b", "\ufeff\u00a0"):
         assert wording.question_problem(text) == ("empty", "the question is empty")
-    assert wording.empty("\u2764", "the answer") is None
+    assert wording.empty_problem("\u2764", "the answer") is None
     assert wording.question_problem("What is it?") is None

@@ -10,7 +10,7 @@ from tests.conftest import SHARED
 from tests.helpers.obeying import defy, obey
 from verbalizer_bench.builders.filters.verifiers import (
     NEED_PUNKT,
-    LeftToChance,
+    RandomInstruction,
     describe,
     has_punkt,
     registry,
@@ -115,7 +115,7 @@ def test_types_without_their_data_are_refused_by_name(kind: str, ifeval: Path) -
 def test_what_a_verifier_would_draw_at_random_is_refused(
     kind: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(LeftToChance, match="at random; give all arguments"):
+    with pytest.raises(RandomInstruction, match="at random; give all arguments"):
         describe(kind, arguments)
 
 
@@ -168,7 +168,7 @@ def test_every_ifeval_row_can_be_described_but_those_left_to_chance(ifeval: Path
     for kind, arguments in rows:
         try:
             assert describe(kind, arguments)
-        except LeftToChance:
+        except RandomInstruction:
             refused.append(arguments["letter"])
     assert sorted(refused) == ["!", "#"]
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.conftest import SHARED
 from verbalizer_bench.builders.kinds.images import (
-    Box,
+    BoundingBox,
     context,
-    image_rows,
+    image_samples,
     read_annotations,
     select,
     select_captions,
@@ -65,7 +65,7 @@ def test_coco(tmp_path: Path) -> None:
     )
     found = {one.image: one for one in read_annotations(coco(tmp_path / "captions.json"), boxes)}
     assert found["b.jpg"].captions == ("first", "second one")
-    assert found["b.jpg"].boxes == (Box("dog", (0.1, 0.1, 0.6, 0.6)),)
+    assert found["b.jpg"].boxes == (BoundingBox("dog", (0.1, 0.1, 0.6, 0.6)),)
     assert context(found["b.jpg"]) == "first\nsecond one\n\ndog: [0.1, 0.1, 0.6, 0.6]"
     assert found["a.jpg"].captions == () and context(found["a.jpg"]) == ""
 
@@ -77,7 +77,7 @@ def test_llavas_json_lines() -> None:
     found = read_annotations(path)
     assert len(found) == 80 and all(len(one.captions) >= 5 for one in found)
     assert found[0].image == "000000296284.jpg"
-    assert found[0].boxes[0] == Box("donut", (0.37, 0.584, 0.504, 0.709))
+    assert found[0].boxes[0] == BoundingBox("donut", (0.37, 0.584, 0.504, 0.709))
     captions = SHARED / "data/coco/captions_val2014_subset.json"
     assert len(select_captions(Captions(captions))) == 580
     assert len(select_captions(Captions(captions, n=182))) == 182
@@ -94,12 +94,17 @@ def test_files_that_are_no_images_are_set_aside(tmp_path: Path) -> None:
         noise.save(whole)
         (tmp_path / f"half.{suffix}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     Image.new("RGB", (4, 4)).save(tmp_path / "other.jpg", format="BMP")
-    rows = {row.image: row for row in asyncio.run(image_rows(select(Images(tmp_path)), tmp_path))}
-    assert rows["good.jpg"].set_aside is None and len(rows["good.jpg"].image_sha256 or "") == 64
+    samples = {
+        sample.image: sample
+        for sample in asyncio.run(image_samples(select(Images(tmp_path)), tmp_path))
+    }
+    assert (
+        samples["good.jpg"].rejection is None and len(samples["good.jpg"].image_sha256 or "") == 64
+    )
     for suffix in ("jpg", "png", "gif", "webp"):
-        assert rows[f"whole.{suffix}"].set_aside is None and rows[f"half.{suffix}"].set_aside
+        assert samples[f"whole.{suffix}"].rejection is None and samples[f"half.{suffix}"].rejection
     for name, reason in (("torn.jpg", "no image"), ("text.png", "no image"), ("other.jpg", "BMP")):
-        found = rows[name].set_aside
+        found = samples[name].rejection
         assert found and found.reason == "image" and reason in found.detail, name
 
 
@@ -158,8 +163,8 @@ def test_latin_1_names_its_line(tmp_path: Path) -> None:
 
 def test_a_line_a_caption(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    rows = [("a.png", "One."), ("b.png", "Two."), ("a.png", "Three."), ("a.png", "One.")]
-    path.write_text("".join(json.dumps({"image": i, "caption": c}) + "\n" for i, c in rows))
+    samples = [("a.png", "One."), ("b.png", "Two."), ("a.png", "Three."), ("a.png", "One.")]
+    path.write_text("".join(json.dumps({"image": i, "caption": c}) + "\n" for i, c in samples))
     found = {one.image: one.captions for one in read_annotations(path)}
     assert found == {"a.png": ("One.", "Three."), "b.png": ("Two.",)}
 
@@ -180,5 +185,5 @@ def test_an_image_that_is_a_bomb_is_set_aside(
 ) -> None:
     make(tmp_path, "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
-    (row,) = asyncio.run(image_rows(select(Images(tmp_path)), tmp_path))
-    assert row.set_aside and "decompression bomb" in row.set_aside.detail
+    (sample,) = asyncio.run(image_samples(select(Images(tmp_path)), tmp_path))
+    assert sample.rejection and "decompression bomb" in sample.rejection.detail

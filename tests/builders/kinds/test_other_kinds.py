@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.data_recipes import COCO
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.builders.build import build
-from verbalizer_bench.builders.kinds.response_format import make_row, read_records
+from verbalizer_bench.builders.kinds.response_format import make_sample, read_records
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
 from verbalizer_bench.trainers.conversations.records import Record
 from verbalizer_bench.trainers.conversations.records import read_records as training_records
@@ -65,9 +65,13 @@ def test_llava_style_data_is_made_of_captions_and_boxes(
     recipe = llava(tmp_path, server)
     built = build(recipe)
     assert built.sets
-    assert len(built.sets.accepted) + len(built.sets.set_aside) == 120
-    assert {row.set_aside.reason for row in built.sets.set_aside if row.set_aside} <= {"duplicate"}
-    assert any("mention" in str(one.problem) for row in built.sets.accepted for one in row.attempts)
+    assert len(built.sets.accepted) + len(built.sets.rejected) == 120
+    assert {sample.rejection.reason for sample in built.sets.rejected if sample.rejection} <= {
+        "duplicate"
+    }
+    assert any(
+        "mention" in str(one.problem) for sample in built.sets.accepted for one in sample.attempts
+    )
     names = {"conversation": 3, "detail": 1, "complex": 1}
     for name, turns in names.items():
         records = list(training_records(recipe.output / f"{name}.json"))
@@ -83,7 +87,7 @@ def test_llava_style_data_is_made_of_captions_and_boxes(
     assert any(
         re.search(r"^person: \[0\.\d+, 0\.\d+, \d\.\d+, \d\.\d+\]$", one, re.M) for one in asked
     )
-    details = {row.turns[0].question for row in built.sets.accepted if row.arm == "detail"}
+    details = {sample.turns[0].question for sample in built.sets.accepted if sample.arm == "detail"}
     assert len(details) > 5  # of ten questions, by the image
     assert "LLaVA-Instruct" in (recipe.output / "README.md").read_text()
 
@@ -93,10 +97,12 @@ def test_mentions_can_be_dropped(serve: Callable[..., Server], tmp_path: Path) -
     built = build(llava(tmp_path, server, "mentions=drop"))
     assert built.sets
     dropped = [
-        row for row in built.sets.set_aside if row.set_aside and row.set_aside.reason == "mention"
+        sample
+        for sample in built.sets.rejected
+        if sample.rejection and sample.rejection.reason == "mention"
     ]
-    assert dropped and all(len(row.attempts) == 1 for row in dropped)
-    assert built.spent.calls == 120
+    assert dropped and all(len(sample.attempts) == 1 for sample in dropped)
+    assert built.usage.calls == 120
 
 
 def test_llava_style_data_needs_captions(tmp_path: Path, serve: Callable[..., Server]) -> None:
@@ -129,7 +135,7 @@ def test_response_format_data_is_made_of_records(tmp_path: Path) -> None:
     overrides = [f"output={tmp_path / 'out'}", f"records={file}", "leakage.data=sample"]
     recipe = read_recipe("data/response_format", overrides)
     built = build(recipe)
-    assert built.sets and built.spent.calls == 0
+    assert built.sets and built.usage.calls == 0
     found = list(training_records(recipe.output / "response_format.json"))
     assert all(isinstance(record, Record) for record in found)
     turns = [
@@ -148,7 +154,7 @@ def test_response_format_data_is_made_of_records(tmp_path: Path) -> None:
     ]
     ids = [record.id for record in found]
     assert ids == ["1", "2", "000002", "x-000003", "x-000004", "000005", "000006"]
-    aside = [row.set_aside.reason for row in built.sets.set_aside if row.set_aside]
+    aside = [sample.rejection.reason for sample in built.sets.rejected if sample.rejection]
     assert aside == ["answer", "empty", "empty", "answer", "placeholder"]
     assert "No model was asked" in (recipe.output / "report.md").read_text()
 
@@ -185,9 +191,9 @@ def test_records_of_either_layout_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_record_that_cannot_be_used_says_why(changes: dict[str, Any], reason: str) -> None:
-    row = make_row({"image": "a", "question": "?", "answer": "x"} | changes, 5)
-    assert row.set_aside
-    assert ": ".join(row.set_aside[1:]).startswith(reason)
+    sample = make_sample({"image": "a", "question": "?", "answer": "x"} | changes, 5)
+    assert sample.rejection
+    assert ": ".join(sample.rejection[1:]).startswith(reason)
 
 
 def test_captions_that_come_in_are_checked(serve: Callable[..., Server], tmp_path: Path) -> None:
@@ -209,8 +215,8 @@ def test_captions_that_come_in_are_checked(serve: Callable[..., Server], tmp_pat
     server = serve(speak)
     changes = [f"images.annotations={file}", "images.n=null", "answers=detail"]
     built = build(llava(tmp_path, server, *changes))
-    assert built.sets and [row.image for row in built.sets.accepted] == ["good.jpg"]
-    found = {str(row.image): row.set_aside for row in built.sets.set_aside}
+    assert built.sets and [sample.image for sample in built.sets.accepted] == ["good.jpg"]
+    found = {str(sample.image): sample.rejection for sample in built.sets.rejected}
     assert {name: aside.reason + ".jpg" for name, aside in found.items() if aside} == {
         name: name for name in found
     }
@@ -219,10 +225,10 @@ def test_captions_that_come_in_are_checked(serve: Callable[..., Server], tmp_pat
 
 def test_an_option_is_a_line() -> None:
     choices = ["a dog\nB. a cat", 2, True]
-    row = make_row({"image": "a", "question": "?", "choices": choices, "answer": "C"}, 5)
-    assert row.set_aside is None and row.context == "A. a dog B. a cat\nB. 2\nC. True"
+    sample = make_sample({"image": "a", "question": "?", "choices": choices, "answer": "C"}, 5)
+    assert sample.rejection is None and sample.context == "A. a dog B. a cat\nB. 2\nC. True"
 
 
 def test_an_option_that_is_none_of_the_choices_is_set_aside() -> None:
-    row = make_row({"image": "a", "question": "?", "choices": ["x"], "answer": 3}, 5)
-    assert row.set_aside == ("records", "answer", "record 5: answer=3 is none of its choices")
+    sample = make_sample({"image": "a", "question": "?", "choices": ["x"], "answer": 3}, 5)
+    assert sample.rejection == ("records", "answer", "record 5: answer=3 is none of its choices")

@@ -12,9 +12,9 @@ from tests.helpers.builder import Model
 from tests.helpers.data_recipes import instructions, real_data, recipe
 from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.build import build
-from verbalizer_bench.builders.pipeline.failure_monitor import Refusals
-from verbalizer_bench.builders.pipeline.sample import Attempt, Row
-from verbalizer_bench.builders.pipeline.worker_pool import Stopped
+from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
+from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 
 Serve = Callable[..., Server]
 CALLS = "endpoints.default.concurrency=1"
@@ -149,45 +149,45 @@ def test_a_server_whose_answers_cannot_be_used_stops_early(
 )
 def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -> None:
     """`u` cannot be used, `a` can, `.` is not asked."""
-    refusals = Refusals("items", "set_aside")
+    refusals = FailureMonitor("items", "set_aside")
     attempt = Attempt("item", "k", "m", 1, 1)
     try:
         for place, outcome in enumerate(outcomes):
-            old = Row(id=f"{place}", attempts=(attempt,) if before else ())
-            new = Row(id=old.id, attempts=(*old.attempts, attempt))
-            aside = new.put_aside("items", "unparsable", "no JSON object in it")
+            old = Sample(id=f"{place}", attempts=(attempt,) if before else ())
+            new = Sample(id=old.id, attempts=(*old.attempts, attempt))
+            aside = new.reject("items", "unparsable", "no JSON object in it")
             refusals.add(place, [old], [{"u": aside, "a": new, ".": old}[outcome]])
         refusals.end()
-    except Stopped as error:
+    except BuildStopped as error:
         assert stops and str(error).startswith("none of the first 20 answers for item")
     else:
         assert not stops
 
 
-def rows(role: str, outcomes: str) -> list[tuple[Row, Row]]:
+def samples(role: str, outcomes: str) -> list[tuple[Sample, Sample]]:
     """Return rows before and after: `a` was answered, `r` refused, `.` not asked."""
     found = []
     for number, outcome in enumerate(outcomes):
-        before = after = Row(id=f"{number}")
+        before = after = Sample(id=f"{number}")
         if outcome == "a":
-            after = Row(id=before.id, attempts=(Attempt(role, "k", "m", 1, 1),))
+            after = Sample(id=before.id, attempts=(Attempt(role, "k", "m", 1, 1),))
         elif outcome == "r":
-            after = before.put_aside("items", "rejected", f"{role}: m at x: 400: no {number}")
+            after = before.reject("items", "rejected", f"{role}: m at x: 400: no {number}")
         elif outcome == ".":
-            before = after = before.put_aside("images", "image", "damaged")
+            before = after = before.reject("images", "image", "damaged")
         found.append((before, after))
     return found
 
 
 def verdict(outcomes: str, order: list[int] | None = None, failures: str = "stop") -> str:
     """Return what is said of units that end in some order; "" if nothing is."""
-    refusals, found = Refusals("items", failures), rows("item", outcomes)
+    refusals, found = FailureMonitor("items", failures), samples("item", outcomes)
     try:
         for place in order or range(len(found)):
             before, after = found[place]
             refusals.add(place, [before], [after])
         refusals.end()
-    except Stopped as error:
+    except BuildStopped as error:
         return str(error).partition(" requests")[0]
     return ""
 
@@ -229,14 +229,14 @@ def test_refusals_by_the_order_of_records(outcomes: str, said: str) -> None:
 def test_requests_that_follow_answered_ones_are_longer(
     outcomes: str, failures: str, said: str
 ) -> None:
-    refusals = Refusals("check", failures)
+    refusals = FailureMonitor("check", failures)
     try:
         for place, outcome in enumerate(outcomes):
-            row = Row(id=f"{place}", attempts=(Attempt("item", "k", "m", 1, 1),))
-            aside = row.put_aside("check", "rejected", "item: m at x: 400: too long")
-            refusals.add(place, [row], [aside if outcome == "r" else row])
+            sample = Sample(id=f"{place}", attempts=(Attempt("item", "k", "m", 1, 1),))
+            aside = sample.reject("check", "rejected", "item: m at x: 400: too long")
+            refusals.add(place, [sample], [aside if outcome == "r" else sample])
         refusals.end()
-    except Stopped as error:
+    except BuildStopped as error:
         assert said and str(error).startswith(f"{said} requests")
     else:
         assert not said
@@ -269,10 +269,10 @@ def test_a_single_record_that_is_refused_is_its_own(
     made = recipe(tmp_path, server.url, "limit=12")
     built = build(made)
     assert built.sets and len(built.sets.accepted) == 11
-    (row,) = built.sets.set_aside
-    assert row.set_aside and row.set_aside.reason == "rejected"
+    (sample,) = built.sets.rejected
+    assert sample.rejection and sample.rejection.reason == "rejected"
     mark = len(server.requests)
     build(made)
     assert len(server.requests) == mark
     assert "content policy" in (made.output / "report.md").read_text()
-    assert json.loads((made.work / "set_aside.jsonl").read_text())["id"] == row.id
+    assert json.loads((made.work / "set_aside.jsonl").read_text())["id"] == sample.id

@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 
 from tests.helpers.calls import PROMPTS
-from verbalizer_bench.builders.client.chat_client import BudgetSpent, CallFailed
+from verbalizer_bench.builders.client.chat_client import BudgetExceeded, CallFailed
 from verbalizer_bench.builders.client.protocol import Reply, Request
-from verbalizer_bench.builders.pipeline.generation import Interview, Outcome, Problem, Question
-from verbalizer_bench.builders.pipeline.worker_pool import Stopped, Unanswered, for_each
+from verbalizer_bench.builders.pipeline.generation import (
+    GenerationResult,
+    GenerationTask,
+    Problem,
+    ResponseGenerator,
+)
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered, map_ordered
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
 MESSAGES = ({"role": "user", "content": "Say yes."},)
@@ -38,16 +43,16 @@ class Fake:
         return Reply(text, value, refusal, finish, "m", 3, 2, f"key{request.n}", False)
 
 
-def ask(fake: Fake, retries: int = 2, **others: Any) -> Outcome:
+def ask(fake: Fake, retries: int = 2, **others: Any) -> GenerationResult:
     def judge(value: Mapping[str, Any]) -> Problem | None:
         said = value.get("answer", value.get("text"))
         return None if said == "yes" else Problem("format", "say yes")
 
     schema = others.pop("schema", SCHEMA)
     first, so_far = others.pop("first", 0), others.pop("so_far", None)
-    interview = Interview(fake, PROMPTS, retries, **others)
-    question = Question("item", MESSAGES, schema, judge, first, so_far)
-    return asyncio.run(interview.ask(question))
+    generator = ResponseGenerator(fake, PROMPTS, retries, **others)
+    question = GenerationTask("item", MESSAGES, schema, judge, first, so_far)
+    return asyncio.run(generator.ask(question))
 
 
 def test_a_failure_is_named_after_the_answer_that_failed() -> None:
@@ -98,7 +103,7 @@ def test_attempts_before_count() -> None:
     so_far = Problem("format", "say yes")
     found = ask(fake := Fake({"answer": "no"}), retries=1, first=1, so_far=so_far)
     assert len(fake.requests) == 1 and fake.requests[0].n == 1 and found.problem == so_far
-    assert ask(Fake(), retries=0, first=1, so_far=so_far) == Outcome(None, so_far, ())
+    assert ask(Fake(), retries=0, first=1, so_far=so_far) == GenerationResult(None, so_far, ())
 
 
 def test_final_reasons_are_not_asked_about_again() -> None:
@@ -113,7 +118,7 @@ def test_halves_of_surrogate_pairs_are_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "hopeless", "failures", "reason"),
+    ("status", "fatal", "failures", "reason"),
     [
         (400, False, "stop", "rejected"),
         (413, False, "set_aside", "rejected"),
@@ -126,9 +131,9 @@ def test_halves_of_surrogate_pairs_are_no_answer() -> None:
     ],
 )
 def test_a_call_that_fails(
-    status: int | None, hopeless: bool, failures: str, reason: str | None
+    status: int | None, fatal: bool, failures: str, reason: str | None
 ) -> None:
-    fake = Fake(CallFailed("item: it failed", status, hopeless))
+    fake = Fake(CallFailed("item: it failed", status, fatal))
     if reason is None:
         with pytest.raises(Unanswered, match="it failed"):
             ask(fake, failures=failures)
@@ -143,7 +148,7 @@ def run(work: Callable[[int], Any], n: int = 20) -> list[int]:
         found: int = work(unit)
         return found
 
-    return asyncio.run(for_each(range(n), awaited, 4, lambda place, result: None))
+    return asyncio.run(map_ordered(range(n), awaited, 4, lambda place, result: None))
 
 
 def test_results_come_in_the_units_order() -> None:
@@ -166,7 +171,7 @@ def test_all_units_are_worked_on_though_some_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [BudgetSpent("spent"), ValueError("a wrong key"), Stopped("gone")]
+    "error", [BudgetExceeded("spent"), ValueError("a wrong key"), BuildStopped("gone")]
 )
 def test_what_every_unit_would_meet_ends_it(error: Exception) -> None:
     done = []

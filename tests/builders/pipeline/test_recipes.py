@@ -12,8 +12,8 @@ from verbalizer_bench.builders.build import dry_run, prepare
 from verbalizer_bench.builders.export.dataset_card import card
 from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.kinds.response_format import ResponseFormatStages
-from verbalizer_bench.builders.pipeline.context import Workshop
-from verbalizer_bench.builders.pipeline.prompts import Prompts
+from verbalizer_bench.builders.pipeline.context import BuildContext
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import KINDS, FormatOriented, read_recipe
 
 SHIPPED = sorted((REPOSITORY / "recipes/data").glob("*.yaml"))
@@ -167,7 +167,7 @@ def test_the_licence_is_of_the_folder_that_was_used(tmp_path: Path) -> None:
     mine = read_recipe("data/format_oriented", [f"images.folder={tmp_path}", "licence=Mine."])
     assert mine.licence == "Mine."
     for recipe, said in ((other, "Their terms: not stated"), (mine, "- Mine.")):
-        text = card([], Sets((), (), {}), recipe, Prompts("1"))
+        text = card([], Sets((), (), {}), recipe, PromptTemplates("1"))
         assert f"images.folder: `{tmp_path}`" in text and said in text and "COCO 20" not in text
         assert "images.annotations: `data/coco/annotations/captions_val2014.json`" in text
 
@@ -252,4 +252,4 @@ def test_response_format_needs_nobody(tmp_path: Path) -> None:
     recipe = read_recipe("data/response_format", [f"records={tmp_path / 'records.jsonl'}"])
     assert "0 calls" in dry_run(recipe)
     assert isinstance(prepare(recipe)[1], ResponseFormatStages)
-    assert isinstance(prepare(recipe)[0], Workshop)
+    assert isinstance(prepare(recipe)[0], BuildContext)

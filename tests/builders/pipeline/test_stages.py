@@ -9,10 +9,10 @@ import pytest
 from verbalizer_bench.builders.pipeline.sample import (
     Attempt,
     Instruction,
-    Row,
-    SetAside,
+    Rejection,
+    Sample,
     Turn,
-    read_rows,
+    read_samples,
 )
 from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage
 
@@ -24,13 +24,13 @@ class Log:
         self.folder, self.done = folder, list[str]()
 
     def pipeline(self, images: int = 2, word: str = "yes") -> Pipeline:
-        async def first(rows: list[Row]) -> list[Row]:
+        async def first(samples: list[Sample]) -> list[Sample]:
             self.done.append("images")
-            return [Row(id=f"{n}") for n in range(images)]
+            return [Sample(id=f"{n}") for n in range(images)]
 
-        async def second(rows: list[Row]) -> list[Row]:
+        async def second(samples: list[Sample]) -> list[Sample]:
             self.done.append("items")
-            return [Row(id=row.id, turns=(Turn("?", word),)) for row in rows]
+            return [Sample(id=sample.id, turns=(Turn("?", word),)) for sample in samples]
 
         stages = [Stage("images", {"n": images}, first), Stage("items", {"word": word}, second)]
         return Pipeline(self.folder, stages)
@@ -46,7 +46,7 @@ def test_a_complete_stage_is_not_done_again(tmp_path: Path) -> None:
     assert log.run() == ["images", "items"]
     assert log.run() == []
     assert log.run(word="no") == ["items"]
-    assert read_rows(tmp_path / "2_items.jsonl")[1].turns == (Turn("?", "no"),)
+    assert read_samples(tmp_path / "2_items.jsonl")[1].turns == (Turn("?", "no"),)
     assert log.run(images=3, word="no") == ["images", "items"]
     assert log.pipeline(images=3, word="no").pending() == []
 
@@ -69,13 +69,13 @@ def test_a_stage_alone_takes_the_file_before_it_as_it_is(tmp_path: Path) -> None
     assert log.run("images") == ["images"]
     (tmp_path / "1_images.jsonl").write_text('{"id": "mine"}\n')
     assert log.run("items") == ["items"]
-    assert [row.id for row in read_rows(tmp_path / "2_items.jsonl")] == ["mine"]
+    assert [sample.id for sample in read_samples(tmp_path / "2_items.jsonl")] == ["mine"]
     with pytest.raises(ValueError, match="stage=item: no such stage; did you mean items"):
         log.run("item")
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
-    row = Row(
+    sample = Sample(
         id="7",
         arm="format",
         image="a\u2028b.jpg",
@@ -86,14 +86,14 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
         pair="8",
         attempts=(Attempt("item", "k", "m", 1, 2, "format: no"),),
         verified=False,
-        set_aside=SetAside("check", "format", "no"),
+        rejection=Rejection("check", "format", "no"),
     )
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(row.as_json(), ensure_ascii=False) + "\n" + '{"id": "8"}\n')
-    assert read_rows(path) == [row, Row(id="8")]
+    path.write_text(json.dumps(sample.as_json(), ensure_ascii=False) + "\n" + '{"id": "8"}\n')
+    assert read_samples(path) == [sample, Sample(id="8")]
     path.write_text('{"id": "7"}\n{"name": "x"}\n')
     with pytest.raises(ValueError, match=r"rows.jsonl, line 2: not a row of a stage"):
-        read_rows(path)
+        read_samples(path)
 
 
 def test_an_index_that_is_none_is_named(tmp_path: Path) -> None:
