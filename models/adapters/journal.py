@@ -3,10 +3,9 @@
 `journal-<rank>.jsonl` stands in the output folder, a JSON object a line: for each attempt how it
 was asked (`command`, `protocol`) and the model's `fingerprint`, then a row a response, at last
 `finished`. A row's key is the sha256 of task, version, document, prompt, images and generation
-arguments; model and protocol are the same in the whole file. A torn last line is dropped.
+arguments; model and protocol are the same in the whole file, which is an `AppendLog`.
 """
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from verbalizer_bench.io.append_log import AppendLog, read_log
 from verbalizer_bench.models.images import image_sha256
 
 log = logging.getLogger(__name__)
@@ -76,29 +76,34 @@ class Journal:
         self.path = folder / f"journal-{rank}.jsonl"
         self.protocol, self.versions = json.loads(json.dumps(protocol, default=str)), versions
         self.known: dict[str, Response] = {}
-        self._fingerprints: dict[str, dict[str, Any]] = {}
-        self._file = self.path.open("a+", encoding="utf-8")
+        self._fingerprints: dict[Path, dict[str, Any]] = {}
+        fix = "give each run an --output_path of its own"
+        self._log = AppendLog(self.path, "journal", _FORMAT, fix)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{self.path}: another run writes to it; give each an --output_path of its own"
-            ) from error
-        if resume:
-            for file in journal_files(folder):
-                self._read(file)
-            is_own = any("key" in row for row in _rows(self.path))
-            self._file.truncate(_whole_lines(self.path) if is_own else 0)
-        else:
-            others = [file for file in journal_files(folder) if _rank(file) >= world_size]
-            for file in [self.path, *(others if rank == 0 else [])]:
-                _check_finished(file)
-            _put_aside(self.path)
-            self._file.truncate(0)
-            for file in others if rank == 0 else ():
-                _put_aside(file)
-                file.unlink()
-        self._write({"journal": _FORMAT, "command": list(command), "protocol": self.protocol})
+            self._go_on() if resume else self._start_anew(rank, world_size)
+            header = {"journal": _FORMAT, "command": list(command), "protocol": self.protocol}
+            self._log.append(header)
+        except BaseException:
+            self.close()
+            raise
+
+    def _go_on(self) -> None:
+        """Read the journals of all ranks."""
+        kept = [file for file in journal_files(self.path.parent) if self._read(file)]
+        if self.path not in kept:
+            self._log.clear()
+
+    def _start_anew(self, rank: int, world_size: int) -> None:
+        """Put a finished run's journals aside: this rank's, and those of ranks that are no more."""
+        others = journal_files(self.path.parent) if rank == 0 else []
+        others = [file for file in others if _rank(file) >= world_size]
+        for file in (self.path, *others):
+            _check_finished(file)
+        for file in (self.path, *others):
+            _put_aside(file)
+        self._log.clear()
+        for file in others:
+            file.unlink()
 
     def check_model(self, fingerprint: Mapping[str, Any]) -> None:
         """Note whose responses these are.
@@ -106,31 +111,31 @@ class Journal:
         Raises:
             ValueError: Responses in the journals are another model's.
         """
-        found: dict[str, Any] = json.loads(json.dumps(fingerprint, default=str))
+        current: dict[str, Any] = json.loads(json.dumps(fingerprint, default=str))
         for file, known in self._fingerprints.items():
-            if known != found:
+            if known != current:
                 raise ValueError(
-                    f"{file}: the journal is of another model: {_difference(known, found)}; "
+                    f"{file}: the journal is of another model: {_difference(known, current)}; "
                     "give another --output_path"
                 )
-        if str(self.path) not in self._fingerprints:
-            self._write({"fingerprint": found})
-            self._fingerprints[str(self.path)] = found
+        if self.path not in self._fingerprints:
+            self._log.append({"fingerprint": current})
+            self._fingerprints[self.path] = current
 
     def add(self, key: str, request: Any, response: Response) -> None:
         """Write a response; it is on its way to the disk when this returns."""
         row = {"key": key, "task": request.task_name, "doc_id": request.doc_id}
         kept = {"ending": response.ending, "thought": response.thought}
-        self._write({**row, "engine": response.engine, "response": response.text, **kept})
+        self._log.append({**row, "engine": response.engine, "response": response.text, **kept})
         self.known[key] = response
 
     def finish(self) -> None:
         """Say that all responses are there and scored; a new run may then take the folder."""
-        self._write({"finished": True})
+        self._log.append({"finished": True})
 
     def close(self) -> None:
         """Close the file; nothing of it is in a buffer."""
-        self._file.close()
+        self._log.close()
 
     def keys(self, requests: Sequence[Any]) -> list[str]:
         """Return each request's key; equal requests get different ones, in their order."""
@@ -148,15 +153,12 @@ class Journal:
             keys.append(f"{key.hexdigest()}-{seen[key.hexdigest()]}")
         return keys
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def _read(self, file: Path) -> None:
+    def _read(self, file: Path) -> bool:
+        """Take a journal's responses; return whether it has any."""
         rows = list(_rows(file))
         # An attempt that was killed before its first response binds nobody.
         if not any("key" in row for row in rows):
-            return
+            return False
         for row in rows:
             if "protocol" in row and row["protocol"] != self.protocol:
                 raise ValueError(
@@ -164,10 +166,11 @@ class Journal:
                     f"{_difference(row['protocol'], self.protocol)}; give another --output_path"
                 )
             if "fingerprint" in row:
-                self._fingerprints[str(file)] = row["fingerprint"]
+                self._fingerprints[file] = row["fingerprint"]
             if "key" in row:
                 kept = row.get("ending"), row.get("thought")
                 self.known[row["key"]] = Response(row["response"], row["engine"], *kept)
+        return True
 
 
 _current: Journal | None = None
@@ -250,30 +253,18 @@ def _put_aside(file: Path) -> None:
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield a journal's rows but a torn last one.
+    """Yield a journal's rows.
 
     Raises:
-        ValueError: Another line is none of a journal's, or the file is no journal.
+        ValueError: A line is none of a journal's, or the file is no journal.
     """
-    lines = file.read_bytes()[: _whole_lines(file)].splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{file}:{number}: not a line of a journal: {error}") from error
-        if not isinstance(row, dict) or (number == 1 and row.get("journal") != _FORMAT):
-            raise ValueError(f"{file}:{number}: not a journal of format {_FORMAT}; move it away")
+    for place, row in read_log(file, "journal", _FORMAT):
         texts = [row.get(key) for key in ("key", "response", "engine")] if "key" in row else []
         command = row.get("command", [])
         texts += command if isinstance(command, list) else [None]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{file}:{number}: not what a run writes; move the journal away")
+            raise ValueError(f"{file}, {place}: not what a run writes; move the journal away")
         yield row
-
-
-def _whole_lines(file: Path) -> int:
-    """Return the length in bytes of a file's whole lines."""
-    return file.read_bytes().rfind(b"\n") + 1
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

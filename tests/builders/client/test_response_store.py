@@ -87,18 +87,19 @@ def test_a_process_that_dies_gives_the_store_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"key": "a"}\n', r"calls\.jsonl:1: not a store of format 1; move it away"),
-        ("[]\n", r"calls\.jsonl:1: not a store of format 1"),
-        ('{"calls": 1}\n{"key":\n', r"calls\.jsonl:2: not a line of a store"),
-        ('{"calls": 1}\n{"key": "a"}\n', r"calls\.jsonl:2: no model, response, role, usage"),
+        ('{"key": "a"}\n', r"calls\.jsonl, line 1: calls=None: 1 is expected; move the file away"),
+        ("[]\n", r"calls\.jsonl, line 1: keys and values are needed"),
+        ('{"calls": 2}\n', r"line 1: calls=2: a newer version wrote it; update, or move the file"),
+        ('{"calls": 1}\n{"key":\n', r"calls\.jsonl, line 2: not JSON"),
+        ('{"calls": 1}\n{"key": "a"}\n', r"calls\.jsonl, line 2: no model, response, role, usage"),
         (
             '{"calls": 1}\n{"key": "a", "role": "x", "model": "m", "response": {}, '
             '"usage": {"input_tokens": 1, "output_tokens": 1, "money": 0}}\n',
-            r"calls\.jsonl:2: the response has no choices; remove the line",
+            r"calls\.jsonl, line 2: the response has no choices; remove the line",
         ),
         (
             '{"calls": 1}\n{"key": "a", "role": "x", "model": "m", "response": {}, "usage": {}}\n',
-            r"calls\.jsonl:2: usage=\{\}: input_tokens, output_tokens, money are expected",
+            r"calls\.jsonl, line 2: usage=\{\}: input_tokens, output_tokens, money are expected",
         ),
     ],
 )

@@ -195,7 +195,7 @@ def with_rows(folder: Path, request: Any, count: int = 1, **changes: Any) -> Non
 def test_a_journal_whose_command_is_none_is_named(command: str, tmp_path: Path) -> None:
     text = f'{{"journal": 1, "command": {command}, "protocol": {{}}}}\n'
     (tmp_path / "journal-0.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=r"journal-0\.jsonl:1: not what a run writes"):
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl, line 1: not what a run writes"):
         recorded_command(tmp_path)
 
 
@@ -231,7 +231,7 @@ def test_no_rank_removes_what_is_unfinished(rank: int, tmp_path: Path, requests:
 
 def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
     book = open_journal(tmp_path)
-    with pytest.raises(ValueError, match="another run writes to it; give each an --output_path"):
+    with pytest.raises(ValueError, match="another process writes to it; give each run an"):
         open_journal(tmp_path)
     book.close()
 
@@ -258,13 +258,16 @@ def test_an_attempt_without_a_response_binds_nobody(tmp_path: Path) -> None:
 def test_lines_that_are_no_journal(tmp_path: Path) -> None:
     file = tmp_path / "journal-0.jsonl"
     file.write_text('{"a": 1}\n')
-    with pytest.raises(ValueError, match="not a journal of format 1"):
+    with pytest.raises(ValueError, match="line 1: journal=None: 1 is expected; move the file"):
         open_journal(tmp_path)
     file.write_text('{"journal": 1}\n[]\n')
-    with pytest.raises(ValueError, match=r"journal-0\.jsonl:2: not a journal"):
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl, line 2: keys and values are needed"):
+        open_journal(tmp_path)
+    file.write_text('{"journal": 2}\n')
+    with pytest.raises(ValueError, match=r"journal=2: a newer version wrote it; update, or move"):
         open_journal(tmp_path)
     file.write_text("{\n")
-    with pytest.raises(ValueError, match=r"journal-0\.jsonl:1: not a line of a journal"):
+    with pytest.raises(ValueError, match=r"journal-0\.jsonl, line 1: not JSON"):
         open_journal(tmp_path)
 
 
