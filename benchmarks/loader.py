@@ -26,7 +26,7 @@ class FixedEncoder:
 
     def encode(self, record: Any) -> Any:
         """Return made ids."""
-        from verbalizer_bench.trainers.conversations.formats import Encoded
+        from verbalizer_bench.trainers.conversations.encoder import Encoded
 
         front = [3] * len(record.images)
         ids = [*front, *range(10, 10 + TOKENS - len(front))]
@@ -109,7 +109,7 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
     from verbalizer_bench.trainers.data.sampler import GroupedSampler
 
     processor = AutoProcessor.from_pretrained(RECIPES / "llava")
-    collator = Collator(processor.image_processor, 0, 3, 16, folder / "images", "square")
+    collator = Collator(processor.image_processor, 0, 3, 16, folder / "images")
     started, before = time.perf_counter(), status("VmRSS")
     with _Watch() as watch:
         data = build(
@@ -120,7 +120,7 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
             cache=folder / "cache",
         )
         built = time.perf_counter()
-        sampler = GroupedSampler(data.lengths, data.modalities, BATCH, 0)
+        sampler = GroupedSampler(data.lengths, data.has_image, BATCH, 0)
         left = batches
         for epoch in count():
             sampler.set_epoch(epoch)

@@ -28,12 +28,13 @@ from benchmarks.loader import loader_memory
 from benchmarks.measure import Cost, cpu_seconds, spread
 from benchmarks.training_data import LARGER, TINY, Shape, write_architecture, write_records
 from benchmarks.training_table import render
-from verbalizer_bench.trainers import train as supervised
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.conversations.formats import training_template
 from verbalizer_bench.trainers.conversations.records import Record, read_records
-from verbalizer_bench.trainers.output.folder import ProgressBar
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
+from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.trainer import make_trainer, training_arguments
 
 OURS, GROUPED, PLAIN = "ours", "ours grouped", "plain"
 TEXT, IMAGES, MIXED = "sft, text", "vit, images", "vit, mixed"
@@ -139,7 +140,7 @@ def run_arm(arm: str, case: Case, folder: Path) -> Trained:
     """Train once, from the same weights each time."""
     recipe = recipe_of(case, folder, group=arm == GROUPED)
     checkpoint = load(recipe)
-    arguments = supervised.training_arguments(recipe)
+    arguments = training_arguments(recipe)
     gc.collect()
     with tempfile.TemporaryDirectory() as cache:
         with _Clock() as preparing:
@@ -147,8 +148,8 @@ def run_arm(arm: str, case: Case, folder: Path) -> Trained:
                 trainer = plain_trainer(recipe, checkpoint, arguments)
             else:
                 recipe = dataclasses.replace(recipe, cache=Path(cache))
-                data = supervised.training_data(recipe, checkpoint)
-                trainer = supervised.make_trainer(recipe, checkpoint, data, arguments)
+                data = encoded_data(recipe, checkpoint, recipe.data)
+                trainer = make_trainer(recipe, checkpoint, data, arguments)
         # Plain has none.
         trainer.remove_callback(ProgressBar)
         with _Clock() as training:
@@ -172,7 +173,7 @@ def plain_trainer(recipe: Recipe, checkpoint: Any, arguments: Any) -> Any:
 
     class Plain(SFTTrainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return supervised.order_of(recipe, unused, unused)
+            return sample_order(recipe, unused, unused)
 
     trainer = Plain(
         model=checkpoint.model,
@@ -188,7 +189,7 @@ def plain_dataset(recipe: Recipe) -> Any:
     """Return the records as TRL documents them: `messages`, and `images` that are decoded late."""
     import datasets
 
-    folder = supervised.images_folder(recipe)
+    folder = recipe.images_folder
     rows = []
     for record in read_records(recipe.data[0]):
         assert isinstance(record, Record)

@@ -18,7 +18,7 @@ from verbalizer_bench import __main__ as entry_point
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import Journal
 from verbalizer_bench.results import run as runs
-from verbalizer_bench.trainers.output.folder import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import ProgressBar
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 

@@ -1,4 +1,4 @@
-"""What a recipe would do, without touching a weight: parameters, steps, tokens, memory, a sample.
+"""What a recipe would do, without reading a weight: parameters, steps, tokens, memory, a sample.
 
 verbalizer-bench train recipes/paper/llm_foit.yaml --dry-run
 
@@ -13,31 +13,35 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from transformers import AutoTokenizer
 
-from verbalizer_bench.trainers.checkpoints.load import count, load_shapes, stand_in_tokenizer
-from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
+from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
+from verbalizer_bench.trainers.checkpoints.load import load_shapes
+from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
+from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
 from verbalizer_bench.trainers.conversations.records import BadRecord, BadRecordError, read_records
+from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.train import images_folder, missing_files, order_of
+from verbalizer_bench.trainers.training.inputs import sample_order
 from verbalizer_bench.trainers.training.resources import disk, gib, lacking_room, memory
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
 
-class Contents(NamedTuple):
-    """What a recipe's data hold.
+class DataSummary(NamedTuple):
+    """What a recipe's data contain.
 
     Attributes:
         lengths: Tokens of each record, image tokens counted.
-        modalities: Whether each has an image.
+        has_image: Of each record, bool.
         trained: Tokens that the loss is on, of all records.
         bad: How many records cannot be trained on, by reason.
         first: The first record, encoded.
     """
 
     lengths: np.ndarray
-    modalities: np.ndarray
+    has_image: np.ndarray
     trained: int
     bad: Counter[str]
     first: Encoded | None
@@ -53,7 +57,7 @@ def dry_run(recipe: Recipe, colour: bool) -> str:
     check_schedule(recipe)
     lines = [("method", f"{recipe.method}, {_how(recipe)}")]
     lines += [("MISSING", line) for line in missing_files(recipe)]
-    model = tokenizer = contents = None
+    model = tokenizer = summary = None
     try:
         model = load_shapes(recipe)
         lines += _model_lines(recipe, model)
@@ -62,16 +66,16 @@ def dry_run(recipe: Recipe, colour: bool) -> str:
     try:
         tokenizer = _tokenizer(recipe)
         lines.append(("tokenizer", _tokenizer_line(recipe, tokenizer)))
-        contents = _contents(recipe, tokenizer, model)
-        lines += _data_lines(recipe, contents)
+        summary = _summarize(recipe, tokenizer, model)
+        lines += _data_lines(recipe, summary)
     except OSError as error:
         lines.append(("tokenizer" if tokenizer is None else "data", _not_resolved(error)))
     if model is not None:
-        longest = recipe.max_length if contents is None else int(contents.lengths.max())
+        longest = recipe.max_length if summary is None else int(summary.lengths.max())
         lines += _memory_lines(recipe, model, longest)
     text = "\n".join(f"{name:<12}{line}" for name, line in lines)
-    if contents is not None and contents.first is not None:
-        text += f"\n\n{_legend(colour)}\n{show(contents.first, tokenizer, model, colour)}"
+    if summary is not None and summary.first is not None:
+        text += f"\n\n{_legend(colour)}\n{show(summary.first, tokenizer, model, colour)}"
     return text
 
 
@@ -88,9 +92,9 @@ def _not_resolved(error: OSError) -> str:
 
 
 def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
-    own = recipe.model
-    where = own.config or own.path or f"{own.vision_tower} + {own.llm} + {own.connector}"
-    trained, frozen = count(model, recipe)
+    base = recipe.model
+    where = base.config or base.path or f"{base.vision_tower} + {base.llm} + {base.connector}"
+    trained, frozen = count_parameters(model, recipe)
     return [
         ("model", f"{type(model).__name__}, shapes of {where}"),
         ("parameters", f"{trained:,} trained, {frozen:,} frozen"),
@@ -98,14 +102,16 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
 
 
 def _tokenizer(recipe: Recipe) -> Any:
-    own = recipe.model
-    place = recipe.tokenizer or own.path or own.llm or own.config
-    assert place is not None
+    base = recipe.model
+    place = recipe.tokenizer or base.path or base.llm or base.config
     try:
-        return stand_in_tokenizer(place)[0]
-    # What transformers says of a folder without one.
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    # transformers raises it for a folder without one.
     except ValueError as error:
         raise FileNotFoundError(f"{place}: no tokenizer in it: {error}") from error
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
+    return tokenizer
 
 
 def _tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
@@ -114,18 +120,18 @@ def _tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
     return f"{recipe.tokenizer}, {len(tokenizer):,} words (a stand-in: lengths are this one's)"
 
 
-def _contents(recipe: Recipe, tokenizer: Any, model: Any) -> Contents:
+def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     """Encode every record; images are looked for but not opened."""
     encoder = Encoder(
         tokenizer,
         recipe.format,
-        None if recipe.method == "sft" else tokenizer.convert_tokens_to_ids("<image>"),
+        None if recipe.method == "sft" else tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         int(getattr(getattr(model, "config", None), "image_seq_length", 0)),
         recipe.max_length,
     )
-    lengths, modalities, trained, first = [], [], 0, None
+    lengths, has_image, trained, first = [], [], 0, None
     bad: Counter[str] = Counter()
-    folder = images_folder(recipe) or Path()
+    folder = recipe.images_folder or Path()
     for record in (record for file in recipe.data for record in read_records(file)):
         if isinstance(record, BadRecord):
             bad[record.reason] += 1
@@ -139,30 +145,30 @@ def _contents(recipe: Recipe, tokenizer: Any, model: Any) -> Contents:
             bad["image missing"] += 1
         first = first or encoded
         lengths.append(encoded.length)
-        modalities.append(bool(record.images))
-        trained += sum(encoded.answer)
+        has_image.append(bool(record.images))
+        trained += sum(encoded.assistant_mask)
     if not lengths:
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.data))}")
-    return Contents(np.array(lengths), np.array(modalities), trained, bad, first)
+    return DataSummary(np.array(lengths), np.array(has_image), trained, bad, first)
 
 
-def _data_lines(recipe: Recipe, found: Contents) -> list[tuple[str, str]]:
-    order = order_of(recipe, found.lengths, found.modalities)
-    steps, tokens = total_steps(recipe, len(order)), int(found.lengths.sum())
+def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
+    order = sample_order(recipe, data.lengths, data.has_image)
+    steps, tokens = total_steps(recipe, len(order)), int(data.lengths.sum())
     lines = [
-        ("data", f"{len(found.lengths):,} records, {int(found.modalities.sum()):,} with images"),
+        ("data", f"{len(data.lengths):,} records, {int(data.has_image.sum()):,} with images"),
         (
             "tokens",
-            f"{tokens:,} an epoch, {found.trained:,} of them trained on; "
-            f"longest record {int(found.lengths.max()):,}",
+            f"{tokens:,} an epoch, {data.trained:,} of them trained on; "
+            f"longest record {int(data.lengths.max()):,}",
         ),
         ("steps", f"{steps:,} of {recipe.global_batch} records, {recipe.epochs:g} epochs"),
     ]
     try:
-        check_steps(recipe, found.modalities, steps)
+        check_steps(recipe, data.has_image, steps)
     except ValueError as error:
         lines.append(("schedule", f"{error} (training would stop)"))
-    for reason, number in found.bad.most_common():
+    for reason, number in data.bad.most_common():
         fate = "training would stop" if recipe.bad_records == "error" else "left out"
         lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
     return lines
@@ -196,7 +202,7 @@ def show(encoded: Encoded, tokenizer: Any, model: Any, colour: bool) -> str:
     image_tokens = getattr(getattr(model, "config", None), "image_seq_length", None)
     text = ""
     for trained, run in groupby(
-        zip(encoded.input_ids, encoded.answer, strict=True), lambda p: p[1]
+        zip(encoded.input_ids, encoded.assistant_mask, strict=True), lambda p: p[1]
     ):
         piece = _decode([token for token, _ in run], tokenizer, image_tokens)
         if colour:
@@ -208,4 +214,4 @@ def show(encoded: Encoded, tokenizer: Any, model: Any, colour: bool) -> str:
 
 def _decode(ids: Sequence[int], tokenizer: Any, image_tokens: int | None) -> str:
     text: str = tokenizer.decode(ids, skip_special_tokens=False)
-    return text.replace("<image>", f"<image x {image_tokens}>") if image_tokens else text
+    return text.replace(IMAGE_TOKEN, f"<image x {image_tokens}>") if image_tokens else text

@@ -1,4 +1,4 @@
-"""What a recipe begins with and another recipe makes."""
+"""What a recipe needs that is not there: files, and checkpoints that other recipes make."""
 
 import re
 from pathlib import Path
@@ -9,29 +9,41 @@ from verbalizer_bench.trainers.recipe import Recipe
 _OUTPUT = re.compile(r"^output:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
 
 
-def missing_parts(recipe: Recipe) -> list[str]:
-    """Return a line for each part of the model that another recipe makes and that is not there."""
-    own = recipe.model
-    if own.config:
+def missing_files(recipe: Recipe) -> list[str]:
+    """Return a line for each file and folder that is missing, or that another recipe makes."""
+    missing, folder = _missing_checkpoints(recipe), recipe.images_folder
+    if folder is not None and not folder.is_dir():
+        missing.append(f"images={folder}: no such folder; give the records' images")
+    for key, paths in (("data", recipe.data), ("held_out", recipe.held_out or ())):
+        missing += [
+            f"{key}={path}: no such file; give a file of records"
+            for path in paths
+            if not path.is_file()
+        ]
+    return missing
+
+
+def _missing_checkpoints(recipe: Recipe) -> list[str]:
+    if recipe.model.config:
         return []
-    found = []
+    missing = []
     for key in ("path", "llm", "vision_tower"):
-        place = getattr(own, key)
+        place = getattr(recipe.model, key)
         if place is None or (Path(place) / "config.json").is_file():
             continue
         if name := maker(place):
             begun = Path(place).is_dir() and any(Path(place).iterdir())
             state = "its training is not finished" if begun else "not there yet"
             again = " resume=true" if begun else ""
-            found.append(
+            missing.append(
                 f"model.{key}={place}: {state}; train {name} first: "
                 f"`verbalizer-bench train {name}{again}`"
             )
-    return found
+    return missing
 
 
 def maker(place: str) -> str | None:
-    """Return the name of the recipe whose output a folder is: a shipped one, or one beneath here.
+    """Return the name of the recipe whose output a folder is, None if there is none.
 
     Looked for are YAML files of the working folder, of its `recipes`, and those that are shipped.
     """

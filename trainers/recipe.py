@@ -18,6 +18,7 @@ from transformers import SchedulerType
 from verbalizer_bench.config import check, plain, read
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
+from verbalizer_bench.trainers.data.collator import LossWeights
 from verbalizer_bench.trainers.data.sampler import GROUPS
 
 log = logging.getLogger(__name__)
@@ -80,26 +81,6 @@ class LoraSettings:
         check("lora.r", self.r, self.r >= 1, "at least 1")
         check("lora.alpha", self.alpha, self.alpha >= 1, "at least 1")
         check("lora.dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What a token's loss counts; a step's loss is the weighted mean over its tokens.
-
-    Attributes:
-        prompt: Of a token that is not part of an answer; 1 is that of an answer's.
-        short_answer: Of the tokens of a record whose answers are short, label words for instance.
-        short_tokens: How many tokens answers have at most to be short, what ends them included.
-    """
-
-    prompt: float = 0.0
-    short_answer: float = 1.0
-    short_tokens: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("prompt", "short_answer", "short_tokens"):
-            value = getattr(self, name)
-            check(f"loss_weights.{name}", value, value >= 0, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -187,13 +168,13 @@ class Recipe:
     cache: Path = dataclasses.field(default_factory=lambda: Path.home() / ".cache/verbalizer_bench")
 
     def __post_init__(self) -> None:
-        # Recipes of before: `false` was what `none` is.
+        # Older recipes say `false` for `none`.
         object.__setattr__(self, "group", "none" if self.group is False else self.group)
         check(
             "group",
             self.group,
             self.group in GROUPS,
-            f"one of {', '.join(GROUPS)}; what true was is called length, and LLaVA's is modality",
+            f"one of {', '.join(GROUPS)}; true is called length now, and LLaVA's is modality",
         )
         for name, value, known in (
             ("loss", self.loss, ("tokens", "micro_batches")),
@@ -265,6 +246,11 @@ class Recipe:
                 f"method=tower: device_batch={self.device_batch} must be global_batch="
                 f"{self.global_batch}, on one process: captions are told apart within a batch"
             )
+
+    @property
+    def images_folder(self) -> Path | None:
+        """Return the folder that image names are relative to; None for a text model."""
+        return None if self.method == "sft" else self.images or self.data[0].parent
 
     def accumulation(self, processes: int) -> int:
         """Return the micro-batches of an optimiser step on each of so many processes.

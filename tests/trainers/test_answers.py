@@ -16,12 +16,12 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tests.conftest import REPOSITORY
 from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers.conversations.formats import (
+from verbalizer_bench.trainers.conversations.encoder import (
     Encoder,
-    answers_found,
-    chat_template,
+    describe_answers,
     end_generation,
 )
+from verbalizer_bench.trainers.conversations.formats import chat_template
 from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
 
 TRL = files("trl") / "chat_templates"
@@ -138,7 +138,7 @@ def trained(tokenizer: Any, record: Record) -> list[str]:
     """Return the texts that are trained, one for each run of tokens."""
     encoded = encode(tokenizer, record)
     runs, last = [], False
-    for token, on in zip(encoded.input_ids, encoded.answer, strict=True):
+    for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True):
         if on and not last:
             runs.append([])
         if on:
@@ -150,7 +150,7 @@ def trained(tokenizer: Any, record: Record) -> list[str]:
 def test_ids_and_mask_are_those_made_by_hand(family: tuple[Any, str]) -> None:
     tokenizer, text = family
     encoded = encode(tokenizer, conversation("q", "a b", "r", "c"))
-    assert (encoded.input_ids, encoded.answer) == by_hand(tokenizer, text)
+    assert (encoded.input_ids, encoded.assistant_mask) == by_hand(tokenizer, text)
 
 
 def test_a_prompt_is_what_stands_before_an_answer(family: tuple[Any, str]) -> None:
@@ -159,14 +159,14 @@ def test_a_prompt_is_what_stands_before_an_answer(family: tuple[Any, str]) -> No
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "q"}], add_generation_prompt=True, return_dict=False
     )
-    assert encoded.input_ids[: encoded.answer.index(True)] == prompt
+    assert encoded.input_ids[: encoded.assistant_mask.index(True)] == prompt
 
 
 def test_the_template_is_saved_as_it_is(family: tuple[Any, str]) -> None:
     tokenizer, _ = family
     assert chat_template("tokenizer", tokenizer) == tokenizer.chat_template
-    assert "with and without each of them" in answers_found("tokenizer", tokenizer)
-    assert "context" not in answers_found("tokenizer", tokenizer)
+    assert "with and without each of them" in describe_answers("tokenizer", tokenizer)
+    assert "context" not in describe_answers("tokenizer", tokenizer)
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
@@ -250,7 +250,7 @@ def test_thoughts_that_are_dropped_are_not_trained() -> None:
     runs = trained(tokenizer, conversation("q", f"{thought}one", "r", f"{thought}two"))
     assert runs == [f"{thought}two<|im_end|>"]
     assert trained(tokenizer, conversation("q", "one")) == ["<think>\n\n</think>\n\none<|im_end|>"]
-    assert answers_found("tokenizer", tokenizer).endswith("once more follows are context")
+    assert describe_answers("tokenizer", tokenizer).endswith("once more follows are context")
 
 
 def refused(template: str, record: Record, message: str, fault: bool = False) -> None:
@@ -304,8 +304,8 @@ def test_marks_of_the_templates_own_are_taken() -> None:
     tokenizer = make(marked, CHATML, None, "<|im_end|>")
     assert trained(tokenizer, conversation("q", "a", "r", "b")) == ["q", "a", "r", "b"]
     assert chat_template("tokenizer", tokenizer) == marked
-    assert answers_found("tokenizer", tokenizer) == "the marks of the tokenizer's chat template"
-    assert "format llama-2" in answers_found("llama-2", copy.deepcopy(tokenizer))
+    assert describe_answers("tokenizer", tokenizer) == "the marks of the tokenizer's chat template"
+    assert "format llama-2" in describe_answers("llama-2", copy.deepcopy(tokenizer))
 
 
 REFUSED_MARKS = {name for name in REFUSED if name != "glm4moe"}
@@ -350,7 +350,7 @@ def test_a_space_between_prompt_and_marks_is_the_answers(
     assert tokenizer.tokenize("x a") == ["x", "Ġa"]
     assert trained(tokenizer, conversation("q", "a", "r", "b")) == [" a ", " b "]
     end_generation(GenerationConfig(eos_token_id=2), "tokenizer", tokenizer)
-    assert "nothing will stop the model after an answer" in caplog.text
+    assert "nothing will stop the model after one" in caplog.text
     caplog.clear()
     end_generation(GenerationConfig(eos_token_id=2), "llama-2", tokenizer)
     assert not caplog.text
@@ -363,7 +363,8 @@ def test_a_bos_that_a_template_leaves_to_the_tokenizer() -> None:
         tokenizer.chat_template = template
         encoded = encode(tokenizer, conversation("q", "a"))
         assert tokenizer.decode(encoded.input_ids) == "<s>USER: q ASSISTANT: a</s>"
-        assert encoded.input_ids.count(tokenizer.bos_token_id) == 1 and not encoded.answer[0]
+        assert encoded.input_ids.count(tokenizer.bos_token_id) == 1
+        assert not encoded.assistant_mask[0]
 
 
 def test_the_date_is_that_of_evaluation() -> None:
@@ -379,7 +380,7 @@ def test_an_ending_that_is_no_token_is_said() -> None:
         "a <b><|eot_id|>",
         "c<|eot_id|>",
     ]
-    found = answers_found("tokenizer", tokenizer)
+    found = describe_answers("tokenizer", tokenizer)
     assert "<|eot_id|> at their end is no token of the tokenizer: nothing will stop" in found
     tokenizer.chat_template = TURN.replace("CONTENT", "m.content").replace("<|im_end|>", ";")
     with pytest.raises(ValueError, match="would never learn to stop"):

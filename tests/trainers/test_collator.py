@@ -4,7 +4,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessor
 
 from verbalizer_bench.models.images import read_image
-from verbalizer_bench.trainers.data.collator import Collator, pad_to_square
+from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 
 PAD, IMAGE, IGNORED = 0, 9, -100
@@ -38,11 +37,11 @@ def images(tmp_path: Path) -> Path:
 
 def row(record: int, ids: list[int], trained: int, *names: str) -> dict[str, Any]:
     answer = [False] * (len(ids) - trained) + [True] * trained
-    return {"record": record, "input_ids": ids, "answer": answer, "images": list(names)}
+    return {"record": record, "input_ids": ids, "assistant_mask": answer, "images": list(names)}
 
 
-def collator(processor: Any, images: Path | None, aspect_ratio: Any = "square") -> Collator:
-    return Collator(processor, PAD, IMAGE, 3, images, aspect_ratio)
+def collator(processor: Any, images: Path | None) -> Collator:
+    return Collator(processor, PAD, IMAGE, 3, images)
 
 
 def test_a_mixed_batch_by_hand(processor: Any, images: Path) -> None:
@@ -78,40 +77,15 @@ def test_batches_without_images_have_no_pixels(processor: Any) -> None:
     for batch in (
         collator(processor, None)(rows),
         collator(processor, None)(without),
-        Collator(None, PAD, None, 1, None, "square")(without),
+        Collator(None, PAD, None, 1, None)(without),
     ):
         assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
         assert batch["input_ids"].tolist() == [[1, 5, 0], [1, 5, 6]]
 
 
 def test_padding_is_no_label_even_where_it_is_the_end_token(processor: Any) -> None:
-    batch = Collator(processor, 2, IMAGE, 3, None, "square")(
-        [row(0, [1, 2], 1), row(1, [1, 5, 2], 2)]
-    )
+    batch = Collator(processor, 2, IMAGE, 3, None)([row(0, [1, 2], 1), row(1, [1, 5, 2], 2)])
     assert batch["labels"].tolist() == [[-100, 2, -100], [-100, 5, 2]]
-
-
-@pytest.mark.parametrize(("size", "box"), [((8, 4), (0, 2, 8, 6)), ((3, 6), (1, 0, 4, 6))])
-def test_pad_puts_the_image_in_the_middle(size: tuple[int, int], box: tuple[int, ...]) -> None:
-    square = np.asarray(pad_to_square(Image.new("RGB", size, (1, 2, 3)), MEAN))
-    side = max(size)
-    expected = np.full((side, side, 3), (127, 63, 0), np.uint8)
-    left, top, right, bottom = box
-    expected[top:bottom, left:right] = (1, 2, 3)
-    np.testing.assert_array_equal(square, expected)
-
-
-def test_pad_keeps_what_square_crops(processor: Any, images: Path) -> None:
-    rows = [row(0, [1, IMAGE, 2], 1, "wide.png")]
-    square = collator(processor, images, "square")(rows)["pixel_values"]
-    padded = collator(processor, images, "pad")(rows)["pixel_values"]
-    assert square.shape == padded.shape == (1, 3, 4, 4)
-    assert (square[0, 2] == 1).all()
-    # Half of the square is the mean colour: near 0 after the processor; 127 is not quite 0.5.
-    assert padded[0, 2, 0].abs().max() < 0.2 and padded[0, 2, 3].abs().max() < 0.2
-    assert padded[0, 2, 1:3].min() > 0.8
-    with pytest.raises(ValueError, match="image_aspect_ratio='crop': it is square or pad"):
-        collator(processor, images, "crop")
 
 
 def save(path: Path, image: Image.Image, **options: Any) -> Path:
@@ -132,7 +106,7 @@ def test_an_image_that_breaks_later_is_named(processor: Any, images: Path) -> No
 
 
 def test_workers_can_have_it(processor: Any, images: Path) -> None:
-    collate = collator(processor, images, "pad")
+    collate = collator(processor, images)
     rows = [row(n, [1, IMAGE, 5, 2], 2, "wide.png") for n in range(4)]
     again = pickle.loads(pickle.dumps(collate))(rows)
     loader: DataLoader[Any] = DataLoader(rows, batch_size=4, collate_fn=collate, num_workers=1)  # type: ignore[arg-type]

@@ -18,10 +18,9 @@ from PIL import Image
 from tests.conftest import SHARED
 from tests.helpers.toy import make_tokenizer
 from verbalizer_bench.io import files
-from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
+from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
 from verbalizer_bench.trainers.conversations.records import Record
-from verbalizer_bench.trainers.data import cache as data
-from verbalizer_bench.trainers.data import encoded_files as encoding
+from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 
 # Seconds after which a test has failed: nothing here takes any time.
@@ -80,18 +79,24 @@ def test_rows_and_what_is_known_of_them(
     encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
 ) -> None:
     built = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
-    assert built.dataset.column_names == ["record", "input_ids", "answer", "length", "images"]
+    assert built.dataset.column_names == [
+        "record",
+        "input_ids",
+        "assistant_mask",
+        "length",
+        "images",
+    ]
     rows = built.dataset[:]
     assert rows["record"] == [0, 1, 4]
     assert rows["images"] == [["a.png"], [], ["sub/b.png"]]
-    assert built.modalities.tolist() == [True, False, True] and built.modalities.dtype == np.bool_
+    assert built.has_image.tolist() == [True, False, True] and built.has_image.dtype == np.bool_
     # <s> "[INST] q [/INST] a " </s>, a byte a token: 21; an image adds itself and a newline.
     assert [len(ids) for ids in rows["input_ids"]] == [23, 22, 23]
     assert built.lengths.tolist() == rows["length"] == [38, 22, 38]
     assert built.lengths.dtype == np.int32
     trained = [
         encoder.tokenizer.decode([i for i, on in zip(ids, answer, strict=True) if on])
-        for ids, answer in zip(rows["input_ids"], rows["answer"], strict=True)
+        for ids, answer in zip(rows["input_ids"], rows["assistant_mask"], strict=True)
     ]
     assert trained == [" a </s>", " bb </s>", " e </s>"]
     assert not built.text_only
@@ -197,7 +202,7 @@ def test_text_has_no_images_column(encoder: Encoder, tmp_path: Path) -> None:
     path = write(tmp_path / "text.jsonl", conversation("q", "a"), conversation("q", "b"))
     built = build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
     assert built.text_only
-    assert built.dataset.column_names == ["record", "input_ids", "answer", "length"]
+    assert built.dataset.column_names == ["record", "input_ids", "assistant_mask", "length"]
     assert set(built.dataset[0]) == set(pickle.loads(pickle.dumps(built.dataset))[0])
 
 
@@ -206,13 +211,13 @@ def test_it_is_built_once(
 ) -> None:
     path, cache = write(tmp_path / "text.json", conversation("q", "a")), tmp_path / "cache"
     calls: list[Path] = []
-    written = data.encode_files
+    written = encoded_files.encode_files
 
     def count(*arguments: Any) -> Any:
         calls.append(arguments[-1])
         return written(*arguments)
 
-    monkeypatch.setattr(data, "encode_files", count)
+    monkeypatch.setattr("verbalizer_bench.trainers.data.cache.encode_files", count)
 
     def built(with_encoder: Encoder = encoder, on_bad: str = "error") -> TrainingData:
         return build([path], None, with_encoder, on_bad=on_bad, cache=cache)
@@ -306,8 +311,8 @@ def counting(encoder: Encoder) -> Counting:
 @pytest.fixture
 def many(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Two files of 18 records, of which two cannot be trained on, in parts of six."""
-    monkeypatch.setattr(encoding, "_CHUNK", 3)
-    monkeypatch.setattr(encoding, "_PART", 2)
+    monkeypatch.setattr(encoded_files, "_CHUNK", 3)
+    monkeypatch.setattr(encoded_files, "_PART", 2)
     rows = [conversation("q", "answer " * n) for n in range(1, 16)]
     rows[7:7] = [conversation("<image>q", "x", name) for name in ("a.png", "none.png", "sub/b.png")]
     rows[2]["conversations"] = []
@@ -316,7 +321,7 @@ def many(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> list[
 
 def kill_at(part: int, patch: pytest.MonkeyPatch) -> None:
     """Have this process killed when so many parts are written and the next one is half."""
-    commit = encoding._Files.commit
+    commit = encoded_files._Files.commit
 
     def killed(self: Any, batches: Any) -> None:
         if len(Counting.records) > 6 * part:
@@ -325,7 +330,7 @@ def kill_at(part: int, patch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         commit(self, batches)
 
-    patch.setattr(encoding._Files, "commit", killed)
+    patch.setattr(encoded_files._Files, "commit", killed)
 
 
 def in_a_process(act: Callable[[], object]) -> int | None:
@@ -397,7 +402,7 @@ def test_a_full_disk_keeps_what_was_encoded(
     def built() -> TrainingData:
         return build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
 
-    commit = encoding._Files.commit
+    commit = encoded_files._Files.commit
 
     def full(self: Any, batches: Any) -> None:
         if len(Counting.records) > 6:
@@ -405,7 +410,7 @@ def test_a_full_disk_keeps_what_was_encoded(
         commit(self, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding._Files, "commit", full)
+        patch.setattr(encoded_files._Files, "commit", full)
         with pytest.raises(OSError, match=r"cache=.*: No space left on device; make room, or"):
             built()
     Counting.records.clear()
@@ -456,7 +461,7 @@ def test_who_waits_for_a_process_that_is_killed_goes_on_where_it_was(
 ) -> None:
     context = multiprocessing.get_context("fork")
     begun, waits = context.Event(), context.Event()
-    commit = encoding._Files.commit
+    commit = encoded_files._Files.commit
 
     def killed(self: Any, batches: Any) -> None:
         commit(self, batches)
@@ -465,7 +470,7 @@ def test_who_waits_for_a_process_that_is_killed_goes_on_where_it_was(
         os.kill(os.getpid(), signal.SIGKILL)
 
     def first() -> None:
-        monkeypatch.setattr(encoding._Files, "commit", killed)
+        monkeypatch.setattr(encoded_files._Files, "commit", killed)
         build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
 
     monkeypatch.setattr(files.log, "warning", lambda *_: waits.set())
@@ -491,14 +496,14 @@ def test_real_records_without_their_images(encoder: Encoder, bench: Path, tmp_pa
     with pytest.raises(ValueError, match="90 of 90 records cannot be trained on"):
         build([bench], folder, encoder, on_bad="error", cache=cache)
     assert {bad["reason"] for bad in listed(cache)} == {"missing image"}
-    with pytest.raises(ValueError, match="90 of 90 records cannot be trained on; mend them"):
+    with pytest.raises(ValueError, match="90 of 90 records cannot be trained on; correct them"):
         build([bench], folder, encoder, on_bad="skip", cache=cache)
     names = {record["image"] for record in json.loads(bench.read_text())}
     for name in sorted(names)[:10]:
         Image.new("RGB", (4, 4)).save(folder / name)
     built = build([bench], folder, encoder, on_bad="skip", cache=cache)
     assert built.skipped == {"missing image": 60}
-    assert len(built.dataset) == 30 and built.modalities.all()
+    assert len(built.dataset) == 30 and built.has_image.all()
 
 
 class Fake:

@@ -13,10 +13,12 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.compose import join_configs
-from verbalizer_bench.trainers import train as supervised
-from verbalizer_bench.trainers.checkpoints.load import count, load, load_shapes
+from verbalizer_bench.trainers import train
+from verbalizer_bench.trainers.checkpoints.load import load, load_shapes
+from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.recipe import read_recipe
-from verbalizer_bench.trainers.training import resources as memory_module
+from verbalizer_bench.trainers.training import resources
+from verbalizer_bench.trainers.training.inputs import encoded_data
 from verbalizer_bench.trainers.training.resources import disk, memory, room
 
 TINY = REPOSITORY / "recipes" / "tiny"
@@ -83,12 +85,12 @@ def test_counts_are_those_of_training(name: str) -> None:
     if recipe.lora:
         from peft import get_peft_model
 
-        from verbalizer_bench.trainers.checkpoints.load import lora_config
+        from verbalizer_bench.trainers.checkpoints.trainable import lora_config
 
         model = get_peft_model(model, lora_config(model, recipe))
     trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
     frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
-    assert count(load_shapes(recipe), recipe) == (trained, frozen)
+    assert count_parameters(load_shapes(recipe), recipe) == (trained, frozen)
 
 
 def test_a_sample_shows_what_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +129,7 @@ def test_copies_and_logits_in_low_precision() -> None:
     assert parts["logits"] == pytest.approx(200 * (2 * 32_768 + 2 * 4 * 512) / 2**30)
     adapter = read_recipe(TINY / "sft_lora.yaml", ["precision=bf16"])
     shapes = load_shapes(adapter)
-    trained = count(shapes, adapter)[0]
+    trained = count_parameters(shapes, adapter)[0]
     parts = memory(adapter, shapes, longest=50)
     assert parts["autocast copies"] == pytest.approx(2 * trained / 2**30)
     weighted = read_recipe(
@@ -165,11 +167,11 @@ def test_the_estimate_is_near_what_training_takes(
     words += ["global_batch=16", "device_batch=16"]
     recipe = read_recipe(TINY / f"{name}.yaml", [*words, *overrides])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        supervised.train(recipe)
+        train.train(recipe)
     events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     measured = max(accumulate(sizes))
-    data = supervised.training_data(recipe, load(recipe))
+    data = encoded_data(recipe, load(recipe), recipe.data)
     parts = memory(recipe, load_shapes(recipe), longest=int(data.lengths.max()))
     print(name, overrides, sum(parts.values()) * 2**30 / measured)
     assert 0.8 < sum(parts.values()) * 2**30 / measured < 1.25
@@ -189,7 +191,7 @@ def test_disk_by_hand(
     words = ["train", str(TINY / "sft.yaml"), f"output={tmp_path / 'out'}", "save_steps=4"]
     assert main([*words, "--dry-run"]) == 0
     assert "NO ROOM" not in capsys.readouterr().out
-    monkeypatch.setattr(memory_module.shutil, "disk_usage", lambda _: Usage(free=2**20))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: Usage(free=2**20))
     assert main([*words, "--dry-run"]) == 0
     (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("NO ROOM")]
     assert "1.0 MiB are free, some 5.8 MiB will be written; make room, or give another" in line

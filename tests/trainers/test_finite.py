@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers import train
+from verbalizer_bench.trainers.checkpoints.finite_weights import non_finite
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import read_recipe
-from verbalizer_bench.trainers.training import non_finite as finite
+from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
+from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
 
 TINY = REPOSITORY / "recipes" / "tiny"
 Fails = Callable[..., str]
@@ -55,18 +57,18 @@ def test_the_records_of_the_micro_batch_are_named(
 ) -> None:
     """The loss of the third step's second micro-batch is made NaN."""
     recipe = read_recipe(TINY / "sft.yaml")
-    original, calls = supervised.RecipeTrainer.compute_loss, iter(range(100))
+    original, calls = SupervisedTrainer.compute_loss, iter(range(100))
 
     def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
         loss = original(self, *args, **kwargs)
         return loss * math.nan if next(calls) == 5 else loss
 
-    monkeypatch.setattr(supervised.RecipeTrainer, "compute_loss", broken)
+    monkeypatch.setattr(SupervisedTrainer, "compute_loss", broken)
     line = fails()
     rows = [json.loads(row) for row in (TINY / "data" / "text.jsonl").read_text().splitlines()]
     checkpoint = load(recipe)
-    data = supervised.training_data(recipe, checkpoint)
-    order = supervised.order_of(recipe, data.lengths, data.modalities).order()
+    data = encoded_data(recipe, checkpoint, recipe.data)
+    order = sample_order(recipe, data.lengths, data.has_image).order()
     numbers = sorted(int(row) for row in order[20:24])
     named = ", ".join(f"{number} (id {rows[number].get('id', '')!r})" for number in numbers)
     assert f"step 3: the loss is nan for records {named}; look at these records, lower" in line
@@ -78,7 +80,7 @@ def test_a_gradient_that_is_not_finite(fails: Fails, monkeypatch: pytest.MonkeyP
         found.model.lm_head.weight.register_hook(lambda gradient: gradient * math.inf)
         return found
 
-    monkeypatch.setattr(supervised, "load", loaded)
+    monkeypatch.setattr(train, "load", loaded)
     line = fails()
     assert "step 1: the norm of the gradients is nan for records" in line
     # Eight records of the step.
@@ -126,7 +128,7 @@ def test_a_buffer_of_the_base_that_is_not_finite(
         found.model.register_buffer("correction", torch.tensor([0.0, math.nan]))
         return found
 
-    monkeypatch.setattr(supervised, "load", loaded)
+    monkeypatch.setattr(train, "load", loaded)
     assert "1 weights are not finite, such as correction: of the base, before tr" in fails()
 
 
@@ -137,14 +139,14 @@ def test_a_held_out_loss_that_is_not_finite(
     rows = (TINY / "data" / "text.jsonl").read_text().splitlines()[:3]
     held_out.write_text("\n".join(rows))
 
-    original, calls = supervised.RecipeTrainer.prediction_step, iter(range(100))
+    original, calls = SupervisedTrainer.prediction_step, iter(range(100))
 
     def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Break the second record's loss, in the evaluation and when the record is looked for."""
         loss, *rest = original(self, *args, **kwargs)
         return (loss * math.nan if next(calls) % 3 == 1 else loss, *rest)
 
-    monkeypatch.setattr(supervised.RecipeTrainer, "prediction_step", broken)
+    monkeypatch.setattr(SupervisedTrainer, "prediction_step", broken)
     second = json.loads(held_out.read_text().splitlines()[1]).get("id", "")
     line = fails(f"held_out={held_out}")
     assert f"held_out: the loss is nan for record 1 (id {second!r}); lower learning_rate" in line
@@ -153,6 +155,6 @@ def test_a_held_out_loss_that_is_not_finite(
 def test_large_weights_are_finite() -> None:
     large = torch.full((1000,), torch.finfo(torch.float32).max)
     weights = {"a": large, "b": torch.tensor([math.inf, -math.inf]), "c": torch.tensor([2])}
-    assert finite.not_finite(weights.items()) == ["b"]
+    assert non_finite(weights.items()) == ["b"]
     half = torch.full((1000,), 65504.0, dtype=torch.float16)
-    assert not finite.not_finite([("half", half), ("meta", torch.empty(3, device="meta"))])
+    assert not non_finite([("half", half), ("meta", torch.empty(3, device="meta"))])

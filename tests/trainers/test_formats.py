@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.toy import TEMPLATE, make_tokenizer
+from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.formats import (
     FORMATS,
-    Encoder,
     chat_template,
     training_template,
 )
@@ -120,7 +120,7 @@ def test_a_prompt_is_what_stands_before_the_first_label(
         add_generation_prompt=True,
         return_dict=False,
     )
-    assert prompt == encoded.input_ids[: encoded.answer.index(True)]
+    assert prompt == encoded.input_ids[: encoded.assistant_mask.index(True)]
     assert encoded.input_ids.count(tokenizer.bos_token_id) == 1
 
 
@@ -204,7 +204,7 @@ def test_masks_are_those_made_by_hand(
     encoded = encoder(tokenizer, name).encode(conversation(name, images))
     tokens, mask = tokens_and_mask(expected)
     assert tokenizer.convert_ids_to_tokens(encoded.input_ids) == tokens
-    assert encoded.answer == mask
+    assert encoded.assistant_mask == mask
     assert encoded.length == len(tokens) + 3 * images
 
 
@@ -229,7 +229,7 @@ def test_truncation_at_every_length(
         else:
             encoded = encode(conversation(name, images))
             assert tokenizer.convert_ids_to_tokens(encoded.input_ids) == tokens[:kept]
-            assert encoded.answer == mask[:kept]
+            assert encoded.assistant_mask == mask[:kept]
             assert encoded.length == sum(width[:kept]) <= limit
 
 
@@ -244,7 +244,7 @@ def test_a_block_that_ends_in_bytes_has_them_all(sentencepiece: Any, bytes_bpe: 
         own = copy.deepcopy(tokenizer)
         own.chat_template = marked
         encoded = encoder(own, "tokenizer").encode(record("q", "é 😀"))
-        trained = [i for i, on in zip(encoded.input_ids, encoded.answer, strict=True) if on]
+        trained = [i for i, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True) if on]
         assert own.decode(trained).strip() == "é 😀"
         assert own.decode(encoded.input_ids[-1:]) == ";"
 
@@ -268,7 +268,7 @@ def test_what_is_trained_is_the_answers_and_their_ends(
         for name, end in (("llama-2", " </s>"), ("vicuna-v1", "</s>")):
             encoded = encoder(tokenizer, name).encode(record(*turns, images=images))
             trained: list[list[int]] = [[]]
-            for token, on in zip(encoded.input_ids, encoded.answer, strict=True):
+            for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True):
                 if on:
                     trained[-1].append(token)
                 if on and token == tokenizer.eos_token_id:
@@ -289,7 +289,7 @@ def test_the_tokenizers_own_template(bytes_bpe: Any) -> None:
         own.chat_template = template
         assert training_template("tokenizer", own) == chat_template("tokenizer", own) == template
         encoded = encoder(own, "tokenizer").encode(record("q", "a cat", images=1))
-        trained = [i for i, on in zip(encoded.input_ids, encoded.answer, strict=True) if on]
+        trained = [i for i, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True) if on]
         assert own.decode(trained) == " a cat</s>"
     own.chat_template = None
     with pytest.raises(ValueError, match="no chat template; use llama-2"):
@@ -309,7 +309,7 @@ def test_templates_that_take_parts_alone_get_parts(bytes_bpe: Any) -> None:
         # The BOS is the tokenizer's, as for the adapters.
         text = f"<s>user:{'<image>' * images}qassistant:a</s>"
         assert own.decode(encoded.input_ids) == text
-        assert sum(encoded.answer) == 2
+        assert sum(encoded.assistant_mask) == 2
 
 
 def test_a_template_that_loses_an_image_is_no_records_fault(bytes_bpe: Any) -> None:

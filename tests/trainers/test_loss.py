@@ -11,20 +11,21 @@ import yaml
 from torch.nn.functional import cross_entropy
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints.load import load
-from verbalizer_bench.trainers.output.folder import Folder
-from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.output.folder import OutputFolder
+from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
 
 TINY = REPOSITORY / "recipes" / "tiny"
 
 
-def by_hand(recipe: supervised.Recipe, over_tokens: bool) -> tuple[float, float]:
+def by_hand(recipe: Recipe, over_tokens: bool) -> tuple[float, float]:
     """Return loss and norm of the gradient of the first step of two micro-batches."""
     checkpoint = load(recipe)
-    data = supervised.training_data(recipe, checkpoint)
-    order = supervised.order_of(recipe, data.lengths, data.modalities).order()
-    collate = supervised.collator(recipe, checkpoint)
+    data = encoded_data(recipe, checkpoint, recipe.data)
+    order = sample_order(recipe, data.lengths, data.has_image).order()
+    collate = make_collator(recipe, checkpoint)
     sums, counts = [], []
     for start in (0, 4):
         batch = collate([data.dataset[int(row)] for row in order[start : start + 4]])
@@ -52,7 +53,7 @@ def test_the_first_step_is_that_made_by_hand(loss: str, tmp_path: Path) -> None:
     ]
     words += [f"output={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}"]
     recipe = read_recipe(TINY / "vit.yaml", words)
-    supervised.train(recipe)
+    train.train(recipe)
     with (tmp_path / "out" / "losses.csv").open() as file:
         (row,) = csv.DictReader(file)
     hand = by_hand(recipe, over_tokens=loss == "tokens")
@@ -71,7 +72,7 @@ def test_a_llava_of_experts_trains_without_their_balance(tmp_path: Path) -> None
     words = ["model.path=null", f"model.config={folder}", "trained_parameters=null"]
     words += ["epochs=0.05", "warmup=0", f"output={tmp_path / 'out'}", f"cache={tmp_path / 'c'}"]
     recipe = read_recipe(TINY / "vit.yaml", words)
-    supervised.train(recipe)
+    train.train(recipe)
     with (tmp_path / "out" / "losses.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["loss"]) == pytest.approx(by_hand(recipe, over_tokens=True)[0], rel=1e-5)
@@ -90,7 +91,7 @@ def test_a_run_goes_on_with_other_micro_batches_where_they_count_nothing(
         del before["loss"]
     (tmp_path / "out" / "recipe.yaml").write_text(yaml.safe_dump(before))
     if loss == "tokens":
-        Folder(recipe, main=True)
+        OutputFolder(recipe, main=True)
         return
     with pytest.raises(ValueError, match="it was started with device_batch=2, not 4"):
-        Folder(recipe, main=True)
+        OutputFolder(recipe, main=True)

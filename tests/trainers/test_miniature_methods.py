@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPModel
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.experiments.miniature.world.build import write_world
-from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.records import Message, Record, read_records
-from verbalizer_bench.trainers.data.collator import Collator
-from verbalizer_bench.trainers.recipe import LossWeights, read_recipe
-from verbalizer_bench.trainers.train import weighted_loss
+from verbalizer_bench.trainers.data.collator import Collator, LossWeights
+from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.training.supervised import weighted_loss
 
 MINIATURE = REPOSITORY / "experiments/miniature/recipes"
 
@@ -44,8 +44,8 @@ def test_a_weighted_loss_by_hand() -> None:
 
 def test_what_a_token_counts() -> None:
     rows = [
-        {"input_ids": [1, 5, 6, 7, 2], "answer": [0, 0, 0, 1, 1]},
-        {"input_ids": [1, 5, 7, 8, 9, 2, 4], "answer": [0, 0, 1, 1, 1, 1, 0]},
+        {"input_ids": [1, 5, 6, 7, 2], "assistant_mask": [0, 0, 0, 1, 1]},
+        {"input_ids": [1, 5, 7, 8, 9, 2, 4], "assistant_mask": [0, 0, 1, 1, 1, 1, 0]},
     ]
     weights = LossWeights(prompt=0.1, short_answer=3, short_tokens=2)
     collate = Collator(
@@ -54,7 +54,6 @@ def test_what_a_token_counts() -> None:
         image_token_id=4,
         image_tokens=1,
         images=None,
-        aspect_ratio="square",
         weights=weights,
     )
     found = collate(rows)["loss_weights"]
@@ -69,7 +68,7 @@ def test_an_answer_after_a_space_is_trained_by_word_tokenizers() -> None:
     encoder = Encoder(tokenizer, "llama-2", None, 0, max_length=64)
     messages = (Message("user", "Label:"), Message("assistant", "positive"))
     found = encoder.encode(Record(0, "1", messages, ()))
-    trained = [i for i, kept in zip(found.input_ids, found.answer, strict=True) if kept]
+    trained = [i for i, kept in zip(found.input_ids, found.assistant_mask, strict=True) if kept]
     assert tokenizer.convert_ids_to_tokens(trained) == ["positive", "</s>"]
 
 
@@ -93,7 +92,7 @@ def test_the_held_out_loss_is_the_mean_of_each_records_own(world: Path, tmp_path
         assert isinstance(one, Record)
         found = encoder.encode(one)
         ids = torch.tensor([found.input_ids])
-        labels = torch.where(torch.tensor([found.answer]).bool(), ids, -100)
+        labels = torch.where(torch.tensor([found.assistant_mask]).bool(), ids, -100)
         with torch.no_grad():
             alone.append(float(model(input_ids=ids, labels=labels).loss))
     assert record["loss"] == pytest.approx(sum(alone) / 4, rel=1e-5)

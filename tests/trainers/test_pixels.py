@@ -1,5 +1,6 @@
 """`image_aspect_ratio: pad` stands in the saved checkpoint: evaluation sees what training saw."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import (
     BitImageProcessor,
     CLIPImageProcessor,
     ConvNextImageProcessor,
+    LlavaImageProcessor,
     SiglipImageProcessor,
 )
 
@@ -20,11 +22,10 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import make_image
-from verbalizer_bench.trainers import train as supervised
 from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
 from verbalizer_bench.trainers.checkpoints.load import load
-from verbalizer_bench.trainers.data.collator import pad_to_square
 from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.training.inputs import make_collator
 
 TINY = REPOSITORY / "recipes" / "tiny"
 QUESTION = "<image>\nWhat is this?"
@@ -56,11 +57,20 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
+    """Return the image in the middle of a square of a mean colour, three levels from 0 to 1."""
+    side = max(image.size)
+    red, green, blue = (int(level * 255) for level in mean)
+    square = Image.new("RGB", (side, side), (red, green, blue))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
 def trained_pixels(folder: Path, image: Path) -> torch.Tensor:
     recipe = read_recipe(folder / "recipe.yaml", [f"images={image.parent}"])
     checkpoint = load(recipe)
-    row = {"record": 0, "input_ids": [1, checkpoint.image_token_id, 2], "answer": [0, 0, 1]}
-    batch = supervised.collator(recipe, checkpoint)([row | {"images": [image.name]}])
+    row = {"record": 0, "input_ids": [1, checkpoint.image_token_id, 2], "assistant_mask": [0, 0, 1]}
+    batch = make_collator(recipe, checkpoint)([row | {"images": [image.name]}])
     return batch["pixel_values"]
 
 
@@ -89,6 +99,22 @@ def test_padding_shows_all_of_an_image(made: dict[str, Path], wide: Path) -> Non
     assert torch.equal(cut, again) and not torch.equal(padded, cut)
     # Bars above and below of one colour, the mean: near zero once it is subtracted.
     assert padded[0, :, :7].abs().max() < 0.1 and padded[0, :, 25:].abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("size", "box"), [((8, 4), (0, 2, 8, 6)), ((3, 6), (1, 0, 4, 6))])
+def test_pad_puts_the_image_in_the_middle(size: tuple[int, int], box: tuple[int, ...]) -> None:
+    steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+    stock = LlavaImageProcessor(
+        do_pad=True, image_mean=(0.5, 0.25, 0.0), **dict.fromkeys(steps, False)
+    )
+    side = max(size)
+    expected = np.full((side, side, 3), (127, 63, 0), np.uint8)
+    left, top, right, bottom = box
+    expected[top:bottom, left:right] = (1, 2, 3)
+    image = Image.new("RGB", size, (1, 2, 3))
+    np.testing.assert_array_equal(np.asarray(pad_to_square(image, stock.image_mean)), expected)
+    (pixels,) = stock(images=[image], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(pixels, expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from transformers import (
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers.checkpoints.dtypes import merged, stored_dtypes
+from verbalizer_bench.trainers.checkpoints.dtypes import merge_adapter, stored_dtypes
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import read_recipe
 
@@ -167,7 +167,7 @@ def test_an_adapter_is_merged_in_float32(bases: dict[str, Path], train: Train, b
 def test_a_merge_leaves_the_types(bases: dict[str, Path], train: Train) -> None:
     folder = train("vit_lora", f"model.path={bases['bfloat16']}")
     base = AutoModelForImageTextToText.from_pretrained(bases["bfloat16"])
-    found, lost = merged(PeftModel.from_pretrained(base, folder / "adapter"), {})
+    found, lost = merge_adapter(PeftModel.from_pretrained(base, folder / "adapter"), {})
     assert 0 < lost < 1
     assert {weight.dtype for weight in found.parameters()} <= {torch.bfloat16, torch.float32}
     assert not any("lora" in name for name, _ in found.named_parameters())

@@ -179,24 +179,26 @@ def ladder(steps: int) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora"])
 def test_trained_parameters_of_the_tiny_models(name: str) -> None:
-    from verbalizer_bench.trainers.checkpoints.load import count, load_shapes
+    from verbalizer_bench.trainers.checkpoints.load import load_shapes
+    from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 
     part = "llama" if name.startswith("sft") else "llava"
     recipe = read_recipe(f"tiny/{name}", [f"model.config={RECIPES / 'tiny' / part}"])
     model = load_shapes(recipe)
-    assert count(model, recipe)[0] == recipe.trained_parameters
+    assert count_parameters(model, recipe)[0] == recipe.trained_parameters
     assert all(weight.is_meta for weight in model.parameters())
 
 
 def test_another_adapter_is_another_number() -> None:
     """README's `lora.r=64`: eight times the 17,920 of rank 8, whatever the recipe states."""
-    from verbalizer_bench.trainers.checkpoints.load import count, load_shapes
+    from verbalizer_bench.trainers.checkpoints.load import load_shapes
+    from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 
     assert "`lora.r=64`" in (REPOSITORY / "README.md").read_text()
     recipe = read_recipe("tiny/sft_lora", ["lora.r=64"])
-    assert count(load_shapes(recipe), recipe)[0] == 8 * 17_920
+    assert count_parameters(load_shapes(recipe), recipe)[0] == 8 * 17_920
     whole = read_recipe("tiny/sft_lora", ["lora=null"])
-    assert count(load_shapes(whole), whole)[0] == 151_872
+    assert count_parameters(load_shapes(whole), whole)[0] == 151_872
     for words in (["seed=1"], ["lora.r=64", "trained_parameters=17920"]):
         assert read_recipe("tiny/sft_lora", words).trained_parameters == 17_920
     wrong = read_recipe("tiny/sft_lora", ["lora.r=64", "trained_parameters=17920"])
@@ -312,7 +314,7 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"global_batch": 2.5}, ["global_batch=2.5", "a whole number is expected"]),
         ({"global_batch": True}, ["global_batch=True", "a whole number is expected"]),
         ({"group": "yes please"}, ["group=yes please", "one of modality, length, none"]),
-        ({"group": True}, ["group=True", "what true was is called length, and LLaVA's is mod"]),
+        ({"group": True}, ["group=True", "true is called length now, and LLaVA's is mod"]),
         ({"group": ["length"]}, ["group=['length']", "one of modality, length, none"]),
         ({"gradient_checkpointing": "yes"}, ["ing='yes'", "true or false is expected"]),
         ({"loss": "mean"}, ["loss=mean", "one of tokens, micro_batches"]),

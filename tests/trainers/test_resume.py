@@ -20,12 +20,14 @@ from transformers import AutoModelForCausalLM
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.io.files import hold
-from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints import export
-from verbalizer_bench.trainers.output import folder as output
+from verbalizer_bench.trainers.data.cache import file_sha256
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.training import state_saving as saving
+from verbalizer_bench.trainers.training import inputs, state_saving
+from verbalizer_bench.trainers.training.progress_bar import ProgressBar
 from verbalizer_bench.trainers.training.resume_states import newest_whole
+from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
 
 SFT = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
 STATES = ["save_steps=2"]
@@ -74,7 +76,7 @@ def whole(cache: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Return what training without a disturbance makes."""
     folder = tmp_path_factory.mktemp("whole") / "out"
     overrides = [f"output={folder}", f"cache={cache}", f"data={data}", "held_out=null", "epochs=1"]
-    supervised.train(read_recipe(SFT, [*overrides, "global_batch=4", "device_batch=4"]))
+    train.train(read_recipe(SFT, [*overrides, "global_batch=4", "device_batch=4"]))
     return folder
 
 
@@ -111,7 +113,7 @@ def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
         if state.global_step == step:
             raise Stopped
 
-    patch.setattr(output.ProgressBar, "on_step_end", stop)
+    patch.setattr(ProgressBar, "on_step_end", stop)
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def stopped(words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """Return a training that was stopped at step 5 and has the states 2 and 4."""
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_at(5, patch)
-        supervised.train(read_recipe(SFT, words(*STATES)[2:]))
+        train.train(read_recipe(SFT, words(*STATES)[2:]))
     states = sorted(entry.name for entry in (tmp_path / "out" / "state").glob("checkpoint-*"))
     assert states == ["checkpoint-2", "checkpoint-4"]
     return tmp_path / "out"
@@ -185,10 +187,10 @@ def test_a_kill_while_a_state_is_written(
             os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving.SealingTrainer, "_save_rng_state", kill)
+        patch.setattr(state_saving.SealingTrainer, "_save_rng_state", kill)
         recipe = read_recipe(SFT, words(*STATES)[2:])
         context = multiprocessing.get_context("fork")
-        process = context.Process(target=supervised.train, args=(recipe,))
+        process = context.Process(target=train.train, args=(recipe,))
         process.start()
         process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -205,8 +207,8 @@ def test_a_kill_while_the_card_is_written(
         raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(output, "model_card", stop)
-        supervised.train(read_recipe(SFT, words("save_steps=6")[2:]))
+        patch.setattr("verbalizer_bench.trainers.output.folder.model_card", stop)
+        train.train(read_recipe(SFT, words("save_steps=6")[2:]))
     assert main(words("save_steps=6", "resume=true")) == 0
     assert (tmp_path / "out" / "README.md").is_file()
 
@@ -230,7 +232,7 @@ def test_other_data_does_not_go_on(
     try:
         data.write_bytes(before.replace(b"a", b"A", 1))
         assert main(words(*STATES, "resume=true")) == 2
-        new = output.file_sha256(data)
+        new = file_sha256(data)
     finally:
         data.write_bytes(before)
     line = capsys.readouterr().err
@@ -272,7 +274,7 @@ def test_a_full_disk_at_the_end_costs_the_copy_alone(
     assert f"kept in {out / 'state' / 'checkpoint-6'}: make room" in capsys.readouterr().err
     assert not (out / "model.safetensors").exists() and "seconds" not in record(out)
     with monkeypatch.context() as patch:
-        patch.setattr(supervised.RecipeTrainer, "training_step", None)
+        patch.setattr(SupervisedTrainer, "training_step", None)
         assert main(words(*states, "resume=true")) == 0
     assert_same(out, whole)
     assert not (out / "checkpoint.part").exists() and not (out / "lock").exists()
@@ -287,7 +289,7 @@ def test_what_was_trained_is_kept_on_another_disk(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    save_model = saving.Trainer.save_model
+    save_model = state_saving.Trainer.save_model
 
     def full(self: Any, folder: str, **kwargs: Any) -> None:
         if Path(folder).is_relative_to(out):
@@ -295,7 +297,7 @@ def test_what_was_trained_is_kept_on_another_disk(
         save_model(self, folder, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving.Trainer, "save_model", full)
+        patch.setattr(state_saving.Trainer, "save_model", full)
         patch.setattr(export, "save", lambda *_: full(None, str(out)))
         assert main(words()) == 2
     assert f"kept in {cache / 'kept'}/" in capsys.readouterr().err
@@ -317,7 +319,7 @@ def test_a_state_that_cannot_be_written_does_not_end_the_training(
     def full(self: Any, folder: str) -> None:
         raise RuntimeError("PytorchStreamWriter failed writing file data/7: file write failed")
 
-    monkeypatch.setattr(saving.SealingTrainer, "_save_optimizer_and_scheduler", full)
+    monkeypatch.setattr(state_saving.SealingTrainer, "_save_optimizer_and_scheduler", full)
     assert main(words(*STATES)) == 0
     assert caplog.text.count("this state could not be written (PytorchStreamWriter failed") == 3
     assert_same(tmp_path / "out", whole)
@@ -349,7 +351,7 @@ def test_a_start_that_fails_blocks_nothing(
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stop_at(1, patch)
-        supervised.train(read_recipe(SFT, words("learning_rate=1")[2:]))
+        train.train(read_recipe(SFT, words("learning_rate=1")[2:]))
     assert (tmp_path / "out" / "recipe.yaml").is_file()
     assert main(words()) == 0
     assert f"output={tmp_path / 'out'}: a start that came to nothing is begun" in caplog.text
@@ -370,13 +372,13 @@ def test_two_do_not_train_into_one_folder(
 def test_who_was_slower_overwrites_nothing(
     whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = supervised.build
+    build = inputs.build
 
     def slow(*arguments: Any, **keys: Any) -> Any:
         shutil.copytree(whole, tmp_path / "out")
         return build(*arguments, **keys)
 
-    monkeypatch.setattr(supervised, "build", slow)
+    monkeypatch.setattr(inputs, "build", slow)
     assert main(words("learning_rate=1")) == 2
     assert_same(tmp_path / "out", whole)
 
@@ -392,7 +394,7 @@ def of_two(rank: int, port: int, recipe: Recipe, log: Path) -> None:
     GradientState._reset_state()
     text = "done"
     try:
-        supervised.train(recipe)
+        train.train(recipe)
     except (OSError, ValueError) as error:
         text = str(error)
     log.write_text(text)
@@ -437,7 +439,7 @@ def test_two_processes_lose_nothing_to_a_full_disk(
     def no_barrier(*_: Any, **__: Any) -> None:
         raise barrier
 
-    save = saving.SealingTrainer._save_rng_state
+    save = state_saving.SealingTrainer._save_rng_state
 
     def half(self: Any, folder: str) -> None:
         if folder.endswith("checkpoint-4") and os.environ["RANK"] == "1":
@@ -446,8 +448,8 @@ def test_two_processes_lose_nothing_to_a_full_disk(
 
     with monkeypatch.context() as patch:
         patch.setattr(export, "save", full)
-        patch.setattr(supervised.SFTConfig, "main_process_first", no_barrier)
-        patch.setattr(saving.SealingTrainer, "_save_rng_state", half)
+        patch.setattr(train.SFTConfig, "main_process_first", no_barrier)
+        patch.setattr(state_saving.SealingTrainer, "_save_rng_state", half)
         recipe = read_recipe(SFT, [*words(*more)[2:], f"cache={tmp_path / 'cache'}"])
         first, second = in_two(recipe, tmp_path)
     kept = f"what was trained is kept in {out / 'state' / 'checkpoint-6'}: make room"

@@ -21,9 +21,9 @@ from verbalizer_bench.models.chat import template as chat
 from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note, give_bos_back
 from verbalizer_bench.models.checkpoints.compose import extract_llm
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, _set_template
-from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
-from verbalizer_bench.trainers.output.model_card_notes import asking_notes
+from verbalizer_bench.trainers.output.model_card import asking_notes
 
 QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'
 FORMATS = ("llama-2", "vicuna-v1", "tokenizer")
@@ -68,7 +68,11 @@ def trained(tokenizer: Any, format: str, turns: Turns, images: int) -> list[int]
     record = Record(0, "0", tuple(messages), ("x.jpg",) * images)
     image_token = tokenizer.convert_tokens_to_ids("<image>") if images else None
     found = Encoder(tokenizer, format, image_token, IMAGE_TOKENS, 4096).encode(record)
-    start = max(i for i in range(len(found.answer)) if found.answer[i] and not found.answer[i - 1])
+    start = max(
+        i
+        for i in range(len(found.assistant_mask))
+        if found.assistant_mask[i] and not found.assistant_mask[i - 1]
+    )
     ids = found.input_ids[:start]
     return [one for i in ids for one in [i] * (IMAGE_TOKENS if i == image_token else 1)]
 

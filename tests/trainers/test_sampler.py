@@ -8,11 +8,11 @@ from torch.utils.data import BatchSampler, DataLoader
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler, permutation
 
 
-def lengths_and_modalities(images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:
+def made_data(images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
-    modalities = np.arange(images + texts) % (images + texts) < images
-    generator.shuffle(modalities)
-    return generator.integers(10, 2000, images + texts, np.int32), modalities
+    has_image = np.arange(images + texts) % (images + texts) < images
+    generator.shuffle(has_image)
+    return generator.integers(10, 2000, images + texts, np.int32), has_image
 
 
 def test_the_permutation_is_pinned() -> None:
@@ -23,10 +23,10 @@ def test_the_permutation_is_pinned() -> None:
 
 
 def test_an_epoch_has_every_index_and_another_order() -> None:
-    lengths, modalities = lengths_and_modalities(500, 311)
+    lengths, has_image = made_data(500, 311)
     for sampler, size in (
         (SeededSampler(811, 16, 5), 816),
-        (GroupedSampler(lengths, modalities, 16, 5), 512 + 320),
+        (GroupedSampler(lengths, has_image, 16, 5), 512 + 320),
     ):
         first, again = list(sampler), list(sampler)
         sampler.set_epoch(1)
@@ -35,20 +35,20 @@ def test_an_epoch_has_every_index_and_another_order() -> None:
         assert set(first) == set(second) == set(range(811))
         assert first == again != second
     assert list(SeededSampler(811, 16, 6)) != list(SeededSampler(811, 16, 5))
-    grouped = [GroupedSampler(lengths, modalities, 16, seed) for seed in (5, 5, 6)]
+    grouped = [GroupedSampler(lengths, has_image, 16, seed) for seed in (5, 5, 6)]
     assert list(grouped[0]) == list(grouped[1]) != list(grouped[2])
 
 
 def test_blocks_are_full_of_one_modality_and_of_similar_length() -> None:
-    lengths, modalities = lengths_and_modalities(1650, 1330)
-    order = np.array(list(GroupedSampler(lengths, modalities, 16, 0, "length")))
+    lengths, has_image = made_data(1650, 1330)
+    order = np.array(list(GroupedSampler(lengths, has_image, 16, 0, "length")))
     # 1650 = 103 x 16 + 2, 1330 = 83 x 16 + 2: fourteen of each modality are seen twice.
     blocks = order.reshape(104 + 84, 16)
-    assert all(len(set(modalities[block])) == 1 for block in blocks)
+    assert all(len(set(has_image[block])) == 1 for block in blocks)
     seen = np.bincount(order)
-    assert [int(np.sum(seen[modalities == kind] - 1)) for kind in (True, False)] == [14, 14]
+    assert [int(np.sum(seen[has_image == kind] - 1)) for kind in (True, False)] == [14, 14]
     assert seen.max() == 2
-    kinds = modalities[blocks[:, 0]]
+    kinds = has_image[blocks[:, 0]]
     assert kinds.sum() == 104
     assert 40 < np.count_nonzero(kinds[1:] != kinds[:-1]) < 150
     # 800 lengths sorted, of 2,000: 16 of them span some 40, unsorted ones some 1,750.
@@ -58,10 +58,10 @@ def test_blocks_are_full_of_one_modality_and_of_similar_length() -> None:
 
 
 def test_blocks_of_modality_alone_are_of_any_length() -> None:
-    lengths, modalities = lengths_and_modalities(1650, 1330)
-    order = np.array(list(GroupedSampler(lengths, modalities, 16, 0)))
+    lengths, has_image = made_data(1650, 1330)
+    order = np.array(list(GroupedSampler(lengths, has_image, 16, 0)))
     blocks = order.reshape(104 + 84, 16)
-    assert all(len(set(modalities[block])) == 1 for block in blocks)
+    assert all(len(set(has_image[block])) == 1 for block in blocks)
     # In the order of length, so that micro-batches need little padding.
     assert all((np.diff(lengths[block]) <= 0).all() for block in blocks)
     # 16 of 2,000 lengths span 15 / 17 of them.
@@ -122,7 +122,7 @@ def test_small_and_wrong_inputs() -> None:
     assert list(GroupedSampler(np.array([3]), np.array([True]), 8, 0)) == [0] * 8
     mixed = GroupedSampler(np.array([3, 9, 5]), np.array([False, True, False]), 2, 0)
     assert sorted(map(sorted, np.reshape(list(mixed), (2, 2)).tolist())) == [[0, 2], [1, 1]]
-    with pytest.raises(ValueError, match="2 lengths and 1 modalities"):
+    with pytest.raises(ValueError, match="2 lengths and 1 in has_image"):
         GroupedSampler(np.array([1, 2]), np.array([True]), 4, 0)
     with pytest.raises(ValueError, match="global_batch=0"):
         GroupedSampler(np.array([1]), np.array([True]), 0, 0)
@@ -146,8 +146,8 @@ def steps(sampler: SeededSampler, processes: int, micro: int, global_batch: int)
 @pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("micro", [2, 4])
 def test_a_step_is_the_same_on_any_number_of_processes(grouped: bool, micro: int) -> None:
-    lengths, modalities = lengths_and_modalities(101, 59)
-    sampler = GroupedSampler(lengths, modalities, 16, 2) if grouped else SeededSampler(155, 16, 2)
+    lengths, has_image = made_data(101, 59)
+    sampler = GroupedSampler(lengths, has_image, 16, 2) if grouped else SeededSampler(155, 16, 2)
     order = list(sampler)
     expected = [set(order[i : i + 16]) for i in range(0, len(order), 16)]
     assert len(expected) == 11 if grouped else 10

@@ -9,7 +9,7 @@ from transformers import SchedulerType
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
@@ -43,8 +43,8 @@ def test_what_is_refused_before_anything_is_encoded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("load", "build"):
-        monkeypatch.setattr(supervised, name, None)
+    for name in ("load", "encoded_data"):
+        monkeypatch.setattr(train, name, None)
     assert main(["train", str(SFT), f"output={tmp_path / 'out'}", *overrides]) == 2
     (line,) = [row for row in capsys.readouterr().err.splitlines() if "error:" in row]
     assert message in line
@@ -106,15 +106,15 @@ def test_what_hardly_works_is_said(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    check = supervised.check_steps
+    check = train.check_steps
 
     def spy(*arguments: Any) -> None:
         seen.append(arguments[-1])
         check(*arguments)
 
-    monkeypatch.setattr(supervised, "check_steps", spy)
+    monkeypatch.setattr(train, "check_steps", spy)
     words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}", "epochs=0.3"]
-    supervised.train(recipe(*words))
+    train.train(recipe(*words))
     losses = (tmp_path / "out" / "losses.csv").read_text().splitlines()
     # 0.3 epochs of 8 steps.
     assert seen == [3] and len(losses) == 1 + 3

@@ -31,10 +31,10 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
-from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers import train as training
 from verbalizer_bench.trainers.checkpoints.load import load
-from verbalizer_bench.trainers.output import folder as output
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.training.progress_bar import ProgressBar
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="on a GPU accelerate shards by itself"
@@ -78,8 +78,8 @@ def seen_in(model: Any) -> dict[str, Any]:
 
 
 def watch(found: list[dict[str, Any]]) -> Callable[..., Any]:
-    """Return `supervised.export` that looks at the model first."""
-    export = supervised.export
+    """Return `training.export` that looks at the model first."""
+    export = training.export
 
     def watched(recipe: Any, checkpoint: Any, trainer: Any) -> Any:
         found.append(seen_in(trainer.model))
@@ -123,8 +123,8 @@ def child(rank: int, port: int, recipe: Recipe, folder: Path) -> None:
         os.environ.update(environment(port) | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         torch.set_num_threads(1)
         call_it_a_gpu()
-        supervised.export = watch(found)
-        supervised.train(recipe)
+        training.export = watch(found)
+        training.train(recipe)
         (folder / f"{rank}.json").write_text(json.dumps(found[0]))
         code = 0
     except Exception:
@@ -183,8 +183,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
             recipe = recipe_of(name, folder / "one", *overrides)
             seen: list[dict[str, Any]] = []
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(supervised, "export", watch(seen))
-                supervised.train(recipe)
+                patched.setattr(training, "export", watch(seen))
+                training.train(recipe)
             other = recipe_of(name, folder / "two", *overrides, *spread)
             seen += train_sharded(other, folder / "processes")
             made[key] = Made(recipe, folder / "one", folder / "two", seen)
@@ -283,7 +283,7 @@ def test_resumed_training_goes_on(
             raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(output.ProgressBar, "on_step_end", stop)
+        patched.setattr(ProgressBar, "on_step_end", stop)
         with pytest.raises(AssertionError, match="Stopped"):
             train_sharded(recipe, tmp_path / "first")
     # What one process has written of the newest state is cut off: the one before is whole.

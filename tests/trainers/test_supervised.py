@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from tests.conftest import PATIENCE, REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
-from verbalizer_bench.trainers import train as supervised
+from verbalizer_bench.trainers import train as training
 from verbalizer_bench.trainers.checkpoints.load import load
-from verbalizer_bench.trainers.output import folder as output
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.training.progress_bar import ProgressBar
 
 TINY = REPOSITORY / "recipes" / "tiny"
 Make = Callable[..., Path]
@@ -164,9 +164,9 @@ def test_resumed_training_ends_at_the_same_weights(
             raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(output.ProgressBar, "on_step_end", stop)
+        patched.setattr(ProgressBar, "on_step_end", stop)
         with pytest.raises(Stopped):
-            supervised.train(read_recipe(words[0], words[1:]))
+            training.train(read_recipe(words[0], words[1:]))
     assert main(["train", *words, "resume=true"]) == 0
     assert not changed(weights(whole), weights(tmp_path / "out"))
     assert losses(tmp_path / "out") == losses(whole)
@@ -276,7 +276,7 @@ def test_what_is_refused(
 def test_a_file_is_no_output(make: Make, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(ValueError, match="out: is a file; give a folder"):
-        supervised.train(read_recipe(TINY / "sft.yaml", [f"output={tmp_path / 'out'}"]))
+        training.train(read_recipe(TINY / "sft.yaml", [f"output={tmp_path / 'out'}"]))
 
 
 def test_another_recipe_does_not_go_on(make: Make, capsys: pytest.CaptureFixture[str]) -> None:

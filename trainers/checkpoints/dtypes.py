@@ -41,27 +41,27 @@ def stored_dtypes(place: str) -> dict[str, torch.dtype]:
         Empty where there are no files of weights that transformers would read.
     """
     for name in _FILES:
-        file = _found(place, name)
+        file = _cached(place, name)
         if file is None:
             continue
         if not name.endswith(".json"):
             return _dtypes_of(file)
         with open(file, encoding="utf-8") as stream:
             shards = sorted(set(json.load(stream)["weight_map"].values()))
-        parts = [_found(place, shard) for shard in shards]
+        parts = [_cached(place, shard) for shard in shards]
         return {k: v for part in parts if part for k, v in _dtypes_of(part).items()}
     return {}
 
 
-def _found(place: str, name: str) -> str | None:
-    found: str | None = cached_file(
+def _cached(place: str, name: str) -> str | None:
+    file: str | None = cached_file(
         place,
         name,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
     )
-    return found
+    return file
 
 
 def _dtypes_of(file: str) -> dict[str, torch.dtype]:
@@ -73,10 +73,10 @@ def _dtypes_of(file: str) -> dict[str, torch.dtype]:
     return {name: _NAMES[kind] for name, kind in kinds.items() if kind in _NAMES}
 
 
-def own_dtypes(
+def file_dtypes(
     model: Any, stored: Mapping[str, torch.dtype], default: torch.dtype
 ) -> dict[str, torch.dtype]:
-    """Return the type that each of a model's weights has in its files.
+    """Return the type of each of a model's weights in its files.
 
     Args:
         model: A model loaded from them.
@@ -105,15 +105,15 @@ def _name_in_file(
     return there if there in stored else next(alike, name)
 
 
-def hold(model: Any, dtype: torch.dtype) -> None:
-    """Put what is not trained into the type that training holds it in."""
+def hold_frozen(model: Any, dtype: torch.dtype) -> None:
+    """Convert frozen weights to the type that training holds them in."""
     for weight in model.parameters():
         if not weight.requires_grad and weight.is_floating_point():
             weight.data = weight.data.to(dtype)
 
 
-def holds_all(model: Any, dtypes: Mapping[str, torch.dtype]) -> bool:
-    """Tell whether a model holds what is not trained without loss, given its own types."""
+def holds_frozen_exactly(model: Any, dtypes: Mapping[str, torch.dtype]) -> bool:
+    """Tell whether a model holds its frozen weights without loss, given their file types."""
     return all(
         torch.promote_types(weight.dtype, dtypes[name]) == weight.dtype
         for name, weight in model.named_parameters()
@@ -121,42 +121,42 @@ def holds_all(model: Any, dtypes: Mapping[str, torch.dtype]) -> bool:
     )
 
 
-def put_into(base: Any, trained: Mapping[str, torch.Tensor]) -> None:
-    """Put weights that were trained into a base, in float32."""
+def put_trained(base: Any, trained: Mapping[str, torch.Tensor]) -> None:
+    """Copy trained weights into a base, in float32."""
     for name, weight in base.named_parameters():
         if name in trained:
             weight.data = trained[name].to("cpu", torch.float32)
 
 
-def merged(adapted: PeftModel, dtypes: Mapping[str, torch.dtype]) -> tuple[Any, float]:
+def merge_adapter(adapted: PeftModel, dtypes: Mapping[str, torch.dtype]) -> tuple[Any, float]:
     """Merge a low-rank adapter into its base, each layer in float32.
 
     Args:
         adapted: The base, in its own types, and the adapter.
-        dtypes: The types that weights are rounded to, by name; the base's own of any others.
+        dtypes: The types that weights are rounded to, by name; other weights keep the base's.
 
     Returns:
-        The base with the adapter in it, and how much of the update the rounding takes away: the
-        norm of what it changes over the norm of the update.
+        The base with the adapter in it, and the share of the update that rounding loses: the
+        norm of the rounding error over the norm of the update.
     """
     change = error = 0.0
     for name, module in adapted.get_base_model().named_modules():
         if not isinstance(module, LoraLayer):
             continue
         weight = module.get_base_layer().weight
-        own = dtypes.get(f"{name}.weight", weight.dtype)
+        dtype = dtypes.get(f"{name}.weight", weight.dtype)
         before = weight.data.float()
         # PEFT adds in the type of the base.
         weight.data = before.clone()
         module.merge()
-        rounded = weight.data.to(own)
+        rounded = weight.data.to(dtype)
         change += float((weight.data - before).square().sum())
         error += float((weight.data - rounded.float()).square().sum())
         weight.data = rounded
     return adapted.unload(), (error / change) ** 0.5 if change else 0.0
 
 
-def cast(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+def round_weights(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
     """Round each weight to the type that it is written in."""
     for name, weight in model.named_parameters(remove_duplicate=False):
         if name in dtypes:

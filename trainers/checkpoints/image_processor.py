@@ -1,4 +1,4 @@
-"""What becomes of an image that is no square: `pad` stands in the saved processor, as training's.
+"""The image processor that training and evaluation share: images padded to a square, or not.
 
 transformers' CLIP processor cannot pad. LLaVA's, whose other steps are the same, can.
 """
@@ -15,11 +15,11 @@ _STEPS = ("do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_nor
 
 
 def with_aspect_ratio(image_processor: Any, aspect_ratio: str) -> Any:
-    """Return an image processor that pads to a square in its mean colour, or one that does not.
+    """Return an image processor that pads to a square in its mean colour (LLaVA-1.5), or does not.
 
     Args:
         image_processor: A checkpoint's.
-        aspect_ratio: `pad` or `square`.
+        aspect_ratio: `pad`, or `square`: it crops or squeezes, as its settings say.
 
     Raises:
         ValueError: No stock class pads and does the rest as this one.
@@ -49,7 +49,5 @@ def _same_squares(one: Any, other: Any) -> bool:
     images: list[Image.Image] = [
         image for side in (50, 500) if (image := make_image("noise", (side, side)))
     ]
-    first, second = (
-        found(images=images, return_tensors="np")["pixel_values"] for found in (one, other)
-    )
+    first, second = (p(images=images, return_tensors="np")["pixel_values"] for p in (one, other))
     return np.array_equal(first, second)

@@ -1,4 +1,4 @@
-"""Where the answers stand in a conversation, found by rendering it: for templates without marks.
+"""Find the answers of a conversation by rendering it, where its template does not mark them.
 
 A template is asked twice for each answer: for the prompt that a model answers, and for the
 conversation up to the answer. What the second has more is what the model must write, up to the
@@ -19,14 +19,14 @@ class TemplateFaultError(ValueError):
     """A template that cannot be trained with, whatever the record."""
 
 
-class Answers(NamedTuple):
+class AssistantSpans(NamedTuple):
     """A rendered conversation.
 
     Attributes:
         text: All of it, as the template writes it.
         spans: First and last character + 1 of each answer that is trained, with what ends it.
-        context: How many answers are not trained, since the template writes them otherwise once
-            more follows than when they were asked for: thoughts that are dropped, another ending.
+        context: How many answers are not trained, because the template writes them otherwise once
+            more follows: without their thoughts, or with another ending.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Answers(NamedTuple):
     context: int
 
 
-def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> Answers:
+def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> AssistantSpans:
     """Find the answers of a conversation.
 
     Args:
@@ -65,7 +65,7 @@ def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> 
         if _end(answered, answered, len(prompt), message, endings) is None:
             raise _no_answer(answered[len(prompt) :], message)
         context += 1
-    return Answers(text, spans, context)
+    return AssistantSpans(text, spans, context)
 
 
 def _end(
@@ -95,7 +95,7 @@ def check_kept(text: str, message: Mapping[str, Any]) -> None:
 
 
 def _holds(text: str, message: Mapping[str, Any]) -> bool:
-    """Tell whether a text has a message's own in it, white space apart, which templates change."""
+    """Tell whether a text contains a message's, but for white space, which templates change."""
     return "".join(content_text(message["content"]).split()) in "".join(text.split())
 
 
@@ -133,7 +133,7 @@ def check_asked(prompt: str, answered: str, start: int) -> None:
     raise TemplateFaultError(
         f"format 'tokenizer': this chat template asks for an answer with {_short(prompt[same:])} "
         f"where it writes {_short(answered[same:])} once it is given: the model would be asked "
-        "otherwise than it was trained; mend the template, or use llama-2 or vicuna-v1"
+        "otherwise than it was trained; correct the template, or use llama-2 or vicuna-v1"
     )
 
 

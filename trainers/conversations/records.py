@@ -127,13 +127,13 @@ def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
     turns = row[name]
     if not isinstance(turns, Sequence) or isinstance(turns, str):
         return None
-    found = []
+    read = []
     for turn in turns:
         known = isinstance(turn, Mapping) and _ROLES.get(str(turn.get(role)))
         if not known or not isinstance(turn.get(text), str):
             return None
-        found.append((known, turn[text].strip()))
-    return found
+        read.append((known, turn[text].strip()))
+    return read
 
 
 def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -19,18 +19,18 @@ import numpy as np
 from datasets import Dataset
 
 from verbalizer_bench.io.files import lock, remove, write_whole
-from verbalizer_bench.trainers.conversations.formats import Encoder
+from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.data.encoded_files import (
     BAD,
     ROWS,
-    Progress,
+    EncodingProgress,
     begun,
+    checked_images,
     encode_files,
-    seen_images,
     start_over,
     tidy,
 )
-from verbalizer_bench.trainers.data.image_check import unchanged
+from verbalizer_bench.trainers.data.image_check import recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
 
 ON_BAD = ("error", "skip")
@@ -48,12 +48,12 @@ class DataFile(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Encoded records, and what is known of them without reading them.
+    """Encoded records, with what can be known of them without reading them.
 
     Attributes:
-        dataset: Columns record, input_ids, answer, length, and images unless nothing has any.
+        dataset: Columns record, input_ids, assistant_mask, length, and images if any row has one.
         lengths: Expanded tokens of each row, int32.
-        modalities: Whether each row has an image, bool.
+        has_image: Of each row, bool.
         files: What it is made of, in order; a file that was given twice is there twice.
         images: The sha256 of all images' names and contents; None without images.
         skipped: How many records were left out for each reason.
@@ -62,7 +62,7 @@ class TrainingData:
 
     dataset: Dataset
     lengths: np.ndarray
-    modalities: np.ndarray
+    has_image: np.ndarray
     files: tuple[DataFile, ...]
     images: str | None
     skipped: Mapping[str, int]
@@ -71,10 +71,10 @@ class TrainingData:
     @property
     def text_only(self) -> bool:
         """Tell whether no row has an image."""
-        return not self.modalities.any()
+        return not self.has_image.any()
 
     def record(self) -> dict[str, object]:
-        """Return what tells this data from other data, as JSON has it."""
+        """Return what identifies the data, as JSON values."""
         return {"files": [one._asdict() for one in self.files], "images": self.images}
 
 
@@ -106,28 +106,28 @@ def build(
     """
     if on_bad not in ON_BAD:
         raise ValueError(f"on_bad={on_bad!r}: it is {' or '.join(ON_BAD)}")
-    found = tuple(DataFile(str(path), file_sha256(path)) for path in files)
+    hashed = tuple(DataFile(str(path), file_sha256(path)) for path in files)
     base = str(images.resolve()) if images else None
-    key = [_LAYOUT, [one.sha256 for one in found], base, encoder.fingerprint(), on_bad]
+    key = [_LAYOUT, [one.sha256 for one in hashed], base, encoder.fingerprint(), on_bad]
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     part = folder.with_name(f"{folder.name}.part")
-    while (shown := _images_of(folder, images)) is None:
+    while (images_hash := _images_hash(folder, images)) is None:
         with lock(part / _LOCK) as held:
-            if held and _images_of(folder, images) is None:
+            if held and _images_hash(folder, images) is None:
                 _build(files, images, encoder, part, on_bad)
                 _install(part, folder)
             elif held:
-                # Whoever had the lock has built it.
+                # The process that held the lock has built it.
                 remove(part)
-    return _load(folder, found, shown or None)
+    return _load(folder, hashed, images_hash or None)
 
 
 def _build(
     files: Sequence[Path], images: Path | None, encoder: Encoder, part: Path, on_bad: str
 ) -> None:
-    """Build in a folder, or go on there; what no later call would go on from is removed."""
+    """Build in a folder, or go on there; remove what no later call could go on from."""
     try:
-        if unchanged(images, seen_images(part)) is None:
+        if recheck(images, checked_images(part)) is None:
             start_over(part)
         done = encode_files(files, images, encoder, part)
         _refuse(done, part, files, on_bad)
@@ -143,8 +143,8 @@ def _build(
         raise
 
 
-def _refuse(done: Progress, part: Path, files: Sequence[Path], on_bad: str) -> None:
-    """Raise one error for all bad records, and keep their list, if this is not to be trained on."""
+def _refuse(done: EncodingProgress, part: Path, files: Sequence[Path], on_bad: str) -> None:
+    """Raise one error for all bad records, and keep their list, if they are to stop training."""
     count = sum(done.bad.values())
     if done.rows and not (count and on_bad == "error"):
         return
@@ -153,7 +153,11 @@ def _refuse(done: Progress, part: Path, files: Sequence[Path], on_bad: str) -> N
         raise ValueError(f"{names}: no records in it, so that there is nothing to train on")
     listing = (part / BAD).replace(part.parent / BAD)
     shown = "".join(f"\n  {line}" for line in done.first)
-    fix = "mend them" if on_bad == "skip" else "mend them, or leave them out with bad_records=skip"
+    fix = (
+        "correct them"
+        if on_bad == "skip"
+        else "correct them, or leave them out with bad_records=skip"
+    )
     raise ValueError(
         f"{count} of {done.records} records cannot be trained on; {fix}. All are listed in "
         f"{listing}; the first {len(done.first)}:{shown}"
@@ -161,7 +165,7 @@ def _refuse(done: Progress, part: Path, files: Sequence[Path], on_bad: str) -> N
 
 
 def _install(part: Path, folder: Path) -> None:
-    """Move what was built to its place, with its lock: nobody finds the one without the other."""
+    """Move what was built to its place, with its lock: no process sees one without the other."""
     if folder.exists():
         remove(folder)
     part.rename(folder)
@@ -169,19 +173,19 @@ def _install(part: Path, folder: Path) -> None:
     (folder / _LOCK).unlink()
 
 
-def _images_of(folder: Path, images: Path | None) -> str | None:
+def _images_hash(folder: Path, images: Path | None) -> str | None:
     """Return the sha256 of a build's images, "" for none, None if it has to be built (again)."""
     done = (folder / _INDEX).exists()
-    return unchanged(images, seen_images(folder)) if done else None
+    return recheck(images, checked_images(folder)) if done else None
 
 
 def _load(folder: Path, files: tuple[DataFile, ...], images: str | None) -> TrainingData:
-    modalities = np.load(folder / "modalities.npy")
-    table = MappedTable(folder / ROWS, () if modalities.any() else ("images",))
+    has_image = np.load(folder / "modalities.npy")
+    table = MappedTable(folder / ROWS, () if has_image.any() else ("images",))
     return TrainingData(
         dataset=Dataset(table),
         lengths=np.load(folder / "lengths.npy"),
-        modalities=modalities,
+        has_image=has_image,
         files=files,
         images=images,
         skipped=json.loads((folder / _INDEX).read_text(encoding="utf-8"))["skipped"],
@@ -191,8 +195,5 @@ def _load(folder: Path, files: tuple[DataFile, ...], images: str | None) -> Trai
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

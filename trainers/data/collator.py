@@ -1,6 +1,7 @@
 """Batches of tensors from rows of training data; images are read here, when they are needed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +9,31 @@ import numpy as np
 import torch
 from PIL import Image
 
+from verbalizer_bench.config import check
 from verbalizer_bench.models.images import IMAGE_ERRORS, read_image
-from verbalizer_bench.trainers.recipe import LossWeights
 
-ASPECT_RATIOS = ("square", "pad")
 IGNORED = -100
 
 
-def pad_to_square(image: Image.Image, mean: Sequence[float]) -> Image.Image:
-    """Return the image in the middle of a square of a mean colour (LLaVA-1.5).
+@dataclass(frozen=True)
+class LossWeights:
+    """How much a token counts; a step's loss is the weighted mean over its tokens.
 
-    Args:
-        image: RGB, of any size.
-        mean: The colour as an image processor has it, three levels from 0 to 1.
+    Attributes:
+        prompt: Weight of a token outside the answers, where 1 is that of an answer's token.
+        short_answer: Weight of the answers of a record whose answers are short, label words for
+            instance.
+        short_tokens: The most tokens that short answers have, with what ends them.
     """
-    side = max(image.size)
-    red, green, blue = (int(level * 255) for level in mean)
-    square = Image.new("RGB", (side, side), (red, green, blue))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
+
+    prompt: float = 0.0
+    short_answer: float = 1.0
+    short_tokens: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "short_answer", "short_tokens"):
+            value = getattr(self, name)
+            check(f"loss_weights.{name}", value, value >= 0, "at least 0")
 
 
 class Collator:
@@ -37,10 +44,8 @@ class Collator:
         pad_token_id: Fills `input_ids`; any id will do, `attention_mask` is 0 there.
         image_token_id: The id that stands for an image, None where nothing has images.
         image_tokens: How many of it a model takes for one image.
-        weights: What tokens count, None for the answers alone.
         images: The folder that names in the rows are relative to.
-        aspect_ratio: `pad` pads to a square in the mean colour; `square` leaves an image to the
-            processor, which crops or squeezes it.
+        weights: How much tokens count, None for the answers alone.
     """
 
     def __init__(
@@ -50,19 +55,13 @@ class Collator:
         image_token_id: int | None,
         image_tokens: int,
         images: Path | None,
-        aspect_ratio: str,
         weights: LossWeights | None = None,
     ):
-        if aspect_ratio not in ASPECT_RATIOS:
-            raise ValueError(
-                f"image_aspect_ratio={aspect_ratio!r}: it is {' or '.join(ASPECT_RATIOS)}"
-            )
         self.image_processor = image_processor
         self.pad_token_id = pad_token_id
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
         self.images = images
-        self.aspect_ratio = aspect_ratio
         self.weights = weights
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -80,52 +79,49 @@ class Collator:
         input_ids = np.full(shape, self.pad_token_id, np.int64)
         attention_mask = np.zeros(shape, np.int64)
         labels = np.full(shape, IGNORED, np.int64)
-        for number, (ids, answer) in enumerate(expanded):
+        for number, (ids, assistant_mask) in enumerate(expanded):
             input_ids[number, : len(ids)] = ids
             attention_mask[number, : len(ids)] = 1
-            labels[number, : len(ids)] = np.where(answer, ids, IGNORED)
+            labels[number, : len(ids)] = np.where(assistant_mask, ids, IGNORED)
         batch = {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(attention_mask),
             "labels": torch.from_numpy(labels),
         }
         if self.weights:
-            batch["loss_weights"] = self._loss_weights(batch)
-        pixels = [self._read(row, name) for row in rows for name in row.get("images") or ()]
-        if pixels:
-            batch["pixel_values"] = self.image_processor(images=pixels, return_tensors="pt")[
-                "pixel_values"
-            ]
+            batch["loss_weights"] = self._loss_weights(batch, self.weights)
+        images = [self._read(row, name) for row in rows for name in row.get("images") or ()]
+        if images:
+            pixels = self.image_processor(images=images, return_tensors="pt")
+            batch["pixel_values"] = pixels["pixel_values"]
         return batch
 
-    def _loss_weights(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        assert self.weights
+    def _loss_weights(
+        self, batch: Mapping[str, torch.Tensor], weights: LossWeights
+    ) -> torch.Tensor:
         answers = batch["labels"] != IGNORED
-        short = answers.sum(1, keepdim=True) <= self.weights.short_tokens
+        short = answers.sum(1, keepdim=True) <= weights.short_tokens
         prompt = batch["attention_mask"].bool() & ~answers
         if self.image_token_id is not None:
             prompt &= batch["input_ids"] != self.image_token_id
-        answer = torch.where(short, self.weights.short_answer, 1.0)
-        return answers * answer + prompt * self.weights.prompt
+        answer = torch.where(short, weights.short_answer, 1.0)
+        return answers * answer + prompt * weights.prompt
 
     def _expand(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids and the answer mask of a row, with every image as long as it is."""
+        """Return the ids and the assistant mask of a row, each image at its full length."""
         ids = np.array(row["input_ids"], np.int64)
-        answer = np.array(row["answer"], np.bool_)
+        assistant_mask = np.array(row["assistant_mask"], np.bool_)
         if self.image_token_id is None:
-            return ids, answer
+            return ids, assistant_mask
         widths = np.where(ids == self.image_token_id, self.image_tokens, 1)
-        return ids.repeat(widths), answer.repeat(widths)
+        return ids.repeat(widths), assistant_mask.repeat(widths)
 
     def _read(self, row: Mapping[str, Any], name: str) -> Image.Image:
         path = (self.images or Path()) / name
         try:
-            image = read_image(path)
+            return read_image(path)
         except IMAGE_ERRORS as error:
             raise ValueError(
                 f"record {row['record']}: image {path} cannot be read any more "
                 f"({error}); put it back, or delete the cache and build again"
             ) from error
-        if self.aspect_ratio == "pad":
-            return pad_to_square(image, self.image_processor.image_mean)
-        return image

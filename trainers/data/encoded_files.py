@@ -1,7 +1,7 @@
 """Encode records into a folder, part by part: a build that was killed goes on after its last part.
 
-A part is some thousand records. Each file of the folder is only ever appended to; `progress.json`,
-which is replaced as a whole behind each part, says how long each of them then was.
+A part is some thousand records. The files of the folder are only appended to; `progress.json`,
+which is replaced as a whole after each part, says how long each of them was then.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.trainers.conversations.formats import Encoded, Encoder
+from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.records import (
     BadRecord,
     BadRecordError,
     Record,
     read_records,
 )
-from verbalizer_bench.trainers.data.image_check import ImageCheck, Seen, read_seen
+from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
 
 # Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file
 # touches some pages of each batch, so that these are large.
@@ -37,7 +37,7 @@ _SCHEMA = pa.schema(
     [
         ("record", pa.int64()),
         ("input_ids", pa.list_(pa.int32())),
-        ("answer", pa.list_(pa.bool_())),
+        ("answer", pa.list_(pa.bool_())),  # the assistant mask
         ("length", pa.int32()),
         ("images", pa.list_(pa.string())),
     ]
@@ -49,7 +49,7 @@ _PROGRESS = "progress.json"
 
 
 @dataclass
-class Progress:
+class EncodingProgress:
     """How far a build is.
 
     Attributes:
@@ -69,17 +69,17 @@ class Progress:
 
 def encode_files(
     files: Sequence[Path], images: Path | None, encoder: Encoder, folder: Path
-) -> Progress:
+) -> EncodingProgress:
     """Write the rows of files and what is known of them, from where an earlier call was stopped.
 
     Returns:
-        What was found in all of the records.
+        The counts over all of the records.
 
     Raises:
         OSError: The folder cannot be written to; what was written is kept.
     """
     done = _progress(folder)
-    check = ImageCheck(images, seen_images(folder))
+    check = ImageCheck(images, checked_images(folder))
     with (
         _Files(folder, done) as out,
         tqdm(desc="Encoding records", unit="record", initial=done.records) as bar,
@@ -97,23 +97,23 @@ def encode_files(
     return done
 
 
-def _progress(folder: Path) -> Progress:
+def _progress(folder: Path) -> EncodingProgress:
     """Return how far a build is, and cut what stands in its files behind that."""
     file = folder / _PROGRESS
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    progress = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     sizes = {name: (folder / name).stat().st_size for name in _FILES if (folder / name).is_file()}
-    if not found or any(sizes.get(name, 0) < size for name, size in found["sizes"].items()):
-        found = asdict(Progress(sizes=dict.fromkeys(_FILES, 0)))
-    for name, size in found["sizes"].items():
+    if not progress or any(sizes.get(n, 0) < size for n, size in progress["sizes"].items()):
+        progress = asdict(EncodingProgress(sizes=dict.fromkeys(_FILES, 0)))
+    for name, size in progress["sizes"].items():
         with (folder / name).open("ab") as stream:
             stream.truncate(size)
-    return Progress(**found)
+    return EncodingProgress(**progress)
 
 
 class _Files:
     """The files of a build, which grow together."""
 
-    def __init__(self, folder: Path, done: Progress):
+    def __init__(self, folder: Path, done: EncodingProgress):
         self.folder, self.done = folder, done
 
     def __enter__(self) -> "_Files":
@@ -128,24 +128,24 @@ class _Files:
             with contextlib.suppress(OSError):
                 stream.close()
 
-    def images(self, found: Sequence[Seen]) -> None:
-        """Take images that were looked at."""
-        self._write(IMAGES, jsonl.dumps(found, ascii_only=True).encode())
+    def images(self, checked: Sequence[CheckedImage]) -> None:
+        """Write images that were checked."""
+        self._write(IMAGES, jsonl.dumps(checked, ascii_only=True).encode())
 
-    def bad(self, file: Path, found: BadRecord) -> None:
-        """Take a record that is left out."""
-        line = jsonl.dumps([{"file": str(file)} | found._asdict()], ascii_only=True)
+    def bad(self, file: Path, record: BadRecord) -> None:
+        """Write a record that is left out."""
+        line = jsonl.dumps([{"file": str(file)} | record._asdict()], ascii_only=True)
         self._write(BAD, line.encode())
 
     def commit(self, batches: list[pa.RecordBatch]) -> None:
-        """Take the rows of a part away, and note that all of it is there."""
+        """Write the rows of a part, empty the list, and note that all of it is there."""
         table = pa.Table.from_batches(batches, _SCHEMA).combine_chunks()
         batches.clear()
         self._rows.write_table(table)
         lengths = table.column("length").to_numpy().astype(np.int32)
-        shown = table.column("images").combine_chunks().value_lengths().to_numpy(False)
+        images = table.column("images").combine_chunks().value_lengths().to_numpy(False)
         self._write("lengths", lengths.tobytes())
-        self._write("modalities", (shown > 0).tobytes())
+        self._write("modalities", (images > 0).tobytes())
         for name, stream in self._open.items():
             stream.flush()
             os.fsync(stream.fileno())
@@ -171,7 +171,7 @@ class _Behind(io.RawIOBase):
         self._stream, self._skip = stream, skip
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, data: Any) -> int:
@@ -212,7 +212,7 @@ def _batch(
     chunk: Sequence[tuple[Path, Record | BadRecord]],
     encoder: Encoder,
     check: ImageCheck,
-    done: Progress,
+    done: EncodingProgress,
     out: _Files,
 ) -> pa.RecordBatch:
     """Return the rows of some records, and count and list those that are left out."""
@@ -221,10 +221,10 @@ def _batch(
         try:
             rows.append(_row(item, encoder, check))
         except BadRecordError as error:
-            found = error.bad._replace(place=error.bad.place or str(path))
-            done.bad[found.reason] = done.bad.get(found.reason, 0) + 1
-            done.first.extend([str(found)] if len(done.first) < _SHOWN else [])
-            out.bad(path, found)
+            bad = error.bad._replace(place=error.bad.place or str(path))
+            done.bad[bad.reason] = done.bad.get(bad.reason, 0) + 1
+            done.first.extend([str(bad)] if len(done.first) < _SHOWN else [])
+            out.bad(path, bad)
     done.records += len(chunk)
     return pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
@@ -236,14 +236,16 @@ def _row(item: Record | BadRecord, encoder: Encoder, check: ImageCheck) -> dict[
     for name in item.images:
         if problem := check.bad.get(name):
             raise BadRecordError(BadRecord(item.index, item.id, *problem))
-    encoded: Encoded = encoder.encode(item)
-    return {"record": item.index, "images": item.images} | encoded._asdict()
+    input_ids, mask, length = encoder.encode(item)
+    row = {"record": item.index, "images": item.images, "length": length}
+    return row | {"input_ids": input_ids, "answer": mask}
 
 
-def seen_images(folder: Path) -> Iterator[Seen]:
+def checked_images(folder: Path) -> Iterator[CheckedImage]:
     """Yield the images of a build's records, in the order in which they are first shown."""
     file = folder / IMAGES
-    return read_seen(line for _, line in jsonl.read_written(file)) if file.is_file() else iter(())
+    lines = jsonl.read_written(file) if file.is_file() else ()
+    return read_checked(line for _, line in lines)
 
 
 def begun(folder: Path) -> bool:

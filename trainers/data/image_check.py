@@ -1,9 +1,10 @@
-"""What records show: each image is decoded once, and known again by its content."""
+"""Check that the images of records can be decoded, each once; tell when one has changed."""
 
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,8 @@ from verbalizer_bench.models.images import IMAGE_ERRORS, read_image
 _AT_ONCE = 4096
 
 
-class Seen(NamedTuple):
-    """An image as it was found.
+class CheckedImage(NamedTuple):
+    """An image and what its check found.
 
     Attributes:
         name: Relative to the folder of images.
@@ -38,22 +39,22 @@ class ImageCheck:
 
     Args:
         folder: What names are relative to; None for a model of text.
-        before: What an earlier check found, which is not looked at again.
+        before: Images of an earlier check, which are not decoded again.
     """
 
-    def __init__(self, folder: Path | None, before: Iterable[Seen] = ()):
+    def __init__(self, folder: Path | None, before: Iterable[CheckedImage] = ()):
         self.folder = folder
         self.bad: dict[str, tuple[str, str]] = {}
         digests = []
-        for one in before:
-            digests.append(_digest(one.name))
-            if one.problem:
-                self.bad[one.name] = one.problem
+        for image in before:
+            digests.append(_digest(image.name))
+            if image.problem:
+                self.bad[image.name] = image.problem
         # Sorted; the last stands for no name.
         self._seen = np.array(sorted({*digests, np.iinfo(np.uint64).max}), np.uint64)
 
-    def check(self, names: Iterable[str]) -> list[Seen]:
-        """Decode those of the images that are new, and return what was found, in their order."""
+    def check(self, names: Iterable[str]) -> list[CheckedImage]:
+        """Decode the images that are new, and return them, checked, in their order."""
         distinct = list(dict.fromkeys(names))
         digests = np.array([_digest(name) for name in distinct], np.uint64)
         keys, numbers = np.unique(digests, return_index=True)
@@ -64,55 +65,55 @@ class ImageCheck:
         self._seen = np.insert(self._seen, places[new], keys[new])
         fresh = [distinct[number] for number in sorted(numbers[new])]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(lambda name: look(self.folder, name), fresh))
-        self.bad.update({one.name: one.problem for one in found if one.problem})
-        return found
+            checked = list(pool.map(partial(check_image, self.folder), fresh))
+        self.bad.update({image.name: image.problem for image in checked if image.problem})
+        return checked
 
 
-def look(folder: Path | None, name: str) -> Seen:
-    """Decode an image, and return what it is."""
+def check_image(folder: Path | None, name: str) -> CheckedImage:
+    """Decode an image, and return whether it can be trained on."""
     if folder is None:
         detail = f"it shows {name!r}; leave it out"
-        return Seen(name, None, None, ("images for a model of text", detail))
+        return CheckedImage(name, None, None, ("images for a model of text", detail))
     path, state = folder / name, _state(folder, name)
     try:
         read_image(path)
-        return Seen(name, state, _content(path), None)
+        return CheckedImage(name, state, _content(path), None)
     except FileNotFoundError:
         problem = "missing image", f"there is no {path}; put it there or leave the record out"
     except IMAGE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         problem = "broken image", f"{path}: {reason}; replace it or leave the record out"
-    return Seen(name, state, None, problem)
+    return CheckedImage(name, state, None, problem)
 
 
-def unchanged(folder: Path | None, before: Iterable[Seen]) -> str | None:
-    """Return the sha256 of names and contents, "" for none; None if a record's fate is another.
+def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:
+    """Return the sha256 of names and contents, "" for none; None if a record's fate changed.
 
-    A file of the same size and time of change is taken to be the same; another one is read.
+    A file of the same size and modification time is taken to be the same; another one is read.
     """
-    digest, images, found = hashlib.sha256(), iter(before), False
+    digest, images, any_image = hashlib.sha256(), iter(before), False
     with ThreadPoolExecutor(max(8, os.cpu_count() or 1)) as pool:
-        while some := list(islice(images, _AT_ONCE)):
-            found = True
-            for one, now in zip(some, pool.map(lambda one: _again(folder, one), some), strict=True):
-                if bool(now.problem) != bool(one.problem) or (now.problem and now != one):
+        while chunk := list(islice(images, _AT_ONCE)):
+            any_image = True
+            for old, new in zip(chunk, pool.map(partial(_again, folder), chunk), strict=True):
+                if bool(new.problem) != bool(old.problem) or (new.problem and new != old):
                     return None
-                digest.update(f"{now.content} {now.name!a}\n".encode())
-    return digest.hexdigest() if found else ""
+                digest.update(f"{new.content} {new.name!a}\n".encode())
+    return digest.hexdigest() if any_image else ""
 
 
-def _again(folder: Path | None, one: Seen) -> Seen:
-    same = _state(folder, one.name) == one.state
-    return one if same else look(folder, one.name)
+def _again(folder: Path | None, image: CheckedImage) -> CheckedImage:
+    same = _state(folder, image.name) == image.state
+    return image if same else check_image(folder, image.name)
 
 
 def _state(folder: Path | None, name: str) -> list[int] | None:
     try:
-        found = ((folder or Path()) / name).stat()
+        stat = ((folder or Path()) / name).stat()
     except (OSError, ValueError):
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _content(path: Path) -> str:
@@ -123,7 +124,7 @@ def _digest(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def read_seen(lines: Iterable[Sequence[object]]) -> Iterator[Seen]:
+def read_checked(lines: Iterable[Sequence[object]]) -> Iterator[CheckedImage]:
     """Yield images of rows that JSON has made lists of."""
     for name, state, content, problem in lines:
-        yield Seen(str(name), state, content, tuple(problem) if problem else None)  # type: ignore[arg-type]
+        yield CheckedImage(str(name), state, content, tuple(problem) if problem else None)  # type: ignore[arg-type]

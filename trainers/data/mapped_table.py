@@ -1,4 +1,4 @@
-"""An Arrow file that is mapped into memory, and lets go of what was read."""
+"""An Arrow file that is mapped into memory, and gives back the pages that were read."""
 
 import mmap
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ class MappedTable(MemoryMappedTable):
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.without = without
         table = pa.ipc.open_stream(pa.py_buffer(self.map)).read_all()
-        super().__init__(table.drop_columns(list(without)), str(path))
+        # A cache that is there keeps its names.
+        names = ["assistant_mask" if name == "answer" else name for name in table.column_names]
+        super().__init__(table.rename_columns(names).drop_columns(list(without)), str(path))
 
     def fast_gather(self, indices: Sequence[int]) -> pa.Table:
         """Return rows as `datasets` asks for them, in memory."""

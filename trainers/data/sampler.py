@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-GROUPS = ("modality", "length", "none")
 # Global batches that are sorted together: LLaVA's megabatch is one; transformers' are 50.
 _MEGA_BATCHES = {"modality": 1, "length": 50}
+GROUPS = (*_MEGA_BATCHES, "none")
 
 
 def permutation(size: int, *seeds: int) -> np.ndarray:
@@ -80,7 +80,7 @@ class GroupedSampler(SeededSampler):
 
     Args:
         lengths: Expanded tokens of each record.
-        modalities: Whether each record has an image.
+        has_image: Of each record, bool.
         global_batch: As in `SeededSampler`.
         seed: As in `SeededSampler`.
         group: `modality` or `length`.
@@ -92,23 +92,23 @@ class GroupedSampler(SeededSampler):
     def __init__(
         self,
         lengths: np.ndarray,
-        modalities: np.ndarray,
+        has_image: np.ndarray,
         global_batch: int,
         seed: int,
         group: str = "modality",
         micro_batch: int | None = None,
     ):
-        if len(lengths) != len(modalities):
-            raise ValueError(f"{len(lengths)} lengths and {len(modalities)} modalities")
+        if len(lengths) != len(has_image):
+            raise ValueError(f"{len(lengths)} lengths and {len(has_image)} in has_image")
         super().__init__(len(lengths), global_batch, seed)
-        self.lengths, self.modalities = np.asarray(lengths), np.asarray(modalities, bool)
+        self.lengths, self.has_image = np.asarray(lengths), np.asarray(has_image, bool)
         self.mega_batch = _MEGA_BATCHES[group]
         self.micro_batch = micro_batch if group == "modality" else None
 
     def order(self) -> np.ndarray:
         """Return the epoch's order: every index at least once, int64."""
         shuffled = permutation(self.size, self.seed, self.epoch)
-        kinds = (shuffled[self.modalities[shuffled] == kind] for kind in (True, False))
+        kinds = (shuffled[self.has_image[shuffled] == kind] for kind in (True, False))
         blocks = np.concatenate([self._blocks(self._filled(kind)) for kind in kinds])
         return blocks[permutation(len(blocks), self.seed, self.epoch, 1)].ravel()
 

@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
 
 from verbalizer_bench.trainers.data.collator import Collator
-from verbalizer_bench.trainers.training.non_finite import FiniteTraining
-from verbalizer_bench.trainers.training.state_saving import SealingTrainer
+from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
 
 
 class CaptionCollator(Collator):
@@ -27,20 +25,11 @@ class CaptionCollator(Collator):
 
     def _without_image(self, row: Mapping[str, Any]) -> dict[str, Any]:
         kept = [number for number, i in enumerate(row["input_ids"]) if i != self.image_token_id]
-        ids, answer = ([row[name][n] for n in kept] for name in ("input_ids", "answer"))
-        return {**row, "input_ids": ids, "answer": answer}
+        return {**row} | {n: [row[n][i] for i in kept] for n in ("input_ids", "assistant_mask")}
 
 
-class ContrastiveTrainer(FiniteTraining, SealingTrainer):
-    """transformers' Trainer with CLIP's loss: each caption finds its image in a batch, and back."""
-
-    def __init__(self, sampler: Sampler[int], **kwargs: Any):
-        """Take Trainer's arguments and the order of the samples."""
-        self._sampler = sampler
-        super().__init__(**kwargs)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._sampler
+class ContrastiveTrainer(FiniteTrainer):
+    """A Trainer with CLIP's loss: each caption finds its image in a batch, and back."""
 
     def compute_loss(
         self,

@@ -1,23 +1,26 @@
-"""NaN and infinity are not numbers: training stops where they come up, and saves nothing of them.
+"""Training stops at a loss or gradient that is NaN or infinite, and saves nothing of it.
 
 transformers logs a loss that is not finite as 0.0, and goes on.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 
+from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite, non_finite
 from verbalizer_bench.trainers.conversations.records import read_records
 from verbalizer_bench.trainers.data.cache import TrainingData
+from verbalizer_bench.trainers.training.state_saving import SealingTrainer
 
 _SHOWN = 8
 
 
-class FiniteTraining:
-    """What stops a Trainer at the first loss or gradient that is not finite, before the update.
+class FiniteTrainer(SealingTrainer):
+    """A Trainer with a given order of samples, which names those whose loss is not finite.
 
     Attributes:
         files: The files of records, where their ids stand.
@@ -26,13 +29,21 @@ class FiniteTraining:
     files: Sequence[Path] = ()
     _micro_batch = 0
 
+    def __init__(self, sampler: Sampler[int], **kwargs: Any):
+        """Take the order of the samples and the arguments of the Trainer."""
+        self._sampler: Any = sampler
+        super().__init__(**kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._sampler
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Make a micro-batch's gradients; its loss must be finite.
+        """Compute a micro-batch's gradients; its loss must be finite.
 
         Raises:
-            ValueError: It is not; names step and records.
+            ValueError: It is not; names the step and the records.
         """
-        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        loss = super().training_step(*args, **kwargs)
         if not math.isfinite(loss.item()):
             self._stop(f"the loss is {loss.item()}", self._rows(self._micro_batch))
         self._micro_batch += 1
@@ -40,29 +51,32 @@ class FiniteTraining:
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Return the norm of a step's gradients; transformers calls this before the update."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if norm is not None and not math.isfinite(float(norm)):
             self._stop(f"the norm of the gradients is {float(norm)}", self._rows(None))
         self._micro_batch = 0
         return norm
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write a state that training can go on from, unless the last update broke the weights."""
-        own: Any = self
-        check_weights(
-            dict(own.model.named_parameters()),
-            f"after step {own.state.global_step}; lower learning_rate. No checkpoint was written",
+        """Write a resume state, unless the last update broke the weights."""
+        self.check_weights()
+        super()._save_checkpoint(*args, **kwargs)
+
+    def check_weights(self) -> None:
+        """Raise ValueError if a weight is not finite."""
+        step = self.state.global_step
+        check_finite(
+            dict(self.model.named_parameters()),
+            f"after step {step}; lower learning_rate. No checkpoint was written",
         )
-        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
     def _rows(self, micro_batch: int | None) -> list[int]:
-        """Return the rows of this process's micro-batch in the present step, or of all the step."""
-        own: Any = self
-        size = own.args.per_device_train_batch_size
-        count, rank = own.args.world_size, own.args.process_index
-        order = own._sampler.order()
-        block = size * count * own.args.gradient_accumulation_steps
-        start = own.state.global_step * block % len(order)
+        """Return the rows of this process's micro-batch in the present step, or of the step."""
+        size = self.args.per_device_train_batch_size
+        count, rank = self.args.world_size, self.args.process_index
+        order = self._sampler.order()
+        block = size * count * self.args.gradient_accumulation_steps
+        start = self.state.global_step * block % len(order)
         if micro_batch is None:
             return list(map(int, order[start : start + block]))
         # accelerate deals micro-batches to the processes in turn.
@@ -70,17 +84,17 @@ class FiniteTraining:
         return list(map(int, order[start : start + size]))
 
     def _stop(self, what: str, rows: list[int]) -> None:
-        own: Any = self
-        weights = not_finite(own.model.named_parameters())
+        weights = non_finite(self.model.named_parameters())
         why = (
             f"weights are not finite before it, such as {weights[0]}"
             if weights
             else "look at these records, lower learning_rate "
-            f"({own.args.learning_rate:g}), or give precision=fp32"
+            f"({self.args.learning_rate:g}), or give precision=fp32"
         )
-        numbers = sorted({int(own.train_dataset[row]["record"]) for row in rows})
+        dataset: Any = self.train_dataset
+        records = _named(sorted({int(dataset[row]["record"]) for row in rows}), self.files)
         raise ValueError(
-            f"step {own.state.global_step + 1}: {what} for {_named(numbers, self.files)}; {why}. "
+            f"step {self.state.global_step + 1}: {what} for {records}; {why}. "
             "No checkpoint was written"
         )
 
@@ -89,10 +103,10 @@ def _named(numbers: list[int], files: Sequence[Path]) -> str:
     """Return records by number and id."""
     wanted, ids, start = set(numbers[:_SHOWN]), {}, 0
     for file in files:
-        for item in read_records(file, start):
-            start = item.index + 1
-            if item.index in wanted:
-                ids[item.index] = item.id
+        for record in read_records(file, start):
+            start = record.index + 1
+            if record.index in wanted:
+                ids[record.index] = record.id
         if len(ids) == len(wanted):
             break
     shown = ", ".join(f"{n} (id {ids.get(n, '')!r})" for n in numbers[:_SHOWN])
@@ -100,36 +114,12 @@ def _named(numbers: list[int], files: Sequence[Path]) -> str:
     return f"record{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
-def first_not_finite(trainer: Any, data: TrainingData) -> str:
+def first_non_finite(trainer: Any, data: TrainingData) -> str:
     """Name the first record whose loss is not finite; to be called on all processes."""
     for row in range(len(data.dataset)):
         record = data.dataset[row]
         batch = trainer.data_collator([record])
         loss = trainer.prediction_step(trainer.model, batch, prediction_loss_only=True)[0]
         if not math.isfinite(loss.item()):
-            return _named([int(record["record"])], [Path(one.file) for one in data.files])
+            return _named([int(record["record"])], [Path(file.file) for file in data.files])
     return "records that are finite one by one"
-
-
-def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
-    """Return the names of the weights that hold NaN or infinity."""
-    return [name for name, weight in weights if not _is_finite(weight)]
-
-
-def _is_finite(weight: torch.Tensor) -> bool:
-    if weight.is_meta or not weight.is_floating_point():
-        return True
-    local = weight.to_local() if hasattr(weight, "to_local") else weight
-    # A sum is finite unless an element is not, or it overflows: no copy of the weights is made.
-    return bool(torch.isfinite(local.detach().sum(dtype=torch.float64)))
-
-
-def check_weights(weights: Mapping[str, torch.Tensor], what: str) -> None:
-    """Raise ValueError, in one line, if a weight holds NaN or infinity.
-
-    Args:
-        weights: By name.
-        what: What they are and what to do, as it stands in the line behind their number.
-    """
-    if names := not_finite(weights.items()):
-        raise ValueError(f"{len(names)} weights are not finite, such as {names[0]}: {what}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from verbalizer_bench.trainers.checkpoints.load import count
+from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
         model: Its shapes.
         longest: Tokens of the longest record.
     """
-    trained, frozen = count(model, recipe)
+    trained, frozen = count_parameters(model, recipe)
     text = model.config.get_text_config()
     half = recipe.precision == "bf16"
     tokens = recipe.device_batch * min(longest, recipe.max_length)
@@ -64,7 +64,7 @@ def _logits(recipe: Recipe, tokens: int, words: int, size: int) -> int:
 
 
 def _inner_width(model: Any, text: Any) -> int:
-    """Return the width inside a layer, where a configuration does not say it that of its widest."""
+    """Return the width inside a layer: the configuration's, or else the widest matrix's."""
     stated: int | None = getattr(text, "intermediate_size", None)
     return stated or max(max(layer.weight.shape) for layer in _linear_layers(model.get_decoder()))
 
@@ -76,10 +76,10 @@ def _linear_layers(model: Any) -> list[Any]:
 def _multiplied(recipe: Recipe, model: Any) -> int:
     """Return how many trained weights autocast makes copies of: matrices, but for embeddings."""
     layers = _linear_layers(model)
-    own = sum(layer.weight.numel() for layer in layers if layer.weight.requires_grad)
+    multiplied = sum(layer.weight.numel() for layer in layers if layer.weight.requires_grad)
     whole = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     # The adapter, which is still to be added.
-    return own + count(model, recipe)[0] - whole
+    return multiplied + count_parameters(model, recipe)[0] - whole
 
 
 def disk(recipe: Recipe, model: Any) -> dict[str, float]:
@@ -87,7 +87,7 @@ def disk(recipe: Recipe, model: Any) -> dict[str, float]:
 
     A state has the weights that a trainer saves (of an adapter only that), and AdamW's moments.
     """
-    trained, frozen = count(model, recipe)
+    trained, frozen = count_parameters(model, recipe)
     half = recipe.precision == "bf16" and recipe.method == "pretrain"
     weights = 4 * trained + (0 if recipe.lora else (2 if half else 4) * frozen)
     base = sum(weight.numel() for weight in model.parameters())
@@ -109,7 +109,7 @@ def room(folder: Path) -> float:
 
 
 def lacking_room(recipe: Recipe, model: Any) -> str | None:
-    """Say that a disk has not the room for what training writes; None if it has."""
+    """Return a warning if the disk has no room for what training writes, None if it has."""
     needed, free = sum(disk(recipe, model).values()), room(recipe.output)
     if needed <= free:
         return None

@@ -1,4 +1,4 @@
-"""States that training can go on from: those that are whole, told from those that were cut off.
+"""States that training can resume from: whole ones, told from those that were cut off.
 
 A state is sealed behind its last file with a list of all of them and their sizes. One without a
 seal, or whose files are others, was cut off by a kill or a full disk.
@@ -19,12 +19,12 @@ _SEAL = "whole.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-class State(NamedTuple):
+class ResumeState(NamedTuple):
     """A whole state.
 
     Attributes:
-        folder: Where.
-        step: Of the optimiser.
+        folder: Its folder.
+        step: The optimiser step.
         record: What was sealed with it.
     """
 
@@ -33,19 +33,19 @@ class State(NamedTuple):
     record: dict[str, Any]
 
 
-class Found(NamedTuple):
+class NewestState(NamedTuple):
     """The newest whole state, if there is one, and a line for each newer one that is not."""
 
-    state: State | None
+    state: ResumeState | None
     passed_over: list[str]
 
 
-def newest_whole(places: Sequence[Path], run: str | None = None) -> Found:
+def newest_whole(places: Sequence[Path], run: str | None = None) -> NewestState:
     """Return the newest whole state of some folders of states.
 
     Args:
         places: The folders.
-        run: Whose states count; None: anybody's.
+        run: The training whose states count; None for any.
     """
     steps = [
         (int(name[1]), entry)
@@ -60,8 +60,8 @@ def newest_whole(places: Sequence[Path], run: str | None = None) -> Found:
         if problem:
             passed_over.append(f"{folder}: {problem}")
         elif run is None or seal["record"].get("run") == run:
-            return Found(State(folder, step, seal["record"]), passed_over)
-    return Found(None, passed_over)
+            return NewestState(ResumeState(folder, step, seal["record"]), passed_over)
+    return NewestState(None, passed_over)
 
 
 def _seal(folder: Path) -> tuple[dict[str, Any], str | None]:
@@ -80,7 +80,7 @@ def _seal(folder: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def seal(folder: Path, record: dict[str, Any]) -> None:
-    """Note that a state is whole: all processes have written what they have of it."""
+    """Record that a state is whole, once all processes have written their part."""
     files = {
         str(file.relative_to(folder)): file.stat().st_size
         for file in sorted(folder.rglob("*"))

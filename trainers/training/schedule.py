@@ -11,7 +11,7 @@ from verbalizer_bench.trainers.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-# It waits for a measure on held-out records, which is taken at the end alone.
+# It needs evaluations during training; the held-out loss is measured at the end alone.
 _NEVER = ("reduce_lr_on_plateau",)
 
 
@@ -50,18 +50,18 @@ def check_schedule(recipe: Recipe, steps: int = 1000) -> None:
         ) from error
 
 
-def check_steps(recipe: Recipe, modalities: np.ndarray, steps: int) -> None:
+def check_steps(recipe: Recipe, has_image: np.ndarray, steps: int) -> None:
     """Refuse what cannot work with so many records and steps; warn of what hardly can.
 
     Args:
         recipe: The recipe.
-        modalities: Of each record, whether it has an image; bool.
+        has_image: Of each record, bool.
         steps: Of the optimiser.
 
     Raises:
         ValueError: A step would show records several times, or the schedule cannot work.
     """
-    batch, records = recipe.global_batch, len(modalities)
+    batch, records = recipe.global_batch, len(has_image)
     if records < batch:
         raise ValueError(
             f"global_batch={batch}: there are {records} records, so that a step would show some of "
@@ -73,7 +73,7 @@ def check_steps(recipe: Recipe, modalities: np.ndarray, steps: int) -> None:
             "warmup=%g: schedule=constant has none; give constant_with_warmup, or warmup=0",
             recipe.warmup,
         )
-    with_images = int(modalities.sum())
+    with_images = int(has_image.sum())
     for kind, number in (("with images", with_images), ("without", records - with_images)):
         if recipe.group != "none" and 0 < number < batch:
             log.warning(

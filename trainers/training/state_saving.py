@@ -1,4 +1,4 @@
-"""What a trainer writes: sealed states, and a checkpoint for which a full disk costs no step."""
+"""Write resume states and checkpoints such that a full disk costs no trained step."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from verbalizer_bench.trainers.training.resume_states import clear, newest_whole
 log = logging.getLogger(__name__)
 
 
-class Clock:
+class AttemptTimer:
     """Seconds of training, counted over all attempts that went into the weights."""
 
     def __init__(self, run: str, earlier: Sequence[dict[str, Any]] = (), step: int = 0):
@@ -34,10 +34,10 @@ class SealingTrainer(Trainer):
     """A Trainer that seals its states; a full disk costs it a state, not the training.
 
     Attributes:
-        clock: Whose attempts are sealed with a state.
+        timer: Times the attempts, which are sealed with a state.
     """
 
-    clock: Clock
+    timer: AttemptTimer
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
@@ -48,16 +48,16 @@ class SealingTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:
-            # Weights that are spread are gathered in between: others would wait for this process.
-            if not is_of_disk(error) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # Sharded weights are gathered in between: other processes would wait for this one.
+            if not is_disk_error(error) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise
             problem = error
-        if not agree(self, problem is None):
+        if not on_all_processes(self, problem is None):
             self._give_up(folder, problem)
         elif self.accelerator.is_main_process:
-            attempts = self.clock.attempts(self.state.global_step)
+            attempts = self.timer.attempts(self.state.global_step)
             try:
-                seal(folder, {"run": self.clock.run, "attempts": attempts})
+                seal(folder, {"run": self.timer.run, "attempts": attempts})
             except OSError as error:
                 self._give_up(folder, error)
 
@@ -67,19 +67,19 @@ class SealingTrainer(Trainer):
             log.error("%s: this state could not be written (%s), and was left out", folder, problem)
 
 
-def is_of_disk(error: Exception) -> bool:
-    """Tell whether an error is that of a disk: torch and safetensors have types of their own."""
+def is_disk_error(error: Exception) -> bool:
+    """Tell whether an error is the disk's: torch and safetensors have types of their own."""
     return isinstance(error, (OSError, SafetensorError)) or (
         isinstance(error, RuntimeError)
         and any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
     )
 
 
-def agree(trainer: Trainer, well: bool) -> bool:
-    """Tell whether all is well on all processes; to be called on all of them."""
+def on_all_processes(trainer: Trainer, condition: bool) -> bool:
+    """Tell whether a condition holds on all processes; to be called on all of them."""
     if trainer.accelerator.num_processes == 1:
-        return well
-    count = torch.tensor(int(well), device=trainer.accelerator.device)
+        return condition
+    count = torch.tensor(int(condition), device=trainer.accelerator.device)
     total = int(trainer.accelerator.reduce(count, reduction="sum"))
     return total == trainer.accelerator.num_processes
 
@@ -100,12 +100,12 @@ def write_or_keep(
     Raises:
         OSError: It could not be written; says where what was trained is.
     """
-    if (problem := _problem(trainer, write)) is None:
+    if (problem := _attempt(trainer, write)) is None:
         return
     kept = keep_trained(trainer, places)
     if kept and _remove_older(trainer, places[0], kept):
         log.warning("%s: %s; older states are removed, and it is tried again", output, problem)
-        if (problem := _problem(trainer, write)) is None:
+        if (problem := _attempt(trainer, write)) is None:
             return
     where = f"{output}: the checkpoint could not be written ({problem})"
     if kept is None:
@@ -116,16 +116,16 @@ def write_or_keep(
     )
 
 
-def _problem(trainer: SealingTrainer, write: Callable[[], None]) -> Exception | None:
-    """Return what kept one of the processes from writing."""
+def _attempt(trainer: SealingTrainer, write: Callable[[], None]) -> Exception | None:
+    """Write, and return the error of this or another process, None if all went well."""
     problem: Exception | None = None
     try:
         write()
     except Exception as error:
-        if not is_of_disk(error):
+        if not is_disk_error(error):
             raise
         problem = error
-    if agree(trainer, problem is None):
+    if on_all_processes(trainer, problem is None):
         return None
     return problem or OSError("another process could not write")
 
@@ -136,7 +136,7 @@ def _remove_older(trainer: SealingTrainer, place: Path, kept: Path) -> bool:
     older = [one for one in place.glob("checkpoint-*") if one != kept] if main else []
     for folder in older:
         shutil.rmtree(folder, ignore_errors=True)
-    return agree(trainer, not main or bool(older))
+    return on_all_processes(trainer, not main or bool(older))
 
 
 def keep_trained(trainer: SealingTrainer, places: Sequence[Path]) -> Path | None:
@@ -148,7 +148,7 @@ def keep_trained(trainer: SealingTrainer, places: Sequence[Path]) -> Path | None
         if _is_kept(trainer, place):
             return _last(place, trainer)
         trainer.args.output_dir = str(place)
-        # What the optimiser knows is for more steps, of which there are none.
+        # The optimiser's state is for further steps, and there are none.
         trainer.args.save_only_model = True
         try:
             trainer._save_checkpoint(trainer.model, None)
@@ -165,13 +165,15 @@ def _last(place: Path, trainer: SealingTrainer) -> Path:
 
 def _is_kept(trainer: SealingTrainer, place: Path) -> bool:
     """Tell whether the state of the last step is there; only the main process looks."""
-    found = newest_whole([place], trainer.clock.run).state
+    state = newest_whole([place], trainer.timer.run).state
     main = trainer.accelerator.is_main_process
-    return agree(trainer, not main or (found is not None and found.folder == _last(place, trainer)))
+    return on_all_processes(
+        trainer, not main or (state is not None and state.folder == _last(place, trainer))
+    )
 
 
-def go_on_counting(trainer: Trainer, state: Path) -> None:
-    """Have TRL count tokens from where a state was: it would begin with none."""
+def restore_token_count(trainer: Trainer, state: Path) -> None:
+    """Have TRL count tokens from where a state was: it would start at zero."""
     history = json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     counts = [row["num_tokens"] for row in history if "num_tokens" in row]
     if counts and hasattr(trainer, "_total_train_tokens"):

@@ -1,0 +1,77 @@
+"""Which weights of a model are trained, and how many."""
+
+import re
+from typing import Any
+
+from peft import LoraConfig
+
+from verbalizer_bench.models.checkpoints.connector import (
+    fix_identity,
+    lora_targets,
+    trained_connector_modules,
+)
+from verbalizer_bench.trainers.recipe import Recipe
+
+_CONNECTOR = "multi_modal_projector"
+
+
+def choose_trained(model: Any, recipe: Recipe) -> None:
+    """Set what is trained, before an adapter is added; `requires_grad` is saved nowhere.
+
+    Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an
+    adapter is trained, the language model; the vision tower never.
+
+    Raises:
+        ValueError: Another number of parameters is trained than the recipe says.
+    """
+    whole = recipe.lora is None and recipe.method != "pretrain"
+    connector = tuple(trained_connector_modules(model.config))
+    for name, weight in model.named_parameters():
+        tower = "vision_tower." in name
+        weight.requires_grad_(
+            any(f"{module}." in name for module in connector)
+            or (whole and not tower and _CONNECTOR not in name)
+        )
+    if connector and not any(weight.is_meta for weight in model.parameters()):
+        fix_identity(model)
+    # Without autocast of its weights a connector in bfloat16 would lose small updates.
+    for weight in model.parameters():
+        if weight.requires_grad and not weight.is_meta:
+            weight.data = weight.data.float()
+    wanted, trained = recipe.trained_parameters, count_parameters(model, recipe)[0]
+    if wanted is not None and trained != wanted:
+        raise ValueError(
+            f"trained_parameters={wanted:,}, and this model trains {trained:,}; "
+            f"correct the model, or give trained_parameters={trained}"
+        )
+
+
+def count_parameters(model: Any, recipe: Recipe) -> tuple[int, int]:
+    """Return how many parameters are trained and frozen.
+
+    The model is as `load` gives it; the adapter that is still to be added counts as trained.
+    """
+    trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
+    frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
+    if recipe.lora:
+        adapted = re.compile(lora_targets(model))
+        trained += recipe.lora.r * sum(
+            sum(module.weight.shape)
+            for name, module in model.named_modules()
+            if adapted.fullmatch(name)
+        )
+    return trained, frozen
+
+
+def lora_config(model: Any, recipe: Recipe) -> LoraConfig | None:
+    """Return PEFT's configuration; the connector is trained and saved beside the adapter."""
+    if recipe.lora is None:
+        return None
+    return LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=lora_targets(model),
+        modules_to_save=trained_connector_modules(model.config) if recipe.method == "vit" else None,
+        task_type="CAUSAL_LM",
+    )

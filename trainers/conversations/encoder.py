@@ -1,0 +1,308 @@
+"""Records as token ids, and the assistant mask: which of the ids are trained."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from verbalizer_bench.models.chat.bos import openings, put_around
+from verbalizer_bench.models.chat.template import DATE, ChatTemplate
+from verbalizer_bench.trainers.conversations.assistant_spans import (
+    TemplateFaultError,
+    check_asked,
+    find_answers,
+)
+from verbalizer_bench.trainers.conversations.formats import MARK, training_template
+from verbalizer_bench.trainers.conversations.records import (
+    BadRecord,
+    BadRecordError,
+    Message,
+    Record,
+)
+
+log = logging.getLogger(__name__)
+
+_PROBE = (Message("user", "one"), Message("assistant", "two"))
+_PROBE_LENGTH = 1 << 20
+_TOKEN_LIKE = re.compile(r"<[^<>\s]+>")
+
+
+class Encoded(NamedTuple):
+    """An encoded record.
+
+    Attributes:
+        input_ids: Token ids, one for each image.
+        assistant_mask: Which of them are trained.
+        length: Tokens with images expanded.
+    """
+
+    input_ids: list[int]
+    assistant_mask: list[bool]
+    length: int
+
+
+class Encoder:
+    """Turn records into token ids and the assistant mask.
+
+    Args:
+        tokenizer: A fast one: answers are found by character offsets.
+        format: One of `FORMATS`.
+        image_token_id: The id that the format's image part becomes, None for a model of text.
+        image_tokens: How many of it a model takes for one image.
+        max_length: In expanded tokens; longer conversations lose their end.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        format: str,
+        image_token_id: int | None,
+        image_tokens: int,
+        max_length: int,
+    ):
+        if not tokenizer.is_fast:
+            raise ValueError(f"{type(tokenizer).__name__} has no character offsets: use a fast one")
+        self.tokenizer = tokenizer
+        self.format = format
+        self.template = training_template(format, tokenizer)
+        self.image_token_id = image_token_id
+        self.image_tokens = image_tokens
+        self.max_length = max_length
+        added = tokenizer.added_tokens_decoder.values()
+        self._specials = tuple(token.content for token in added if token.special)
+        self._endings = [token.content for token in added]
+        self._endings += [tokenizer.eos_token] if tokenizer.eos_token else []
+        self._front, self._openings = put_around(tokenizer)[0], openings(tokenizer)
+        self._marked = bool(MARK.search(self.template))
+        slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
+        owner = f"format {format!r}"
+        self._chat = ChatTemplate(
+            self.template, tokenizer.special_tokens_map, owner, image_slot=slot
+        )
+        self.unknown_endings = [] if self._marked else self._find_unknown_endings()
+        self._endings += self.unknown_endings
+        if self._marked and format == "tokenizer":
+            self._check_asked()
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all that the ids and the mask depend on besides the records."""
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        # State that each call sets anew.
+        backend.update(truncation=None, padding=None)
+        specials = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
+        sizes = [self.image_token_id, self.image_tokens, self.max_length]
+        parts = [backend, specials, self.format, self.template, f"{DATE:%Y-%m-%d}", sizes]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def encode(self, record: Record) -> Encoded:
+        """Return a record's ids, cut on the right to `max_length` expanded tokens.
+
+        Raises:
+            BadRecordError: The record does not fit the format, an image would be cut, or nothing
+                that is trained is left.
+            ValueError: The chat template does not put one image token for each image.
+        """
+        if problem := self._misfit(record):
+            raise BadRecordError(BadRecord(record.index, record.id, *problem))
+        ids, mask = self._tokenize(record)
+        images = ids.count(self.image_token_id) if self.image_token_id is not None else 0
+        if images != len(record.images):
+            raise ValueError(
+                f"record {record.index}: format {self.format!r} made {images} image tokens (id "
+                f"{self.image_token_id}) of {len(record.images)} images; use llama-2 or vicuna-v1 "
+                "with a tokenizer that has <image>"
+            )
+        return self._cut(record, ids, mask)
+
+    def _tokenize(self, record: Record) -> tuple[list[int], list[bool]]:
+        """Return ids and assistant mask before the cut: of tokens with a character of a block.
+
+        transformers' mask looks at a block's first and last character alone, and is empty where
+        the first one, a space, is in no token. A character of several tokens, of bytes, has them
+        all at the same offsets.
+        """
+        text, blocks = self._render_answers(record)
+        encoding = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        mask = [
+            any(start < stop and end > begin for begin, stop in blocks)
+            for start, end in encoding["offset_mapping"]
+        ]
+        _check_joints(record, text, blocks, encoding["offset_mapping"])
+        ids = encoding["input_ids"]
+        if not text.startswith(self._openings):
+            # As the adapters do where a template leaves it to the tokenizer.
+            ids, mask = self._front + ids, [False] * len(self._front) + mask
+        return ids, mask
+
+    def _check_asked(self) -> None:
+        """Raise TemplateFaultError where a template with marks asks otherwise than it writes."""
+        messages = _contents(_PROBE)
+        try:
+            prompt = self._chat.render_turns(messages[:1], add_generation_prompt=True)
+            answered, blocks = self._chat.render_marked(messages)
+        except ValueError:
+            # Each record says why.
+            return
+        starts = [start for start, stop in blocks if stop > len(prompt)]
+        if starts:
+            check_asked(prompt, answered, starts[0])
+
+    def _find_unknown_endings(self) -> list[str]:
+        """Return what ends an answer like a token, and is none of the tokenizer's."""
+        try:
+            closing = self._chat.render_turns(_contents(_PROBE)).rpartition("two")[2]
+        except ValueError:
+            return []
+        known = any(ending in closing for ending in self._endings)
+        return [] if known else _TOKEN_LIKE.findall(closing)
+
+    def ending_id(self) -> int | None:
+        """Return the token that ends an answer, None where it is none or cannot be known."""
+        try:
+            ids, mask = self._tokenize(Record(0, "", _PROBE, ()))
+        except ValueError:
+            return None
+        last = max(number for number, on in enumerate(mask) if on)
+        known = {*self.tokenizer.added_tokens_decoder, self.tokenizer.eos_token_id}
+        return ids[last] if ids[last] in known else None
+
+    def context_alone(self) -> bool:
+        """Tell whether answers before a conversation's last may be context that is not trained."""
+        turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
+        thinking = [(role, f"<think>a</think>{text}") for role, text in turns]
+        for case in (turns, thinking):
+            messages = _contents([Message(*turn) for turn in case])
+            try:
+                if find_answers(self._chat.render_turns, messages, self._endings).context:
+                    return True
+            except ValueError:
+                continue
+        return False
+
+    def _render_answers(self, record: Record) -> tuple[str, list[tuple[int, int]]]:
+        """Return a record's text and the characters of its answers."""
+        messages = _contents(record.messages)
+        try:
+            if self._marked:
+                # The question of a caption is left out.
+                text, blocks = self._chat.render_marked(messages, check=self.format != "plain")
+                if self.format == "tokenizer":
+                    blocks = self._from_prompts(messages, text, blocks)
+                return text, blocks
+            return find_answers(self._chat.render_turns, messages, self._endings)[:2]
+        except TemplateFaultError:
+            raise
+        except ValueError as error:
+            bad = BadRecord(record.index, record.id, "template", str(error))
+            raise BadRecordError(bad) from error
+
+    def _from_prompts(
+        self, messages: Sequence[Any], text: str, blocks: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Begin answers where their prompts end, if only space is left out by a template's marks.
+
+        llava-hf's stand behind a space that its prompt has not, so that the model has to write it.
+        """
+        prompts = (
+            self._chat.render_turns(messages[:number], add_generation_prompt=True)
+            for number, message in enumerate(messages)
+            if number and message["role"] == "assistant"
+        )
+        ends = [len(prompt) for prompt in prompts if text.startswith(prompt)]
+        spans = []
+        for begin, stop in blocks:
+            near = (end for end in ends if end <= begin and not text[end:begin].strip())
+            spans.append((max(near, default=begin), stop))
+        return spans
+
+    def _cut(self, record: Record, ids: list[int], mask: list[bool]) -> Encoded:
+        length, kept = 0, 0
+        for token in ids:
+            width = self.image_tokens if token == self.image_token_id else 1
+            if length + width > self.max_length:
+                break
+            length, kept = length + width, kept + 1
+        if self.image_token_id in ids[kept:]:
+            whole = len(ids) + len(record.images) * (self.image_tokens - 1)
+            detail = f"{whole} tokens, an image ends after max_length={self.max_length}; raise it"
+            raise BadRecordError(BadRecord(record.index, record.id, "image cut", detail))
+        if not any(mask[:kept]):
+            detail = f"the first answer starts after max_length={self.max_length}; raise it"
+            raise BadRecordError(BadRecord(record.index, record.id, "answer cut", detail))
+        return Encoded(ids[:kept], mask[:kept], length)
+
+    def _misfit(self, record: Record) -> tuple[str, str] | None:
+        """Return why a good record is none for this model and format: a reason and its detail."""
+        if record.images and self.image_token_id is None:
+            return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
+        turns = [message for message in record.messages if message.role != "system"]
+        if self.format == "plain" and (len(record.images) != 1 or len(turns) != 2):
+            have = f"{len(record.images)} images, {len(turns)} turns"
+            return "not a caption", f"format 'plain' takes one image and its caption, got {have}"
+        for message in record.messages:
+            for token in self._specials:
+                if token in message.text:
+                    return "special token", f"a {message.role} turn holds {token!r}; take it out"
+        return None
+
+
+def describe_answers(name: str, tokenizer: Any) -> str:
+    """Describe how a format's answers are found, and which of them are not trained."""
+    if name != "tokenizer":
+        return f"the marks of the format {name}"
+    if MARK.search(training_template(name, tokenizer)):
+        return "the marks of the tokenizer's chat template"
+    how = "rendering the tokenizer's chat template with and without each of them"
+    encoder = Encoder(tokenizer, name, None, 0, 1)
+    for ending in encoder.unknown_endings:
+        how += f"; {ending} at their end is no token of the tokenizer: nothing will stop the model"
+    if encoder.context_alone():
+        how += "; those before the last that it writes otherwise once more follows are context"
+    return how
+
+
+def end_generation(config: Any, name: str, tokenizer: Any) -> None:
+    """Add the tokenizer's EOS and what ends a format's answers to a generation config's EOS ids.
+
+    A base may state another one, and a model trained on turns would never stop after one.
+    """
+    if name == "plain" or config is None:
+        return
+    known = config.eos_token_id if config.eos_token_id is not None else []
+    known = list(known) if isinstance(known, list | tuple) else [known]
+    ending = Encoder(tokenizer, name, None, 0, _PROBE_LENGTH).ending_id()
+    if ending is None:
+        log.warning(
+            "format %r: answers end with no token of the tokenizer's, so that nothing will stop "
+            "the model after one; use llama-2 or vicuna-v1",
+            name,
+        )
+    wanted = dict.fromkeys((*known, tokenizer.eos_token_id, ending))
+    if new := [token for token in wanted if token is not None and token not in known]:
+        config.eos_token_id = [*known, *new]
+        log.info("generation stops at %s too", tokenizer.convert_ids_to_tokens(new))
+
+
+def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [{"role": message.role, "content": message.content(False)} for message in messages]
+
+
+def _check_joints(
+    record: Record,
+    text: str,
+    blocks: Sequence[tuple[int, int]],
+    offsets: Sequence[tuple[int, int]],
+) -> None:
+    """Raise BadRecordError where a token is of a prompt and of its answer."""
+    for begin, _ in blocks:
+        for start, end in offsets:
+            if start < begin < end:
+                detail = (
+                    f"the token of {text[start:end]!r} is of the prompt and of the answer, which "
+                    "would be asked for with other tokens; use another format"
+                )
+                raise BadRecordError(BadRecord(record.index, record.id, "answer joined", detail))

@@ -1,0 +1,110 @@
+"""The model card of a trained checkpoint: what it was made of and how, and how to score it."""
+
+from typing import Any
+
+from verbalizer_bench.models.chat.bos import bos_note
+from verbalizer_bench.models.chat.template import DATE, PARTS, ChatTemplate, default_template
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint
+from verbalizer_bench.trainers.recipe import Recipe
+
+
+def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:
+    """Return the command that scores a checkpoint on the suite."""
+    dtype = checkpoint.saved_dtype_name
+    adapter, image = ("llm", "") if recipe.method == "sft" else ("lvlm", ",image=white")
+    template = "--apply_chat_template " if checkpoint.processor.chat_template else ""
+    return (
+        f"verbalizer-bench run --model verbalizer-{adapter} "
+        f"--model_args pretrained={recipe.output},dtype={dtype}{image} {template}"
+        f"--tasks verbalizer --batch_size auto --output_path out/{recipe.output.name}"
+    )
+
+
+def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
+    """Return a model card: what it was made of and how, and how to score it."""
+    model = recipe.model
+    base = model.path or f"{model.vision_tower} + {model.llm}, connector {model.connector}"
+    if model.config:
+        base = f"random weights, seed {recipe.seed}, of the architecture {model.config}"
+    data = "\n".join(f"- `{one['file']}`, sha256 {one['sha256']}" for one in record["data"])
+    skipped = "".join(f"; {n} left out: {why}" for why, n in record["skipped"].items())
+    parameters = record["parameters"]
+    held_out = ""
+    if scores := record["held_out"]:
+        held_out = (
+            f" Held out: loss {scores['loss']:.4f}, the mean over {scores['records']:,} records, "
+        )
+        held_out += "each alone."
+    asking = "".join(f"\n\n{note}" for note in record.get("asking", ()))
+    return f"""---
+library_name: transformers
+tags: [verbalizer-bench, {recipe.method}]
+---
+# {recipe.output.name}
+
+Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{recipe.method}`\
+{" with a low-rank adapter" if recipe.lora else ""}, from {base}.
+{parameters["trained"]:,} parameters were trained, {parameters["frozen"]:,} were not.
+
+{record["steps"]} steps of {recipe.global_batch} samples, loss {record["loss"].get("first", 0):.4f}
+at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](losses.csv)).\
+{held_out}
+The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
+
+![Loss by step](losses.png)
+
+## Data
+
+{record["records"]:,} records{skipped}. Answers were found by {record["answers"]}.
+
+{data}
+
+## Score it
+
+```bash
+{command}
+```
+
+It loads in plain transformers; licences are those of the base and of the data.\
+{asking}
+"""
+
+
+def asking_notes(checkpoint: Checkpoint) -> list[str]:
+    """Return notes for those who ask with other software: BOS, contents, the date."""
+    template, tokenizer = default_template(checkpoint.processor.chat_template), checkpoint.tokenizer
+    if not template:
+        return []
+    sees_images = checkpoint.processor is not tokenizer
+    notes = [bos_note(template, tokenizer, sees_images)]
+    notes.append(_content_note(template, tokenizer, sees_images))
+    if "strftime_now" in template:
+        notes.append(
+            f"The chat template may write the date: it was trained with {DATE:%Y-%m-%d}, which "
+            "`verbalizer-bench run` asks with; other software writes the day's own."
+        )
+    return [note for note in notes if note]
+
+
+def _content_note(template: str, tokenizer: Any, sees_images: bool) -> str | None:
+    """Return a note where the template takes contents otherwise than other software gives them."""
+    slot = "<image>" if sees_images else None
+    chat = ChatTemplate(template, tokenizer.special_tokens_map, "chat template", image_slot=slot)
+    image = [{"type": "image"}] if sees_images else []
+    try:
+        chat.render([{"role": "user", "content": [*image, {"type": "text", "text": "x"}]}])
+    except ValueError:
+        return None
+    if sees_images and PARTS not in chat.forms:
+        return (
+            "The chat template takes contents as strings alone: plain processors and lm-eval's "
+            f"`hf-multimodal` give a list of parts, which it cannot take. Give {slot}, a line "
+            "break and the text as one string, as `verbalizer-bench run` does."
+        )
+    if not sees_images and PARTS in chat.forms:
+        return (
+            "The chat template takes contents as lists of parts alone, and lm-eval's `hf` gives "
+            'strings, which it drops. Give `[{"type": "text", "text": …}]`, as `verbalizer-bench '
+            "run` does."
+        )
+    return None

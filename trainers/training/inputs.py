@@ -1,0 +1,64 @@
+"""What a recipe trains on: encoded records, their order, and the collator of batches."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint
+from verbalizer_bench.trainers.conversations.encoder import Encoder
+from verbalizer_bench.trainers.data.cache import TrainingData, build
+from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.training.contrastive import CaptionCollator
+
+log = logging.getLogger(__name__)
+
+
+def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> TrainingData:
+    """Encode the records of some of a recipe's files, or load them from the cache."""
+    encoder = Encoder(
+        checkpoint.tokenizer,
+        recipe.format,
+        checkpoint.image_token_id,
+        checkpoint.image_tokens,
+        recipe.max_length,
+    )
+    for ending in encoder.unknown_endings:
+        log.warning("%r, which ends answers, is no token: nothing will stop the model", ending)
+    data = build(
+        files,
+        recipe.images_folder,
+        encoder,
+        on_bad=recipe.bad_records,
+        cache=recipe.cache.expanduser(),
+    )
+    for reason, number in data.skipped.items():
+        log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
+    return data
+
+
+def sample_order(recipe: Recipe, lengths: np.ndarray, has_image: np.ndarray) -> SeededSampler:
+    """Return the order of a recipe's records."""
+    if recipe.group == "none":
+        return SeededSampler(len(lengths), recipe.global_batch, recipe.seed)
+    micro_batch = recipe.device_batch if recipe.loss == "micro_batches" else None
+    sizes = recipe.global_batch, recipe.seed, recipe.group, micro_batch
+    return GroupedSampler(lengths, has_image, *sizes)
+
+
+def make_collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
+    """Return the collator of a recipe's rows."""
+    pad = checkpoint.tokenizer.pad_token_id
+    kind = CaptionCollator if recipe.method == "tower" else Collator
+    return kind(
+        image_processor=getattr(checkpoint.processor, "image_processor", None),
+        # Padding is masked: any id does.
+        pad_token_id=0 if pad is None else pad,
+        image_token_id=checkpoint.image_token_id,
+        image_tokens=checkpoint.image_tokens,
+        images=recipe.images_folder,
+        weights=recipe.loss_weights,
+    )

@@ -1,0 +1,102 @@
+"""The trainer of a recipe: its arguments, and its model, data and order put together."""
+
+import math
+import os
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer
+from trl import SFTConfig
+
+from verbalizer_bench.trainers.checkpoints.load import Checkpoint
+from verbalizer_bench.trainers.checkpoints.trainable import lora_config
+from verbalizer_bench.trainers.data.cache import TrainingData
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.training.contrastive import ContrastiveTrainer
+from verbalizer_bench.trainers.training.inputs import make_collator, sample_order
+from verbalizer_bench.trainers.training.non_finite import FiniteTrainer, first_non_finite
+from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
+
+
+def training_arguments(recipe: Recipe) -> SFTConfig:
+    """Return TRL's configuration of a recipe for this process."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return SFTConfig(
+        output_dir=str(recipe.output / "state"),
+        per_device_train_batch_size=recipe.device_batch,
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=recipe.accumulation(processes),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        adam_beta2=recipe.adam_beta2,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        activation_checkpointing=recipe.gradient_checkpointing,
+        seed=recipe.seed,
+        save_strategy="steps" if recipe.save_steps else "no",
+        save_steps=recipe.save_steps or 500,
+        save_total_limit=2,
+        logging_steps=1,
+        # It would log a loss that is not finite as 0.0.
+        logging_nan_inf_filter=False,
+        report_to=list(recipe.report_to),
+        disable_tqdm=True,
+        dataloader_num_workers=recipe.workers,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        # A LLaVA does not return router logits: no load-balancing loss can be computed.
+        router_aux_loss_coef=None if recipe.method == "sft" else 0.0,
+        # Samples are cut when they are encoded.
+        max_length=None,
+    )
+
+
+def make_trainer(
+    recipe: Recipe, checkpoint: Checkpoint, data: TrainingData, arguments: SFTConfig
+) -> FiniteTrainer:
+    """Return the trainer of a recipe's method, with its model, data and order."""
+    common: dict[str, Any] = {
+        "sampler": sample_order(recipe, data.lengths, data.has_image),
+        "model": checkpoint.model,
+        "args": arguments,
+        "train_dataset": data.dataset,
+        "data_collator": make_collator(recipe, checkpoint),
+        "processing_class": checkpoint.processor,
+        "callbacks": [ProgressBar()],
+    }
+    if recipe.method == "tower":
+        trainer: FiniteTrainer = ContrastiveTrainer(**common)
+    else:
+        trainer = SupervisedTrainer(
+            connector_learning_rate=recipe.connector_learning_rate,
+            micro_batch_loss=recipe.loss == "micro_batches",
+            peft_config=lora_config(checkpoint.model, recipe),
+            **common,
+        )
+    trainer.files = recipe.data
+    # transformers prints each step's losses beside our bar.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
+    """Return the mean of the held-out records' losses.
+
+    Each record is a batch of its own, so that the mean depends neither on an order nor on padding.
+    To be called on all processes.
+
+    Raises:
+        ValueError: It is not finite.
+    """
+    loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"held_out: the loss is {loss} for {first_non_finite(trainer, data)}; lower "
+            "learning_rate, or give precision=fp32. No checkpoint was written"
+        )
+    return {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}
