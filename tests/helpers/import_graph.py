@@ -30,6 +30,7 @@ LAYERS = (
 ROOMS = {
     "builders": ("client", "pipeline", "filters", "export", "kinds"),
     "models": ("images", "chat", "checkpoints", "engine", "adapters"),
+    "trainers": ("conversations", "data", "recipe", "checkpoints", "training", "output"),
 }
 
 
