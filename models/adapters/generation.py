@@ -18,8 +18,8 @@ from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
-from verbalizer_bench.models.adapters import finish_reason, journal
-from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters import finish_reason
+from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.run_record import Recorded
 from verbalizer_bench.models.checkpoints.strict_loading import line, vocabulary_rows
 from verbalizer_bench.models.engine.batching import auto_batch_size, in_batches
@@ -51,8 +51,12 @@ class ExactGeneration(Recorded):
 
     A subclass turns a request into a prompt (`_prompt`), says how long it is (`_length`) and makes
     the padded inputs of a batch (`_inputs`).
+
+    Attributes:
+        journal: Where responses are kept, and taken from; `verbalizer-bench run` sets it.
     """
 
+    journal: Journal | None = None
     cache_hook: Any
     batch_size: Any
     max_batch_size: int | None
@@ -197,7 +201,7 @@ class ExactGeneration(Recorded):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Generate a response to every request; see the module's text for what is exact.
 
-        Responses that the run's journal has are taken from there; the others are added to it.
+        Responses that the journal has are taken from there; the others are added to it.
         """
         # lm-eval repeats a rank's last request until all ranks have as many.
         unique = list({id(request): request for request in requests}.values())
@@ -213,10 +217,10 @@ class ExactGeneration(Recorded):
     def _generate_all(self, requests: list[Any], quiet: bool) -> list[str]:
         self._check_eos()
         eos = self.tokenizer.convert_ids_to_tokens(self.eos_token_ids)
-        book = journal.current()
-        keys = book.keys(requests) if book else []
-        if book:
-            book.check_model(self._fingerprint())
+        journal, keys = self.journal, []
+        if journal:
+            keys = journal.keys(requests)
+            journal.check_model(self._fingerprint())
         groups: dict[str, list[int]] = {}
         settings: dict[str, GenerationSettings] = {}
         for index, request in enumerate(requests):
@@ -228,7 +232,9 @@ class ExactGeneration(Recorded):
                 self._check_stop_strings(settings[key].kwargs)
             groups.setdefault(key, []).append(index)
         known = (
-            {i: book.known[key] for i, key in enumerate(keys) if key in book.known} if book else {}
+            {i: journal.known[key] for i, key in enumerate(keys) if key in journal.known}
+            if journal
+            else {}
         )
         responses: list[str] = [""] * len(requests)
 
@@ -251,8 +257,8 @@ class ExactGeneration(Recorded):
                 rest = [i for i in indices if i not in known]
                 for index, response in self._generate_group(prompts, rest, settings[key]):
                     take(index, response)
-                    if book:
-                        book.add(keys[index], requests[index], response)
+                    if journal:
+                        journal.add(keys[index], requests[index], response)
                     if self._shared is not None and self._shared.tokens:
                         bar.set_postfix_str(
                             f"prefix hits {self._shared.hit_rate:.0%}", refresh=False

@@ -14,7 +14,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,26 +170,6 @@ class Journal:
                 kept = row.get("ending"), row.get("thought")
                 self.known[row["key"]] = Response(row["response"], row["engine"], *kept)
         return True
-
-
-_current: Journal | None = None
-
-
-def current() -> Journal | None:
-    """Return the journal of the run that is going on; None outside `verbalizer-bench run`."""
-    return _current
-
-
-@contextmanager
-def recording(journal: Journal) -> Iterator[None]:
-    """Have the adapters write to this journal; lm-eval has no way to hand it to them."""
-    global _current
-    _current = journal
-    try:
-        yield
-    finally:
-        _current = None
-        journal.close()
 
 
 def journal_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,7 +22,7 @@ from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.models.adapters.journal import Journal, recorded_command, recording
+from verbalizer_bench.models.adapters.journal import Journal, recorded_command
 from verbalizer_bench.results.run import samples_file
 from verbalizer_bench.running.arguments import merge_config, own_options, parse
 from verbalizer_bench.running.kept import of_run
@@ -82,7 +82,7 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     if command == "validate":
         # lm-eval's `validate` knows no globs.
         args.tasks = ",".join(index.match_tasks(_names(args)))
-    with _used_by_lm_eval(index):
+    with _handed_to_lm_eval(index):
         parser.execute(args)
     return []
 
@@ -122,10 +122,10 @@ def _run(
     versions = _check_tasks(index, args)
     asked = _whole_command(argv, own, args)
     try:
-        with _journal(args, asked, versions, bool(own.resume)) as book:
-            written = _evaluate(parser, args, index, asked)
-            if book:
-                book.finish()
+        with _journal(args, asked, versions, bool(own.resume)) as journal:
+            written = _evaluate(parser, args, index, asked, journal)
+            if journal:
+                journal.finish()
     except KeyboardInterrupt as error:
         raise Interrupted(of_run(Path(args.output_path), args.model)) from error
     if getattr(args, "predict_only", False) and written:
@@ -138,25 +138,29 @@ def _run(
 def _journal(
     args: argparse.Namespace, asked: Sequence[str], versions: Mapping[str, Any], resume: bool
 ) -> Iterator[Journal | None]:
-    """Have our adapters write a journal; other models keep none."""
+    """Open the run's journal; models other than our adapters keep none."""
     if args.model not in OUR_MODELS:
         yield None
         return
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     output = Path(args.output_path)
-    book = Journal(output, asked, _protocol(args), versions, resume, _rank(), world_size)
-    with recording(book):
-        yield book
+    journal = Journal(output, asked, _protocol(args), versions, resume, _rank(), world_size)
+    with closing(journal):
+        yield journal
 
 
 def _evaluate(
-    parser: Any, args: argparse.Namespace, index: Any, asked: Sequence[str]
+    parser: Any,
+    args: argparse.Namespace,
+    index: Any,
+    asked: Sequence[str],
+    journal: Journal | None,
 ) -> list[Path]:
     """Run lm-eval; return the results files that it wrote, none on ranks but the first."""
     output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
     started, clock = datetime.now(UTC), time.monotonic()
-    with _used_by_lm_eval(index):
+    with _handed_to_lm_eval(index, journal):
         parser.execute(args)
     if _rank() != 0:
         return []
@@ -240,16 +244,25 @@ def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _used_by_lm_eval(index: Any) -> Iterator[None]:
-    """Have lm-eval's command line use this index; it makes its own, with no option for another."""
-    import lm_eval.tasks
+def _handed_to_lm_eval(index: Any, journal: Journal | None = None) -> Iterator[None]:
+    """Have lm-eval's command line use this index, and a model that writes to this journal.
 
-    original = lm_eval.tasks.TaskManager
-    lm_eval.tasks.TaskManager = lambda **options: index
+    It makes index and model itself, and has no option for others.
+    """
+    import lm_eval.tasks
+    from lm_eval.api import registry
+
+    task_manager, get_model = lm_eval.tasks.TaskManager, registry.get_model
+
+    def journaled(name: str) -> Any:
+        adapter = get_model(name)
+        return type(adapter.__name__, (adapter,), {"journal": journal}) if journal else adapter
+
+    lm_eval.tasks.TaskManager, registry.get_model = lambda **options: index, journaled
     try:
         yield
     finally:
-        lm_eval.tasks.TaskManager = original
+        lm_eval.tasks.TaskManager, registry.get_model = task_manager, get_model
 
 
 def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.asking import STORY, requests
-from verbalizer_bench.models.adapters import journal
+from tests.helpers.journals import writing
 from verbalizer_bench.models.adapters.finish_reason import ending, opened_thought, thought, turn_end
 from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
@@ -181,7 +181,7 @@ def test_the_journal_keeps_what_ended_a_response(toys: tuple[Path, Path], tmp_pa
     def run(resume: bool) -> dict[str, int]:
         lm._start_counts()
         book = Journal(tmp_path, ["run"], {}, {}, resume)
-        with journal.recording(book):
+        with writing(lm, book):
             lm.generate_until(asked, disable_tqdm=True)
         ended: dict[str, int] = lm.get_model_info()["verbalizer_bench"]["endings"]
         return ended
@@ -207,7 +207,7 @@ def test_a_run_goes_on_only_with_prompts_that_are_rendered_alike(
         text = lm.apply_chat_template([{"role": "user", "content": "hello"}])
         (request,) = requests([text], num_beams=1, max_gen_toks=1)
         request.task_name, request.doc_id = "task", 0
-        with journal.recording(Journal(tmp_path, ["run"], {}, {}, resume)):
+        with writing(lm, Journal(tmp_path, ["run"], {}, {}, resume)):
             lm.generate_until([request], disable_tqdm=True)
 
     run("{{ messages[0]['content'] }}", resume=False)

@@ -12,13 +12,13 @@ import torch
 from lm_eval.tasks import TaskManager
 
 from tests.conftest import comparable
+from tests.helpers.journals import writing
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import (
     Journal,
     Response,
     journal_files,
     recorded_command,
-    recording,
 )
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
@@ -105,13 +105,13 @@ def test_kills_at_every_kind_of_moment(
         folder = make(tmp_path / f"{row} {part}")
 
         def generate(row: int = row, part: float = part, folder: Path = folder) -> None:
-            with recording(open_journal(folder, kind=killed_at(row, part))):
+            with writing(model, open_journal(folder, kind=killed_at(row, part))):
                 model.generate_until(requests, disable_tqdm=True)
 
         assert in_a_fork(generate) == signal.SIGKILL
         before = rows(folder)
         assert len(before) == row - (part < 1)
-        with recording(open_journal(folder)):
+        with writing(model, open_journal(folder)):
             assert model.generate_until(requests, disable_tqdm=True) == uninterrupted
         after = rows(folder)
         assert after[: len(before)] == before
@@ -157,7 +157,7 @@ def test_a_run_that_is_killed_and_resumed(
 def test_journals_that_are_refused(
     changes: dict, message: str, model: VerbalizerLLM, requests: list[Any], tmp_path: Path
 ) -> None:
-    with recording(open_journal(tmp_path)):
+    with writing(model, open_journal(tmp_path)):
         model.generate_until(requests[:1], disable_tqdm=True)
     with pytest.raises(ValueError, match=message):
         open_journal(tmp_path, **changes)
@@ -166,14 +166,14 @@ def test_journals_that_are_refused(
 def test_the_journal_of_another_model_is_refused(
     model: VerbalizerLLM, requests: list[Any], tmp_path: Path
 ) -> None:
-    with recording(open_journal(tmp_path)):
+    with writing(model, open_journal(tmp_path)):
         model.generate_until(requests[:1], disable_tqdm=True)
     weight = next(model.model.parameters()).data
     weight[0, 0] += 1
     model.__dict__.pop("_weights_fingerprints")
     try:
         with (
-            recording(open_journal(tmp_path)),
+            writing(model, open_journal(tmp_path)),
             pytest.raises(ValueError, match="of another model: weights_loaded is '"),
         ):
             model.generate_until(requests[:1], disable_tqdm=True)
