@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from PIL import Image
 
 from tests.helpers.toy import IMAGE
-from verbalizer_bench.models.engine.prefix_groups import plan
+from verbalizer_bench.models.engine.prefix_groups import group_by_prefix
 from verbalizer_bench.models.images import make_image
 
 OURS, STOCK, CACHED, LMMS = "ours", "stock", "cached", "llava_hf"
@@ -160,7 +160,7 @@ class PlainGenerate:
         inputs = [self._inputs(prompt) for prompt in prompts]
         ids = [own["input_ids"][0].tolist() for own in inputs]
         responses = [""] * len(prompts)
-        for group in plan(ids):
+        for group in group_by_prefix(ids):
             prefix = self._prefix(inputs[group.members[0]], len(group.prefix))
             members = group.members[::-1]
             for start in range(0, len(members), size):

@@ -38,7 +38,7 @@ from benchmarks.checkpoints import (
 )
 from benchmarks.measure import Cost, peak_memory, spread, timed
 from benchmarks.table import render
-from verbalizer_bench.models.engine.prefix_groups import common_length
+from verbalizer_bench.models.engine.prefix_groups import common_prefix_length
 
 FOLDER = Path(__file__).parent
 VOCABULARIES = (2048, 32000)
@@ -245,7 +245,7 @@ def run_growth(plan: Plan, suite: Suite, folder: Path) -> list[dict[str, Any]]:
 def _longer(task: Sequence[str], texts: Sequence[str], tokenizer: Any, prefix: int) -> list[str]:
     """Put text in front of a task's prompts, so that they share about `prefix` tokens."""
     ids = [tokenizer(prompt)["input_ids"] for prompt in task]
-    shared = min(common_length(ids[0], other) for other in ids)
+    shared = min(common_prefix_length(ids[0], other) for other in ids)
     filler = tokenizer("\n".join(texts[-60:]), add_special_tokens=False)["input_ids"]
     front = tokenizer.decode(filler[: max(0, prefix - shared)])
     return [f"{front}\n{prompt}" if front else prompt for prompt in task]

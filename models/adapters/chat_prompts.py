@@ -1,11 +1,13 @@
-"""What both adapters do with a checkpoint's chat template: choose it, apply it, record how."""
+"""Conversations as prompts: a checkpoint's chat template is chosen, applied, and recorded."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from verbalizer_bench.models.adapters.fingerprints import InputLog, template_sha256
-from verbalizer_bench.models.adapters.finish_reason import opened_thought, turn_end
+from verbalizer_bench.models.adapters.fingerprints import template_sha256
+from verbalizer_bench.models.adapters.finish_reason import turn_end
+from verbalizer_bench.models.adapters.input_log import InputLog
+from verbalizer_bench.models.adapters.thinking import opened_thought
 from verbalizer_bench.models.chat.bos import adds_bos, writes_bos
 from verbalizer_bench.models.chat.template import ChatTemplate
 
@@ -20,8 +22,16 @@ class ChatPrompt(str):
     messages: list[dict[str, str]]
     add_generation_prompt: bool
 
+    def __new__(
+        cls, text: str, messages: Sequence[dict[str, str]] = (), add_generation_prompt: bool = True
+    ) -> "ChatPrompt":
+        """Take the rendered text, and what it was rendered from."""
+        prompt = super().__new__(cls, text)
+        prompt.messages, prompt.add_generation_prompt = list(messages), add_generation_prompt
+        return prompt
 
-class ChatAdapter:
+
+class ChatPrompts:
     """Mixin over lm-eval's HFLM whose prompts hold what was asked, or are refused."""
 
     model: Any
@@ -46,19 +56,20 @@ class ChatAdapter:
 
     def _note_specials(self, context: str) -> None:
         """Count the special tokens in a prompt's texts: the model does not read them as text."""
-        if not hasattr(self, "_specials"):
+        if not hasattr(self, "_special_token"):
             tokens = {str(t) for t in self.tokenizer.added_tokens_decoder.values() if t.special}
-            self._specials = re.compile(
+            self._special_token = re.compile(
                 "|".join(map(re.escape, sorted(tokens - {*self._image_tokens()}))) or r"(?!)"
             )
         texts = [context]
         if isinstance(context, ChatPrompt):
             texts = [message["content"] for message in context.messages]
-        found = {token for text in texts for token in self._specials.findall(text)}
-        self.inputs.specials.update(found)
+        self.inputs.specials.update(
+            {token for text in texts for token in self._special_token.findall(text)}
+        )
 
     def _has_bos(self) -> bool:
-        """Say whether tokenizer or template writes BOS: a GPT-NeoX or Granite has one by name."""
+        """Return whether tokenizer or template writes BOS: a GPT-NeoX has one by name alone."""
         return adds_bos(self.tokenizer) or writes_bos(self._chat_templates(), self.tokenizer)
 
     def _owner(self) -> str:
@@ -93,13 +104,13 @@ class ChatAdapter:
         return self._rendering
 
     def _template_text(self) -> str:
-        found, name = self._chat_templates(), self._template_name
-        if not found:
+        templates, name = self._chat_templates(), self._template_name
+        if not templates:
             raise ValueError(
                 f"--apply_chat_template: {self._owner()} has no chat template; leave the option "
                 "out, or write one into the folder (chat_template.jinja)"
             )
-        table = {"default": found} if isinstance(found, str) else dict(found)
+        table = {"default": templates} if isinstance(templates, str) else dict(templates)
         if (name or "default") not in table:
             raise ValueError(
                 f"--apply_chat_template{f' {name}' if name else ''}: {self._owner()} has the chat "
@@ -116,9 +127,10 @@ class ChatAdapter:
 
     def _chat_fingerprint(self) -> Mapping[str, Any]:
         """Return what prompts depend on in the record, and not on which of them this rank has."""
-        found = self._chat_record()
-        how = {key: found["rendering"][key] for key in ("date", "arguments") if found["rendering"]}
-        return {**found, "rendering": how or None}
+        record = self._chat_record()
+        rendering = record["rendering"] or {}
+        kept = {key: rendering[key] for key in ("date", "arguments") if rendering}
+        return {**record, "rendering": kept or None}
 
     def _turn_record(self, eos_token_ids: Collection[int]) -> Mapping[str, Any]:
         """Return the token that closes a turn, and the mark of a thought that prompts open."""

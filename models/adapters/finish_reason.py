@@ -1,26 +1,17 @@
-"""How a response ended, and whether it is a thought: what a reader must know before its score."""
+"""What ended a response: an EOS, a stop string or the limit, and which token closes a turn."""
 
-import re
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any
 
-# How a response ended: by an EOS, by a stop string, or not before its last token.
+# By an EOS, by a stop string, or not before the last token; unknown in older journals.
 EOS, STOP, LIMIT, UNKNOWN = "eos", "stop", "limit", "unknown"
-OPEN, CLOSED = "open", "closed"
-_NAMES = "think|thinking|thought|reasoning|reflection|seed:think"
-_OPENED = re.compile(
-    rf"<(?:{_NAMES})>|\[THINK\]|<\|begin_of_thought\|>|<\|START_THINKING\|>|◁think▷"
-    r"|<\|channel\|?>\s*(?:analysis|thought)"
-)
-_CLOSED = re.compile(
-    rf"</(?:{_NAMES})>|\[/THINK\]|<\|end_of_thought\|>|<\|END_THINKING\|>|◁/think▷"
-    r"|<\|channel\|>\s*final|<channel\|>"
-)
 
 
-def ending(tokens: Sequence[int], eos_token_ids: Collection[int], text: str, stops: Any) -> str:
-    """Say what ended a response.
+def finish_reason(
+    tokens: Sequence[int], eos_token_ids: Collection[int], text: str, stops: Sequence[str]
+) -> str:
+    """Return what ended a response.
 
     Args:
         tokens: The response's, with EOS and padding.
@@ -31,27 +22,6 @@ def ending(tokens: Sequence[int], eos_token_ids: Collection[int], text: str, sto
     if any(token in eos_token_ids for token in tokens):
         return EOS
     return STOP if any(stop in text for stop in stops) else LIMIT
-
-
-def opened_thought(prompt: str) -> str | None:
-    """Return the mark with which a prompt ends that has the model begin with a thought."""
-    found = list(_OPENED.finditer(prompt))
-    return found[-1][0] if found and not prompt[found[-1].end() :].strip() else None
-
-
-def thought(response: str, opened: bool) -> str | None:
-    """Say whether a response holds a thought that was opened in it or in the prompt.
-
-    Args:
-        response: With its special tokens.
-        opened: Whether the prompt opened one.
-
-    Returns:
-        `open` if it never closed, `closed`, or None without a thought.
-    """
-    marks = [(match.start(), OPEN) for match in _OPENED.finditer(response)]
-    marks += [(match.start(), CLOSED) for match in _CLOSED.finditer(response)]
-    return max(marks)[1] if marks else OPEN if opened else None
 
 
 def turn_end(

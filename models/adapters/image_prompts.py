@@ -7,10 +7,10 @@ from typing import Any
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
 from PIL import Image
 
-from verbalizer_bench.models.adapters.chat_prompts import ChatAdapter, ChatPrompt
+from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt, ChatPrompts
 
 
-class ImageChat(ChatAdapter):
+class ImagePrompts(ChatPrompts):
     """Mixin over lm-eval's HFMultimodalLM: the image goes in front of the first user turn."""
 
     processor: Any
@@ -39,26 +39,27 @@ class ImageChat(ChatAdapter):
         """
         self.chat_applied = True
         messages = copy.deepcopy(chat_history)
-        prompt = ChatPrompt(self._render_either(messages, add_generation_prompt))
-        prompt.messages, prompt.add_generation_prompt = messages, add_generation_prompt
-        return prompt
+        text = self._render_either(messages, add_generation_prompt)
+        return ChatPrompt(text, messages, add_generation_prompt)
 
     def _render_either(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """Render `<image>` as slots where it stands and the template can; the request decides."""
         if any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages):
             with suppress(ValueError):
-                return self._render_own(messages, add_generation_prompt)
+                return self._render_placeholders(messages, add_generation_prompt)
         return self._render_blank(messages, add_generation_prompt)
 
-    def _render_own(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    def _render_placeholders(
+        self, messages: list[dict[str, str]], add_generation_prompt: bool
+    ) -> str:
         """Render placeholders as image slots, where they stand or all in front of their turn."""
         rendered = [
-            {"role": message["role"], "content": self._placed(message["content"])}
+            {"role": message["role"], "content": self._split_at_placeholders(message["content"])}
             for message in messages
         ]
         return self._chat().render(rendered, add_generation_prompt)
 
-    def _placed(self, content: str) -> list[dict[str, str]]:
+    def _split_at_placeholders(self, content: str) -> list[dict[str, str]]:
         """Split a content at its placeholders; those above `max_images` are left out."""
         texts = content.split(DEFAULT_IMAGE_PLACEHOLDER)
         image = {"type": "image"}

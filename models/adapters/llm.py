@@ -11,24 +11,27 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from tqdm import tqdm
 
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
-from verbalizer_bench.models.adapters.fingerprints import InputLog
 from verbalizer_bench.models.adapters.generation import ExactGeneration
-from verbalizer_bench.models.adapters.model_args import WholeCheckpoint, loading
+from verbalizer_bench.models.adapters.input_log import InputLog
+from verbalizer_bench.models.adapters.model_args import checked_model_args
+from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
+from verbalizer_bench.models.adapters.whole_checkpoint import WholeCheckpoint
 from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.engine.batching import in_batches
+from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_scores
-from verbalizer_bench.models.engine.shared_prefix import EncodedPrompt
 
 log = logging.getLogger(__name__)
 # So many tokens hold what a template writes behind a question.
-_TAIL = 16
+_END_TOKENS = 16
+# HFLM's pair: the texts, or None, and the token ids of context and continuation.
+_Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 
 
 @register_model("verbalizer-llm")
-class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
+class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM):
     """HFLM with the same arguments, whose beams do not depend on the batch size.
 
     Prompts that do not fit the context lose text at their left end, as in HFLM, but keep BOS; the
@@ -42,10 +45,10 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
 
         Raises:
             ValueError: The checkpoint is an encoder-decoder, there is no such engine, or an
-                argument is wrong (`loading`).
+                argument is wrong (`checked_model_args`).
         """
         self._set_engine(engine)
-        with loading(type(self), self.adapter, pretrained, kwargs):
+        with checked_model_args(type(self), self.adapter, pretrained, kwargs):
             super().__init__(pretrained, **kwargs)
         if self.backend != "causal":
             raise ValueError(
@@ -55,8 +58,8 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
         self._check_vocabulary(pretrained, kwargs.get("peft"))
         self._set_source(pretrained, kwargs)
         self._set_ranks(kwargs.get("tp_plan"))
-        said = kwargs.get("add_bos_token") is not None
-        self.inputs = InputLog(self.tokenizer.bos_token_id, said or self._has_bos())
+        bos_expected = kwargs.get("add_bos_token") is not None or self._has_bos()
+        self.inputs = InputLog(self.tokenizer.bos_token_id, bos_expected)
         self._openings = openings(self.tokenizer)
         self.chat_applied = False
 
@@ -78,9 +81,8 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
             ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
         """
         self.chat_applied = True
-        prompt = ChatPrompt(self._chat().render(chat_history, add_generation_prompt))
-        prompt.messages, prompt.add_generation_prompt = chat_history, add_generation_prompt
-        return prompt
+        text = self._chat().render(chat_history, add_generation_prompt)
+        return ChatPrompt(text, chat_history, add_generation_prompt)
 
     def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
         self._note_specials(request.args[0])
@@ -92,7 +94,7 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
                 f"in a context of {self.max_length} tokens"
             )
         if len(ids) > room:
-            head = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
+            bos = ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
             if not self.inputs.truncated:
                 log.warning(
                     "A prompt of %d tokens does not fit %d: its left end is cut. "
@@ -101,21 +103,23 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
                     room,
                 )
             self.inputs.truncated += 1
-            ids = head + ids[len(ids) - (room - len(head)) :]
+            ids = bos + ids[len(ids) - (room - len(bos)) :]
         self.inputs.add(ids)
         return ids
 
-    def _tail(self, prompt: list[int]) -> str:
-        text: str = self.tokenizer.decode(prompt[-_TAIL:])
+    def _prompt_end(self, prompt: list[int]) -> str:
+        text: str = self.tokenizer.decode(prompt[-_END_TOKENS:])
         return text
 
-    def _length(self, prompt: list[int]) -> int:
+    def _prompt_length(self, prompt: list[int]) -> int:
         return len(prompt)
 
-    def _encoded(self, prompt: list[int]) -> EncodedPrompt:
+    def _engine_prompt(self, prompt: list[int]) -> EncodedPrompt:
         return EncodedPrompt(prompt)
 
-    def _inputs(self, prompts: Sequence[list[int]], padding_side: str) -> dict[str, torch.Tensor]:
+    def _model_inputs(
+        self, prompts: Sequence[list[int]], padding_side: str
+    ) -> dict[str, torch.Tensor]:
         longest = max(map(len, prompts))
         ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
@@ -129,62 +133,42 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, HFLM):
 
     def _loglikelihood_tokens(
         self,
-        requests: Sequence[tuple[Any, list[int], list[int]]],
+        requests: Sequence[_Pair],
         disable_tqdm: bool = False,
         override_bs: int | None = None,
-    ) -> list[tuple[float, bool]]:
+    ) -> list[Score]:
         """Score with shared prefixes where the engine can, else as HFLM does, batch by batch.
 
         Out-of-memory halves a batch and goes on.
         """
         for _, context, continuation in requests:
             self.inputs.add(context + continuation)
-        results: dict[int, tuple[float, bool]] = {}
-        with tqdm(
-            total=len(requests), desc="Scoring", disable=disable_tqdm or self.rank != 0
-        ) as bar:
-            for score in (self._scored_shared, self._scored_plain):
-                rest = [index for index in range(len(requests)) if index not in results]
-                for index, result in score(requests, rest, override_bs):
-                    results[index] = result
-                    bar.update()
-        self._share_counts()
-        return [results[index] for index in range(len(requests))]
+        return self._score_pairs(
+            requests, lambda rest: self._score_plain(requests, rest, override_bs), disable_tqdm
+        )
 
-    def _scored_shared(
-        self,
-        requests: Sequence[tuple[Any, list[int], list[int]]],
-        indices: Sequence[int],
-        override_bs: int | None,
-    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+    def _engine_pair(self, pair: _Pair) -> EncodedPair | None:
+        texts, context, continuation = pair
         # Longer ones lose text at the left in HFLM.
-        fitting = [
-            i for i in indices if len(requests[i][1]) + len(requests[i][2]) <= self.max_length
-        ]
-        pairs = [(EncodedPrompt(requests[i][1]), requests[i][2]) for i in fitting]
-        for place, result in self._score_shared([requests[i][1] for i in fitting], pairs):
-            request = requests[fitting[place]][0]
-            if request is not None:
-                self.cache_hook.add_partial("loglikelihood", request, result)
-            yield fitting[place], result
+        if len(context) + len(continuation) > self.max_length:
+            return None
+        return EncodedPair(texts, context, EncodedPrompt(context), continuation)
 
-    def _scored_plain(
-        self,
-        requests: Sequence[tuple[Any, list[int], list[int]]],
-        indices: Sequence[int],
-        override_bs: int | None,
-    ) -> Iterator[tuple[int, tuple[float, bool]]]:
+    def _score_plain(
+        self, pairs: Sequence[_Pair], indices: Sequence[int], override_bs: int | None
+    ) -> Iterator[tuple[int, Score]]:
         if not indices:
             return
-        lengths = {i: len(requests[i][1]) + len(requests[i][2]) for i in indices}
+        lengths = {i: len(pairs[i][1]) + len(pairs[i][2]) for i in indices}
         # Continuations of one context stand side by side: HFLM scores them in one row where it can.
-        order = sorted(indices, key=lambda i: (-lengths[i], requests[i][1]))
+        order = sorted(indices, key=lambda i: (-lengths[i], pairs[i][1]))
         longest = max(lengths.values())
-        size = override_bs or self._batch_size(longest, scored=longest)
+        size = override_bs or self._plain_batch_size(longest, logit_positions=longest)
 
-        def score(batch: Sequence[int]) -> list[tuple[float, bool]]:
-            scores: list[tuple[float, bool]] = HFLM._loglikelihood_tokens(
-                self, [requests[i] for i in batch], disable_tqdm=True, override_bs=len(batch)
+        def score(batch: Sequence[int]) -> list[Score]:
+            # HFLM tells the cache itself.
+            scores: list[Score] = HFLM._loglikelihood_tokens(
+                self, [pairs[i] for i in batch], disable_tqdm=True, override_bs=len(batch)
             )
             check_scores(scores, self.model)
             return scores

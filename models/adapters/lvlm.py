@@ -17,17 +17,20 @@ from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
-from tqdm import tqdm
 
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
-from verbalizer_bench.models.adapters.fingerprints import InputLog, settings_sha256
+from verbalizer_bench.models.adapters.fingerprints import settings_sha256
 from verbalizer_bench.models.adapters.generation import ExactGeneration
-from verbalizer_bench.models.adapters.image_prompts import ImageChat
-from verbalizer_bench.models.adapters.model_args import WholeCheckpoint, loading
+from verbalizer_bench.models.adapters.image_prompts import ImagePrompts
+from verbalizer_bench.models.adapters.input_log import InputLog
+from verbalizer_bench.models.adapters.model_args import checked_model_args
+from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
+from verbalizer_bench.models.adapters.whole_checkpoint import WholeCheckpoint
 from verbalizer_bench.models.chat.bos import give_bos_back, openings
 from verbalizer_bench.models.engine.batching import in_batches
+from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_scores
-from verbalizer_bench.models.engine.shared_prefix import EncodedPrompt, base_model
+from verbalizer_bench.models.engine.support import base_model
 from verbalizer_bench.models.images import (
     as_rgb,
     image_sha256,
@@ -39,7 +42,7 @@ from verbalizer_bench.models.images import (
 _FEATURES_KEPT = 16
 
 
-class Prompt(NamedTuple):
+class ImagePrompt(NamedTuple):
     """A prompt as the processor takes it.
 
     Attributes:
@@ -55,8 +58,18 @@ class Prompt(NamedTuple):
     ids: list[int]
 
 
+class _Pair(NamedTuple):
+    """A context with its continuation as one prompt, and the context's length in tokens."""
+
+    cache_key: Any
+    whole: ImagePrompt
+    context_length: int
+
+
 @register_model("verbalizer-lvlm")
-class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM):
+class VerbalizerLVLM(
+    WholeCheckpoint, ImagePrompts, ExactGeneration, SharedPrefixScoring, HFMultimodalLM
+):
     """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
 
     Takes HFMultimodalLM's arguments and `image`. Scores loglikelihood requests with images too.
@@ -80,13 +93,14 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             image: `white`, `gray`, `black`, `noise`, `none` (the language model alone: the same
                 template and BOS rule, no image slot), or the path of an image file.
             engine: `auto`, `shared_prefix` or `generate`.
-            batch_size: Prompts a batch, or `auto`.
+            batch_size: ImagePrompts a batch, or `auto`.
             add_bos_token: Must be left out; the processor decides.
             kwargs: HFMultimodalLM's other arguments.
 
         Raises:
             ValueError: `image` is no mode and no image file, there is no such engine,
-                `add_bos_token` is given, or an argument is wrong (`loading`).
+                `add_bos_token` is given, or an argument is wrong
+                (`checked_model_args`).
         """
         if add_bos_token is not None:
             raise ValueError(
@@ -95,7 +109,7 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             )
         self._set_engine(engine)
         # The parent refuses `auto`, which this class can do.
-        with loading(type(self), self.adapter, pretrained, kwargs):
+        with checked_model_args(type(self), self.adapter, pretrained, kwargs):
             super().__init__(pretrained, backend="causal", batch_size=1, **kwargs)
         self.batch_size_per_gpu = "auto" if str(batch_size).startswith("auto") else int(batch_size)
         if kwargs.get("image_string"):
@@ -115,11 +129,11 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         self._openings = openings(self.tokenizer)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id, self._has_bos())
-        self._added_by: dict[str, tuple[int, int]] = {}
+        self._added_tokens: dict[str, tuple[int, int]] = {}
         self._image_numbers: dict[str, int] = {}
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
 
-    def _prompt(self, request: Any, max_new_tokens: int) -> Prompt:
+    def _prompt(self, request: Any, max_new_tokens: int) -> ImagePrompt:
         """Return the prompt of a request, checked: BOS, image slots, and that it fits.
 
         Raises:
@@ -128,9 +142,9 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         context = request.args[0]
         self._note_specials(context)
         if len(request.args) > 2 and request.args[2].get("visual"):
-            text, images = self._own_prompt(context, request.args[2]["visual"])
+            text, images = self._task_image_prompt(context, request.args[2]["visual"])
         else:
-            text, images = self._blank_prompt(context)
+            text, images = self._blank_image_prompt(context)
         prompt = self._measured(text, images)
         slots = prompt.text.count(self.image_slot)
         if slots != len(images):
@@ -139,9 +153,9 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
                 f"a prompt has {slots} image slots for {len(images)} images: "
                 f"{prompt.text[:80]!r}…; correct the {fix}"
             )
-        self._note(prompt)
+        self._log_input(prompt)
         if prompt.length + max_new_tokens > self.max_length:
-            added = sum(self._added(image)[0] + 1 for image in images)
+            added = sum(self._tokens_added(image)[0] + 1 for image in images)
             raise ValueError(
                 f"a prompt of {prompt.length} tokens ({added} of them for images) and "
                 f"{max_new_tokens} new ones do not fit the context of {self.max_length} "
@@ -149,14 +163,14 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             )
         return prompt
 
-    def _note(self, prompt: Prompt) -> None:
+    def _log_input(self, prompt: ImagePrompt) -> None:
         """Count BOS; the run's first prompt is noted as the model gets it."""
         if self.inputs.first_input_ids:
             self.inputs.add(prompt.ids)
         else:
-            self.inputs.add(self._inputs([prompt], "right")["input_ids"][0].tolist())
+            self.inputs.add(self._model_inputs([prompt], "right")["input_ids"][0].tolist())
 
-    def _blank_prompt(self, context: str) -> tuple[str, tuple[Image.Image, ...]]:
+    def _blank_image_prompt(self, context: str) -> tuple[str, tuple[Image.Image, ...]]:
         images = () if self.image is None else (self.image,)
         if isinstance(context, ChatPrompt):
             text = self._render_blank(context.messages, context.add_generation_prompt)
@@ -167,11 +181,11 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         self.inputs.escaped += self.escape(original) != original
         return text, images
 
-    def _own_prompt(
+    def _task_image_prompt(
         self, context: str, visuals: Sequence[Image.Image]
     ) -> tuple[str, tuple[Image.Image, ...]]:
         if isinstance(context, ChatPrompt):
-            text = self._render_own(context.messages, context.add_generation_prompt)
+            text = self._render_placeholders(context.messages, context.add_generation_prompt)
         else:
             text = replace_placeholders(
                 context, DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.max_images
@@ -184,28 +198,28 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             images = tuple(map(as_rgb, images))
         return text, images
 
-    def _measured(self, text: str, images: tuple[Image.Image, ...]) -> Prompt:
-        ids: list[int] = self.tokenizer(text, **self._special(text))["input_ids"]
-        length = len(ids) + sum(self._added(image)[0] for image in images)
-        return Prompt(text, images, length, ids)
+    def _measured(self, text: str, images: tuple[Image.Image, ...]) -> ImagePrompt:
+        ids: list[int] = self.tokenizer(text, **self._special_tokens(text))["input_ids"]
+        length = len(ids) + sum(self._tokens_added(image)[0] for image in images)
+        return ImagePrompt(text, images, length, ids)
 
-    def _special(self, text: str) -> dict[str, bool]:
+    def _special_tokens(self, text: str) -> dict[str, bool]:
         """Have nothing added to a text that begins with it, as in training and for a text model.
 
         To drop the BOS and have it added again would make other tokens of what follows it.
         """
         return {"add_special_tokens": False} if text.startswith(self._openings) else {}
 
-    def _tail(self, prompt: Prompt) -> str:
+    def _prompt_end(self, prompt: ImagePrompt) -> str:
         return prompt.text[-64:]
 
-    def _kind(self, prompt: Prompt) -> tuple[int, bool]:
+    def _batch_key(self, prompt: ImagePrompt) -> tuple[int, bool]:
         return len(prompt.images), prompt.text.startswith(self._openings)
 
-    def _length(self, prompt: Prompt) -> int:
+    def _prompt_length(self, prompt: ImagePrompt) -> int:
         return prompt.length
 
-    def _encoded(self, prompt: Prompt) -> EncodedPrompt | None:
+    def _engine_prompt(self, prompt: ImagePrompt) -> EncodedPrompt | None:
         """Expand image tokens as LLaVA's processor does; None for images of other models."""
         if not prompt.images:
             return EncodedPrompt(prompt.ids)
@@ -213,10 +227,11 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             return None
         slots = iter([(self._image_number(image), image) for image in prompt.images])
         expanded: list[int] = []
+        # LLaVA's processor writes as many image tokens as it has patches in the place of one.
         for token in prompt.ids:
             if token == self.image_token_id:
                 number, image = next(slots)
-                expanded += [-1 - number] * self._added(image)[1]
+                expanded += [-1 - number] * self._tokens_added(image)[1]
             else:
                 expanded.append(token)
         if len(expanded) != prompt.length:
@@ -246,20 +261,22 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         self._features.move_to_end(key)
         return self._features[key]
 
-    def _added(self, image: Image.Image) -> tuple[int, int]:
+    def _tokens_added(self, image: Image.Image) -> tuple[int, int]:
         """Return how many tokens the processor adds for an image, and how many are image tokens.
 
         Some put others around and between the image tokens. Asked once for each size.
         """
         key = "blank" if image is self.image else str(image.size)
-        if key not in self._added_by:
+        if key not in self._added_tokens:
             text = f"{self.image_slot}\n"
             batch = self._process([text], [[image]], "right")["input_ids"][0].tolist()
             added = len(batch) - len(self.tokenizer(text)["input_ids"])
-            self._added_by[key] = added, batch.count(self.image_token_id)
-        return self._added_by[key]
+            self._added_tokens[key] = added, batch.count(self.image_token_id)
+        return self._added_tokens[key]
 
-    def _inputs(self, prompts: Sequence[Prompt], padding_side: str) -> dict[str, torch.Tensor]:
+    def _model_inputs(
+        self, prompts: Sequence[ImagePrompt], padding_side: str
+    ) -> dict[str, torch.Tensor]:
         """Encode a batch of one kind, with or without images.
 
         Raises:
@@ -272,10 +289,10 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         )
         mask = batch["attention_mask"]
         lengths = [prompt.length for prompt in prompts]
-        places = torch.arange(mask.shape[1], device=mask.device)
+        positions = torch.arange(mask.shape[1], device=mask.device)
         if padding_side == "left":
-            places = places.flip(0)
-        expected = places < torch.tensor(lengths, device=mask.device)[:, None]
+            positions = positions.flip(0)
+        expected = positions < torch.tensor(lengths, device=mask.device)[:, None]
         if not torch.equal(mask.bool(), expected):
             raise ValueError(
                 f"the processor {type(self.processor).__name__} made prompts of "
@@ -288,7 +305,7 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         self, texts: list[str], images: list[list[Image.Image]] | None, padding_side: str
     ) -> dict[str, torch.Tensor]:
         padding: dict[str, Any] = {"padding": "longest", "padding_side": padding_side}
-        padding |= self._special(texts[0])
+        padding |= self._special_tokens(texts[0])
         if images is None:
             return dict(self.tokenizer(texts, return_tensors="pt", **padding).to(self.device))
         flat = self.config.model_type == "llava"
@@ -300,52 +317,12 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
         )
         return dict(batch.to(self.device, self.model.dtype))
 
-    def loglikelihood(
-        self, requests: list[Any], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Score]:
         """Return each continuation's log probability, and whether it is the greedy one."""
         pairs = [self._pair(request) for request in requests]
-        results: dict[int, tuple[float, bool]] = {}
-        with tqdm(total=len(pairs), desc="Scoring", disable=disable_tqdm or self.rank != 0) as bar:
-            for score in (self._scored_shared, self._scored_plain):
-                rest = [index for index in range(len(pairs)) if index not in results]
-                for index, result in score(pairs, rest):
-                    results[index] = result
-                    self.cache_hook.add_partial("loglikelihood", requests[index].args, result)
-                    bar.update()
-        self._share_counts()
-        return [results[index] for index in range(len(pairs))]
+        return self._score_pairs(pairs, lambda rest: self._score_plain(pairs, rest), disable_tqdm)
 
-    def _scored_shared(
-        self, pairs: Sequence[tuple[Prompt, int]], indices: Sequence[int]
-    ) -> Iterator[tuple[int, tuple[float, bool]]]:
-        encoded = {i: self._encoded(pairs[i][0]) for i in indices}
-        known = {i: found for i, found in encoded.items() if found is not None and pairs[i][1]}
-        split = [
-            (EncodedPrompt(found.ids[: pairs[i][1]], found.features), found.ids[pairs[i][1] :])
-            for i, found in known.items()
-        ]
-        places = list(known)
-        for place, result in self._score_shared([pairs[i][0] for i in places], split):
-            yield places[place], result
-
-    def _scored_plain(
-        self, pairs: Sequence[tuple[Prompt, int]], indices: Sequence[int]
-    ) -> Iterator[tuple[int, tuple[float, bool]]]:
-        # A batch is of one kind: prompts with and without images take different inputs.
-        kinds: dict[Any, list[int]] = {}
-        for index in sorted(indices, key=lambda i: -pairs[i][0].length):
-            kinds.setdefault(self._kind(pairs[index][0]), []).append(index)
-        for members in kinds.values():
-            longest = pairs[members[0]][0].length
-            yield from in_batches(
-                members,
-                self._batch_size(longest, scored=longest),
-                lambda batch: self._score([pairs[i] for i in batch]),
-            )
-
-    def _pair(self, request: Any) -> tuple[Prompt, int]:
-        """Return context with continuation as one prompt, and the context's length in tokens."""
+    def _pair(self, request: Any) -> _Pair:
         prompt = self._prompt(request, 0)
         text, context = prompt.text, prompt.text
         if request.args[0]:
@@ -359,27 +336,47 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
                 f"a context with its continuation has {whole.length} tokens, more than the "
                 f"{self.max_length} of max_length: {whole.text[:80]!r}…; nothing is truncated"
             )
-        return whole, self._measured(context, prompt.images).length
+        return _Pair(request.args, whole, self._measured(context, prompt.images).length)
 
-    def _score(self, pairs: Sequence[tuple[Prompt, int]]) -> list[tuple[float, bool]]:
-        inputs = self._inputs([prompt for prompt, _ in pairs], "right")
-        with (
-            torch.inference_mode(),
-            torch.autocast(
-                self.device.type, self.mixed_precision_dtype, self.mixed_precision_dtype is not None
-            ),
-        ):
+    def _engine_pair(self, pair: _Pair) -> EncodedPair | None:
+        encoded, length = self._engine_prompt(pair.whole), pair.context_length
+        if encoded is None or not length:
+            return None
+        context = EncodedPrompt(encoded.ids[:length], encoded.image_features)
+        return EncodedPair(pair.cache_key, pair.whole, context, encoded.ids[length:])
+
+    def _score_plain(
+        self, pairs: Sequence[_Pair], indices: Sequence[int]
+    ) -> Iterator[tuple[int, Score]]:
+        by_key: dict[Any, list[int]] = {}
+        for index in sorted(indices, key=lambda i: -pairs[i].whole.length):
+            by_key.setdefault(self._batch_key(pairs[index].whole), []).append(index)
+        for members in by_key.values():
+            longest = pairs[members[0]].whole.length
+            size = self._plain_batch_size(longest, logit_positions=longest)
+            for index, score in in_batches(
+                members, size, lambda batch: self._score([pairs[i] for i in batch])
+            ):
+                self.cache_hook.add_partial("loglikelihood", pairs[index].cache_key, score)
+                yield index, score
+
+    def _score(self, pairs: Sequence[_Pair]) -> list[Score]:
+        inputs = self._model_inputs([pair.whole for pair in pairs], "right")
+        with torch.inference_mode(), self._autocast():
             logits = self.model(**inputs).logits
-        results = []
-        for row, (prompt, context) in enumerate(pairs):
-            targets = inputs["input_ids"][row, context : prompt.length]
-            scores = torch.log_softmax(
-                logits[row, context - 1 : prompt.length - 1], dim=-1, dtype=self.softmax_dtype
+        scores = []
+        for row, (_, whole, context_length) in enumerate(pairs):
+            targets = inputs["input_ids"][row, context_length : whole.length]
+            # Logits of a position are of the token behind it.
+            log_probs = torch.log_softmax(
+                logits[row, context_length - 1 : whole.length - 1],
+                dim=-1,
+                dtype=self.softmax_dtype,
             )
-            total = scores.gather(1, targets[:, None]).sum()
-            results.append((float(total), bool((scores.argmax(-1) == targets).all())))
-        check_scores(results, self.model)
-        return results
+            total = log_probs.gather(1, targets[:, None]).sum()
+            scores.append((float(total), bool((log_probs.argmax(-1) == targets).all())))
+        check_scores(scores, self.model)
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Score whole texts without an image.
@@ -406,5 +403,5 @@ class VerbalizerLVLM(WholeCheckpoint, ImageChat, ExactGeneration, HFMultimodalLM
             "mode": self.image_mode,
             "sha256": image_sha256(self.image),
             "size": list(self.image.size),
-            "tokens": self._added(self.image)[1],
+            "tokens": self._tokens_added(self.image)[1],
         }

@@ -1,8 +1,7 @@
-"""Load a checkpoint for lm-eval whole, or refuse it in one line."""
+"""Check an adapter's `model_args` before a weight is read: a wrong one is named in one line."""
 
 import difflib
 import inspect
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,23 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, ProcessorMixin
+from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 from transformers.quantizers import AutoQuantizationConfig
 
-from verbalizer_bench.models.chat.bos import append_nothing
-from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter, fit_vocabulary
-from verbalizer_bench.models.checkpoints.strict_loading import (
-    check_vocabulary,
-    line,
-    load_whole,
-    reading,
-)
+from verbalizer_bench.models.checkpoints.strict_loading import line, reading
 
-log = logging.getLogger(__name__)
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "verbalizer-llm": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
     "verbalizer-lvlm": ("AutoModelForImageTextToText", MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
@@ -34,7 +25,9 @@ _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
 
 
 @contextmanager
-def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]) -> Iterator[None]:
+def checked_model_args(
+    adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
+) -> Iterator[None]:
     """Check an adapter's arguments, then name the one that loading does not know.
 
     Args:
@@ -66,110 +59,20 @@ def loading(adapter: type, name: str, pretrained: Any, kwargs: Mapping[str, Any]
     try:
         yield
     except TypeError as error:
-        found = re.search(r"(?:unexpected|values for) keyword argument '(\w+)'", str(error))
-        if not found or found[1] not in kwargs:
+        match = re.search(r"(?:unexpected|values for) keyword argument '(\w+)'", str(error))
+        if not match or match[1] not in kwargs:
             raise
         known = {
             key for cls in adapter.__mro__[:-1] for key in inspect.signature(cls).parameters
         } - {"args", "kwargs"}
-        near = difflib.get_close_matches(found[1], sorted(known), n=1)
+        near = difflib.get_close_matches(match[1], sorted(known), n=1)
         raise ValueError(
-            f"model_args {found[1]}={kwargs[found[1]]}: neither {name} nor this checkpoint has "
+            f"model_args {match[1]}={kwargs[match[1]]}: neither {name} nor this checkpoint has "
             f"such an argument; {f'did you mean {near[0]}=?' if near else 'leave it out'}"
         ) from error
     except (ImportError, AssertionError) as error:
         # lm-eval asserts what it wants of arguments and packages.
         raise ValueError(f"model_args pretrained={pretrained}: {line(error)}") from error
-
-
-class _Whole:
-    """An auto class whose models are whole; lm-eval calls its `from_pretrained`."""
-
-    def __init__(self, auto_class: Any, pretrained: str) -> None:
-        self.auto_class, self.pretrained = auto_class, pretrained
-
-    def from_pretrained(self, name: str, **kwargs: Any) -> Any:
-        role = "pretrained" if name == self.pretrained else "delta"
-        return load_whole(self.auto_class, name, f"model_args {role}={name}", **kwargs)
-
-
-class WholeCheckpoint:
-    """Mixin over lm-eval's HFLM: what is loaded is what is in the folders, or nothing is.
-
-    Models, adapters and tokenizers are read by `load_whole`, `add_adapter` and `reading`; a fault
-    is named by the argument that it stands in.
-    """
-
-    AUTO_MODEL_CLASS: Any
-    _model: Any
-    tokenizer: Any
-
-    def _create_model(
-        self,
-        pretrained: str,
-        revision: str | None = "main",
-        peft: str | None = None,
-        delta: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Load the base whole, and the adapter on it; lm-eval would cut the base's embeddings."""
-        if peft and delta:
-            raise ValueError(f"model_args peft={peft},delta={delta}: give one of them")
-        auto_class = self.AUTO_MODEL_CLASS
-        self.AUTO_MODEL_CLASS = _Whole(auto_class, pretrained)
-        try:
-            super()._create_model(  # type: ignore[misc]
-                pretrained=pretrained, revision=revision, delta=delta, **kwargs
-            )
-        except (KeyError, RuntimeError) as error:
-            if not delta:
-                raise
-            raise ValueError(
-                f"model_args delta={delta}: cannot be added to pretrained={pretrained}: "
-                f"{line(error)}; give the base that it was made from"
-            ) from error
-        finally:
-            self.AUTO_MODEL_CLASS = auto_class
-        if peft:
-            fit_vocabulary(self._model, peft, self.tokenizer, self._own_tokenizer, revision)
-            self._model = add_adapter(self._model, peft, f"model_args peft={peft}", revision)
-            _warn_of_base(self._model, peft, pretrained)
-        # lm-eval ties weights once more: of two that differ it would drop one, and of an adapter's
-        # own embeddings it knows nothing. What is one was tied by the load.
-        self._model.tie_weights = lambda: None
-
-    def _create_tokenizer(self, pretrained: Any, tokenizer: Any = None, **kwargs: Any) -> None:
-        """Read the tokenizer, for an LVLM its processor.
-
-        lm-eval's class for LVLMs returns the processor that it was asked for and uses none.
-        """
-        self._own_tokenizer = tokenizer is not None
-        role = "pretrained" if tokenizer is None else "tokenizer"
-        place = pretrained if tokenizer is None else tokenizer
-        what = f"model_args {role}={place}"
-        with reading(f"{what}: its tokenizer", "give tokenizer=DIR of a whole one"):
-            try:
-                found = super()._create_tokenizer(pretrained, tokenizer, **kwargs)  # type: ignore[misc]
-            except AttributeError as error:
-                raise ValueError(f"no processor is in it ({error})") from error
-        if found is not None:
-            if not isinstance(found, ProcessorMixin):
-                raise ValueError(f"{what}: no processor is in it; give tokenizer=DIR of an LVLM's")
-            self.processor, self.tokenizer = found, found.tokenizer
-        append_nothing(self.tokenizer, what)
-
-    def _check_vocabulary(self, pretrained: Any, peft: Any) -> None:
-        """Raise ValueError for tokens that have no embedding, naming what they may come from."""
-        vars(self._model).pop("tie_weights", None)
-        what = f"model_args pretrained={pretrained if isinstance(pretrained, str) else '(a model)'}"
-        if peft:
-            what += f",peft={peft}"
-        fix = (
-            "leave tokenizer= out, or give the one that the weights were trained with"
-            if self._own_tokenizer
-            else "give tokenizer=DIR of the one that the weights were trained with"
-        )
-        check_vocabulary(self._model, self.tokenizer, what, fix)
 
 
 def check_device(device: Any) -> None:
@@ -184,15 +87,6 @@ def check_device(device: Any) -> None:
         raise ValueError(
             f"device={device}: torch finds {counts[kind] or 'no'} {kind} devices here; "
             "give another, or leave it out"
-        )
-
-
-def _warn_of_base(adapted: Any, peft: str, pretrained: str) -> None:
-    """Say that an adapter names another base; shapes do not tell Vicuna from Llama 2."""
-    said = adapted.active_peft_config.base_model_name_or_path
-    if said and Path(said).name != Path(pretrained).name:
-        log.warning(
-            "peft=%s: was trained on %s, it says; its base here is %s", peft, said, pretrained
         )
 
 

@@ -6,20 +6,27 @@ from typing import Any
 
 import torch
 
-from verbalizer_bench.models.adapters import finish_reason
-from verbalizer_bench.models.adapters.chat_prompts import ChatAdapter
+from verbalizer_bench.models.adapters.chat_prompts import ChatPrompts
 from verbalizer_bench.models.adapters.fingerprints import (
-    InputLog,
     settings_sha256,
     tokenizer_sha256,
     versions,
     weights_fingerprint,
 )
+from verbalizer_bench.models.adapters.finish_reason import (
+    EOS,
+    LIMIT,
+    STOP,
+    UNKNOWN,
+    tokenizer_eos,
+)
+from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters.thinking import CLOSED, OPEN
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 
 
-class Recorded(ChatAdapter):
+class RunRecorder(ChatPrompts):
     """Mixin over lm-eval's HFLM: counts, record and fingerprint of a run."""
 
     adapter: str
@@ -42,8 +49,7 @@ class Recorded(ChatAdapter):
 
     def get_model_info(self) -> dict[str, Any]:
         """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
-        own = (self._used_engines, self.inputs, self._endings)
-        engines, inputs, ended = zip(*self._counts or [own], strict=True)
+        engines, inputs, endings = zip(*self._counts or [self._rank_counts()], strict=True)
         record = {
             "adapter": self.adapter,
             "engine": dict(sum(engines, Counter())),
@@ -53,11 +59,11 @@ class Recorded(ChatAdapter):
             "device": str(self.device),
             "world_size": self.world_size,
             "eos_token_ids": self.eos_token_ids,
-            "tokenizer_eos": finish_reason.tokenizer_eos(self.tokenizer),
+            "tokenizer_eos": tokenizer_eos(self.tokenizer),
             "generation_config": self.model.generation_config.to_diff_dict(),
             **self._chat_record(),
             **self._turn_record(self.eos_token_ids),
-            **_ending_record(sum(ended, Counter())),
+            **_ending_record(sum(endings, Counter())),
             "fingerprint": self._fingerprint(),
             **InputLog.merged(inputs).record(),
             "versions": versions(),
@@ -82,7 +88,7 @@ class Recorded(ChatAdapter):
 
     def _count(self, response: Response) -> None:
         self._used_engines[response.engine] += 1
-        self._endings[response.ending or finish_reason.UNKNOWN] += 1
+        self._endings[response.ending or UNKNOWN] += 1
         if response.thought:
             self._endings[f"thought {response.thought}"] += 1
 
@@ -102,9 +108,9 @@ class Recorded(ChatAdapter):
         """Return what all ranks give, in their order, on the CPU; numbers become a vector."""
         if self.world_size == 1:
             return tensor
-        found: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(found, tensor.cpu())
-        return torch.cat([one.reshape(-1) if one.dim() == 0 else one for one in found])
+        tensors: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(tensors, tensor.cpu())
+        return torch.cat([one.reshape(-1) if one.dim() == 0 else one for one in tensors])
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -113,12 +119,14 @@ class Recorded(ChatAdapter):
 
     def _share_counts(self) -> None:
         """Let every rank know what all counted; the run's record is of all."""
-        own = (self._used_engines, self.inputs, self._endings)
         if self.world_size == 1:
             return
-        everywhere: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(everywhere, own)
-        self._counts = everywhere
+        counts: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(counts, self._rank_counts())
+        self._counts = counts
+
+    def _rank_counts(self) -> tuple[Counter[str], InputLog, Counter[str]]:
+        return self._used_engines, self.inputs, self._endings
 
     def _set_source(self, pretrained: Any, kwargs: Mapping[str, Any]) -> None:
         """Note what was loaded; its files are hashed when the record first asks for it."""
@@ -160,12 +168,12 @@ class Recorded(ChatAdapter):
 
 def _ending_record(counts: Counter[str]) -> dict[str, dict[str, int]]:
     """Return how many responses ended how, and how many hold a thought."""
-    kinds = (finish_reason.EOS, finish_reason.STOP, finish_reason.LIMIT, finish_reason.UNKNOWN)
+    kinds = (EOS, STOP, LIMIT, UNKNOWN)
     return {
         "endings": {kind: counts[kind] for kind in kinds if counts[kind]},
         "thoughts": {
             state: counts[f"thought {state}"]
-            for state in (finish_reason.OPEN, finish_reason.CLOSED)
+            for state in (OPEN, CLOSED)
             if counts[f"thought {state}"]
         },
     }

@@ -14,7 +14,8 @@ import torch
 from peft import PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
-from verbalizer_bench.models.checkpoints.strict_loading import reading, refuse, vocabulary_rows
+from verbalizer_bench.models.checkpoints.strict_loading import reading, refuse
+from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 
 log = logging.getLogger(__name__)
 _FIX = "give a LoRA folder that was trained on this base"

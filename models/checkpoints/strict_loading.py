@@ -29,11 +29,6 @@ _SPARE = re.compile(
 )
 # A language model may be read from a checkpoint that sees or hears besides.
 _OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
-# Tokens that no prompt has, by name: <image_soft_token>, [PAD], <|reserved_special_token_5|>.
-_NEVER_ASKED = re.compile(
-    r"(?<![a-z])(pad|padding|unused\d*|reserved|extra|image|audio|video|vision|speech)(?![a-z])",
-    re.IGNORECASE,
-)
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
 _UNREADABLE = (
@@ -272,47 +267,3 @@ def _keep_untied(model: Any) -> None:
         for config in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
             if getattr(config, "tie_word_embeddings", False):
                 config.tie_word_embeddings = False
-
-
-def vocabulary_rows(model: Any) -> int:
-    """Return how many tokens a model has embeddings for."""
-    layer = model.get_input_embeddings()
-    rows = getattr(layer, "num_embeddings", None) or layer.weight.shape[0]
-    # Idefics keeps those of its own tokens apart.
-    return int(rows) + int(getattr(layer, "num_additional_embeddings", 0))
-
-
-def check_vocabulary(model: Any, tokenizer: Any, what: str, fix: str) -> None:
-    """Raise ValueError if the tokenizer has tokens that the model has no embedding for.
-
-    Tokens that stand for images and sounds need none: a model puts features in their place, or,
-    as a Gemma 3 for texts alone, is never asked with them. Nor do tokens that are kept in reserve,
-    nor padding, which is masked: it takes the id of another token.
-
-    Args:
-        model: A model of transformers.
-        tokenizer: Its tokenizer; if only its padding is out of range, it gets another.
-        what: The argument that named the two, with its value.
-        fix: What to do.
-    """
-    rows = vocabulary_rows(model)
-    replaced = {
-        value
-        for config in (model.config, model.config.get_text_config())
-        for key, value in config.to_dict().items()
-        if key.endswith(("token_id", "token_index")) and not key.startswith(("pad", "bos", "eos"))
-    }
-    outside = {
-        token: number
-        for token, number in tokenizer.get_vocab().items()
-        if number >= rows and number not in replaced and not _NEVER_ASKED.search(token)
-    }
-    outside.pop(tokenizer.pad_token, None)
-    if not outside and (tokenizer.pad_token_id or 0) >= rows:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    if outside:
-        token = min(outside, key=lambda name: outside[name])
-        raise ValueError(
-            f"{what}: {len(outside)} tokens of its tokenizer have no row in the {rows} of the "
-            f"embeddings, such as {token!r} ({outside[token]}); {fix}"
-        )

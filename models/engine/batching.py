@@ -13,18 +13,25 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Budget(NamedTuple):
-    """Tokens that are worth to have at a time.
+class TokenBudget(NamedTuple):
+    """How much the shared-prefix engine takes at a time where memory allows it.
 
     Attributes:
-        passing: Going through the model in one pass.
-        waiting: Of the prompts of a batch and their beams' first, with keys and values in memory.
+        tokens_per_pass: Tokens in a forward pass.
+        kv_cache_tokens: Tokens of a batch whose keys and values are in memory: its prompts behind
+            the prefix, and each beam's first.
         logits: Logits, rows by vocabulary, in memory.
     """
 
-    passing: int
-    waiting: int
+    tokens_per_pass: int
+    kv_cache_tokens: int
     logits: int
+
+
+# More brings next to nothing on a CPU (measured: benchmarks/README.md) and takes memory; what is
+# good on a GPU was not measured.
+CPU_BUDGET = TokenBudget(tokens_per_pass=160, kv_cache_tokens=1280, logits=2**21)
+GPU_BUDGET = TokenBudget(tokens_per_pass=2048, kv_cache_tokens=2**17, logits=2**25)
 
 
 def in_batches(
@@ -36,16 +43,16 @@ def in_batches(
 
     Args:
         items: What is run.
-        size: Items in a batch, or what says how many of the items still to come are the next one.
-        run: Gives a result for each item of a batch.
+        size: Batch size, or a function that returns it for the items still to come.
+        run: Returns a result for each item of a batch.
 
     Raises:
         MemoryError: A batch of one does not fit.
     """
-    start, most = 0, len(items)
+    start, max_batch_size = 0, len(items)
     while start < len(items):
         count = size(items[start:]) if callable(size) else size
-        batch = items[start : start + min(count, most)]
+        batch = items[start : start + min(count, max_batch_size)]
         try:
             results = run(batch)
         except (RuntimeError, MemoryError) as error:
@@ -53,7 +60,7 @@ def in_batches(
                 raise
             if len(batch) == 1:
                 raise MemoryError("out of memory with a batch of one prompt") from error
-            most = len(batch) // 2
+            max_batch_size = len(batch) // 2
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         else:
             yield from zip(batch, results, strict=True)
@@ -61,29 +68,39 @@ def in_batches(
             continue
         # Outside the handler: the error's traceback holds the batch's tensors.
         clear_device_cache(garbage_collection=True)
-        log.warning("Out of memory (%s); going on with batches of %d", reason, most)
+        log.warning("Out of memory (%s); going on with batches of %d", reason, max_batch_size)
 
 
-def auto_batch_size(model: Any, tokens: int, beams: int, limit: int, scored: int = 1) -> int:
+def auto_batch_size(
+    model: Any, tokens: int, beams: int, max_batch_size: int, logit_positions: int = 1
+) -> int:
     """Estimate how many prompts fit half of the free memory of the model's device.
 
     Counts keys and values of every beam, a layer's activations and the logits. It need not be
-    exact: running out of memory halves it.
+    exact: running out of memory halves the batch, and half of the memory is left for what is not
+    counted.
 
     Args:
         model: A transformers model.
         tokens: Length of the longest prompt with its response.
         beams: Rows a prompt takes.
-        limit: The most that is returned.
-        scored: Positions of a row whose logits are kept.
+        max_batch_size: The most that is returned.
+        logit_positions: Positions of a row whose logits are kept.
     """
-    cache, activations = _bytes_a_token(model)
-    row = tokens * (cache + activations) + 16 * scored * model.config.get_text_config().vocab_size
-    return max(1, min(limit, int(_free_memory(model.device) / 2 / (row * beams))))
+    kv_cache, activations = _bytes_per_token(model)
+    # 16 bytes a logit: `_beam_search` has several float32 copies of them.
+    logits = 16 * logit_positions * model.config.get_text_config().vocab_size
+    row = tokens * (kv_cache + activations) + logits
+    return max(1, min(max_batch_size, int(_free_memory(model.device) / 2 / (row * beams))))
 
 
-def shared_batch_size(
-    model: Any, lengths: Sequence[int], prefix: int, budget: Budget, new_tokens: int, beams: int
+def shared_prefix_batch_size(
+    model: Any,
+    suffix_lengths: Sequence[int],
+    prefix_length: int,
+    budget: TokenBudget,
+    max_new_tokens: int,
+    beams: int,
 ) -> int:
     """Return how many prompts the shared-prefix engine generates together.
 
@@ -92,42 +109,42 @@ def shared_batch_size(
 
     Args:
         model: A transformers model.
-        lengths: Own tokens behind the prefix of the prompts still to come, in their order.
-        prefix: Length of the prefix, which is in memory.
-        budget: What is worth to have at a time.
-        new_tokens: Most tokens of a response.
+        suffix_lengths: Tokens behind the prefix of the prompts still to come, in their order.
+        prefix_length: Tokens of the prefix, whose keys and values are in memory.
+        budget: How much to take at a time.
+        max_new_tokens: Most tokens of a response.
         beams: Beams of a prompt.
     """
-    cache, activations = _bytes_a_token(model)
+    kv_cache, activations = _bytes_per_token(model)
     config = model.config.get_text_config()
     heads, layers = config.num_attention_heads, config.num_hidden_layers
     free = _free_memory(model.device) / 2
     longest = count = 0
-    for length in lengths[: max(1, budget.passing // beams)]:
+    for length in suffix_lengths[: max(1, budget.tokens_per_pass // beams)]:
         longest = max(longest, length)
-        own = longest + new_tokens * beams
+        slots = longest + max_new_tokens * beams
         # The scores of all heads, before and after the softmax.
-        row = activations + 8 * heads * (prefix + own)
-        memory = (count + 1) * own * cache + max(budget.passing, longest, beams) * row
+        row = activations + 8 * heads * (prefix_length + slots)
+        memory = (count + 1) * slots * kv_cache + max(budget.tokens_per_pass, longest, beams) * row
         if model.dtype not in (torch.float32, torch.float64):
             # A layer's keys and values once more, the prefix's for every prompt (attention.py).
-            memory += (count + 1) * (prefix + own) * cache // layers
-        if (count + 1) * (longest + beams) > budget.waiting or memory > free:
+            memory += (count + 1) * (prefix_length + slots) * kv_cache // layers
+        if (count + 1) * (longest + beams) > budget.kv_cache_tokens or memory > free:
             break
         count += 1
     return max(1, count)
 
 
-def _bytes_a_token(model: Any) -> tuple[int, int]:
+def _bytes_per_token(model: Any) -> tuple[int, int]:
     """Return the bytes of a token's keys and values, and of its activations in a layer."""
     config = model.config.get_text_config()
     width = config.hidden_size
     heads = getattr(config, "num_attention_heads", None) or 1
     key_heads = getattr(config, "num_key_value_heads", None) or heads
-    cache = 2 * config.num_hidden_layers * key_heads * (width // heads)
+    kv_cache = 2 * config.num_hidden_layers * key_heads * (width // heads)
     inner = getattr(config, "intermediate_size", None) or 4 * width
     activations = 8 * width + 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
-    return cache * model.dtype.itemsize, activations * model.dtype.itemsize
+    return kv_cache * model.dtype.itemsize, activations * model.dtype.itemsize
 
 
 def _free_memory(device: torch.device) -> int:

@@ -21,7 +21,8 @@ from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN, join_config
 from verbalizer_bench.models.checkpoints.connector import (
     new_connector,
 )
-from verbalizer_bench.models.checkpoints.strict_loading import check_vocabulary, load_whole, reading
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole, reading
+from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 from verbalizer_bench.trainers.checkpoints.dtypes import file_dtypes, hold_frozen, stored_dtypes
 from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained

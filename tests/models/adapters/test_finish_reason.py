@@ -9,9 +9,10 @@ import torch
 
 from tests.helpers.asking import STORY, requests
 from tests.helpers.journals import writing
-from verbalizer_bench.models.adapters.finish_reason import ending, opened_thought, thought, turn_end
+from verbalizer_bench.models.adapters.finish_reason import finish_reason, turn_end
 from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.adapters.thinking import opened_thought, thought
 from verbalizer_bench.models.chat.template import ChatTemplate
 from verbalizer_bench.results.endings import ending_warnings
 
@@ -27,7 +28,7 @@ from verbalizer_bench.results.endings import ending_warnings
     ],
 )
 def test_what_ended_a_response(tokens: list[int], stops: tuple[str, ...], ended: str) -> None:
-    assert ending(tokens, [2, 3], "hello", stops) == ended
+    assert finish_reason(tokens, [2, 3], "hello", stops) == ended
 
 
 @pytest.mark.parametrize(

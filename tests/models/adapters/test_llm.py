@@ -8,7 +8,7 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
 
 from tests.helpers.asking import PAPER, STORY, requests
-from verbalizer_bench.models.adapters.fingerprints import InputLog
+from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 
 

@@ -176,7 +176,7 @@ def test_tasks_with_images_of_their_own_keep_them(toys: tuple[Path, Path]) -> No
 def test_images_of_tasks_with_sixteen_bits_are_scaled(lm: VerbalizerLVLM) -> None:
     """A processor by itself cuts all levels off at 255: a white image."""
     levels = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
-    _, (image,) = lm._own_prompt("<image>", [Image.fromarray(levels)])
+    _, (image,) = lm._task_image_prompt("<image>", [Image.fromarray(levels)])
     np.testing.assert_array_equal(np.asarray(image), levels // 256)
 
 

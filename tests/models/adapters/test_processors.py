@@ -178,7 +178,7 @@ def test_processor(make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Pat
     assert record["image"]["tokens"] == record["first_input_ids"].count(lm.image_token_id) > 0
     lm.processor.chat_template = "{{ bos_token }}" + lm.processor.chat_template
     (request,) = requests([lm.apply_chat_template([{"role": "user", "content": "hello"}])])
-    ids = lm._inputs([lm._prompt(request, 6)], "right")["input_ids"][0].tolist()
+    ids = lm._model_inputs([lm._prompt(request, 6)], "right")["input_ids"][0].tolist()
     content = [{"type": "image", "image": lm.image}, {"type": "text", "text": "hello"}]
     once = lm.processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True

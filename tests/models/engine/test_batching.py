@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from verbalizer_bench.models.engine import batching
-from verbalizer_bench.models.engine.batching import Budget, in_batches, shared_batch_size
+from verbalizer_bench.models.engine.batching import (
+    TokenBudget,
+    in_batches,
+    shared_prefix_batch_size,
+)
 
 PLENTY = 2**40
-BUDGET = Budget(passing=40, waiting=100, logits=1)
+BUDGET = TokenBudget(tokens_per_pass=40, kv_cache_tokens=100, logits=1)
 # 2 layers x 2 (keys, values) x 2 heads x 4 x 4 bytes = 128 bytes of keys and values a token;
 # activations (8 x 8 + 3 x 16) x 4 = 448 bytes.
 CONFIG = SimpleNamespace(
@@ -29,16 +33,16 @@ MODEL = SimpleNamespace(
 
 
 def size(lengths: Sequence[int], beams: int = 2, new_tokens: int = 5) -> int:
-    return shared_batch_size(MODEL, lengths, 10, BUDGET, new_tokens, beams)
+    return shared_prefix_batch_size(MODEL, lengths, 10, BUDGET, new_tokens, beams)
 
 
 @pytest.mark.parametrize(
     ("lengths", "beams", "expected"),
     [
-        ([3] * 100, 2, 20),  # 40 tokens a pass, 2 a prompt; 20 x (3 + 2) = 100 wait
+        ([3] * 100, 2, 20),  # 40 tokens a pass, 2 a prompt; 20 x (3 + 2) = 100 in the cache
         ([3] * 7, 2, 7),
-        ([8] * 100, 2, 10),  # 10 x (8 + 2) = 100 wait
-        ([3, 3, 3, 48, 48], 2, 3),  # a fourth would make all four wait with 50
+        ([8] * 100, 2, 10),  # 10 x (8 + 2) = 100 in the cache
+        ([3, 3, 3, 48, 48], 2, 3),  # a fourth would have all four take 50
         ([500], 2, 1),
         ([3] * 100, 50, 1),
     ],

@@ -16,32 +16,33 @@ from tests.helpers.asking import PAPER, STORY, load, requests
 from tests.helpers.asking_lvlm import PROMPTS, alone
 from tests.helpers.asking_lvlm import load as load_lvlm
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.engine import shared_prefix as engine_module
+from verbalizer_bench.models.engine.decoder import EncodedPrompt, PrefixDecoder
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
-from verbalizer_bench.models.engine.prefix_groups import common_length, plan
-from verbalizer_bench.models.engine.shared_prefix import EncodedPrompt, SharedPrefixEngine, why_not
+from verbalizer_bench.models.engine.prefix_groups import common_prefix_length, group_by_prefix
+from verbalizer_bench.models.engine.shared_prefix import SharedPrefixEngine
+from verbalizer_bench.models.engine.support import unsupported_reason
 from verbalizer_bench.models.images import make_image
 
 # Two hypotheses whose reference scores differ by less are tied: float sums in another order decide.
 TIE = 1e-5
 
 
-def test_plan_groups_what_shares_a_long_prefix() -> None:
+def test_groups_hold_what_shares_a_long_prefix() -> None:
     root, first, second = list(range(100, 150)), list(range(200, 260)), list(range(300, 370))
     sequences = [[*root, *middle, own, own + 1] for middle in (first, second) for own in range(5)]
-    groups = plan(sequences)
+    groups = group_by_prefix(sequences)
     assert sorted(len(group.prefix) for group in groups) == [110, 120]
     assert sorted(i for group in groups for i in group.members) == list(range(10))
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=60), min_size=1, max_size=12))
 @settings(max_examples=200, deadline=None)
-def test_every_plan_is_sound(sequences: list[list[int]]) -> None:
-    groups = plan(sequences)
+def test_every_grouping_is_sound(sequences: list[list[int]]) -> None:
+    groups = group_by_prefix(sequences)
     assert sorted(i for group in groups for i in group.members) == list(range(len(sequences)))
     for group in groups:
         for member in group.members:
-            assert common_length(sequences[member], group.prefix) == len(group.prefix)
+            assert common_prefix_length(sequences[member], group.prefix) == len(group.prefix)
             assert len(sequences[member]) > len(group.prefix)
 
 
@@ -78,7 +79,7 @@ def check(model: Any, sequences: Sequence[list[int]], new: int, **kwargs: Any) -
     """Compare every response with `generate`'s; return how many were ties."""
     eos, pad, ties = 2, 0, 0
     asked = GenerationSettings(new, (), {"do_sample": False, **kwargs})
-    assert why_not(model, asked) is None
+    assert unsupported_reason(model, asked) is None
     shared = SharedPrefixEngine(model, pad, [eos])
     found = dict(shared.generate([EncodedPrompt(ids) for ids in sequences], asked, None))
     assert sorted(found) == list(range(len(sequences)))
@@ -291,14 +292,14 @@ def test_models_that_it_does_not_know() -> None:
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
     paper = GenerationSettings(15, (), {"num_beams": 10, "do_sample": False})
     window = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=8))
-    assert why_not(window, paper) == "sliding-window attention"
+    assert unsupported_reason(window, paper) == "sliding-window attention"
     open_window = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=None))
-    assert why_not(open_window, paper) is None
+    assert unsupported_reason(open_window, paper) is None
     assert "not on transformers' attention interface" in str(
-        why_not(MambaForCausalLM(MambaConfig(**sizes)), paper)
+        unsupported_reason(MambaForCausalLM(MambaConfig(**sizes)), paper)
     )
     open_window.generation_config.repetition_penalty = 1.1
-    assert why_not(open_window, paper) == (
+    assert unsupported_reason(open_window, paper) == (
         "the checkpoint's generation setting repetition_penalty=1.1"
     )
 
@@ -307,10 +308,8 @@ def test_a_model_whose_attention_it_would_get_wrong_is_found_out(
     toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As with a soft cap, a sink or a bias that the attention function is handed and ignores."""
-    original = SharedPrefixEngine._forward
-    monkeypatch.setattr(
-        engine_module.SharedPrefixEngine, "_forward", lambda *a: original(*a) * 1.05
-    )
+    original = PrefixDecoder._forward
+    monkeypatch.setattr(PrefixDecoder, "_forward", lambda *a: original(*a) * 1.05)
     lm = load(VerbalizerLLM, toys[0])
     with caplog.at_level(logging.WARNING):
         lm.generate_until(requests(["hello"]), disable_tqdm=True)
@@ -344,9 +343,9 @@ def test_a_prompt_that_cannot_be_encoded_is_not_left_out(
     toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = load(VerbalizerLLM, toys[0])
-    original = lm._encoded
+    original = lm._engine_prompt
     known = lm.tokenizer.encode("first")
-    monkeypatch.setattr(lm, "_encoded", lambda p: original(p) if p == known else None)
+    monkeypatch.setattr(lm, "_engine_prompt", lambda p: original(p) if p == known else None)
     with pytest.raises(ValueError, match="but not number 1; give engine=generate"):
         lm.generate_until(requests(["first", "second"]), disable_tqdm=True)
 

@@ -1,0 +1,141 @@
+"""Which engine makes a response: shared prefixes where they are exact, else `generate`."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from verbalizer_bench.models.adapters.run_record import RunRecorder
+from verbalizer_bench.models.checkpoints.strict_loading import line
+from verbalizer_bench.models.engine.batching import auto_batch_size
+from verbalizer_bench.models.engine.decoder import EncodedPrompt
+from verbalizer_bench.models.engine.finite_logits import check_finite
+from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
+from verbalizer_bench.models.engine.shared_prefix import SharedPrefixEngine
+from verbalizer_bench.models.engine.support import unsupported_reason
+
+log = logging.getLogger(__name__)
+ENGINES = ("auto", "shared_prefix", "generate")
+DEFAULT_MAX_BATCH_SIZE = 64
+# A log probability may differ by so much from a plain forward pass: float sums in another order.
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+_LOW_PRECISION_TOLERANCE = 0.5
+
+
+class EngineChoice(RunRecorder):
+    """Mixin over lm-eval's HFLM that chooses engine and batch size.
+
+    A subclass turns a prompt into what either engine takes (`_engine_prompt`, `_model_inputs`).
+    """
+
+    batch_size: Any
+    max_batch_size: int | None
+
+    def _engine_prompt(self, prompt: Any) -> EncodedPrompt | None:
+        """Return a prompt as the shared-prefix engine takes it; None where it cannot."""
+        raise NotImplementedError
+
+    def _model_inputs(self, prompts: Sequence[Any], padding_side: str) -> dict[str, torch.Tensor]:
+        """Return the padded inputs of a batch, as the model's forward takes them."""
+        raise NotImplementedError
+
+    def _set_engine(self, engine: str) -> None:
+        """Set `engine`: `auto` takes the shared prefix where it is exact, else says why not.
+
+        Raises:
+            ValueError: There is no such engine.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f"engine={engine}: one of {', '.join(ENGINES)}")
+        self.engine = engine
+        self._start_counts()
+        self._shared_prefix_engine: SharedPrefixEngine | None = None
+
+    def _choose_shared_prefix(
+        self, prompt: Any, settings: GenerationSettings
+    ) -> SharedPrefixEngine | None:
+        """Return the shared-prefix engine for prompts like this one; None is `generate`.
+
+        What is chosen is said in one log line.
+
+        Raises:
+            ValueError: `engine=shared_prefix` was asked for and would not be exact.
+        """
+        reason = self._unsupported_reason(prompt, settings)
+        if reason is None and self.engine == "auto" and self.model.dtype not in _TOLERANCE:
+            reason = f"in {self.model.dtype} it rounds otherwise than generate"
+        if reason is None:
+            log.info("engine: shared_prefix")
+            return self._shared_prefix_engine
+        if self.engine == "shared_prefix":
+            raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
+        if self.engine == "auto":
+            log.warning("engine: generate, not shared_prefix: %s", reason)
+        return None
+
+    def _unsupported_reason(self, prompt: Any, settings: GenerationSettings) -> str | None:
+        """Return why prompts like this one cannot have a shared prefix; None if they can."""
+        if self.engine == "generate":
+            return "engine=generate"
+        if self.mixed_precision_dtype is not None:
+            return "mixed precision"
+        if len(set(getattr(self.model, "hf_device_map", {}).values())) > 1:
+            return "layers on several devices"
+        if any(parameter.is_meta for parameter in self.model.parameters()):
+            return "weights offloaded"
+        if reason := unsupported_reason(self.model, settings):
+            return reason
+        if self._shared_prefix_engine is None:
+            self._shared_prefix_engine = SharedPrefixEngine(
+                self.model, self.tokenizer.pad_token_id, self.eos_token_ids
+            )
+        encoded = self._engine_prompt(prompt)
+        if encoded is None:
+            return f"images of a {self.model.config.model_type} model"
+        return self._difference_from_plain_pass(prompt, encoded, self._shared_prefix_engine)
+
+    def _difference_from_plain_pass(
+        self, prompt: Any, encoded: EncodedPrompt, engine: SharedPrefixEngine
+    ) -> str | None:
+        """Return in what the engine differs from the model's own forward pass; None if in nothing.
+
+        Models do in their attention what no list of ours foresees (soft caps, sinks, biases), and
+        it reaches the engine's attention function as arguments that it ignores.
+        """
+        inputs = self._model_inputs([prompt], "right")
+        with torch.inference_mode():
+            # Logits of every position would be the largest tensor of the run.
+            last = {"logits_to_keep": 1} if self.model._supports_logits_to_keep() else {}
+            logits = self.model(**inputs, **last).logits[0, -1].float()
+        check_finite(logits.max(), self.model)
+        plain = torch.log_softmax(logits, dim=-1)
+        try:
+            shared = engine.next_log_probs(encoded)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Whatever layers say to arguments that they do not know.
+            return f"a pass of it ends in {type(error).__name__}: {line(error)}"
+        # A logit of minus infinity, which is a suppressed token, is no distance from itself.
+        distance = float(torch.where(shared == plain, 0, shared - plain).abs().max())
+        if not distance <= _TOLERANCE.get(self.model.dtype, _LOW_PRECISION_TOLERANCE):
+            return f"it differs from a plain forward pass by {distance:.2g}"
+        return None
+
+    def _max_shared_batch_size(self) -> int | None:
+        """Return the user's limit to the engine's batches; lm-eval's default of 1 is no wish."""
+        return None if self.batch_size in ("auto", 1) else int(self.batch_size)
+
+    def _plain_batch_size(self, tokens: int, beams: int = 1, logit_positions: int = 1) -> int:
+        """Return how many prompts of up to so many tokens `generate` or a forward pass takes."""
+        if self.batch_size != "auto":
+            return int(self.batch_size)
+        limit = self.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+        size = auto_batch_size(self.model, tokens, beams, limit, logit_positions)
+        log.info("batch_size=auto: %d prompts of up to %d tokens, %d beams", size, tokens, beams)
+        return size
+
+    def _autocast(self) -> torch.autocast:
+        """Return the context of `mixed_precision_dtype`, which lm-eval's own passes have too."""
+        dtype = self.mixed_precision_dtype
+        return torch.autocast(self.device.type, dtype, dtype is not None)
