@@ -131,7 +131,7 @@ def test_a_model_with_images_is_asked_as_it_was_trained(
         expected = trained(tokenizer, format, turns, images=1)
         (request,) = requests([ours.apply_chat_template(history(turns))])
         prompt = ours._prompt(request, 15)
-        assert ours._inputs([prompt], "right")["input_ids"][0].tolist() == expected
+        assert ours._model_inputs([prompt], "right")["input_ids"][0].tolist() == expected
         encoded = ours._encoded(prompt)
         assert encoded is not None and len(encoded.ids) == len(expected) == prompt.length
         with chat._fixed_date():
@@ -190,7 +190,7 @@ def test_what_a_template_writes_in_front_is_not_put_there_again(
     if not image:
         assert chatted == expected and bare[:2] == expected[:2]
         return
-    assert ours._inputs([chatted], "right")["input_ids"][0].tolist() == expected
+    assert ours._model_inputs([chatted], "right")["input_ids"][0].tolist() == expected
     assert bare.ids[:2] == expected[:2]
 
 
