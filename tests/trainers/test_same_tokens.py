@@ -132,7 +132,7 @@ def test_a_model_with_images_is_asked_as_it_was_trained(
         (request,) = requests([ours.apply_chat_template(history(turns))])
         prompt = ours._prompt(request, 15)
         assert ours._model_inputs([prompt], "right")["input_ids"][0].tolist() == expected
-        encoded = ours._encoded(prompt)
+        encoded = ours._engine_prompt(prompt)
         assert encoded is not None and len(encoded.ids) == len(expected) == prompt.length
         with chat._fixed_date():
             assert plainly(stock.processor, turns) == [expected, expected]
