@@ -124,7 +124,7 @@ def build(recipe: DataRecipe) -> Built:
 
 async def _run(recipe: DataRecipe, context: BuildContext, pipeline: Pipeline) -> UsageTotals:
     async with ChatClient(recipe.endpoints, recipe.work, budget=recipe.budget) as client:
-        context.connect(client, lambda: client.usage, lambda: client.waiting_for)
+        context.client = client
         await pipeline.run(recipe.stage)
         return client.usage
 

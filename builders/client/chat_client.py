@@ -1,10 +1,10 @@
-"""Calls: ask language models, so that nothing is lost, nothing is paid twice, and limits are kept.
+"""Chat client: calls of language models, none lost, none paid twice, all within the limits.
 
-async with Caller({"default": endpoint}, Path("data/foit"), budget=Budget(money=20)) as caller:
-    reply = await caller.ask(Request("caption", ({"role": "user", "content": "…"},)))
+async with ChatClient({"default": endpoint}, Path("data/foit"), budget=Budget(money=20)) as client:
+    reply = await client.ask(Request("caption", ({"role": "user", "content": "…"},)))
 
-A response is stored before it is used: the same request is never asked again, by any later run in
-the folder. A call that fails for good stores nothing, so that a later run asks again.
+A response is stored before it is used: the same request is never sent again, by any later run in
+the folder. A call that fails for good stores nothing, so that a later run sends it again.
 """
 
 import asyncio
@@ -16,29 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.client.budget import (
-    NOTHING,
+    NO_USAGE,
     Budget,
     BudgetExceeded,
     BudgetGuard,
-    Clock,
     Usage,
     UsageTotals,
 )
-from verbalizer_bench.builders.client.channel import Channel, Outcome, pause
-from verbalizer_bench.builders.client.endpoint import STRUCTURED, Endpoint
+from verbalizer_bench.builders.client.channel import Channel, Outcome
+from verbalizer_bench.builders.client.endpoint import STRUCTURED, Endpoint, endpoint_for
 from verbalizer_bench.builders.client.protocol import (
     Reply,
     Request,
     body,
-    cost_of,
     estimate,
     reply_of,
     request_key,
+    usage_of,
 )
+from verbalizer_bench.builders.client.rate_limiter import TimeSource
 from verbalizer_bench.builders.client.response_store import ResponseStore
+from verbalizer_bench.builders.client.retry import retrying
 from verbalizer_bench.builders.client.transport import Failure
-
-__all__ = ["Budget", "BudgetExceeded", "CallFailed", "ChatClient", "Endpoint", "Reply", "Request"]
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,8 @@ class CallFailed(Exception):
 
     Attributes:
         status: HTTP's, if there was one.
-        hopeless: Whether no other call to the endpoint can succeed now: the key is wrong, the
-            quota spent, the model unknown.
+        fatal: Whether no other call to the endpoint can succeed now: the key is wrong, the quota
+            spent, the model unknown.
     """
 
     def __init__(self, message: str, status: int | None, fatal: bool) -> None:
@@ -58,7 +57,7 @@ class CallFailed(Exception):
 
 
 class ChatClient:
-    """Ask; see the module."""
+    """Send requests to endpoints by role; see the module."""
 
     def __init__(
         self,
@@ -66,12 +65,12 @@ class ChatClient:
         folder: Path,
         *,
         budget: Budget | None = None,
-        clock: Clock | None = None,
+        clock: TimeSource | None = None,
     ) -> None:
-        """Take what a recipe says.
+        """Check the budget; nothing is opened yet.
 
         Args:
-            endpoints: By role; `default` is for roles that have none of their own.
+            endpoints: By role; `default` is for roles without one of their own.
             folder: Where `calls.jsonl` is.
             budget: For all runs in the folder together.
             clock: What waits are taken from; None: time as it passes.
@@ -80,7 +79,7 @@ class ChatClient:
             ValueError: The budget is in money and an endpoint has no prices.
         """
         self.endpoints, self.folder, self.budget = dict(endpoints), folder, budget
-        self.usage, self._clock = UsageTotals(), clock or Clock()
+        self.usage, self._clock = UsageTotals(), clock or TimeSource()
         for role, endpoint in self.endpoints.items():
             unpriced = endpoint.input_price is None or endpoint.output_price is None
             if budget and budget.money is not None and unpriced:
@@ -99,12 +98,12 @@ class ChatClient:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Stop: calls that wait are dropped, those that are sent are paid and so are stored."""
+        """Drop calls that wait; store those that were sent, for they are paid."""
         self._closing = True
         try:
             await self._finish()
         finally:
-            # Whoever is interrupted here as well gives the folder back.
+            # An interrupt during the wait must still release the folder.
             self._store.close()
 
     async def _finish(self) -> None:
@@ -114,7 +113,7 @@ class ChatClient:
                 task.cancel()
         if self._sending:
             log.warning(
-                "waiting for %d calls that are under way, to store them; Ctrl-C drops them",
+                "waiting for %d calls in flight, to store them; Ctrl-C drops them",
                 len(self._sending),
             )
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -123,7 +122,7 @@ class ChatClient:
 
     @property
     def total(self) -> UsageTotals:
-        """Return what all runs in the folder have spent."""
+        """Return what all runs in the folder have used."""
         earlier = self._store.earlier
         return replace(
             self.usage,
@@ -134,54 +133,39 @@ class ChatClient:
         )
 
     @property
-    def waiting_for(self) -> str:
-        """Return what calls wait for; "" while answers come."""
-        return "; ".join(
-            waiting_for
-            for channel in self._channels.values()
-            if (waiting_for := channel.waiting_for)
-        )
-
-    def endpoint(self, role: str) -> Endpoint:
-        """Return whom calls of a role go to.
-
-        Raises:
-            ValueError: There is none, and no `default`.
-        """
-        found = self.endpoints.get(role) or self.endpoints.get("default")
-        if found is None:
-            raise ValueError(f"endpoints: none for {role} and no default; give one of them")
-        return found
+    def status(self) -> str:
+        """Return what calls wait for; "" while responses come."""
+        return "; ".join(filter(None, (channel.status for channel in self._channels.values())))
 
     async def ask(self, request: Request) -> Reply:
         """Return the stored response to a request, or the server's once it is stored.
 
         Raises:
-            BudgetSpent: The call may cost more than is left.
+            BudgetExceeded: The call may cost more than is left.
             CallFailed: The server gives no response.
-            ValueError: The endpoint's key is not in the environment, or an image is none.
+            ValueError: No endpoint, no key in the environment, or a file that is no image.
         """
-        endpoint = self.endpoint(request.role)
+        endpoint = endpoint_for(self.endpoints, request.role)
         key = request_key(request, endpoint)
-        row, task = self._store.known.get(key), self._running.get(key)
-        cached = bool(row or task)
-        if not row:
-            # A task of its own: it goes on if who asked is cancelled, for the answer is paid.
+        stored, task = self._store.known.get(key), self._running.get(key)
+        cached = bool(stored or task)
+        if not stored:
+            # A task of its own: it goes on if the caller is cancelled, for the response is paid.
             task = task or self._start(request, key)
-            row = await asyncio.shield(task)
+            stored = await asyncio.shield(task)
         self.usage.cached += cached
-        return reply_of(row, request, cached, endpoint.max_tokens)
+        return reply_of(stored, request, cached, endpoint.max_tokens)
 
     def _start(self, request: Request, key: str) -> asyncio.Task[Mapping[str, Any]]:
         if self._closing:
-            raise RuntimeError("ask: the caller is closed")
+            raise RuntimeError("ask: the client is closed")
         task = asyncio.create_task(self._call(request, key))
         self._running[key] = task
 
         def done(task: asyncio.Task[Any]) -> None:
             del self._running[key]
             self._sending.discard(key)
-            # Else asyncio would log an error that nobody waits for any more.
+            # Otherwise asyncio logs an exception that nobody retrieved.
             _ = task.cancelled() or task.exception()
 
         task.add_done_callback(done)
@@ -189,89 +173,94 @@ class ChatClient:
 
     async def _call(self, request: Request, key: str) -> Mapping[str, Any]:
         """Attempt a call until it is answered or given up, and store the response."""
-        endpoint = self.endpoint(request.role)
-        channel = self._channels.get(endpoint.channel)
+        endpoint = endpoint_for(self.endpoints, request.role)
+        channel = self._channels.get(endpoint.channel_key)
         if channel is None:
-            channel = self._channels[endpoint.channel] = Channel(endpoint, self._clock)
-        job = partial(self._attempt, request, endpoint, channel, key)
-        failures = 0
-        while isinstance(outcome := await channel.run(job), Failure):
-            failures += 1
-            if not outcome.again or failures > endpoint.retries or self._closing:
-                raise _failed(request, endpoint, outcome, failures)
-            self.usage.retries[outcome.reason] += 1
-            await channel.rest(pause(outcome, failures, endpoint.backoff))
-        cost = cost_of(outcome, request, endpoint)
-        return await self._store.add(key, request.role, endpoint.model, outcome, cost)
+            channel = self._channels[endpoint.channel_key] = Channel(endpoint, self._clock)
+        attempts = retrying(
+            endpoint,
+            sleep=channel.sleep,
+            closing=lambda: self._closing,
+            on_retry=lambda failure: self.usage.retries.update([failure.reason]),
+        )
+        attempt = partial(self._attempt, request, endpoint, channel, key)
+        outcome: Outcome = await attempts(channel.run, attempt)
+        if isinstance(outcome, Failure):
+            raise _failed(request, endpoint, outcome, attempts.statistics["attempt_number"])
+        usage = usage_of(outcome, request, endpoint)
+        return await self._store.add(key, request.role, endpoint.model, outcome, usage)
 
     async def _attempt(
         self, request: Request, endpoint: Endpoint, channel: Channel, key: str
     ) -> Outcome:
-        """Send a call, and again where the server does not take the way an object is asked for."""
-        structured, refused = channel.structured, None
+        """Send a call, and again in weaker forms if the server does not take a schema."""
+        structured, refusal = channel.structured, None
         while True:
             outcome = await self._send(request, endpoint, channel, key, structured)
             if not isinstance(outcome, Failure):
-                if refused:
+                if refusal:
                     channel.downgrade(structured)
                 return outcome
             self._sending.discard(key)
             if outcome.status not in (400, 422):
                 return outcome
-            refused = refused or outcome
+            refusal = refusal or outcome
             weaker = _weaker(structured, endpoint, request)
             if weaker is None:
-                # It was not the way of asking: the first refusal says more.
-                return refused
+                # It was not the form of the request: the first refusal says more.
+                return refusal
             structured = weaker
             self.usage.retries["response_format"] += 1
 
     async def _send(
         self, request: Request, endpoint: Endpoint, channel: Channel, key: str, structured: str
     ) -> Outcome:
-        """Send a call once, when budget and rates allow, and count what it cost."""
+        """Send a call once budget and rates allow, and count its usage."""
         if channel.fatal:
             return channel.fatal
-        held = estimate(request, endpoint)
-        await self._reserve(held)
+        reserved = estimate(request, endpoint)
+        await self._reserve(reserved)
         try:
-            await channel.turn(held)
+            await channel.wait_turn(reserved)
             if channel.fatal:
                 return channel.fatal
             if self._closing:
-                raise RuntimeError("ask: the caller is closed")
+                raise RuntimeError("ask: the client is closed")
             self._sending.add(key)
-            # Images are read here, where there are no more than the slots.
+            # Images are read here, so that only calls in flight hold theirs in memory.
             sent = body(request, endpoint, structured)
             outcome = await channel.send(sent, endpoint.timeout, key)
-            channel.settle(self._count(outcome, held, request, endpoint).tokens - held.tokens)
+            used = self._count(outcome, reserved, request, endpoint)
+            channel.correct_tokens(used.tokens - reserved.tokens)
         finally:
-            self._guard.release(held)
+            self._guard.release(reserved)
         return outcome
 
-    async def _reserve(self, held: Usage) -> None:
+    async def _reserve(self, estimate: Usage) -> None:
         try:
-            await self._guard.reserve(held)
+            await self._guard.reserve(estimate)
         except BudgetExceeded as error:
             raise BudgetExceeded(
                 f"{error}; all responses are in {self._store.path}: raise the budget and run the "
                 "same command to go on"
             ) from None
 
-    def _count(self, outcome: Outcome, held: Usage, request: Request, endpoint: Endpoint) -> Usage:
-        """Count what an attempt cost, or may have cost."""
+    def _count(
+        self, outcome: Outcome, reserved: Usage, request: Request, endpoint: Endpoint
+    ) -> Usage:
+        """Count what an attempt used, or may have used."""
         if not isinstance(outcome, Failure):
-            cost = cost_of(outcome, request, endpoint)
-            self.usage.add(cost)
-            return cost
+            usage = usage_of(outcome, request, endpoint)
+            self.usage.add(usage)
+            return usage
         if outcome.lost:
-            self.usage.lose(held)
-        return held if outcome.lost else NOTHING
+            self.usage.lose(reserved)
+        return reserved if outcome.lost else NO_USAGE
 
 
 def _failed(request: Request, endpoint: Endpoint, failure: Failure, attempts: int) -> CallFailed:
     status = f"{failure.status}: " if failure.status else ""
-    asks = f"; it asks to wait {failure.wait:.0f} s" if failure.wait else ""
+    asks = f"; it asks to wait {failure.retry_after:.0f} s" if failure.retry_after else ""
     return CallFailed(
         f"{request.role}: {endpoint.model} at {endpoint.address}: {status}{failure.message}{asks} "
         f"(attempt {attempts})",
@@ -281,7 +270,7 @@ def _failed(request: Request, endpoint: Endpoint, failure: Failure, attempts: in
 
 
 def _weaker(structured: str, endpoint: Endpoint, request: Request) -> str | None:
-    """Return the next way to ask for an object, where the recipe leaves it to us."""
+    """Return the next form to ask for an object in, if the recipe leaves it open."""
     if request.schema is None or endpoint.structured != "auto" or structured == "none":
         return None
     return STRUCTURED[STRUCTURED.index(structured) + 1]

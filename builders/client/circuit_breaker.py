@@ -1,6 +1,6 @@
-"""Breaker: when an endpoint is given up, of which nothing comes back any more.
+"""Circuit breaker: when an endpoint that no longer answers is given up.
 
-Failures count in rounds: attempts that were under way together fail together, and that is once.
+Failures count in rounds: attempts that were in flight together fail together, and count once.
 """
 
 from verbalizer_bench.builders.client.endpoint import Endpoint
@@ -8,17 +8,18 @@ from verbalizer_bench.builders.client.transport import NO_SERVER, Failure
 
 # An endpoint that was never reached: some four seconds where the connection is refused.
 _FIRST_ROUNDS = {"connection": 5, "timeout": 3}
-# A server that answers with errors: so many rounds, and calls, for a single one may be its fault.
+# A server that answers with errors: so many rounds, and calls, for one call may be at fault itself.
 _ROUNDS, _CALLS = 8, 5
-# From this round on everybody waits, and not only who failed: where nobody is there, and else.
+# From this round on all calls wait, not only those that failed: without a server, and with one.
 _ALL_WAIT = (2, 3)
+_LONGEST_PAUSE = 60.0
 
 
 class CircuitBreaker:
     """Count an endpoint's failures since it last answered."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Begin with none."""
+        """Begin without failures."""
         self._patience, self._backoff = max(5, endpoint.retries + 1), endpoint.backoff
         self._reached = False
         self.round = self.rounds = 0
@@ -26,7 +27,7 @@ class CircuitBreaker:
         self.last: Failure | None = None
 
     def answered(self) -> None:
-        """Note that there was an answer, if only that a request is refused."""
+        """Note that the server answered, even if only that it refuses a request."""
         self._reached, self.rounds, self.last = True, 0, None
         self._calls.clear()
 
@@ -35,8 +36,8 @@ class CircuitBreaker:
 
         Args:
             failure: What went wrong.
-            call: Whose attempt it was.
-            began: The `round` that it began in.
+            call: Which call the attempt belongs to.
+            began: The `round` in which the attempt began.
         """
         self._reached |= failure.reason not in NO_SERVER
         self._calls.add(call)
@@ -49,15 +50,15 @@ class CircuitBreaker:
 
     @property
     def pause(self) -> float:
-        """Return the seconds before anybody asks again."""
+        """Return the seconds before the next call of any kind."""
         if self.last is None:
             return 0.0
         late = self.rounds - _ALL_WAIT[self.last.reason not in NO_SERVER]
-        return min(60.0, self._backoff * 2**late) if late >= 0 else 0.0
+        return min(_LONGEST_PAUSE, self._backoff * 2**late) if late >= 0 else 0.0
 
     @property
     def verdict(self) -> Failure | None:
-        """Return why nobody is asked any more; None: it may come back."""
+        """Return why the endpoint is given up; None: it may come back."""
         if self.last is None:
             return None
         absent = self.last.reason in NO_SERVER
@@ -70,4 +71,4 @@ class CircuitBreaker:
         if self.last.status == 429:
             hint = "lower requests_per_minute, tokens_per_minute or concurrency"
         message = f"{self.last.message}, {self.rounds} times in a row and no answer since; {hint}"
-        return self.last._replace(message=message, again=False, wait=None, fatal=True)
+        return self.last._replace(message=message, retryable=False, retry_after=None, fatal=True)

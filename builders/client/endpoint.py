@@ -1,16 +1,17 @@
-"""Endpoints: a block of a data recipe says which server answers, how fast it may be asked, and how.
+"""Endpoints: a block of a data recipe names a server, its limits, and how it is asked.
 
 caption:
   model: gpt-4o-mini
   requests_per_minute: 500
   parameters: {temperature: 0.7, max_tokens: 300}
 
-The key never stands in a recipe: `key_variable` names the environment variable that has it.
+The key is never in a recipe: `key_variable` names the environment variable that has it.
 """
 
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +20,12 @@ from verbalizer_bench.config import check
 
 OPENAI = "https://api.openai.com/v1"
 STRUCTURED = ("json_schema", "json_object", "none")
-# What the layer sets itself, or what would carry a key into a recipe and from there into records.
-_OURS = ("model", "messages", "n", "stream", "response_format", "extra_headers", "api_key")
+# What the client sets itself, or what would carry a key into a recipe and so into records.
+_RESERVED = ("model", "messages", "n", "stream", "response_format", "extra_headers", "api_key")
 
 
 def _is_json(value: Any) -> bool:
-    """Say whether a value can be sent: no date, no NaN, no half of a character."""
+    """Return whether a value can be sent: no date, no NaN, no lone surrogate."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError):
@@ -37,22 +38,22 @@ class Endpoint:
     """A model behind an OpenAI-compatible chat-completions server.
 
     Attributes:
-        model: The name that the server knows it by.
+        model: The server's name for it.
         base_url: The server's address up to `/v1`; None: OpenAI's.
-        key_variable: Environment variable that has the key; "" for a server without keys.
-        concurrency: Requests that are under way at once.
-        requests_per_minute: No more are begun in any minute; None: no limit.
-        tokens_per_minute: Of prompt and response, by estimate before and by count after.
-        timeout: Seconds a response may take.
+        key_variable: Environment variable with the key; "" for a server without keys.
+        concurrency: Requests in flight at once.
+        requests_per_minute: At most so many are sent in any minute; None: no limit.
+        tokens_per_minute: Of prompt and response, estimated before a call and counted after it.
+        timeout: Seconds that a response may take.
         retries: Attempts after the first one that fails.
         backoff: Seconds before the second attempt; doubled with each, half of it random.
         structured: How an object is asked for: `json_schema`, `json_object`, `none` (in words
             only), or `auto`: the first of them that the server takes.
-        parameters: Sent as they are (temperature, max_tokens, seed); part of what a response is
-            stored by.
+        parameters: Sent as they are (temperature, max_tokens, seed), and part of a response's key
+            in the store.
         input_price: Money for a million tokens of prompts.
         output_price: Money for a million tokens of responses.
-        image_tokens: What an image counts in an estimate; servers differ from 85 to 37,000.
+        image_tokens: Tokens of an image in an estimate; servers count from 85 to 37,000.
     """
 
     model: str
@@ -81,13 +82,13 @@ class Endpoint:
         for name in ("retries", "input_price", "output_price", "image_tokens"):
             value = getattr(self, name)
             check(name, value, value is None or value >= 0, "at least 0")
-        known = ("auto", *STRUCTURED)
         for name, value in self.parameters.items():
             check(f"parameters.{name}", repr(value), _is_json(value), "a value that JSON has")
+        known = ("auto", *STRUCTURED)
         check("structured", self.structured, self.structured in known, f"one of {', '.join(known)}")
 
     def _check_secrets(self) -> None:
-        """Raise ValueError, without the value, where a key stands in the recipe."""
+        """Raise ValueError, without the value, if a key is in the recipe."""
         hint = "put the key into the environment variable that key_variable names"
         if not re.fullmatch(r"([A-Za-z_]\w*)?", self.key_variable, re.ASCII):
             raise ValueError(
@@ -100,7 +101,7 @@ class Endpoint:
         right = parts.scheme in ("http", "https") and bool(parts.hostname)
         check("base_url", self.base_url, right, "an address such as http://localhost:8000/v1")
         for name in self.parameters:
-            if name in _OURS:
+            if name in _RESERVED:
                 fix = hint if name in ("extra_headers", "api_key") else "leave it out"
                 raise ValueError(f"parameters.{name}: it cannot be set here; {fix}")
 
@@ -116,13 +117,13 @@ class Endpoint:
         return next((limit for limit in limits if isinstance(limit, int)), None)
 
     @property
-    def channel(self) -> tuple[str | int | None, ...]:
-        """Return what blocks share that ask one model under the same limits: those limits."""
+    def channel_key(self) -> tuple[str | int | None, ...]:
+        """Return what is equal in blocks that share a channel: model, key and limits."""
         rates = (self.concurrency, self.requests_per_minute, self.tokens_per_minute)
         return (self.address, self.model, self.key_variable, *rates)
 
     def money(self, input_tokens: int, output_tokens: int) -> float:
-        """Return what so many tokens cost; without prices, nothing."""
+        """Return the price of so many tokens, 0 without prices."""
         price = input_tokens * (self.input_price or 0) + output_tokens * (self.output_price or 0)
         return price / 1_000_000
 
@@ -130,8 +131,8 @@ class Endpoint:
         """Return the server's key.
 
         Raises:
-            ValueError: The environment has none, or one that cannot be sent. The HTTP library
-                would repeat such a key in its error and its log.
+            ValueError: The environment has none, or one that cannot be sent, which the HTTP library
+                would repeat in its error and its log.
         """
         if not self.key_variable:
             return "none"
@@ -144,3 +145,18 @@ class Endpoint:
         if not value.isascii() or not value.isprintable() or " " in value:
             raise ValueError(f"{self.key_variable}: not a key; it has other than ASCII letters")
         return value
+
+
+def endpoint_for(endpoints: Mapping[str, Endpoint], role: str) -> Endpoint:
+    """Return the endpoint of a role: its own, or `default`.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    endpoint = endpoints.get(role) or endpoints.get("default")
+    if endpoint is None:
+        raise ValueError(
+            f"endpoints.{role}: missing, and no endpoints.default; give one, such as "
+            "{model: …, base_url: …}"
+        )
+    return endpoint

@@ -1,7 +1,8 @@
-"""Answers: the JSON object in a model's text, repaired where its meaning is beyond doubt.
+"""JSON answers: the object in a model's text, repaired where its meaning is beyond doubt.
 
 A server that takes a schema gives the object alone. Others give it in a code fence, with a sentence
-around it, with single quotes or a comma too many. An object that is cut off is no answer.
+around it, with single quotes or an extra comma. Libraries that repair JSON complete an object that
+is cut off; here it is no answer, for its last text would be half of one.
 """
 
 import re
@@ -28,33 +29,33 @@ class JsonAnswer(NamedTuple):
 
 
 class _Malformed(Exception):
-    """The text is no object from there on."""
+    """There is no object at this place."""
 
 
 class _Truncated(Exception):
-    """The text ends within the object."""
+    """The text ends inside an object."""
 
 
 def parse(text: str, schema: Mapping[str, Any]) -> JsonAnswer:
-    """Return the last object of a text that follows a schema: drafts come before the answer.
+    """Return the last object in a text that follows a schema: drafts come before the answer.
 
-    Text that ends within an object is cut off: it has no answer, whatever is before.
+    A text that ends inside an object is cut off: it has no answer, whatever comes before.
     """
     problem, value = "no JSON object in it", None
     at = text.find("{")
     while at >= 0:
         try:
-            found, end = _read(text, at, 0)
+            candidate, end = _read(text, at, 0)
         except _Truncated:
             return JsonAnswer(None, "its JSON object is cut off")
         except _Malformed:
             at = text.find("{", at + 1)
             continue
-        wrong = mismatch(found, schema)
-        if wrong is None:
-            value = found
+        departure = mismatch(candidate, schema)
+        if departure is None:
+            value = candidate
         elif value is None:
-            problem = wrong
+            problem = departure
         at = text.find("{", end)
     return JsonAnswer(value, problem if value is None else None)
 
@@ -92,29 +93,29 @@ def _read(text: str, at: int, depth: int) -> tuple[Any, int]:
 
 
 def _read_object(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     at = _skip(text, at + 1)
     while text[at : at + 1] != "}":
         if at < len(text) and text[at] not in "\"'":
             raise _Malformed
         name, at = _read(text, at, depth + 1)
         at = _expect(text, at, ":")
-        # Of two values of one name nobody knows which is meant.
-        if name in found:
+        # With two values of one name, it is not known which is meant.
+        if name in members:
             raise _Malformed
-        found[name], at = _read(text, at, depth + 1)
+        members[name], at = _read(text, at, depth + 1)
         at = _next_item(text, at, "}")
-    return found, at + 1
+    return members, at + 1
 
 
 def _read_array(text: str, at: int, depth: int) -> tuple[list[Any], int]:
-    found: list[Any] = []
+    items: list[Any] = []
     at = _skip(text, at + 1)
     while text[at : at + 1] != "]":
         item, at = _read(text, at, depth + 1)
-        found.append(item)
+        items.append(item)
         at = _next_item(text, at, "]")
-    return found, at + 1
+    return items, at + 1
 
 
 def _next_item(text: str, at: int, close: str) -> int:
@@ -133,7 +134,7 @@ def _expect(text: str, at: int, mark: str) -> int:
 
 
 def _read_string(text: str, at: int) -> tuple[str, int]:
-    """Return a string in either quotes; one that stands within a word does not close it."""
+    """Return a string in either kind of quotes; a quote inside a word does not close it."""
     quote = text[at]
     parts: list[str] = []
     at += 1
@@ -159,7 +160,7 @@ def _read_escape(text: str, at: int) -> tuple[str, int]:
     if at >= len(text):
         raise _Truncated
     if text[at] != "u":
-        # JSON has no other escapes: the backslash is one of LaTeX or of a regular expression.
+        # JSON has no other escapes: the backslash is LaTeX's or a regular expression's.
         return _ESCAPES.get(text[at], "\\" + text[at]), at + 1
     digits = text[at + 1 : at + 5]
     if not re.fullmatch("[0-9a-fA-F]{4}", digits, re.ASCII):

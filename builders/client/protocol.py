@@ -1,4 +1,4 @@
-"""The chat-completions protocol: a request's key and JSON, and what a response says."""
+"""The chat-completions protocol: a request's key and JSON, and what is in a response."""
 
 import base64
 import hashlib
@@ -15,12 +15,12 @@ from verbalizer_bench.builders.client.json_answers import parse
 from verbalizer_bench.builders.client.response_checks import strip_reasoning
 from verbalizer_bench.builders.client.structured_output import check_schema
 
-# A response of unknown length is taken for so many tokens before it is there.
+# The estimate for a response whose length is not limited.
 _REPLY_TOKENS = 1024
 _MOST_TOKENS = 1_000_000_000
-# Said where a server does not take the schema itself.
+# For servers that do not take the schema itself.
 _IN_WORDS = "Answer with one JSON object and nothing else. It follows this JSON schema:\n"
-_SPOKEN = ("text", "output_text")
+_TEXT_PARTS = ("text", "output_text")
 _IMAGES = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -35,9 +35,9 @@ class Request:
 
     Attributes:
         role: What it is for (caption, question, answer …); chooses the endpoint.
-        messages: As OpenAI lays them out; an image is the part `{"type": "image_file", "path": …}`.
-        schema: JSON schema of the object that is wanted; None: text is.
-        n: Another attempt of the same prompt is another call.
+        messages: In OpenAI's layout; an image is the part `{"type": "image_file", "path": …}`.
+        schema: JSON schema of the object that is wanted; None: text is wanted.
+        n: Counts attempts with the same prompt, which are different calls.
     """
 
     role: str
@@ -51,20 +51,20 @@ class Request:
 
 
 class Reply(NamedTuple):
-    """What a server answered.
+    """A server's answer.
 
     Attributes:
         text: The response.
-        value: The object in it, where one was wanted and it follows the schema.
+        value: The object in it, if one was wanted and it follows the schema.
         refusal: The server's field of that name.
-        finish_reason: `stop`, `length`, `content_filter` …; "" where the server gives none;
-            `error: …` where it says that it failed.
-        model: As the server names it.
-        input_tokens: Of the prompt; by estimate where the server gives none.
+        finish_reason: `stop`, `length`, `content_filter` …; "" if the server gives none; `error: …`
+            if it reports a failure.
+        model: The server's name for it.
+        input_tokens: Of the prompt; estimated if the server gives none.
         output_tokens: Of the response.
-        key: What it is stored by.
+        key: Its key in the store.
         cached: Whether it cost nothing.
-        problem: Why there is no value where one was wanted.
+        problem: Why there is no value although one was wanted.
     """
 
     text: str
@@ -97,11 +97,11 @@ def body(request: Request, endpoint: Endpoint, structured: str) -> dict[str, Any
 
     Args:
         request: The call.
-        endpoint: Whom it goes to.
+        endpoint: Where it goes.
         structured: `json_schema`, `json_object` or `none`.
 
     Raises:
-        ValueError: An image is of a kind that no server takes.
+        ValueError: An image has a format that no server takes.
     """
     messages = _with_images(request.messages, _data_url)
     asked = {"model": endpoint.model, "messages": messages, **endpoint.parameters}
@@ -111,7 +111,7 @@ def body(request: Request, endpoint: Endpoint, structured: str) -> dict[str, Any
         strict = request.schema.get("additionalProperties") is False
         schema = {"name": "answer", "schema": request.schema, "strict": strict}
         return {**asked, "response_format": {"type": structured, "json_schema": schema}}
-    asked["messages"] = _appended(messages, _IN_WORDS + json.dumps(request.schema))
+    asked["messages"] = with_paragraph(messages, _IN_WORDS + json.dumps(request.schema))
     return asked | ({"response_format": {"type": structured}} if structured != "none" else {})
 
 
@@ -129,7 +129,7 @@ def estimate(request: Request, endpoint: Endpoint) -> Usage:
 
 
 def problem_of(response: Any) -> str | None:
-    """Return why a response's JSON is none of a chat completion."""
+    """Return why a response's JSON is not a chat completion."""
     if not isinstance(response, dict):
         return "the response is no JSON object"
     choices = response.get("choices")
@@ -143,7 +143,7 @@ def problem_of(response: Any) -> str | None:
 
 
 def error_of(response: Any) -> Any:
-    """Return what a response with status 200 says went wrong while it was made, or None."""
+    """Return the error that a response with status 200 reports, or None."""
     if not isinstance(response, dict):
         return None
     choices = response.get("choices")
@@ -151,8 +151,8 @@ def error_of(response: Any) -> Any:
     return response.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
 
 
-def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -> Usage:
-    """Return what a response cost, by the server's count or, where it gives none, by estimate."""
+def usage_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -> Usage:
+    """Return what a response cost, by the server's count or, without one, by estimate."""
     usage = response.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
@@ -163,22 +163,22 @@ def cost_of(response: Mapping[str, Any], request: Request, endpoint: Endpoint) -
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    """Say whether a value can be a number of tokens; what cannot would spoil the budget."""
+    """Return whether a value can be a number of tokens; anything else would spoil the budget."""
     return type(value) is int and 0 <= value < _MOST_TOKENS
 
 
 def reply_of(
-    row: Mapping[str, Any], request: Request, cached: bool, longest: int | None = None
+    stored: Mapping[str, Any], request: Request, cached: bool, longest: int | None = None
 ) -> Reply:
-    """Return what a stored response says to a request.
+    """Return a stored response as the reply to a request.
 
     Args:
-        row: The store's.
+        stored: The store's entry.
         request: The call.
         cached: Whether it cost nothing.
-        longest: The most tokens that the answer may have; None: no limit is known.
+        longest: The most tokens that the response may have; None: not known.
     """
-    choice = row["response"]["choices"][0]
+    choice = stored["response"]["choices"][0]
     message = choice["message"]
     text, refusal = _text(message), message.get("refusal")
     value = problem = None
@@ -188,11 +188,11 @@ def reply_of(
         text=text,
         value=value,
         refusal=str(refusal) if refusal else None,
-        finish_reason=_finish(row["response"], choice, longest),
-        model=str(row["response"].get("model") or row["model"]),
-        input_tokens=row["usage"]["input_tokens"],
-        output_tokens=row["usage"]["output_tokens"],
-        key=row["key"],
+        finish_reason=_finish(stored["response"], choice, longest),
+        model=str(stored["response"].get("model") or stored["model"]),
+        input_tokens=stored["usage"]["input_tokens"],
+        output_tokens=stored["usage"]["output_tokens"],
+        key=stored["key"],
         cached=cached,
         problem=problem,
     )
@@ -202,9 +202,9 @@ def _finish(response: Mapping[str, Any], choice: Mapping[str, Any], longest: int
     """Return how a response ended."""
     if error := error_of(response):
         return f"error: {error.get('message', error) if isinstance(error, dict) else error}"
-    found = choice.get("finish_reason")
-    # SGLang's own server gives an object.
-    reason = str((found.get("type") if isinstance(found, Mapping) else found) or "")
+    reason = choice.get("finish_reason")
+    # SGLang's native server gives an object.
+    reason = str((reason.get("type") if isinstance(reason, Mapping) else reason) or "")
     message = choice["message"]
     if message.get("tool_calls") or message.get("function_call"):
         return reason if reason not in ("", "stop") else "tool_calls"
@@ -216,9 +216,9 @@ def _finish(response: Mapping[str, Any], choice: Mapping[str, Any], longest: int
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    """Return a message's text, which some servers give in parts, beside those of thoughts."""
-    said = (part for part in _parts(message) if part.get("type", "text") in _SPOKEN)
-    return "".join(str(part.get("text") or "") for part in said)
+    """Return a message's text, which some servers give in parts, beside parts of thoughts."""
+    parts = (part for part in _parts(message) if part.get("type", "text") in _TEXT_PARTS)
+    return "".join(str(part.get("text") or "") for part in parts)
 
 
 def _parts(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -230,25 +230,27 @@ def _parts(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _with_images(messages: Sequence[Mapping[str, Any]], read: Any) -> list[dict[str, Any]]:
-    """Return messages whose image files are what `read` makes of their paths."""
+    """Return messages in which `read` of its path stands for each image file."""
 
-    def part(found: Mapping[str, Any]) -> dict[str, Any]:
-        if found.get("type") != "image_file":
-            return dict(found)
-        others = {name: value for name, value in found.items() if name not in ("type", "path")}
-        image = {"url": read(Path(found["path"])), **others}
+    def replaced(part: Mapping[str, Any]) -> dict[str, Any]:
+        if part.get("type") != "image_file":
+            return dict(part)
+        others = {name: value for name, value in part.items() if name not in ("type", "path")}
+        image = {"url": read(Path(part["path"])), **others}
         return {"type": "image_url", "image_url": image}
 
     return [
         {
-            name: value if name != "content" or isinstance(value, str) else list(map(part, value))
+            name: list(map(replaced, value))
+            if name == "content" and not isinstance(value, str)
+            else value
             for name, value in message.items()
         }
         for message in messages
     ]
 
 
-def _appended(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+def with_paragraph(messages: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
     """Return messages with a paragraph after the last one's text."""
     *others, last = messages
     content = last["content"]

@@ -1,8 +1,8 @@
-"""Endings: whether an answer ended, and whether there is more in it than the answer.
+"""Response checks: whether a response is complete, and whether its text is only the answer.
 
-Only an ending that is known to be good is one. What a server leaves in a text besides the answer
-(thoughts, tokens of a chat template) would be trained on: such an answer is set aside. Marks that
-HTML has too (`<s>`, `</s>`) are a template's only where no HTML can be meant.
+Only finish reasons that are known to be good pass. Artifacts in a text (thoughts, control tokens of
+a chat template) would be trained on, so that a response with one is rejected. Marks that are also
+HTML (`<s>`, `</s>`) count as a template's only where no HTML can be meant.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """Why a response is not taken.
+    """Why a response is not accepted.
 
     Attributes:
         reason: Its kind, which names a text of the prompts' `failures`.
@@ -53,45 +53,51 @@ _CLOSED = re.compile(
 _OPENED_MISTRAL, _CLOSED_MISTRAL = re.compile(r"\[THINK\]"), re.compile(r"\[/THINK\]")
 
 _CONTROL = re.compile(
-    # What most templates have: <|im_end|>, <|eot_id|>; DeepSeek's; EXAONE's; Gemma's halves.
+    # Most templates: <|im_end|>, <|eot_id|>; DeepSeek's; EXAONE's; Gemma's halves.
     r"<\|[^\s<>|]{1,60}\|>|<\uff5c[^<>\n]{1,60}\uff5c>|\[\|[^\s\[\]|]{1,40}\|\]"
     r"|<\|\w{3,40}>|<\w{3,40}\|>"
-    # One that is cut.
+    # A token that is cut off.
     r"|<\|\w{0,40}\Z|<(?:start|end)_of_\w*\Z"
     r"|<(?:start|begin|end)_of_[a-z]+>|<(?:im|vision|img)_(?:start|end|patch)>"
     r"|<(?:bos|eos|pad|unk|eot|eop|eod|eom|sop|sep|cls)>"
     r"|<(?:unused|extra_id_|reserved_|special_|ctrl)\d+>|\[control_\d+\]|<0x[0-9A-F]{2}>"
     r"|<(?:image_soft_token|fake_token_around_image|global-img|row_\d+_col_\d+)>"
     r"|</?tool_(?:call|response)s?>|</?function_calls?>|<function=\w"
-    # SentencePiece's unknown token; words that were never joined from their pieces, and bytes as
-    # GPT-2 has them.
+    # SentencePiece's unknown token; word pieces that were never joined; bytes in GPT-2's alphabet.
     r"|\u2047|\u2581\w|\w(?-i:\u0120)\w",
     re.IGNORECASE,
 )
 _CAPITALS = re.compile(
     r"\[/?INST\]|<</?SYS>>|\[gMASK\]|\[(?:PAD|UNK|CLS|SEP|EOS|BOS)\]"
     r"|\[/?(?:SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|IMG|IMG_BREAK|IMG_END)\]"
-    # The model went on for the user.
+    # The model continued as the user.
     r"|^(?:USER|ASSISTANT|HUMAN)\s*:|^#{2,3} ?(?:Human|Assistant|User|Instruction) ?:"
     r"|^(?:User|Human): .*\n+(?:Assistant|AI|Bot): ",
     re.MULTILINE,
 )
-# Of Llama's and Mistral's tokens HTML has two: a struck text.
+# Two tokens of Llama and Mistral are also HTML: struck text.
 _STRUCK = re.compile(r"<s(?:\s[^<>]*)?>")
 _AFTER_A_SENTENCE = re.compile(r"[.!?\u2026\u3002][\"'\u201d\u2019)\]]*\s*</s>")
 _AT_THE_END = re.compile(r"(\s*)(?:</s>\s*)+\Z")
 _OF_MARKUP = re.compile(
     r"\b(?:tags?|html|xml|markup|elements?|tokens?|clos(?:e|es|ed|ing))\b", re.I
 )
-# Halves of characters, and control characters, which no text has.
+# How models refuse that have no field for it.
+_REFUSAL = re.compile(
+    r"\W*((i['\u2019]m|i am) (very |so )?sorry|sorry,|as an ai\b|"
+    r"i (can['\u2019]t|cannot|won['\u2019]t|am unable to|am not able to) "
+    r"(help|assist|comply|provide|identify|fulfil|create|generate|process|view|see|analy[sz]e))",
+    re.IGNORECASE,
+)
+# Lone surrogates and control characters, which no text has.
 _DAMAGE = re.compile("[\ud800-\udfff\ufffd\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def finish_problem(finish_reason: str) -> Problem | None:
-    """Return why a response did not end as an answer does.
+    """Return why a response is not complete.
 
     Args:
-        finish_reason: The server's, or "" where it gives none.
+        finish_reason: The server's, or "" if it gives none.
     """
     reason = finish_reason.strip().lower().removeprefix("finishreason.")
     if reason in _FINISHED:
@@ -103,49 +109,54 @@ def finish_problem(finish_reason: str) -> Problem | None:
     return Problem("cut_off", f"the server ended it with finish_reason={finish_reason}")
 
 
+def refusal_problem(text: str) -> Problem | None:
+    """Return a problem if a text begins with the usual words of a refusal."""
+    return Problem("refusal", text.strip()[:200]) if _REFUSAL.match(text) else None
+
+
 def artifact_problem(text: str) -> Problem | None:
     """Return what is in a text besides an answer: thoughts, control tokens, half a character."""
     for pattern in (_OPENED, _CLOSED, _OPENED_MISTRAL, _CLOSED_MISTRAL):
-        if found := pattern.search(text):
+        if match := pattern.search(text):
             return Problem(
                 "thoughts",
-                f"{found.group().strip()} is in it: switch thinking off, or have the server give "
+                f"{match.group().strip()} is in it: switch thinking off, or have the server give "
                 "thoughts in a field of their own",
             )
-    found = _CONTROL.search(text) or _CAPITALS.search(text)
-    if token := found.group().strip() if found else _struck(text):
+    match = _CONTROL.search(text) or _CAPITALS.search(text)
+    if token := match.group().strip() if match else _struck(text):
         return Problem("control_tokens", f"{token.splitlines()[0]} is in it, a token of a template")
-    if found := _DAMAGE.search(text):
-        kind = "a control" if found.group() < "\x80" else "half a"
-        return Problem("damaged", f"it has {kind} character (U+{ord(found.group()):04X})")
+    if match := _DAMAGE.search(text):
+        kind = "a control" if match.group() < "\x80" else "half a"
+        return Problem("damaged", f"it has {kind} character (U+{ord(match.group()):04X})")
     return None
 
 
 def _struck(text: str) -> str | None:
-    """Return `<s>` or `</s>` where it is a token and not HTML."""
+    """Return `<s>` or `</s>` if it is a token and not HTML."""
     whole = text.strip()
     opened, closed = len(_STRUCK.findall(whole)), whole.count("</s>")
     around = not closed or (whole.endswith("</s>") and closed == opened == 1)
     if whole.startswith("<s>") and around and not _OF_MARKUP.search(whole):
         return "<s>"
-    # The end of one text and the beginning of the next: HTML opens what it closes.
+    # The end of one text and the beginning of the next: HTML opens before it closes.
     first = _STRUCK.search(whole)
     if closed and first and whole.find("</s>") < first.start() and not _OF_MARKUP.search(whole):
         return "</s>"
     if not closed or opened:
         return None
     end, behind = _AT_THE_END.search(whole), list(_AFTER_A_SENTENCE.finditer(whole))
-    spoken_of = _OF_MARKUP.search(whole)
-    # "It is closed with </s>" speaks of it; "a red boat</s>" and "A red boat. </s>" end with it.
+    mentioned = _OF_MARKUP.search(whole)
+    # "It is closed with </s>" mentions it; "a red boat</s>" and "A red boat. </s>" end with it.
     last = bool(end and behind and end.start(1) <= behind[-1].end() - len("</s>"))
-    if last or (behind and not spoken_of) or (end and not (end[1] and spoken_of)):
+    if last or (behind and not mentioned) or (end and not (end[1] and mentioned)):
         return "</s>"
     return None
 
 
 def first_artifact(value: Any) -> Problem | None:
-    """Return what is left over in any text of a response's object."""
-    return next((found for text in _texts(value) if (found := artifact_problem(text))), None)
+    """Return the first artifact in any text of a response's object."""
+    return next(filter(None, map(artifact_problem, _texts(value))), None)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -157,12 +168,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def strip_reasoning(text: str) -> str:
-    """Return what stands behind thoughts, and before any that begin then."""
-    ends = [
-        found.end() for pattern in (_CLOSED, _CLOSED_MISTRAL) for found in pattern.finditer(text)
-    ]
-    said = text[max(ends, default=0) :]
-    starts = [
-        found.start() for pattern in (_OPENED, _OPENED_MISTRAL) if (found := pattern.search(said))
-    ]
-    return said[: min(starts, default=len(said))]
+    """Return the text after the last thought that ends, and before the next that begins."""
+    closed = [one for pattern in (_CLOSED, _CLOSED_MISTRAL) for one in pattern.finditer(text)]
+    answer = text[max((match.end() for match in closed), default=0) :]
+    opened = filter(None, (pattern.search(answer) for pattern in (_OPENED, _OPENED_MISTRAL)))
+    return answer[: min((match.start() for match in opened), default=len(answer))]

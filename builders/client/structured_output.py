@@ -1,84 +1,82 @@
-"""The part of JSON schema that answers are checked by; a schema with more of it is refused."""
+"""Structured output: the JSON schema that an object in an answer must follow."""
 
 import json
-import re
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
-_CHECKED = {"type", "properties", "required", "additionalProperties", "items", "enum", "const"}
-_CHECKED |= {"minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "pattern"}
-_NOTES = {"title", "description", "default", "examples", "$schema", "$id"}
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
+from referencing.jsonschema import DRAFT202012
+
+_NOTES = {"title", "description", "default", "examples", "$schema", "$id", "$defs", "then", "else"}
+# A format is checked only with further packages, a reference is followed only once an answer was
+# paid for, and with a pattern no key is unexpected by its name alone.
+_REFUSED = {"format", "$ref", "$dynamicRef", "patternProperties"}
+_CHECKED = set(Draft202012Validator.VALIDATORS) - _REFUSED
 
 
-def mismatch(value: Any, schema: Mapping[str, Any], place: str = "the object") -> str | None:
-    """Return how a value does not follow a schema; None if it does."""
-    wanted = schema.get("type")
-    kinds = [wanted] if isinstance(wanted, str) else wanted or list(_TYPES)
-    if not any(_is(value, kind) for kind in kinds):
-        return f"{place} is no {' or '.join(kinds)}"
-    if "enum" in schema and value not in schema["enum"]:
-        return f"{place} is none of {json.dumps(schema['enum'])}"
-    if "const" in schema and value != schema["const"]:
-        return f"{place} is not {json.dumps(schema['const'])}"
-    if isinstance(value, dict):
-        return _mismatch_in_object(value, schema, place)
-    if isinstance(value, (str, list)):
-        name = "Length" if isinstance(value, str) else "Items"
-        if not schema.get(f"min{name}", 0) <= len(value) <= schema.get(f"max{name}", len(value)):
-            return f"{place} has {len(value)} {'characters' if name == 'Length' else 'items'}"
-    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
-        return f"{place} does not match {schema['pattern']}"
-    if isinstance(value, list):
-        items = (
-            mismatch(item, schema.get("items", {}), f"{place}[{number}]")
-            for number, item in enumerate(value)
-        )
-        return next((wrong for wrong in items if wrong), None)
-    if _is(value, "number") and not (
-        schema.get("minimum", value) <= value <= schema.get("maximum", value)
-    ):
-        return f"{place} is {value}"
-    return None
+def mismatch(value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Return where and how a value first departs from a schema, in its own order; None if not.
+
+    The text stands in the prompt of the next attempt and so in what responses are stored by: with
+    another wording, whatever is stored would be asked for again.
+    """
+    errors = Draft202012Validator(schema).iter_errors(value)
+    first = min(errors, key=partial(_position, value), default=None)
+    return _words(first) if first else None
 
 
-def _mismatch_in_object(value: dict[str, Any], schema: Mapping[str, Any], place: str) -> str | None:
-    known = schema.get("properties", {})
-    for name in schema.get("required", ()):
-        if name not in value:
-            return f"{place} has no {name}"
-    for name, inner in value.items():
-        if name not in known and schema.get("additionalProperties") is False:
-            return f"{place} has a key that is not wanted: {name}"
-        if wrong := mismatch(inner, known.get(name, {}), name):
-            return wrong
-    return None
+def _position(value: Any, error: ValidationError) -> list[int]:
+    """Return where an error is: what a place lacks comes before what is wrong within it."""
+    position = []
+    for step in error.absolute_path:
+        position.append(step if isinstance(step, int) else list(value).index(step))
+        value = value[step]
+    if error.validator == "required":
+        position.append(-1)
+    elif error.validator == "additionalProperties":
+        position.append(list(value).index(_unexpected(error)))
+    return position
 
 
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, _TYPES[kind])
+def _words(error: ValidationError) -> str:
+    place = "the object"
+    for step in error.absolute_path:
+        place = f"{place}[{step}]" if isinstance(step, int) else str(step)
+    if error.validator == "type":
+        types = error.validator_value
+        return f"{place} is no {types if isinstance(types, str) else ' or '.join(types)}"
+    if error.validator == "required":
+        return f"{place} has no {next(n for n in error.validator_value if n not in error.instance)}"
+    if error.validator == "additionalProperties":
+        return f"{place} has a key that is not wanted: {_unexpected(error)}"
+    return f"{place}: {error.message}"
+
+
+def _unexpected(error: ValidationError) -> str:
+    known = error.schema.get("properties", {})
+    return next(name for name in error.instance if name not in known)
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raise ValueError for a schema with what `mismatch` would not check."""
-    kinds = schema.get("type", [])
-    for kind in [kinds] if isinstance(kinds, str) else kinds:
-        if kind not in _TYPES:
-            raise ValueError(f"schema: type {kind}: one of {', '.join(_TYPES)}")
-    for name in schema:
-        if name not in _CHECKED | _NOTES:
-            raise ValueError(f"schema: {name} is not checked; known: {', '.join(sorted(_CHECKED))}")
-    for inner in schema.get("properties", {}).values():
-        check_schema(inner)
-    if "items" in schema:
-        check_schema(schema["items"])
+    """Raise ValueError for what is no schema, or has more than `mismatch` would check."""
+    _check(json.dumps(schema))
+
+
+@cache
+def _check(text: str) -> None:
+    schema = json.loads(text)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"schema: {error.json_path}: {error.message}") from error
+    _check_keywords(schema)
+
+
+def _check_keywords(schema: Any) -> None:
+    if isinstance(schema, dict):
+        for name in set(schema) - _CHECKED - _NOTES:
+            known = ", ".join(sorted(_CHECKED))
+            raise ValueError(f"schema: {name} is not checked; known: {known}")
+        for inner in DRAFT202012.subresources_of(schema):
+            _check_keywords(inner)

@@ -1,6 +1,6 @@
-"""One attempt at a call: sent by the `openai` client, which neither retries nor reads the answer.
+"""Transport: one attempt at a call, sent by the `openai` client, which neither retries nor parses.
 
-What goes wrong is returned, not raised: the library's exceptions hold the request with its key.
+Failures are returned, not raised: the library's exceptions hold the request with its key.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ import openai
 from verbalizer_bench.builders.client.endpoint import Endpoint
 from verbalizer_bench.builders.client.protocol import error_of, problem_of
 
-# Shorter ones are those of servers that want none ("EMPTY"), and words of responses.
+# Shorter keys are placeholders ("EMPTY"), and may be words of responses.
 _SECRET_LENGTH = 8
-_AGAIN = (408, 409, 429)
-# Whatever is asked of this server, the answer will be the same.
-_HOPELESS = (401, 402, 404)
-# A server that asks for more is out of quota for the day: the run is better started again then.
+_RETRYABLE = (408, 409, 429)
+# The answer will be the same whatever is asked.
+_FATAL = (401, 402, 404)
+# A server that asks for more is out of quota for the day: better to run again later.
 _LONGEST_WAIT = 600.0
-# Nobody is there who takes more to begin.
+# A server that takes longer to accept a connection is not there.
 _CONNECT_TIMEOUT = 10.0
-# A test has another, which does not wait.
+# Replaced by tests, so that they need not wait.
 _within = asyncio.timeout
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
-# Reasons of failures that no server has anything to do with, as far as is known.
+# Reasons of failures for which no server need exist.
 NO_SERVER = ("connection", "timeout")
 
 
@@ -44,17 +44,17 @@ class Failure(NamedTuple):
         reason: A status, `timeout`, `connection` or `malformed`.
         message: The server's, in one line.
         status: HTTP's, if there was one.
-        again: Whether another attempt may succeed.
-        wait: Seconds that the server asks to wait.
-        lost: Whether the server may have answered, and charged.
-        hopeless: Whether no other call to this endpoint can succeed either.
+        retryable: Whether another attempt may succeed.
+        retry_after: Seconds that the server asks to wait.
+        lost: Whether the server may have answered, and charged for it.
+        fatal: Whether no other call to this endpoint can succeed either.
     """
 
     reason: str
     message: str
     status: int | None = None
-    again: bool = True
-    wait: float | None = None
+    retryable: bool = True
+    retry_after: float | None = None
     lost: bool = False
     fatal: bool = False
 
@@ -66,14 +66,14 @@ class Connection:
         """Read the key from the environment.
 
         Raises:
-            ValueError: The key is not there.
+            ValueError: It is not there.
         """
         key = endpoint.key()
         self._secret = key if len(key) >= _SECRET_LENGTH else None
         self._client = openai.AsyncOpenAI(api_key=key, base_url=endpoint.address, max_retries=0)
 
     async def send(self, body: Mapping[str, Any], timeout: float) -> dict[str, Any] | Failure:
-        """Return a response's JSON, or why there is none.
+        """Return the response's JSON, or why there is none.
 
         Args:
             body: The request's JSON.
@@ -84,8 +84,7 @@ class Connection:
         limits = openai.Timeout(timeout, connect=connect)
         try:
             async with _within(timeout):
-                # The library walks through what it is given in other ways than extra_body, at the
-                # cost of a fifth of the call.
+                # The library converts whatever is not in extra_body, which takes a fifth of a call.
                 raw = await create(
                     model=body["model"], messages=(), extra_body=body, timeout=limits
                 )
@@ -101,7 +100,7 @@ class Connection:
         return _response(self._without_key(raw.text))
 
     def _without_key(self, text: str) -> str:
-        """Return a server's text; some repeat the key that they were sent."""
+        """Return a server's text without the key, which some servers repeat."""
         return text.replace(self._secret, "[key]") if self._secret else text
 
     async def close(self) -> None:
@@ -118,7 +117,7 @@ def _connection_failure(cause: BaseException | None) -> Failure:
 
 
 def _first_reason(error: BaseException | None, name: str) -> str:
-    """Return what the system said: the connection is refused, the name unknown, no certificate."""
+    """Return the system's reason: connection refused, unknown name, no certificate."""
     reason = name
     while error is not None:
         if isinstance(error, OSError) and error.args:
@@ -147,7 +146,7 @@ def _response(text: str) -> dict[str, Any] | Failure:
 
 
 def _failure_within(error: Any) -> Failure:
-    """Return what an error means that came with status 200, as OpenRouter's do."""
+    """Return the failure that an error with status 200 stands for, as OpenRouter sends them."""
     code = error.get("code") if isinstance(error, dict) else None
     text = json.dumps({"error": error})
     if isinstance(code, int) and 400 <= code < 600:
@@ -156,7 +155,7 @@ def _failure_within(error: Any) -> Failure:
 
 
 def _whole_characters(value: Any) -> Any:
-    """Return JSON without halves of characters, which a model that is stopped leaves behind."""
+    """Return JSON without lone surrogates, which a model leaves behind that is stopped midway."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -167,28 +166,28 @@ def _whole_characters(value: Any) -> Any:
 
 
 def status_failure(status: int, headers: Mapping[str, str], text: str) -> Failure:
-    """Return what a status other than 200 means."""
+    """Return the failure that a status other than 200 stands for."""
     code, message = _error(text)
     wait = retry_after(headers, time.time())
-    usage = status == 429 and code == "insufficient_quota"
-    fatal = status in _HOPELESS or usage or (wait or 0) > _LONGEST_WAIT
+    no_quota = status == 429 and code == "insufficient_quota"
+    fatal = status in _FATAL or no_quota or (wait or 0) > _LONGEST_WAIT
     return Failure(
         reason=str(status),
         message=message or http.client.responses.get(status, "no reason is given"),
         status=status,
-        again=not fatal and (status in _AGAIN or status >= 500),
-        wait=wait,
+        retryable=not fatal and (status in _RETRYABLE or status >= 500),
+        retry_after=wait,
         fatal=fatal,
     )
 
 
 def _error(text: str) -> tuple[str | None, str]:
-    """Return the code and the message of an error, which servers lay out in several ways."""
+    """Return an error's code and message, which servers lay out in several ways."""
     try:
-        found = json.loads(text.removeprefix("\ufeff"))
+        response = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None, _one_line(text)
-    error = found.get("error", found) if isinstance(found, dict) else found
+    error = response.get("error", response) if isinstance(response, dict) else response
     if not isinstance(error, dict):
         return None, _one_line(str(error) if error else "")
     message = error.get("message") or error.get("detail") or error
@@ -196,7 +195,7 @@ def _error(text: str) -> tuple[str | None, str]:
 
 
 def _one_line(text: str) -> str:
-    """Return what a server says, without HTML's tags, and without what would move a cursor."""
+    """Return a server's text in one line, without HTML tags and terminal control characters."""
     said = _TAGS.sub(" ", text) if text.lstrip("\ufeff \r\n\t").startswith("<") else text
     line = " ".join("".join(char if char.isprintable() else " " for char in said).split())
     return line if len(line) <= 300 else f"{line[:297]}..."

@@ -2,8 +2,11 @@
 
 import re
 
-from verbalizer_bench.builders.client.response_checks import Problem, artifact_problem
-from verbalizer_bench.builders.pipeline.generation import refusal_problem
+from verbalizer_bench.builders.client.response_checks import (
+    Problem,
+    artifact_problem,
+    refusal_problem,
+)
 from verbalizer_bench.builders.pipeline.sample import Sample
 
 IMAGE = "<image>"

@@ -90,7 +90,9 @@ class FormatOrientedStages:
         return await image_samples(images, settings.folder)
 
     async def _captions(self, samples: list[Sample]) -> list[Sample]:
-        return await self.context.each("captions", samples, self._caption, lambda sample: [sample])
+        return await self.context.process(
+            "captions", samples, self._caption, lambda sample: [sample]
+        )
 
     async def _caption(self, sample: Sample) -> Sample:
         if sample.rejection:
@@ -100,7 +102,7 @@ class FormatOrientedStages:
         path = self.recipe.images.folder / str(sample.image)
         if sample.image_sha256 is None:
             return sample.reject("captions", "image", f"{path}: no such file")
-        found = await self.context.generator.ask(
+        found = await self.context.generator.generate(
             GenerationTask(
                 "caption",
                 self.context.prompts.messages("caption", {}, path),

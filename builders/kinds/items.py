@@ -35,12 +35,14 @@ class ItemStages:
 
     async def make(self, samples: list[Sample]) -> list[Sample]:
         """Return the rows with question and answer."""
-        done = await self.context.each("items", units(samples), self._unit, list)
+        done = await self.context.process("items", units(samples), self._unit, list)
         return screening.fallen([sample for unit in done for sample in unit])
 
     async def check(self, samples: list[Sample]) -> list[Sample]:
         """Return the rows with answers that were checked."""
-        checked = await self.context.each("check", samples, self._checked, lambda sample: [sample])
+        checked = await self.context.process(
+            "check", samples, self._checked, lambda sample: [sample]
+        )
         return await screening.screen(checked, self.context.recipe)
 
     async def _unit(self, unit: tuple[Sample, ...]) -> tuple[Sample, ...]:
@@ -58,7 +60,7 @@ class ItemStages:
         question = GenerationTask(
             "item", self._messages(sample), schema("question", "answer"), _item_problem
         )
-        found = await self.context.generator.ask(question)
+        found = await self.context.generator.generate(question)
         sample = with_result(sample, "items", found)
         if found.value is None:
             return sample
@@ -69,7 +71,7 @@ class ItemStages:
         if sample.rejection:
             return sample
         messages = self.context.prompts.messages("question", {"caption": str(sample.caption)})
-        found = await self.context.generator.ask(
+        found = await self.context.generator.generate(
             GenerationTask("question", messages, schema("question"), _item_problem)
         )
         sample = with_result(sample, "items", found)
@@ -81,7 +83,7 @@ class ItemStages:
         if sample.rejection:
             return sample
         sample = dataclasses.replace(sample, turns=(Turn(question, ""),))
-        found = await self.context.generator.ask(
+        found = await self.context.generator.generate(
             GenerationTask(
                 "answer",
                 self._messages(sample),
@@ -112,7 +114,7 @@ class ItemStages:
         if problem is None:
             return dataclasses.replace(sample, verified=verified)
         sample = _with_problem(sample, problem)
-        found = await self.context.generator.ask(self._again(sample, problem))
+        found = await self.context.generator.generate(self._again(sample, problem))
         sample = with_result(sample, "check", found)
         if found.value is None:
             return sample

@@ -92,7 +92,7 @@ class LlavaStyleStages:
         ]
 
     async def _items(self, samples: list[Sample]) -> list[Sample]:
-        return await self.context.each("items", samples, self._item, lambda sample: [sample])
+        return await self.context.process("items", samples, self._item, lambda sample: [sample])
 
     async def _item(self, sample: Sample) -> Sample:
         if sample.rejection:
@@ -102,7 +102,7 @@ class LlavaStyleStages:
         question = self._detail_question(sample) if sample.arm == "detail" else ""
         values = {"context": sample.context, "question": question}
         messages = self.context.prompts.messages(sample.arm, values)
-        found = await self.context.generator.ask(
+        found = await self.context.generator.generate(
             GenerationTask(sample.arm, messages, _SCHEMAS[sample.arm], _judge(question))
         )
         sample = with_result(sample, "items", found)

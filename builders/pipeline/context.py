@@ -1,14 +1,14 @@
-"""Workshop: what the stages of every kind of data set work with."""
+"""Build context: what the stages of every kind of data set work with."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.endpoint import Endpoint
+from verbalizer_bench.builders.client.chat_client import ChatClient
+from verbalizer_bench.builders.client.endpoint import Endpoint, endpoint_for
 from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
-from verbalizer_bench.builders.pipeline.generation import Asker, ResponseGenerator
+from verbalizer_bench.builders.pipeline.generation import ResponseGenerator
 from verbalizer_bench.builders.pipeline.progress import ProgressBar
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
@@ -21,9 +21,9 @@ class PlannedCalls(NamedTuple):
 
     Attributes:
         stage: Its name.
-        role: Who is asked, and the prompt's name.
+        role: Chooses the endpoint, and names the prompt.
         calls: How many, without further attempts.
-        messages: Of a call like most.
+        messages: Of a typical call.
         schema: Of the object that is wanted.
     """
 
@@ -41,52 +41,32 @@ def typical(tokens: int) -> str:
 
 @dataclass
 class BuildContext:
-    """A recipe, its prompts, and who is asked.
+    """A recipe, its prompts, and the client.
 
     Attributes:
         recipe: The recipe.
         prompts: Its prompts.
-        caller: Who is asked; None where stages are only looked at.
-        spent: Says what calls have cost.
-        why: Says what calls wait for; "" while answers come.
+        client: Sends requests; None while no stage runs.
     """
 
     recipe: DataRecipe
     prompts: PromptTemplates
-    client: Asker | None = None
-    usage: Callable[[], UsageTotals] = field(default=UsageTotals)
-    waiting_for: Callable[[], str] = field(default=str)
-
-    def connect(
-        self, client: Asker, usage: Callable[[], UsageTotals], waiting_for: Callable[[], str]
-    ) -> None:
-        """Have someone to ask."""
-        self.client, self.usage, self.waiting_for = client, usage, waiting_for
+    client: ChatClient | None = None
 
     @property
     def generator(self) -> ResponseGenerator:
-        """Return who asks."""
+        """Return what generates responses by the recipe's settings."""
         assert self.client is not None
         recipe = self.recipe
         final = ("mention",) if recipe.mentions == "drop" else ()
         return ResponseGenerator(self.client, self.prompts, recipe.retries, recipe.failures, final)
 
     def endpoint(self, role: str) -> Endpoint:
-        """Return who answers a role.
-
-        Raises:
-            ValueError: The recipe names nobody.
-        """
-        found = self.recipe.endpoints.get(role) or self.recipe.endpoints.get("default")
-        if found is None:
-            raise ValueError(
-                f"endpoints.{role}: missing, and no endpoints.default; give one, such as "
-                "{model: …, base_url: …}"
-            )
-        return found
+        """Return the endpoint of a role; ValueError if the recipe has none."""
+        return endpoint_for(self.recipe.endpoints, role)
 
     def settings(self, *roles: str) -> dict[str, Any]:
-        """Return what rows depend on that are made by asking in some roles."""
+        """Return what samples depend on that are made by asking in some roles."""
         endpoints = [self.endpoint(role) for role in roles]
         return {
             "endpoints": [[one.model, one.parameters, one.structured] for one in endpoints],
@@ -96,32 +76,38 @@ class BuildContext:
             "mentions": self.recipe.mentions,
         }
 
-    async def each(
+    async def process(
         self,
         stage: str,
         units: Sequence[Unit],
         work: Callable[[Unit], Awaitable[Unit]],
         samples: Callable[[Unit], Sequence[Sample]],
     ) -> list[Unit]:
-        """Work on all units under a progress bar, in a fixed order.
+        """Work on all units under a progress bar; return the results in the units' order.
+
+        Args:
+            stage: Its name.
+            units: What is worked on.
+            work: Makes a result of a unit.
+            samples: Returns the samples of a unit or of a result.
 
         Raises:
-            Stopped: The server refuses whatever is asked.
+            BuildStopped: The server refuses whatever it is asked.
         """
-        # Twice as many as are under way at once, so that the server never waits for us.
+        assert self.client is not None
+        # Twice as many as can be in flight, so that the server never waits for us.
         slots = sum(endpoint.concurrency for endpoint in self.recipe.endpoints.values())
-        refusals = FailureMonitor(stage, self.recipe.failures)
-
-        with ProgressBar(stage, len(units), self.usage) as progress:
+        monitor = FailureMonitor(self.recipe.failures)
+        with ProgressBar(stage, len(units), self.client.usage) as progress:
 
             def done(place: int, result: Unit) -> None:
                 progress.done(*samples(result))
-                refusals.add(place, samples(units[place]), samples(result))
+                monitor.add(place, samples(units[place]), samples(result))
 
-            watch = asyncio.create_task(progress.watch(self.waiting_for))
+            watch = asyncio.create_task(progress.watch(self.client))
             try:
                 results = await map_ordered(units, work, 2 * slots + 1, done)
             finally:
                 watch.cancel()
-        refusals.end()
+        monitor.end()
         return results

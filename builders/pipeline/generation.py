@@ -1,49 +1,37 @@
-"""Asking for one row: attempts, each with what was wrong with the one before."""
+"""Generation: attempts at a response, each told what was wrong with the one before."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.chat_client import CallFailed
-from verbalizer_bench.builders.client.protocol import Reply, Request
-from verbalizer_bench.builders.client.response_checks import Problem, finish_problem, first_artifact
+from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient
+from verbalizer_bench.builders.client.protocol import Reply, Request, with_paragraph
+from verbalizer_bench.builders.client.response_checks import (
+    Problem,
+    finish_problem,
+    first_artifact,
+    refusal_problem,
+)
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
 from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
-# Among the statuses of refusals: what may succeed another time.
-_LATER = (408, 409, 425, 429)
-
-# Models that have no field for it say so in these words.
-_REFUSAL = re.compile(
-    r"\W*((i['\u2019]m|i am) (very |so )?sorry|sorry,|as an ai\b|"
-    r"i (can['\u2019]t|cannot|won['\u2019]t|am unable to|am not able to) "
-    r"(help|assist|comply|provide|identify|fulfil|create|generate|process|view|see|analy[sz]e))",
-    re.IGNORECASE,
-)
+# Statuses between 400 and 499 of requests that may succeed another time.
+_RETRYABLE = (408, 409, 425, 429)
 
 Message = Mapping[str, Any]
 
 
-class Asker(Protocol):
-    """What answers: `calls.Caller`, or what stands in for it."""
-
-    async def ask(self, request: Request) -> Reply:
-        """Return the response to a request."""
-        ...
-
-
 @dataclass(frozen=True)
 class GenerationTask:
-    """What is asked for a row.
+    """What is to be generated for a sample.
 
     Attributes:
         role: Chooses the endpoint.
         messages: The conversation so far.
-        schema: Of the object that is wanted; None: text is.
-        judge: Says what is wrong with the object, or with `{"text": …}`.
+        schema: Of the object that is wanted; None: text is wanted.
+        judge: Returns what is wrong with the object, or with `{"text": …}`.
         first: How many attempts there were before.
         so_far: What was wrong with the last of them.
     """
@@ -57,7 +45,7 @@ class GenerationTask:
 
 
 class GenerationResult(NamedTuple):
-    """What came of a question: the value that was taken, or the last problem; and all attempts."""
+    """The value that was accepted, or the last problem; and all attempts."""
 
     value: Mapping[str, Any] | None
     problem: Problem | None
@@ -66,73 +54,68 @@ class GenerationResult(NamedTuple):
 
 @dataclass(frozen=True)
 class ResponseGenerator:
-    """Ask until a response is taken, or attempts are used up.
+    """Generate until a response is accepted, or attempts are used up.
 
     Attributes:
-        caller: Who is asked.
+        client: Sends requests.
         prompts: With the texts that name a failure.
         retries: Attempts after the first.
-        failures: `stop`, or `set_aside` where a call that failed for good counts as a response.
-        final: Reasons that no further attempt is made for.
+        failures: `stop`, or `set_aside`: a call that failed for good is a problem of the sample.
+        final: Reasons after which no further attempt is made.
     """
 
-    client: Asker
+    client: ChatClient
     prompts: PromptTemplates
     retries: int
     failures: str = "stop"
     final: tuple[str, ...] = ()
 
-    async def ask(self, question: GenerationTask) -> GenerationResult:
-        """Ask; each further attempt names what was wrong with the one before.
+    async def generate(self, task: GenerationTask) -> GenerationResult:
+        """Return the first accepted value; each attempt names what was wrong with the one before.
 
         Raises:
-            Stopped: No call to the endpoint can succeed now.
+            BuildStopped: No call to the endpoint can succeed now.
             Unanswered: A call failed that may succeed another time.
-            BudgetSpent: The next call may not fit.
+            BudgetExceeded: The next call may not fit.
         """
         attempts: list[Attempt] = []
-        messages, problem = list(question.messages), question.so_far
+        messages, problem = list(task.messages), task.so_far
         if problem and problem.reason in self.final:
             return GenerationResult(None, problem, ())
-        for number in range(question.first, self.retries + 1):
-            request = Request(question.role, tuple(messages), question.schema, number)
+        for number in range(task.first, self.retries + 1):
+            request = Request(task.role, tuple(messages), task.schema, number)
             try:
                 reply = await self.client.ask(request)
             except CallFailed as error:
                 return GenerationResult(None, self._failed(error), tuple(attempts))
-            value, problem = _value(reply, question)
-            attempts.append(_attempt(question.role, reply, problem))
+            value, problem = _value(reply, task)
+            attempts.append(_attempt(task.role, reply, problem))
             if problem is None:
                 return GenerationResult(value, None, tuple(attempts))
             if problem.reason in self.final:
                 break
-            # A conversation goes on from what was answered; of what was none, nothing is kept.
-            taken = messages if value is not None else question.messages
-            messages = self.follow_up(taken, reply.text if value is not None else None, problem)
+            # The conversation goes on after an answer; of a response without one, nothing is kept.
+            if value is None:
+                messages = self.follow_up(task.messages, None, problem)
+            else:
+                messages = self.follow_up(messages, reply.text, problem)
         return GenerationResult(None, problem, tuple(attempts))
 
     def follow_up(
         self, messages: Sequence[Message], answer: str | None, problem: Problem
     ) -> list[Message]:
-        """Return a conversation that names the failure: after the answer, or in its place."""
+        """Return the conversation with the failure named: after the answer, or in its place."""
         known = self.prompts.failures
         text = fill(known.get(problem.reason, known["other"]), {"detail": problem.detail})
-        if answer is not None:
-            return [
-                *messages,
-                {"role": "assistant", "content": answer},
-                {"role": "user", "content": text},
-            ]
-        *others, last = messages
-        content = last["content"]
-        if isinstance(content, str):
-            return [*others, {**last, "content": f"{content}\n\n{text}"}]
-        return [*others, {**last, "content": [*content, {"type": "text", "text": text}]}]
+        if answer is None:
+            return with_paragraph(messages, text)
+        said, told = {"role": "assistant", "content": answer}, {"role": "user", "content": text}
+        return [*messages, said, told]
 
     def _failed(self, error: CallFailed) -> Problem:
         if error.fatal:
             raise BuildStopped(str(error)) from error
-        refused = 400 <= (error.status or 0) < 500 and error.status not in _LATER
+        refused = 400 <= (error.status or 0) < 500 and error.status not in _RETRYABLE
         if not (refused or self.failures == "set_aside"):
             raise Unanswered(str(error)) from error
         return Problem("rejected" if refused else "failed", str(error))
@@ -143,21 +126,19 @@ def _attempt(role: str, reply: Reply, problem: Problem | None) -> Attempt:
     return Attempt(role, reply.key, reply.model, reply.input_tokens, reply.output_tokens, reason)
 
 
-def _value(
-    reply: Reply, question: GenerationTask
-) -> tuple[Mapping[str, Any] | None, Problem | None]:
+def _value(reply: Reply, task: GenerationTask) -> tuple[Mapping[str, Any] | None, Problem | None]:
     """Return the response's object, or text, and what is wrong with it."""
-    if problem := _useless(reply, question.schema is not None):
+    if problem := _useless(reply, task.schema is not None):
         return None, problem
-    found = reply.value if question.schema is not None else {"text": reply.text}
-    if problem := first_artifact(found):
+    value = reply.value if task.schema is not None else {"text": reply.text}
+    if problem := first_artifact(value):
         return None, problem
-    value = _clean(found)
-    return value, question.judge(value)
+    value = _stripped(value)
+    return value, task.judge(value)
 
 
 def _useless(reply: Reply, structured: bool) -> Problem | None:
-    """Return why a response has nothing that could be judged."""
+    """Return why there is nothing in a response to judge."""
     if reply.refusal:
         return Problem("refusal", reply.refusal)
     if problem := finish_problem(reply.finish_reason):
@@ -171,18 +152,13 @@ def _useless(reply: Reply, structured: bool) -> Problem | None:
     return None
 
 
-def refusal_problem(text: str) -> Problem | None:
-    """Return a problem if a text is a refusal in the usual words."""
-    return Problem("refusal", text.strip()[:200]) if _REFUSAL.match(text) else None
-
-
-def _clean(value: Any) -> Any:
-    """Strip texts."""
+def _stripped(value: Any) -> Any:
+    """Return a value with its texts stripped."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, Mapping):
-        return {name: _clean(inner) for name, inner in value.items()}
-    return [_clean(inner) for inner in value] if isinstance(value, list) else value
+        return {name: _stripped(inner) for name, inner in value.items()}
+    return [_stripped(inner) for inner in value] if isinstance(value, list) else value
 
 
 def with_result(sample: Sample, stage: str, result: GenerationResult) -> Sample:

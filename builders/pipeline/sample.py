@@ -1,6 +1,6 @@
-"""Rows: what the stages hand on, a JSON object a line.
+"""Samples: records in the making, which the stages hand on, a JSON object a line.
 
-A row is a record in the making. It is set aside with a reason or goes on; it is never left out.
+A sample goes on or is rejected with a reason; none is ever left out.
 """
 
 import dataclasses
@@ -13,22 +13,22 @@ from verbalizer_bench.io import jsonl
 
 
 class Turn(NamedTuple):
-    """A question and its answer, which is empty before there is one."""
+    """A question and its answer, which is empty until there is one."""
 
     question: str
     answer: str
 
 
 class Attempt(NamedTuple):
-    """A call made for a row.
+    """A call made for a sample.
 
     Attributes:
         role: What was asked for.
-        key: What the response is stored by.
-        model: As the server names it.
+        key: The response's key in the store.
+        model: The server's name for it.
         input_tokens: Of the prompt.
         output_tokens: Of the response.
-        problem: Why the response was not taken; None if it was.
+        problem: Why the response was not accepted; None if it was.
     """
 
     role: str
@@ -40,7 +40,7 @@ class Attempt(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """Why a row is no record: the stage, the kind of reason, and the particulars."""
+    """Why a sample is no record: the stage, the kind of reason, and the particulars."""
 
     stage: str
     reason: str
@@ -71,16 +71,16 @@ class Sample:
     Attributes:
         id: Unique in the data set.
         arm: Which set it is for: `format`, `plain`; `conversation`, …; "" while it is an image.
-        image: Name of the file, from the images' folder.
-        image_sha256: Of the file; None where it is not there.
+        image: Path of the file in the images' folder.
+        image_sha256: Of the file; None if it is not there.
         caption: What is known of the image.
-        context: More of that: captions and boxes.
+        context: More of that: captions and boxes, or options.
         instruction: The output format.
         turns: Questions and answers.
-        pair: The row whose image and question it shares, with which it stands or falls.
+        pair: The sample whose image and question it shares; both are accepted or neither.
         attempts: The calls.
         verified: Whether the verifier of the instruction's type accepts the answer.
-        set_aside: Why it is no record.
+        rejection: Why it is no record; `set_aside` in files.
     """
 
     id: str
@@ -97,24 +97,24 @@ class Sample:
     rejection: Rejection | None = None
 
     def reject(self, stage: str, reason: str, detail: str) -> "Sample":
-        """Return the row, set aside."""
+        """Return the sample, rejected."""
         return dataclasses.replace(self, rejection=Rejection(stage, reason, detail))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what stands in a file: fields without a value are left out."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        found["turns"] = [turn._asdict() for turn in self.turns]
-        found["attempts"] = [attempt._asdict() for attempt in self.attempts]
+        """Return the sample's JSON, without fields that have no value."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["turns"] = [turn._asdict() for turn in self.turns]
+        values["attempts"] = [attempt._asdict() for attempt in self.attempts]
         if self.instruction:
-            found["instruction"] = dataclasses.asdict(self.instruction)
-        if self.rejection:
-            found["set_aside"] = found.pop("rejection")._asdict()
-        return {name: value for name, value in found.items() if value not in (None, [], "")}
+            values["instruction"] = dataclasses.asdict(self.instruction)
+        if rejection := values.pop("rejection"):
+            values["set_aside"] = rejection._asdict()
+        return {name: value for name, value in values.items() if value not in (None, [], "")}
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> "Sample":
-        """Return the row that stands in a file."""
-        values = dict(found)
+    def of(cls, record: Mapping[str, Any]) -> "Sample":
+        """Return the sample of a JSON object."""
+        values = dict(record)
         values["turns"] = tuple(Turn(**turn) for turn in values.get("turns", ()))
         values["attempts"] = tuple(Attempt(**one) for one in values.get("attempts", ()))
         if "instruction" in values:
@@ -125,10 +125,10 @@ class Sample:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Return a stage's rows.
+    """Return a stage's samples.
 
     Raises:
-        ValueError: A line is no row.
+        ValueError: A line is no sample.
     """
     samples = []
     for place, found in jsonl.read(path):

@@ -1,4 +1,4 @@
-"""A crew of workers: many units at once, with the results in the units' order."""
+"""Worker pool: many units at once, with the results in the units' order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,10 +15,10 @@ class Unanswered(Exception):
 
 
 class BuildStopped(Unanswered):
-    """So will all others: nobody is asked any more.
+    """All other calls would fail as well.
 
     Attributes:
-        fix: What is to be done.
+        fix: What to do about it.
     """
 
     def __init__(self, message: str, fix: str | None = None) -> None:
@@ -35,20 +35,20 @@ async def map_ordered(
     workers: int,
     done: Callable[[int, Result], None],
 ) -> list[Result]:
-    """Return what work makes of each unit, in the units' order whatever the order of completion.
+    """Return the results of work on each unit, in the units' order.
 
-    All units are worked on even if some fail, so that what was paid for is stored; a budget that
-    is spent, or a wrong setting, ends it.
+    All units are worked on even if some fail, so that what was paid for is stored; an exceeded
+    budget, or a wrong setting, ends it.
 
     Args:
         units: What is worked on.
         work: Makes a result of a unit.
-        workers: How many units are under way at once.
-        done: Told of the place and the result of each unit.
+        workers: How many units are worked on at once.
+        done: Called with the place and the result of each unit.
 
     Raises:
-        BudgetSpent: The next call may not fit.
-        Stopped: No call can succeed now.
+        BudgetExceeded: The next call may not fit.
+        BuildStopped: No call can succeed now.
         Unanswered: Calls failed that may succeed another time; says how many.
     """
     results: dict[int, Result] = {}

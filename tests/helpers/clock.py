@@ -2,12 +2,12 @@
 
 import asyncio
 
-from verbalizer_bench.builders.client.budget import Clock
+from verbalizer_bench.builders.client.rate_limiter import TimeSource
 
 FAKE_KEY = "sk-test-4f9a1c77d2e84b5fa0d3NEVERWRITTEN"
 
 
-class Moved(Clock):
+class Moved(TimeSource):
     """A clock that stands still until it is moved, or until somebody waits for it.
 
     Attributes:

@@ -53,7 +53,7 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert "no connection (Connection refused), 5 times in a row" in str(errors[0])
     assert "is the server running" in str(errors[0])
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "m: no connection (Connection refused); it is tried again"
+    assert line == "m: no connection (Connection refused); trying again"
     assert max(clock.waits) <= 4
 
 
@@ -111,7 +111,7 @@ def test_a_breaker_counts_rounds() -> None:
         breaker.failed(failure("connection"), "call 1", began=breaker.round)
         assert breaker.pause == wait and breaker.verdict is None
     breaker.failed(failure("connection"), "call 1", began=breaker.round)
-    assert breaker.verdict and breaker.verdict.fatal and not breaker.verdict.again
+    assert breaker.verdict and breaker.verdict.fatal and not breaker.verdict.retryable
     # It had answered before: it may come back for as long as one call would be tried.
     breaker.answered()
     assert breaker.pause == 0 and breaker.verdict is None
@@ -178,19 +178,19 @@ def test_it_says_what_it_waits_for(serve: Serve, tmp_path: Path) -> None:
             task = asyncio.create_task(client.ask(request("x")))
             while not clock.waits:
                 await asyncio.sleep(0.001)
-            said.append(client.waiting_for)
+            said.append(client.status)
             opened.append(True)
             clock.time += 300
             await task
-            said.append(client.waiting_for)
+            said.append(client.status)
             server.gate = lambda asked: len(opened) > 1
             task = asyncio.create_task(client.ask(request("y")))
             await has_come(server, 3)
-            said.append(client.waiting_for)
+            said.append(client.status)
             clock.time += 3
-            said.append(client.waiting_for)
+            said.append(client.status)
             clock.time += 9
-            said.append(client.waiting_for)
+            said.append(client.status)
             opened.append(True)
             server.nudge()
             await task
@@ -201,7 +201,7 @@ def test_it_says_what_it_waits_for(serve: Serve, tmp_path: Path) -> None:
         "",
         "",
         "",
-        "m: 1 call under way, none answered for 12 s (timeout=120)",
+        "m: 1 call in flight, no response for 12 s (timeout=120)",
     ]
 
 
@@ -210,7 +210,7 @@ def test_it_says_that_the_recipes_own_limit_is_reached(serve: Serve, tmp_path: P
 
     class Listening(Moved):
         async def sleep(self, seconds: float) -> None:
-            said.append(callers[0].waiting_for)
+            said.append(callers[0].status)
             await super().sleep(seconds)
 
     callers: list[ChatClient] = []
@@ -227,14 +227,17 @@ def test_it_says_that_the_recipes_own_limit_is_reached(serve: Serve, tmp_path: P
 
 
 def test_the_bar_says_it_once_in_a_file() -> None:
-    file, waiting_for = io.StringIO(), [""]
+    class Client:
+        status = ""
+
+    file, client = io.StringIO(), Client()
 
     async def run() -> None:
-        with ProgressBar("items", 3, UsageTotals, file=file) as progress:
-            watch = asyncio.create_task(progress.watch(lambda: waiting_for[0]))
+        with ProgressBar("items", 3, UsageTotals(), file=file) as progress:
+            watch = asyncio.create_task(progress.watch(client))
             for wait in (300, 299, 298):
-                waiting_for[0] = f"m: slower; goes on in {wait} s"
-                progress.say_waiting(waiting_for[0])
+                client.status = f"m: slower; goes on in {wait} s"
+                progress.show(client.status)
             while "waiting" not in file.getvalue():
                 await asyncio.sleep(0.001)
             watch.cancel()

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verbalizer_bench.builders.client.json_answers import parse
-from verbalizer_bench.builders.client.structured_output import check_schema, mismatch
 
 QUESTION: dict[str, Any] = {
     "type": "object",
@@ -139,37 +138,3 @@ def test_pythons_own_notation(value: dict[str, Any]) -> None:
     plain = {name: inner for name, inner in value.items() if isinstance(inner, (int, type(None)))}
     if all(name.isalnum() for name in plain):
         assert parse(repr(plain), {}).value == plain
-
-
-@pytest.mark.parametrize(
-    ("schema", "right", "wrong", "problem"),
-    [
-        ({"type": "integer"}, 1, True, "the object is no integer"),
-        ({"type": ["string", "null"]}, None, 1, "the object is no string or null"),
-        ({"enum": ["A", "B"]}, "A", "C", 'the object is none of ["A", "B"]'),
-        ({"const": 1}, 1, 2, "the object is not 1"),
-        ({"items": {"type": "string"}}, ["a"], ["a", 1], "the object[1] is no string"),
-        ({"minItems": 2, "maxItems": 2}, [1, 2], [1], "the object has 1 items"),
-        ({"minLength": 1}, "a", "", "the object has 0 characters"),
-        ({"maxLength": 1}, "a", "ab", "the object has 2 characters"),
-        ({"minimum": 0, "maximum": 1}, 0.5, 2, "the object is 2"),
-        ({"pattern": "^a+$"}, "aa", "ab", "the object does not match ^a+$"),
-    ],
-)
-def test_schemas(schema: dict[str, Any], right: Any, wrong: Any, problem: str) -> None:
-    check_schema(schema)
-    assert mismatch(right, schema) is None
-    assert mismatch(wrong, schema) == problem
-
-
-@pytest.mark.parametrize(
-    ("schema", "message"),
-    [
-        ({"anyOf": []}, "schema: anyOf is not checked; known: additionalProperties"),
-        ({"properties": {"a": {"format": "date"}}}, "schema: format is not checked"),
-        ({"type": "text"}, "schema: type text: one of object, array"),
-    ],
-)
-def test_schemas_that_are_refused(schema: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_schema(schema)

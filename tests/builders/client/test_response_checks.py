@@ -185,7 +185,7 @@ def replies(
         async with ChatClient({"default": asked}, folder) as client:
             generator = ResponseGenerator(client, PROMPTS, 0, "set_aside")
             messages = ({"role": "user", "content": "x"},)
-            return await generator.ask(
+            return await generator.generate(
                 GenerationTask("answer", messages, schema, lambda value: None)
             )
 

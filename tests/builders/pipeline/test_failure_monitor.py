@@ -149,7 +149,7 @@ def test_a_server_whose_answers_cannot_be_used_stops_early(
 )
 def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -> None:
     """`u` cannot be used, `a` can, `.` is not asked."""
-    refusals = FailureMonitor("items", "set_aside")
+    refusals = FailureMonitor("set_aside")
     attempt = Attempt("item", "k", "m", 1, 1)
     try:
         for place, outcome in enumerate(outcomes):
@@ -181,7 +181,7 @@ def samples(role: str, outcomes: str) -> list[tuple[Sample, Sample]]:
 
 def verdict(outcomes: str, order: list[int] | None = None, failures: str = "stop") -> str:
     """Return what is said of units that end in some order; "" if nothing is."""
-    refusals, found = FailureMonitor("items", failures), samples("item", outcomes)
+    refusals, found = FailureMonitor(failures), samples("item", outcomes)
     try:
         for place in order or range(len(found)):
             before, after = found[place]
@@ -229,7 +229,7 @@ def test_refusals_by_the_order_of_records(outcomes: str, said: str) -> None:
 def test_requests_that_follow_answered_ones_are_longer(
     outcomes: str, failures: str, said: str
 ) -> None:
-    refusals = FailureMonitor("check", failures)
+    refusals = FailureMonitor(failures)
     try:
         for place, outcome in enumerate(outcomes):
             sample = Sample(id=f"{place}", attempts=(Attempt("item", "k", "m", 1, 1),))

@@ -52,7 +52,7 @@ def ask(fake: Fake, retries: int = 2, **others: Any) -> GenerationResult:
     first, so_far = others.pop("first", 0), others.pop("so_far", None)
     generator = ResponseGenerator(fake, PROMPTS, retries, **others)
     question = GenerationTask("item", MESSAGES, schema, judge, first, so_far)
-    return asyncio.run(generator.ask(question))
+    return asyncio.run(generator.generate(question))
 
 
 def test_a_failure_is_named_after_the_answer_that_failed() -> None:
