@@ -149,5 +149,5 @@ def task_image() -> Image.Image:
 
 
 def is_task_image(image: Image.Image) -> bool:
-    """Say whether an image is one of `task_image`, or a copy of it."""
+    """Return whether an image is one of `task_image`, or a copy of it."""
     return _TASK_MARK in image.info

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from verbalizer_bench.models.adapters.run_record import RunRecorder
-from verbalizer_bench.models.checkpoints.strict_loading import line
+from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.engine.batching import auto_batch_size
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_finite
@@ -115,7 +115,7 @@ class EngineChoice(RunRecorder):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # Whatever layers say to arguments that they do not know.
-            return f"a pass of it ends in {type(error).__name__}: {line(error)}"
+            return f"a pass of it ends in {type(error).__name__}: {one_line(error)}"
         # A logit of minus infinity, which is a suppressed token, is no distance from itself.
         distance = float(torch.where(shared == plain, 0, shared - plain).abs().max())
         if not distance <= _TOLERANCE.get(self.model.dtype, _LOW_PRECISION_TOLERANCE):

@@ -21,7 +21,7 @@ from verbalizer_bench.models.adapters.engine_choice import EngineChoice
 from verbalizer_bench.models.adapters.finish_reason import finish_reason
 from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.thinking import CLOSED, opened_thought, thought
-from verbalizer_bench.models.checkpoints.strict_loading import line
+from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.finite_logits import FiniteLogits, NotFiniteError
@@ -260,7 +260,7 @@ class ExactGeneration(EngineChoice):
 
     @contextmanager
     def _naming_settings(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
-        """Say with which settings `generate` cannot work, where it cannot."""
+        """Name the settings with which `generate` fails in its error."""
         try:
             yield
         except NotFiniteError:
@@ -273,5 +273,5 @@ class ExactGeneration(EngineChoice):
             given = ", ".join(f"{name}={value}" for name, value in unusual.items())
             raise ValueError(
                 f"pretrained={self.model.config.name_or_path}: generate fails with {given[:200]} "
-                f"(of its generation_config.json, or gen_kwargs): {line(error)}; correct it"
+                f"(of its generation_config.json, or gen_kwargs): {one_line(error)}; correct it"
             ) from error

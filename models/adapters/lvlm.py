@@ -7,7 +7,6 @@ Every text prompt gets one blank image, in front of the (first) user turn: Shion
 LVLMs a plain white image. Tasks that bring images of their own are asked with those.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
 from verbalizer_bench.models.adapters.fingerprints import settings_sha256
 from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.image_prompts import ImagePrompts
+from verbalizer_bench.models.adapters.image_tokens import ImageTokens
 from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.model_args import checked_model_args
 from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
@@ -30,7 +30,6 @@ from verbalizer_bench.models.chat.bos import give_bos_back, openings
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_scores
-from verbalizer_bench.models.engine.support import base_model
 from verbalizer_bench.models.images import (
     as_rgb,
     image_sha256,
@@ -38,8 +37,6 @@ from verbalizer_bench.models.images import (
     tower_size,
     with_8_bits,
 )
-
-_FEATURES_KEPT = 16
 
 
 class ImagePrompt(NamedTuple):
@@ -93,14 +90,13 @@ class VerbalizerLVLM(
             image: `white`, `gray`, `black`, `noise`, `none` (the language model alone: the same
                 template and BOS rule, no image slot), or the path of an image file.
             engine: `auto`, `shared_prefix` or `generate`.
-            batch_size: ImagePrompts a batch, or `auto`.
+            batch_size: Prompts a batch, or `auto`.
             add_bos_token: Must be left out; the processor decides.
             kwargs: HFMultimodalLM's other arguments.
 
         Raises:
             ValueError: `image` is no mode and no image file, there is no such engine,
-                `add_bos_token` is given, or an argument is wrong
-                (`checked_model_args`).
+                `add_bos_token` is given, or an argument is wrong (`checked_model_args`).
         """
         if add_bos_token is not None:
             raise ValueError(
@@ -129,9 +125,11 @@ class VerbalizerLVLM(
         self._openings = openings(self.tokenizer)
         self._set_ranks(kwargs.get("tp_plan"))
         self.inputs = InputLog(self.tokenizer.bos_token_id, self._has_bos())
-        self._added_tokens: dict[str, tuple[int, int]] = {}
-        self._image_numbers: dict[str, int] = {}
-        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._shown = ImageTokens(
+            self.model,
+            lambda texts, images: self._process(texts, images, "right"),
+            *(self.tokenizer, self.image_slot, self.image_token_id, self.image),
+        )
 
     def _prompt(self, request: Any, max_new_tokens: int) -> ImagePrompt:
         """Return the prompt of a request, checked: BOS, image slots, and that it fits.
@@ -155,7 +153,7 @@ class VerbalizerLVLM(
             )
         self._log_input(prompt)
         if prompt.length + max_new_tokens > self.max_length:
-            added = sum(self._tokens_added(image)[0] + 1 for image in images)
+            added = sum(self._shown.counts(image).added + 1 for image in images)
             raise ValueError(
                 f"a prompt of {prompt.length} tokens ({added} of them for images) and "
                 f"{max_new_tokens} new ones do not fit the context of {self.max_length} "
@@ -200,11 +198,11 @@ class VerbalizerLVLM(
 
     def _measured(self, text: str, images: tuple[Image.Image, ...]) -> ImagePrompt:
         ids: list[int] = self.tokenizer(text, **self._special_tokens(text))["input_ids"]
-        length = len(ids) + sum(self._tokens_added(image)[0] for image in images)
+        length = len(ids) + sum(self._shown.counts(image).added for image in images)
         return ImagePrompt(text, images, length, ids)
 
     def _special_tokens(self, text: str) -> dict[str, bool]:
-        """Have nothing added to a text that begins with it, as in training and for a text model.
+        """Return the option that adds no BOS to a text that begins with it, as in training.
 
         To drop the BOS and have it added again would make other tokens of what follows it.
         """
@@ -225,54 +223,19 @@ class VerbalizerLVLM(
             return EncodedPrompt(prompt.ids)
         if self.config.model_type != "llava":
             return None
-        slots = iter([(self._image_number(image), image) for image in prompt.images])
+        images = iter(prompt.images)
         expanded: list[int] = []
-        # LLaVA's processor writes as many image tokens as it has patches in the place of one.
+        # In the place of one image token the processor writes as many as there are patches.
         for token in prompt.ids:
-            if token == self.image_token_id:
-                number, image = next(slots)
-                expanded += [-1 - number] * self._tokens_added(image)[1]
-            else:
-                expanded.append(token)
+            is_image = token == self.image_token_id
+            expanded += self._shown.ids(next(images)) if is_image else [token]
         if len(expanded) != prompt.length:
             return None
 
         def features() -> torch.Tensor:
-            return torch.cat([self._image_features(image) for image in prompt.images])
+            return torch.cat([self._shown.features(image) for image in prompt.images])
 
         return EncodedPrompt(expanded, features)
-
-    def _image_number(self, image: Image.Image) -> int:
-        return self._image_numbers.setdefault(self._image_key(image), len(self._image_numbers))
-
-    def _image_key(self, image: Image.Image) -> str:
-        return "blank" if image is self.image else image_sha256(image)
-
-    def _image_features(self, image: Image.Image) -> torch.Tensor:
-        """Return an image's embeddings, (image tokens, width); the last few images' are kept."""
-        key = self._image_key(image)
-        if key not in self._features:
-            pixels = self._process([self.image_slot], [[image]], "right")["pixel_values"]
-            with torch.inference_mode():
-                output = base_model(self.model).get_image_features(pixels, return_dict=True)
-            self._features[key] = torch.cat(list(output.pooler_output))
-            if len(self._features) > _FEATURES_KEPT:
-                self._features.popitem(last=False)
-        self._features.move_to_end(key)
-        return self._features[key]
-
-    def _tokens_added(self, image: Image.Image) -> tuple[int, int]:
-        """Return how many tokens the processor adds for an image, and how many are image tokens.
-
-        Some put others around and between the image tokens. Asked once for each size.
-        """
-        key = "blank" if image is self.image else str(image.size)
-        if key not in self._added_tokens:
-            text = f"{self.image_slot}\n"
-            batch = self._process([text], [[image]], "right")["input_ids"][0].tolist()
-            added = len(batch) - len(self.tokenizer(text)["input_ids"])
-            self._added_tokens[key] = added, batch.count(self.image_token_id)
-        return self._added_tokens[key]
 
     def _model_inputs(
         self, prompts: Sequence[ImagePrompt], padding_side: str
@@ -403,5 +366,5 @@ class VerbalizerLVLM(
             "mode": self.image_mode,
             "sha256": image_sha256(self.image),
             "size": list(self.image.size),
-            "tokens": self._tokens_added(self.image)[1],
+            "tokens": self._shown.counts(self.image).image,
         }

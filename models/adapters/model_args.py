@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.quantizers import AutoQuantizationConfig
 
-from verbalizer_bench.models.checkpoints.strict_loading import line, reading
+from verbalizer_bench.models.checkpoints.strict_loading import one_line, reading
 
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "verbalizer-llm": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
@@ -72,7 +72,7 @@ def checked_model_args(
         ) from error
     except (ImportError, AssertionError) as error:
         # lm-eval asserts what it wants of arguments and packages.
-        raise ValueError(f"model_args pretrained={pretrained}: {line(error)}") from error
+        raise ValueError(f"model_args pretrained={pretrained}: {one_line(error)}") from error
 
 
 def check_device(device: Any) -> None:

@@ -118,7 +118,7 @@ class RunRecorder(ChatPrompts):
             torch.distributed.barrier()
 
     def _share_counts(self) -> None:
-        """Let every rank know what all counted; the run's record is of all."""
+        """Gather what all ranks counted: the run's record is of all."""
         if self.world_size == 1:
             return
         counts: list[Any] = [None] * self.world_size

@@ -8,7 +8,7 @@ from transformers import ProcessorMixin
 
 from verbalizer_bench.models.chat.bos import append_nothing
 from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter, fit_vocabulary
-from verbalizer_bench.models.checkpoints.strict_loading import line, load_whole, reading
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole, one_line, reading
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class WholeCheckpoint:
                 raise
             raise ValueError(
                 f"model_args delta={delta}: cannot be added to pretrained={pretrained}: "
-                f"{line(error)}; give the base that it was made from"
+                f"{one_line(error)}; give the base that it was made from"
             ) from error
         finally:
             self.AUTO_MODEL_CLASS = auto_class

@@ -44,7 +44,7 @@ def openings(tokenizer: Any) -> tuple[str, ...]:
 
 
 def append_nothing(tokenizer: Any, what: str) -> None:
-    """Have a tokenizer put nothing behind a text.
+    """Change a tokenizer so that it puts nothing behind a text.
 
     Args:
         tokenizer: Is changed.
@@ -57,9 +57,9 @@ def append_nothing(tokenizer: Any, what: str) -> None:
         return
     token = "".join(tokenizer.convert_ids_to_tokens(tail))
     if tokenizer.is_fast:
-        found = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]
-        _without_end(found)
-        _set_post_processor(tokenizer, found)
+        processor = _post_processor(tokenizer)
+        _remove_suffix(processor)
+        _set_post_processor(tokenizer, processor)
     elif getattr(tokenizer, "add_eos_token", False):
         tokenizer.add_eos_token = False
     if put_around(tokenizer)[1]:
@@ -72,35 +72,35 @@ def append_nothing(tokenizer: Any, what: str) -> None:
 
 
 def adds_bos(tokenizer: Any) -> bool:
-    """Say whether the tokenizer puts BOS in front of a text."""
+    """Return whether the tokenizer puts BOS in front of a text."""
     return put_around(tokenizer)[0][:1] == [tokenizer.bos_token_id]
 
 
 def writes_bos(template: Any, tokenizer: Any) -> bool:
-    """Say whether a chat template (of several the default) begins a conversation with BOS.
+    """Return whether a chat template (of several the default) begins a conversation with BOS.
 
     False if it cannot be told.
     """
-    if not (found := default_template(template)):
+    if not (text := default_template(template)):
         return False
-    chat = ChatTemplate(found, tokenizer.special_tokens_map, "chat template", image_slot="<image>")
+    chat = ChatTemplate(text, tokenizer.special_tokens_map, "chat template", image_slot="<image>")
     try:
-        text = chat.render([{"role": "user", "content": "x"}])
+        rendered = chat.render([{"role": "user", "content": "x"}])
     except ValueError:
         return False
-    return bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    return bool(tokenizer.bos_token) and rendered.startswith(tokenizer.bos_token)
 
 
 def leave_bos_to_template(processor: Any) -> None:
-    """Have a processor's tokenizer add no BOS where its chat template writes one."""
+    """Change a processor's tokenizer so that it adds no BOS where its chat template writes one."""
     tokenizer = processor.tokenizer
     if not (writes_bos(processor.chat_template, tokenizer) and adds_bos(tokenizer)):
         return
     if tokenizer.is_fast:
-        found = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]
-        tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(found))
-        _without_bos(found, str(tokenizer.bos_token))
-        _set_post_processor(tokenizer, found)
+        post_processor = _post_processor(tokenizer)
+        tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(post_processor))
+        _remove_bos(post_processor, str(tokenizer.bos_token))
+        _set_post_processor(tokenizer, post_processor)
     if adds_bos(tokenizer):
         raise ValueError(
             f"chat template and tokenizer both write BOS ({tokenizer.bos_token!r}), and this "
@@ -115,7 +115,7 @@ def give_bos_back(tokenizer: Any) -> None:
 
 
 def bos_note(template: Any, tokenizer: Any, sees_images: bool) -> str | None:
-    """Say in a sentence what those who ask with other software must know; None where nothing."""
+    """Return the sentence that users of other software must know, or None."""
     if not template or tokenizer.bos_token_id is None:
         return None
     if writes_bos(template, tokenizer):
@@ -140,10 +140,16 @@ def bos_note(template: Any, tokenizer: Any, sees_images: bool) -> str | None:
     return None
 
 
-def _without_bos(processor: dict[str, Any], bos: str) -> None:
-    """Take BOS out of a post-processor as tokenizer.json has it."""
+def _post_processor(tokenizer: Any) -> dict[str, Any]:
+    """Return a fast tokenizer's post-processor as tokenizer.json has it."""
+    processor: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"]
+    return processor
+
+
+def _remove_bos(processor: dict[str, Any], bos: str) -> None:
+    """Take BOS out of a post-processor."""
     for part in processor.get("processors") or ():
-        _without_bos(part, bos)
+        _remove_bos(part, bos)
     for key in ("single", "pair"):
         if isinstance(processor.get(key), list):
             processor[key] = [
@@ -153,10 +159,10 @@ def _without_bos(processor: dict[str, Any], bos: str) -> None:
             ]
 
 
-def _without_end(processor: dict[str, Any]) -> None:
+def _remove_suffix(processor: dict[str, Any]) -> None:
     """Take out of a post-processor what it writes behind a text."""
     for part in processor.get("processors") or ():
-        _without_end(part)
+        _remove_suffix(part)
     for key in ("single", "pair"):
         pieces = processor.get(key)
         while isinstance(pieces, list) and pieces and "SpecialToken" in pieces[-1]:

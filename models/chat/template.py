@@ -19,7 +19,7 @@ from transformers.utils import chat_template_utils
 DATE = datetime(2024, 7, 26)
 STRINGS, PARTS = "strings", "parts"
 # What rendering sets itself, so that no argument of the user's can.
-_OWN = ("messages", "conversations", "chat_template", "add_generation_prompt")
+_RESERVED = ("messages", "conversations", "chat_template", "add_generation_prompt")
 Message = Mapping[str, Any]
 
 
@@ -76,7 +76,7 @@ class ChatTemplate:
         Raises:
             ValueError: An argument has the name of something that rendering sets.
         """
-        if taken := [name for name in _OWN if name in (arguments or {})]:
+        if taken := [name for name in _RESERVED if name in (arguments or {})]:
             raise ValueError(
                 f"{owner}: chat_template_args has {taken[0]!r}, which rendering sets; leave it out"
             )
@@ -222,7 +222,7 @@ class ChatTemplate:
     def _slot_fault(
         self, messages: Sequence[Message], text: str, form: str, options: Mapping[str, Any]
     ) -> _Fault | None:
-        """Say whether a rendered conversation has another number of slots than of images."""
+        """Return the fault of a rendered conversation with too many or too few image slots."""
         wanted = sum(part["type"] == "image" for m in messages for part in m["content"])
         if self.image_slot is None or text.count(self.image_slot) == wanted:
             return None
@@ -244,7 +244,7 @@ class ChatTemplate:
     def _explain(
         self, messages: Sequence[Message], faults: Sequence[_Fault], options: Mapping[str, Any]
     ) -> str:
-        """Say what is wrong with the template, and what the user can do about it."""
+        """Return what is wrong with the template, and what the user can do about it."""
         kind, detail = faults[0]
         without = [message for message in messages if message["role"] != "system"]
         if len(without) < len(messages) and self._takes(without, options):
@@ -308,8 +308,8 @@ class ChatTemplate:
 
 def default_template(templates: Any) -> str | None:
     """Return a checkpoint's template, of several the default; None without one."""
-    found = templates.get("default") if isinstance(templates, Mapping) else templates
-    return str(found) if found else None
+    text = templates.get("default") if isinstance(templates, Mapping) else templates
+    return str(text) if text else None
 
 
 class _Clock:
@@ -325,7 +325,7 @@ class _Clock:
 
 @contextmanager
 def _fixed_date() -> Iterator[_Clock]:
-    """Have templates that ask for the date get `DATE`.
+    """Give `DATE` to templates that ask for the date.
 
     transformers takes no function among a template's variables, so its clock is exchanged.
     """
@@ -351,7 +351,7 @@ def _texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
 
 
 def _text_fault(messages: Sequence[Message], text: str) -> _Fault | None:
-    """Say which text is not in a rendered conversation, or stands before what it follows.
+    """Return the fault of a text that is not in a conversation, or before what it follows.
 
     A system turn may stand anywhere: Mistral's templates write it into the last question.
     """
@@ -373,11 +373,11 @@ def _probes(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
     Each has a line break, which a list that is printed as Python does has not.
     """
-    found = []
+    probes = []
     for turn, message in enumerate(messages):
         content = _parts(message["content"])
         for place, part in enumerate(content):
             if part["type"] == "text":
                 part["text"] = f"Qz{turn}x{place}w\nKj{turn}x{place}v"
-        found.append({**message, "content": content})
-    return found
+        probes.append({**message, "content": content})
+    return probes

@@ -36,12 +36,18 @@ from verbalizer_bench.models.checkpoints.connector import (
     check_choice,
     new_connector,
 )
-from verbalizer_bench.models.checkpoints.strict_loading import line, load_whole, reading, writing
+from verbalizer_bench.models.checkpoints.strict_loading import (
+    load_whole,
+    one_line,
+    reading,
+    writing,
+)
 from verbalizer_bench.models.checkpoints.vision_tower import (
     FEATURE_LAYER,
     processed_size,
     tower_features,
 )
+from verbalizer_bench.models.checkpoints.vocabulary import add_embedding_rows
 
 IMAGE_TOKEN = "<image>"
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
@@ -147,11 +153,20 @@ def load_parts(
     model = _assemble(config, tower, language)
     new_connector(model, seed)
     _check_logits(model, language, f"llm={llm}")
+    processor = _processor(tokenizer, image_processor, config, chat_template)
+    append_nothing(tokenizer, f"llm={llm}")
+    leave_bos_to_template(processor)
+    return Llava(model, processor)
+
+
+def _processor(
+    tokenizer: Any, image_processor: Any, config: LlavaConfig, chat_template: str | None
+) -> LlavaProcessor:
     tokenizer.chat_template = chat_template or tokenizer.chat_template
     processor = LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=tower.config.patch_size,
+        patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         image_token=IMAGE_TOKEN,
         num_additional_image_tokens=int(config.vision_feature_select_strategy == "default"),
@@ -159,9 +174,7 @@ def load_parts(
     )
     if chat_template:
         _check_chat_template(processor)
-    append_nothing(tokenizer, f"llm={llm}")
-    leave_bos_to_template(processor)
-    return Llava(model, processor)
+    return processor
 
 
 def join_configs(
@@ -187,7 +200,7 @@ def join_configs(
         given.
 
     Raises:
-        ValueError: There is no such connector, or the tower does not give patches (`Features`).
+        ValueError: There is no such connector, or the tower gives no patches (`TowerFeatures`).
     """
     check_choice("connector", connector, CONNECTORS)
     vision_config = getattr(vision_config, "vision_config", vision_config)
@@ -265,7 +278,7 @@ def _load_llm(llm: str, dtype: str) -> tuple[Any, Any]:
         )
     language = _load(AutoModelForCausalLM, "llm", llm, dtype=dtype)
     _check_layout(language, llm)
-    _add_rows(language, tokenizer, _add_tokens(tokenizer))
+    add_embedding_rows(language, tokenizer, _add_tokens(tokenizer))
     language.config.pad_token_id = tokenizer.pad_token_id
     # As in a model that is built with this configuration.
     language.get_input_embeddings().padding_idx = tokenizer.pad_token_id
@@ -321,23 +334,6 @@ def _add_tokens(tokenizer: Any) -> list[int]:
     return sorted(set(tokenizer.get_vocab().values()) - known)
 
 
-def _add_rows(language: Any, tokenizer: Any, new: list[int]) -> None:
-    """Give every token a row; the new ones get the mean of the rows before them.
-
-    A token so initialised is never the likeliest (Hewitt 2021, Initializing New Word Embeddings).
-    """
-    rows = language.get_input_embeddings().weight.shape[0]
-    needed = max(tokenizer.get_vocab().values()) + 1
-    language.resize_token_embeddings(max(rows, needed), mean_resizing=False)
-    if not new:
-        return
-    with torch.no_grad():
-        for layer in (language.get_input_embeddings(), language.get_output_embeddings()):
-            layer.weight[new] = (
-                layer.weight[: min(rows, new[0])].float().mean(0).to(layer.weight.dtype)
-            )
-
-
 def _check_layout(language: Any, llm: str) -> None:
     """Raise ValueError unless a model is a decoder under one matrix: LLaVA holds no more."""
     start = f"{language.base_model_prefix}."
@@ -376,7 +372,7 @@ def _check_chat_template(processor: LlavaProcessor) -> None:
         text = processor.apply_chat_template([{"role": "user", "content": content}])
     except (TemplateError, TypeError) as error:
         raise ValueError(
-            f"chat_template: cannot render a turn with an image and a text: {line(error)}; "
+            f"chat_template: cannot render a turn with an image and a text: {one_line(error)}; "
             "correct the template"
         ) from error
     if text.count(IMAGE_TOKEN) != 1 or "hello" not in text:

@@ -53,7 +53,7 @@ def new_connector(model: LlavaForConditionalGeneration, seed: int) -> None:
 
 
 def connector_of(config: Any) -> str | None:
-    """Say which connector a checkpoint has.
+    """Return which connector a checkpoint has.
 
     Args:
         config: Its configuration.
@@ -106,7 +106,7 @@ def fix_identity(model: Any) -> None:
 
 
 def trained_connector_modules(config: Any) -> list[str]:
-    """Name the connector's layers that are trained, for PEFT's `modules_to_save`.
+    """Return the connector's layers that are trained, for PEFT's `modules_to_save`.
 
     Args:
         config: A checkpoint's configuration.
@@ -122,7 +122,7 @@ def trained_connector_modules(config: Any) -> list[str]:
 
 
 def lora_targets(model: Any) -> str:
-    """Write a regular expression for PEFT's `target_modules`.
+    """Return a regular expression for PEFT's `target_modules`.
 
     Args:
         model: A LLaVA or a causal language model.

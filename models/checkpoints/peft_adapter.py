@@ -1,4 +1,4 @@
-"""Put an adapter of PEFT on a base, all of it or not at all.
+"""Load a PEFT adapter on a base, all of it or not at all.
 
 PEFT only warns of weights that do not fit, and then the base answers under the adapter's name. And
 lm-eval cuts the base's embeddings to the tokenizer's length, which is less than the rows of many
@@ -14,7 +14,7 @@ import torch
 from peft import PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
-from verbalizer_bench.models.checkpoints.strict_loading import reading, refuse
+from verbalizer_bench.models.checkpoints.strict_loading import raise_for_weights, reading
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 
 log = logging.getLogger(__name__)
@@ -36,23 +36,23 @@ def add_adapter(model: Any, peft: str, what: str, revision: str | None = None) -
     Raises:
         ValueError: The adapter cannot be read, does not fit the base, or lacks weights.
     """
-    own = {f"base_model.model.{key}" for key in model.state_dict()}
+    base_keys = {f"base_model.model.{key}" for key in model.state_dict()}
     with reading(what, _FIX):
         weights = load_peft_weights(peft, device="cpu", revision=revision)
         adapted = PeftModel.from_pretrained(model, peft, revision=revision)
-    _check_found(adapted, weights, own, what)
+    _check_weights(adapted, weights, base_keys, what)
     return adapted
 
 
-def _check_found(
-    adapted: PeftModel, weights: Mapping[str, torch.Tensor], own: Collection[str], what: str
+def _check_weights(
+    adapted: PeftModel, weights: Mapping[str, torch.Tensor], base_keys: Collection[str], what: str
 ) -> None:
     """Set the weights once more, and read what PEFT found no place or no weight for.
 
     Args:
         adapted: The base with its adapter.
         weights: The adapter's.
-        own: The names of the base's own weights.
+        base_keys: The names of the base's weights in `adapted`.
         what: The argument that named the adapter, with its value.
     """
     (name,) = adapted.peft_config
@@ -60,10 +60,12 @@ def _check_found(
     if config.is_prompt_learning:
         # Its only weight is no part of the model, and was checked when it was set.
         return
-    found = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
+    result = set_peft_model_state_dict(adapted, dict(weights), adapter_name=name)
     kinds = (PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, ""), *_OTHERS)
     missing = {
-        key for key in found.missing_keys if key not in own and any(kind in key for kind in kinds)
+        key
+        for key in result.missing_keys
+        if key not in base_keys and any(kind in key for kind in kinds)
     }
     state = adapted.state_dict()
     # Under tied embeddings one weight has two names, and the file one of them.
@@ -72,11 +74,11 @@ def _check_found(
     # PEFT writes resized embeddings that it saves whole twice, under two names.
     unknown = [
         key
-        for key in found.unexpected_keys
+        for key in result.unexpected_keys
         if re.sub(r"\.(modules_to_save|original_module)\.", ".", key) not in set(weights) - {key}
     ]
     base = type(adapted.get_base_model()).__name__
-    refuse(
+    raise_for_weights(
         what,
         {
             f"of the {len(weights)} weights in it have no place in {base}, such as": unknown,
@@ -87,16 +89,16 @@ def _check_found(
 
 
 def fit_vocabulary(
-    model: Any, peft: str, tokenizer: Any, own_tokenizer: bool, revision: str | None = None
+    model: Any, peft: str, tokenizer: Any, tokenizer_given: bool, revision: str | None = None
 ) -> None:
-    """Give the base as many embeddings as the adapter was trained with, where it brings its own.
+    """Resize the embeddings to those that the adapter was trained with, where it brings some.
 
     Args:
         model: The base. Its embeddings are cut or lengthened; new rows are overwritten by the
             adapter's.
         peft: The adapter's folder or hub id.
         tokenizer: What prompts are encoded with.
-        own_tokenizer: Whether the user chose it (`tokenizer=`).
+        tokenizer_given: Whether the user chose it (`tokenizer=`).
         revision: Of the hub.
 
     Raises:
@@ -116,7 +118,7 @@ def fit_vocabulary(
     wanted = max(brought.values())
     if wanted == rows:
         return
-    if wanted > rows and not own_tokenizer:
+    if wanted > rows and not tokenizer_given:
         raise ValueError(
             f"{what}: was trained with {wanted} embeddings, {wanted - rows} more than the base "
             f"has, so tokens were added; give tokenizer={peft} too, or where its tokenizer is"
@@ -141,16 +143,16 @@ def fit_vocabulary(
 
 
 def _rows(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Return how many tokens the adapter's own embeddings and head have rows for, by name."""
+    """Return how many tokens the adapter's embeddings and head have rows for, by name."""
     layers = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     names = [name for name, module in model.named_modules() if id(module) in layers]
-    found = {}
+    rows = {}
     for name in names:
         for key, tensor in weights.items():
             if f".{name}." not in key:
                 continue
             if "lora_embedding_A" in key:
-                found[name] = tensor.shape[1]
+                rows[name] = tensor.shape[1]
             elif key.endswith((f"{name}.weight", f"{name}.base_layer.weight", "lora_B.weight")):
-                found[name] = tensor.shape[0]
-    return found
+                rows[name] = tensor.shape[0]
+    return rows

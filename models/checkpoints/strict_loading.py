@@ -23,21 +23,21 @@ from transformers.utils import cached_file
 # classes have: tables that old versions stored and new ones compute (rotations, and the masks of
 # GPT-J and its kin), the value head of reinforcement learning, and heads that only guess several
 # tokens at once.
-_SPARE = re.compile(
+_UNUSED_KEYS = re.compile(
     r"(^|\.)(inv_freq|cos_cached|sin_cached|masked_bias|causal_mask|position_ids)$"
     r"|(^|\.)attn\.(attention\.)?bias$|^v_head\.|(^|\.)mtp(_\w+)?\."
 )
 # A language model may be read from a checkpoint that sees or hears besides.
-_OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
+_OTHER_MODALITIES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
 _UNREADABLE = (
     *(OSError, ValueError, RuntimeError, KeyError, EOFError, SyntaxError),
     *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
 )
-_AGAIN = "copy or save the checkpoint again, or give one of that class"
-_PLACE = ("revision", "subfolder", "cache_dir", "token", "local_files_only")
-_COLOUR = re.compile(r"\x1b\[\d*m")
+_SAVE_AGAIN = "copy or save the checkpoint again, or give one of that class"
+_HUB_OPTIONS = ("revision", "subfolder", "cache_dir", "token", "local_files_only")
+_COLOUR_CODE = re.compile(r"\x1b\[\d*m")
 
 
 def load_whole(
@@ -71,23 +71,23 @@ def load_whole(
     # So that all weights of another shape are in the report, instead of an error that names none.
     kwargs["ignore_mismatched_sizes"] = True
     with _quiet_report(what), reading(what):
-        found = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
-    if not isinstance(found, tuple):
+        loaded = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    if not isinstance(loaded, tuple):
         raise ValueError(
             f"{what}: its own code does not say which weights it found (output_loading_info); "
             "load it with --model hf"
         )
-    model, report = found
+    model, report = loaded
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ValueError(f"{what}: holds an adapter; give its base there, and peft={name}")
     _check_report(model, report, what, unused, part)
-    _keep_untied(model)
+    _untie_config(model)
     return model
 
 
 @contextmanager
 def reading(what: str, fix: str = _FIX) -> Iterator[None]:
-    """Turn what goes wrong while something is read into one line that names it.
+    """Turn an error while something is read into one line that names it.
 
     Raises:
         ValueError: With `what`, the reason and the fix.
@@ -95,12 +95,12 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"{what}: a package is missing: {line(error)}") from error
+        raise ValueError(f"{what}: a package is missing: {one_line(error)}") from error
     except (TypeError, AttributeError) as error:
         # Of an argument that is not known the caller says more.
         if "keyword argument" in str(error):
             raise
-        reason = f"a value of another kind is expected: {line(error)}"
+        reason = f"a value of another kind is expected: {one_line(error)}"
         raise ValueError(f"{what}: cannot be read: {reason}; {fix}") from error
     except Exception as error:
         # The tokenizers library has no type of its own for a file that it cannot read.
@@ -108,7 +108,7 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
             raise
         if "trust_remote_code" in str(error):
             fix = "give trust_remote_code=True if you trust the code in it"
-        raise ValueError(f"{what}: cannot be read: {line(error)}; {fix}") from error
+        raise ValueError(f"{what}: cannot be read: {one_line(error)}; {fix}") from error
 
 
 @contextmanager
@@ -123,16 +123,17 @@ def writing(output: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(output, ignore_errors=True)
         raise ValueError(
-            f"output={output}: cannot be written: {line(error)}; make room, or give another place"
+            f"output={output}: cannot be written: {one_line(error)}; make room, or give another "
+            "place"
         ) from error
 
 
-def line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return an error's text in one line, without its end if it is long."""
     return textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
 
 
-def refuse(what: str, faults: Mapping[str, Collection[str]], fix: str) -> None:
+def raise_for_weights(what: str, faults: Mapping[str, Collection[str]], fix: str) -> None:
     """Raise ValueError if there are faulty weights: their number and one of each kind.
 
     Args:
@@ -140,9 +141,9 @@ def refuse(what: str, faults: Mapping[str, Collection[str]], fix: str) -> None:
         faults: What is wrong with weights, as it stands behind their number, and their names.
         fix: What to do.
     """
-    found = [f"{len(names)} {kind} {min(names)}" for kind, names in faults.items() if names]
-    if found:
-        raise ValueError(f"{what}: {', and '.join(found)}; {fix}")
+    counted = [f"{len(names)} {kind} {min(names)}" for kind, names in faults.items() if names]
+    if counted:
+        raise ValueError(f"{what}: {', and '.join(counted)}; {fix}")
 
 
 def _check_files(name: str, what: str, options: Mapping[str, Any]) -> None:
@@ -150,17 +151,17 @@ def _check_files(name: str, what: str, options: Mapping[str, Any]) -> None:
     folder = Path(name, options.get("subfolder") or "")
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{what}: is an adapter; give its base there, and peft={folder}")
-    found = cached_file(
+    path = cached_file(
         name,
         "generation_config.json",
-        **{key: options[key] for key in _PLACE if options.get(key)},
+        **{key: options[key] for key in _HUB_OPTIONS if options.get(key)},
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    if found is not None:
+    if path is not None:
         with reading(f"{what}: generation_config.json", "correct the file"):
-            GenerationConfig.from_pretrained(Path(found).parent)
+            GenerationConfig.from_pretrained(Path(path).parent)
 
 
 @contextmanager
@@ -179,7 +180,7 @@ def _quiet_report(what: str) -> Iterator[None]:
         table = str(record.msg)
         if "LOAD REPORT" not in table:
             return record.levelno >= wanted
-        torn.extend(re.findall(r"^(\S.*?) *\|.*\bCONVERSION\b", _COLOUR.sub("", table), re.M))
+        torn.extend(re.findall(r"^(\S.*?) *\|.*\bCONVERSION\b", _COLOUR_CODE.sub("", table), re.M))
         return False
 
     log.addFilter(passes)
@@ -187,7 +188,9 @@ def _quiet_report(what: str) -> Iterator[None]:
     try:
         yield
     except ValueError:
-        refuse(what, {"weights cannot be put together from those in it, such as": torn}, _AGAIN)
+        raise_for_weights(
+            what, {"weights cannot be put together from those in it, such as": torn}, _SAVE_AGAIN
+        )
         raise
     finally:
         log.setLevel(level)
@@ -204,14 +207,14 @@ def _check_report(
     """
     missing = {key for key in report["missing_keys"] if not (unused and re.search(unused, key))}
     lenient = part or getattr(model, "hf_quantizer", None) is not None
-    spare = _spare(model)
-    unexpected = {key for key in report["unexpected_keys"] if not lenient and not spare(key)}
+    unneeded = _unneeded(model)
+    unexpected = {key for key in report["unexpected_keys"] if not lenient and not unneeded(key)}
     shapes = {
-        f"{key}: {tuple(own)} in it, {tuple(wanted)} by its config.json"
-        for key, own, wanted in report["mismatched_keys"]
+        f"{key}: {tuple(stored)} in it, {tuple(wanted)} by its config.json"
+        for key, stored, wanted in report["mismatched_keys"]
     }
     name = type(model).__name__
-    refuse(
+    raise_for_weights(
         what,
         {
             f"weights of {name} are not in it, such as": missing,
@@ -222,25 +225,25 @@ def _check_report(
     )
 
 
-def _spare(model: Any) -> Callable[[str], bool]:
-    """Return what says of a checkpoint's key whether the model can do without it."""
+def _unneeded(model: Any) -> Callable[[str], bool]:
+    """Return a function: whether the model can do without a key of its checkpoint."""
     text = model.config.get_text_config()
     buffers = {name for name, _ in model.named_buffers()}
     layers = getattr(text, "num_hidden_layers", 0)
     # DeepSeek's layers that predict several tokens at once stand behind the others.
     extra = range(layers, layers + (getattr(text, "num_nextn_predict_layers", None) or 0))
-    blind = not any(_OTHER_SENSES.search(key) for key in model.state_dict())
+    text_only = not any(_OTHER_MODALITIES.search(key) for key in model.state_dict())
 
-    def spare(key: str) -> bool:
+    def unneeded(key: str) -> bool:
         number = re.search(r"(?:^|\.)layers\.(\d+)\.", key)
         return (
             key in buffers
-            or bool(_SPARE.search(key))
+            or bool(_UNUSED_KEYS.search(key))
             or bool(number and int(number[1]) in extra)
-            or bool(blind and _OTHER_SENSES.search(key))
+            or bool(text_only and _OTHER_MODALITIES.search(key))
         )
 
-    return spare
+    return unneeded
 
 
 def _fix(missing: Collection[str], unexpected: Collection[str], shapes: bool) -> str:
@@ -250,11 +253,11 @@ def _fix(missing: Collection[str], unexpected: Collection[str], shapes: bool) ->
             return f"names begin with {wrapper}: save the model without its wrapper"
     if shapes:
         return "give the config.json that belongs to the weights"
-    return _AGAIN
+    return _SAVE_AGAIN
 
 
-def _keep_untied(model: Any) -> None:
-    """Have a configuration say what was loaded: two matrices, where it says one and holds two.
+def _untie_config(model: Any) -> None:
+    """Correct a configuration that says one matrix where two were loaded.
 
     transformers keeps both if they differ; but whoever ties weights again, as lm-eval does after
     every load, would drop one of them.

@@ -1,4 +1,4 @@
-"""What a LLaVA would take from a vision tower: found by trying, on the meta device."""
+"""What a LLaVA would take from a vision tower: tried out on the meta device."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from verbalizer_bench.models.images import make_image
 FEATURE_LAYER = -2
 
 
-class Features(NamedTuple):
+class TowerFeatures(NamedTuple):
     """What a vision tower makes of an image.
 
     Attributes:
@@ -23,8 +23,8 @@ class Features(NamedTuple):
     strategy: str
 
 
-def tower_features(vision_config: Any, size: tuple[int, int] | None = None) -> Features:
-    """Find out what LLaVA would take from a tower: by a forward pass on the meta device.
+def tower_features(vision_config: Any, size: tuple[int, int] | None = None) -> TowerFeatures:
+    """Return what LLaVA would take from a tower, by a forward pass on the meta device.
 
     Args:
         vision_config: The tower's configuration.
@@ -56,7 +56,7 @@ def tower_features(vision_config: Any, size: tuple[int, int] | None = None) -> F
             f"vision_tower: {name} makes features of shape {tuple(shape)} of {patches} patches; "
             "LLaVA takes one vector a patch, with at most a class token before them"
         )
-    return Features(patches, "default" if shape[1] > patches else "full")
+    return TowerFeatures(patches, "default" if shape[1] > patches else "full")
 
 
 def processed_size(image_processor: Any, name: str) -> tuple[int, int]:

@@ -1,7 +1,9 @@
-"""Whether a model has an embedding for every token of its tokenizer."""
+"""Tokens and embeddings: whether a model has a row for every token, and rows for new ones."""
 
 import re
 from typing import Any
+
+import torch
 
 # Tokens that no prompt has, by name: <image_soft_token>, [PAD], <|reserved_special_token_5|>.
 _NEVER_ASKED = re.compile(
@@ -52,3 +54,20 @@ def check_vocabulary(model: Any, tokenizer: Any, what: str, fix: str) -> None:
             f"{what}: {len(outside)} tokens of its tokenizer have no row in the {rows} of the "
             f"embeddings, such as {token!r} ({outside[token]}); {fix}"
         )
+
+
+def add_embedding_rows(language: Any, tokenizer: Any, new: list[int]) -> None:
+    """Add rows so that every token has one; new ids get the mean of the rows before them.
+
+    A token so initialised is never the likeliest (Hewitt 2021, Initializing New Word Embeddings).
+    """
+    rows = language.get_input_embeddings().weight.shape[0]
+    needed = max(tokenizer.get_vocab().values()) + 1
+    language.resize_token_embeddings(max(rows, needed), mean_resizing=False)
+    if not new:
+        return
+    with torch.no_grad():
+        for layer in (language.get_input_embeddings(), language.get_output_embeddings()):
+            layer.weight[new] = (
+                layer.weight[: min(rows, new[0])].float().mean(0).to(layer.weight.dtype)
+            )

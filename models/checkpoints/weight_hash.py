@@ -21,11 +21,17 @@ KIND = "stored"
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
-# What reading a file raises that is not what it must be.
-_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+# What reading a damaged file raises.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _HUB = ("revision", "subfolder", "cache_dir")
 # Keys of adapter_config.json that change no response.
-_FREE = ("base_model_name_or_path", "inference_mode", "peft_version", "revision", "auto_mapping")
+_IGNORED_KEYS = (
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+    "auto_mapping",
+)
 # torch's types by the names that safetensors gives them.
 _TYPES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL"},
@@ -51,8 +57,8 @@ def weights_sha256(pretrained: Any, peft: str | None = None, **options: Any) -> 
         return "unknown: delta weights"
     hub = {key: options[key] for key in _HUB if options.get(key)}
     if file := options.get("gguf_file"):
-        found = _cached(str(pretrained), file, hub)
-        return _file_sha256(found) if found else "unknown: no files of weights"
+        path = _cached(str(pretrained), file, hub)
+        return _file_sha256(path) if path else "unknown: no files of weights"
     names = _PICKLED + _WHOLE if options.get("use_safetensors") is False else _WHOLE + _PICKLED
     base = _folder_sha256(str(pretrained), names, options.get("variant"), hub)
     if base is None:
@@ -72,7 +78,7 @@ def _with_adapter(base: str, peft: str, hub: Mapping[str, str]) -> str:
     if adapter is None or config is None:
         return "unknown: no files of the adapter"
     settings = _table(config)
-    kept = {key: value for key, value in settings.items() if key not in _FREE}
+    kept = {key: value for key, value in settings.items() if key not in _IGNORED_KEYS}
     text = f"base {base}\nadapter {adapter}\n{json.dumps(kept, sort_keys=True)}\n"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -96,11 +102,11 @@ def _folder_sha256(
 def _table(path: Path, *keys: str) -> dict[str, Any]:
     """Return a JSON file's table, or the one below some keys."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
         for key in keys:
-            found = found[key]
-        return dict(found.items())
-    except _WRONG as error:
+            table = table[key]
+        return dict(table.items())
+    except _DAMAGED as error:
         raise _damaged(path, error) from error
 
 
@@ -123,16 +129,16 @@ def _cached(name: str, file: str, hub: Mapping[str, str]) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     place = "/".join(filter(None, (hub.get("subfolder"), file)))
-    found = try_to_load_from_cache(
+    cached = try_to_load_from_cache(
         name, place, cache_dir=hub.get("cache_dir"), revision=hub.get("revision")
     )
-    return Path(found) if isinstance(found, str) else None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _tensors_sha256(files: Sequence[Path]) -> str:
     """Hash the tensors of all files by their names; threads take a tensor each."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        lines = [line for file in files for line in pool.map(_line, _tensors(file))]
+        lines = [line for file in files for line in pool.map(_tensor_line, _tensors(file))]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -141,7 +147,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, Any]]:
     return _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
 
 
-def _line(tensor: tuple[str, Any]) -> str:
+def _tensor_line(tensor: tuple[str, Any]) -> str:
     head, content = tensor
     return f"{head}\t{hashlib.sha256(content).hexdigest()}\n"
 
@@ -159,7 +165,7 @@ def _safetensors(file: Path) -> Iterator[tuple[str, memoryview]]:
                 raise ValueError(f"{name} ends beyond the file")
             head = f"{name}\t{tensor['dtype']}\t{tensor['shape']}"
             yield head, content[start + first : start + last]
-    except _WRONG as error:
+    except _DAMAGED as error:
         raise _damaged(file, error) from error
 
 
@@ -173,7 +179,7 @@ def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
             state = torch.load(file, mmap=True, **options)
         except RuntimeError:  # written before torch 1.6
             state = torch.load(file, **options)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, *_WRONG) as error:
+    except (pickle.UnpicklingError, EOFError, RuntimeError, *_DAMAGED) as error:
         raise _damaged(file, error) from error
     for name, tensor in state.items():
         if isinstance(tensor, torch.Tensor):

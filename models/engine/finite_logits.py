@@ -26,17 +26,17 @@ def check_finite(best: torch.Tensor, model: Any) -> None:
         model: The model that they come from.
     """
     if not bool(best.isfinite().all()):
-        raise NotFiniteError(not_finite(model))
+        raise NotFiniteError(_message(model))
 
 
 def check_scores(scores: Iterable[tuple[float, bool]], model: Any) -> None:
     """Raise NotFiniteError unless log probabilities are numbers; one of NaN logits is NaN."""
     if any(math.isnan(score) for score, _ in scores):
-        raise NotFiniteError(not_finite(model))
+        raise NotFiniteError(_message(model))
 
 
 class FiniteLogits(LogitsProcessor):
-    """Have `generate` raise NotFiniteError where logits are not finite; it changes nothing."""
+    """Raise NotFiniteError within `generate` where logits are not finite; change nothing."""
 
     def __init__(self, model: Any) -> None:
         """Take the model, for the message."""
@@ -48,8 +48,8 @@ class FiniteLogits(LogitsProcessor):
         return scores
 
 
-def not_finite(model: Any) -> str:
-    """Say in one line that a model's logits are not finite, why perhaps, and what to do."""
+def _message(model: Any) -> str:
+    """Return the error's line: logits are not finite, why perhaps, and what to do."""
     wrong = [
         name
         for name, weight in model.named_parameters()

@@ -46,7 +46,7 @@ class GenerationSettings(NamedTuple):
 
 
 class StopStrings(StoppingCriteria):
-    """Say for each row whether its newest tokens hold a stop string. It keeps no state."""
+    """A criterion of its own for each row: do its newest tokens hold a stop string? Stateless."""
 
     def __init__(self, stops: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
         """Look for `stops` in what comes after the first `prompt_length` tokens."""
