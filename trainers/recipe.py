@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import SchedulerType
 
-from verbalizer_bench.config import check, plain, read
+from verbalizer_bench.config import OneOrMore, check, plain, read
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
 from verbalizer_bench.trainers.data.collator import LossWeights
@@ -135,7 +135,7 @@ class Recipe:
     method: str
     output: Path
     model: ModelSettings
-    data: tuple[Path, ...]
+    data: OneOrMore[Path]
     format: str
     max_length: int
     epochs: float
@@ -144,7 +144,7 @@ class Recipe:
     learning_rate: float
     tokenizer: str | None = None
     images: Path | None = None
-    held_out: tuple[Path, ...] | None = None
+    held_out: OneOrMore[Path] | None = None
     image_aspect_ratio: str = "square"
     bad_records: str = "error"
     group: Any = "modality"
@@ -164,7 +164,7 @@ class Recipe:
     save_steps: int | None = None
     resume: bool = False
     workers: int = 0
-    report_to: tuple[str, ...] = ()
+    report_to: OneOrMore[str] = ()
     cache: Path = dataclasses.field(default_factory=lambda: Path.home() / ".cache/verbalizer_bench")
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from verbalizer_bench.config import check
+from verbalizer_bench.config import OneOrMore, check
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Instructions:
     """
 
     n: int = 100
-    filter: tuple[str, ...] = ("detectable_format",)
+    filter: OneOrMore[str] = ("detectable_format",)
     seed: int = 0
 
     def __post_init__(self) -> None:

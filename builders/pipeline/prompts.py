@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.config import read
+from verbalizer_bench.config import OneOrMore, read
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -47,7 +47,7 @@ class PromptTemplates:
     version: str
     prompts: dict[str, PromptTemplate] = field(default_factory=dict)
     records: dict[str, str] = field(default_factory=dict)
-    questions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    questions: dict[str, OneOrMore[str]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     @property

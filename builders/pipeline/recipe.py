@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from verbalizer_bench.builders.client.budget import Budget
 from verbalizer_bench.builders.client.endpoint import Endpoint
 from verbalizer_bench.builders.pipeline.blocks import (
@@ -22,7 +20,8 @@ from verbalizer_bench.builders.pipeline.blocks import (
     Instructions,
     Leakage,
 )
-from verbalizer_bench.config import check, find, read
+from verbalizer_bench.config import OneOrMore, check, find, read
+from verbalizer_bench.io.yaml_reading import CoreLoader, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +124,7 @@ class LlavaStyle(DataRecipe):
     """
 
     images: Images
-    answers: tuple[str, ...] = ("conversation", "detail", "complex")
+    answers: OneOrMore[str] = ("conversation", "detail", "complex")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,10 +173,10 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> DataRecipe:
 def _kind(file: Path) -> str:
     """Return the kind that a file names; what is wrong with the file is not said here."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        values = read_yaml(file, CoreLoader)
+    except ValueError:
         return ""
-    return str(found.get("kind", "")) if isinstance(found, dict) else ""
+    return str(values.get("kind", "")) if isinstance(values, dict) else ""
 
 
 def sources(recipe: DataRecipe) -> dict[str, Path]:

@@ -5,20 +5,39 @@ from the working folder; in a recipe, one that begins with `./` is from the reci
 key or type is an error of one line.
 """
 
-import dataclasses
-import datetime
 import difflib
-import math
+import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from verbalizer_bench.io.yaml_reading import parse_yaml, read_yaml
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from verbalizer_bench.io.yaml_reading import CoreLoader, parse_yaml, read_yaml
 
 Kind = TypeVar("Kind")
+Item = TypeVar("Item")
+# A list, or its only item.
+OneOrMore = Annotated[
+    tuple[Item, ...],
+    BeforeValidator(lambda value: tuple(value if isinstance(value, list) else [value])),
+]
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+# What an error of pydantic's means: what is expected, and the fix.
+_EXPECTED = {
+    "int_type": "a whole number is expected",
+    "float_type": "a number is expected",
+    "finite_number": "a number is expected",
+    "bool_type": "true or false is expected",
+    "string_type": "text is expected; quote it",
+    "dict_type": "a block of keys is expected",
+    "dataclass_type": "a block of keys is expected",
+}
 
 
 def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> Kind:
@@ -34,14 +53,14 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
         ValueError: A key or value is wrong, in one line.
     """
     file = find(Path(path))
-    found = read_yaml(file)
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: keys and values are expected, this is {type(found).__name__}")
-    found = _placed(found, file.parent)
+    values = read_yaml(file, CoreLoader)
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: keys and values are expected, this is {type(values).__name__}")
+    values = _placed(values, file.parent)
     for override in overrides:
-        _override(found, override)
+        _override(values, override)
     try:
-        return typing.cast(Kind, _build(kind, found, ""))
+        return typing.cast(Kind, _validate(kind, values, overrides))
     except ValueError as error:
         place = f"{file} with {' '.join(overrides)}" if overrides else file
         raise ValueError(f"{place}: {error}") from error
@@ -80,106 +99,89 @@ def shipped() -> dict[str, Path]:
 
 
 def _placed(value: Any, folder: Path) -> Any:
-    """Turn texts that begin with ./ into paths from the recipe's own folder."""
+    """Turn texts that begin with ./ into paths from a folder, and those with ~/ from the home."""
     if isinstance(value, dict):
         return {key: _placed(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [_placed(inner, folder) for inner in value]
+    if isinstance(value, str) and value.startswith("~/"):
+        return str(Path(value).expanduser())
     return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
 
 
-class _Written(typing.NamedTuple):
-    """A number, truth value or date of the command line, and how it was written: a name?"""
-
-    value: int | float | datetime.date
-    text: str
-
-
-def _override(found: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{override}: give key=value, such as seed=1 or lora.r=64")
     *blocks, last = key.split(".")
     for block in blocks:
-        inner = found.get(block) or {}
+        inner = values.get(block) or {}
         if not isinstance(inner, dict):
             raise ValueError(f"{override}: {block} is {inner!r}, no block of keys")
-        found[block] = inner
-        found = inner
+        values[block] = inner
+        values = inner
     try:
-        read = parse_yaml(value, override)
+        values[last] = _placed(parse_yaml(text, override, CoreLoader), Path())
     except ValueError as error:
         raise ValueError(f"{error}; quote the value if it is a text") from error
-    found[last] = _Written(read, value) if isinstance(read, (int, float, datetime.date)) else read
 
 
-def _build(kind: type, found: Mapping[str, Any], prefix: str) -> Any:
-    """Make a dataclass of a block of the YAML; the fields' types say what its values must be."""
-    hints = typing.get_type_hints(kind)
-    required = {
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    for key in found:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(hints)}"
-            raise ValueError(f"{prefix}{key}: no such key; {hint}")
-    if missing := sorted(required - set(found)):
-        raise ValueError(f"missing: {', '.join(prefix + name for name in missing)}")
-    return kind(**{key: _value(hints[key], value, prefix + key) for key, value in found.items()})
+def _validate(kind: Any, values: dict[str, Any], overrides: Sequence[str]) -> Any:
+    try:
+        # As JSON, in which pydantic takes no number for a text, but a list for a tuple.
+        return _adapter(kind).validate_json(json.dumps([values], default=str))[0]
+    except ValidationError as error:
+        faults = [(fault["loc"][1:], fault) for fault in error.errors(include_url=False)]
+        numbers = {
+            _key(place)
+            for place, fault in faults
+            if fault["type"] == "string_type" and isinstance(fault["input"], (int, float))
+        }
+        given = [one.partition("=") for one in overrides]
+        # What reads as a number on the command line may be a name: of a model, of a folder.
+        names = [f"{key}='{text}'" for key, _, text in given if key in numbers and text[0] != "["]
+        if not names:
+            raise ValueError(_problem(kind, faults)) from error
+    for name in names:
+        _override(values, name)
+    return _validate(kind, values, ())
 
 
-def _value(hint: Any, value: Any, key: str) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    (kind,) = (option for option in options if option is not type(None))
-    if isinstance(value, _Written):
-        is_name = kind in (str, Path) or typing.get_args(kind)[:1] in ((str,), (Path,))
-        value = value.text if is_name else value.value
-    if kind is Any:
-        return value
-    if typing.get_origin(kind) is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{key}={value!r}: a block of keys is expected")
-        (_, inner) = typing.get_args(kind)
-        return {str(name): _value(inner, item, f"{key}.{name}") for name, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{key}={value!r}: a block of keys is expected")
-        return _build(typing.cast(type, kind), value, f"{key}.")
-    if typing.get_origin(kind) is tuple:
-        items = value if isinstance(value, list) else [value]
-        return tuple(_value(typing.get_args(kind)[0], item, key) for item in items)
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    # YAML 1.1 reads 2e-5 as text.
-    if (
-        kind in (int, float)
-        and isinstance(value, (int, float, str))
-        and not isinstance(value, bool)
-    ):
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if math.isfinite(number) and (kind is float or number == int(number)):
-            return kind(number)
-    elif type(value) is kind:
-        return value
-    wanted, _, fix = _NAMES[kind].partition("; ")
-    raise ValueError(f"{key}={value!r}: {wanted} is expected{fix and f'; {fix}'}")
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # Dataclasses take the configuration of what they stand in.
+    return TypeAdapter(tuple[kind], config=_STRICT)
 
 
-_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text; quote it",
-    Path: "a path; quote it",
-}
+def _problem(kind: type, faults: Sequence[tuple[tuple[int | str, ...], Mapping[str, Any]]]) -> str:
+    """Say what is wrong: a key that there is not, else one that is missing, else a value."""
+    by_type = {fault["type"]: (place, fault) for place, fault in reversed(faults)}
+    if unknown := by_type.get("unexpected_keyword_argument"):
+        return _unknown_key(kind, _key(unknown[0]))
+    if missing := sorted(_key(place) for place, fault in faults if fault["type"] == "missing"):
+        return f"missing: {', '.join(missing)}"
+    place, fault = faults[0]
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    return f"{_key(place)}={fault['input']!r}: {_EXPECTED.get(fault['type'], fault['msg'])}"
+
+
+def _key(place: Sequence[int | str]) -> str:
+    return ".".join(name for name in place if isinstance(name, str))
+
+
+def _unknown_key(kind: Any, key: str) -> str:
+    *blocks, name = key.split(".")
+    for block in blocks:
+        kind = (
+            typing.get_type_hints(kind)[block] if is_dataclass(kind) else typing.get_args(kind)[1]
+        )
+        if isinstance(kind, types.UnionType):
+            (kind,) = (option for option in typing.get_args(kind) if is_dataclass(option))
+    known = [field.name for field in fields(kind)]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {'.'.join([*blocks, near[0]])}?" if near else f"known: {', '.join(known)}"
+    return f"{key}: no such key; {hint}"
 
 
 def check(name: str, value: object, right: bool, wanted: str) -> None:

@@ -318,11 +318,11 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"group": ["length"]}, ["group=['length']", "one of modality, length, none"]),
         ({"gradient_checkpointing": "yes"}, ["ing='yes'", "true or false is expected"]),
         ({"loss": "mean"}, ["loss=mean", "one of tokens, micro_batches"]),
-        ({"output": 3}, ["output=3", "a path is expected"]),
+        ({"output": 3}, ["output=3", "text is expected; quote it"]),
         ({"method": ["sft"]}, ["method=['sft']", "text is expected"]),
         ({"model": "llm"}, ["model='llm'", "a block of keys is expected"]),
         ({"lora": 8}, ["lora=8", "a block of keys is expected"]),
-        ({"data": [1]}, ["data=1", "a path is expected"]),
+        ({"data": [1]}, ["data=1", "text is expected; quote it"]),
         # Keys that are missing.
         ({"method": None, "data": None}, ["missing: data, method"]),
         ({"lora": {"r": 8}}, ["missing: lora.alpha"]),
@@ -418,7 +418,9 @@ def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:
         ("seed.x=1", ["seed.x=1", "no block of keys"]),
         ("data=[a", ["data=[a", "not valid YAML", "quote the value"]),
         ("epochs=many", ["epochs='many'", "a number is expected"]),
-        ("epochs=2026-01-31", ["epochs=datetime.date(2026", "a number is expected"]),
+        ("data=[1]", ["data=1: text is expected"]),
+        ("seed=true", ["seed=True: a whole number is expected"]),
+        ("epochs=2026-01-31", ["epochs='2026-01-31'", "a number is expected"]),
     ],
 )
 def test_wrong_overrides(override: str, parts: list[str], tmp_path: Path) -> None:
@@ -428,6 +430,17 @@ def test_wrong_overrides(override: str, parts: list[str], tmp_path: Path) -> Non
     assert "\n" not in str(error.value)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_names_that_read_as_numbers_or_dates(tmp_path: Path) -> None:
+    words = ["output=2026", "data=7", "held_out=1e5", "tokenizer=2026-01-31", "cache=~/c"]
+    recipe = read_recipe(write(tmp_path, {"learning_rate": "2e-5"}), words)
+    assert (recipe.output, recipe.data, recipe.held_out) == (
+        Path("2026"),
+        (Path("7"),),
+        (Path("1e5"),),
+    )
+    assert (recipe.tokenizer, recipe.cache) == ("2026-01-31", Path.home() / "c")
 
 
 def test_overrides(tmp_path: Path) -> None:

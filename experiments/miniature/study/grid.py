@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from verbalizer_bench.config import check, plain, read
+from verbalizer_bench.config import OneOrMore, check, plain, read
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
@@ -34,10 +34,10 @@ class Grid:
         captions: Captions that tower and connector are trained on; None for one a scene.
     """
 
-    bases: tuple[int, ...]
-    seeds: tuple[int, ...]
-    learning_rates: tuple[float, ...]
-    images: tuple[str, ...]
+    bases: OneOrMore[int]
+    seeds: OneOrMore[int]
+    learning_rates: OneOrMore[float]
+    images: OneOrMore[str]
     texts: int
     items: int
     unseen: int

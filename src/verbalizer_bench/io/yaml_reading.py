@@ -4,14 +4,19 @@ Files are UTF-8; a byte order mark in front of them is no fault. A key that stan
 parsers keep the last and say nothing.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] | None = None) -> Any:
     """Return what a YAML file holds; `!function` values stay strings.
+
+    Args:
+        path: The file.
+        loader: `CoreLoader`, or the default, which reads numbers and dates as lm-eval does.
 
     Raises:
         ValueError: It is not UTF-8, or not YAML that `parse_yaml` takes.
@@ -25,22 +30,23 @@ def read_yaml(path: Path) -> Any:
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 "
             "(Latin-1 or UTF-16?); save the file as UTF-8"
         ) from error
-    return parse_yaml(text, str(path))
+    return parse_yaml(text, str(path), loader)
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] | None = None) -> Any:
     """Return what a text in YAML says; `!function` values stay strings.
 
     Args:
         text: The YAML.
         where: Its file, or what else it comes from, for the error.
+        loader: As in `read_yaml`.
 
     Raises:
         ValueError: It is not YAML, has a key twice in one mapping, half a character, a list or a
             block as a key, or a block that holds itself.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=loader or _Loader)
     except yaml.YAMLError as error:
         raise ValueError(_reason(where, error)) from error
     except (ValueError, TypeError, RecursionError) as error:
@@ -67,6 +73,22 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("!function", lambda loader, node: str(node.value))
+
+
+class CoreLoader(_Loader):
+    """The same with numbers and dates by YAML 1.2: 2e-5 is a number, 2026-01-31 a text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
+        for first, forms in _Loader.yaml_implicit_resolvers.items()
+    }
+
+
+CoreLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 def _check(node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
