@@ -73,7 +73,7 @@ def make_data(folder: Path, sizes: dict[str, int]) -> None:
 
 def make_run(data: Path, output: Path, seed: int) -> Path:
     """Run the suite with lm-eval's `dummy` model, then answer by chance; return the run."""
-    from verbalizer_bench.results.run import newest_results, read_results, samples_file
+    from verbalizer_bench.results.files import newest_results, read_rows, read_table, write_run
     from verbalizer_bench.running.harness import harness
     from verbalizer_bench.running.merge import in_document_order
     from verbalizer_bench.tasks.metrics import score
@@ -81,17 +81,16 @@ def make_run(data: Path, output: Path, seed: int) -> Path:
     arguments = ["--model", "dummy", "--tasks", "verbalizer", "--data", str(data)]
     (folder,) = harness("run", [*arguments, "--output_path", str(output)])
     results, generator = newest_results(folder), random.Random(seed)
-    for task, config in read_results(results)["configs"].items():
-        words = config["metadata"]["verbalizer"]
-        path = samples_file(results, task)
-        lines = []
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
+    table = read_table(results)
+    samples = read_rows(results, list(table["configs"]))
+    for task, rows in samples.items():
+        words = table["configs"][task]["metadata"]["verbalizer"]
+        for row in rows:
             other = words["second"] if row["target"] == words["first"] else words["first"]
             said = generator.choice([row["target"], other, f"It is {row['target']}."])
             row |= {"resps": [[said]], "filtered_resps": [said]}
-            lines.append(json.dumps(row | score(row["target"], other, said)) + "\n")
-        path.write_text("".join(lines))
+            row |= score(row["target"], other, said)
+    write_run(results, table, samples)
     in_document_order(results)
     return folder
 

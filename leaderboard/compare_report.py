@@ -118,7 +118,7 @@ def as_json(
             {
                 "name": run.name,
                 "folder": str(run.folder),
-                "weights": run.record.get("fingerprint", {}).get("weights"),
+                "weights": run.record.fingerprint.get("weights"),
                 "image": image(run),
                 "chat_template": template(run),
                 "engine": engine(run),

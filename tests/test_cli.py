@@ -53,11 +53,11 @@ def test_first_way_our_command_line(toys: tuple[Path, Path], tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     (found,) = find_runs([tmp_path])
-    assert found.record["image"]["mode"] == "gray"
+    assert found.record.image and found.record.image.mode == "gray"
     assert "image=gray" in done.stdout and "3 of 24 prompts were run (--limit 3)" in done.stdout
     record = json.loads((found.folder / "run.json").read_text())
     assert record["command"][:2] == ["verbalizer-bench", "run"]
-    assert record["first_input_ids"] == found.record["first_input_ids"]
+    assert record["first_input_ids"] == found.record.first_input_ids
     assert (found.folder / "summary.json").is_file()
     assert (found.folder / "report" / "scores.png").is_file()
 

@@ -28,11 +28,11 @@ from verbalizer_bench.leaderboard.submission.reading import (
     list_files,
     read_bytes,
     sha256,
-    short,
 )
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, Status, read_signed
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import Documents, Verified, read_verified
+from verbalizer_bench.results.schema import short
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 COLUMNS = (*LABEL_TYPES, "All")

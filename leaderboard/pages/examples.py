@@ -1,20 +1,17 @@
 """Choose examples of what responses did, the same document side by side over the models."""
 
 import dataclasses
-import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from verbalizer_bench.results.run import Run, TaskScores, newest_results, samples_file
+from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.schema import Sample
 from verbalizer_bench.tasks.metrics import OUTCOMES
 
 T = TypeVar("T")
-_DOC_ID = re.compile(rb'\{"doc_id": (\d+),')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +50,14 @@ def choose_examples(runs: Sequence[Run], count: int = 10) -> dict[str, list[Exam
     """
     chosen = {name: _spread(runs, name, count) for name in OUTCOMES}
     wanted: dict[str, set[int]] = {}
-    for found in chosen.values():
-        for task, doc_id in found:
+    for places in chosen.values():
+        for task, doc_id in places:
             wanted.setdefault(task.task, set()).add(doc_id)
-    rows = [_read(run, wanted) for run in runs]
+    samples = [_read(run, wanted) for run in runs]
     return {
-        name: [_example(runs, rows, task, doc_id) for task, doc_id in found]
-        for name, found in chosen.items()
-        if found
+        name: [_example(runs, samples, task, doc_id) for task, doc_id in places]
+        for name, places in chosen.items()
+        if places
     }
 
 
@@ -97,44 +94,28 @@ def _same(run: Run, task: TaskScores) -> TaskScores | None:
     return None
 
 
-def _read(run: Run, wanted: dict[str, set[int]]) -> dict[tuple[str, int], dict[str, Any]]:
-    results = newest_results(run.folder)
-    found = {}
-    for task in run.tasks:
-        for row in _rows(samples_file(results, task.task), wanted.get(task.task, set())):
-            found[task.task, row["doc_id"]] = row
-    return found
-
-
-def _rows(path: Path, doc_ids: set[int]) -> Iterator[dict[str, Any]]:
-    if not doc_ids:
-        return
-    with path.open("rb") as lines:
-        for line in lines:
-            # Most rows are not wanted, and parsing them all would take seconds.
-            head = _DOC_ID.match(line)
-            if head and int(head[1]) not in doc_ids:
-                continue
-            if line.strip() and (row := json.loads(line))["doc_id"] in doc_ids:
-                yield row
+def _read(run: Run, wanted: dict[str, set[int]]) -> dict[tuple[str, int], Sample]:
+    names = [task.task for task in run.tasks if task.task in wanted]
+    return {
+        (name, sample.doc_id): sample
+        for name in names
+        for sample in run.samples(name, wanted[name])
+    }
 
 
 def _example(
     runs: Sequence[Run],
-    rows: Sequence[dict[tuple[str, int], dict[str, Any]]],
+    samples: Sequence[dict[tuple[str, int], Sample]],
     task: TaskScores,
     doc_id: int,
 ) -> Example:
     said = []
-    for run, own in zip(runs, rows, strict=True):
-        same = _same(run, task)
-        row = own.get((task.task, doc_id)) if same else None
-        if same is None or row is None:
-            said.append(Said(run.name, None, None))
-            continue
-        place = same.doc_ids.index(doc_id)
-        (outcome,) = (name for name in OUTCOMES if same.scores[name][place] > 0)
-        said.append(Said(run.name, str(row["filtered_resps"][0]), outcome))
-    first = rows[0][task.task, doc_id]
-    prompt = str(first["arguments"]["gen_args_0"]["arg_0"])
-    return Example(task.task, doc_id, prompt, str(first["target"]), tuple(said))
+    for run, by_document in zip(runs, samples, strict=True):
+        sample = by_document.get((task.task, doc_id)) if _same(run, task) else None
+        said.append(
+            Said(run.name, sample.response, sample.outcome)
+            if sample
+            else Said(run.name, None, None)
+        )
+    first = samples[0][task.task, doc_id]
+    return Example(task.task, doc_id, first.prompt, first.target, tuple(said))

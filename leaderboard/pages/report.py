@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
-from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.leaderboard.compare_report import NOTE
 from verbalizer_bench.leaderboard.figures import bars
 from verbalizer_bench.leaderboard.pages.chosen import FAMILIES, every_two
@@ -127,28 +126,25 @@ def _heat(run: Run) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
 
 def _record(run: Run) -> list[tuple[str, str]]:
     """Return how a run was made, as run.json and lm-eval's results say."""
-    file = run.folder / "run.json"
-    stated: dict[str, Any] = dict(run.record)
-    if file.is_file():
-        stated = {**read_record(file), **stated}
-    config = run.results["config"]
-    first = run.results["configs"][run.tasks[0].task]
-    lines = [("Model class", str(config["model"]))]
-    stated.setdefault("model_args", config.get("model_args"))
-    lines += [(text, _text(stated[k])) for k, text in _RECORD.items() if stated.get(k) is not None]
-    lines.append(("Generation", _text(first["generation_kwargs"])))
-    for key, text in {"batch_size": "Batch size", "limit": "Limit"}.items():
-        if config.get(key) is not None:
-            lines.append((text, _text(config[key])))
-    seeds = {k.removesuffix("_seed"): v for k, v in config.items() if k.endswith("_seed")}
-    if seeds:
-        lines.append(("Seeds", _text(seeds)))
-    return [*lines, ("Folder", str(run.folder))]
+    stated = run.run_json() | run.record.model_dump(exclude_unset=True)
+    config = run.results.config
+    stated.setdefault("model_args", config.model_args)
+    first = run.results.configs[run.tasks[0].task]
+    named = {
+        "Model class": config.model,
+        **{text: stated.get(key) for key, text in _RECORD.items()},
+        "Generation": first.generation_kwargs,
+        "Batch size": config.batch_size,
+        "Limit": config.limit,
+        "Seeds": {key.removesuffix("_seed"): seed for key, seed in config.seeds.items()} or None,
+        "Folder": run.folder,
+    }
+    return [(name, _text(value)) for name, value in named.items() if value is not None]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_text(own)}" for key, own in value.items())
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value)) or "none"
     return str(value)

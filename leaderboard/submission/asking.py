@@ -6,12 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from verbalizer_bench.leaderboard.submission import claims
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Row
-from verbalizer_bench.leaderboard.submission.reading import escaped, sha256, short
+from verbalizer_bench.leaderboard.submission.reading import escaped, sha256
+from verbalizer_bench.results.schema import Sample, short
 from verbalizer_bench.tasks.data import resolve_data, test_documents
 from verbalizer_bench.tasks.suite import suite, suite_datasets
 
@@ -75,7 +75,7 @@ def located(
     return {task: places[suite()[task][0]] for task in chosen}
 
 
-def check_prompt(folder: Path, task: str, stated: Row, row: Mapping[str, Any]) -> None:
+def check_prompt(folder: Path, task: str, stated: Row, sample: Sample) -> None:
     """Compare the prompt of a new response with that of the submission's.
 
     Raises:
@@ -83,8 +83,8 @@ def check_prompt(folder: Path, task: str, stated: Row, row: Mapping[str, Any]) -
     """
     dataset, verbalizer = suite()[task]
     spec = suite_datasets()[dataset][0]
-    raw = sha256(spec.render(row["doc"], verbalizer).encode())
-    if (raw, row["target"]) != (stated.raw_prompt_hash, stated.target):
+    raw = sha256(spec.render(sample.doc, verbalizer).encode())
+    if (raw, sample.target) != (stated.raw_prompt_hash, stated.target):
         raise ValueError(_no_such_prompt(folder, task, stated.doc_id))
 
 

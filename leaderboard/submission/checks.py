@@ -14,8 +14,9 @@ import numpy as np
 
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Row, Words
-from verbalizer_bench.leaderboard.submission.reading import short
+from verbalizer_bench.leaderboard.submission.reading import TEXTS
 from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.schema import EvalResults, short
 from verbalizer_bench.tasks.identity import (
     Identity,
     Verification,
@@ -200,5 +201,5 @@ def _differences(
 
 def as_run(found: Contents, tasks: tuple[TaskScores, ...]) -> Run:
     """Return a submission as a run, of checked content only, for statistics and protocol."""
-    results = found.results.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
-    return Run(found.folder, found.submission.model.id, results, tasks, older=0)
+    results = EvalResults.model_validate(found.results)
+    return Run(found.folder / TEXTS[1], found.submission.model.id, results, tasks)

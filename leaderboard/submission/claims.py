@@ -11,9 +11,9 @@ from typing import Any
 
 from verbalizer_bench.leaderboard.submission.contents import Contents
 from verbalizer_bench.leaderboard.submission.models import Record
-from verbalizer_bench.leaderboard.submission.reading import short
 from verbalizer_bench.results.protocol import derive_protocol
 from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.schema import short
 
 _KINDS = {"verbalizer-llm": "llm", "verbalizer-lvlm": "lvlm"}
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -20,9 +20,9 @@ from verbalizer_bench.leaderboard.submission.reading import (
     read_bytes,
     read_sums,
     sha256,
-    short,
     unpack,
 )
+from verbalizer_bench.results.schema import short
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.leaderboard.submission.contents import folder_name
 from verbalizer_bench.leaderboard.submission.models import (
     SCHEMA_VERSION,
@@ -25,16 +25,9 @@ from verbalizer_bench.leaderboard.submission.models import (
     RunRecord,
     Submission,
 )
-from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256, short
+from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
-from verbalizer_bench.results.run import (
-    Run,
-    TaskScores,
-    load_run,
-    newest_results,
-    samples_file,
-)
-from verbalizer_bench.tasks.spec import DatasetSpec
+from verbalizer_bench.results.run import Run, TaskScores, load_run
 from verbalizer_bench.tasks.suite import suite, suite_datasets
 
 _HEX = {length: re.compile(rf"[0-9a-f]{{{length}}}") for length in (40, 64)}
@@ -84,9 +77,8 @@ def pack(
         FileNotFoundError: There is no run, or samples are missing.
     """
     found = load_run(run)
-    results = newest_results(found.folder)
     _check_whole(found)
-    made = datetime.fromtimestamp(float(found.results.get("date") or 0), UTC)
+    made = datetime.fromtimestamp(found.results.date or 0, UTC)
     model = {
         "id": found.name if model_id is None else model_id,
         **_weights(found, revision, weights_sha256),
@@ -105,7 +97,7 @@ def pack(
             "date": made.date().isoformat(),
             "links": list(links),
             "licence": licence,
-            "image_mode": (found.record.get("image") or {}).get("mode") or "n/a",
+            "image_mode": found.record.image.mode if found.record.image else "n/a",
             "notes": notes,
         }
     )
@@ -113,13 +105,13 @@ def pack(
         submission.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
     )
     content = {
-        "results.json": results.read_bytes(),
-        "run.json": _run_record(found, results),
+        "results.json": found.file.read_bytes(),
+        "run.json": _run_record(found),
         "submission.yaml": text.encode(),
     }
     _check_secrets(content)
     for task in found.tasks:
-        rows = _slim_rows(samples_file(results, task.task), task)
+        rows = _slim_rows(found, task)
         # No name, no time: the same rows give the same bytes.
         content[f"samples/{task.task}.jsonl.gz"] = gzip.compress(rows, 9, mtime=0)
     return _write(output / folder_name(submission, content["results.json"]), content)
@@ -139,10 +131,10 @@ def _check_whole(run: Run) -> None:
             f"{run.folder}: {len(missing)} of {len(wanted)} tasks were not run, {missing[0]} for "
             "one; a submission is of the whole suite: --tasks verbalizer"
         )
-    limit = run.results["config"].get("limit")
-    counts = run.results["n-samples"]
+    limit = run.results.config.limit
     for task in run.tasks:
-        asked, there = counts[task.task]["effective"], counts[task.task]["original"]
+        counts = run.results.n_samples[task.task]
+        asked, there = counts.effective, counts.original
         if limit is not None or asked != there or len(task.doc_ids) != there:
             raise ValueError(
                 f"{run.folder}: {task.task}: {len(task.doc_ids)} of {there} documents were run"
@@ -153,19 +145,18 @@ def _check_whole(run: Run) -> None:
 
 
 def _kind(run: Run) -> str:
-    return "lvlm" if run.record.get("adapter") == "verbalizer-lvlm" else "llm"
+    return "lvlm" if run.record.adapter == "verbalizer-lvlm" else "llm"
 
 
 def _parameters(run: Run) -> int | None:
     """Return the number of parameters; lm-eval writes -1 where it does not know."""
-    number = run.results["config"].get("model_num_parameters")
+    number = run.results.config.model_num_parameters
     return number if isinstance(number, int) and number > 0 else None
 
 
 def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, str | None]:
     """Return what names the weights: as given, else as the run recorded it."""
-    commit = run.results["config"].get("model_sha")
-    own = (run.record.get("fingerprint") or {}).get("weights")
+    commit, own = run.results.config.model_sha, run.record.fingerprint.get("weights")
     if revision is None and _HEX[40].fullmatch(str(commit)):
         revision = commit
     if digest is None and _HEX[64].fullmatch(str(own)):
@@ -195,8 +186,7 @@ def _base_weights(run: Run, given: str | None) -> str | None:
 
 def _recorded_base(run: Run) -> str | None:
     """Return the base of an adapter, or what the training of the run's checkpoint recorded."""
-    arguments = run.results["config"].get("model_args")
-    own = (run.record.get("fingerprint") or {}).get("weights")
+    arguments, own = run.results.config.model_args, run.record.fingerprint.get("weights")
     if not isinstance(arguments, dict):
         return None
     # A folder that was written again since is another checkpoint.
@@ -222,22 +212,19 @@ def _submission(stated: dict[str, Any]) -> Submission:
         raise ValueError(f"submit pack: {error.text}") from error
 
 
-def _run_record(run: Run, results: Path) -> bytes:
+def _run_record(run: Run) -> bytes:
     """Return run.json without the command line, which has the submitter's own paths."""
-    config = run.results["config"]
-    file = run.folder / "run.json"
-    record = read_record(file) if file.is_file() else {}
-    if record.get("results") != results.name:
-        record = {"results": results.name, "model": config["model"], **run.record}
-        record["model_args"] = config.get("model_args")
+    config, record = run.results.config, run.run_json()
+    if record.get("results") != run.file.name:
+        own = run.record.model_dump(exclude_unset=True)
+        record = {"results": run.file.name, "model": config.model, **own}
+        record["model_args"] = config.model_args
     record.pop("command", None)
-    seeds = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
-    record["seeds"] = {key: config[key] for key in seeds if key in config}
-    record["batch_size"] = config.get("batch_size")
+    record |= {"seeds": config.seeds, "batch_size": config.batch_size}
     try:
         parse(RunRecord, "run.json", record)
     except Malformed as error:
-        raise ValueError(f"{file}: {error.text}") from error
+        raise ValueError(f"{run.folder / 'run.json'}: {error.text}") from error
     return (json.dumps(record, indent=2) + "\n").encode()
 
 
@@ -250,32 +237,25 @@ def _check_secrets(content: Mapping[str, bytes]) -> None:
             )
 
 
-def _slim_rows(path: Path, task: TaskScores) -> bytes:
-    spec = _specs()[task.dataset]
-    lines = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        if not line:
-            continue
-        row = json.loads(line)
+def _slim_rows(run: Run, task: TaskScores) -> bytes:
+    spec, path = suite_datasets()[task.dataset][0], run.samples_file(task.task)
+    rows = []
+    for sample in sorted(run.samples(task.task), key=lambda sample: sample.doc_id):
         slim = {
-            "doc_id": row["doc_id"],
-            "doc_hash": row["doc_hash"],
-            "raw_prompt_hash": sha256(spec.render(row["doc"], task.verbalizer).encode()),
-            "prompt_hash": row["prompt_hash"],
-            "target": row["target"],
-            "response": row["filtered_resps"][0],
-            "f1": row["f1"],
+            "doc_id": sample.doc_id,
+            "doc_hash": sample.doc_hash,
+            "raw_prompt_hash": sha256(spec.render(sample.doc, task.verbalizer).encode()),
+            "prompt_hash": sample.prompt_hash,
+            "target": sample.target,
+            "response": sample.response,
+            "f1": sample.f1,
         }
         try:
             parse(Row, path.name, slim)
         except Malformed as error:
-            raise ValueError(f"{path}: document {short(row['doc_id'])}: {error.text}") from error
-        lines.append((row["doc_id"], json.dumps(slim, ensure_ascii=False) + "\n"))
-    return "".join(text for _, text in sorted(lines)).encode()
-
-
-def _specs() -> dict[str, DatasetSpec]:
-    return {name: spec for name, (spec, _) in suite_datasets().items()}
+            raise ValueError(f"{path}: document {sample.doc_id}: {error.text}") from error
+        rows.append(slim)
+    return jsonl.dumps(rows).encode()
 
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> Path:

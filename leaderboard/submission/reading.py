@@ -18,6 +18,8 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from verbalizer_bench.results.schema import explain, short
+
 TEXTS = ("submission.yaml", "results.json", "run.json")
 SUMS = "SHA256SUMS"
 VERIFIED = "verified.json"
@@ -67,15 +69,6 @@ class Malformed(ValueError):
     def __init__(self, file: str, text: str) -> None:
         super().__init__(f"{file}: {text}")
         self.file, self.text = file, text
-
-
-def short(value: Any, length: int = 80) -> str:
-    """Return a value for a message: one line of ASCII, cut."""
-    try:
-        text = ascii(value)
-    except (ValueError, RecursionError):  # a number of more than 4,300 digits, or too deep
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
 
 
 def escaped(text: Any) -> str:
@@ -262,21 +255,10 @@ def parse(model: type[_T], name: str, value: Any) -> _T:
     """Check a parsed file against its model."""
     try:
         return model.model_validate(value)
-    except (ValidationError, RecursionError) as error:
+    except ValidationError as error:
         raise Malformed(name, explain(error)) from error
-
-
-def explain(error: Exception) -> str:
-    """Return the first mistake that pydantic found: key, message, value."""
-    if not isinstance(error, ValidationError):
-        return "nested too deep"
-    # An unknown key is often the cause of a missing one.
-    found = error.errors(include_url=False)
-    first = min(found, key=lambda one: one["type"] != "extra_forbidden")
-    key = ".".join(map(str, first["loc"])) or "the line"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    value = "" if first["type"] == "missing" else f", got {short(first['input'], 60)}"
-    return f"{short(key)[1:-1]}: {first['msg']}{value}{more}"
+    except RecursionError as error:
+        raise Malformed(name, "nested too deep") from error
 
 
 def _first_line(error: Exception) -> str:

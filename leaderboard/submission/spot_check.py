@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.submission import asking
@@ -29,8 +28,10 @@ from verbalizer_bench.leaderboard.submission.agreement import (
 from verbalizer_bench.leaderboard.submission.checks import check_complete
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.names import check_name
-from verbalizer_bench.leaderboard.submission.reading import Malformed, escaped, short
+from verbalizer_bench.leaderboard.submission.reading import Malformed, escaped
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
+from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.schema import RunRecord, short
 from verbalizer_bench.tasks.metrics import token_f1
 from verbalizer_bench.tasks.suite import suite
 
@@ -142,8 +143,8 @@ class SpotCheck:
         )
 
 
-# Takes the arguments of `verbalizer-bench run`; returns its results file, and each task's rows.
-Runner = Callable[[Sequence[str]], tuple[Mapping[str, Any], Mapping[str, list[dict[str, Any]]]]]
+# Takes the arguments of `verbalizer-bench run`.
+Runner = Callable[[Sequence[str]], Run]
 
 
 def spot_check(
@@ -203,8 +204,7 @@ def spot_check(
         told += ["--output_path", place, "--batch_size", batch_size]
         told += ["--data", data] if data else []
         told += ["--device", device] if device else []
-        results, rows = run(told)
-    check = _compare(found, numbers, results, rows)
+        check = _compare(found, numbers, run(told))
     check = dataclasses.replace(
         check, seed=drawn, fresh=seed is None, threshold=threshold or check.threshold
     )
@@ -229,25 +229,23 @@ def _count(found: Contents) -> int:
 def _compare(
     found: Contents,
     numbers: Mapping[str, Mapping[int, int]],
-    results: Mapping[str, Any],
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    run: Run,
 ) -> SpotCheck:
     equal: list[bool] = []
     scores: dict[str, list[tuple[float, float]]] = {}
     differing, rendered = [], 0
     for task, own_numbers in numbers.items():
         stated = {row.doc_id: row for row in found.rows[task]}
-        for row in rows[task]:
-            old, new = stated[own_numbers[row["doc_id"]]], row["filtered_resps"][0]
-            asking.check_prompt(found.folder, task, old, row)
-            rendered += row["prompt_hash"] != old.prompt_hash
+        for sample in run.samples(task):
+            old, new = stated[own_numbers[sample.doc_id]], sample.response
+            asking.check_prompt(found.folder, task, old, sample)
+            rendered += sample.prompt_hash != old.prompt_hash
             equal.append(old.response == new)
             pair = token_f1(old.target, old.response), token_f1(old.target, new)
             scores.setdefault(f"{suite()[task][0]} {old.doc_id}", []).append(pair)
             if old.response != new:
                 differing.append((task, old.doc_id, old.response, new))
-    own = results["config"]["verbalizer_bench"]
-    weights, same, differs = _settings(found, own)
+    weights, same, differs = _settings(found, run.record)
     if rendered:
         differs = (
             *differs,
@@ -259,12 +257,12 @@ def _compare(
         fresh=False,
         chosen={suite()[task][0]: tuple(sorted(own.values())) for task, own in numbers.items()},
         agreement=agreement(equal, scores),
-        threshold=THRESHOLD_LOW if _is_low(found.run.dtype, own["dtype"]) else THRESHOLD,
+        threshold=THRESHOLD_LOW if _is_low(found.run.dtype, run.record.dtype) else THRESHOLD,
         weights=weights,
         same_weights=same,
         differs=differs,
         differing=tuple(differing[:10]),
-        versions=own["versions"],
+        versions=run.record.versions or {},
     )
 
 
@@ -273,11 +271,11 @@ def _is_low(*dtypes: str | None) -> bool:
     return any("float16" in str(dtype) for dtype in dtypes)
 
 
-def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None, tuple[str, ...]]:
+def _settings(found: Contents, own: RunRecord) -> tuple[str, bool | None, tuple[str, ...]]:
     """Return the weights that were asked now, whether they are the same, and what else differs."""
     record = found.results.config.verbalizer_bench
     there = dict(record.fingerprint) if record else {}
-    here = own["fingerprint"]
+    here = own.fingerprint
     weights, differs = str(here.get("weights")), []
     same = None
     if there.get("weights_kind") == here.get("weights_kind"):
@@ -285,7 +283,8 @@ def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None
         same = there["weights"] == weights if known else None
     elif there.get("weights"):
         differs.append(_OTHER_KIND)
-    old, new = found.run.image or {}, own["image"] or {}
+    old = found.run.image or {}
+    new = own.image.model_dump(exclude_unset=True) if own.image else {}
     # A file is known by its pixels, wherever it lies.
     key = "sha256" if "sha256" in old and "sha256" in new else "mode"
     if old.get(key) != new.get(key):
@@ -304,7 +303,7 @@ def _settings(found: Contents, own: Mapping[str, Any]) -> tuple[str, bool | None
         if key in there and there[key] != here.get(key):
             differs.append(f"{key}: {short(here.get(key), 40)}, there {short(there[key], 40)}")
     packages = there.get("versions")
-    for name, number in own["versions"].items():
+    for name, number in (own.versions or {}).items():
         other = packages.get(name) if isinstance(packages, dict) else None
         if other is not None and other != number:
             differs.append(f"{name} {number}, there {short(other, 40)}")

@@ -23,7 +23,6 @@ from verbalizer_bench.leaderboard.submission.reading import (
     Malformed,
     escaped,
     sha256,
-    short,
 )
 from verbalizer_bench.leaderboard.submission.verified import (
     Documents,
@@ -37,6 +36,7 @@ from verbalizer_bench.leaderboard.submission.verified import (
 )
 from verbalizer_bench.results.protocol import derive_protocol, warnings
 from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.schema import short
 from verbalizer_bench.results.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
@@ -183,7 +183,7 @@ def _verified(found: Contents, run: Run, levels: Sequence[LevelResult]) -> Verif
         differences=protocol.differences,
         warnings=tuple(warnings(run)),
         weights=claims.stored_weights(found),
-        chat_template=bool(run.record.get("chat_template_sha256")),
+        chat_template=bool(run.record.chat_template_sha256),
         label_types={
             name: TypeScores(
                 f1=_interval(summary.f1),

@@ -36,8 +36,8 @@ def check_demo(folder: Path, text: str, texts: int) -> None:
         assert len(run.tasks) == 108
         assert {len(task.doc_ids) for task in run.tasks} == {texts}
         assert {task.source for task in run.tasks} == {f"toy_{t.dataset}" for t in run.tasks}
-        kwargs = run.results["configs"][run.tasks[0].task]["generation_kwargs"]
-        assert kwargs["num_beams"] == 10
+        kwargs = run.results.configs[run.tasks[0].task].generation_kwargs
+        assert kwargs is not None and kwargs["num_beams"] == 10
     board = json.loads((folder / "leaderboard" / "site" / "leaderboard.json").read_text())
     (table,) = board["tables"]
     assert table["protocol"] == "toy"

@@ -25,7 +25,8 @@ from verbalizer_bench.experiments.miniature.study.run import (
 )
 from verbalizer_bench.experiments.miniature.study.tables import gather
 from verbalizer_bench.experiments.miniature.study.unseen import judge
-from verbalizer_bench.results.run import newest_results, read_run
+from verbalizer_bench.results.files import newest_results
+from verbalizer_bench.results.run import read_run
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

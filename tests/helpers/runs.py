@@ -1,10 +1,13 @@
 """Runs as they are read from a folder."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.schema import EvalResults
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import Verbalizer
 
@@ -18,5 +21,23 @@ def task(dataset: str, label_type: str, first: str, f1: list[float]) -> TaskScor
     return TaskScores(name, dataset, verbalizer, "sample", "0", ids, scores)
 
 
-def run(*tasks: TaskScores) -> Run:
-    return Run(Path("run"), "model", {"config": {"model": "m"}}, tasks, 0)
+def run(*tasks: TaskScores, name: str = "model", folder: Path = Path("run"), **config: Any) -> Run:
+    """Return a run of these tasks; `config` is that of its results file."""
+    blocks: dict[str, Any] = {"results": {}, "configs": {}, "n-samples": {}}
+    results = EvalResults.model_validate({**blocks, "config": {"model": "m", **config}})
+    return Run(folder / "results_1.json", name, results, tasks)
+
+
+def changed(
+    run: Run,
+    config: dict[str, Any] | None = None,
+    generation: dict[str, Any] | None = None,
+    **blocks: Any,
+) -> Run:
+    """Return a run whose results file says something else."""
+    table = {**run.results.model_dump(by_alias=True, exclude_unset=True), **blocks}
+    table["config"] |= config or {}
+    for task in run.tasks:
+        if generation:
+            table["configs"][task.task]["generation_kwargs"] |= generation
+    return dataclasses.replace(run, results=EvalResults.model_validate(table))

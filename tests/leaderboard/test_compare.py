@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.echo import write_run
-from tests.helpers.runs import run, task
+from tests.helpers.runs import changed, run, task
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.compare import compare
 from verbalizer_bench.results.answers import answer, answers
@@ -139,10 +139,7 @@ def test_other_documents_tasks_and_protocols_are_refused(two: list[Run], tmp_pat
     assert "partial" in compare([less, same], tmp_path / "out", resamples=10).markdown
     one = dataclasses.replace(two[1], tasks=two[1].tasks[:3])
     assert "lacks the task verbalizer_sst2_" in refused([two[0], one], tmp_path)
-    results = json.loads(json.dumps(two[1].results))
-    for config in results["configs"].values():
-        config["generation_kwargs"]["num_beams"] = 1
-    text = refused([two[0], dataclasses.replace(two[1], results=results)], tmp_path)
+    text = refused([two[0], changed(two[1], generation={"num_beams": 1})], tmp_path)
     assert "differ in protocol: toy (made data" in text and "num_beams=1" in text
 
 
@@ -153,9 +150,11 @@ def test_one_document_has_no_interval(tmp_path: Path) -> None:
     json.loads((tmp_path / "out" / "compare.json").read_text(), parse_constant=pytest.fail)
 
 
-def asked(run: Run, name: str, weights: str, image: str | None, **changes: object) -> Run:
+def asked(
+    run: Run, name: str, weights: str, image: str | None, sha256: str = "", **changes: object
+) -> Run:
     """Return a run as our adapters record it: of these weights, shown this image."""
-    shown = None if image is None else {"mode": image, "sha256": image * 3}
+    shown = None if image is None else {"mode": image, "sha256": sha256 or image * 3}
     record = {
         "fingerprint": {"weights": weights},
         "image": shown,
@@ -165,9 +164,7 @@ def asked(run: Run, name: str, weights: str, image: str | None, **changes: objec
         "chat_template_sha256": "t",
         **changes,
     }
-    results = json.loads(json.dumps(run.results))
-    results["config"]["verbalizer_bench"] = record
-    return dataclasses.replace(run, name=name, results=results)
+    return dataclasses.replace(changed(run, {"verbalizer_bench": record}), name=name)
 
 
 def test_an_image_and_tuning_are_never_one_answer(two: list[Run], tmp_path: Path) -> None:
@@ -231,10 +228,9 @@ def test_one_named_difference_is_let_through_and_stands_in_the_answer(
     data = json.loads((tmp_path / "compare.json").read_text())
     assert data["allowed"] == [name] and data["pairs"][0]["differs"] == [words]
     # What is not named stays refused, whatever is let through.
-    for config in run.results["configs"].values():
-        config["generation_kwargs"]["num_beams"] = 1
+    greedy = changed(run, generation={"num_beams": 1})
     with pytest.raises(ValueError, match=r"differ in protocol: .*num_beams=1"):
-        compare([base, run], tmp_path, allowed={"image", "template", "engine"})
+        compare([base, greedy], tmp_path, allowed={"image", "template", "engine"})
 
 
 def test_what_is_let_through_is_a_list_of_known_names(
@@ -260,5 +256,5 @@ def test_a_stock_model_is_another_engine(two: list[Run], tmp_path: Path) -> None
 def test_files_of_one_name_are_two_images(two: list[Run], tmp_path: Path) -> None:
     one, other = (asked(run, "x", "v", "a.png") for run in two)
     assert compare([one, other], tmp_path / "made", resamples=10).pairs
-    other.results["config"]["verbalizer_bench"]["image"]["sha256"] = "else"
+    other = asked(two[1], "x", "v", "a.png", sha256="else")
     assert "differ in image: image a.png (a.pnga.pnga." in refused([one, other], tmp_path)

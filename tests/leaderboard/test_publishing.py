@@ -16,6 +16,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from tests.helpers.echo import write_run
+from tests.helpers.runs import run as made_run
 from tests.helpers.submissions import (
     Rows,
     digest,
@@ -39,7 +40,7 @@ from verbalizer_bench.leaderboard.submission.pack import _recorded_base, pack
 from verbalizer_bench.leaderboard.submission.signed import read_signed
 from verbalizer_bench.leaderboard.submission.spot_check import _is_low, _settings, spot_check
 from verbalizer_bench.leaderboard.submission.validate import validate
-from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.schema import RunRecord
 from verbalizer_bench.running.regenerate import regenerate
 from verbalizer_bench.tasks.suite import suite
 
@@ -312,9 +313,10 @@ def test_dtype_and_image_are_the_submissions_unless_told_otherwise(tmp_path: Pat
     ):
         with_taken(found, "pretrained=x")
     assert with_taken(found, "pretrained=x,image=my.png").startswith("pretrained=x,image=my.png,")
-    own: dict[str, Any] = {"fingerprint": {}, "versions": {}}
-    assert not _settings(found, own | {"image": {**image, "mode": "my.png"}})[2]
-    (text,) = _settings(found, own | {"image": {"mode": "my.png", "sha256": "1" * 64}})[2]
+    own = RunRecord.model_validate({"image": {**image, "mode": "my.png"}})
+    assert not _settings(found, own)[2]
+    own = RunRecord.model_validate({"image": {"mode": "my.png", "sha256": "1" * 64}})
+    (text,) = _settings(found, own)[2]
     assert text == "image: 'my.png', OTHER than the submission's ('../x.png')"
 
 
@@ -323,8 +325,7 @@ def test_an_old_hash_is_of_another_kind(tmp_path: Path) -> None:
     rows = make_rows(2, follows_or_not)
     found = read_submission(write_files(tmp_path, make_files(rows, make_results(rows))))
     new = {"weights": "0" * 64, "weights_kind": "stored"}
-    own: dict[str, Any] = {"fingerprint": new, "image": None, "versions": {}}
-    weights, same, differs = _settings(found, own)
+    weights, same, differs = _settings(found, RunRecord(fingerprint=new))
     assert (weights, same) == ("0" * 64, None)
     assert differs == ("weights: the submission has a hash of another kind",)
 
@@ -474,8 +475,7 @@ def test_an_adapters_base_is_what_it_was_run_on(toys: tuple[Path, Path], tmp_pat
     get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
     arguments = {"pretrained": str(toys[0]), "peft": str(tmp_path), "dtype": "float32"}
     record = {"fingerprint": {"weights": weights_sha256(**arguments)}}
-    config = {"model_args": arguments, "verbalizer_bench": record}
-    run = Run(tmp_path, "adapter", {"config": config}, (), 0)
+    run = made_run(name="adapter", model_args=arguments, verbalizer_bench=record)
     assert _recorded_base(run) == weights_sha256(toys[0])
     (tmp_path / "adapter_config.json").write_text("{}")
     assert _recorded_base(run) is None

@@ -1,11 +1,11 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import write_set
 from tests.helpers.echo import write_run
+from tests.helpers.runs import changed
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
@@ -47,15 +47,6 @@ def test_the_figure_is_the_same_every_time(two_runs: Path) -> None:
         assert main(["report", str(two_runs), "-o", str(two_runs / name)]) == 0
         files.append((two_runs / name / "scores.svg").read_bytes())
     assert files[0] == files[1]
-
-
-def changed(run: Run, config: dict[str, Any], generation: dict[str, Any] | None = None) -> Run:
-    """Return a run whose results say something else."""
-    results = json.loads(json.dumps(run.results))
-    results["config"] |= config
-    for task in run.tasks:
-        results["configs"][task.task]["generation_kwargs"] |= generation or {}
-    return Run(run.folder, run.name, results, run.tasks, run.older)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +164,7 @@ def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "give the --output_path of a run\n"
     )
     (tmp_path / "results_x.json").write_text("{}")
-    with pytest.raises(ValueError, match="not a results file of lm-eval: configs is no block"):
+    with pytest.raises(ValueError, match="not as a run writes it: results: Field required"):
         read_run(tmp_path)
 
 
@@ -197,17 +188,17 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
     [
         ("results_*", b"{", "{é".encode("latin-1"), "byte 0xe9 is not UTF-8"),
         ("results_*", b"{", b"\xff\xfe{", "UTF-16 or UTF-32; save the file as UTF-8"),
-        ("results_*", b'"source"', b'"sauce"', "metadata: not as a run writes it (KeyError"),
-        (
-            "samples_*",
-            b'"doc_id": 0',
-            b'"doc_id": NaN',
-            "line 1: not a scored response: doc_id=n",
-        ),
-        ("samples_*", b'"doc_id": 0', b'"doc_id": "0"', "doc_id='0' is no number of a document"),
-        ("samples_*", b'"filtered_resps": [', b'"filtered_resps": [3, ', "no list of texts"),
-        ("samples_*", b'"f1": 1.0', b'"f1": NaN', "f1=nan is no score from 0 to 1"),
-        ("samples_*", b'"f1": 1.0', b'"f1": "1"', "f1='1' is no score from 0 to 1"),
+        ("results_*", b'"source"', b'"sauce"', "foo_bar.metadata.source: Field required"),
+        ("results_*", b'"neutral"', b'"neuter"', "verbalizer.type: Input should be 'natural', "),
+        ("results_*", b'"n-samples"', b'"samples"', "n-samples: Field required"),
+        ("results_*", b'"generation_kwargs"', b'"kwargs"', "generation_kwargs is missing"),
+        ("samples_*", b'"doc_id": 0', b'"doc_id": NaN', "line 1: not as a run writes it: doc_id: "),
+        ("samples_*", b'"doc_id": 0', b'"doc_id": "0"', "should be a valid integer, got '0'"),
+        ("samples_*", b'"filtered_resps": [', b'"filtered_resps": [3, ', "of str, got 3"),
+        ("samples_*", b'"f1": 1.0', b'"f1": NaN', "f1: Input should be a finite number, got nan"),
+        ("samples_*", b'"f1": 1.0', b'"f1": "1"', "f1: Input should be a valid number, got '1'"),
+        ("samples_*", b'"f1": 1.0', b'"f1": 2', "f1: Input should be less than or equal to 1"),
+        ("samples_*", b'"target"', b'"aim"', "line 1: not as a run writes it: target: Field"),
         ("run.json", b"", b"", "run.json: not JSON (Expecting value, character 1)"),
         ("run.json", b"", b"[]", "run.json: keys and values are needed, got '[]'"),
     ],

@@ -20,7 +20,8 @@ from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shad
 from verbalizer_bench.leaderboard.report import write_report
 from verbalizer_bench.results.answers import answer, interval
 from verbalizer_bench.results.differences import differences
-from verbalizer_bench.results.run import Run, find_runs, newest_results, samples_file
+from verbalizer_bench.results.files import newest_results, samples_file
+from verbalizer_bench.results.run import Run, find_runs
 from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

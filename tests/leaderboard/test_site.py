@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.boards import invented, merged, read_entries, write_board, write_submission
+from tests.helpers.runs import run as made_run
 from tests.helpers.submissions import (
     digest,
     make_files,
@@ -31,7 +32,7 @@ from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, dige
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.resampling import Clusters, bootstrap
-from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.run import TaskScores
 from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.tasks.suite import suite
@@ -135,7 +136,7 @@ def test_a_pair_has_the_numbers_of_compare(tmp_path: Path) -> None:
             for task, (dataset, verbalizer) in suite().items()
             if dataset in SIZES
         ]
-        runs.append(Run(Path(name), name, {}, tuple(tasks), 0))
+        runs.append(made_run(*tasks, name=name))
     for number, run in enumerate(runs):
         documents = {}
         for dataset, tasks in by_dataset(run.tasks).items():

@@ -1,14 +1,14 @@
 """Runs whose prompts were rendered otherwise are not compared or merged without a word."""
 
-import dataclasses
 from typing import Any
 
 import pytest
 
-from tests.helpers.runs import run, task
+from tests.helpers.runs import changed, run, task
 from verbalizer_bench.results.contrast import refusal
 from verbalizer_bench.results.rendering import rendering_refusal, rendering_text
 from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.schema import RunRecord
 
 DATED = {"contents": ["strings"], "date": "2024-07-26", "arguments": {}}
 PLAIN = {"contents": ["parts"], "date": None, "arguments": {}}
@@ -16,10 +16,9 @@ PLAIN = {"contents": ["parts"], "date": None, "arguments": {}}
 
 def rendered(rendering: Any, sha256: str = "a" * 64, **results: Any) -> Run:
     """Return a run whose record says so of its chat template."""
-    own = run(task("x", "natural", "p", [0.5]))
     record = {"chat_template_sha256": sha256, "rendering": rendering}
-    results = {"config": {"model": "verbalizer-llm", "verbalizer_bench": record}, **results}
-    return dataclasses.replace(own, results={**own.results, **results})
+    made = run(task("x", "natural", "p", [0.5]), model="verbalizer-llm", verbalizer_bench=record)
+    return changed(made, **results)
 
 
 def test_other_dates_are_refused_whatever_the_templates() -> None:
@@ -77,14 +76,14 @@ def test_compare_asks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_report_says_how_prompts_were_rendered() -> None:
-    assert rendering_text({}) == "chat template: not applied"
+    assert rendering_text(RunRecord()) == "chat template: not applied"
     record = {"chat_template_sha256": "ab" * 32, "rendering": DATED}
-    assert rendering_text(record) == (
+    assert rendering_text(RunRecord.model_validate(record)) == (
         "chat template: applied (sha256 abababababab; contents as strings; "
         "it writes the date, fixed at 2024-07-26)"
     )
     record["rendering"] = {**PLAIN, "arguments": {"enable_thinking": False}}
-    assert rendering_text(record).endswith(
+    assert rendering_text(RunRecord.model_validate(record)).endswith(
         "contents as parts; arguments {'enable_thinking': False})"
     )
 

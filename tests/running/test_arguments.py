@@ -62,7 +62,7 @@ def test_a_checkpoint_and_an_output_that_are_called_by_a_number(
     rest = ["--tasks", TASK, "--limit", "1", "--data", "sample", "--device", "cpu"]
     assert main(["run", *arguments, *rest, "--output_path", "2026"]) == 0
     (found,) = find_runs([tmp_path / "2026"])
-    assert found.results["config"]["model_args"]["pretrained"] == name and found.name == name
+    assert found.results.config.model_args["pretrained"] == name and found.name == name
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_config_file_may_hold_all_and_the_record_is_the_whole_command(
     assert main(["run", "--config", str(file)]) == 0
     (found,) = find_runs([out])
     assert found.tasks[0].source == "sample"
-    assert found.results["config"]["random_seed"] == 7
+    assert found.results.config.random_seed == 7
     header = json.loads(journal_files(out)[0].read_text().split("\n")[0])
     assert header["protocol"]["apply_chat_template"] is True
     assert header["protocol"]["system_instruction"] == "Be brief."

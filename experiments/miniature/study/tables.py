@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
-from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.results.run import Run, newest_results, read_run, samples_file
+from verbalizer_bench.results.files import newest_results
+from verbalizer_bench.results.run import Run, TaskScores, read_run
 from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
@@ -149,9 +149,9 @@ def _scores(run: Run) -> dict[str, str]:
 
     `words` is the share of responses without a label word that have four words or more.
     """
-    found, results = {}, newest_results(run.folder)
+    found = {}
     for label_type in LABEL_TYPES:
-        wordy = [_wordy(samples_file(results, task.task)) for task in run.of_type(label_type)]
+        wordy = [_wordy(run, task) for task in run.of_type(label_type)]
         found[f"{label_type}_{WORDS}"] = f"{100 * np.mean(wordy):.2f}"
         for metric in ("f1", *OUTCOMES):
             means = [task.scores[metric].mean() for task in run.of_type(label_type)]
@@ -159,9 +159,9 @@ def _scores(run: Run) -> dict[str, str]:
     return found
 
 
-def _wordy(file: Path) -> float:
-    rows = [row for _, row in jsonl.read_objects(file)]
-    return sum(r["neither"] and len(r["filtered_resps"][0].split()) >= 4 for r in rows) / len(rows)
+def _wordy(run: Run, task: TaskScores) -> float:
+    samples = run.samples(task.task)
+    return sum(s.neither and len(s.response.split()) >= 4 for s in samples) / len(task.doc_ids)
 
 
 def _documents(run: Run) -> Iterable[dict[str, str]]:
@@ -174,13 +174,10 @@ def _documents(run: Run) -> Iterable[dict[str, str]]:
 
 
 def _examples(run: Run) -> Iterable[dict[str, str]]:
-    results = newest_results(run.folder)
     for task in _SHOWN:
-        rows = (row for _, row in jsonl.read_objects(samples_file(results, task)))
-        row = min(rows, key=lambda row: int(row["doc_id"]))
-        outcome = next(name for name in OUTCOMES if row[name])
-        response = row["filtered_resps"][0]
-        yield {"task": task, "target": row["target"], "response": response, "outcome": outcome}
+        first = min(run.samples(task), key=lambda sample: sample.doc_id)
+        shown = {"target": first.target, "response": first.response, "outcome": first.outcome}
+        yield {"task": task, **shown}
 
 
 def _unseen(place: Place, point: Point) -> dict[str, str]:

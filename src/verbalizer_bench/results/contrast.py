@@ -14,9 +14,8 @@ image is asked as a text model is: neither has to be let through, and the answer
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from verbalizer_bench.results.protocol import derive_protocol
 from verbalizer_bench.results.rendering import rendering_refusal
@@ -105,7 +104,7 @@ def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
 
 def same_weights(one: Run, other: Run) -> bool:
     """Say whether two runs are of the same weights, as far as they state them."""
-    hashes = [_record(run).get("fingerprint", {}).get("weights") for run in (one, other)]
+    hashes = [run.record.fingerprint.get("weights") for run in (one, other)]
     if all(hashes):
         return hashes[0] == hashes[1] and not str(hashes[0]).startswith("unknown")
     paths = [_pretrained(run) for run in (one, other)]
@@ -114,35 +113,33 @@ def same_weights(one: Run, other: Run) -> bool:
 
 def image(run: Run) -> str:
     """Return what was shown with every prompt."""
-    shown = _record(run).get("image") or {}
-    mode = str(shown.get("mode", "none"))
-    if mode == "none":
+    shown = run.record.image
+    if shown is None or shown.mode == "none":
         return NO_IMAGE
-    if mode in ("white", "gray", "black", "noise"):
-        return f"{mode} image"
+    if shown.mode in ("white", "gray", "black", "noise"):
+        return f"{shown.mode} image"
     # The same name can be of another file, and the same file have another name.
-    return f"image {Path(mode).name} ({str(shown.get('sha256', 'not hashed'))[:12]})"
+    return f"image {Path(shown.mode).name} ({shown.sha256[:12]})"
 
 
 def is_lvlm(run: Run) -> bool:
     """Say whether a run is of a model that can be shown an image."""
-    return _record(run).get("image") is not None
+    return run.record.image is not None
 
 
 def template(run: Run) -> str:
     """Return whether a chat template was applied, as our record or lm-eval's results say."""
-    has = _record(run).get("chat_template_sha256") or run.results.get("chat_template_sha")
+    has = run.record.chat_template_sha256 or run.results.chat_template_sha
     return "with a chat template" if has else "without a chat template"
 
 
 def engine(run: Run) -> str:
     """Return what made the responses, where that can change them."""
-    record = _record(run)
-    if not record:
-        return f"lm-eval's {_config(run).get('model')}"
-    if str(record.get("dtype", "torch.float32")).endswith("float32"):
+    if not run.is_ours:
+        return f"lm-eval's {run.results.config.model}"
+    if (run.record.dtype or "float32").endswith("float32"):
         return "our adapters"
-    used = [name for name, count in dict(record.get("engine") or {}).items() if count]
+    used = [name for name, count in run.record.engine.items() if count]
     return f"our adapters, {' and '.join(sorted(used))}" if used else "our adapters"
 
 
@@ -151,11 +148,11 @@ def _other_texts(base: Run, run: Run) -> tuple[str, str] | None:
 
     Another checkpoint's template is its own affair: it is part of what was tuned.
     """
-    ours = [_record(one).get("chat_template_sha256") for one in (base, run)]
-    stock = [one.results.get("chat_template_sha") for one in (base, run)]
+    ours = [one.record.chat_template_sha256 for one in (base, run)]
+    stock = [one.results.chat_template_sha for one in (base, run)]
     for one, other in (ours, stock):
         if one and other and one != other:
-            return f"chat template {str(one)[:12]}", f"chat template {str(other)[:12]}"
+            return f"chat template {one[:12]}", f"chat template {other[:12]}"
     return None
 
 
@@ -178,19 +175,9 @@ def _told(run: Run, settings: Sequence[str]) -> str:
 
 
 def _pretrained(run: Run) -> tuple[str, ...] | None:
-    given = _config(run).get("model_args") or {}
+    given = run.results.config.model_args or {}
     if isinstance(given, str):
         given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
-    if not isinstance(given, Mapping) or not given.get("pretrained"):
+    if not given.get("pretrained"):
         return None
     return tuple(str(given.get(key)) for key in ("pretrained", "peft", "revision", "delta"))
-
-
-def _record(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = _config(run).get("verbalizer_bench") or {}
-    return found
-
-
-def _config(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = run.results.get("config", {})
-    return found

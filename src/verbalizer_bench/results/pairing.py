@@ -1,13 +1,12 @@
 """Say whether runs can be compared: the same protocol, tasks, documents and raw prompts."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.results.contrast import refusal
-from verbalizer_bench.results.run import Run, TaskScores, samples_file
+from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.schema import Sample
 from verbalizer_bench.results.statistics import check_documents
 
 # What a row says of the document and its target stands before this.
@@ -71,23 +70,18 @@ def _check_documents(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
 
 
 def _check_task(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
-    texts = [_template(r, a.task) for r in (base, run)]
-    lines = [_lines(r, a.task) for r in (base, run)]
-    if texts[0] == texts[1] and a.verbalizer == b.verbalizer:
-        # Nearly always so, and 50 times faster than to read the rows as JSON.
-        starts = [[line.partition(_ARGUMENTS)[0] for line in own] for own in lines]
-        if starts[0] == starts[1]:
-            return
-    left, right = (
-        {row["doc_id"]: row for row in map(json.loads, own) if row["doc_id"] in a.doc_ids}
-        for own in lines
-    )
+    templates = [_template(r, a.task) for r in (base, run)]
+    # Nearly always so, and 50 times faster than to read the rows as JSON.
+    alike = templates[0] == templates[1] and a.verbalizer == b.verbalizer
+    if alike and _questions(base, a.task) == _questions(run, a.task):
+        return
+    left, right = ({row.doc_id: row for row in r.samples(a.task)} for r in (base, run))
     for doc_id in a.doc_ids:
         asked = [
-            _raw_prompt(text, task, row[doc_id])
-            for text, task, row in zip(texts, (a, b), (left, right), strict=True)
+            _raw_prompt(template, task, rows[doc_id])
+            for template, task, rows in zip(templates, (a, b), (left, right), strict=True)
         ]
-        targets = [row[doc_id]["target"] for row in (left, right)]
+        targets = [rows[doc_id].target for rows in (left, right)]
         what = "raw prompts" if asked[0] != asked[1] else "targets"
         one, other = asked if asked[0] != asked[1] else targets
         if one != other:
@@ -98,24 +92,26 @@ def _check_task(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
             )
 
 
-def _lines(run: Run, task: str) -> list[bytes]:
-    path = samples_file(_results(run.folder), task)
-    return [line for line in path.read_bytes().split(b"\n") if line]
-
-
-def _results(folder: Path) -> Path:
-    return sorted(folder.glob("results_*.json"))[-1]
+def _questions(run: Run, task: str) -> list[bytes]:
+    """Return the beginnings of a samples file's rows: documents and targets, without responses."""
+    lines = run.samples_file(task).read_bytes().split(b"\n")
+    return [line.partition(_ARGUMENTS)[0] for line in lines if line]
 
 
 def _template(run: Run, task: str) -> str:
-    text: str = run.results["configs"][task]["doc_to_text"]
-    return text
+    template = run.results.configs[task].doc_to_text
+    if not isinstance(template, str):
+        raise ValueError(
+            f"compare: {run.file}: configs.{task}.doc_to_text is {template!r}, no template; "
+            "run the task again"
+        )
+    return template
 
 
-def _raw_prompt(template: str, task: TaskScores, row: Mapping[str, Any]) -> str:
+def _raw_prompt(template: str, task: TaskScores, row: Sample) -> str:
     # The template is of somebody's results file: nothing of it may run.
     words = {"first": task.verbalizer.first, "second": task.verbalizer.second}
-    return _compiled(template).render(**{**row["doc"], **words})
+    return _compiled(template).render(**{**row.doc, **words})
 
 
 @cache

@@ -37,45 +37,44 @@ def derive_protocol(run: Run) -> Protocol:
     differences = [f"{key}={asked.get(key)}" for key in paper if asked.get(key) != paper[key]] + [
         f"{key}={value}" for key, value in asked.items() if key not in paper
     ]
-    own = run.record.get("generation_config", {})
+    record = run.record
     differences += [
         f"the checkpoint sets {key}={str(value)[:200]}"
-        for key, value in changing(own, asked).items()
+        for key, value in changing(record.generation_config, asked).items()
     ]
-    shots = max(run.results.get("n-shot", {}).get(task.task) or 0 for task in run.tasks)
-    if shots:
+    if shots := max(run.results.n_shot.get(task.task) or 0 for task in run.tasks):
         differences.append(f"{shots} few-shot examples")
-    if run.results.get("system_instruction"):
+    if run.results.system_instruction:
         differences.append("a system instruction")
-    image = (run.record.get("image") or {}).get("mode")
-    if image not in (None, "white"):
-        differences.append(f"image={image}")
-    least, most = run.record.get("bos_counts") or (1, 1)
+    if record.image and record.image.mode != "white":
+        differences.append(f"image={record.image.mode}")
+    least, most = record.bos_counts or (1, 1)
     if least < 1:
         differences.append("prompts without BOS")
     if most > 1:
         differences.append(f"up to {most} BOS tokens at the start of a prompt")
-    if truncated := run.record.get("truncated_prompts"):
-        differences.append(f"{truncated} prompts did not fit and lost text at the left")
+    if record.truncated_prompts:
+        differences.append(
+            f"{record.truncated_prompts} prompts did not fit and lost text at the left"
+        )
     made = {t.source for t in run.tasks if is_made(t.source, t.verification().known_as)}
     if made:
         differences.append(f"made data ({', '.join(sorted(made))})")
     else:
         differences += _size_differences(run)
-    own = _own_sets(run)
-    if own:
-        differences.append(f"data sets that are not the suite's: {', '.join(own)}")
-    model = str(run.results["config"]["model"])
-    if not run.record:
-        differences.append(f"model class {model}")
-    name = "toy" if made else "own-set" if own else _name(asked, differences, model, run)
+    others = _other_sets(run)
+    if others:
+        differences.append(f"data sets that are not the suite's: {', '.join(others)}")
+    if not run.is_ours:
+        differences.append(f"model class {run.results.config.model}")
+    name = "toy" if made else "own-set" if others else _name(asked, differences, run)
     return Protocol(name, tuple(differences))
 
 
 def _size_differences(run: Run) -> list[str]:
     """Say which of the paper's data sets have another number of documents than its Table 1."""
-    counts = run.results["n-samples"]
-    sizes = {task.dataset: counts[task.task]["original"] for task in run.tasks}
+    counts = run.results.n_samples
+    sizes = {task.dataset: counts[task.task].original for task in run.tasks}
     return [
         f"{sizes[name]} documents of {name}, Table 1 has {wanted}"
         for name, wanted in TABLE_1.items()
@@ -83,18 +82,18 @@ def _size_differences(run: Run) -> list[str]:
     ]
 
 
-def _own_sets(run: Run) -> list[str]:
+def _other_sets(run: Run) -> list[str]:
     """Return the data sets of a run that are not the suite's."""
     return sorted({task.dataset for task in run.tasks if task.task not in suite()})
 
 
-def _name(asked: dict[str, Any], differences: list[str], model: str, run: Run) -> str:
+def _name(asked: dict[str, Any], differences: list[str], run: Run) -> str:
     if not differences:
         return "paper"
     if asked.get("num_beams", 1) == 1 and not asked.get("do_sample"):
         return "greedy"
-    if not run.record and asked.get("num_beams", 1) > 1:
-        return "vllm-beams" if "vllm" in model.lower() else "stock-beams"
+    if not run.is_ours and asked.get("num_beams", 1) > 1:
+        return "vllm-beams" if "vllm" in run.results.config.model.lower() else "stock-beams"
     return "other"
 
 
@@ -108,43 +107,43 @@ def is_partial(run: Run) -> bool:
 
 def _missing_tasks(run: Run) -> int:
     """Return how many tasks of the suite were not run; 0 where none of them was asked for."""
-    found = {task.task for task in run.tasks} & set(suite())
-    return len(suite()) - len(found) if found else 0
+    asked = {task.task for task in run.tasks} & set(suite())
+    return len(suite()) - len(asked) if asked else 0
 
 
 def warnings(run: Run) -> list[str]:
     """Return what a reader must know before using the numbers, a sentence each."""
-    found = []
+    texts = []
     protocol = derive_protocol(run)
     if protocol.name == "stock-beams":
-        found.append(
+        texts.append(
             "stock-beams: lm-eval's own stop criterion ends beams early, so that outputs depend on "
             "the batch size; use --model verbalizer-llm or verbalizer-lvlm"
         )
-    found += _count_warnings(run)
+    texts += _count_warnings(run)
     if shard := _shard(run):
-        found.append(f"shard {shard} of a run; `verbalizer-bench merge` puts them together")
+        texts.append(f"shard {shard} of a run; `verbalizer-bench merge` puts them together")
     count = len(suite())
     if missing := _missing_tasks(run):
-        found.append(f"{count - missing} of the suite's {count} tasks were run")
-    own = _own_sets(run)
-    if own and any(task.task in suite() for task in run.tasks):
-        found.append(f"the means hold data sets that are not the suite's: {', '.join(own)}")
-    found += _sources(run, verified=False)
+        texts.append(f"{count - missing} of the suite's {count} tasks were run")
+    others = _other_sets(run)
+    if others and any(task.task in suite() for task in run.tasks):
+        texts.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
+    texts += _sources(run, verified=False)
     record = run.record
-    if record and not record.get("first_input_ids"):
-        found.append("no prompt reached the model: the responses came from a cache, unverified")
-    if record.get("escaped_prompts"):
-        found.append(f"{record['escaped_prompts']} prompts held a literal image token, escaped")
-    found += [
+    if run.is_ours and not record.first_input_ids:
+        texts.append("no prompt reached the model: the responses came from a cache, unverified")
+    if record.escaped_prompts:
+        texts.append(f"{record.escaped_prompts} prompts held a literal image token, escaped")
+    texts += [
         f"{count} prompts held {token!r} in their text, which the model reads as a special token"
-        for token, count in sorted((record.get("special_tokens") or {}).items())
+        for token, count in sorted(record.special_tokens.items())
     ]
-    found += _same_responses(run)
-    found += ending_warnings(record, _generation_kwargs(run).get("max_gen_toks"))
+    texts += _same_responses(run)
+    texts += ending_warnings(record, _generation_kwargs(run).get("max_gen_toks"))
     if run.older:
-        found.append(f"not read: older results in {run.folder} ({run.older})")
-    return found
+        texts.append(f"not read: older results in {run.folder} ({run.older})")
+    return texts
 
 
 def _same_responses(run: Run) -> list[str]:
@@ -165,23 +164,20 @@ def _same_responses(run: Run) -> list[str]:
 
 def facts(run: Run) -> list[str]:
     """Return what a reader may want to know and need not mind, a sentence each."""
-    found = _sources(run, verified=True) + _fewshot_pools(run)
-    if run.record:
-        found.append(rendering_text(run.record))
-    return found
+    rendering = [rendering_text(run.record)] if run.is_ours else []
+    return _sources(run, verified=True) + _fewshot_pools(run) + rendering
 
 
 def _shard(run: Run) -> str | None:
-    shard: str | None = run.results["configs"][run.tasks[0].task]["metadata"].get("shard")
-    return shard
+    return run.metadata(run.tasks[0].task).shard
 
 
 def _count_warnings(run: Run) -> list[str]:
-    counts = [run.results["n-samples"][task.task] for task in run.tasks]
-    effective, original = (sum(c[key] for c in counts) for key in ("effective", "original"))
+    counts = [run.results.n_samples[task.task] for task in run.tasks]
+    effective, original = (sum(c.effective for c in counts), sum(c.original for c in counts))
     if effective == original:
         return []
-    limit = run.results["config"].get("limit")
+    limit = run.results.config.limit
     cause = "" if limit is None else f" (--limit {limit:g})"
     return [f"{effective} of {original} prompts were run{cause}: not the benchmark"]
 
@@ -190,24 +186,23 @@ def _sources(run: Run, verified: bool) -> list[str]:
     """Say where rows are from: those verified as the suite's, or all others."""
     verdicts: dict[str, set[str]] = {}
     for task in run.tasks:
-        found = task.verification()
+        verification = task.verification()
         # The miniature's nine are one source with nine names.
         is_toy = task.source == f"toy_{task.dataset}"
-        text = found.text("toy_<data set>" if is_toy else task.source)
-        stands_in = found.known_as not in (None, "hub", "snapshot", "sample")
+        text = verification.text("toy_<data set>" if is_toy else task.source)
+        stands_in = verification.known_as not in (None, "hub", "snapshot", "sample")
         if stands_in:
             text += "; a stand-in, not comparable with the rows that it stands for"
-        if verified is (found.verdict == "equal" and not stands_in):
+        if verified is (verification.verdict == "equal" and not stands_in):
             verdicts.setdefault(text, set()).add(task.dataset)
     return [f"rows of {', '.join(sorted(names))}: {text}" for text, names in verdicts.items()]
 
 
 def _fewshot_pools(run: Run) -> list[str]:
-    pools: dict[str, set[str]] = {}
+    pools: dict[str | None, set[str]] = {}
     for task in run.tasks:
-        if run.results.get("n-shot", {}).get(task.task):
-            pool = run.results["configs"][task.task]["metadata"]["fewshot_from"]
-            pools.setdefault(pool, set()).add(task.dataset)
+        if run.results.n_shot.get(task.task):
+            pools.setdefault(run.metadata(task.task).fewshot_from, set()).add(task.dataset)
     return [f"examples of {', '.join(sorted(names))}: from {p}" for p, names in pools.items()]
 
 
@@ -217,13 +212,16 @@ def _generation_kwargs(run: Run) -> dict[str, Any]:
     Raises:
         ValueError: Tasks of one run differ in them.
     """
-    configs = run.results["configs"]
-    first = configs[run.tasks[0].task]["generation_kwargs"]
+    configs = run.results.configs
+    first = configs[run.tasks[0].task].generation_kwargs
+    if first is None:
+        raise ValueError(
+            f"{run.file}: configs.{run.tasks[0].task}.generation_kwargs is missing; run it again"
+        )
     for task in run.tasks:
-        if configs[task.task]["generation_kwargs"] != first:
+        if configs[task.task].generation_kwargs != first:
             raise ValueError(
                 f"{run.folder}: {task.task} was generated with other arguments than "
                 f"{run.tasks[0].task}; report them apart"
             )
-    kwargs: dict[str, Any] = dict(first)
-    return kwargs
+    return first

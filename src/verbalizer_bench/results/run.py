@@ -3,16 +3,23 @@
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Collection, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.io.json_reading import check_object, parse_written, read_record
+from verbalizer_bench.results.files import samples_file
+from verbalizer_bench.results.schema import EvalResults, RunRecord, Sample, TaskMetadata, validate
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
+
+_DOC_ID = re.compile(rb'\{"doc_id": (\d+),')
+_scores = attrgetter(*METRICS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,52 +58,60 @@ class Run:
     """One model's run.
 
     Attributes:
-        folder: Where its files are.
+        file: The results file; the samples stand beside it.
         name: The model's name, for tables.
-        results: lm-eval's results file, as it is.
+        results: What is read of that file.
         tasks: The verbalizer tasks that were run, in the suite's order.
         older: How many older results files the folder holds, which are not read.
     """
 
-    folder: Path
+    file: Path
     name: str
-    results: dict[str, Any]
+    results: EvalResults
     tasks: tuple[TaskScores, ...]
-    older: int
+    older: int = 0
 
     @property
-    def record(self) -> dict[str, Any]:
-        """Return what our adapters say of the run; empty for another model class."""
-        found: dict[str, Any] = self.results["config"].get("verbalizer_bench", {})
-        return found
+    def folder(self) -> Path:
+        """Return the run directory."""
+        return self.file.parent
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our adapters made the responses, and recorded how."""
+        return self.results.config.verbalizer_bench is not None
+
+    @property
+    def record(self) -> RunRecord:
+        """Return what our adapters say of the run; nothing of another model class."""
+        return self.results.config.verbalizer_bench or RunRecord()
+
+    def metadata(self, task: str) -> TaskMetadata:
+        """Return what a verbalizer task says of itself."""
+        metadata = self.results.configs[task].metadata
+        assert metadata is not None
+        return metadata
 
     def of_type(self, label_type: str) -> tuple[TaskScores, ...]:
         """Return the tasks of a label type."""
         return tuple(task for task in self.tasks if task.verbalizer.type == label_type)
 
+    def samples_file(self, task: str) -> Path:
+        """Return the file of a task's responses."""
+        return samples_file(self.file, task)
+
+    def samples(self, task: str, doc_ids: Collection[int] | None = None) -> Iterator[Sample]:
+        """Read a task's responses, of all documents or of some, as `read_samples` does."""
+        return read_samples(self.samples_file(task), doc_ids)
+
+    def run_json(self) -> dict[str, Any]:
+        """Return what `run.json` says beside lm-eval's files; empty without one."""
+        file = self.folder / "run.json"
+        return read_record(file) if file.is_file() else {}
+
 
 class NotAVerbalizerRun(ValueError):
     """A run without a verbalizer task, of which there is nothing to summarise."""
-
-
-def find_runs(paths: list[Path]) -> list[Run]:
-    """Read every run at or below the paths, in their order.
-
-    Raises:
-        FileNotFoundError: A path holds no `results_*.json`.
-        ValueError: A file is not what lm-eval writes, or has no verbalizer task.
-    """
-    folders: list[Path] = []
-    for path in paths:
-        if path.is_file():
-            raise ValueError(f"{path}: a file; give the folder that it is in")
-        found = sorted({file.parent for file in path.rglob("results_*.json")})
-        if not found:
-            raise FileNotFoundError(
-                f"{path}: no results_*.json at or below it; give the --output_path of a run"
-            )
-        folders += [folder for folder in found if folder not in folders]
-    return _distinct_names([read_run(folder) for folder in folders])
 
 
 def load_run(path: str | Path) -> Run:
@@ -113,64 +128,93 @@ def load_run(path: str | Path) -> Run:
     return runs[0]
 
 
-def newest_results(path: Path) -> Path:
-    """Return the newest results file at or below a path.
+def find_runs(paths: list[Path]) -> list[Run]:
+    """Read every run at or below the paths, in their order.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: A path holds no `results_*.json`.
+        ValueError: A file is not what lm-eval writes, or has no verbalizer task.
     """
-    files = sorted(path.rglob("results_*.json"), key=lambda file: file.name)
-    if not files:
-        raise FileNotFoundError(f"{path}: no results_*.json at or below it; give a run's folder")
-    return files[-1]
-
-
-def read_results(file: Path) -> dict[str, Any]:
-    """Read a results file.
-
-    Raises:
-        ValueError: It is not what lm-eval writes.
-    """
-    results = read_record(file)
-    blocks = ("configs", "config", "results")
-    if wrong := [key for key in blocks if not isinstance(results.get(key), dict)]:
-        raise ValueError(f"{file}: not a results file of lm-eval: {wrong[0]} is no block of keys")
-    if "model" not in results["config"]:
-        raise ValueError(f"{file}: not a results file of lm-eval: config.model is missing")
-    return results
-
-
-def samples_file(results: Path, task: str) -> Path:
-    """Return where lm-eval keeps the responses that a results file is of."""
-    return results.with_name(f"samples_{task}_{results.stem.removeprefix('results_')}.jsonl")
+    folders: list[Path] = []
+    for path in paths:
+        if path.is_file():
+            raise ValueError(f"{path}: a file; give the folder that it is in")
+        below = sorted({file.parent for file in path.rglob("results_*.json")})
+        if not below:
+            raise FileNotFoundError(
+                f"{path}: no results_*.json at or below it; give the --output_path of a run"
+            )
+        folders += [folder for folder in below if folder not in folders]
+    return _distinct_names([read_run(folder) for folder in folders])
 
 
 def read_run(folder: Path) -> Run:
-    """Read the newest run of a folder."""
+    """Read the newest run of a folder.
+
+    Raises:
+        FileNotFoundError: There is none, or its samples are missing.
+        ValueError: A file is not what lm-eval and our tasks write.
+    """
     files = sorted(folder.glob("results_*.json"))
     if not files:
         raise FileNotFoundError(f"{folder}: no results_*.json in it")
-    newest = files[-1]
-    results = read_results(newest)
-    configs = results["configs"]
-    name = str(results.get("model_name") or results["config"]["model"])
-    tasks = []
-    for task, config in configs.items():
-        metadata = config.get("metadata") if isinstance(config, dict) else None
-        if isinstance(metadata, dict) and "verbalizer" in metadata:
-            try:
-                tasks.append(_read_task(samples_file(newest, task), task, metadata))
-            except (KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{newest}: configs.{task}.metadata: not as a run writes it ({error!r}); "
-                    "run the task again"
-                ) from error
+    file = files[-1]
+    results = validate(EvalResults, read_record(file), file)
+    tasks = [
+        _read_task(samples_file(file, task), task, config.metadata)
+        for task, config in results.configs.items()
+        if config.metadata
+    ]
     if not tasks:
         raise NotAVerbalizerRun(
-            f"{newest}: no verbalizer task in it; it has {', '.join(list(configs)[:5])}"
+            f"{file}: no verbalizer task in it; it has {', '.join(list(results.configs)[:5])}"
         )
     tasks.sort(key=_suite_order)
-    return Run(folder, _shown(name), results, tuple(tasks), len(files) - 1)
+    name = _shown(results.model_name or results.config.model)
+    return Run(file, name, results, tuple(tasks), len(files) - 1)
+
+
+def read_samples(path: Path, doc_ids: Collection[int] | None = None) -> Iterator[Sample]:
+    """Yield the responses of a samples file.
+
+    Args:
+        path: The file.
+        doc_ids: The documents that are wanted; None for all.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line is no scored response, or a document stands there twice.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: missing; intervals need every response: run lm_eval with --log_samples"
+        )
+    seen: set[int] = set()
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            # Most rows may not be wanted, and to parse them all takes seconds.
+            head = _DOC_ID.match(line) if doc_ids is not None else None
+            if not line.strip() or (head and int(head[1]) not in (doc_ids or ())):
+                continue
+            sample = _sample(line, f"{path}, line {number}")
+            if sample.doc_id in seen:
+                raise ValueError(
+                    f"{path}, line {number}: document {sample.doc_id} stands there twice"
+                )
+            seen.add(sample.doc_id)
+            if doc_ids is None or sample.doc_id in doc_ids:
+                yield sample
+
+
+def _sample(line: bytes, where: str) -> Sample:
+    try:
+        return Sample.model_validate_json(line)
+    except ValidationError:
+        # Half a surrogate pair, which Python's reader takes; or a fault, which it names better.
+        row = check_object(parse_written(line, where), where)
+        if "bypass" in row:
+            raise NotAVerbalizerRun("--predict_only scores nothing") from None
+        return validate(Sample, row, where)
 
 
 def _shown(name: str) -> str:
@@ -188,48 +232,27 @@ def _shown(name: str) -> str:
     return path.name if name.count("/") > 1 or name.startswith(".") else name
 
 
-def _read_task(path: Path, task: str, metadata: dict[str, Any]) -> TaskScores:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: missing; intervals need every response: run lm_eval with --log_samples"
-        )
-    rows: dict[int, list[Any]] = {}
-    said: Counter[str] = Counter()
-    for place, row in jsonl.read_objects(path):
-        if "bypass" in row:
-            raise NotAVerbalizerRun("--predict_only scores nothing")
-        where = f"{path}, {place}: not a scored response"
-        doc_id, response = row.get("doc_id"), row.get("filtered_resps")
-        if type(doc_id) is not int:
-            raise ValueError(f"{where}: doc_id={doc_id!r} is no number of a document")
-        if not isinstance(response, list) or not response or not isinstance(response[0], str):
-            raise ValueError(f"{where}: filtered_resps={str(response)[:60]!r} is no list of texts")
-        values = [row.get(metric) for metric in METRICS]
-        if wrong := [m for m, v in zip(METRICS, values, strict=True) if not _is_score(v)]:
-            raise ValueError(f"{where}: {wrong[0]}={row.get(wrong[0])!r} is no score from 0 to 1")
-        if doc_id in rows:
-            raise ValueError(f"{path}, {place}: document {doc_id} stands there twice")
-        rows[doc_id] = values
-        said[response[0]] += 1
+def _read_task(path: Path, task: str, metadata: TaskMetadata) -> TaskScores:
+    rows: dict[int, tuple[float, ...]] = {}
+    responses: Counter[str] = Counter()
+    for sample in read_samples(path):
+        rows[sample.doc_id] = _scores(sample)
+        responses[sample.response] += 1
     if not rows:
         raise ValueError(f"{path}: no response in it")
     doc_ids = tuple(sorted(rows))
     table = np.array([rows[doc_id] for doc_id in doc_ids])
     return TaskScores(
         task=task,
-        dataset=metadata["dataset"],
-        verbalizer=Verbalizer(**metadata["verbalizer"]),
-        source=metadata["source"],
-        identity=metadata["identity"],
+        dataset=metadata.dataset,
+        verbalizer=metadata.verbalizer,
+        source=metadata.source,
+        identity=metadata.identity,
         doc_ids=doc_ids,
         scores={metric: table[:, column] for column, metric in enumerate(METRICS)},
-        unordered=metadata.get("identity_unordered"),
-        common=said.most_common(1)[0],
+        unordered=metadata.identity_unordered,
+        common=responses.most_common(1)[0],
     )
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _suite_order(task: TaskScores) -> tuple[int, str, int, str]:

@@ -20,10 +20,9 @@ from typing import Any
 
 from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
-from verbalizer_bench.results.run import samples_file
+from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, own_options, parse
 from verbalizer_bench.running.kept import of_run
 from verbalizer_bench.running.merge import in_document_order
@@ -199,18 +198,13 @@ def _cache_key(args: argparse.Namespace) -> str:
 
 def _write_record(results: Path, asked: Sequence[str], started: datetime, seconds: float) -> None:
     """Write `run.json`: how this run was made, beside lm-eval's results."""
-    config = read_record(results)["config"]
-    record = {
-        "results": results.name,
-        "command": ["verbalizer-bench", "run", *asked],
-        "started": started.isoformat(timespec="seconds"),
-        "wall_seconds": round(seconds, 1),
-        "model": config["model"],
-        "model_args": config["model_args"],
-        **config.get("verbalizer_bench", {}),
-    }
-    text = json.dumps(record, indent=2, default=str) + "\n"
-    write_whole(results.parent / "run.json", text)
+    write_run_json(
+        results,
+        read_record(results)["config"],
+        command=["verbalizer-bench", "run", *asked],
+        started=started.isoformat(timespec="seconds"),
+        wall_seconds=round(seconds, 1),
+    )
 
 
 def _names(args: argparse.Namespace) -> list[str]:

@@ -8,18 +8,21 @@ verbalizer-bench merge out/1 out/2 -o out/all
 in float32. Dates, durations, host and paths are as they were.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.results.run import newest_results, read_results, samples_file
+from verbalizer_bench.results.files import (
+    Samples,
+    newest_results,
+    read_rows,
+    read_table,
+    write_run,
+    write_run_json,
+)
 from verbalizer_bench.tasks.metrics import METRICS
 
-Samples = dict[str, list[dict[str, Any]]]
 # What shards of one run have in common, in the results file's `config`.
 _COMMON = ("model", "limit", "gen_kwargs", "fewshot_seed")
 _COUNTED = ("endings", "thoughts", "special_tokens")
@@ -40,13 +43,13 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
         ValueError: A shard is missing or given twice, or shards are of different runs.
     """
     files = [newest_results(folder) for folder in folders]
-    shards = [read_results(file) for file in files]
+    shards = [read_table(file) for file in files]
     first = shards[0]
     order = _check_shards(files, shards)
     for file, other in zip(files, shards, strict=True):
         _check_same(file, first, other)
     files, shards = [files[i] for i in order], [shards[i] for i in order]
-    parts = [{t: _read_rows(samples_file(file, t)) for t in first["configs"]} for file in files]
+    parts = [read_rows(file, list(first["configs"])) for file in files]
     _check_documents(files, parts)
     samples: Samples = {t: [row for part in parts for row in part[t]] for t in first["configs"]}
     merged = shards[0]
@@ -60,11 +63,8 @@ def merge(folders: Sequence[Path], output: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / files[0].name
     _recompute(merged, samples)
-    _write(results, merged, samples)
-    record = {"results": results.name, "merged_from": merged["merged_from"]}
-    record |= {key: merged["config"][key] for key in ("model", "model_args")}
-    text = json.dumps(record | merged["config"]["verbalizer_bench"], indent=2) + "\n"
-    write_whole(folder / "run.json", text)
+    write_run(results, merged, samples)
+    write_run_json(results, merged["config"], merged_from=merged["merged_from"])
     return folder
 
 
@@ -74,14 +74,14 @@ def in_document_order(results: Path) -> None:
     lm-eval leaves rows in the order of the ranks, and asks a rank with fewer documents its last
     request again, whose responses then stand there more than once.
     """
-    table = read_results(results)
-    samples = {task: _read_rows(samples_file(results, task)) for task in table["configs"]}
+    table = read_table(results)
+    samples = read_rows(results, list(table["configs"]))
     for task, rows in samples.items():
         repeats = table["configs"][task].get("repeats") or 1
         for row in rows:
             row["resps"] = [responses[:repeats] for responses in row["resps"]]
     _recompute(table, samples)
-    _write(results, table, samples)
+    write_run(results, table, samples)
 
 
 def _recompute(table: dict[str, Any], samples: Samples) -> None:
@@ -143,7 +143,7 @@ def _leaves(group: str, subtasks: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _check_shards(files: Sequence[Path], shards: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the order of the shards; exactly one of each must be there."""
-    found: dict[int, int] = {}
+    places: dict[int, int] = {}
     total = len(shards)
     for place, (file, shard) in enumerate(zip(files, shards, strict=True)):
         names = {
@@ -155,10 +155,10 @@ def _check_shards(files: Sequence[Path], shards: Sequence[Mapping[str, Any]]) ->
         number, count = map(int, name.split("/"))
         if count != total:
             raise ValueError(f"merge: {file}: shard {name}, but {total} folders were given")
-        if number in found:
-            raise ValueError(f"merge: {file} and {files[found[number]]} are both shard {name}")
-        found[number] = place
-    return [found[number] for number in sorted(found)]
+        if number in places:
+            raise ValueError(f"merge: {file} and {files[places[number]]} are both shard {name}")
+        places[number] = place
+    return [places[number] for number in sorted(places)]
 
 
 def _check_same(file: Path, first: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -192,12 +192,10 @@ def _check_same(file: Path, first: Mapping[str, Any], other: Mapping[str, Any]) 
 def _check_documents(files: Sequence[Path], parts: Sequence[Samples]) -> None:
     """Raise ValueError where shards are not every N-th document, each from its own first on."""
     for task in parts[0]:
-        found = [sorted(row["doc_id"] for row in part[task]) for part in parts]
-        together = sorted(number for numbers in found for number in numbers)
-        if found != [together[place :: len(parts)] for place in range(len(parts))]:
-            counts = ", ".join(
-                f"{file}: {len(own)}" for file, own in zip(files, found, strict=True)
-            )
+        ids = [sorted(row["doc_id"] for row in part[task]) for part in parts]
+        together = sorted(number for numbers in ids for number in numbers)
+        if ids != [together[place :: len(parts)] for place in range(len(parts))]:
+            counts = ", ".join(f"{file}: {len(own)}" for file, own in zip(files, ids, strict=True))
             raise ValueError(
                 f"merge: {task}: the documents are not one run's, every {len(parts)}-th in each "
                 f"shard ({counts}); run the shard again that differs"
@@ -222,23 +220,12 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _rendering(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return how all shards were rendered; the fingerprint has seen to what must be the same."""
-    found = [record["rendering"] for record in records if record.get("rendering")]
-    if not found:
+    renderings = [record["rendering"] for record in records if record.get("rendering")]
+    if not renderings:
         return None
-    return {**found[0], "contents": sorted({form for one in found for form in one["contents"]})}
+    contents = {form for rendering in renderings for form in rendering["contents"]}
+    return {**renderings[0], "contents": sorted(contents)}
 
 
 def _sum(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
     return dict(sum((Counter(record[key]) for record in records), Counter()))
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing; it stands beside its results file")
-    return [row for _, row in jsonl.read_objects(path)]
-
-
-def _write(results: Path, table: Mapping[str, Any], samples: Samples) -> None:
-    for task, rows in samples.items():
-        write_whole(samples_file(results, task), jsonl.dumps(rows))
-    write_whole(results, json.dumps(table, indent=2, ensure_ascii=False))

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,11 @@ from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.thinking import opened_thought, thought
 from verbalizer_bench.models.chat.template import ChatTemplate
 from verbalizer_bench.results.endings import ending_warnings
+from verbalizer_bench.results.schema import RunRecord
+
+
+def said(record: dict[str, Any], limit: int) -> list[str]:
+    return ending_warnings(RunRecord.model_validate(record), limit)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +91,13 @@ def test_the_token_that_closes_turns_is_found_and_so_is_an_opened_thought(
     record = lm.get_model_info()["verbalizer_bench"]
     assert record["turn_end"] == {"id": end, "token": "<|im_end|>"}
     assert (record["opened_thought"], record["thoughts"]) == ("<think>", {"open": 1})
-    text = "\n".join(ending_warnings(record, 3))
+    text = "\n".join(said(record, 3))
     assert f"'<|im_end|>' (id {end}), which closes turns in the chat template, does not" in text
     assert "opens a thought (<think>) at the end of each prompt" in text
     assert "1 of 1 responses are thoughts that did not end" in text
     lm.model.generation_config.eos_token_id = [2, end]
     record = lm.get_model_info()["verbalizer_bench"]
-    assert "does not end a response" not in "\n".join(ending_warnings(record, 3))
+    assert "does not end a response" not in "\n".join(said(record, 3))
 
 
 def test_of_tokens_that_close_a_turn_one_is_enough(toys: tuple[Path, Path]) -> None:
@@ -147,8 +153,8 @@ def test_endings_are_counted(toys: tuple[Path, Path], engine: str) -> None:
     lm.model.generation_config.eos_token_id = 2
     record = lm.get_model_info()["verbalizer_bench"]
     assert record["tokenizer_eos"] == {"id": 2, "token": "</s>"}
-    assert "does not end" not in "\n".join(ending_warnings(record, 6))
-    text = "\n".join(ending_warnings({**record, "eos_token_ids": [7]}, 6))
+    assert "does not end" not in "\n".join(said(record, 6))
+    text = "\n".join(said({**record, "eos_token_ids": [7]}, 6))
     assert "'</s>' (id 2), the tokenizer's EOS, does not end a response" in text
 
 
@@ -161,7 +167,7 @@ def test_the_sentences_name_counts_and_ids() -> None:
         "tokenizer_eos": token,
         "turn_end": token,
     }
-    assert ending_warnings(record, 15) == [
+    assert said(record, 15) == [
         "3 of 6 responses were cut off at 15 tokens: no EOS ended them",
         "of 2 of 6 responses it is not known what ended them",
         "'</s>' (id 2), the tokenizer's EOS, which closes turns in the chat template, does not end "
@@ -170,7 +176,7 @@ def test_the_sentences_name_counts_and_ids() -> None:
         "4 of 6 responses hold a thought, which was scored with the answer; give "
         "enable_thinking=False, or think_end_token",
     ]
-    assert ending_warnings({}, 15) == [], "runs of an earlier version say nothing of it"
+    assert said({}, 15) == [], "runs of an earlier version say nothing of it"
 
 
 def test_the_journal_keeps_what_ended_a_response(toys: tuple[Path, Path], tmp_path: Path) -> None:
