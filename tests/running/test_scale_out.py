@@ -144,7 +144,7 @@ def test_what_cannot_be_merged(
         ([*shards[:2], third("chat", "--apply_chat_template")], "chat_template_sha256 is"),
         ([*shards[:2], fewer], ": the documents are not one run's, every 3-th"),
         ([*shards[:2], tmp_path / "gone"], "no results_*.json at or below it"),
-        ([*shards[:2], broken], "results_2026.json: not a results file of lm-eval"),
+        ([*shards[:2], broken], "results_2026.json: not as a run writes it: results"),
         (shards, "is not empty; give another -o"),
     ):
         if message.startswith("is not empty"):
