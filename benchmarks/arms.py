@@ -19,14 +19,14 @@ OURS, STOCK, CACHED, LMMS = "ours", "stock", "cached", "llava_hf"
 Generation = Mapping[str, object]
 
 
-class Arm(NamedTuple):
+class GenerationArm(NamedTuple):
     """A loaded model and a way to have it answer prompts."""
 
     model: torch.nn.Module
     generate: Callable[[Sequence[str], Generation], list[str]]
 
 
-class Case(NamedTuple):
+class EngineCase(NamedTuple):
     """What is compared: image tokens (0: a text model), beams (1: greedy) and vocabulary."""
 
     image_tokens: int
@@ -46,7 +46,7 @@ def lmms_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("lmms_eval", "decord", "loguru"))
 
 
-def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
+def make_arm(name: str, folder: Path, case: EngineCase, size: int) -> GenerationArm:
     """Load a checkpoint for one way to generate.
 
     Args:
@@ -68,7 +68,7 @@ def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
         ours = (VerbalizerLVLM if image else VerbalizerLLM)(
             str(folder), device="cpu", engine="shared_prefix"
         )
-        return Arm(
+        return GenerationArm(
             ours.model,
             lambda prompts, generation: ours.generate_until(
                 [_instance(prompt, generation) for prompt in prompts], disable_tqdm=True
@@ -77,7 +77,7 @@ def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
     if name == STOCK:
         stock = (HFMultimodalLM if image else HFLM)(str(folder), device="cpu", batch_size=size)
         blank = _blank(folder) if image else None
-        return Arm(
+        return GenerationArm(
             stock.model,
             lambda prompts, generation: stock.generate_until(
                 [_instance(prompt, generation, blank) for prompt in prompts], disable_tqdm=True
@@ -87,8 +87,10 @@ def make_arm(name: str, folder: Path, case: Case, size: int) -> Arm:
         return _llava_hf(folder)
     plain = PlainGenerate(folder, image)
     if name == CACHED:
-        return Arm(plain.model, lambda prompts, generation: plain.cached(prompts, generation, size))
-    return Arm(plain.model, plain.alone)
+        return GenerationArm(
+            plain.model, lambda prompts, generation: plain.cached(prompts, generation, size)
+        )
+    return GenerationArm(plain.model, plain.alone)
 
 
 def _instance(prompt: str, generation: Generation, image: Image.Image | None = None) -> Instance:
@@ -99,7 +101,7 @@ def _instance(prompt: str, generation: Generation, image: Image.Image | None = N
     return Instance("generate_until", {}, arguments, 0)
 
 
-def _llava_hf(folder: Path) -> Arm:
+def _llava_hf(folder: Path) -> GenerationArm:
     """Load lmms-eval's `llava_hf`, which takes one prompt at a time."""
     from lmms_eval.models.simple.llava_hf import LlavaHf
 
@@ -121,7 +123,7 @@ def _llava_hf(folder: Path) -> Arm:
         responses: list[str] = lmms.generate_until(requests)
         return responses
 
-    return Arm(lmms.model, generate)
+    return GenerationArm(lmms.model, generate)
 
 
 def _blank(folder: Path) -> Image.Image:
@@ -158,7 +160,7 @@ class PlainGenerate:
     def cached(self, prompts: Sequence[str], generation: Generation, size: int) -> list[str]:
         """Generate in batches; what a group of prompts shares in front is computed once a group."""
         inputs = [self._inputs(prompt) for prompt in prompts]
-        ids = [own["input_ids"][0].tolist() for own in inputs]
+        ids = [each["input_ids"][0].tolist() for each in inputs]
         responses = [""] * len(prompts)
         for group in group_by_prefix(ids):
             prefix = self._prefix(inputs[group.members[0]], len(group.prefix))
@@ -180,11 +182,11 @@ class PlainGenerate:
 
     @torch.inference_mode()
     def _prefix(self, inputs: Mapping[str, torch.Tensor], length: int) -> Any:
-        own = {
+        front = {
             name: value if name == "pixel_values" else value[:, :length]
             for name, value in inputs.items()
         }
-        return self.model(**own, use_cache=True).past_key_values if length else None
+        return self.model(**front, use_cache=True).past_key_values if length else None
 
     def _continue(
         self,

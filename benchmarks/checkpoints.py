@@ -1,4 +1,4 @@
-"""What is asked and whom: the suite's prompts, and checkpoints of seeded random weights."""
+"""What is benchmarked: the suite's prompts, and checkpoints of seeded random weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ CONTEXT = 2048
 _TOKENIZER_SHARE = 4
 
 
-class Shape(NamedTuple):
+class CheckpointShape(NamedTuple):
     """Sizes of a Llama and of the CLIP tower before it; every head is 32 wide or 16."""
 
     width: int
@@ -39,8 +39,8 @@ class Shape(NamedTuple):
 
 
 # 4.7 million weights a language model besides the vocabulary, 0.6 million a vision tower.
-FULL = Shape(256, 688, 6, 8, vision_width=128, vision_layers=3, patch=14)
-QUICK = Shape(64, 160, 2, 2, vision_width=32, vision_layers=1, patch=14)
+FULL = CheckpointShape(256, 688, 6, 8, vision_width=128, vision_layers=3, patch=14)
+QUICK = CheckpointShape(64, 160, 2, 2, vision_width=32, vision_layers=1, patch=14)
 
 
 class Suite(NamedTuple):
@@ -73,8 +73,8 @@ def one_task_a_data_set(suite: Suite, documents: int) -> list[str]:
     """Return the first documents of one task of each data set; label words differ."""
     chosen: dict[str, str] = {}
     for number, data_set in enumerate(sorted(suite.sources)):
-        own = sorted(name for name in suite.prompts if name.startswith(f"verbalizer_{data_set}_"))
-        chosen[data_set] = own[number % len(own)]
+        tasks = sorted(name for name in suite.prompts if name.startswith(f"verbalizer_{data_set}_"))
+        chosen[data_set] = tasks[number % len(tasks)]
     return [prompt for name in chosen.values() for prompt in suite.prompts[name][:documents]]
 
 
@@ -88,7 +88,7 @@ def tokenizer_of(suite: Suite, vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def save_checkpoint(
-    folder: Path, shape: Shape, tokenizer: PreTrainedTokenizerFast, image_tokens: int
+    folder: Path, shape: CheckpointShape, tokenizer: PreTrainedTokenizerFast, image_tokens: int
 ) -> Path:
     """Write a Llama, or a LLaVA over the same Llama if there are image tokens; float32."""
     torch.manual_seed(shape.seed)
@@ -111,7 +111,7 @@ def _scale(model: torch.nn.Module, factor: float) -> None:
             weight.data *= factor
 
 
-def _llama(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def _llama(shape: CheckpointShape, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.width,
@@ -128,7 +128,10 @@ def _llama(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 
 def _llava(
-    llm: LlamaForCausalLM, shape: Shape, tokenizer: PreTrainedTokenizerFast, image_tokens: int
+    llm: LlamaForCausalLM,
+    shape: CheckpointShape,
+    tokenizer: PreTrainedTokenizerFast,
+    image_tokens: int,
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     side = round(image_tokens**0.5) * shape.patch
     vision = CLIPVisionConfig(
@@ -176,5 +179,5 @@ def by_length(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast, count:
 
 def lengths(prompts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Mapping[str, float]:
     """Return the least, mean and greatest number of text tokens."""
-    found = [len(tokenizer(prompt)["input_ids"]) for prompt in prompts]
-    return {"min": min(found), "mean": sum(found) / len(found), "max": max(found)}
+    counts = [len(tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    return {"min": min(counts), "mean": sum(counts) / len(counts), "max": max(counts)}

@@ -23,11 +23,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.arms import CACHED, LMMS, OURS, STOCK, Case, lmms_installed, make_arm
+from benchmarks.arms import (
+    CACHED,
+    LMMS,
+    OURS,
+    STOCK,
+    EngineCase,
+    GenerationArm,
+    lmms_installed,
+    make_arm,
+)
 from benchmarks.checkpoints import (
     FULL,
     QUICK,
-    Shape,
+    CheckpointShape,
     Suite,
     by_length,
     lengths,
@@ -44,7 +53,7 @@ FOLDER = Path(__file__).parent
 VOCABULARIES = (2048, 32000)
 
 
-class Plan(NamedTuple):
+class EnginePlan(NamedTuple):
     """How much is measured.
 
     Attributes:
@@ -60,8 +69,8 @@ class Plan(NamedTuple):
         growth_prompts: Prompts for our engine there; stock takes an eighth.
     """
 
-    shape: Shape
-    cases: tuple[Case, ...]
+    shape: CheckpointShape
+    cases: tuple[EngineCase, ...]
     documents: int
     few: Mapping[str, int]
     sizes: Mapping[str, tuple[int, ...]]
@@ -72,10 +81,10 @@ class Plan(NamedTuple):
     growth_prompts: int
 
 
-PLAN = Plan(
+PLAN = EnginePlan(
     FULL,
     tuple(
-        Case(image, beams, words)
+        EngineCase(image, beams, words)
         for words in VOCABULARIES
         for image in (576, 256, 0)
         for beams in (10, 1)
@@ -94,9 +103,9 @@ PLAN = Plan(
     beams=(1, 5, 10, 20),
     growth_prompts=64,
 )
-QUICK_PLAN = Plan(
+QUICK_PLAN = EnginePlan(
     QUICK,
-    (Case(16, 4, 2048), Case(0, 1, 2048)),
+    (EngineCase(16, 4, 2048), EngineCase(0, 1, 2048)),
     documents=2,
     few={"lvlm beams": 4, "llm greedy": 4},
     sizes={"lvlm beams": (1, 2), "llm greedy": (2, 4)},
@@ -106,17 +115,19 @@ QUICK_PLAN = Plan(
     beams=(1, 4),
     growth_prompts=8,
 )
-# CPU time of the best stock batch size over ours, from the issue; with 32,000 words half.
+# CPU time of the best stock batch size over ours; with 32,000 words half.
 TARGETS = {"lvlm beams": 20.0, "llm beams": 6.0, "lvlm greedy": 5.0, "llm greedy": 1.4}
 MEMORY_TARGET = 5.0
 
 
-def kind(case: Case) -> str:
+def kind(case: EngineCase) -> str:
     """Return which sizes and targets a case has."""
     return f"{'lvlm' if case.image_tokens else 'llm'} {'beams' if case.beams > 1 else 'greedy'}"
 
 
-def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -> dict[str, Any]:
+def run_case(
+    case: EngineCase, plan: EnginePlan, suite: Suite, folder: Path, threads: int
+) -> dict[str, Any]:
     """Measure all arms on one case."""
     generation = suite.generation | {"num_beams": case.beams}
     tokenizer = tokenizer_of(suite, case.vocabulary)
@@ -133,17 +144,9 @@ def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -
         best[LMMS] = 1
     arms = {name: make_arm(name, folder, case, best.get(name, 0)) for name in names}
     asked = {name: prompts if name == OURS else some for name in names}
-    for name in names:
-        arms[name].generate(asked[name][:2], generation)
-    costs: dict[str, list[Cost]] = {name: [] for name in arms}
-    responses: dict[str, list[str]] = {}
-    for repetition in range(plan.repetitions):
-        for name in list(arms)[:: -1 if repetition % 2 else 1]:
-            responses[name], cost = timed(arms[name], asked[name], generation)
-            costs[name].append(cost)
-    expected = dict(
-        zip(some, make_arm("reference", folder, case, 1).generate(some, generation), strict=True)
-    )
+    costs, responses = _time_arms(arms, asked, plan.repetitions, generation)
+    reference = make_arm("reference", folder, case, 1).generate(some, generation)
+    expected = dict(zip(some, reference, strict=True))
     # A batch of the longest prompts decides the peak of the arms whose batches have a fixed size.
     longest = [prompts[i] for i in by_length(prompts, tokenizer, len(prompts))][::-1]
     measured: dict[str, Any] = {}
@@ -166,12 +169,6 @@ def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -
             "identical": sum(same),
             "compared": len(same),
         }
-    target = TARGETS[kind(case)] * (1.0 if case.vocabulary <= VOCABULARIES[0] else 0.5)
-    ratios = {
-        name: spread([a.cpu / b.cpu for a, b in zip(costs[name], costs[OURS], strict=True)])
-        for name in names[1:]
-    }
-    memory = measured[STOCK]["peak_mib"] / measured[OURS]["peak_mib"]
     return {
         "case": case._asdict() | {"name": case.name},
         "groups": len(suite.sources),
@@ -182,6 +179,40 @@ def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -
             for name, costs in tried.items()
         },
         "arms": measured,
+        **_against_targets(case, costs, measured),
+    }
+
+
+def _time_arms(
+    arms: Mapping[str, GenerationArm],
+    asked: Mapping[str, Sequence[str]],
+    repetitions: int,
+    generation: Mapping[str, object],
+) -> tuple[dict[str, list[Cost]], dict[str, list[str]]]:
+    """Run every arm in alternating order; return costs by repetition, and the last responses."""
+    for name, arm in arms.items():
+        arm.generate(asked[name][:2], generation)
+    costs: dict[str, list[Cost]] = {name: [] for name in arms}
+    responses: dict[str, list[str]] = {}
+    for repetition in range(repetitions):
+        for name in list(arms)[:: -1 if repetition % 2 else 1]:
+            responses[name], cost = timed(arms[name], asked[name], generation)
+            costs[name].append(cost)
+    return costs, responses
+
+
+def _against_targets(
+    case: EngineCase, costs: Mapping[str, Sequence[Cost]], measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the ratios of the other arms to ours within each repetition, and of memory."""
+    target = TARGETS[kind(case)] * (1.0 if case.vocabulary <= VOCABULARIES[0] else 0.5)
+    ratios = {
+        name: spread([a.cpu / b.cpu for a, b in zip(others, costs[OURS], strict=True)])
+        for name, others in costs.items()
+        if name != OURS
+    }
+    memory = measured[STOCK]["peak_mib"] / measured[OURS]["peak_mib"]
+    return {
         "cpu_ratio": ratios,
         "target": target,
         "met": ratios[STOCK]["median"] >= target,
@@ -193,24 +224,24 @@ def run_case(case: Case, plan: Plan, suite: Suite, folder: Path, threads: int) -
 def _try_sizes(
     name: str,
     folder: Path,
-    case: Case,
-    plan: Plan,
+    case: EngineCase,
+    plan: EnginePlan,
     prompts: Sequence[str],
     generation: Mapping[str, object],
 ) -> dict[int, Cost]:
     """Time an arm once at each batch size, after a warm-up of one prompt."""
-    found = {}
+    costs = {}
     for size in plan.sizes[kind(case)]:
         arm = make_arm(name, folder, case, size)
         arm.generate(prompts[:1], generation)
-        found[size] = timed(arm, prompts, generation)[1]
-    return found
+        costs[size] = timed(arm, prompts, generation)[1]
+    return costs
 
 
-def run_growth(plan: Plan, suite: Suite, folder: Path) -> list[dict[str, Any]]:
+def run_growth(plan: EnginePlan, suite: Suite, folder: Path) -> list[dict[str, Any]]:
     """Measure how the cost of a text model's prompts grows: once each, stock at batch size 4."""
     tokenizer = tokenizer_of(suite, VOCABULARIES[0])
-    case = Case(0, 10, VOCABULARIES[0])
+    case = EngineCase(0, 10, VOCABULARIES[0])
     save_checkpoint(folder, plan.shape, tokenizer, 0)
     ours, stock = make_arm(OURS, folder, case, 0), make_arm(STOCK, folder, case, 4)
     ordered = [prompt for prompts in suite.prompts.values() for prompt in prompts]
@@ -299,7 +330,7 @@ def not_measured(growth: bool) -> list[str]:
     return missing
 
 
-def run(plan: Plan, data: str, threads: int, growth: bool = True) -> dict[str, Any]:
+def run(plan: EnginePlan, data: str, threads: int, growth: bool = True) -> dict[str, Any]:
     """Measure everything in the plan; return what the JSON holds."""
     torch.set_num_threads(threads)
     start = time.perf_counter()
@@ -317,10 +348,10 @@ def run(plan: Plan, data: str, threads: int, growth: bool = True) -> dict[str, A
     }
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(plan.cases):
-            found = run_case(case, plan, suite, Path(folder) / str(number), threads)
-            result["cases"].append(found)
+            measured = run_case(case, plan, suite, Path(folder) / str(number), threads)
+            result["cases"].append(measured)
             print(
-                f"{case.name}: {found['cpu_ratio'][STOCK]['median']:.1f}x "
+                f"{case.name}: {measured['cpu_ratio'][STOCK]['median']:.1f}x "
                 f"({time.perf_counter() - start:.0f} s)",
                 file=sys.stderr,
                 flush=True,

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.memory import reset_peak, status_mib
 from benchmarks.training_data import RECIPES
 
 # Distinct images, records of a batch, tokens of a record.
@@ -18,7 +19,7 @@ IMAGES, BATCH, TOKENS = 3_000, 8, 400
 
 
 class FixedEncoder:
-    """Takes no time: as many ids of any record, the first of them an image."""
+    """An encoder that takes no time: as many ids of any record, the first of them an image."""
 
     def fingerprint(self) -> str:
         """Return what stands for the encoder in the cache's key."""
@@ -40,8 +41,8 @@ def loader_memory(records: int, batches: int, folder: Path) -> dict[str, Any]:
     context = get_context("forkserver")
     context.set_forkserver_preload(["verbalizer_bench.trainers.train", __name__])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        found: dict[str, Any] = pool.submit(_load, records, batches, folder).result()
-    return {"records": records, "json_mib": size} | found
+        measured: dict[str, Any] = pool.submit(_load, records, batches, folder).result()
+    return {"records": records, "json_mib": size} | measured
 
 
 def _write(records: int, folder: Path) -> float:
@@ -68,14 +69,14 @@ def _write(records: int, folder: Path) -> float:
     return (folder / "records.json").stat().st_size / 2**20
 
 
-class _Watch:
+class _PeakMemory:
     """The highest resident and anonymous memory of this process in a block, in MiB (Linux).
 
     The kernel keeps the first; of the second samples are taken.
     """
 
-    def __enter__(self) -> "_Watch":
-        Path("/proc/self/clear_refs").write_text("5")
+    def __enter__(self) -> "_PeakMemory":
+        reset_peak()
         self.anonymous, self._stop = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()
@@ -83,21 +84,13 @@ class _Watch:
 
     def _sample(self) -> None:
         while not self._stop.wait(0.02):
-            self.anonymous = max(self.anonymous, status("RssAnon"))
+            self.anonymous = max(self.anonymous, status_mib("RssAnon"))
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self.anonymous = max(self.anonymous, status("RssAnon"))
-        self.resident = status("VmHWM")
-
-
-def status(key: str) -> float:
-    """Return MiB of a line of this process's /proc/self/status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {key}")
+        self.anonymous = max(self.anonymous, status_mib("RssAnon"))
+        self.resident = status_mib("VmHWM")
 
 
 def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
@@ -110,8 +103,8 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
 
     processor = AutoProcessor.from_pretrained(RECIPES / "llava")
     collator = Collator(processor.image_processor, 0, 3, 16, folder / "images")
-    started, before = time.perf_counter(), status("VmRSS")
-    with _Watch() as watch:
+    started, before = time.perf_counter(), status_mib("VmRSS")
+    with _PeakMemory() as peak:
         data = build(
             [folder / "records.json"],
             folder / "images",
@@ -133,8 +126,8 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
     return {
         "rows_mib": (data.folder / "rows.arrow").stat().st_size / 2**20,
         "before_rss_mib": before,
-        "peak_rss_mib": watch.resident,
-        "peak_anonymous_mib": watch.anonymous,
+        "peak_rss_mib": peak.resident,
+        "peak_anonymous_mib": peak.anonymous,
         "build_seconds": built - started,
         "draw_seconds": time.perf_counter() - built,
     }

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.arms import Arm, Case, Generation, make_arm
+from benchmarks.arms import EngineCase, Generation, GenerationArm, make_arm
+from benchmarks.memory import reset_peak, status_mib
 
 
 class Cost(NamedTuple):
@@ -24,13 +25,13 @@ class Cost(NamedTuple):
 
 def cpu_seconds() -> float:
     """Return the CPU time of this process and its children so far."""
-    own, children = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def timed(arm: Arm, prompts: Sequence[str], generation: Generation) -> tuple[list[str], Cost]:
+def timed(
+    arm: GenerationArm, prompts: Sequence[str], generation: Generation
+) -> tuple[list[str], Cost]:
     """Run an arm once; return its responses and what a prompt cost."""
     cpu, wall = cpu_seconds(), time.perf_counter()
     responses = arm.generate(prompts, generation)
@@ -46,7 +47,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def peak_memory(
     name: str,
     folder: Path,
-    case: Case,
+    case: EngineCase,
     size: int,
     prompts: Sequence[str],
     generation: Generation,
@@ -66,7 +67,7 @@ def peak_memory(
 def _peak(
     name: str,
     folder: Path,
-    case: Case,
+    case: EngineCase,
     size: int,
     prompts: Sequence[str],
     generation: dict[str, object],
@@ -78,15 +79,7 @@ def _peak(
     for weight in arm.model.parameters():
         weight.sum()
     arm.generate(prompts[:1], generation | {"max_gen_toks": 2})
-    # Linux: sets the highest resident size back to the present one.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    reset_peak()
+    before = status_mib("VmRSS")
     arm.generate(prompts, generation)
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {key}")
+    return status_mib("VmHWM") - before

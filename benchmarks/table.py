@@ -54,17 +54,17 @@ def _main_table(result: Mapping[str, Any]) -> str:
             "Identical ours, stock, cached, llava_hf",
         ]
     ]
-    for found in result["cases"]:
-        arms, ratios = found["arms"], found["cpu_ratio"]
+    for case in result["cases"]:
+        arms, ratios = case["arms"], case["cpu_ratio"]
         ours, stock, cached = (arms[name] for name in ("ours", "stock", "cached"))
-        target = f"{found['target']:g}: {'met' if found['met'] else 'missed'}"
-        memory = f"{found['memory_ratio']:.1f}"
-        if found["memory_met"] is not None:
-            memory += f" (5: {'met' if found['memory_met'] else 'missed'})"
+        target = f"{case['target']:g}: {'met' if case['met'] else 'missed'}"
+        memory = f"{case['memory_ratio']:.1f}"
+        if case["memory_met"] is not None:
+            memory += f" (5: {'met' if case['memory_met'] else 'missed'})"
         wall = [arm["wall_seconds_a_prompt"]["median"] for arm in (stock, ours)]
         rows.append(
             [
-                found["case"]["name"],
+                case["case"]["name"],
                 _seconds(ours),
                 f"{_seconds(stock)} ({stock['batch_size']})",
                 f"{_seconds(cached)} ({cached['batch_size']})",
@@ -97,10 +97,10 @@ def _ratio(ratio: Mapping[str, float]) -> str:
 
 def _sizes_table(result: Mapping[str, Any]) -> str:
     rows = [["Case", "Arm", "CPU s a prompt by batch size, once each"]]
-    for found in result["cases"]:
-        for arm, sizes in found["sizes_tried"].items():
+    for case in result["cases"]:
+        for arm, sizes in case["sizes_tried"].items():
             costs = ", ".join(f"{size}: {cost['cpu']:.4f}" for size, cost in sizes.items())
-            rows.append([found["case"]["name"], arm, costs])
+            rows.append([case["case"]["name"], arm, costs])
     return "Batch sizes tried:\n\n" + _markdown(rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.arms import Case, lmms_installed
+from benchmarks.arms import EngineCase, lmms_installed
 from benchmarks.checkpoints import by_length
 from benchmarks.engine import QUICK_PLAN, run
 from benchmarks.table import render
@@ -21,7 +21,9 @@ def result() -> dict[str, Any]:
 
 
 def test_every_arm_is_measured_and_ours_gives_the_reference(result: dict[str, Any]) -> None:
-    assert [Case(*list(c["case"].values())[:3]) for c in result["cases"]] == list(QUICK_PLAN.cases)
+    assert [EngineCase(*list(c["case"].values())[:3]) for c in result["cases"]] == list(
+        QUICK_PLAN.cases
+    )
     for case in result["cases"]:
         assert set(case["arms"]) - {"llava_hf"} == {"ours", "stock", "cached"}
         ours = case["arms"]["ours"]
