@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.markdown import table
+from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.few import Stratum, interval_of_few
 from verbalizer_bench.results.resampling import bootstrap, interval
 

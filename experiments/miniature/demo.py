@@ -121,8 +121,8 @@ def where(here: str) -> str:
 
 def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     """Print the summary and the comparisons; return the report's page."""
-    from verbalizer_bench.leaderboard.compare import compare
-    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.leaderboard.reports.compare import compare
+    from verbalizer_bench.leaderboard.reports.report import write_report
     from verbalizer_bench.results.answers import answers, finding
     from verbalizer_bench.results.differences import differences
     from verbalizer_bench.results.run import read_run
@@ -142,7 +142,7 @@ def _report(runs: Mapping[str, Path], folder: Path) -> Path:
 def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
     """Pack and validate the runs, all but the first tuned from it; return the site's page."""
     from verbalizer_bench.experiments.miniature.arms import BASE
-    from verbalizer_bench.leaderboard.pages.site import build_site
+    from verbalizer_bench.leaderboard.site.build import build_site
     from verbalizer_bench.leaderboard.submission.pack import pack
     from verbalizer_bench.leaderboard.submission.validate import validate
 

@@ -1,1 +1,1 @@
-"""Self-contained HTML pages: the report of runs, and the leaderboard."""
+"""What is common to HTML pages and figures: templates, escaping, drawing."""

@@ -15,8 +15,8 @@ from verbalizer_bench.running.kept import of_build, of_training
 from verbalizer_bench.task_commands import add_data, add_tasks
 
 if TYPE_CHECKING:
-    from verbalizer_bench.leaderboard.compare import Comparison
-    from verbalizer_bench.leaderboard.report import Report
+    from verbalizer_bench.leaderboard.reports.compare import Comparison
+    from verbalizer_bench.leaderboard.reports.report import Report
 
 HARNESS = {
     "run": "evaluate a model (lm-eval's run and flags, our tasks, models and data)",
@@ -221,7 +221,7 @@ def _harness(command: str, argv: Sequence[str]) -> int:
 
 
 def _summary(folders: Sequence[Path]) -> int:
-    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.leaderboard.reports.report import write_report
     from verbalizer_bench.results.run import NotAVerbalizerRun, read_run
 
     try:
@@ -234,7 +234,7 @@ def _summary(folders: Sequence[Path]) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from verbalizer_bench.leaderboard.report import write_report
+    from verbalizer_bench.leaderboard.reports.report import write_report
     from verbalizer_bench.results.run import find_runs
 
     _print_report(write_report(find_runs(args.runs), args.output or args.runs[0] / "report"))
@@ -242,7 +242,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from verbalizer_bench.leaderboard.compare import compare
+    from verbalizer_bench.leaderboard.reports.compare import compare
     from verbalizer_bench.results.contrast import parse_allowed
     from verbalizer_bench.results.run import find_runs
 

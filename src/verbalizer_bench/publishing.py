@@ -203,7 +203,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from verbalizer_bench.leaderboard.pages.site import build_site
+    from verbalizer_bench.leaderboard.site.build import build_site
 
     site = build_site(args.submissions, args.output, trusted=args.trust_verified)
     for file in site.files:

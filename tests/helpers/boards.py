@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.helpers.submissions import digest
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.pages.entries import Entry, read_board
+from verbalizer_bench.leaderboard.site.entries import Entry, read_board
 from verbalizer_bench.leaderboard.submission.contents import slug
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

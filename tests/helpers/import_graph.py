@@ -29,6 +29,7 @@ LAYERS = (
 # The same within a folder: rooms from the ground up. Modules in none of them stand above.
 ROOMS = {
     "builders": ("client", "pipeline", "filters", "export", "kinds"),
+    "leaderboard": ("submission", "pages", "reports", "site"),
     "models": ("images", "chat", "checkpoints", "engine", "adapters"),
     "trainers": ("conversations", "data", "recipe", "checkpoints", "training", "output"),
 }

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.echo import write_run
 from tests.helpers.runs import changed, run, task
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.compare import compare
+from verbalizer_bench.leaderboard.reports.compare import compare
 from verbalizer_bench.results.answers import answer, answers
 from verbalizer_bench.results.differences import Pair, differences
 from verbalizer_bench.results.run import Run, TaskScores, read_run

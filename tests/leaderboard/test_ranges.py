@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.boards import invented, read_entries, write_submission
-from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
-from verbalizer_bench.leaderboard.pages.ranking import rank
+from verbalizer_bench.leaderboard.site.ranges import rank_ranges
+from verbalizer_bench.leaderboard.site.ranking import rank
 from verbalizer_bench.results.statistics import estimate
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -7,7 +7,7 @@ from tests.conftest import write_set
 from tests.helpers.echo import write_run
 from tests.helpers.runs import changed
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.report import write_report
+from verbalizer_bench.leaderboard.reports.report import write_report
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run, find_runs, read_run
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.helpers.echo import write_run
-from verbalizer_bench.leaderboard.pages.examples import choose_examples
-from verbalizer_bench.leaderboard.pages.forest import forest
-from verbalizer_bench.leaderboard.pages.page import embedded_json, percent, shade
-from verbalizer_bench.leaderboard.report import write_report
+from verbalizer_bench.leaderboard.pages.html import embedded_json, percent, shade
+from verbalizer_bench.leaderboard.reports.examples import choose_examples
+from verbalizer_bench.leaderboard.reports.forest import forest
+from verbalizer_bench.leaderboard.reports.report import write_report
 from verbalizer_bench.results.answers import answer, interval
 from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.files import newest_results, samples_file

@@ -21,13 +21,13 @@ from tests.helpers.submissions import (
     write_files,
 )
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.pages import paired
-from verbalizer_bench.leaderboard.pages.duplicates import same_responses
-from verbalizer_bench.leaderboard.pages.entries import read_board
-from verbalizer_bench.leaderboard.pages.paired import pair_with_bases
-from verbalizer_bench.leaderboard.pages.ranges import differing_documents
-from verbalizer_bench.leaderboard.pages.records import _plain
-from verbalizer_bench.leaderboard.pages.site import FILES, build_site
+from verbalizer_bench.leaderboard.site import paired
+from verbalizer_bench.leaderboard.site.build import FILES, build_site
+from verbalizer_bench.leaderboard.site.duplicates import same_responses
+from verbalizer_bench.leaderboard.site.entries import read_board
+from verbalizer_bench.leaderboard.site.paired import pair_with_bases
+from verbalizer_bench.leaderboard.site.ranges import differing_documents
+from verbalizer_bench.leaderboard.site.records import _plain
 from verbalizer_bench.leaderboard.submission.signed import SpotCheckRecord, digest_of, sign
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.results.differences import differences

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.boards import invented, write_board, write_submission
-from verbalizer_bench.leaderboard.pages.page import percent
-from verbalizer_bench.leaderboard.pages.site import build_site
+from verbalizer_bench.leaderboard.pages.html import percent
+from verbalizer_bench.leaderboard.site.build import build_site
 
 SIZES = {"sst2": 60, "rte": 50}
 

@@ -32,7 +32,7 @@ from verbalizer_bench.experiments.miniature.study.figures import (
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
 from verbalizer_bench.experiments.miniature.study.tables import UNSEEN, WORDS, Results, read_results
 from verbalizer_bench.experiments.miniature.study.verdicts import told_interval, verdicts
-from verbalizer_bench.leaderboard.markdown import table
+from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES

@@ -40,6 +40,7 @@ from verbalizer_bench.results.statistics import (
     type_weights,
     weight_matrix,
 )
+from verbalizer_bench.tasks.spec import Verbalizer
 from verbalizer_bench.tasks.suite import read_dataset, suite_files
 
 # A family, whose p-values Holm adjusts together: the groups of one level, over all pairs of runs.
@@ -228,7 +229,17 @@ def groups_of(tasks: Sequence[TaskScores]) -> dict[tuple[str, str], dict[str, fl
 def verbalizer_name(task: TaskScores) -> str:
     """Return a verbalizer's name over the data sets, class names by their place."""
     files = suite_files()
-    own = task.verbalizer
     classes = read_dataset(files[task.dataset])[0].classes if task.dataset in files else ()
+    return _name(task.verbalizer, classes)
+
+
+def verbalizer_names() -> list[str]:
+    """Return the names of the twelve verbalizers, in the order of every data set's tasks."""
+    spec, verbalizers = read_dataset(next(iter(suite_files().values())))
+    return [_name(verbalizer, spec.classes) for verbalizer in verbalizers]
+
+
+def _name(words: Verbalizer, classes: Sequence[str]) -> str:
     named = dict(zip(classes, ("first class", "second class"), strict=False))
-    return f"{own.type} {named.get(own.first, own.first)}|{named.get(own.second, own.second)}"
+    first, second = (named.get(word, word) for word in (words.first, words.second))
+    return f"{words.type} {first}|{second}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.pages.entries import Entry
+from verbalizer_bench.leaderboard.site.entries import Entry
 from verbalizer_bench.results.few import FEW
 from verbalizer_bench.results.resampling import Z_ALPHA
 from verbalizer_bench.tasks.spec import LABEL_TYPES

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.pages.entries import COLUMNS, Entry
-from verbalizer_bench.leaderboard.pages.ranking import Ranked, Table
+from verbalizer_bench.leaderboard.site.entries import COLUMNS, Entry
+from verbalizer_bench.leaderboard.site.ranking import Ranked, Table
 from verbalizer_bench.leaderboard.submission.verified import VerifiedTask
+from verbalizer_bench.results.differences import verbalizer_names
 from verbalizer_bench.tasks.spec import task_name
 from verbalizer_bench.tasks.suite import read_dataset, suite_files
 
@@ -29,7 +30,7 @@ def as_json(tables: Sequence[Table]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "package": f"verbalizer-bench {__version__}",
-        "verbalizers": verbalizers(),
+        "verbalizers": verbalizer_names(),
         "tables": [
             {
                 "protocol": table.protocol,
@@ -107,15 +108,6 @@ def _plain(cell: Any) -> Any:
     if not isinstance(cell, str):
         return cell
     return _FORMULA.sub(r"\1'\2", _BREAKS.sub(" ", cell))
-
-
-def verbalizers() -> list[str]:
-    """Return the names of the twelve verbalizers, in the order of every data set's tasks."""
-    spec, found = read_dataset(next(iter(suite_files().values())))
-    named = dict(zip(spec.classes, ("first class", "second class"), strict=True))
-    return [
-        f"{v.type} {named.get(v.first, v.first)}|{named.get(v.second, v.second)}" for v in found
-    ]
 
 
 def _record(row: Ranked) -> dict[str, Any]:
@@ -203,7 +195,7 @@ def _change(row: Ranked) -> dict[str, Any] | None:
 
 
 def _heat(tasks: Sequence[VerifiedTask]) -> dict[str, list[float | None]]:
-    """Return the F1 of each data set's tasks, in the order of `verbalizers`."""
+    """Return the F1 of each data set's tasks, in the order of `verbalizer_names`."""
     known = {task.task: _rounded(task.f1) for task in tasks}
     return {
         name: [known.get(task_name(name, own)) for own in read_dataset(path)[1]]

@@ -9,8 +9,8 @@ import numpy
 from matplotlib.figure import Figure
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.figures import save
-from verbalizer_bench.leaderboard.markdown import table
+from verbalizer_bench.leaderboard.pages.figures import save
+from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import (
     answer,
     answers,

@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.compare_report import NOTE
-from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.pages.chosen import FAMILIES, every_two
-from verbalizer_bench.leaderboard.pages.examples import choose_examples
-from verbalizer_bench.leaderboard.pages.forest import forest
-from verbalizer_bench.leaderboard.pages.page import embedded_json, render, svg_image
-from verbalizer_bench.leaderboard.pages.records import verbalizers
-from verbalizer_bench.leaderboard.pages.summary import sentence
+from verbalizer_bench.leaderboard.pages.figures import bars
+from verbalizer_bench.leaderboard.pages.html import embedded_json, render, svg_image
+from verbalizer_bench.leaderboard.reports.compare_report import NOTE
+from verbalizer_bench.leaderboard.reports.every_two import FAMILIES, every_two
+from verbalizer_bench.leaderboard.reports.examples import choose_examples
+from verbalizer_bench.leaderboard.reports.forest import forest
+from verbalizer_bench.leaderboard.reports.sentence import sentence
 from verbalizer_bench.results.answers import answers
-from verbalizer_bench.results.differences import Pair, differences, verbalizer_name
+from verbalizer_bench.results.differences import (
+    Pair,
+    differences,
+    verbalizer_name,
+    verbalizer_names,
+)
 from verbalizer_bench.results.pairing import check_prompts, check_scores
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run
@@ -115,7 +119,7 @@ def _compare(runs: Sequence[Run]) -> tuple[tuple[Pair, ...], str | None]:
 def _heat(run: Run) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
     """Return the verbalizers, and for each data set the mean F1 under each."""
     names = list(dict.fromkeys(verbalizer_name(task) for task in run.tasks))
-    known = verbalizers()
+    known = verbalizer_names()
     names.sort(key=lambda name: known.index(name) if name in known else len(known))
     found: dict[str, dict[str, float]] = {}
     for task in run.tasks:

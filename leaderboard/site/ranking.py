@@ -7,10 +7,10 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from verbalizer_bench.leaderboard.pages.duplicates import same_responses
-from verbalizer_bench.leaderboard.pages.entries import PROTOCOLS, Entry
-from verbalizer_bench.leaderboard.pages.paired import Pair, pair_with_bases
-from verbalizer_bench.leaderboard.pages.ranges import rank_ranges
+from verbalizer_bench.leaderboard.site.duplicates import same_responses
+from verbalizer_bench.leaderboard.site.entries import PROTOCOLS, Entry
+from verbalizer_bench.leaderboard.site.paired import Pair, pair_with_bases
+from verbalizer_bench.leaderboard.site.ranges import rank_ranges
 from verbalizer_bench.results.statistics import RESAMPLES, SEED
 
 

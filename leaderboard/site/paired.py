@@ -14,7 +14,7 @@ from datetime import date
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.pages.entries import Entry
+from verbalizer_bench.leaderboard.site.entries import Entry
 from verbalizer_bench.results.few import Stratum, interval_of_few
 from verbalizer_bench.results.resampling import bootstrap, interval
 from verbalizer_bench.results.statistics import RESAMPLES, SEED

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.figures import bars
-from verbalizer_bench.leaderboard.markdown import table
-from verbalizer_bench.leaderboard.pages.report import report_page
+from verbalizer_bench.leaderboard.pages.figures import bars
+from verbalizer_bench.leaderboard.reports.markdown import table
+from verbalizer_bench.leaderboard.reports.page import report_page
 from verbalizer_bench.results.contrast import refusal
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench import __version__
-from verbalizer_bench.leaderboard.figures import ranking_bars
-from verbalizer_bench.leaderboard.pages.entries import COLUMNS, read_board
-from verbalizer_bench.leaderboard.pages.page import embedded_json, render, shade, svg_image
-from verbalizer_bench.leaderboard.pages.ranges import differing_documents, paired_errors
-from verbalizer_bench.leaderboard.pages.ranking import Table, rank
-from verbalizer_bench.leaderboard.pages.records import as_csv, as_json
+from verbalizer_bench.leaderboard.pages.figures import ranking_bars
+from verbalizer_bench.leaderboard.pages.html import embedded_json, render, shade, svg_image
+from verbalizer_bench.leaderboard.site.entries import COLUMNS, read_board
+from verbalizer_bench.leaderboard.site.ranges import differing_documents, paired_errors
+from verbalizer_bench.leaderboard.site.ranking import Table, rank
+from verbalizer_bench.leaderboard.site.records import as_csv, as_json
 from verbalizer_bench.results.few import FEW
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import DATASETS

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from verbalizer_bench.leaderboard.compare_report import write
+from verbalizer_bench.leaderboard.reports.compare_report import write
 from verbalizer_bench.results.differences import Pair, differences
 from verbalizer_bench.results.pairing import check_prompts, check_scores
 from verbalizer_bench.results.run import Run

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.pages.entries import Entry
+from verbalizer_bench.leaderboard.site.entries import Entry
 
 # Of a task's sketch, and of the tasks: a copy with a few responses changed is a copy.
 _ALIKE, _SHARE = 0.8, 0.5

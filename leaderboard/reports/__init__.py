@@ -1,0 +1,1 @@
+"""What `report` and `compare` say: text, JSON, figures, one page."""

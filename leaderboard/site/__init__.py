@@ -1,0 +1,1 @@
+"""The leaderboard: submissions ranked by protocol, as a static site."""
