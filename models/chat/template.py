@@ -2,7 +2,7 @@
 
 A template takes a turn's content as a string or as a list of parts, and one that is given the other
 kind may drop the text without a word, or write the list as Python prints it. So a conversation is
-rendered in the form that the template takes, and what was asked must stand in the result.
+rendered in the format that the template takes, and what was asked must stand in the result.
 
 Templates that write today's date are given `DATE`, so that the same question is the same prompt on
 every day.
@@ -11,16 +11,24 @@ every day.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers.utils import chat_template_utils
+
+from verbalizer_bench.models.chat.probes import (
+    Message,
+    TemplateFault,
+    probes_like,
+    text_fault,
+    texts,
+    with_parts,
+)
 
 # What Llama 3's own template writes where it is given no clock.
 DATE = datetime(2024, 7, 26)
 STRINGS, PARTS = "strings", "parts"
 # What rendering sets itself, so that no argument of the user's can.
 _RESERVED = ("messages", "conversations", "chat_template", "add_generation_prompt")
-Message = Mapping[str, Any]
 
 
 class TextLostError(ValueError):
@@ -37,20 +45,13 @@ class _RenderError(ValueError):
         self.reason = reason
 
 
-class _Fault(NamedTuple):
-    """What is wrong with a rendered conversation, and the turn's role or the error."""
-
-    kind: str
-    detail: str
-
-
 class ChatTemplate:
     """A chat template and all that its text depends on besides the messages.
 
     Attributes:
         text: The template.
         arguments: Variables that the template is given besides.
-        forms: How contents were given to it so far.
+        content_formats: How contents were given to it so far.
         writes_date: Whether it asked for the date so far, for a prompt.
     """
 
@@ -83,9 +84,9 @@ class ChatTemplate:
         self.text, self.owner, self.image_slot = text, owner, image_slot
         self.arguments = dict(arguments or {})
         self._variables = {**special_tokens, **self.arguments}
-        self.forms: set[str] = set()
+        self.content_formats: set[str] = set()
         self.writes_date = False
-        self._chosen: dict[Any, str] = {}
+        self._known_formats: dict[Any, str] = {}
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
         """Return a conversation as text, up to where the answer starts.
@@ -103,17 +104,17 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
             "continue_final_message": not add_generation_prompt,
         }
-        return self._checked(messages, ending)[0]
+        return self._render_checked(messages, ending)[0]
 
-    def render_marked(
+    def render_with_assistant_spans(
         self, messages: Sequence[Message], check: bool = True
     ) -> tuple[str, list[tuple[int, int]]]:
-        """Return a finished conversation, and from where to where its generation blocks go.
+        """Return a finished conversation, and the spans of its text that the assistant wrote.
 
         Raises:
             ValueError, TextLostError: As `render`; with `check=False` texts may be left out.
         """
-        return self._checked(messages, {"return_assistant_tokens_mask": True}, check)
+        return self._render_checked(messages, {"return_assistant_tokens_mask": True}, check)
 
     def render_turns(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """Return turns as they are written, finished or asked; their texts may be changed.
@@ -122,25 +123,27 @@ class ChatTemplate:
             ValueError: The template cannot be rendered, or leaves out a turn, in one line.
         """
         options = {"add_generation_prompt": add_generation_prompt}
-        messages = [{**message, "content": _parts(message["content"])} for message in messages]
-        return self._raw(messages, self._form(messages, options), options, probe=False)[0]
+        messages = with_parts(messages)
+        return self._render_jinja(
+            messages, self._content_format(messages, options), options, probe=False
+        )[0]
 
     def turn_end(self) -> str:
         """Return what follows a conversation's last answer, or else one that a turn follows.
 
         Empty if it cannot be known. GPT-OSS ends its last answer otherwise than those before.
         """
-        last = self._behind(1, ("user", "assistant"), {})
-        return last if last.strip() else self._behind(1, ("user", "assistant", "user"), {})
+        last = self._text_behind(1, ("user", "assistant"), {})
+        return last if last.strip() else self._text_behind(1, ("user", "assistant", "user"), {})
 
     def prompt_end(self) -> str:
         """Return what follows a question, in front of its answer; empty if it cannot be known."""
-        return self._behind(0, ("user",), {"add_generation_prompt": True})
+        return self._text_behind(0, ("user",), {"add_generation_prompt": True})
 
-    def _behind(self, turn: int, roles: Sequence[str], options: Mapping[str, Any]) -> str:
-        probes = _probes([{"role": role, "content": role} for role in roles])
+    def _text_behind(self, turn: int, roles: Sequence[str], options: Mapping[str, Any]) -> str:
+        probes = probes_like([{"role": role, "content": role} for role in roles])
         try:
-            text = self._raw(probes, self._form(probes, options), options)[0]
+            text = self._render_jinja(probes, self._content_format(probes, options), options)[0]
         except ValueError:
             return ""
         return text.partition(probes[turn]["content"][0]["text"])[2]
@@ -148,18 +151,18 @@ class ChatTemplate:
     def record(self) -> dict[str, Any]:
         """Return how prompts were rendered, for the run's record."""
         return {
-            "contents": sorted(self.forms),
+            "contents": sorted(self.content_formats),
             "date": f"{DATE:%Y-%m-%d}" if self.writes_date else None,
             "arguments": self.arguments,
         }
 
-    def _checked(
+    def _render_checked(
         self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
     ) -> tuple[str, list[tuple[int, int]]]:
-        messages = [{**message, "content": _parts(message["content"])} for message in messages]
-        form = self._form(messages, options, check)
-        text, blocks = self._raw(messages, form, options, probe=False)
-        for role, part in _texts(messages) if check else ():
+        messages = with_parts(messages)
+        content_format = self._content_format(messages, options, check)
+        text, blocks = self._render_jinja(messages, content_format, options, probe=False)
+        for role, part in texts(messages) if check else ():
             # Many templates strip what they write.
             if part.strip() not in text:
                 raise TextLostError(
@@ -167,82 +170,95 @@ class ChatTemplate:
                     f"{part.strip()[:60]!r} is not in the prompt; correct the template"
                 )
         images = any(part["type"] == "image" for m in messages for part in m["content"])
-        written = form == STRINGS and images
-        self.forms.add(f"{form}, image token written in" if written else form)
+        written = content_format == STRINGS and images
+        self.content_formats.add(
+            f"{content_format}, image token written in" if written else content_format
+        )
         return text, blocks
 
-    def _form(
+    def _content_format(
         self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
     ) -> str:
-        """Return the form in which the template takes conversations of this shape."""
+        """Return the format in which the template takes conversations of this shape."""
         shape = (
             tuple((m["role"], *(part["type"] for part in m["content"])) for m in messages),
             *options.items(),
         )
-        if shape not in self._chosen:
-            form, faults = self._found(messages, options, check)
-            if form is None:
-                raise ValueError(self._explain(messages, faults, options))
-            self._chosen[shape] = form
-        return self._chosen[shape]
+        if shape not in self._known_formats:
+            content_format, faults = self._detect_format(messages, options, check)
+            if content_format is None:
+                raise ValueError(self._error_message(messages, faults, options))
+            self._known_formats[shape] = content_format
+        return self._known_formats[shape]
 
-    def _found(
+    def _detect_format(
         self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
-    ) -> tuple[str | None, list[_Fault]]:
-        """Return the form that the template takes, None if neither, and what is wrong with others.
+    ) -> tuple[str | None, list[TemplateFault]]:
+        """Return the format that the template takes, None if neither, and the faults of the others.
 
         A template with other image slots is not given texts with ours in them.
         """
-        faults: list[_Fault] = []
-        for form in self._order():
-            fault = self._fault(messages, form, options, check)
+        faults: list[TemplateFault] = []
+        for content_format in self._formats():
+            fault = self._fault(messages, content_format, options, check)
             if fault is None:
-                return form, faults
+                return content_format, faults
             faults.append(fault)
             if fault.kind == "slots":
                 break
         return None, faults
 
-    def _order(self) -> tuple[str, str]:
+    def _formats(self) -> tuple[str, str]:
         return (STRINGS, PARTS) if self.image_slot is None else (PARTS, STRINGS)
 
     def _fault(
-        self, messages: Sequence[Message], form: str, options: Mapping[str, Any], check: bool = True
-    ) -> _Fault | None:
-        """Render a conversation of this shape with texts that can be recognised."""
-        probes = _probes(messages)
+        self,
+        messages: Sequence[Message],
+        content_format: str,
+        options: Mapping[str, Any],
+        check: bool = True,
+    ) -> TemplateFault | None:
+        """Return what is wrong with a conversation of this shape, rendered with probes; or None."""
+        probes = probes_like(messages)
         try:
-            text = self._raw(probes, form, options)[0]
+            text = self._render_jinja(probes, content_format, options)[0]
         except _RenderError as error:
-            return _Fault("error", error.reason)
-        if check and (fault := _text_fault(probes, text)):
+            return TemplateFault("error", error.reason)
+        if check and (fault := text_fault(probes, text)):
             return fault
-        return self._slot_fault(messages, text, form, options)
+        return self._slot_fault(messages, text, content_format, options)
 
     def _slot_fault(
-        self, messages: Sequence[Message], text: str, form: str, options: Mapping[str, Any]
-    ) -> _Fault | None:
+        self,
+        messages: Sequence[Message],
+        text: str,
+        content_format: str,
+        options: Mapping[str, Any],
+    ) -> TemplateFault | None:
         """Return the fault of a rendered conversation with too many or too few image slots."""
         wanted = sum(part["type"] == "image" for m in messages for part in m["content"])
         if self.image_slot is None or text.count(self.image_slot) == wanted:
             return None
         detail = f"{text.count(self.image_slot)} image slots for {wanted} images"
-        if self.image_slot in text or form == STRINGS:
-            return _Fault("slots", detail)
+        if self.image_slot in text or content_format == STRINGS:
+            return TemplateFault("slots", detail)
         bare = [
             {**m, "content": [part for part in m["content"] if part["type"] != "image"]}
-            for m in _probes(messages)
+            for m in probes_like(messages)
         ]
         try:
-            ignored = self._raw(bare, form, options)[0] == text
+            ignored = self._render_jinja(bare, content_format, options)[0] == text
         except _RenderError:
             ignored = False
         # A template with a mark of its own must not be given ours in its place.
         mark = f"{detail} (an image is {self.image_slot!r} here; give image_string= for another)"
-        return _Fault("ignored", detail) if ignored else _Fault("slots", mark)
+        return TemplateFault("ignored", detail) if ignored else TemplateFault("slots", mark)
 
-    def _explain(
-        self, messages: Sequence[Message], faults: Sequence[_Fault], options: Mapping[str, Any]
+    def _error_message(
+        self,
+        messages: Sequence[Message],
+        faults: Sequence[TemplateFault],
+        options: Mapping[str, Any],
     ) -> str:
         """Return what is wrong with the template, and what the user can do about it."""
         kind, detail = faults[0]
@@ -272,20 +288,20 @@ class ChatTemplate:
         return f"{self.owner}: its chat template cannot be rendered: {detail}; {fix}"
 
     def _takes(self, messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
-        return bool(messages) and self._found(messages, options)[0] is not None
+        return bool(messages) and self._detect_format(messages, options)[0] is not None
 
-    def _raw(
+    def _render_jinja(
         self,
         messages: Sequence[Message],
-        form: str,
+        content_format: str,
         options: Mapping[str, Any],
         probe: bool = True,
     ) -> tuple[str, list[tuple[int, int]]]:
-        if form == STRINGS:
+        if content_format == STRINGS:
             messages = [{**m, "content": self._string(m["content"])} for m in messages]
         try:
             with _fixed_date() as clock:
-                texts, blocks = chat_template_utils.render_jinja_template(
+                rendered, blocks = chat_template_utils.render_jinja_template(
                     conversations=[list(messages)],
                     chat_template=self.text,
                     **options,
@@ -297,7 +313,7 @@ class ChatTemplate:
             raise _RenderError(self.owner, reason) from error
         # Probes have other turns than prompts: Granite writes the date where no system turn is.
         self.writes_date |= clock.asked and not probe
-        return texts[0], blocks[0] if blocks else []
+        return rendered[0], blocks[0] if blocks else []
 
     def _string(self, content: Sequence[Mapping[str, str]]) -> str:
         """Return a content as one text, with the image token as LLaVA writes it."""
@@ -335,49 +351,3 @@ def _fixed_date() -> Iterator[_Clock]:
         yield clock
     finally:
         chat_template_utils.datetime = original
-
-
-def _parts(content: Any) -> list[dict[str, str]]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [dict(part) for part in content]
-
-
-def _texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-    for message in messages:
-        for part in message["content"]:
-            if part["type"] == "text":
-                yield message["role"], part["text"]
-
-
-def _text_fault(messages: Sequence[Message], text: str) -> _Fault | None:
-    """Return the fault of a text that is not in a conversation, or before what it follows.
-
-    A system turn may stand anywhere: Mistral's templates write it into the last question.
-    """
-    end = 0
-    for role, part in _texts(messages):
-        if part not in text:
-            return _Fault("lost", role)
-        if role == "system":
-            continue
-        start = text.find(part, end)
-        if start < 0:
-            return _Fault("order", role)
-        end = start + len(part)
-    return None
-
-
-def _probes(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return a conversation of the same shape whose texts stand nowhere else.
-
-    Each has a line break, which a list that is printed as Python does has not.
-    """
-    probes = []
-    for turn, message in enumerate(messages):
-        content = _parts(message["content"])
-        for place, part in enumerate(content):
-            if part["type"] == "text":
-                part["text"] = f"Qz{turn}x{place}w\nKj{turn}x{place}v"
-        probes.append({**message, "content": content})
-    return probes

@@ -143,7 +143,7 @@ class Encoder:
         messages = _contents(_PROBE)
         try:
             prompt = self._chat.render_turns(messages[:1], add_generation_prompt=True)
-            answered, blocks = self._chat.render_marked(messages)
+            answered, blocks = self._chat.render_with_assistant_spans(messages)
         except ValueError:
             # Each record says why.
             return
@@ -189,7 +189,8 @@ class Encoder:
         try:
             if self._marked:
                 # The question of a caption is left out.
-                text, blocks = self._chat.render_marked(messages, check=self.format != "plain")
+                check = self.format != "plain"
+                text, blocks = self._chat.render_with_assistant_spans(messages, check)
                 if self.format == "tokenizer":
                     blocks = self._from_prompts(messages, text, blocks)
                 return text, blocks

@@ -95,13 +95,13 @@ def _content_note(template: str, tokenizer: Any, sees_images: bool) -> str | Non
         chat.render([{"role": "user", "content": [*image, {"type": "text", "text": "x"}]}])
     except ValueError:
         return None
-    if sees_images and PARTS not in chat.forms:
+    if sees_images and PARTS not in chat.content_formats:
         return (
             "The chat template takes contents as strings alone: plain processors and lm-eval's "
             f"`hf-multimodal` give a list of parts, which it cannot take. Give {slot}, a line "
             "break and the text as one string, as `verbalizer-bench run` does."
         )
-    if not sees_images and PARTS in chat.forms:
+    if not sees_images and PARTS in chat.content_formats:
         return (
             "The chat template takes contents as lists of parts alone, and lm-eval's `hf` gives "
             'strings, which it drops. Give `[{"type": "text", "text": …}]`, as `verbalizer-bench '

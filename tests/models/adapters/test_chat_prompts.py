@@ -193,7 +193,7 @@ OWN_DATE = (
 def test_the_date_is_fixed_and_recorded(template: str) -> None:
     found = chat(template)
     assert found.render(USER).startswith("26 Jul 2024 [user]")
-    assert found.render_marked(USER)[0].startswith("26 Jul 2024 [user]")
+    assert found.render_with_assistant_spans(USER)[0].startswith("26 Jul 2024 [user]")
     assert found.record()["date"] == "2024-07-26" == f"{DATE:%Y-%m-%d}"
     assert chat_template_utils.datetime is datetime, "others get today's date again"
 
