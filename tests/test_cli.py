@@ -41,7 +41,7 @@ def test_help_needs_no_torch() -> None:
     done = run("python", "-c", code)
     assert done.returncode == 0, done.stderr
     for command in ("run", "ls", "validate", "report", "demo", "tasks", "data"):
-        assert f"\n    {command} " in done.stdout
+        assert f"\n  {command} " in done.stdout
 
 
 def test_first_way_our_command_line(toys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["run", *GOOD, "--output_path", "/proc/out"], "/proc/out"),
         (["ls", "tasks", "--include_path", "/gone"], "--include_path /gone: no such folder"),
         (["tasks", "build", "."], ".: a folder, not a file; name the data set's YAML"),
-        (["tasks", "biuld"], "invalid choice: 'biuld'"),
-        (["report"], "the following arguments are required: RUN; `verbalizer-bench report --help`"),
+        (["tasks", "biuld"], "No such command 'biuld'. Did you mean 'build'?"),
+        (["report"], "Missing argument 'runs'; `verbalizer-bench report --help`"),
         (["report", __file__], "a file; give the folder that it is in"),
         (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),
         (["tasks", "check", "--data", "/gone"], "--data /gone: no such folder"),

@@ -57,6 +57,32 @@ def test_commands_run(
     assert (tmp_path / "out" / "report" / "scores.png").is_file()
 
 
+def test_the_readmes_python_runs(
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    for old, new in (
+        ("meta-llama/Llama-2-7b-chat-hf", str(toys[0])),
+        ("bfloat16", "float32"),
+        ('batch_size="auto"', 'tasks="verbalizer_sst2", data="sample", limit=2, device="cpu"'),
+    ):
+        assert block.count(old) == 1
+        block = block.replace(old, new)
+    model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"]
+    rest = ["--tasks", "verbalizer_sst2", "--data", "sample", "--limit", "2", "--device", "cpu"]
+    words = [*model, *rest, "--apply_chat_template", "--output_path", "out/tuned"]
+    assert main(["run", *words]) == 0
+    capsys.readouterr()
+    exec(block, {})
+    assert "F1 over all cannot be told apart, 0.0" in capsys.readouterr().out
+    assert (tmp_path / "out" / "llama").is_dir()
+
+
 def write_readme_set(folder: Path) -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(class: .*?)```", text, flags=re.DOTALL)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy
 from matplotlib.figure import Figure
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.pages.figures import save
 from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import (
@@ -23,6 +22,7 @@ from verbalizer_bench.results.contrast import engine, image, template
 from verbalizer_bench.results.differences import FAMILIES, Difference, Pair
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
 from verbalizer_bench.results.run import Run
+from verbalizer_bench.version import __version__
 
 __all__ = ["NOTE", "answer", "as_json", "finding", "render", "signed_points", "write"]
 

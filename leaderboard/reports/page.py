@@ -6,7 +6,6 @@ verbalizer-bench report RUN… writes it as `report.html`.
 from collections.abc import Sequence
 from typing import Any
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.pages.figures import bars
 from verbalizer_bench.leaderboard.pages.html import embedded_json, render, svg_image
 from verbalizer_bench.leaderboard.reports.compare_report import NOTE
@@ -27,6 +26,7 @@ from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import RESAMPLES, SEED, TypeSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.version import __version__
 
 COLUMNS = (*LABEL_TYPES, "All")
 # What run.json has, in the order of the page; what is missing is left out.

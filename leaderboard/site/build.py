@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.pages.figures import ranking_bars
 from verbalizer_bench.leaderboard.pages.html import embedded_json, render, shade, svg_image
 from verbalizer_bench.leaderboard.site.entries import COLUMNS, read_board
@@ -25,6 +24,7 @@ from verbalizer_bench.leaderboard.site.records import as_csv, as_json
 from verbalizer_bench.results.few import FEW
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import DATASETS
+from verbalizer_bench.version import __version__
 
 FILES = ("index.html", "leaderboard.json", "leaderboard.csv", "leaderboard.svg")
 # More would not be read in one figure.

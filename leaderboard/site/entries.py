@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.submission.contents import slug
 from verbalizer_bench.leaderboard.submission.reading import (
     VERIFIED,
@@ -34,6 +33,7 @@ from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import Documents, Verified, read_verified
 from verbalizer_bench.results.schema import short
 from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.version import __version__
 
 COLUMNS = (*LABEL_TYPES, "All")
 # None is ranked against another; this is the order in which they are shown.

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.site.entries import COLUMNS, Entry
 from verbalizer_bench.leaderboard.site.ranking import Ranked, Table
 from verbalizer_bench.leaderboard.submission.verified import VerifiedTask
 from verbalizer_bench.results.differences import verbalizer_names
 from verbalizer_bench.tasks.spec import task_name
 from verbalizer_bench.tasks.suite import read_dataset, suite_files
+from verbalizer_bench.version import __version__
 
 SCHEMA_VERSION = 1
 _ENDS = ("mean", "low", "high")

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.submission import asking
 from verbalizer_bench.leaderboard.submission.agreement import (
     THRESHOLD,
@@ -34,6 +33,7 @@ from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.schema import RunRecord, short
 from verbalizer_bench.tasks.metrics import token_f1
 from verbalizer_bench.tasks.suite import suite
+from verbalizer_bench.version import __version__
 
 # A hash of the weights in memory, which older records have, says nothing of those in files.
 _OTHER_KIND = "weights: the submission has a hash of another kind"

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench import __version__
 from verbalizer_bench.leaderboard.submission import checks, claims
 from verbalizer_bench.leaderboard.submission.contents import Contents, read_submission
 from verbalizer_bench.leaderboard.submission.reading import (
@@ -40,6 +39,7 @@ from verbalizer_bench.results.schema import short
 from verbalizer_bench.results.statistics import Estimate, by_dataset, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.version import __version__
 
 LEVELS = ("schema", "complete", "identity", "re-score", "protocol")
 # Enough to see what is wrong; a broken file can have a problem in every row.

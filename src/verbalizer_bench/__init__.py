@@ -1,5 +1,26 @@
-"""verbalizer-bench: does tuning hurt a model's ability to follow instructions?"""
+"""verbalizer-bench: does tuning hurt a model's ability to follow instructions?
 
-from importlib.metadata import version
+From Python: `import verbalizer_bench as vb`, then `vb.evaluate`, `vb.load_run`, `vb.report`,
+`vb.compare`, `vb.train` and `vb.build_data` (see `verbalizer_bench.api`).
+"""
 
-__version__ = version("verbalizer-bench")
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from verbalizer_bench.version import __version__
+
+__all__ = ["__version__", "build_data", "compare", "evaluate", "load_run", "report", "train"]
+
+if TYPE_CHECKING:
+    from verbalizer_bench.api import build_data, compare, evaluate, load_run, report, train
+else:  # Not for type checkers: they would take any name for one of these.
+
+    def __getattr__(name: str) -> Any:
+        """Import a function of the API where it is first used."""
+        if name in __all__:
+            return getattr(import_module("verbalizer_bench.api"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,14 +15,15 @@ PACKAGE = "verbalizer_bench"
 ROOT = Path(__file__).resolve().parents[2]
 # From the ground up. A folder imports from itself and from layers below its own.
 LAYERS = (
-    (PACKAGE, "io", "errors", "parsing", "recipes"),
+    ("io", "errors", "recipes", "version"),
     ("config",),
     ("tasks", "models"),
     ("trainers", "builders", "lmms", "results"),
     ("running",),
     ("leaderboard",),
     ("experiments",),
-    ("publishing", "task_commands"),
+    ("api",),
+    (PACKAGE,),
     ("cli",),
     ("__main__",),
 )

@@ -11,9 +11,8 @@ from lm_eval._cli import HarnessCLI
 
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import journal_files
-from verbalizer_bench.parsing import unknown_option
 from verbalizer_bench.results.run import find_runs
-from verbalizer_bench.running.arguments import model_arguments, parse
+from verbalizer_bench.running.arguments import model_arguments, parse, unknown_option
 from verbalizer_bench.running.harness import harness
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
@@ -127,10 +126,10 @@ def test_samples_in_a_file(
         ("report x --out y", "--out (did you mean --output?); `verbalizer-bench report --help`"),
         ("submit pack x --submiter y", "--submiter (did you mean --submitter?); `verbalizer-bench"),
         ("validate --task x", "validate: unknown argument --task (did you mean --tasks?)"),
-        ("compare x --alow=image", "--alow=image (did you mean --allow?)"),
+        ("compare x --alow=image", "--alow (did you mean --allow?)"),
         ("train tiny/sft --dryrun", "--dryrun (did you mean --dry-run?)"),
         ("--foo", "unknown argument --foo; `verbalizer-bench --help`"),
-        ("train", "the following arguments are required: RECIPE;"),
+        ("train", "Missing argument 'recipe';"),
     ],
 )
 def test_a_misspelt_option_is_said_before_what_is_missing(

@@ -9,14 +9,13 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lm_eval._cli.utils import MergeDictAction, key_val_to_dict, split_top_level, try_parse_json
 
 from verbalizer_bench.io.yaml_reading import read_yaml
-from verbalizer_bench.parsing import unknown_option
 
 # Arguments of models that name folders, files, commits and the like.
 _TEXTS = (
@@ -108,6 +107,21 @@ def parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
         fail(f"unknown argument {unknown[0]}")
     found: argparse.Namespace = args
     return found
+
+
+def unknown_option(
+    parser: argparse.ArgumentParser, words: Sequence[str], others: Iterable[str] = ()
+) -> str | None:
+    """Say which of the words is an option that neither a parser nor `others` has; None if none."""
+    known = {name for action in parser._actions for name in action.option_strings}
+    for word in words[: words.index("--")] if "--" in words else words:
+        name = word.partition("=")[0]
+        # A number may be negative, a lone dash is a name, and -oDIR is -o DIR.
+        if not re.match(r"-[^\d.]", word) or " " in name or {name, word[:2]} & known:
+            continue
+        near = difflib.get_close_matches(name, [*known, *others], n=1)
+        return f"unknown argument {word}" + (f" (did you mean {near[0]}?)" if near else "")
+    return None
 
 
 def _word(known: argparse.ArgumentParser, command: str) -> None:

@@ -1,0 +1,272 @@
+"""The package from Python: what the command line does, as functions that return what they made.
+
+    import verbalizer_bench as vb
+
+    base = vb.evaluate(model="verbalizer-llm", model_args={"pretrained": "DIR"}, output="out/base")
+    print(vb.report(base))
+
+A mistake is a `ValueError` or `OSError` whose text is the line that the command line prints. Ctrl-C
+is a `KeyboardInterrupt` whose text says what is kept and how to go on.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+    from verbalizer_bench.builders.build import Built
+    from verbalizer_bench.leaderboard.reports.compare import Comparison
+    from verbalizer_bench.leaderboard.reports.report import Report
+    from verbalizer_bench.results.run import Run
+
+
+@dataclass(frozen=True)
+class TrainedCheckpoint:
+    """A checkpoint that `train` has made.
+
+    Attributes:
+        path: Its folder, which loads in transformers, lm-eval and lmms-eval.
+    """
+
+    path: Path
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """Return `training.json`: steps, losses, held-out loss, seconds, versions, hashes."""
+        record: Mapping[str, Any] = json.loads((self.path / "training.json").read_text("utf-8"))
+        return record
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the losses by step."""
+        import pandas
+
+        return pandas.read_csv(self.path / "losses.csv")
+
+    def __str__(self) -> str:
+        loss, held_out = self.metrics["loss"], self.metrics["held_out"]
+        text = f"{self.path}: {self.metrics['steps']:,} steps in {self.metrics['seconds']:,} s"
+        text += f", loss {loss['first']:.4f} to {loss['last']:.4f}" if loss else ""
+        return text + (f", held out {held_out['loss']:.4f}" if held_out else "")
+
+
+def evaluate(
+    model: str,
+    model_args: Mapping[str, Any] | str,
+    *,
+    output: str | Path,
+    tasks: str | Sequence[str] = "verbalizer",
+    data: str | Path | None = None,
+    **options: Any,
+) -> "Run":
+    """Run a model on the tasks, as `verbalizer-bench run` does, and return the run.
+
+    Example:
+        run = evaluate(
+            model="verbalizer-lvlm",
+            model_args={"pretrained": "llava-hf/llava-1.5-7b-hf", "image": "white"},
+            output="out/llava-white",
+            apply_chat_template=True,
+            batch_size="auto",
+        )
+
+    Args:
+        model: `verbalizer-llm`, `verbalizer-lvlm`, or a model class of lm-eval.
+        model_args: Its arguments: `pretrained`, `dtype`, `image`, …
+        output: The folder for the journal and the run; one for each run.
+        tasks: The suite, or names, tags and globs.
+        data: Where the rows are: `hub`, `sample` or a folder; None for `VERBALIZER_BENCH_DATA`.
+        options: All others of `verbalizer-bench run`, ours and lm-eval's: `limit=3`,
+            `gen_kwargs={"num_beams": 1}`, `apply_chat_template=True`, `resume="out/llava-white"`.
+
+    Raises:
+        ValueError: An option, a checkpoint or the rows are wrong, or no score was made.
+        OSError: A folder is not there, or cannot be written.
+        KeyboardInterrupt: It was interrupted; the text says how many responses are kept.
+    """
+    from verbalizer_bench.results.run import read_run
+    from verbalizer_bench.running.harness import harness
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("evaluate: several processes; start them with verbalizer-bench run")
+    named = {"model": model, "model_args": model_args, "tasks": tasks, "data": data}
+    words = [word for key, value in (named | options).items() for word in _words(key, value)]
+    with _kept_arguments():
+        folders = harness("run", [*words, "--output_path", str(output)])
+    if not folders:
+        raise ValueError("evaluate: predict_only scores nothing; leave it out")
+    return read_run(folders[0])
+
+
+def load_run(path: str | Path) -> "Run":
+    """Read the one run at or below a path, which `evaluate` or `verbalizer-bench run` has made.
+
+    Example:
+        load_run("out/llama").name
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: There are several, or a file is not what lm-eval writes.
+    """
+    from verbalizer_bench.results.run import load_run
+
+    return load_run(path)
+
+
+def report(*runs: "Run | str | Path", output: str | Path | None = None) -> "Report":
+    """Summarise runs, as `verbalizer-bench report` does: tables, a page, a figure.
+
+    Example:
+        print(report("out/llama", "out/llava-white"))
+
+    Args:
+        runs: Runs, or paths that hold some.
+        output: The folder for the files; None for `report` in the first run's.
+
+    Raises:
+        FileNotFoundError: A path holds no run.
+        ValueError: A run's tasks do not share documents or arguments.
+    """
+    from verbalizer_bench.leaderboard.reports.report import write_report
+
+    return write_report(_read(runs), _folder(runs, output, "report"))
+
+
+def compare(
+    base: "Run | str | Path",
+    *others: "Run | str | Path",
+    output: str | Path | None = None,
+    allow: Collection[str] = (),
+) -> "Comparison":
+    """Compare runs with a base over the same documents, as `verbalizer-bench compare` does.
+
+    Example:
+        print(compare("out/llama", "out/llava-white", "out/llava-none"))
+
+    Args:
+        base: What the others are compared with.
+        others: Runs, or paths that hold some.
+        output: The folder for the files; None for `compare` in the base's.
+        allow: Differences to let through, which the answer names: `image`, `template`, `engine`.
+
+    Raises:
+        FileNotFoundError: A path holds no run.
+        ValueError: The runs differ in protocol, tasks, documents or raw prompts.
+    """
+    from verbalizer_bench.leaderboard.reports.compare import compare
+    from verbalizer_bench.results.contrast import parse_allowed
+
+    allowed = parse_allowed(list(allow))
+    runs = (base, *others)
+    return compare(_read(runs), _folder(runs, output, "compare"), allowed=allowed)
+
+
+def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoint:
+    """Make a recipe's checkpoint, as `verbalizer-bench train` does.
+
+    Example:
+        print(train("tiny/sft", seed=1, lora={"r": 8, "alpha": 16}, output="checkpoints/mine"))
+
+    Args:
+        recipe: A YAML file, or the name of a shipped recipe.
+        overrides: What replaces its keys, as on the command line: `lora.r=64`.
+        values: The same as Python's values.
+
+    Raises:
+        FileNotFoundError: The recipe, data or model are not there.
+        ValueError: A key or a record is wrong, or the output folder holds something else.
+        KeyboardInterrupt: It was interrupted; the text says which state is kept.
+    """
+    from verbalizer_bench.errors import Interrupted
+    from verbalizer_bench.running.kept import of_training
+    from verbalizer_bench.trainers.recipe import read_recipe
+    from verbalizer_bench.trainers.train import train
+
+    words = [*overrides, *_overrides(values)]
+    checked = read_recipe(recipe, words)
+    try:
+        return TrainedCheckpoint(train(checked))
+    except KeyboardInterrupt as error:
+        raise Interrupted(of_training(checked, ["train", str(recipe), *words])) from error
+
+
+def build_data(recipe: str | Path, *overrides: str, **values: Any) -> "Built":
+    """Make a recipe's data set, or go on with it, as `verbalizer-bench build` does.
+
+    Example:
+        print(build_data("data/format_oriented", limit=20, output="data/trial"))
+
+    Args:
+        recipe: A YAML file, or the name of a shipped recipe.
+        overrides: What replaces its keys, as on the command line: `endpoints.default.model=NAME`.
+        values: The same as Python's values.
+
+    Raises:
+        FileNotFoundError: The recipe or a file of it is not there.
+        ValueError: A setting is wrong, the budget is spent, calls failed, or nothing was accepted.
+        KeyboardInterrupt: It was interrupted; the text says how many responses are stored.
+    """
+    from verbalizer_bench.builders.build import build
+    from verbalizer_bench.builders.pipeline.recipe import read_recipe
+    from verbalizer_bench.errors import Interrupted
+    from verbalizer_bench.running.kept import of_build
+
+    words = [*overrides, *_overrides(values)]
+    checked = read_recipe(recipe, words)
+    try:
+        return build(checked)
+    except KeyboardInterrupt as error:
+        raise Interrupted(of_build(checked, ["build", str(recipe), *words])) from error
+
+
+def _read(runs: Sequence["Run | str | Path"]) -> list["Run"]:
+    from verbalizer_bench.results import run
+
+    return run.find_runs([_place(one) for one in runs])
+
+
+def _folder(runs: Sequence["Run | str | Path"], output: str | Path | None, name: str) -> Path:
+    return Path(output) if output else _place(runs[0]) / name
+
+
+def _place(run: "Run | str | Path") -> Path:
+    return Path(run) if isinstance(run, (str, Path)) else run.folder
+
+
+def _words(option: str, value: Any) -> list[str]:
+    """Return an option of the command line; none for None and False."""
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [f"--{option}"]
+    if isinstance(value, Mapping):
+        value = json.dumps(value, default=str)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        value = ",".join(map(str, value))
+    return [f"--{option}", str(value)]
+
+
+def _overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield `key=value`, the value as JSON, which YAML reads; blocks key by key."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _overrides(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={json.dumps(value, ensure_ascii=False, default=str)}"
+
+
+@contextmanager
+def _kept_arguments() -> Iterator[None]:
+    """Give `sys.argv` back: lm-eval reads it, so that a run writes its own words there."""
+    words = sys.argv
+    try:
+        yield
+    finally:
+        sys.argv = words

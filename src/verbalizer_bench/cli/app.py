@@ -1,0 +1,85 @@
+"""All commands together, how one is run, and how it ends."""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from verbalizer_bench.cli import build, checkpoints, demo, evaluation, publishing, results, tasks
+from verbalizer_bench.cli.options import CommandGroup
+from verbalizer_bench.errors import failed, interrupted, terminations
+from verbalizer_bench.version import __version__
+
+NAME = "verbalizer-bench"
+app = CommandGroup(help="Does tuning hurt a model's ability to follow instructions?")
+for module in (evaluation, results, checkpoints, build, tasks, publishing, demo):
+    app.add_typer(module.commands)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code.
+
+    A mistake is one line and code 2, Ctrl-C one line and 130; what nobody expected is one line too,
+    and code 1.
+    """
+    try:
+        with terminations():
+            code = _run(sys.argv[1:] if argv is None else argv)
+        _leave_process_group()
+        return code
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough; Python would say so again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as error:
+        return interrupted(error)
+    # Whatever it is, a user gets a line.
+    except Exception as error:
+        return failed(error)
+
+
+def _run(words: Sequence[str]) -> int:
+    # Without typer's own `main`, which turns a broken pipe and Ctrl-C into exits of its own.
+    try:
+        with typer.main.get_command(app).make_context(NAME, list(words)) as context:
+            return context.command.invoke(context) or 0
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from None
+    except TyperException as error:
+        raise ValueError(_usage(error)) from error
+
+
+def _usage(error: Any) -> str:
+    """Return what is wrong with a command's words, and where to read what it takes."""
+    text = error.format_message().removesuffix(".")
+    if hasattr(error, "possibilities"):
+        options = [name for option in error.ctx.command.params for name in option.opts]
+        near = difflib.get_close_matches(error.option_name, options, n=1)
+        text = f"unknown argument {error.option_name}"
+        text += f" (did you mean {near[0]}?)" if near else ""
+    return f"{text}; `{error.ctx.command_path} --help` says what it takes"
+
+
+def _leave_process_group() -> None:
+    """End torchrun's process group: a thread of it that outlives the interpreter would abort it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(NAME, __version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None: ...

@@ -1,0 +1,88 @@
+"""Make checkpoints: `train`, `compose` and `extract-llm`."""
+
+import os
+import sys
+from typing import Annotated
+
+from typer import Option
+
+from verbalizer_bench.cli.options import CommandGroup, DryRun, Output, Overrides, Required
+
+commands = CommandGroup()
+
+
+@commands.command()
+def train(recipe: str, overrides: Overrides, dry_run: DryRun = False) -> None:
+    """Make a recipe's checkpoint.
+
+    verbalizer-bench train recipes/tiny/sft.yaml
+    verbalizer-bench train paper/llm_foit seed=1 output=checkpoints/foit-1 --dry-run
+
+    Args:
+        recipe: A YAML file, or the name of a shipped one.
+        overrides: What replaces the recipe's keys.
+        dry_run: Say what it would do, and touch no weights.
+    """
+    from verbalizer_bench import api
+
+    if dry_run:
+        from verbalizer_bench.trainers.dry_run import dry_run as estimate
+        from verbalizer_bench.trainers.recipe import read_recipe
+
+        print(estimate(read_recipe(recipe, overrides), colour=sys.stdout.isatty()))
+        return
+    folder = api.train(recipe, *overrides).path
+    if os.environ.get("RANK", "0") == "0":
+        print(f"Wrote {folder}; {folder / 'README.md'} has the command that scores it")
+
+
+@commands.command()
+def compose(
+    vision_tower: Required,
+    llm: Required,
+    connector: Annotated[str, Option(metavar="linear|mlp2x_gelu")],
+    output: Output,
+    format: str | None = None,
+    seed: int = 0,
+) -> None:
+    r"""Make a LLaVA of a vision tower and a language model.
+
+    verbalizer-bench compose --vision-tower openai/clip-vit-large-patch14 \
+        --llm lmsys/vicuna-7b-v1.5 --connector mlp2x_gelu --format vicuna-v1 -o llava
+
+    Args:
+        vision_tower: A folder or hub id.
+        llm: A folder or hub id.
+        connector: How many layers it has.
+        output: The checkpoint's folder.
+        format: Conversation format of its chat template: llama-2 or vicuna-v1 (default: the llm's).
+        seed: Of the connector's weights.
+    """
+    from transformers import AutoTokenizer
+
+    from verbalizer_bench.models.checkpoints.compose import compose
+    from verbalizer_bench.models.checkpoints.strict_loading import reading
+    from verbalizer_bench.trainers.conversations.formats import chat_template
+
+    template = None
+    if format:
+        with reading(f"llm={llm}"):
+            tokenizer = AutoTokenizer.from_pretrained(llm)
+        template = chat_template(format, tokenizer)
+    folder = compose(vision_tower, llm, connector, output, chat_template=template, seed=seed)
+    print(f"Wrote {folder}; its connector is untrained: `verbalizer-bench train` trains it")
+
+
+@commands.command()
+def extract_llm(checkpoint: str, output: Output) -> None:
+    """Write a LLaVA's language model as a text model.
+
+    verbalizer-bench extract-llm llava -o llm
+
+    Args:
+        checkpoint: A LLaVA's folder or hub id.
+        output: The text model's folder.
+    """
+    from verbalizer_bench.models.checkpoints.compose import extract_llm
+
+    print(f"Wrote {extract_llm(checkpoint, output)}")

@@ -1,0 +1,52 @@
+"""Say what runs mean: `report` and `compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verbalizer_bench.cli.options import CommandGroup, Repeated, ReportOutput
+
+if TYPE_CHECKING:
+    from verbalizer_bench.leaderboard.reports.compare import Comparison
+    from verbalizer_bench.leaderboard.reports.report import Report
+
+commands = CommandGroup()
+
+
+@commands.command()
+def report(runs: list[Path], output: ReportOutput = None) -> None:
+    """Write tables and a figure of runs.
+
+    verbalizer-bench report out/llama out/llava-white -o comparison
+
+    Args:
+        runs: An --output_path each.
+        output: A folder (default: `report` in the first run's).
+    """
+    from verbalizer_bench import api
+
+    print_written(api.report(*runs, output=output))
+
+
+@commands.command()
+def compare(runs: list[Path], allow: Repeated, output: ReportOutput = None) -> None:
+    """Compare runs over the same documents: did tuning hurt?
+
+    verbalizer-bench compare out/llama out/llava-white out/llava-none -o comparison
+    verbalizer-bench compare out/llava-white out/llava-noise --allow image
+
+    Args:
+        runs: An --output_path each; the first is the base.
+        allow: A difference to let through, which the answer names: image, template or engine; more
+            than one: repeat it, or give a list with commas.
+        output: A folder (default: `compare` in the first run's).
+    """
+    from verbalizer_bench import api
+
+    print_written(api.compare(*runs, output=output, allow=allow))
+
+
+def print_written(made: "Report | Comparison") -> None:
+    """Print tables, and the paths of the files that hold them."""
+    print(f"\n{made.markdown}\n")
+    for file in made.files:
+        print(f"Wrote {file}")
