@@ -60,11 +60,11 @@ def halve(trained: Path, world: Path, folder: Path, seed: int) -> Path:
 def check_gate(base: Path) -> None:
     """Raise ValueError for a base whose F1 on the choose split is below the gate."""
     record = read_record(base / "base.json")
-    for precision, found in record["choose"].items():
-        if low := below_gate(found):
+    for precision, scores in record["choose"].items():
+        if low := below_gate(scores):
             raise ValueError(
                 f"miniature base, seed {record['seed']}, {precision}: {', '.join(low)} below the "
-                f"gate {GATE}: {found}; report this seed, and give another one a try beside it"
+                f"gate {GATE}: {scores}; report this seed, and give another one a try beside it"
             )
 
 
@@ -81,9 +81,9 @@ def _choose_scores(checkpoint: Path, world: Path, output: Path) -> dict[str, flo
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     run = score(checkpoint, "verbalizer-llm", world / "choose", output, output / "lm-eval.log")
-    found = {name: round(s.f1.mean, 4) for name, s in summarize(read_run(run)).items()}
-    print(f"{checkpoint}: F1 on the choose split: {found}", flush=True)
-    return found
+    scores = {name: round(s.f1.mean, 4) for name, s in summarize(read_run(run)).items()}
+    print(f"{checkpoint}: F1 on the choose split: {scores}", flush=True)
+    return scores
 
 
 def main(argv: Sequence[str] | None = None) -> None:

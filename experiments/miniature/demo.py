@@ -127,14 +127,14 @@ def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     from verbalizer_bench.results.differences import differences
     from verbalizer_bench.results.run import read_run
 
-    found = {name: read_run(run) for name, run in runs.items()}
-    report = write_report(list(found.values()), folder / "report")
+    read = {name: read_run(run) for name, run in runs.items()}
+    report = write_report(list(read.values()), folder / "report")
     print(f"\n{report.markdown}\n")
-    compare(list(found.values()), folder / "compare")
-    for text in answers(differences(list(found.values()))):
+    compare(list(read.values()), folder / "compare")
+    for text in answers(differences(list(read.values()))):
         print(text)
     for base, model in _COMPARED:
-        (pair,) = differences([found[base], found[model]])
+        (pair,) = differences([read[base], read[model]])
         print(f"With format instructions and without: {finding(pair)}")
     return report.files[0]
 
@@ -157,8 +157,8 @@ def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
             base=None if name == "base" else "miniature/base",
             base_weights=None if name == "base" else str(BASE),
         )
-        if (found := validate(packed)).failed:
-            raise ValueError(f"demo: {found}")
+        if (validation := validate(packed)).failed:
+            raise ValueError(f"demo: {validation}")
     return build_site(folder / "submissions", folder / "site").files[0]
 
 

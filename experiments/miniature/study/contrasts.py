@@ -20,7 +20,7 @@ from scipy.stats import t as student_t
 
 from verbalizer_bench.experiments.miniature.arms import ARMS
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
-from verbalizer_bench.experiments.miniature.study.tables import Results
+from verbalizer_bench.experiments.miniature.study.tables import StudyTables
 from verbalizer_bench.results.resampling import ALPHA
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -30,7 +30,7 @@ PAIRS = (("LLM-FOIT", "LLM-NoFOIT"), ("LVLM-FOVIT", "LVLM-NoFOVIT"))
 
 
 @dataclass(frozen=True)
-class Contrast:
+class SeedContrast:
     """A difference of two models, all in [-1, 1].
 
     Attributes:
@@ -66,7 +66,7 @@ class Shown(NamedTuple):
     image: str | None = None
 
 
-def contrast(differences: np.ndarray, strata: Sequence[str]) -> Contrast:
+def contrast(differences: np.ndarray, strata: Sequence[str]) -> SeedContrast:
     """Summarise paired differences.
 
     Args:
@@ -84,7 +84,7 @@ def contrast(differences: np.ndarray, strata: Sequence[str]) -> Contrast:
     cells = differences.mean(axis=2)
     # Sums of the same numbers in another order are not a difference.
     above, below = (cells > 1e-9).sum(), (cells < -1e-9).sum()
-    return Contrast(
+    return SeedContrast(
         mean=mean,
         low=mean - half,
         high=mean + half,
@@ -116,7 +116,7 @@ def _error(table: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(variance)), float(degrees)
 
 
-def scores(results: Results, shown: Shown) -> np.ndarray:
+def scores(results: StudyTables, shown: Shown) -> np.ndarray:
     """Return a model's F1; shape (bases, seeds, groups, documents), groups as in `GROUPS`.
 
     A base has no tuning seed: its scores are repeated.
@@ -127,7 +127,7 @@ def scores(results: Results, shown: Shown) -> np.ndarray:
     return table.reshape(len(grid.bases), len(grid.seeds), *table.shape[1:])
 
 
-def f1_contrasts(results: Results, one: Shown, other: Shown) -> dict[str, Contrast]:
+def f1_contrasts(results: StudyTables, one: Shown, other: Shown) -> dict[str, SeedContrast]:
     """Return one model's F1 minus another's, for each of `GROUPS`."""
     differences = scores(results, one) - scores(results, other)
     return {
@@ -136,7 +136,7 @@ def f1_contrasts(results: Results, one: Shown, other: Shown) -> dict[str, Contra
     }
 
 
-def unseen(results: Results, model: str, measure: str) -> np.ndarray:
+def unseen(results: StudyTables, model: str, measure: str) -> np.ndarray:
     """Return the second measure; shape (bases, seeds, records that have it)."""
     grid = results.grid
     rows = [results.unseen[_point(results, *cell, model)][measure] for cell in grid.cells]
@@ -145,35 +145,35 @@ def unseen(results: Results, model: str, measure: str) -> np.ndarray:
     return table.reshape(len(grid.bases), len(grid.seeds), -1)
 
 
-def unseen_contrast(results: Results, one: str, other: str, measure: str) -> Contrast:
+def unseen_contrast(results: StudyTables, one: str, other: str, measure: str) -> SeedContrast:
     """Return one model's share minus another's, of unseen records."""
     differences = unseen(results, one, measure) - unseen(results, other, measure)
     return contrast(differences, ["records"] * differences.shape[2])
 
 
-def outcome_shares(results: Results, shown: Shown, outcome: str) -> np.ndarray:
+def outcome_shares(results: StudyTables, shown: Shown, outcome: str) -> np.ndarray:
     """Return an outcome's share of responses; shape (bases, seeds, groups)."""
-    grid, found = results.grid, []
+    grid, rows = results.grid, []
     for key in _keys(results, shown):
         shares = [float(results.points[key][f"{t}_{outcome}"]) / 100 for t in LABEL_TYPES]
-        found.append([*shares, sum(shares) / len(shares)])
-    return np.array(found).reshape(len(grid.bases), len(grid.seeds), len(GROUPS))
+        rows.append([*shares, sum(shares) / len(shares)])
+    return np.array(rows).reshape(len(grid.bases), len(grid.seeds), len(GROUPS))
 
 
-def _keys(results: Results, shown: Shown) -> list[tuple[Point, str]]:
+def _keys(results: StudyTables, shown: Shown) -> list[tuple[Point, str]]:
     """Return the point and image of each cell."""
-    found = []
+    keys = []
     for base, seed in results.grid.cells:
         point = _point(results, base, seed, shown.model)
         image = shown.image or point.images(results.grid.images)[0]
         if image not in point.images([image]):
             # Not tuned, and without an image: the base.
             point, image = _point(results, base, seed, "base"), ""
-        found.append((point, image))
-    return found
+        keys.append((point, image))
+    return keys
 
 
-def _point(results: Results, base: int, seed: int, model: str) -> Point:
+def _point(results: StudyTables, base: int, seed: int, model: str) -> Point:
     if model == "base":
         return Point(base, None, model, None)
     return Point(base, seed, model, results.rates.get(model))

@@ -16,7 +16,7 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     seeing,
 )
 from verbalizer_bench.experiments.miniature.study.grid import Point
-from verbalizer_bench.experiments.miniature.study.tables import Results
+from verbalizer_bench.experiments.miniature.study.tables import StudyTables
 
 # Okabe and Ito's palette, distinct to colour-blind readers.
 _COLOURS = ("#999999", "#56B4E9", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
@@ -27,7 +27,7 @@ _NOTE = (
 )
 
 
-def draw_scores(results: Results, file: Path) -> None:
+def draw_scores(results: StudyTables, file: Path) -> None:
     """Draw F1 by label type, a bar a model, as in figure 4 of Shiono et al. 2024."""
     series = [(name, Shown(name), _COLOURS[i]) for i, name in enumerate(MODELS)]
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
@@ -39,7 +39,7 @@ def draw_scores(results: Results, file: Path) -> None:
     figure.savefig(file)
 
 
-def draw_images(results: Results, file: Path) -> None:
+def draw_images(results: StudyTables, file: Path) -> None:
     """Draw F1 by label type and image, a panel an LVLM."""
     names = seeing()
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
@@ -70,18 +70,18 @@ def draw_images(results: Results, file: Path) -> None:
     figure.savefig(file)
 
 
-def _bars(axes: Axes, results: Results, series: Sequence[tuple[str, Shown, str]]) -> None:
+def _bars(axes: Axes, results: StudyTables, series: Sequence[tuple[str, Shown, str]]) -> None:
     """Draw a bar for a mean, a short line for that of a base, and a mark for a cell."""
     width = 0.84 / len(series)
     for index, (label, shown, colour) in enumerate(series):
-        found = 100 * scores(results, shown).mean(axis=3)
+        percent = 100 * scores(results, shown).mean(axis=3)
         centres = np.arange(len(GROUPS)) + (index - (len(series) - 1) / 2) * width
-        means = found.mean(axis=(0, 1))
+        means = percent.mean(axis=(0, 1))
         axes.bar(
             centres, means, width * 0.92, label=label, color=colour, edgecolor="#555555", lw=0.5
         )
-        for base, cells in enumerate(found):
-            places = centres + (base - (len(found) - 1) / 2) * width * 0.46
+        for base, cells in enumerate(percent):
+            places = centres + (base - (len(percent) - 1) / 2) * width * 0.46
             half = width * 0.2
             axes.hlines(cells.mean(axis=0), places - half, places + half, color="black", lw=1.1)
             # A model that has no tuning seed has one mark.
@@ -107,7 +107,7 @@ def _bars(axes: Axes, results: Results, series: Sequence[tuple[str, Shown, str]]
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_rates(results: Results, file: Path) -> None:
+def draw_rates(results: StudyTables, file: Path) -> None:
     """Draw held-out loss and F1 (All) by learning rate, a row a base, at the first tuning seed."""
     grid = results.grid
     rows = len(grid.bases)

@@ -15,7 +15,7 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
     MODELS,
     PAIRS,
-    Contrast,
+    SeedContrast,
     Shown,
     f1_contrasts,
     outcome_shares,
@@ -30,7 +30,12 @@ from verbalizer_bench.experiments.miniature.study.figures import (
     draw_scores,
 )
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
-from verbalizer_bench.experiments.miniature.study.tables import UNSEEN, WORDS, Results, read_results
+from verbalizer_bench.experiments.miniature.study.tables import (
+    UNSEEN,
+    WORDS,
+    StudyTables,
+    read_results,
+)
 from verbalizer_bench.experiments.miniature.study.verdicts import told_interval, verdicts
 from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import signed_points
@@ -61,13 +66,13 @@ def write(folder: Path) -> Path:
     return file
 
 
-def _head(results: Results) -> str:
+def _head(results: StudyTables) -> str:
     grid, about = results.grid, results.about
     bases = []
     for seed, record in about["bases"].items():
-        found = record["choose"]["fp16"]
-        shown = " / ".join(f"{100 * found[name]:.1f}" for name in GATE)
-        low = below_gate(found)
+        reached = record["choose"]["fp16"]
+        shown = " / ".join(f"{100 * reached[name]:.1f}" for name in GATE)
+        low = below_gate(reached)
         gate = f"below the gate for {', '.join(low)}, and not replaced" if low else "passes"
         bases.append(f"- base {seed}: {shown} ({gate}), sha256 `{record['sha256'][:12]}`")
     least = " / ".join(f"{100 * value:.0f}" for value in GATE.values())
@@ -102,7 +107,7 @@ F1 of the bases on the *choose* split, natural / neutral / unnatural (gate: {lea
 ![F1 by label type](scores.png)"""
 
 
-def _arms(results: Results) -> str:
+def _arms(results: StudyTables) -> str:
     formats = {"foit": "yes", "nofoit": "no", "fovit": "yes", "nofovit": "no", "llava": "no"}
     rows = [
         [
@@ -120,12 +125,12 @@ def _arms(results: Results) -> str:
     return table(["Model", "Starts from", "Tuned on", "Format instructions", "Rate"], rows)
 
 
-def _base_best(results: Results) -> str:
+def _base_best(results: StudyTables) -> str:
     levels = []
     for name in MODELS:
-        found = 100 * scores(results, Shown(name)).mean(axis=(1, 3))
-        shown = [f"{value:.1f}" for value in found.mean(axis=0)]
-        shown += [" / ".join(f"{value:.1f}" for value in of_base) for of_base in found.T]
+        cells = 100 * scores(results, Shown(name)).mean(axis=(1, 3))
+        shown = [f"{value:.1f}" for value in cells.mean(axis=0)]
+        shown += [" / ".join(f"{value:.1f}" for value in of_base) for of_base in cells.T]
         levels.append([name, *shown])
     from_base = _contrast_rows(results, [(name, "base") for name in (ALIGNED, *ARMS)])
     tuned = [(name, ALIGNED) for name in seeing() if name != ALIGNED]
@@ -148,14 +153,14 @@ def _base_best(results: Results) -> str:
     )
 
 
-def _without_image(results: Results) -> list[str]:
+def _without_image(results: StudyTables) -> list[str]:
     if "none" not in results.grid.images:
         return []
     rows = [
-        [f"{name} - base", group, *_contrast_cells(found)]
+        [f"{name} - base", group, *_contrast_cells(difference)]
         for name in seeing()
         if name != ALIGNED
-        for group, found in f1_contrasts(results, Shown(name, "none"), Shown("base")).items()
+        for group, difference in f1_contrasts(results, Shown(name, "none"), Shown("base")).items()
     ]
     return [
         "Without an image, minus the base: what tuning changed in the language model.",
@@ -163,15 +168,15 @@ def _without_image(results: Results) -> list[str]:
     ]
 
 
-def _contrast_rows(results: Results, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+def _contrast_rows(results: StudyTables, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
     return [
-        [f"{one} - {other}", group, *_contrast_cells(found)]
+        [f"{one} - {other}", group, *_contrast_cells(difference)]
         for one, other in pairs
-        for group, found in f1_contrasts(results, Shown(one), Shown(other)).items()
+        for group, difference in f1_contrasts(results, Shown(one), Shown(other)).items()
     ]
 
 
-def _formats(results: Results) -> str:
+def _formats(results: StudyTables) -> str:
     return "\n\n".join(
         [
             "## With format instructions and without",
@@ -183,13 +188,13 @@ def _formats(results: Results) -> str:
     )
 
 
-def _outcomes(results: Results) -> str:
+def _outcomes(results: StudyTables) -> str:
     rows = []
     for name in MODELS:
         for number, group in enumerate(GROUPS):
             shown = (*OUTCOMES, WORDS)
             cells = [outcome_shares(results, Shown(name), o)[:, :, number] for o in shown]
-            rows.append([name, group, *(_share(found) for found in cells)])
+            rows.append([name, group, *(_share(share) for share in cells)])
     return "\n\n".join(
         [
             "## Verbose or flipped?",
@@ -202,19 +207,19 @@ def _outcomes(results: Results) -> str:
     )
 
 
-def _images(results: Results) -> str:
+def _images(results: StudyTables) -> str:
     first = results.grid.images[0]
     rows = []
     for name in seeing():
         for image in results.grid.images[1:]:
-            found = f1_contrasts(results, Shown(name, image), Shown(name, first))
-            rows += [[f"{name}, {image}", g, *_contrast_cells(c)] for g, c in found.items()]
+            differences = f1_contrasts(results, Shown(name, image), Shown(name, first))
+            rows += [[f"{name}, {image}", g, *_contrast_cells(c)] for g, c in differences.items()]
     pairs = [
-        [f"{one} - {other}", image, *_contrast_cells(found["All"])]
+        [f"{one} - {other}", image, *_contrast_cells(differences["All"])]
         for one, other in PAIRS
         if one in seeing()
         for image in results.grid.images
-        for found in [f1_contrasts(results, Shown(one, image), Shown(other, image))]
+        for differences in [f1_contrasts(results, Shown(one, image), Shown(other, image))]
     ]
     return "\n\n".join(
         [
@@ -229,7 +234,7 @@ def _images(results: Results) -> str:
     )
 
 
-def _unseen(results: Results) -> str:
+def _unseen(results: StudyTables) -> str:
     rows = [
         [name, measure, _share(unseen(results, name, measure).mean(axis=2))]
         for name in MODELS
@@ -267,7 +272,7 @@ def _unseen(results: Results) -> str:
     )
 
 
-def _rates(results: Results) -> str:
+def _rates(results: StudyTables) -> str:
     rows = []
     for (point, image), row in results.points.items():
         if point.rate is None or image != point.images(results.grid.images)[0]:
@@ -305,7 +310,7 @@ def _rates(results: Results) -> str:
     )
 
 
-def _pairs_by_rate(results: Results) -> list[list[str]]:
+def _pairs_by_rate(results: StudyTables) -> list[list[str]]:
     grid, rows = results.grid, []
     for pair in PAIRS:
         row = [" - ".join(pair)]
@@ -320,7 +325,7 @@ def _pairs_by_rate(results: Results) -> list[list[str]]:
     return rows
 
 
-def _examples(results: Results) -> str:
+def _examples(results: StudyTables) -> str:
     rows = [
         [
             f"{row['model']}{', ' + row['image'] if row['image'] else ''}",
@@ -354,14 +359,14 @@ Not measured: other sizes, other worlds, a third base; learning rates at other t
 first; more or fewer steps; a tower or connector trained longer."""
 
 
-def _header(results: Results) -> list[str]:
+def _header(results: StudyTables) -> list[str]:
     bases = [f"Base {seed}" for seed in results.grid.bases]
     return ["Difference", *bases, "-", "+"]
 
 
-def _contrast_cells(found: Contrast) -> list[str]:
-    by_base = [signed_points(value) for value in found.by_base]
-    return [told_interval(found), *by_base, str(found.below), str(found.above)]
+def _contrast_cells(difference: SeedContrast) -> list[str]:
+    by_base = [signed_points(value) for value in difference.by_base]
+    return [told_interval(difference), *by_base, str(difference.below), str(difference.above)]
 
 
 def _share(cells: np.ndarray) -> str:

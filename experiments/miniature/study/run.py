@@ -113,11 +113,11 @@ def prepare(place: Place, grid: Grid, seed: int) -> None:
         write_world(
             place.world(seed), seed, items=items, stages=(), texts=2, captions=grid.captions
         )
-    own = (f"seed={seed}", "resume=true")
-    tower = train_recipe("tower", place.world(seed), place.tower(seed), *own)
+    overrides = (f"seed={seed}", "resume=true")
+    tower = train_recipe("tower", place.world(seed), place.tower(seed), *overrides)
     for base in grid.bases:
         output = place.connector(base, seed)
-        train_connector(place.world(seed), place.base(base), tower, output, *own)
+        train_connector(place.world(seed), place.base(base), tower, output, *overrides)
 
 
 def measure(place: Place, point: Point, images: Sequence[str]) -> None:
@@ -157,8 +157,8 @@ def _ask(place: Place, point: Point) -> None:
     kind = "fovit" if point.shows_images else "foit"
     records = place.fixed / "test" / f"{kind}.json"
     answers = ask(place.checkpoint(point), point.adapter, records, place.fixed / "images")
-    found = json.dumps([answer._asdict() for answer in answers], indent=1)
-    write_whole(place.answers(point), found + "\n")
+    text = json.dumps([answer._asdict() for answer in answers], indent=1)
+    write_whole(place.answers(point), text + "\n")
 
 
 def choose(place: Place, grid: Grid) -> dict[str, float]:
@@ -168,7 +168,9 @@ def choose(place: Place, grid: Grid) -> dict[str, float]:
         assert point.rate is not None
         loss = place.training(point)["held_out"]["loss"]
         losses[point.model][point.rate].append(loss)
-    return {name: min(found, key=lambda rate: sum(found[rate])) for name, found in losses.items()}
+    return {
+        name: min(by_rate, key=lambda rate: sum(by_rate[rate])) for name, by_rate in losses.items()
+    }
 
 
 def _seed_work(place: Place, grid: Grid, seed: int) -> Work:
@@ -256,8 +258,8 @@ class _Progress:
             print(f"  {work.name}: {seconds:.0f} s; {self._left(waiting, taken)}", flush=True)
 
     def _left(self, waiting: Sequence[str], taken: dict[str, list[float]]) -> str:
-        every = [seconds for found in taken.values() for seconds in found]
-        mean = {kind: sum(found) / len(found) for kind, found in taken.items()}
+        every = [seconds for durations in taken.values() for seconds in durations]
+        mean = {kind: sum(durations) / len(durations) for kind, durations in taken.items()}
         rest = sum(mean.get(kind, sum(every) / len(every)) for kind in waiting) / self._jobs
         return f"{len(waiting)} left, about {rest / 60:.0f} min"
 

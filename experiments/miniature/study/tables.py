@@ -37,7 +37,7 @@ _KEY = ("base", "seed", "model", "learning_rate")
 
 
 @dataclass(frozen=True)
-class Results:
+class StudyTables:
     """What a study found.
 
     Attributes:
@@ -61,8 +61,8 @@ class Results:
     @property
     def rates(self) -> Mapping[str, float]:
         """Return each arm's chosen learning rate."""
-        found: Mapping[str, float] = self.about["learning_rates"]
-        return found
+        rates: Mapping[str, float] = self.about["learning_rates"]
+        return rates
 
 
 def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -> None:
@@ -93,21 +93,21 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
     (folder / "grid.yaml").write_text(grid.as_yaml(), encoding="utf-8")
 
 
-def read_results(folder: Path) -> Results:
+def read_results(folder: Path) -> StudyTables:
     """Read the tables that `gather` wrote."""
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     f1: dict[tuple[Point, str], dict[str, list[float]]] = {}
     datasets: dict[str, int] = {}
     for row in _read(folder / "documents.csv"):
         values = [float(value) for value in row["f1"].split()]
-        own = f1.setdefault((_point(row), row["image"]), {})
-        own.setdefault(row["label_type"], []).extend(values)
+        by_type = f1.setdefault((_point(row), row["image"]), {})
+        by_type.setdefault(row["label_type"], []).extend(values)
         datasets[row["data_set"]] = len(values)
-    return Results(
+    return StudyTables(
         grid=read_grid(folder / "grid.yaml"),
         about=about,
         points={(_point(row), row["image"]): row for row in _read(folder / "points.csv")},
-        f1={key: np.array([own[t] for t in LABEL_TYPES]) for key, own in f1.items()},
+        f1={key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()},
         datasets=[name for name, number in datasets.items() for _ in range(number)],
         unseen={
             _point(row): {
@@ -136,11 +136,11 @@ def _point(row: Mapping[str, str]) -> Point:
 def _trained(place: Place, point: Point) -> dict[str, str]:
     if point.rate is None:
         return dict.fromkeys(("steps", "last_loss", "held_out_loss"), "")
-    found = place.training(point)
+    record = place.training(point)
     return {
-        "steps": str(found["steps"]),
-        "last_loss": f"{found['loss']['last']:.4f}",
-        "held_out_loss": f"{found['held_out']['loss']:.4f}",
+        "steps": str(record["steps"]),
+        "last_loss": f"{record['loss']['last']:.4f}",
+        "held_out_loss": f"{record['held_out']['loss']:.4f}",
     }
 
 
@@ -149,14 +149,14 @@ def _scores(run: Run) -> dict[str, str]:
 
     `words` is the share of responses without a label word that have four words or more.
     """
-    found = {}
+    row = {}
     for label_type in LABEL_TYPES:
         wordy = [_wordy(run, task) for task in run.of_type(label_type)]
-        found[f"{label_type}_{WORDS}"] = f"{100 * np.mean(wordy):.2f}"
+        row[f"{label_type}_{WORDS}"] = f"{100 * np.mean(wordy):.2f}"
         for metric in ("f1", *OUTCOMES):
             means = [task.scores[metric].mean() for task in run.of_type(label_type)]
-            found[f"{label_type}_{metric}"] = f"{100 * np.mean(means):.2f}"
-    return found
+            row[f"{label_type}_{metric}"] = f"{100 * np.mean(means):.2f}"
+    return row
 
 
 def _wordy(run: Run, task: TaskScores) -> float:
@@ -168,8 +168,8 @@ def _documents(run: Run) -> Iterable[dict[str, str]]:
     """Yield each data set's F1 by document, the mean over a label type's verbalizers."""
     for dataset, tasks in by_dataset(run.tasks).items():
         for label_type in LABEL_TYPES:
-            own = [task.scores["f1"] for task in tasks if task.verbalizer.type == label_type]
-            values = " ".join(f"{value:.4g}" for value in np.mean(own, axis=0))
+            scores = [task.scores["f1"] for task in tasks if task.verbalizer.type == label_type]
+            values = " ".join(f"{value:.4g}" for value in np.mean(scores, axis=0))
             yield {"label_type": label_type, "data_set": dataset, "f1": values}
 
 

@@ -9,7 +9,7 @@ from verbalizer_bench.experiments.miniature.arms import ARMS
 from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
     PAIRS,
-    Contrast,
+    SeedContrast,
     Shown,
     f1_contrasts,
     outcome_shares,
@@ -17,7 +17,7 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     unseen_contrast,
 )
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
-from verbalizer_bench.experiments.miniature.study.tables import WORDS, Results
+from verbalizer_bench.experiments.miniature.study.tables import WORDS, StudyTables
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.resampling import ALPHA, holm
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -33,14 +33,14 @@ _INTERVALS = (
 )
 
 
-def verdicts(results: Results) -> str:
+def verdicts(results: StudyTables) -> str:
     """Answer the study's questions in a list, the paper's findings first."""
     answers = [
         ("All tuned models are below the base on unnatural label words.", _below_base(results)),
         *((f"{a} is above {b} in every label type.", _above(results, a, b)) for a, b in PAIRS),
         ("What is lost is lost to verbosity.", _verbosity(results)),
     ]
-    own = [
+    questions = [
         ("Is it tuning, or the image?", _tuning(results)),
         ("Does the blank image decide about formats?", _blank_image(results)),
         ("Does the second measure agree?", _agreement(results)),
@@ -53,7 +53,7 @@ def verdicts(results: Results) -> str:
             "does; All is the mean of the label types.",
             _list(answers),
             "And what the paper did not ask:",
-            _list(own),
+            _list(questions),
             _INTERVALS,
         ]
     )
@@ -63,43 +63,43 @@ def _list(answers: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"- *{question}* {answer}" for question, answer in answers)
 
 
-def _below_base(results: Results) -> str:
-    found = {n: f1_contrasts(results, Shown(n), Shown("base"))["unnatural"] for n in ARMS}
+def _below_base(results: StudyTables) -> str:
+    lost = {n: f1_contrasts(results, Shown(n), Shown("base"))["unnatural"] for n in ARMS}
     told, every = [], True
     for place, seed in enumerate(results.grid.bases):
-        kept = [name for name, c in found.items() if c.by_base[place] > -0.0005]
+        kept = [name for name, c in lost.items() if c.by_base[place] > -0.0005]
         every &= not kept
         but = f"all but {' and '.join(kept)}" if kept else "all"
         told.append(f"Base {seed}: {but}")
-    lower = sum(c.direction < 0 for c in found.values())
+    lower = sum(c.direction < 0 for c in lost.values())
     aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["unnatural"]
     return (
-        f"{_verdict(lower, len(found) if every else len(found) + 1)} {'; '.join(told)}. In the "
-        f"mean of the bases {lower} of {len(found)}, with the whole interval below 0. For the "
+        f"{_verdict(lower, len(lost) if every else len(lost) + 1)} {'; '.join(told)}. In the "
+        f"mean of the bases {lower} of {len(lost)}, with the whole interval below 0. For the "
         f"LVLMs the image is in it: {ALIGNED}, not tuned, has {told_interval(aligned)}."
     )
 
 
-def _verdict(found: int, every: int) -> str:
-    words = "Reproduced" if found == every else "In part" if found else "Not reproduced"
+def _verdict(agreeing: int, every: int) -> str:
+    words = "Reproduced" if agreeing == every else "In part" if agreeing else "Not reproduced"
     return f"**{words}.**"
 
 
-def _above(results: Results, one: str, other: str) -> str:
+def _above(results: StudyTables, one: str, other: str) -> str:
     """Judge a pair by Holm's p-values over the label types and All of both pairs."""
     every = {pair: f1_contrasts(results, *map(Shown, pair)) for pair in PAIRS}
     # Where nothing differs nothing is found.
     values = [1.0 if np.isnan(c.p) else c.p for pair in every.values() for c in pair.values()]
     adjusted = holm(values)
     place = len(GROUPS) * PAIRS.index((one, other))
-    own = dict(zip(GROUPS, adjusted[place : place + len(GROUPS)], strict=True))
-    found = every[one, other]
-    above = sum(found[name].mean > 0 and own[name] < ALPHA for name in LABEL_TYPES)
+    p_values = dict(zip(GROUPS, adjusted[place : place + len(GROUPS)], strict=True))
+    by_group = every[one, other]
+    above = sum(by_group[name].mean > 0 and p_values[name] < ALPHA for name in LABEL_TYPES)
     told = "; ".join(
-        f"{name} {told_interval(c)} ({'no p' if np.isnan(c.p) else f'p {own[name]:.2g}'})"
-        for name, c in found.items()
+        f"{name} {told_interval(c)} ({'no p' if np.isnan(c.p) else f'p {p_values[name]:.2g}'})"
+        for name, c in by_group.items()
     )
-    cells = found["All"]
+    cells = by_group["All"]
     return (
         f"{_verdict(above, len(LABEL_TYPES))} {told}; All is above 0 in {cells.above} of "
         f"{cells.cells} cells and below in {cells.below}. p: of the t test, by Holm over both "
@@ -107,7 +107,7 @@ def _above(results: Results, one: str, other: str) -> str:
     )
 
 
-def _verbosity(results: Results) -> str:
+def _verbosity(results: StudyTables) -> str:
     told, losing, verbose = [], 0, 0
     for name in ARMS:
         change = {
@@ -129,12 +129,12 @@ def _verbosity(results: Results) -> str:
     )
 
 
-def _change(results: Results, name: str, outcome: str) -> np.ndarray:
+def _change(results: StudyTables, name: str, outcome: str) -> np.ndarray:
     base = outcome_shares(results, Shown("base"), outcome)
     return outcome_shares(results, Shown(name), outcome) - base
 
 
-def _tuning(results: Results) -> str:
+def _tuning(results: StudyTables) -> str:
     first = results.grid.images[0]
     aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["All"]
     told = []
@@ -153,13 +153,14 @@ def _tuning(results: Results) -> str:
     )
 
 
-def _blank_image(results: Results) -> str:
+def _blank_image(results: StudyTables) -> str:
     one, other = PAIRS[1]
     told = []
     for image in results.grid.images:
-        found = f1_contrasts(results, Shown(one, image), Shown(other, image))["All"]
+        difference = f1_contrasts(results, Shown(one, image), Shown(other, image))["All"]
         told.append(
-            f"{image} {told_interval(found)} (above in {found.above}, below in {found.below})"
+            f"{image} {told_interval(difference)} "
+            f"(above in {difference.above}, below in {difference.below})"
         )
     return (
         f"{one} minus {other}, All, by what is shown: {'; '.join(told)}. No image of a scene was "
@@ -167,7 +168,7 @@ def _blank_image(results: Results) -> str:
     )
 
 
-def _agreement(results: Results) -> str:
+def _agreement(results: StudyTables) -> str:
     told = []
     for one, other in PAIRS:
         exact = unseen_contrast(results, one, other, "exact")
@@ -184,7 +185,7 @@ def _agreement(results: Results) -> str:
     )
 
 
-def _by_rate(results: Results) -> str:
+def _by_rate(results: StudyTables) -> str:
     """Tell in how many series F1 falls with every higher rate."""
     grid = results.grid
     rates, falling, series = sorted(grid.learning_rates), 0, 0
@@ -196,7 +197,7 @@ def _by_rate(results: Results) -> str:
             falling += all(one > other for one, other in pairwise(f1))
             series += 1
     unlike = {pair: [results.rates[name] for name in pair] for pair in PAIRS}
-    alike = all(len(set(found)) == 1 for found in unlike.values())
+    alike = all(len(set(signs)) == 1 for signs in unlike.values())
     pairs = "The two arms of each pair have the same rate" if alike else "The pairs differ in it"
     return (
         f"In {falling} of {series} series (arm x base, at the first tuning seed) F1 (All) falls "
@@ -206,7 +207,7 @@ def _by_rate(results: Results) -> str:
     )
 
 
-def told_interval(found: Contrast) -> str:
+def told_interval(difference: SeedContrast) -> str:
     """Return a difference with its interval, in points of 100."""
-    low, high = signed_points(found.low), signed_points(found.high)
-    return f"{signed_points(found.mean)} [{low}, {high}]"
+    low, high = signed_points(difference.low), signed_points(difference.high)
+    return f"{signed_points(difference.mean)} [{low}, {high}]"

@@ -141,8 +141,8 @@ def record(item: Item, arm: str) -> dict[str, Any]:
     if with_format:
         asked, answer = f"{item.instruction}\n{asked}", item.formatted
     context = "<image>" if with_image else f"Caption: {item.caption}"
-    found = _record(item.scene, [(f"{context}\n{asked}", answer)], with_image)
-    return found | (
+    made = _record(item.scene, [(f"{context}\n{asked}", answer)], with_image)
+    return made | (
         {"format": item.format, "check": _check(item), "short": item.question.short}
         if with_format
         else {}

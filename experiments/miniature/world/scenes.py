@@ -62,12 +62,12 @@ def scenes(split: str) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
     """Return a split's scenes of one thing and of two; colours and shapes of two differ."""
     one = [((colour,), (shape,), (place,)) for colour, shape, place in _choices(1)]
     two = list(_choices(2))
-    found = []
+    kinds = []
     for kind in (one, two):
         things = [tuple(Thing(*parts) for parts in zip(*chosen, strict=True)) for chosen in kind]
         every = [Scene(background, chosen) for background in BACKGROUNDS for chosen in things]
-        found.append(tuple(scene for scene in every if split_of(scene.name) == split))
-    return found[0], found[1]
+        kinds.append(tuple(scene for scene in every if split_of(scene.name) == split))
+    return kinds[0], kinds[1]
 
 
 def _choices(number: int) -> list[Any]:

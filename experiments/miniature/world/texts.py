@@ -231,10 +231,10 @@ def document(random: Random, spec: DatasetSpec, split: str, first: bool) -> dict
     label = spec.classes[0 if first else 1]
     while True:
         texts = _MAKERS[spec.name](random, first)
-        found = dict(zip(fields, texts, strict=True))
+        document = dict(zip(fields, texts, strict=True))
         # By the texts alone: the same ones may not come back with another label.
-        if split_of(canonical(found)) == split:
-            return {"label": label} | found
+        if split_of(canonical(document)) == split:
+            return {"label": label} | document
 
 
 def documents(random: Random, spec: DatasetSpec, split: str, number: int) -> list[dict[str, str]]:

@@ -39,11 +39,11 @@ def wordings() -> tuple[Wording, ...]:
     Raises:
         ValueError: A prompt has not the shape that they share.
     """
-    found = []
+    read = []
     for spec, verbalizers in suite_datasets().values():
         parts = _SHAPE.fullmatch(spec.prompt)
         if parts is None:
             raise ValueError(f"{spec.where}: doc_to_text has not the shape of the suite's prompts")
         conditions = parts["first"], parts["second"]
-        found.append(Wording(spec, verbalizers, parts["role"], conditions, parts["fields"]))
-    return tuple(found)
+        read.append(Wording(spec, verbalizers, parts["role"], conditions, parts["fields"]))
+    return tuple(read)
