@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.chat_client import BudgetExceeded, ChatClient
+from verbalizer_bench.builders.client.budget import BudgetExceeded, UsageTotals
+from verbalizer_bench.builders.client.chat_client import ChatClient
 from verbalizer_bench.builders.export import counts, dataset_card, report
-from verbalizer_bench.builders.export.sets import SetLayout, Sets, write_sets
+from verbalizer_bench.builders.export.sets import Sets, write_sets
 from verbalizer_bench.builders.filters import leakage
-from verbalizer_bench.builders.kinds import format_oriented, llava_style, response_format
+from verbalizer_bench.builders.kinds.format_oriented import FormatOrientedStages
+from verbalizer_bench.builders.kinds.llava_style import LlavaStyleStages
+from verbalizer_bench.builders.kinds.response_format import ResponseFormatStages
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
@@ -26,38 +28,33 @@ from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswe
 SETS = "sets"
 
 
-class _Stages(Protocol):
+class _Kind(Protocol):
+    """The stages of a kind of data set, its sets, and the prompts that it needs."""
+
+    layouts: Any  # of SetLayout
+    needed: Any  # as `read_prompts` takes it
+
+    def __init__(self, context: BuildContext, recipe: Any) -> None: ...
+
     def stages(self) -> list[Stage]: ...
 
     def plan(self) -> list[PlannedCalls]: ...
 
 
-class _Kind(NamedTuple):
-    """What a kind of data set is made by."""
-
-    stages: Any
-    layouts: Sequence[SetLayout]
-    needed: Any
-
-
-_KINDS = {
-    "format_oriented": _Kind(
-        format_oriented.FormatOrientedStages, format_oriented.LAYOUTS, format_oriented.NEEDED
-    ),
-    "llava_style": _Kind(llava_style.LlavaStyleStages, llava_style.LAYOUTS, llava_style.NEEDED),
-    "response_format": _Kind(
-        response_format.ResponseFormatStages, response_format.LAYOUTS, response_format.NEEDED
-    ),
+_KINDS: dict[str, type[_Kind]] = {
+    "format_oriented": FormatOrientedStages,
+    "llava_style": LlavaStyleStages,
+    "response_format": ResponseFormatStages,
 }
 
 
 class Built(NamedTuple):
-    """What a build has come to.
+    """The outcome of a build.
 
     Attributes:
-        sets: Accepted rows and those set aside; None where a single stage was run.
+        sets: Accepted and rejected samples; None if a single stage was run.
         files: What was written.
-        spent: What the calls of this run have cost.
+        usage: What the calls of this run cost.
     """
 
     sets: Sets | None
@@ -69,19 +66,19 @@ class Built(NamedTuple):
         cost = f"{self.usage.calls:,} calls, {tokens:,} tokens, {self.usage.money:,.4f} spent"
         if self.sets is None:
             return cost
-        accepted, aside = len(self.sets.accepted), len(self.sets.rejected)
-        return f"{accepted:,} records accepted, {aside:,} set aside; {cost}"
+        accepted, rejected = len(self.sets.accepted), len(self.sets.rejected)
+        return f"{accepted:,} records accepted, {rejected:,} rejected; {cost}"
 
 
-def prepare(recipe: DataRecipe) -> tuple[BuildContext, _Stages]:
+def prepare(recipe: DataRecipe) -> tuple[BuildContext, _Kind]:
     """Read and check what a recipe names, before any call."""
     kind = _KINDS[recipe.kind]
     roles = ["default", *kind.needed.get("prompts", ())]
     for name in recipe.endpoints:
         if name not in roles:
-            raise ValueError(f"endpoints.{name}: nobody is asked for that; {_known(name, roles)}")
+            raise ValueError(f"endpoints.{name}: no stage has that role; {_known(name, roles)}")
     context = BuildContext(recipe, read_prompts(recipe.prompts, kind.needed))
-    return context, kind.stages(context, recipe)
+    return context, kind(context, recipe)
 
 
 def _known(name: str, roles: Sequence[str]) -> str:
@@ -90,11 +87,11 @@ def _known(name: str, roles: Sequence[str]) -> str:
 
 
 def build(recipe: DataRecipe) -> Built:
-    """Make a data set, or go on with it; what is stored or complete is not done again.
+    """Build a data set, or go on with it; what is stored or complete is not done again.
 
     Raises:
-        ValueError: A setting is wrong, the budget is spent, or calls failed; what was answered is
-            stored, and the same command goes on. Or no record was accepted.
+        ValueError: A setting is wrong, the budget is spent, or calls failed (responses are stored,
+            and the same command goes on), or no record was accepted.
         FileNotFoundError: A file is not there.
     """
     context, stages = prepare(recipe)
@@ -104,7 +101,7 @@ def build(recipe: DataRecipe) -> Built:
         check_stage(recipe.stage, [*names, SETS])
     wanted = [recipe.stage] if recipe.stage else pipeline.pending()
     if "check" in wanted:
-        # What cannot be read now could not be read after thousands of calls either.
+        # Better to fail here than after thousands of calls.
         leakage.evaluation(recipe.leakage)
     try:
         asked = bool(wanted) and wanted != [SETS]
@@ -132,11 +129,11 @@ async def _run(recipe: DataRecipe, context: BuildContext, pipeline: Pipeline) ->
 def _finish(
     recipe: DataRecipe, context: BuildContext, pipeline: Pipeline, usage: UsageTotals
 ) -> Built:
-    """Write the sets of the last stage's rows."""
+    """Write the sets of the last stage's samples."""
     last = pipeline.path(pipeline.stages[-1].name)
     if not last.is_file():
         raise FileNotFoundError(f"{last}: no such file; run stage={pipeline.stages[-1].name} first")
-    samples: list[Sample] = read_samples(last)
+    samples = read_samples(last)
     layouts = _KINDS[recipe.kind].layouts
     sets = write_sets(samples, layouts, recipe, context.prompts)
     files = [recipe.output / f"{layout.name}.json" for layout in layouts]
@@ -153,12 +150,13 @@ def _nothing(samples: Sequence[Sample], where: Path) -> str:
     """Return why there is no record at all."""
     if not samples:
         return "no record was made: the recipe's source has none"
-    (stage, reason), found = next(iter(counts.reasons(samples).items()))
-    aside = found[0].rejection
+    (stage, reason), rejected = next(iter(counts.rejections(samples).items()))
+    first = rejected[0]
     return (
-        f"no record was accepted: all {len(samples):,} are set aside, {len(found):,} of them in "
-        f"{stage} for {reason}, such as {found[0].id}: {aside.detail if aside else ''}; {where} "
-        f"has the others{f'; {OTHERWISE}' if any(one.attempts for one in samples) else ''}"
+        f"no record was accepted: all {len(samples):,} are rejected, {len(rejected):,} of them in "
+        f"{stage} for {reason}, such as {first.id}: {first.rejection and first.rejection.detail}; "
+        f"{where} has the others"
+        f"{f'; {OTHERWISE}' if any(sample.attempts for sample in samples) else ''}"
     )
 
 
@@ -178,9 +176,9 @@ def push(recipe: DataRecipe, files: Sequence[Path]) -> None:
 
 
 def dry_run(recipe: DataRecipe) -> str:
-    """Return how many calls a build would make and what they would cost, without one.
+    """Return how many calls a build would make and what they would cost, without making any.
 
-    Where images or instructions are not here yet, their number is the recipe's.
+    If images or instructions are not here yet, their number is the recipe's.
     """
     from verbalizer_bench.builders.dry_run import describe, plan_without_data
 

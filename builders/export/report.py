@@ -1,6 +1,6 @@
-"""Report: what became of the rows, as Markdown and a figure.
+"""Report: what became of the samples, as Markdown and a figure.
 
-It counts rows and the responses stored for them: a build that was interrupted has the same report.
+It counts samples and their stored responses: a build that was interrupted has the same report.
 """
 
 import io
@@ -85,40 +85,39 @@ def _instructions(samples: Sequence[Sample]) -> str:
 
 def _lengths(samples: Sequence[Sample]) -> str:
     lines = (
-        (name, len(found), min(found), statistics.median(found), max(found))
-        for name, found in counts.lengths(samples).items()
+        (name, len(words), min(words), statistics.median(words), max(words))
+        for name, words in counts.lengths(samples).items()
     )
     return table(("text", "n", "least", "median", "most"), lines)
 
 
 def _rejections(samples: Sequence[Sample]) -> str:
     parts = ["## Set aside"]
-    for (stage, reason), found in counts.reasons(samples).items():
-        examples = "\n".join(f"- {_example(sample)}" for sample in found[: counts.EXAMPLES])
-        parts.append(f"### {stage}: {reason} ({len(found):,})\n\n{examples}")
+    for (stage, reason), rejected in counts.rejections(samples).items():
+        examples = "\n".join(f"- {_example(sample)}" for sample in rejected[: counts.EXAMPLES])
+        parts.append(f"### {stage}: {reason} ({len(rejected):,})\n\n{examples}")
     return "\n\n".join(parts) if len(parts) > 1 else "## Set aside\n\nNone."
 
 
 def _example(sample: Sample) -> str:
-    """Return a row that was set aside in a line: why, and the text it is about."""
+    """Return a rejected sample in a line: why, and the text it is about."""
     assert sample.rejection
     said = f"; Q: {sample.turns[0].question} A: {sample.turns[0].answer}" if sample.turns else ""
     text = " ".join(f"{sample.rejection.detail}{said}".split())
     text = text if len(text) <= 2 * _WIDE else f"{text[: 2 * _WIDE]} …"
-    # Texts of models may have Markdown; in a code span it is shown as it is.
+    # Generated texts may have Markdown; a code span shows it as it is.
     return f"{sample.id} ({sample.image or 'no image'}): `{text.replace('`', chr(39))}`"
 
 
 def _costs(samples: Sequence[Sample], recipe: DataRecipe) -> str:
-    found = counts.costs(samples, recipe.endpoints)
-    if not found:
+    usage = counts.usage_by_role(samples, recipe.endpoints)
+    if not usage:
         return "## Cost\n\nNo model was asked."
+    usage["all"] = counts.RoleUsage(*map(sum, zip(*usage.values(), strict=True)))
     lines = [
         (role, *(f"{value:,}" for value in one[:3]), f"{one.money:,.4f}")
-        for role, one in found.items()
+        for role, one in usage.items()
     ]
-    sums = [sum(one[place] for one in found.values()) for place in range(4)]
-    lines.append(("all", *(f"{value:,}" for value in sums[:3]), f"{sums[3]:,.4f}"))
     head = ("role", "calls", "input tokens", "output tokens", "cost")
     note = "At the recipe's prices; calls whose response did not arrive are not counted."
     return f"## Cost\n\n{table(head, lines)}\n\n{note}"
@@ -139,8 +138,8 @@ def draw(samples: Sequence[Sample], stages: Sequence[str], file: Path) -> None:
     left.set_xlabel("records that went on (%)")
     accepted = [sample for sample in samples if sample.rejection is None]
     for name, colour in (("question", "#E69F00"), ("answer", "#009E73")):
-        if found := counts.lengths(accepted).get(name):
-            right.hist(found, bins=30, histtype="step", label=name, color=colour, linewidth=1.5)
+        if words := counts.lengths(accepted).get(name):
+            right.hist(words, bins=30, histtype="step", label=name, color=colour, linewidth=1.5)
             right.legend(frameon=False)
     right.set_xlabel("words")
     right.set_ylabel("texts")

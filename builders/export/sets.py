@@ -1,4 +1,4 @@
-r"""Sets: accepted rows as training records in LLaVA's layout, and where each comes from.
+r"""Sets: accepted samples as training records in LLaVA's layout, and where each comes from.
 
     {"id": "000007", "image": "7.jpg", "conversations": [{"from": "human", "value": "<image>\n…"},
                                                          {"from": "gpt", "value": "…"}]}
@@ -26,10 +26,10 @@ class SetLayout:
 
     Attributes:
         name: Of its file.
-        arms: The rows that are in it.
+        arms: The arms whose samples are in it.
         image: Whether records have the image.
-        template: Text of the prompts' `records` for the first question; None: the set's name.
-            `arm` for the row's.
+        template: Text of the prompts' `records` for the first question; None: the set's name;
+            `arm`: the sample's arm.
     """
 
     name: str
@@ -38,7 +38,7 @@ class SetLayout:
     template: str | None = None
 
     def record(self, sample: Sample, prompts: PromptTemplates) -> dict[str, Any]:
-        """Return a row's training record."""
+        """Return a sample's training record."""
         template = sample.arm if self.template == "arm" else self.template or self.name
         first = fill(prompts.records[template], _values(sample))
         questions = [f"{IMAGE}\n{first}" if self.image else first]
@@ -56,9 +56,9 @@ class Sets:
     """What was written.
 
     Attributes:
-        accepted: Rows that are records.
+        accepted: Samples that are records.
         rejected: Samples that are not, with their reasons.
-        sets: The rows of each set.
+        sets: The samples of each set.
     """
 
     accepted: tuple[Sample, ...]
@@ -76,7 +76,7 @@ def _values(sample: Sample) -> dict[str, str]:
 
 
 def divide(samples: Sequence[Sample], layouts: Sequence[SetLayout], most: int | None) -> Sets:
-    """Return which rows are accepted, and which of them, the first ones, are in each set."""
+    """Return which samples are accepted, and the first ones for each set."""
     accepted = tuple(sample for sample in samples if sample.rejection is None)
     chosen = {
         layout.name: tuple(sample for sample in accepted if sample.arm in layout.arms)[:most]
@@ -91,21 +91,19 @@ def write_sets(
     recipe: DataRecipe,
     prompts: PromptTemplates,
 ) -> Sets:
-    """Write the sets with their provenance, and all rows as accepted or set aside."""
-    found = divide(samples, layouts, recipe.sets)
+    """Write the sets with their provenance, and all samples as accepted or rejected."""
+    sets = divide(samples, layouts, recipe.sets)
     for layout in layouts:
-        chosen = found.sets[layout.name]
+        chosen = sets.sets[layout.name]
         records = [layout.record(sample, prompts) for sample in chosen]
         write_whole(recipe.output / f"{layout.name}.json", json_list(records))
-        lines = (
-            provenance(sample, record, prompts)
-            for sample, record in zip(chosen, records, strict=True)
-        )
-        write_whole(recipe.output / f"{layout.name}.provenance.jsonl", jsonl.dumps(lines))
-    for name, part in (("accepted", found.accepted), ("set_aside", found.rejected)):
+        pairs = zip(chosen, records, strict=True)
+        lines = jsonl.dumps(provenance(sample, record, prompts) for sample, record in pairs)
+        write_whole(recipe.output / f"{layout.name}.provenance.jsonl", lines)
+    for name, part in (("accepted", sets.accepted), ("set_aside", sets.rejected)):
         path = recipe.work / f"{name}.jsonl"
         write_whole(path, jsonl.dumps(sample.as_json() for sample in part))
-    return found
+    return sets
 
 
 def json_list(records: Sequence[Any]) -> str:

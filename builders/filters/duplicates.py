@@ -14,7 +14,7 @@ _PERMUTATIONS, _SEED = 128, 1
 
 
 def near_duplicates(questions: Mapping[str, str], settings: Duplicates) -> dict[str, str]:
-    """Return the questions to drop, each with the one that stays, which it is too alike to.
+    """Return the questions to drop, each with the earlier one that it is too like.
 
     Args:
         questions: By id; the order decides which stays.
@@ -31,7 +31,7 @@ def near_duplicates(questions: Mapping[str, str], settings: Duplicates) -> dict[
             if similarity(grams, kept[other]) >= settings.threshold
         ]
         if alike:
-            # The index gives them in no order.
+            # The index returns them in no particular order.
             dropped[key] = min(alike, key=list(kept).index)
         else:
             kept[key] = grams
@@ -41,8 +41,8 @@ def near_duplicates(questions: Mapping[str, str], settings: Duplicates) -> dict[
 
 def shingles(text: str, n: int) -> frozenset[str]:
     """Return a text's n-grams of words; a shorter text is one."""
-    found = words(text)
-    return frozenset(ngrams(found, n)) or frozenset([" ".join(found)])
+    tokens = words(text)
+    return frozenset(ngrams(tokens, n)) or frozenset([" ".join(tokens)])
 
 
 def similarity(one: frozenset[str], other: frozenset[str]) -> float:
@@ -54,23 +54,23 @@ class _MinHashIndex:
     def __init__(self, threshold: float) -> None:
         from datasketch import MinHashLSH
 
-        # Below the threshold: a pair that is not found is not compared.
+        # Lower than the threshold, for the exact similarity decides only over pairs found here.
         self._lsh = MinHashLSH(threshold=max(0.1, threshold - 0.2), num_perm=_PERMUTATIONS)
 
     def add(self, key: str, grams: frozenset[str]) -> None:
         self._lsh.insert(key, _minhash(grams))
 
     def likely(self, grams: frozenset[str]) -> Iterable[str]:
-        found: list[str] = self._lsh.query(_minhash(grams))
-        return found
+        keys: list[str] = self._lsh.query(_minhash(grams))
+        return keys
 
 
-def _minhash(grams: frozenset[str]) -> "object":
+def _minhash(grams: frozenset[str]) -> object:
     from datasketch import MinHash
 
-    found = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-    found.update_batch(gram.encode() for gram in grams)
-    return found
+    minhash = MinHash(num_perm=_PERMUTATIONS, seed=_SEED)
+    minhash.update_batch(gram.encode() for gram in grams)
+    return minhash
 
 
 class _NgramIndex:

@@ -1,8 +1,8 @@
 """Leakage: no record may share n words in a row with a prompt of the evaluation data.
 
-A document that is shorter than n words is found whole: a text of it (a sentence of a pair, a
-remark) of five words or more, or all its texts together. Of fewer words it may be anybody's ("a dog
-is sleeping"). Planted in a record, 7,392 of the nine sets' 7,430 documents are found, all but those
+A document of fewer than n words is found whole: a text of it (a sentence of a pair, a remark) of
+five words or more, or all its texts together. A text of fewer words may be a coincidence ("a dog is
+sleeping"). Planted in a record, 7,392 of the nine sets' 7,430 documents are found, all but those
 of fewer than five words (of SICK's 1,000 all); 13 words in a row alone find 4,767 (234). Of 34,431
 unrelated texts with 97,661 sentences of five words or more (COCO, LLaVA, GSM8K, Alpaca, AlpacaEval,
 IFEval, MT-Bench, MM-Vet, MMVP, POPE, preferences) none is.
@@ -23,14 +23,14 @@ from verbalizer_bench.builders.pipeline.blocks import Leakage
 from verbalizer_bench.tasks.data import check_data, resolve_data, test_documents
 from verbalizer_bench.tasks.suite import suite_datasets
 
-# A document's text of so many words is found whole.
+# The fewest words of a document's text that is found whole.
 SHORTEST = 5
 _WORD = re.compile(r"\w+")
 _NOT = re.compile(r"n['\u2019]t\b")
 
 
 class Overlap(NamedTuple):
-    """The words that a text shares with a prompt, and the data set that the prompt is of."""
+    """The words that a text shares with a prompt, and the prompt's data set."""
 
     words: str
     dataset: str
@@ -47,7 +47,7 @@ def ngrams(tokens: list[str], n: int) -> Iterator[str]:
 
 
 class EvaluationIndex:
-    """All n words in a row of the evaluation data's prompts, and its documents that are shorter."""
+    """The n-grams of the evaluation data's prompts, and its documents that are shorter."""
 
     def __init__(
         self,
@@ -55,18 +55,18 @@ class EvaluationIndex:
         n: int,
         documents: Iterable[tuple[str, Sequence[str]]] = (),
     ) -> None:
-        """Take prompts, and documents as their texts, each with the name of its data set."""
+        """Index prompts, and documents as lists of texts, each with the name of its data set."""
         self.n, self.prompts = n, 0
         self._names: dict[bytes, str] = {}
         for name, prompt in prompts:
             self.prompts += 1
             for gram in ngrams(words(prompt), n):
                 self._names.setdefault(_digest(gram), name)
-        # Texts of fewer than n words by their first five, and documents of shorter ones alone.
+        # Texts of fewer than n words by their first five; documents with only shorter ones.
         self._whole: dict[str, dict[str, str]] = defaultdict(dict)
         self._pairs: list[tuple[tuple[str, ...], str]] = []
         for name, texts in documents:
-            self._add(name, [found for text in texts if (found := words(text))])
+            self._add(name, [tokens for text in texts if (tokens := words(text))])
 
     def _add(self, name: str, texts: list[list[str]]) -> None:
         for text in texts:
@@ -76,16 +76,16 @@ class EvaluationIndex:
         if short and sum(map(len, texts)) < self.n:
             self._pairs.append((tuple(" ".join(text) for text in texts), name))
 
-    def match(self, texts: Iterable[str]) -> Overlap | None:
-        """Return the first words of texts that a prompt or a short document has, or None."""
-        tokens = [words(text) for text in texts]
-        for found in tokens:
-            for gram in ngrams(found, self.n):
+    def overlap(self, texts: Iterable[str]) -> Overlap | None:
+        """Return the first words of texts that a prompt or a short document has; None if none."""
+        tokenized = [words(text) for text in texts]
+        for tokens in tokenized:
+            for gram in ngrams(tokens, self.n):
                 if name := self._names.get(_digest(gram)):
                     return Overlap(gram, name)
-        whole = [f" {' '.join(found)} " for found in tokens]
-        for found, text in zip(tokens, whole, strict=True):
-            for start in ngrams(found, SHORTEST):
+        whole = [f" {' '.join(tokens)} " for tokens in tokenized]
+        for tokens, text in zip(tokenized, whole, strict=True):
+            for start in ngrams(tokens, SHORTEST):
                 for document, name in self._whole.get(start, {}).items():
                     if f" {document} " in text:
                         return Overlap(document, name)
@@ -100,7 +100,7 @@ def _digest(gram: str) -> bytes:
 
 
 def evaluation(leakage: Leakage) -> EvaluationIndex | None:
-    """Return the evaluation data that a recipe names; None where it names none.
+    """Return the index of the evaluation data that a recipe names; None if it names none.
 
     Raises:
         FileNotFoundError: The folder is not there.
@@ -119,7 +119,7 @@ def _evaluation(data: str, n: int) -> EvaluationIndex:
 
 
 def _prompts(data: str) -> Iterator[tuple[str, str]]:
-    """Yield every document in the prompt of one pair of label words, and one document in all."""
+    """Yield the prompts of all documents with one verbalizer, and of one with the others."""
     for name, (spec, verbalizers) in suite_datasets().items():
         docs = test_documents(spec, data).docs
         yield from ((name, spec.render(doc, verbalizers[0])) for doc in docs)

@@ -1,4 +1,4 @@
-"""Screening: what is decided over all rows at once, after each was checked by itself."""
+"""Screening: what is decided over all samples at once, after each was checked by itself."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,49 +25,47 @@ def settings(recipe: DataRecipe) -> dict[str, Any]:
 async def screen(
     samples: list[Sample], recipe: DataRecipe, repeated: Sequence[str] = ()
 ) -> list[Sample]:
-    """Set aside rows that leak, whose pair is set aside, and that come a second time.
+    """Reject samples that leak, that repeat another, and whose pair is rejected.
 
     Args:
         samples: All of them.
-        recipe: What leaks, and what is a second time.
+        recipe: What counts as leakage, and as a duplicate.
         repeated: Arms whose questions may be alike.
     """
 
     def screened() -> list[Sample]:
-        evaluation = leakage.evaluation(recipe.leakage)
-        leakless = (
-            samples if evaluation is None else [_leakless(sample, evaluation) for sample in samples]
-        )
-        return fallen(_distinct(fallen(leakless), recipe, repeated))
+        index = leakage.evaluation(recipe.leakage)
+        clean = samples if index is None else [_without_leak(sample, index) for sample in samples]
+        return reject_pairs(_distinct(reject_pairs(clean), recipe, repeated))
 
     return await asyncio.to_thread(screened)
 
 
-def _leakless(sample: Sample, evaluation: leakage.EvaluationIndex) -> Sample:
-    match = None if sample.rejection else evaluation.match(wording.sample_texts(sample))
-    if match is None:
+def _without_leak(sample: Sample, index: leakage.EvaluationIndex) -> Sample:
+    overlap = None if sample.rejection else index.overlap(wording.sample_texts(sample))
+    if overlap is None:
         return sample
-    return sample.reject(_STAGE, "leakage", f"{match.dataset} has: {match.words}")
+    return sample.reject(_STAGE, "leakage", f"{overlap.dataset} has: {overlap.words}")
 
 
-def fallen(samples: Sequence[Sample]) -> list[Sample]:
-    """Set aside rows whose pair is set aside: the sets would no longer be of the same items."""
+def reject_pairs(samples: Sequence[Sample]) -> list[Sample]:
+    """Reject samples whose pair is rejected: the sets would no longer have the same items."""
     by_id = {sample.id: sample for sample in samples}
 
-    def fall(sample: Sample) -> Sample:
+    def reject(sample: Sample) -> Sample:
         other = by_id[sample.pair] if sample.pair else None
         if sample.rejection or other is None or other.rejection is None:
             return sample
         stage, reason, detail = other.rejection
         return sample.reject(stage, "pair", f"{other.id} is set aside: {reason}: {detail}")
 
-    return [fall(sample) for sample in samples]
+    return [reject(sample) for sample in samples]
 
 
 def _distinct(
     samples: Sequence[Sample], recipe: DataRecipe, repeated: Sequence[str]
 ) -> list[Sample]:
-    """Set aside rows whose first question is too like an earlier one of the same arm."""
+    """Reject samples whose first question is too like an earlier one of the same arm."""
     dropped: dict[str, str] = {}
     for arm in dict.fromkeys(sample.arm for sample in samples if sample.arm not in repeated):
         asked = {

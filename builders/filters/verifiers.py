@@ -1,4 +1,4 @@
-"""IFEval's verifiers, of lm-eval: does an answer obey its instruction, in the strict sense?
+"""Verifiers: whether an answer obeys its instruction, by lm-eval's IFEval in the strict sense.
 
 Zhou et al. 2023, arXiv 2311.07911. Two of the 25 types need NLTK's punkt_tab, which PyPI lacks.
 """
@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 NEED_PUNKT = ("length_constraints:number_sentences", "change_case:capital_word_frequency")
-# Its argument is IFEval's own prompt; a record's is its question.
+# Its argument is IFEval's prompt, in whose place a record has its question.
 _REPEAT = "combination:repeat_prompt"
 _DRAWS = 8
 
@@ -19,16 +19,16 @@ _DRAWS = 8
 @cache
 def registry() -> Mapping[str, type]:
     """Return lm-eval's verifiers by type."""
-    # Without a network the import says that it could not download punkt_tab, and that it could.
+    # Without a network, the import prints that punkt_tab could not be downloaded, and that it was.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
-    found: Mapping[str, type] = INSTRUCTION_DICT
-    return found
+    verifiers: Mapping[str, type] = INSTRUCTION_DICT
+    return verifiers
 
 
 @cache
 def has_punkt() -> bool:
-    """Say whether NLTK's punkt_tab is there."""
+    """Return whether NLTK's punkt_tab is installed."""
     registry()
     import nltk
 
@@ -51,7 +51,7 @@ def check_type(kind: str) -> None:
 
 
 class RandomInstruction(ValueError):
-    """An instruction whose verifier draws part of it at random."""
+    """An instruction part of which its verifier draws at random."""
 
 
 def describe(kind: str, arguments: Mapping[str, Any]) -> str:
@@ -60,10 +60,10 @@ def describe(kind: str, arguments: Mapping[str, Any]) -> str:
     Raises:
         LeftToChance: An argument is missing or out of range, and the verifier would draw another
             each time.
-        ValueError: The arguments are none of the type's.
+        ValueError: The type does not take these arguments.
     """
     texts = set()
-    with _own_random():
+    with _random_state_kept():
         for seed in range(_DRAWS):
             random.seed(seed)
             checker = _checker(kind, arguments)
@@ -78,28 +78,28 @@ def describe(kind: str, arguments: Mapping[str, Any]) -> str:
 
 
 def verify(kind: str, arguments: Mapping[str, Any], prompt: str, answer: str) -> bool:
-    """Say whether an answer obeys an instruction, as lm-eval's strict accuracy counts it.
+    """Return whether an answer obeys an instruction, as lm-eval's strict accuracy counts it.
 
     Args:
         kind: The type.
         arguments: What the type's `build_description` takes.
-        prompt: The request that the answer is to, which one of the types wants repeated.
-        answer: The response as it is; an empty one obeys nothing.
+        prompt: The request that is answered; one of the types wants it repeated.
+        answer: The response, unchanged; an empty one obeys nothing.
     """
     check_type(kind)
     if kind == _REPEAT:
         arguments = {"prompt_to_repeat": prompt}
     import langdetect
 
-    # Else the same text may be of one language today and of another tomorrow.
+    # Otherwise langdetect may see one language in a text today and another tomorrow.
     langdetect.DetectorFactory.seed = 0
-    with _own_random():
+    with _random_state_kept():
         verifier = _checker(kind, arguments).verifier
         return bool(answer.strip()) and bool(verifier.check_following(answer))
 
 
 class _Checker(NamedTuple):
-    """A verifier that has its arguments, and the text it made of them."""
+    """A verifier with its arguments, and the instruction's text."""
 
     verifier: Any
     text: str
@@ -114,8 +114,8 @@ def _checker(kind: str, arguments: Mapping[str, Any]) -> _Checker:
 
 
 @contextlib.contextmanager
-def _own_random() -> Iterator[None]:
-    """Leave the caller's random numbers as they are."""
+def _random_state_kept() -> Iterator[None]:
+    """Restore the state of `random` afterwards."""
     state = random.getstate()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Wording: what a question or an answer must not have, whatever the kind of data set."""
+"""Wording: what captions, questions and answers must not have, whatever the kind of data set."""
 
 import re
 
@@ -13,7 +13,7 @@ IMAGE = "<image>"
 _MENTION = re.compile(r"\b(captions?|captioned|descriptions?)\b", re.IGNORECASE)
 _BOX = re.compile(r"\b(bounding box(es)?|coordinates?)\b", re.IGNORECASE)
 
-# Some 900 words; the longest of captions that models are asked for have 400.
+# Some 900 words; the longest captions that models are asked for have 400.
 LONGEST_CAPTION = 5000
 _CUT = re.compile(
     r"(?:\b(?:an?|the|and|or|but|their|its|my|your|our)|[;:\-\u2013\u2014(\[/&]|\.{3}|\u2026)\Z",
@@ -22,7 +22,7 @@ _CUT = re.compile(
 
 
 def caption_problem(text: str) -> Problem | None:
-    """Return what is wrong with a caption, whether a model or a file gives it."""
+    """Return what is wrong with a caption, whether a model wrote it or a file has it."""
     whole = text.strip()
     problem = (
         empty_problem(whole, "the caption")
@@ -40,25 +40,25 @@ def caption_problem(text: str) -> Problem | None:
 
 
 def mention_problem(text: str, boxes: bool = False) -> Problem | None:
-    """Return a problem if a text speaks of the caption, which who sees the image does not have.
+    """Return a problem if a text mentions the caption, which a model that sees the image lacks.
 
     Args:
         text: A question or an answer.
-        boxes: Whether boxes are not to be spoken of either.
+        boxes: Whether boxes must not be mentioned either.
     """
-    found = _MENTION.search(text) or (_BOX.search(text) if boxes else None)
-    return Problem("mention", found.group().lower()) if found else None
+    match = _MENTION.search(text) or (_BOX.search(text) if boxes else None)
+    return Problem("mention", match.group().lower()) if match else None
 
 
 def placeholder_problem(text: str) -> Problem | None:
-    """Return a problem if a text has the mark that stands for an image in training records."""
+    """Return a problem if a text has the placeholder of an image in training records."""
     return Problem("placeholder", IMAGE) if IMAGE in text else None
 
 
 def empty_problem(text: str, what: str) -> Problem | None:
-    """Return a problem if there is nothing to be seen in a text."""
-    seen = any(char.isprintable() and not char.isspace() for char in text)
-    return None if seen else Problem("empty", f"{what} is empty")
+    """Return a problem if nothing in a text is visible."""
+    visible = any(char.isprintable() and not char.isspace() for char in text)
+    return None if visible else Problem("empty", f"{what} is empty")
 
 
 def question_problem(text: str, boxes: bool = False) -> Problem | None:
@@ -71,6 +71,6 @@ def question_problem(text: str, boxes: bool = False) -> Problem | None:
 
 
 def sample_texts(sample: Sample) -> list[str]:
-    """Return all texts of a row that a model is trained on, options and an image's captions too."""
+    """Return all texts of a sample that a model may be trained on, options and captions too."""
     texts = [text for turn in sample.turns for text in turn]
     return [text for text in (sample.caption, sample.context, *texts) if text]

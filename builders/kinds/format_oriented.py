@@ -20,7 +20,7 @@ from verbalizer_bench.builders.kinds.images import (
 from verbalizer_bench.builders.kinds.instructions import draw
 from verbalizer_bench.builders.kinds.items import ItemStages
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls, typical
-from verbalizer_bench.builders.pipeline.generation import GenerationTask, with_result
+from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.recipe import FormatOriented
 from verbalizer_bench.builders.pipeline.sample import Instruction, Sample
 from verbalizer_bench.builders.pipeline.stages import Stage
@@ -49,14 +49,16 @@ LAYOUTS = (
 
 
 class FormatOrientedStages:
-    """The stages; what they read besides each other's rows is read when they are made."""
+    """The stages; whatever they read besides each other's samples is read at the beginning."""
+
+    layouts, needed = LAYOUTS, NEEDED
 
     def __init__(self, context: BuildContext, recipe: FormatOriented) -> None:
         """Choose images and draw instructions.
 
         Raises:
             FileNotFoundError: A file or folder is not there.
-            ValueError: Something is too few, or cannot be verified here.
+            ValueError: There are too few of something, or an instruction cannot be verified here.
         """
         self.context, self.recipe = context, recipe
         self.images = select(recipe.images, recipe.limit)
@@ -90,30 +92,22 @@ class FormatOrientedStages:
         return await image_samples(images, settings.folder)
 
     async def _captions(self, samples: list[Sample]) -> list[Sample]:
-        return await self.context.process(
-            "captions", samples, self._caption, lambda sample: [sample]
-        )
+        return await self.context.process_samples("captions", samples, self._caption)
 
     async def _caption(self, sample: Sample) -> Sample:
-        if sample.rejection:
-            return sample
         if self.recipe.images.captions:
             return captioned(sample, "captions")
         path = self.recipe.images.folder / str(sample.image)
         if sample.image_sha256 is None:
             return sample.reject("captions", "image", f"{path}: no such file")
-        found = await self.context.generator.generate(
-            GenerationTask(
-                "caption",
-                self.context.prompts.messages("caption", {}, path),
-                None,
-                lambda value: wording.caption_problem(value["text"]),
-            )
+        task = GenerationTask(
+            "caption",
+            self.context.prompts.messages("caption", {}, path),
+            None,
+            lambda value: wording.caption_problem(value["text"]),
         )
-        sample = with_result(sample, "captions", found)
-        if found.value is None:
-            return sample
-        return dataclasses.replace(sample, caption=found.value["text"])
+        sample, value = await self.context.generate("captions", sample, task)
+        return sample if value is None else dataclasses.replace(sample, caption=value["text"])
 
     async def _deal(self, samples: list[Sample]) -> list[Sample]:
         """Give every image its arm, and its instruction."""
@@ -121,7 +115,7 @@ class FormatOrientedStages:
             captioned(dataclasses.replace(sample, id=f"c{sample.id}"), "instructions")
             for sample in await image_samples(self.captioned, self.recipe.images.folder)
         ]
-        # Places count within each list, so that more images change no row that there was.
+        # Places count within each list, so that more images leave earlier samples as they are.
         return [
             dealt
             for source in (samples, entering)
@@ -131,7 +125,7 @@ class FormatOrientedStages:
 
 
 def captioned(sample: Sample, stage: str) -> Sample:
-    """Return a row that has its caption from a file, set aside if that cannot be used."""
+    """Return a sample with a caption from a file, rejected if the caption is unusable."""
     if sample.rejection:
         return sample
     problem = wording.caption_problem(sample.caption or "")
@@ -141,7 +135,7 @@ def captioned(sample: Sample, stage: str) -> Sample:
 def deal(
     sample: Sample, place: int, instructions: Sequence[Instruction], pairing: str
 ) -> Iterator[Sample]:
-    """Yield a row's arms: one in turn where they are disjoint, else both."""
+    """Yield a sample's arms: in turn one or the other if they are disjoint, otherwise both."""
     if pairing == "disjoint":
         if place % 2:
             yield dataclasses.replace(sample, arm="plain")
@@ -164,7 +158,7 @@ def plan(
     captioned: int = 0,
     instruction: str = typical(60),
 ) -> list[PlannedCalls]:
-    """Return the calls to make for so many images, and images that enter with captions."""
+    """Return the calls to make for so many images, and images that come with captions."""
     prompts, same = context.prompts, recipe.pairing == "same_items"
     with_format = images + captioned if same else (images + 1) // 2 + (captioned + 1) // 2
     plain = images + captioned if same else images // 2 + captioned // 2

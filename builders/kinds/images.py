@@ -1,4 +1,4 @@
-"""Images: which are taken, and what their annotations say of them.
+"""Images: which are taken, and what their annotations have about them.
 
 Annotations are COCO's JSON, or JSON lines as LLaVA's evaluation has them: `image`, `captions` or
 `caption`, and `instances`, each with `category` and `bbox` (left, top, right, bottom as shares).
@@ -20,7 +20,7 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_json
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-# What Pillow raises for files that are none; UnidentifiedImageError is an OSError.
+# What Pillow raises for files that are no image; UnidentifiedImageError is an OSError.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
@@ -54,19 +54,17 @@ def select(images: Images, limit: int | None = None, files: bool = True) -> list
     """
     if not images.folder.is_dir() and (files or not images.annotations):
         raise FileNotFoundError(f"images.folder={images.folder}: no such folder")
-    if images.annotations:
-        found = read_annotations(images.annotations, images.boxes)
-        where = images.annotations
+    if where := images.annotations:
+        known = read_annotations(where, images.boxes)
     else:
-        found, where = _all(images.folder), images.folder
-    chosen = _first(found, images.n, images.seed, "images", where)
-    return chosen[:limit]
+        known, where = _all(images.folder), images.folder
+    return _first(known, images.n, images.seed, "images", where)[:limit]
 
 
 def select_captions(captions: Captions, limit: int | None = None) -> list[AnnotatedImage]:
-    """Return images that enter with captions, the first n by the sha256 of seed and name."""
-    found = [image for image in read_annotations(captions.file) if image.captions]
-    return _first(found, captions.n, captions.seed, "captions", captions.file)[:limit]
+    """Return images that come with captions, the first n by the sha256 of seed and name."""
+    known = [image for image in read_annotations(captions.file) if image.captions]
+    return _first(known, captions.n, captions.seed, "captions", captions.file)[:limit]
 
 
 def _all(folder: Path) -> list[AnnotatedImage]:
@@ -75,9 +73,9 @@ def _all(folder: Path) -> list[AnnotatedImage]:
 
 
 def _first(
-    found: Iterable[AnnotatedImage], n: int | None, seed: int, block: str, where: Path
+    images: Iterable[AnnotatedImage], n: int | None, seed: int, block: str, where: Path
 ) -> list[AnnotatedImage]:
-    by_name = {image.image: image for image in found}
+    by_name = {image.image: image for image in images}
     if not by_name:
         raise ValueError(f"{block}: {where} has no image; give another source")
     if len(by_name) < (n or 0):
@@ -92,7 +90,7 @@ def _first(
 
 
 async def image_samples(images: Sequence[AnnotatedImage], folder: Path) -> list[Sample]:
-    """Return images' rows; one whose file is not there has no hash."""
+    """Return the images' samples; one whose file is not there has no hash."""
 
     def all_samples() -> list[Sample]:
         return [_image_sample(image, folder, number) for number, image in enumerate(images)]
@@ -121,7 +119,7 @@ def _damage(data: bytes) -> str | None:
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
             kind = image.format
-        # That looks at a JPEG's head alone: half of one would be asked about, and paid for.
+        # `verify` reads only the head of a JPEG: half of one would be sent, and paid for.
         with Image.open(io.BytesIO(data)) as image:
             image.draft("RGB", (64, 64))
             image.load()
@@ -130,7 +128,7 @@ def _damage(data: bytes) -> str | None:
     return None if kind in _FORMATS else f"{kind} is a format that servers do not take; convert it"
 
 
-def context(image: AnnotatedImage) -> str:
+def describe(image: AnnotatedImage) -> str:
     """Return captions and boxes as text, a line each, as LLaVA gave them to a language model."""
     boxes = (f"{box.category}: {list(box.place)}" for box in image.boxes)
     return "\n".join([*image.captions, *([""] if image.boxes else []), *boxes])
@@ -147,25 +145,24 @@ def read_annotations(path: Path, boxes: Path | None = None) -> list[AnnotatedIma
         if file and not file.is_file():
             raise FileNotFoundError(f"annotations {file}: no such file")
     if path.suffix == ".jsonl":
-        return _merged(_placed(path, place, _of_line, sample) for place, sample in jsonl.read(path))
-    found = read_json(path)
-    instances = read_json(boxes) if boxes else found
-    return _merged(_placed(path, "", _of_coco, found, instances))
+        return _merged(_placed(path, place, _of_line, line) for place, line in jsonl.read(path))
+    coco = read_json(path)
+    return _merged(_placed(path, "", _of_coco, coco, read_json(boxes) if boxes else coco))
 
 
-def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> Any:
-    """Return what is read of a part of a file; what is wrong with it names file and line."""
+def _placed(path: Path, place: str, read: Callable[..., Any], *parts: Any) -> Any:
+    """Return what `read` makes of parts of a file; its errors then name file and line."""
     where = f"annotations {path}{f', {place}' if place else ''}"
     try:
-        return read(*found)
+        return read(*parts)
     except BadAnnotation as error:
         raise ValueError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error)
         if isinstance(error, KeyError):
             reason = f"no {reason} in it"
-        elif not isinstance(found[0], Mapping):
-            reason = f"a {type(found[0]).__name__} in place of an object"
+        elif not isinstance(parts[0], Mapping):
+            reason = f"a {type(parts[0]).__name__} in place of an object"
         raise ValueError(
             f"{where}: neither COCO's JSON (images, annotations) nor JSON lines with image: "
             f"{reason}"
@@ -173,13 +170,13 @@ def _placed(path: Path, place: str, read: Callable[..., Any], *found: Any) -> An
 
 
 class BadAnnotation(ValueError):
-    """A value of annotations is none that can be used."""
+    """A value of annotations cannot be used."""
 
 
-def _merged(found: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
-    """Return the images, once each: some files have a line for each caption."""
+def _merged(parts: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
+    """Return each image once: some files have a line for each caption."""
     images: dict[str, AnnotatedImage] = {}
-    for one in found:
+    for one in parts:
         known = images.get(one.image, AnnotatedImage(one.image))
         captions = tuple(dict.fromkeys(known.captions + one.captions))
         images[one.image] = AnnotatedImage(
@@ -201,9 +198,9 @@ def _of_line(line: Mapping[str, Any]) -> AnnotatedImage:
     return AnnotatedImage(_name(name), tuple(map(_one_line, captions)), tuple(boxes))
 
 
-def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[AnnotatedImage]:
+def _of_coco(coco: Mapping[str, Any], instances: Mapping[str, Any]) -> list[AnnotatedImage]:
     captions: dict[int, list[str]] = defaultdict(list)
-    for one in sorted(found.get("annotations", ()), key=lambda one: one["id"]):
+    for one in sorted(coco.get("annotations", ()), key=lambda one: one["id"]):
         if "caption" in one:
             captions[one["image_id"]].append(_one_line(one["caption"]))
     categories = {one["id"]: one["name"] for one in instances.get("categories", ())}
@@ -215,7 +212,7 @@ def _of_coco(found: Mapping[str, Any], instances: Mapping[str, Any]) -> list[Ann
             boxes[one["image_id"]].append(BoundingBox(categories[one["category_id"]], place))
     return [
         AnnotatedImage(_name(one["file_name"]), tuple(captions[one["id"]]), tuple(boxes[one["id"]]))
-        for one in found["images"]
+        for one in coco["images"]
     ]
 
 

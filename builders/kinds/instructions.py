@@ -1,4 +1,4 @@
-"""Instructions: drawn from IFEval's, with what is needed to verify an answer."""
+"""Instructions: drawn from IFEval, with what is needed to verify an answer."""
 
 import difflib
 import hashlib
@@ -20,8 +20,8 @@ _HUB = "google/IFEval"
 def draw(ifeval: str, wanted: Instructions) -> list[Instruction]:
     """Return the first n instructions of the wanted types, by the sha256 of seed and place.
 
-    No random generator takes part, so no library version can change the choice. Instructions whose
-    verifier draws a part of them at random are left out.
+    No random generator is involved, so that no library version changes the choice. Instructions
+    part of which the verifier draws at random are left out.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -31,13 +31,13 @@ def draw(ifeval: str, wanted: Instructions) -> list[Instruction]:
     types = _types(wanted.filter)
     for kind in types:
         verifiers.check_type(kind)
-    found = [instruction for row in rows for instruction in _of(row, types)]
-    if len(found) < wanted.n:
+    known = [instruction for row in rows for instruction in _of(row, types)]
+    if len(known) < wanted.n:
         raise ValueError(
-            f"instructions.n={wanted.n}: {ifeval} has {len(found)} of the types in "
+            f"instructions.n={wanted.n}: {ifeval} has {len(known)} of the types in "
             f"instructions.filter={', '.join(wanted.filter)}; lower n, or add types"
         )
-    return sorted(found, key=lambda one: _order(wanted.seed, one.source))[: wanted.n]
+    return sorted(known, key=lambda one: _order(wanted.seed, one.source))[: wanted.n]
 
 
 def read_ifeval(ifeval: str) -> Iterator[Mapping[str, Any]]:
@@ -61,7 +61,7 @@ def read_ifeval(ifeval: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _wrong(row: Any) -> str | None:
-    """Return why a row is none of IFEval's."""
+    """Return why a row is not IFEval's."""
     if not isinstance(row, dict):
         return f"{type(row).__name__} in place of an object"
     for name in ("key", "instruction_id_list", "kwargs"):
@@ -82,7 +82,7 @@ def _hub_rows() -> list[Mapping[str, Any]]:
 
     try:
         return list(datasets.load_dataset(_HUB, split="train"))
-    # `datasets` raises dozens of types when a network is away; each becomes a line with the fix.
+    # `datasets` raises dozens of types without a network; each becomes a line with the fix.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConnectionError(
@@ -105,11 +105,11 @@ def _types(names: Sequence[str]) -> tuple[str, ...]:
 
 def _of(row: Mapping[str, Any], types: Sequence[str]) -> Iterator[Instruction]:
     pairs = zip(row["instruction_id_list"], row["kwargs"], strict=True)
-    for place, (kind, found) in enumerate(pairs):
+    for place, (kind, given) in enumerate(pairs):
         if kind not in types:
             continue
         # The hub's rows have all arguments of all types, None where they do not apply.
-        arguments = {name: _whole(value) for name, value in found.items() if value is not None}
+        arguments = {name: _whole(value) for name, value in given.items() if value is not None}
         source = f"{row['key']}:{place}"
         try:
             yield Instruction(kind, arguments, verifiers.describe(kind, arguments), source)

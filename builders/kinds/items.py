@@ -1,18 +1,15 @@
-"""Items: question and answer of each row, and answers that obey their instruction."""
+"""Items: question and answer of each sample, and answers that obey their instruction."""
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from verbalizer_bench.builders.client.response_checks import Problem
 from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.pipeline.context import BuildContext
-from verbalizer_bench.builders.pipeline.generation import (
-    GenerationTask,
-    Problem,
-    with_result,
-)
+from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.sample import Sample, Turn
 
 
@@ -27,26 +24,24 @@ def schema(*names: str) -> dict[str, Any]:
 
 
 class ItemStages:
-    """The stages that ask for questions and answers, and check them."""
+    """The stages that generate questions and answers, and check them."""
 
     def __init__(self, context: BuildContext) -> None:
-        """Take who is asked, and how."""
+        """Take the context of the build."""
         self.context = context
 
     async def make(self, samples: list[Sample]) -> list[Sample]:
-        """Return the rows with question and answer."""
+        """Return the samples with question and answer."""
         done = await self.context.process("items", units(samples), self._unit, list)
-        return screening.fallen([sample for unit in done for sample in unit])
+        return screening.reject_pairs([sample for unit in done for sample in unit])
 
     async def check(self, samples: list[Sample]) -> list[Sample]:
-        """Return the rows with answers that were checked."""
-        checked = await self.context.process(
-            "check", samples, self._checked, lambda sample: [sample]
-        )
+        """Return the samples with checked answers."""
+        checked = await self.context.process_samples("check", samples, self._checked)
         return await screening.screen(checked, self.context.recipe)
 
     async def _unit(self, unit: tuple[Sample, ...]) -> tuple[Sample, ...]:
-        """Make a row; or two, of which the second has the question of the first."""
+        """Make a sample; or two, of which the second has the question of the first."""
         first = await (self._format(unit[0]) if unit[0].instruction else self._plain(unit[0]))
         if len(unit) == 1:
             return (first,)
@@ -57,44 +52,30 @@ class ItemStages:
     async def _format(self, sample: Sample) -> Sample:
         if sample.rejection:
             return sample
-        question = GenerationTask(
-            "item", self._messages(sample), schema("question", "answer"), _item_problem
-        )
-        found = await self.context.generator.generate(question)
-        sample = with_result(sample, "items", found)
-        if found.value is None:
+        form = schema("question", "answer")
+        task = GenerationTask("item", self._messages(sample), form, _item_problem)
+        sample, value = await self.context.generate("items", sample, task)
+        if value is None:
             return sample
-        turn = Turn(found.value["question"], found.value["answer"])
-        return dataclasses.replace(sample, turns=(turn,))
+        return dataclasses.replace(sample, turns=(Turn(value["question"], value["answer"]),))
 
     async def _plain(self, sample: Sample) -> Sample:
         if sample.rejection:
             return sample
         messages = self.context.prompts.messages("question", {"caption": str(sample.caption)})
-        found = await self.context.generator.generate(
-            GenerationTask("question", messages, schema("question"), _item_problem)
-        )
-        sample = with_result(sample, "items", found)
-        if found.value is None:
-            return sample
-        return await self._answer(sample, found.value["question"])
+        task = GenerationTask("question", messages, schema("question"), _item_problem)
+        sample, value = await self.context.generate("items", sample, task)
+        return sample if value is None else await self._answer(sample, value["question"])
 
     async def _answer(self, sample: Sample, question: str) -> Sample:
         if sample.rejection:
             return sample
         sample = dataclasses.replace(sample, turns=(Turn(question, ""),))
-        found = await self.context.generator.generate(
-            GenerationTask(
-                "answer",
-                self._messages(sample),
-                None,
-                lambda value: wording.placeholder_problem(value["text"]),
-            )
-        )
-        sample = with_result(sample, "items", found)
-        if found.value is None:
+        task = GenerationTask("answer", self._messages(sample), None, _placeholder_problem)
+        sample, value = await self.context.generate("items", sample, task)
+        if value is None:
             return sample
-        return dataclasses.replace(sample, turns=(Turn(question, found.value["text"]),))
+        return dataclasses.replace(sample, turns=(Turn(question, value["text"]),))
 
     def _messages(self, sample: Sample) -> tuple[Mapping[str, Any], ...]:
         values = {"caption": str(sample.caption)}
@@ -105,38 +86,37 @@ class ItemStages:
         return self.context.prompts.messages("answer", values)
 
     async def _checked(self, sample: Sample) -> Sample:
-        """Return the row with an answer that obeys, after as many attempts as there may be."""
-        if sample.rejection:
-            return sample
+        """Return the sample with an answer that obeys, after as many attempts as there may be."""
         turn = sample.turns[0]
         verified = True if sample.instruction else None
         problem = answer_problem(sample, turn.answer)
         if problem is None:
             return dataclasses.replace(sample, verified=verified)
-        sample = _with_problem(sample, problem)
-        found = await self.context.generator.generate(self._again(sample, problem))
-        sample = with_result(sample, "check", found)
-        if found.value is None:
+        sample, value = await self.context.generate(
+            "check", _with_problem(sample, problem), self._again(sample, problem)
+        )
+        if value is None:
             return sample
-        answer = found.value["answer" if sample.instruction else "text"]
+        answer = value["answer" if sample.instruction else "text"]
         return dataclasses.replace(sample, turns=(Turn(turn.question, answer),), verified=verified)
 
     def _again(self, sample: Sample, problem: Problem) -> GenerationTask:
         """Return the conversation in which the failure of the answer so far is named."""
         turn, role = sample.turns[0], "item" if sample.instruction else "answer"
+        key = "answer" if sample.instruction else "text"
         said = json.dumps(turn._asdict(), ensure_ascii=False) if sample.instruction else turn.answer
         return GenerationTask(
             role,
             self.context.generator.follow_up(self._messages(sample), said, problem),
             schema("answer") if sample.instruction else None,
-            lambda value: answer_problem(sample, value["answer" if sample.instruction else "text"]),
+            lambda value: answer_problem(sample, value[key]),
             first=sum(attempt.role == role for attempt in sample.attempts),
             so_far=problem,
         )
 
 
 def units(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
-    """Return the rows one by one, and pairs together: the format's, then the plain one."""
+    """Return single samples, and pairs: the one with the instruction, then the plain one."""
     by_id = {sample.id: sample for sample in samples}
     return [
         (sample, by_id[sample.pair]) if sample.pair else (sample,)
@@ -146,7 +126,7 @@ def units(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
 
 
 def answer_problem(sample: Sample, answer: str) -> Problem | None:
-    """Return what is wrong with an answer to a row's question."""
+    """Return what is wrong with an answer to a sample's question."""
     if problem := wording.empty_problem(answer, "the answer") or wording.placeholder_problem(
         answer
     ):
@@ -158,7 +138,7 @@ def answer_problem(sample: Sample, answer: str) -> Problem | None:
 
 
 def _item_problem(value: Mapping[str, Any]) -> Problem | None:
-    """Return what is wrong with a question, or an answer that nothing else can mend."""
+    """Return what is wrong with a question, or makes its answer useless."""
     problem = wording.question_problem(value["question"])
     if problem is None and "answer" in value:
         problem = wording.empty_problem(value["answer"], "the answer")
@@ -166,8 +146,12 @@ def _item_problem(value: Mapping[str, Any]) -> Problem | None:
     return problem
 
 
+def _placeholder_problem(value: Mapping[str, Any]) -> Problem | None:
+    return wording.placeholder_problem(value["text"])
+
+
 def _with_problem(sample: Sample, problem: Problem) -> Sample:
-    """Return the row with its last attempt marked as not taken."""
+    """Return the sample with its last attempt marked as not accepted."""
     *others, last = sample.attempts
     marked = last._replace(problem=f"{problem.reason}: {problem.detail}")
     return dataclasses.replace(sample, attempts=(*others, marked))

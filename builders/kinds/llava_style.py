@@ -6,21 +6,18 @@ Liu et al. 2023 (arXiv 2304.08485), section 3: conversation, detailed descriptio
 reasoning of an image that is given to the model as its captions and its objects' boxes.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from verbalizer_bench.builders.client.response_checks import Problem
 from verbalizer_bench.builders.export.sets import SetLayout
 from verbalizer_bench.builders.filters import screening, wording
-from verbalizer_bench.builders.kinds.images import AnnotatedImage, context, image_samples, select
+from verbalizer_bench.builders.kinds.images import AnnotatedImage, describe, image_samples, select
 from verbalizer_bench.builders.kinds.items import schema
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls, typical
-from verbalizer_bench.builders.pipeline.generation import (
-    GenerationTask,
-    Problem,
-    with_result,
-)
+from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.recipe import LlavaStyle
 from verbalizer_bench.builders.pipeline.sample import Sample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
@@ -56,6 +53,8 @@ _SCHEMAS = {
 class LlavaStyleStages:
     """The stages."""
 
+    layouts, needed = LAYOUTS, NEEDED
+
     def __init__(self, context: BuildContext, recipe: LlavaStyle) -> None:
         """Choose images.
 
@@ -79,51 +78,45 @@ class LlavaStyleStages:
 
     def plan(self) -> list[PlannedCalls]:
         """Return the calls to make."""
-        longest = max((context(image) for image in self.images), key=len)
+        longest = max((describe(image) for image in self.images), key=len)
         return plan(self.context, self.recipe, len(self.images), longest)
 
     async def _images(self, samples: list[Sample]) -> list[Sample]:
         samples = await image_samples(self.images, self.recipe.images.folder)
         return [
-            dataclasses.replace(known, id=f"{sample.id}_{arm}", arm=arm, caption=None)
+            replace(known, id=f"{sample.id}_{arm}", arm=arm, caption=None)
             for sample, image in zip(samples, self.images, strict=True)
             for known in [_known(sample, image)]
             for arm in self.recipe.answers
         ]
 
     async def _items(self, samples: list[Sample]) -> list[Sample]:
-        return await self.context.process("items", samples, self._item, lambda sample: [sample])
+        return await self.context.process_samples("items", samples, self._item)
 
     async def _item(self, sample: Sample) -> Sample:
-        if sample.rejection:
-            return sample
         if sample.context is None:
             return sample.reject("items", "empty", "it has no caption")
         question = self._detail_question(sample) if sample.arm == "detail" else ""
         values = {"context": sample.context, "question": question}
         messages = self.context.prompts.messages(sample.arm, values)
-        found = await self.context.generator.generate(
-            GenerationTask(sample.arm, messages, _SCHEMAS[sample.arm], _judge(question))
-        )
-        sample = with_result(sample, "items", found)
-        if found.value is None:
-            return sample
-        return dataclasses.replace(sample, turns=_turns(found.value, question))
+        task = GenerationTask(sample.arm, messages, _SCHEMAS[sample.arm], _judge(question))
+        sample, value = await self.context.generate("items", sample, task)
+        return sample if value is None else replace(sample, turns=_turns(value, question))
 
     def _detail_question(self, sample: Sample) -> str:
-        """Return one of the questions, by the hash of the row's image."""
+        """Return one of the questions, by the hash of the image's name."""
         questions = self.context.prompts.questions["detail"]
         number = int(hashlib.sha256(str(sample.image).encode()).hexdigest(), 16)
         return questions[number % len(questions)]
 
     async def _check(self, samples: list[Sample]) -> list[Sample]:
-        # A detailed description's question is one of a few by intention.
+        # A detailed description's question is meant to be one of a few.
         return await screening.screen(samples, self.recipe, repeated=("detail",))
 
 
 def _known(sample: Sample, image: AnnotatedImage) -> Sample:
-    """Return an image's row with what is known of it, set aside if a caption cannot be used."""
-    sample = dataclasses.replace(sample, context=context(image) if image.captions else None)
+    """Return an image's sample with what is known of it, rejected if a caption is unusable."""
+    sample = replace(sample, context=describe(image) if image.captions else None)
     problem = next(filter(None, map(wording.caption_problem, image.captions)), None)
     return sample.reject("images", *problem) if problem and not sample.rejection else sample
 
@@ -136,7 +129,7 @@ def _turns(value: Mapping[str, Any], question: str) -> tuple[Turn, ...]:
 
 
 def _judge(question: str) -> Callable[[Mapping[str, Any]], Problem | None]:
-    """Return what says what is wrong with a response to a question, or with its own."""
+    """Return what judges a response to a question, or one that has its own questions."""
 
     def judge(value: Mapping[str, Any]) -> Problem | None:
         turns = _turns(value, question)

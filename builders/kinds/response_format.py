@@ -32,6 +32,8 @@ LAYOUTS = (SetLayout("response_format", ("short", "letter"), image=True, templat
 class ResponseFormatStages:
     """The stages."""
 
+    layouts, needed = LAYOUTS, NEEDED
+
     def __init__(self, context: BuildContext, recipe: ResponseFormat) -> None:
         """Read the records."""
         self.recipe = recipe
@@ -53,7 +55,7 @@ class ResponseFormatStages:
     async def _samples(self, samples: list[Sample]) -> list[Sample]:
         made = [make_sample(record, number) for number, record in enumerate(self.records)]
         seen = Counter(sample.id for sample in made)
-        # Some sources number the questions of each image anew.
+        # Some sources number the questions of each image from the beginning.
         return [
             dataclasses.replace(sample, id=f"{sample.id}-{number:06}")
             if seen[sample.id] > 1
@@ -62,7 +64,7 @@ class ResponseFormatStages:
         ]
 
     async def _check(self, samples: list[Sample]) -> list[Sample]:
-        # Existing questions are what they are: many are asked of many images.
+        # Existing questions may repeat: many are asked about many images.
         return await screening.screen(samples, self.recipe, repeated=("short", "letter"))
 
 
@@ -77,16 +79,16 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
         raise FileNotFoundError(f"records={path}: no such file")
     try:
         whole = path.suffix == ".json"
-        found = read_json(path) if whole else [sample for _, sample in jsonl.read(path)]
+        records = read_json(path) if whole else [record for _, record in jsonl.read(path)]
     except ValueError as error:
         raise ValueError(f"records={error}; one a line is .jsonl") from error
-    if not isinstance(found, list) or not all(isinstance(sample, dict) for sample in found):
+    if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
         raise ValueError(f"records={path}: a list of objects is expected")
-    return found
+    return records
 
 
 def make_sample(record: Mapping[str, Any], number: int) -> Sample:
-    """Return a record's row; one that cannot be used is set aside."""
+    """Return a record's sample, rejected if the record cannot be used."""
     sample = Sample(
         id=str(record.get("id", record.get("question_id", f"{number:06}"))),
         arm="letter" if record.get("choices") else "short",
@@ -94,8 +96,8 @@ def make_sample(record: Mapping[str, Any], number: int) -> Sample:
     )
     for name in ("question", "image"):
         if not isinstance(record.get(name), str) or not record[name].strip():
-            found = record.get(name)
-            said = f"{name}={found!r}: a text is expected" if found else f"has no {name}"
+            value = record.get(name)
+            said = f"{name}={value!r}: a text is expected" if value else f"has no {name}"
             sample = dataclasses.replace(sample, image=None) if name == "image" else sample
             return sample.reject("records", "empty", f"record {number} {said}")
     question = record["question"].strip()
@@ -148,18 +150,18 @@ def _letter(record: Mapping[str, Any]) -> str:
 
 
 def _same(choice: Any, answer: Any) -> bool:
-    """Say whether two values are equal, and of one type: 1 is not true."""
+    """Return whether two values are equal and of one type: 1 is not true."""
     return type(choice) is type(answer) and bool(choice == answer)
 
 
 def _short(record: Mapping[str, Any]) -> str:
-    """Return the answer; of several people's, the most frequent one, the first of those."""
+    """Return the answer; of several people's, the first of the most frequent."""
     answers = record.get("answers") or [record.get("answer")]
     texts = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
     for text in texts:
         if isinstance(text, (bool, list, dict)):
             raise ValueError(f"answer={text!r}: a text is expected")
-    found = [str(text).strip() for text in texts if text not in (None, "")]
-    if not found or not found[0]:
+    given = [str(text).strip() for text in texts if text not in (None, "")]
+    if not given or not given[0]:
         raise ValueError("no answer")
-    return Counter(found).most_common(1)[0][0]
+    return Counter(given).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""Blocks of data recipes: what is chosen, drawn, dropped and compared."""
+"""Blocks of data recipes: which images, captions and instructions, and what is filtered."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ from verbalizer_bench.config import OneOrMore, check
 
 @dataclass(frozen=True)
 class Images:
-    """Which images are taken: the first n by the sha256 of seed and name, whatever the library.
+    """Which images are taken: the first n by the sha256 of seed and name, with any library version.
 
-    A greater n keeps the images of a smaller one, so that more can be asked for later.
+    A greater n keeps the images of a smaller one, so that more can be added later.
 
     Attributes:
-        folder: Where the files are; images are named from here.
+        folder: Where the files are; images' names are relative to it.
         annotations: COCO JSON (its `images`), or JSON lines with `image`; None: all in the folder.
-        boxes: COCO instances JSON, for llava_style; JSON lines have theirs in `instances`.
+        boxes: COCO instances JSON, for llava_style; JSON lines have boxes in `instances`.
         n: How many; None: all.
         seed: Of the choice.
-        captions: Whether the annotations' captions are taken in place of a model's.
+        captions: Whether the annotations' captions are used instead of a model's.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Captions:
-    """Images that enter with captions of their own, after those that a model captions.
+    """Images that come with captions, after those that a model captions.
 
     Attributes:
         file: COCO captions JSON, or JSON lines with `image` and `caption` or `captions`.
@@ -69,11 +69,11 @@ class Instructions:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """When two questions of a set are too alike: the later one is dropped.
+    """When two questions of a set are near-duplicates: the later one is dropped.
 
     Attributes:
-        method: How likely pairs are found: `minhash`, or `ngram`, which finds all and is slower.
-        threshold: Jaccard similarity of the sets of word n-grams, from which on they are alike.
+        method: How candidate pairs are found: `minhash`, or `ngram`, which finds all but is slower.
+        threshold: The Jaccard similarity of the sets of word n-grams that makes duplicates.
         n: Words of an n-gram.
     """
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.client.chat_client import ChatClient
 from verbalizer_bench.builders.client.endpoint import Endpoint, endpoint_for
 from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
-from verbalizer_bench.builders.pipeline.generation import ResponseGenerator
+from verbalizer_bench.builders.pipeline.generation import GenerationTask, ResponseGenerator
 from verbalizer_bench.builders.pipeline.progress import ProgressBar
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
@@ -61,6 +61,14 @@ class BuildContext:
         final = ("mention",) if recipe.mentions == "drop" else ()
         return ResponseGenerator(self.client, self.prompts, recipe.retries, recipe.failures, final)
 
+    async def generate(
+        self, stage: str, sample: Sample, task: GenerationTask
+    ) -> tuple[Sample, Any]:
+        """Return a sample with its new attempts, and the accepted value; rejected, and None."""
+        result = await self.generator.generate(task)
+        sample = replace(sample, attempts=sample.attempts + result.attempts)
+        return sample.reject(stage, *result.problem) if result.problem else sample, result.value
+
     def endpoint(self, role: str) -> Endpoint:
         """Return the endpoint of a role; ValueError if the recipe has none."""
         return endpoint_for(self.recipe.endpoints, role)
@@ -75,6 +83,19 @@ class BuildContext:
             "failures": self.recipe.failures,
             "mentions": self.recipe.mentions,
         }
+
+    async def process_samples(
+        self,
+        stage: str,
+        samples: Sequence[Sample],
+        work: Callable[[Sample], Awaitable[Sample]],
+    ) -> list[Sample]:
+        """Work on all samples that are not rejected; see `process`."""
+
+        async def skip_rejected(sample: Sample) -> Sample:
+            return sample if sample.rejection else await work(sample)
+
+        return await self.process(stage, samples, skip_rejected, lambda sample: [sample])
 
     async def process(
         self,

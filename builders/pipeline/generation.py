@@ -1,6 +1,5 @@
 """Generation: attempts at a response, each told what was wrong with the one before."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from verbalizer_bench.builders.client.response_checks import (
     refusal_problem,
 )
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
-from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
+from verbalizer_bench.builders.pipeline.sample import Attempt
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
 # Statuses between 400 and 499 of requests that may succeed another time.
@@ -159,9 +158,3 @@ def _stripped(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _stripped(inner) for name, inner in value.items()}
     return [_stripped(inner) for inner in value] if isinstance(value, list) else value
-
-
-def with_result(sample: Sample, stage: str, result: GenerationResult) -> Sample:
-    """Return a sample with the attempts made for it, rejected if none of them was accepted."""
-    sample = dataclasses.replace(sample, attempts=sample.attempts + result.attempts)
-    return sample.reject(stage, *result.problem) if result.problem else sample

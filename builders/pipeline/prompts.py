@@ -1,7 +1,7 @@
-"""Prompts: YAML files beside the recipes, with a version that every record's provenance carries.
+"""Prompts: YAML files beside the recipes, with a version that every record's provenance has.
 
-A prompt names its placeholders in braces (`{caption}`); which there are is said where the prompt is
-used, and a file that names another is refused before any call.
+A prompt has placeholders in braces (`{caption}`); each kind of data set says which it fills, and a
+file with others is an error before any call.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """What a model is told.
+    """The messages of a request, with placeholders.
 
     Attributes:
         user: The user's turn.
         system: The system's message; "": none.
-        reply_tokens: What a response has on average, for `--dry-run`.
+        reply_tokens: Of an average response, for `--dry-run`.
     """
 
     user: str
@@ -38,9 +38,9 @@ class PromptTemplates:
 
     Attributes:
         version: Raised by hand whenever a text changes.
-        prompts: By what they are for.
-        records: How records of the sets are worded.
-        questions: Questions to choose from, by what they are for.
+        prompts: By role.
+        records: Texts of the sets' records.
+        questions: Questions to choose from, by arm.
         failures: How a failure is named in the next attempt, by reason.
     """
 
@@ -75,8 +75,7 @@ class PromptTemplates:
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Replace placeholders; other braces, and those within a value, stay as they are."""
-    filled = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
-    return filled.strip()
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text).strip()
 
 
 def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) -> PromptTemplates:
@@ -84,8 +83,8 @@ def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) 
 
     Args:
         path: The file.
-        needed: The texts that must be there, by block (`prompts`, `records` …) and name, with the
-            placeholders that each may have; those of `records` must have them all.
+        needed: The required texts by block (`prompts`, `records` …) and name, with the placeholders
+            that each may have; those of `records` must have all of them.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -93,14 +92,14 @@ def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) 
     """
     if not path.is_file():
         raise FileNotFoundError(f"prompts={path}: no such file")
-    found = read(PromptTemplates, path)
+    templates = read(PromptTemplates, path)
     for block, names in needed.items():
-        texts = getattr(found, block)
+        texts = getattr(templates, block)
         for name, allowed in names.items():
             if name not in texts:
                 raise ValueError(f"{path}: {block}.{name}: missing; give its text")
             _check(texts[name], allowed, f"{path}: {block}.{name}", block == "records")
-    return found
+    return templates
 
 
 def _check(text: Any, allowed: Sequence[str], where: str, all_of_them: bool) -> None:

@@ -26,28 +26,29 @@ from verbalizer_bench.io.yaml_reading import CoreLoader, read_yaml
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
-    """What all data sets have in common.
+    """The settings of all kinds of data sets.
 
     Attributes:
         kind: `format_oriented`, `llava_style` or `response_format`.
         output: Folder of the data set; its stages and calls are in a folder of the kind's name.
         prompts: YAML of the prompts.
-        endpoints: Who is asked, by role; `default` for roles that have none of their own.
+        endpoints: By role; `default` for roles without one of their own.
         budget: What all runs in the folder may cost.
         retries: Further attempts at a record whose response is refused, empty or wrong.
         failures: What becomes of a record whose call fails for good: `stop` (the stage is not
-            completed; a later run asks again) or `set_aside`. A request that a server refuses is
-            set aside either way, and where it refuses one after the other the build stops.
-        mentions: What becomes of an answer about an image that speaks of the caption: `rewrite`
-            (one attempt more, of the retries) or `drop`.
+            completed; a later run asks again) or `set_aside` (it is rejected). A record whose
+            request the server refuses is rejected either way; if it refuses one after the other,
+            the build stops.
+        mentions: What becomes of an answer that mentions the caption: `rewrite` (another attempt,
+            one of the retries) or `drop`.
         sets: Records of a set at most; the first accepted ones are taken.
-        duplicates: When questions are too alike.
-        leakage: Evaluation data that records may share no words with.
+        duplicates: When questions are near-duplicates.
+        leakage: Evaluation data that records must share no words with.
         limit: Images, or records of existing data, to begin with; None: all.
-        stage: The one stage to run, on what the one before has written; None: all.
-        licence: What the card says of the images' and captions' terms.
-        push_to_hub: Whether the set is uploaded.
-        hub_id: Where to.
+        stage: The only stage to run, on what the one before has written; None: all.
+        licence: The terms of images and captions, for the card.
+        push_to_hub: Whether the data set is uploaded.
+        hub_id: Where it is uploaded to.
     """
 
     kind: str
@@ -93,13 +94,13 @@ class FormatOriented(DataRecipe):
     """FOVIT, FOIT, NoFOVIT and NoFOIT (Shiono et al. 2024, arXiv 2512.23572).
 
     Attributes:
-        images: What is captioned.
-        captions: What enters with captions.
+        images: Images to caption.
+        captions: Images that come with captions.
         ifeval: `hub`, or a file of IFEval's rows.
-        instructions: Which of them are drawn.
+        instructions: Which of its instructions are drawn.
         pairing: Whether the sets without instruction are about other images (`disjoint`: every
             second one) or about the same with the same questions (`same_items`). The paper can be
-            read either way; the latter isolates what instruction and format change.
+            read either way; the latter isolates the effect of instruction and format.
     """
 
     images: Images
@@ -120,7 +121,7 @@ class LlavaStyle(DataRecipe):
 
     Attributes:
         images: With captions and boxes in their annotations.
-        answers: What is asked for of each image.
+        answers: What is generated for each image.
     """
 
     images: Images
@@ -171,7 +172,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> DataRecipe:
 
 
 def _kind(file: Path) -> str:
-    """Return the kind that a file names; what is wrong with the file is not said here."""
+    """Return the kind that a file names, "" if the file is faulty, which `read` will report."""
     try:
         values = read_yaml(file, CoreLoader)
     except ValueError:
@@ -181,25 +182,25 @@ def _kind(file: Path) -> str:
 
 def sources(recipe: DataRecipe) -> dict[str, Path]:
     """Return the folders and files that a data set's images and texts are from, by their keys."""
-    found: dict[str, Path | None] = {}
+    paths: dict[str, Path | None] = {}
     if isinstance(recipe, (FormatOriented, LlavaStyle)):
         images = recipe.images
-        found = {"images.folder": images.folder, "images.annotations": images.annotations}
-        found["images.boxes"] = images.boxes
+        paths = {"images.folder": images.folder, "images.annotations": images.annotations}
+        paths["images.boxes"] = images.boxes
     if isinstance(recipe, FormatOriented) and recipe.captions:
-        found["captions.file"] = recipe.captions.file
+        paths["captions.file"] = recipe.captions.file
     if isinstance(recipe, ResponseFormat):
-        found["records"] = recipe.records
-    return {name: path for name, path in found.items() if path}
+        paths["records"] = recipe.records
+    return {name: path for name, path in paths.items() if path}
 
 
 def _with_licence(recipe: DataRecipe, file: Path, overrides: Sequence[str]) -> DataRecipe:
-    """Return a recipe without the file's licence where another source than the file's is used."""
+    """Return a recipe without the file's licence if it uses other sources than the file's."""
     if any(one.startswith("licence=") for one in overrides) or not recipe.licence:
         return recipe
     try:
         written = sources(read(type(recipe), file))
-    except ValueError:  # it is whole with what the command line gives: it names no other source
+    except ValueError:  # the file is incomplete by itself: the command line names no other source
         return recipe
     other = [
         name for name, path in sources(recipe).items() if written.get(name) not in (None, path)

@@ -1,7 +1,7 @@
-"""Stages: each reads the rows that the one before has written, and is not done twice.
+"""Stages: each reads the samples that the one before has written, and is not done twice.
 
-`stages.json` beside the files says what each was made from: the stage's settings and the hash of
-the file before. A file that is as it was written, from what is there now, stands.
+`stages.json` beside the files has what each was made from: the stage's settings and the hash of the
+file before. A file is up to date if it is as it was written, and made from what is there now.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
 
-# Raise it when the same settings would give other rows.
+# Raise it when the same settings would give other samples.
 _LAYOUT = 3
 _INDEX = "stages.json"
 
@@ -28,9 +28,9 @@ class Stage:
     """One step.
 
     Attributes:
-        name: In files' names and as `stage=` takes it.
-        settings: What its rows depend on, besides the rows before.
-        work: Makes its rows of the rows before.
+        name: In file names, and for `stage=`.
+        settings: What its samples depend on, besides the samples before.
+        work: Makes its samples of the samples before.
     """
 
     name: str
@@ -51,19 +51,19 @@ class Pipeline:
         return self.folder / f"{number}_{name}.jsonl"
 
     def pending(self) -> list[str]:
-        """Return the names of stages that are to be done, the first of them and all after it."""
+        """Return the names of the first stage that is not up to date, and of all after it."""
         index, before = self._index(), ""
         for place, stage in enumerate(self.stages):
-            if not self._stands(stage, index, before):
+            if not self._is_current(stage, index, before):
                 return [later.name for later in self.stages[place:]]
             before = index[stage.name]["sha256"]
         return []
 
     async def run(self, only: str | None = None) -> None:
-        """Do what is to be done, or one stage whatever was done.
+        """Run the stages that are pending, or one stage in any case.
 
         Raises:
-            FileNotFoundError: The stage before the only one has no file.
+            FileNotFoundError: The stage before that one has no file.
             ValueError: There is no such stage.
         """
         if only:
@@ -86,15 +86,17 @@ class Pipeline:
     def _index(self) -> dict[str, dict[str, str]]:
         path = self.folder / _INDEX
         try:
-            found: dict[str, dict[str, str]] = read_json(path) if path.is_file() else {}
+            index: dict[str, dict[str, str]] = read_json(path) if path.is_file() else {}
         except ValueError as error:
             raise ValueError(f"{error}; remove it, and all stages are made again") from error
-        right = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())
+        right = isinstance(index, dict) and all(isinstance(one, dict) for one in index.values())
         if not right:
             raise ValueError(f"{path}: no index of stages; remove it, and all are made again")
-        return found
+        return index
 
-    def _stands(self, stage: Stage, index: Mapping[str, Mapping[str, str]], before: str) -> bool:
+    def _is_current(
+        self, stage: Stage, index: Mapping[str, Mapping[str, str]], before: str
+    ) -> bool:
         made = index.get(stage.name)
         return bool(made) and made == {
             "from": _key(stage, before),
@@ -103,7 +105,7 @@ class Pipeline:
 
 
 def check_stage(name: str, known: Sequence[str]) -> None:
-    """Raise ValueError for a stage that there is not."""
+    """Raise ValueError for an unknown stage."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
@@ -111,7 +113,7 @@ def check_stage(name: str, known: Sequence[str]) -> None:
 
 
 def _key(stage: Stage, before: str) -> str:
-    """Return the hash of all that a stage's rows depend on."""
+    """Return the hash of all that a stage's samples depend on."""
     whole = json.dumps([_LAYOUT, stage.name, dict(stage.settings), before], default=_plain)
     return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -121,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def _hash(path: Path | None) -> str:
-    """Return a file's sha256; "" where there is none."""
+    """Return a file's sha256, "" if there is none."""
     if path is None or not path.is_file():
         return ""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -27,25 +27,25 @@ def test_words_are_normalised() -> None:
 
 
 def test_a_shared_ngram_is_found_and_a_shorter_one_is_not() -> None:
-    found = EvaluationIndex([("sst2", "One two three, four five!")], n=4)
-    assert found.match(["nothing", "ZERO one two  three four"]) == ("one two three four", "sst2")
-    assert found.match(["one two three", "two three five four"]) is None
+    index = EvaluationIndex([("sst2", "One two three, four five!")], n=4)
+    assert index.overlap(["nothing", "ZERO one two  three four"]) == ("one two three four", "sst2")
+    assert index.overlap(["one two three", "two three five four"]) is None
     # Words of two texts are not in a row.
-    assert found.match(["one two", "three four"]) is None
+    assert index.overlap(["one two", "three four"]) is None
 
 
 def test_every_prompt_of_the_samples_leaks_in_all_its_label_words() -> None:
     from verbalizer_bench.tasks.data import test_documents as documents
     from verbalizer_bench.tasks.suite import suite_datasets
 
-    found = evaluation(Leakage(data="sample"))
-    assert found is not None
+    index = evaluation(Leakage(data="sample"))
+    assert index is not None
     for name, (spec, verbalizers) in suite_datasets().items():
         for doc in documents(spec, "sample").docs:
             for verbalizer in verbalizers:
-                assert found.match([spec.render(doc, verbalizer)]), (name, doc)
+                assert index.overlap([spec.render(doc, verbalizer)]), (name, doc)
     assert (
-        found.match(["A dog runs over the green grass of a park and looks at its owner."]) is None
+        index.overlap(["A dog runs over the green grass of a park and looks at its owner."]) is None
     )
     assert evaluation(Leakage(data="none")) is None
 
@@ -56,17 +56,17 @@ def test_real_rows_leak_and_real_captions_do_not() -> None:
     import json
 
     data = str(SHARED / "data/verbalizer")
-    found = evaluation(Leakage(data=data))
-    assert found is not None and found.prompts > 7430
+    index = evaluation(Leakage(data=data))
+    assert index is not None and index.prompts > 7430
     captions = json.loads((SHARED / "data/coco/captions_val2014_subset.json").read_text())
     texts = [one["caption"] for one in captions["annotations"]]
     assert len(texts) == 901
     # SICK and SNLI were made of captions too, of Flickr: 13 words in a row are none of these.
-    assert [text for text in texts if found.match([text])] == []
+    assert [text for text in texts if index.overlap([text])] == []
 
 
 def test_documents_that_are_short_are_found_whole() -> None:
-    found = EvaluationIndex(
+    index = EvaluationIndex(
         [],
         13,
         [
@@ -77,20 +77,20 @@ def test_documents_that_are_short_are_found_whole() -> None:
             ("emotion", ["i feel fine"]),
         ],
     )
-    assert found.match(["Look: TWO kids are playing outdoors!"]) == (
+    assert index.overlap(["Look: TWO kids are playing outdoors!"]) == (
         "two kids are playing outdoors",
         "sick",
     )
-    assert found.match(["Is it 'a gorgeous, witty, seductive movie'?"])
-    assert found.match(["One isn't made for it. You won't like it, I'm sure."])
-    assert found.match(["Is it a gorgeous, witty, seductive film?"]) is None
-    assert found.match(["Two kids are playing", "outdoors"]) is None
+    assert index.overlap(["Is it 'a gorgeous, witty, seductive movie'?"])
+    assert index.overlap(["One isn't made for it. You won't like it, I'm sure."])
+    assert index.overlap(["Is it a gorgeous, witty, seductive film?"]) is None
+    assert index.overlap(["Two kids are playing", "outdoors"]) is None
     # Of a pair whose sentences may be anybody's, both.
-    assert found.match(["A dog is sleeping."]) is None
-    assert found.match(["A dog is sleeping.", "Yes, a dog is awake."])
-    assert found.match(["I feel fine."]) is None and found.match(["Two kids"]) is None
+    assert index.overlap(["A dog is sleeping."]) is None
+    assert index.overlap(["A dog is sleeping.", "Yes, a dog is awake."])
+    assert index.overlap(["I feel fine."]) is None and index.overlap(["Two kids"]) is None
     # Whole words alone.
-    assert found.match(["forty two kids are playing outdoorsman"]) is None
+    assert index.overlap(["forty two kids are playing outdoorsman"]) is None
 
 
 def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> None:
@@ -102,12 +102,12 @@ def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> 
     from verbalizer_bench.tasks.suite import suite_datasets
 
     data = str(SHARED / "data/verbalizer")
-    found = evaluation(Leakage(data=data))
-    assert found is not None
+    index = evaluation(Leakage(data=data))
+    assert index is not None
     missed = {}
     for name, (spec, _) in suite_datasets().items():
         texts = [[str(doc[field]) for field in spec.fields] for doc in documents(spec, data).docs]
-        absent = [one for one in texts if not found.match(["What is it?", f"See: {one}"])]
+        absent = [one for one in texts if not index.overlap(["What is it?", f"See: {one}"])]
         assert all(len(words(" ".join(one))) < 5 for one in absent), name
         missed[name] = len(absent)
     assert {name: count for name, count in missed.items() if count} == {
@@ -116,9 +116,9 @@ def test_every_real_document_is_found_but_the_shortest_and_nothing_else_is() -> 
         "fp": 1,
     }
     samples = (SHARED / "data/gsm8k/test.jsonl").read_text().splitlines()
-    assert not [sample for sample in samples if found.match([json.loads(sample)["question"]])]
+    assert not [sample for sample in samples if index.overlap([json.loads(sample)["question"]])]
     alpaca = json.loads((SHARED / "data/alpaca/alpaca_en_demo.json").read_text())
-    assert not [sample for sample in alpaca if found.match(sample.values())]
+    assert not [sample for sample in alpaca if index.overlap(sample.values())]
 
 
 @pytest.mark.parametrize("method", ["minhash", "ngram"])

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.conftest import SHARED
 from verbalizer_bench.builders.kinds.images import (
     BoundingBox,
-    context,
+    describe,
     image_samples,
     read_annotations,
     select,
@@ -66,8 +66,8 @@ def test_coco(tmp_path: Path) -> None:
     found = {one.image: one for one in read_annotations(coco(tmp_path / "captions.json"), boxes)}
     assert found["b.jpg"].captions == ("first", "second one")
     assert found["b.jpg"].boxes == (BoundingBox("dog", (0.1, 0.1, 0.6, 0.6)),)
-    assert context(found["b.jpg"]) == "first\nsecond one\n\ndog: [0.1, 0.1, 0.6, 0.6]"
-    assert found["a.jpg"].captions == () and context(found["a.jpg"]) == ""
+    assert describe(found["b.jpg"]) == "first\nsecond one\n\ndog: [0.1, 0.1, 0.6, 0.6]"
+    assert found["a.jpg"].captions == () and describe(found["a.jpg"]) == ""
 
 
 def test_llavas_json_lines() -> None:

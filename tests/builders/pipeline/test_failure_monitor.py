@@ -94,7 +94,7 @@ def test_no_record_is_an_error(model: Model, serve: Serve, tmp_path: Path) -> No
     with pytest.raises(ValueError) as error:
         build(made)
     message = str(error.value)
-    assert message.startswith("no record was accepted: all 3 are set aside, 3 of them in captions")
+    assert message.startswith("no record was accepted: all 3 are rejected, 3 of them in captions")
     assert "for refusal" in message and "report.md" in message and "\n" not in message
     assert message.endswith("change the endpoint's parameters, or give another output")
     assert (made.output / "report.md").is_file()
@@ -255,7 +255,7 @@ def test_the_order_of_answers_does_not_matter() -> None:
 def test_a_single_record_that_is_refused_is_its_own(
     model: Model, serve: Serve, tmp_path: Path
 ) -> None:
-    """It is set aside for good: a later run does not ask again."""
+    """It is rejected for good: a later run does not ask again."""
     bad = [None]
 
     def answer(body: dict[str, Any]) -> Any:

@@ -150,7 +150,7 @@ def test_values_that_would_fail_later(recipe: str, override: str, message: str) 
 def test_an_endpoint_that_nobody_asks_is_refused(tmp_path: Path) -> None:
     real_data()
     block = {"default": {"model": "a"}, "captions": {"model": "b"}}
-    with pytest.raises(ValueError, match=r"endpoints.captions: nobody is asked.*mean caption"):
+    with pytest.raises(ValueError, match=r"endpoints.captions: no stage has that role.*caption"):
         prepare(read_recipe(write_recipe(tmp_path, endpoints=block)))
 
 
