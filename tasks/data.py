@@ -21,7 +21,7 @@ from typing import Any
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.tasks.rows import LeftOut, select
-from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, DatasetSpec
+from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, Archive, DatasetSpec
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
 SAMPLES = TASKS_FOLDER / "samples"
@@ -54,6 +54,7 @@ def resolve_data(option: str | None) -> str:
     return option or os.environ.get(ENVIRONMENT) or "hub"
 
 
+@cache
 def test_documents(spec: DatasetSpec, data: str) -> Documents:
     """Return the documents that are scored, in the order that the protocol fixes.
 
@@ -95,15 +96,15 @@ def document_hash(doc: Mapping[str, str]) -> str:
 
 def read_rows(spec: DatasetSpec, split: str, data: str) -> list[dict[str, Any]]:
     """Return the rows of a split as the source has them: all classes, the hub's columns."""
-    if spec.brings_its_own_files or data == "hub":
+    if spec.loader.data_files or data == "hub":
         return _read_hub(spec, split)
     return _read_file(_file(_folder(data) / spec.name, split))
 
 
 @cache
 def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
-    if spec.brings_its_own_files:
-        where = str(json.loads(spec.loader)["kwargs"]["data_files"][split])
+    if spec.loader.data_files:
+        where = spec.loader.data_files[split]
     elif data == "hub":
         where = f"the hub's {split}"
     else:
@@ -119,7 +120,7 @@ def source_name(spec: DatasetSpec, data: str) -> str:
     `hub`, `sample`, `files` (the YAML names its own files), the name in the folder's
     `sources.yaml`, or `local` for a folder that names none.
     """
-    if spec.brings_its_own_files:
+    if spec.loader.data_files:
         return "files"
     if data in ("hub", "sample"):
         return data
@@ -134,7 +135,7 @@ def check_data(data: str) -> None:
 
 def _stems(spec: DatasetSpec, data: str) -> tuple[str, str]:
     """Return the file stems (on the hub, the splits) of the test and the few-shot rows."""
-    if data == "hub" or spec.brings_its_own_files:
+    if data == "hub" or spec.loader.data_files:
         return spec.test_split, spec.fewshot_split
     entry = _sources(_folder(data)).get(spec.name, {})
     return entry.get("split", spec.test_split), spec.fewshot_split
@@ -209,9 +210,9 @@ def _read_parquet(parquet: Path) -> list[dict[str, Any]]:
 
 
 def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
-    loader = json.loads(spec.loader)
-    if loader["path"] == "json" and spec.brings_its_own_files:
-        file = loader["kwargs"]["data_files"][split]
+    loader = spec.loader
+    if loader.path == "json" and loader.data_files:
+        file = loader.data_files[split]
         if file.endswith(".jsonl") and "://" not in file:
             if not Path(file).is_file():
                 raise FileNotFoundError(
@@ -221,29 +222,27 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
             return _read_jsonl(Path(file))
     try:
         if spec.archive:
-            return _read_archive(json.loads(spec.archive), split)
+            return _read_archive(spec.archive, split)
         import datasets
 
-        table = datasets.load_dataset(
-            loader["path"], loader["name"], split=split, **loader["kwargs"]
-        )
-        _check_revision(table, loader["kwargs"].get("revision"))
+        table = datasets.load_dataset(loader.path, loader.name, split=split, **loader.kwargs)
+        _check_revision(table, loader.kwargs.get("revision"))
         return list(table)
     # The libraries below raise dozens of types when a network is away; each becomes the one line
     # that names the way out, and keeps its cause.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if spec.brings_its_own_files:
+        if spec.loader.data_files:
             raise ValueError(
                 f"{spec.where}: dataset_kwargs.data_files: cannot read: {reason}"
             ) from error
         if isinstance(error, ValueError):
             raise ValueError(
-                f"{spec.where}: dataset_path={loader['path']}, name={loader['name']}, "
+                f"{spec.where}: dataset_path={loader.path}, name={loader.name}, "
                 f"split={split}: {reason}"
             ) from error
         raise ConnectionError(
-            f"{spec.name}: cannot load {loader['path']} from the hub ({type(error).__name__}: "
+            f"{spec.name}: cannot load {loader.path} from the hub ({type(error).__name__}: "
             f"{reason}); without a network give --data sample or --data DIR, in plain lm_eval "
             f'--metadata \'{{"data": "DIR"}}\', or set {ENVIRONMENT}'
         ) from error
@@ -260,13 +259,13 @@ def _check_revision(table: Any, revision: str | None) -> None:
             raise LookupError(f"the cache has revision {cached}, not {revision}")
 
 
-def _read_archive(archive: Mapping[str, str], split: str) -> list[dict[str, Any]]:
-    """Read a raw file inside an archive, by a chained fsspec URL (`zip://member::https://…`)."""
+def _read_archive(archive: Archive, split: str) -> list[dict[str, Any]]:
+    """Read a raw file inside an archive, by its chained URL (`zip://member::https://…`)."""
     import fsspec
 
     readers = dict(zip(ARCHIVE_READERS, (_phrasebank_rows, _sick_rows), strict=True))
-    with fsspec.open(archive["url"], "rb") as file:
-        return readers[archive["reader"]](file.read(), split)
+    with fsspec.open(archive.url, "rb") as file:
+        return readers[archive.reader](file.read(), split)
 
 
 def _phrasebank_rows(content: bytes, split: str) -> list[dict[str, Any]]:

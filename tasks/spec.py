@@ -15,7 +15,6 @@ a few of ours:
 import copy
 import dataclasses
 import difflib
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from typing import Any, Literal, get_args
 import jinja2
 import jinja2.meta
 
+from verbalizer_bench.config import build, check
 from verbalizer_bench.io.yaml_reading import read_yaml
 from verbalizer_bench.tasks.metrics import normalize, words
 
@@ -35,12 +35,8 @@ LabelType = Literal["natural", "neutral", "unnatural"]
 LABEL_TYPES: tuple[str, ...] = get_args(LabelType)
 TASKS_FOLDER = Path(str(files("verbalizer_bench.tasks")))
 
-OWN_KEYS = ("dataset", "classes", "label_column", "sample", "archive", "verbalizers", "verbalizer")
-SPEC_KEYS = (
-    *(key for key in OWN_KEYS if key not in ("verbalizer", "verbalizers")),
-    *("dataset_path", "dataset_name", "dataset_kwargs", "test_split", "fewshot_split"),
-    "doc_to_text",
-)
+# Keys that lm-eval does not know.
+OUR_KEYS = ("dataset", "classes", "label_column", "sample", "archive", "verbalizers", "verbalizer")
 ARCHIVE_READERS = ("phrasebank", "sick")
 # Keys of lm-eval that a verbalizer task settles itself: stating one would change nothing.
 _SETTLED_KEYS = (
@@ -62,6 +58,57 @@ class Verbalizer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Loader:
+    """What `datasets.load_dataset` is given."""
+
+    path: str
+    name: str | None
+    kwargs: Mapping[str, Any] = dataclasses.field(hash=False)
+
+    @property
+    def data_files(self) -> Mapping[str, str]:
+        """Return the YAML's own data files, by split; empty if it names none."""
+        files: Mapping[str, str] = self.kwargs.get("data_files") or {}
+        return files
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A raw file, named by a chained fsspec URL, and how it is read."""
+
+    url: str
+    reader: str
+
+    def __post_init__(self) -> None:
+        known = self.reader in ARCHIVE_READERS
+        check("archive.reader", repr(self.reader), known, f"one of {', '.join(ARCHIVE_READERS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Keys:
+    """A data set's YAML, but for `classes`, which JSON would change."""
+
+    dataset: str
+    doc_to_text: str
+    test_split: str
+    dataset_path: str
+    dataset_name: str | None = None
+    dataset_kwargs: dict[str, Any] | None = None
+    fewshot_split: str | None = None
+    label_column: str = "label"
+    sample: int | None = None
+    archive: Archive | None = None
+
+    def __post_init__(self) -> None:
+        fix = "use lower-case letters, digits and underscores"
+        check("dataset", repr(self.dataset), re.fullmatch(r"[a-z0-9_]+", self.dataset), fix)
+        fix = "the name of a label type; choose another"
+        check("dataset", repr(self.dataset), self.dataset not in LABEL_TYPES, fix)
+        fix = "give a count of rows, or leave it out for all"
+        check("sample", self.sample, self.sample is None or self.sample >= 1, fix)
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetSpec:
     """One data set: where its rows are, which are kept, and how they are asked about.
 
@@ -73,8 +120,8 @@ class DatasetSpec:
         prompt: Jinja template over the fields and `first`, `second`.
         fields: The columns that the prompt uses, in alphabetical order.
         sample: How many test rows are taken; None for all.
-        loader: JSON of `datasets.load_dataset`'s path, name and keyword arguments.
-        archive: JSON of {url, reader} for a raw file in place of `loader`; empty if there is none.
+        loader: Where the hub has it, or the YAML's own files.
+        archive: A raw file in place of `loader`.
     """
 
     name: str
@@ -87,8 +134,8 @@ class DatasetSpec:
     sample: int | None
     test_split: str
     fewshot_split: str
-    loader: str
-    archive: str
+    loader: Loader
+    archive: Archive | None
 
     def render(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
         """Return the raw prompt of a document: no few-shot examples, no chat template.
@@ -113,11 +160,6 @@ class DatasetSpec:
     def other(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
         """Return the label word of the class that the document is not of."""
         return verbalizer.second if doc["label"] == self.classes[0] else verbalizer.first
-
-    @property
-    def brings_its_own_files(self) -> bool:
-        """Whether the YAML names local data files, which `--data` does not replace."""
-        return "data_files" in (json.loads(self.loader)["kwargs"])
 
 
 @cache
@@ -172,44 +214,28 @@ def parse_spec(config: Mapping[str, Any], where: str) -> DatasetSpec:
         ValueError: One line with the file, the key, the value and the fix.
     """
     check_keys(config, where)
-    for key in ("dataset", "classes", "doc_to_text", "test_split", "dataset_path"):
-        if key not in config:
-            raise ValueError(f"{where}: the key {key!r} is missing; sst2/_sst2.yaml is an example")
-    name = _string(config, "dataset", where)
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise ValueError(
-            f"{where}: dataset={name!r}: use lower-case letters, digits and underscores"
-        )
-    if name in LABEL_TYPES:
-        raise ValueError(f"{where}: dataset={name!r} is the name of a label type; choose another")
-    names, values = _classes(config["classes"], where)
-    prompt = _string(config, "doc_to_text", where)
-    sample = config.get("sample")
-    if sample is not None and (type(sample) is not int or sample < 1):
-        raise ValueError(
-            f"{where}: sample={sample!r}: give a count of rows, or leave it out for all"
-        )
-    archive = config.get("archive") or {}
-    if archive and set(archive) != {"url", "reader"}:
-        raise ValueError(f"{where}: archive={archive!r}: give it the keys url and reader")
-    if archive and archive["reader"] not in ARCHIVE_READERS:
-        raise ValueError(
-            f"{where}: archive.reader={archive['reader']!r}: one of {', '.join(ARCHIVE_READERS)}"
-        )
-    test_split = _string(config, "test_split", where)
+    names = {field.name for field in dataclasses.fields(_Keys)}
+    try:
+        if "classes" not in config:
+            raise ValueError("missing: classes")
+        keys = build(_Keys, {name: config[name] for name in names & config.keys()})
+    except ValueError as error:
+        hint = "; sst2/_sst2.yaml is an example" if str(error).startswith("missing") else ""
+        raise ValueError(f"{where}: {error}{hint}") from error
+    classes, label_values = _classes(config["classes"], where)
     return DatasetSpec(
-        name=name,
+        name=keys.dataset,
         where=where,
-        classes=names,
-        label_values=values,
-        prompt=prompt,
-        fields=_fields(prompt, where),
-        label_column=config.get("label_column", "label"),
-        sample=sample,
-        test_split=test_split,
-        fewshot_split=config.get("fewshot_split", test_split),
-        loader=json.dumps(_loader(config, where), sort_keys=True),
-        archive=json.dumps(archive, sort_keys=True) if archive else "",
+        classes=classes,
+        label_values=label_values,
+        prompt=keys.doc_to_text,
+        fields=_fields(keys.doc_to_text, where),
+        label_column=keys.label_column,
+        sample=keys.sample,
+        test_split=keys.test_split,
+        fewshot_split=keys.fewshot_split or keys.test_split,
+        loader=_loader(keys, where),
+        archive=keys.archive,
     )
 
 
@@ -274,7 +300,7 @@ def check_keys(config: Mapping[str, Any], where: str) -> None:
     from lm_eval.config.task import TaskConfig
 
     known = {field.name for field in dataclasses.fields(TaskConfig)}
-    known |= {*OWN_KEYS, "class", "group", "task_list", "include"}
+    known |= {*OUR_KEYS, "class", "group", "task_list", "include"}
     for key in config:
         if key in _SETTLED_KEYS:
             raise ValueError(
@@ -284,13 +310,6 @@ def check_keys(config: Mapping[str, Any], where: str) -> None:
             near = difflib.get_close_matches(str(key), sorted(known), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "remove it"
             raise ValueError(f"{where}: unknown key {key!r} (value {config[key]!r}); {hint}")
-
-
-def _string(config: Mapping[str, Any], key: str, where: str) -> str:
-    value = config[key]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {key}={value!r}: a text is needed; quote it")
-    return value
 
 
 def _classes(value: Any, where: str) -> tuple[tuple[str, str], tuple[Any, Any]]:
@@ -333,11 +352,8 @@ def _fields(prompt: str, where: str) -> tuple[str, ...]:
     return fields
 
 
-def _loader(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    given = config.get("dataset_kwargs") or {}
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: dataset_kwargs={given!r}: give a mapping of arguments")
-    kwargs = dict(given)
+def _loader(keys: _Keys, where: str) -> Loader:
+    kwargs = dict(keys.dataset_kwargs or {})
     data_files = kwargs.get("data_files")
     if data_files is not None:
         if not isinstance(data_files, Mapping):
@@ -346,9 +362,9 @@ def _loader(config: Mapping[str, Any], where: str) -> dict[str, Any]:
                 "{test: my_test.jsonl}"
             )
         for key in ("test_split", "fewshot_split"):
-            if key in config and config[key] not in data_files:
+            if (split := getattr(keys, key)) and split not in data_files:
                 raise ValueError(
-                    f"{where}: {key}={config[key]!r} is none of the splits of "
+                    f"{where}: {key}={split!r} is none of the splits of "
                     f"dataset_kwargs.data_files: {', '.join(map(str, data_files))}"
                 )
         folder = Path(where).resolve().parent
@@ -356,11 +372,7 @@ def _loader(config: Mapping[str, Any], where: str) -> dict[str, Any]:
             split: str(name) if "://" in str(name) else str(folder / str(name))
             for split, name in data_files.items()
         }
-    return {
-        "path": config["dataset_path"],
-        "name": config.get("dataset_name"),
-        "kwargs": kwargs,
-    }
+    return Loader(keys.dataset_path, keys.dataset_name, kwargs)
 
 
 def _label_word(word: Any, where: str) -> str:

@@ -5,7 +5,6 @@ lm-eval instantiates it from a leaf YAML, which includes the data set's YAML; bo
 """
 
 import dataclasses
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -21,8 +20,7 @@ from verbalizer_bench.tasks.metrics import score
 from verbalizer_bench.tasks.rows import notices
 from verbalizer_bench.tasks.spec import (
     DATASETS,
-    OWN_KEYS,
-    SPEC_KEYS,
+    OUR_KEYS,
     DatasetSpec,
     Verbalizer,
     check_keys,
@@ -63,10 +61,7 @@ class VerbalizerTask(ConfigurableTask):
         metadata = dict(config.get("metadata") or {})
         leaf = str(metadata.get("config_source", "inline"))
         check_keys(config, leaf)
-        self.spec = _spec(
-            json.dumps({k: config[k] for k in SPEC_KEYS if k in config}),
-            _spec_file(leaf, config.get("dataset")),
-        )
+        self.spec = parse_spec(config, _spec_file(leaf, config.get("dataset")))
         self.verbalizer = parse_verbalizer(config.get("verbalizer"), leaf)
         self.data = data.resolve_data(metadata.get("data"))
         self._found = data.test_documents(self.spec, self.data)
@@ -84,7 +79,7 @@ class VerbalizerTask(ConfigurableTask):
             else self.spec.fewshot_split,
         }
         merged = {key: value for key, value in protocol().items() if key != "verbalizers"}
-        merged |= {key: value for key, value in config.items() if key not in (*OWN_KEYS, "class")}
+        merged |= {key: value for key, value in config.items() if key not in (*OUR_KEYS, "class")}
         merged |= {
             "metadata": metadata,
             "test_split": self._found.split,
@@ -218,12 +213,6 @@ def _spec_file(leaf: str, dataset: Any) -> str:
     """Return the data set's YAML beside the leaf, for messages and relative paths."""
     path = Path(leaf).parent / f"_{dataset}.yaml"
     return str(path) if path.is_file() else leaf
-
-
-@cache
-def _spec(config: str, where: str) -> DatasetSpec:
-    """Parse a data set's keys once for its twelve leaves, which then share its documents."""
-    return parse_spec(json.loads(config), where)
 
 
 @cache

@@ -169,11 +169,10 @@ def _eee_task(task: VerifiedTask) -> dict[str, Any]:
 def _eee_source(task: VerifiedTask) -> dict[str, Any]:
     details = {"source": task.source, "identity": task.identity}
     if task.identity == "equal" and task.source in ("hub", "snapshot"):
-        loader = json.loads(suite_datasets()[task.dataset][0].loader)
         return {
             "dataset_name": task.dataset,
             "source_type": "hf_dataset",
-            "hf_repo": loader["path"],
+            "hf_repo": suite_datasets()[task.dataset][0].loader.path,
             "samples_number": task.documents,
             "additional_details": details,
         }

@@ -60,7 +60,7 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
     for override in overrides:
         _override(values, override)
     try:
-        return typing.cast(Kind, _validate(kind, values, overrides))
+        return build(kind, values, overrides)
     except ValueError as error:
         place = f"{file} with {' '.join(overrides)}" if overrides else file
         raise ValueError(f"{place}: {error}") from error
@@ -126,10 +126,17 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ValueError(f"{error}; quote the value if it is a text") from error
 
 
-def _validate(kind: Any, values: dict[str, Any], overrides: Sequence[str]) -> Any:
+def build(kind: type[Kind], values: dict[str, Any], overrides: Sequence[str] = ()) -> Kind:
+    """Make a dataclass of a block of keys, in which overrides stand already.
+
+    Raises:
+        ValueError: A key or value is wrong, in one line.
+    """
     try:
         # As JSON, in which pydantic takes no number for a text, but a list for a tuple.
-        return _adapter(kind).validate_json(json.dumps([values], default=str))[0]
+        adapter = _adapter(kind)  # type: ignore[arg-type]
+        made: Kind = adapter.validate_json(json.dumps([values], default=str))[0]
+        return made
     except ValidationError as error:
         faults = [(fault["loc"][1:], fault) for fault in error.errors(include_url=False)]
         numbers = {
@@ -144,7 +151,7 @@ def _validate(kind: Any, values: dict[str, Any], overrides: Sequence[str]) -> An
             raise ValueError(_problem(kind, faults)) from error
     for name in names:
         _override(values, name)
-    return _validate(kind, values, ())
+    return build(kind, values)
 
 
 @cache
@@ -184,7 +191,7 @@ def _unknown_key(kind: Any, key: str) -> str:
     return f"{key}: no such key; {hint}"
 
 
-def check(name: str, value: object, right: bool, wanted: str) -> None:
+def check(name: str, value: object, right: object, wanted: str) -> None:
     """Raise ValueError, with the key, the value and what is wanted, unless it is right."""
     if not right:
         raise ValueError(f"{name}={value}: {wanted}")

@@ -101,13 +101,8 @@ def spec_of(name: str) -> DatasetSpec:
     return suite_datasets()[name][0]
 
 
-def loader_of(name: str) -> dict[str, Any]:
-    loader: dict[str, Any] = json.loads(spec_of(name).loader)
-    return loader
-
-
 def revision_of(name: str) -> str:
-    return str(loader_of(name)["kwargs"]["revision"])
+    return str(spec_of(name).loader.kwargs["revision"])
 
 
 def rows_of(name: str, split: str) -> list[Row]:
@@ -230,7 +225,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.files = repository_files()
         self.sick = zip_bytes("SICK.txt", sick_text().encode())
-        self.commits = {str(loader_of(n)["path"]): revision_of(n) for n in PINNED}
+        self.commits = {str(spec_of(n).loader.path): revision_of(n) for n in PINNED}
         self.log: list[str] = []
         self.fault: int | None = None
         self.faulty = ""

@@ -32,7 +32,6 @@ from tests.helpers.hub_server import (
     by_hash,
     expected,
     hub_rows,
-    loader_of,
     revision_of,
     spec_of,
 )
@@ -54,7 +53,9 @@ ENDPOINT = os.environ["HF_ENDPOINT"]
 
 def read_dataset(path):
     spec, verbalizers = suite.read_dataset(path)
-    archive = spec.archive.replace("https://zenodo.org/", ENDPOINT + "/")
+    if archive := spec.archive:
+        url = archive.url.replace("https://zenodo.org/", ENDPOINT + "/")
+        archive = dataclasses.replace(archive, url=url)
     return dataclasses.replace(spec, archive=archive), verbalizers
 
 
@@ -74,9 +75,8 @@ def rows(name, split):
 
 def rows_at(name, split, revision):
     spec = spec_of(name)
-    loader = json.loads(spec.loader)
-    loader["kwargs"]["revision"] = revision
-    spec = dataclasses.replace(spec, loader=json.dumps(loader))
+    kwargs = {**spec.loader.kwargs, "revision": revision}
+    spec = dataclasses.replace(spec, loader=dataclasses.replace(spec.loader, kwargs=kwargs))
     return data.read_rows(spec, split, "hub")
 
 
@@ -183,7 +183,7 @@ def fetched(session: Session, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def assert_names_the_way_out(answer: Answer, name: str) -> None:
     assert answer.get("type") == "ConnectionError", answer
     assert answer["message"].startswith(f"{name}: ")
-    assert loader_of(name)["path"] in answer["message"]
+    assert spec_of(name).loader.path in answer["message"]
     assert "--data sample" in answer["message"]
     assert "\n" not in answer["message"]
 
@@ -243,7 +243,7 @@ def test_sick_is_read_from_a_server_that_knows_no_ranges(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", PINNED)
 def test_the_pinned_revision_is_asked_for(name: str, session: Session) -> None:
     session.value("documents", name, "hub")
-    repository = f"datasets/{loader_of(name)['path']}/"
+    repository = f"datasets/{spec_of(name).loader.path}/"
     asked = [line for line in session.hub.log if repository in line]
     assert asked
     assert re.fullmatch("[0-9a-f]{40}", revision_of(name))

@@ -114,6 +114,7 @@ def test_twelve_leaves_share_one_load(monkeypatch: pytest.MonkeyPatch) -> None:
     original = data.read_rows
     monkeypatch.setattr(data, "read_rows", lambda *a: reads.append(a[0].name) or original(*a))
     data._documents.cache_clear()
+    data.test_documents.cache_clear()
     manager("sample").load(["verbalizer"])
     assert Counter(reads) == dict.fromkeys(DATASETS, 1)
 
