@@ -26,7 +26,7 @@ _FUNCTIONS = "".join(
 
 def lmms_files() -> dict[Path, str]:
     """Return the YAMLs of this folder, with their content."""
-    found = {
+    contents = {
         LMMS_FOLDER / _SHARED: _MARK + _dump(_shared()) + _FUNCTIONS,
         LMMS_FOLDER / "verbalizer.yaml": _MARK + _dump(_group()),
     }
@@ -45,8 +45,8 @@ def lmms_files() -> dict[Path, str]:
                     "verbalizer": dataclasses.asdict(verbalizer),
                 },
             }
-            found[LMMS_FOLDER / name / f"{task}.yaml"] = _MARK + _dump(leaf)
-    return found
+            contents[LMMS_FOLDER / name / f"{task}.yaml"] = _MARK + _dump(leaf)
+    return contents
 
 
 def build() -> list[Path]:

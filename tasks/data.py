@@ -66,11 +66,11 @@ def test_documents(spec: DatasetSpec, data: str) -> Documents:
         FileNotFoundError: The folder or file is not there.
         ValueError: A column, a class or a row is not as the YAML says.
     """
-    found = _documents(spec, _stems(spec, data)[0], data)
-    docs = list(found.docs)
+    documents = _documents(spec, _stems(spec, data)[0], data)
+    docs = list(documents.docs)
     if spec.sample is not None:
         docs = sorted(docs, key=document_hash)[: spec.sample]
-    return dataclasses.replace(found, docs=tuple(docs))
+    return dataclasses.replace(documents, docs=tuple(docs))
 
 
 def fewshot_documents(spec: DatasetSpec, data: str) -> Documents:
@@ -164,8 +164,8 @@ def read_sources(folder: Path) -> dict[str, dict[str, str]]:
             raise ValueError(
                 f"{path}: {name}: {entry!r}: give {{split: <file stem>, source: <name>}}"
             )
-    found: dict[str, dict[str, str]] = table
-    return found
+    sources: dict[str, dict[str, str]] = table
+    return sources
 
 
 def _file(folder: Path, split: str) -> Path:

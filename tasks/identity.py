@@ -116,15 +116,15 @@ def entry(
 ) -> dict[str, Any]:
     """Return the manifest's entry of one data set from one source."""
     counts = Counter(doc["label"] for doc in documents.docs)
-    found = {
+    identities = {
         task_name(spec.name, verbalizer): task_identity(spec, verbalizer, documents.docs)
         for verbalizer in verbalizers
     }
     return {
         "n": len(documents.docs),
         "classes": {name: counts[name] for name in spec.classes},
-        "tasks": {name: identity.ordered for name, identity in found.items()},
-        "unordered": {name: identity.unordered for name, identity in found.items()},
+        "tasks": {name: identity.ordered for name, identity in identities.items()},
+        "unordered": {name: identity.unordered for name, identity in identities.items()},
     }
 
 
@@ -159,7 +159,7 @@ def is_made(source: str, known_as: str | None = None) -> bool:
 
 def verify(where: str) -> list[DatasetVerification]:
     """Compare the nine data sets of a source (`hub`, `sample` or a folder) with the manifest."""
-    found = []
+    verified = []
     for name, (spec, verbalizers) in suite_datasets().items():
         documents = data.test_documents(spec, where)
         record = entry(spec, verbalizers, documents)
@@ -171,5 +171,5 @@ def verify(where: str) -> list[DatasetVerification]:
         verdict, text = worst.verdict, worst.text(documents.source)
         if not is_made(documents.source, worst.known_as) and record["n"] != TABLE_1[name]:
             verdict, text = "different", f"{text}; Table 1 of the paper has {TABLE_1[name]}"
-        found.append(DatasetVerification(name, documents.source, record, verdict, text))
-    return found
+        verified.append(DatasetVerification(name, documents.source, record, verdict, text))
+    return verified

@@ -64,19 +64,19 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return normalize(text).split()
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-    found: list[str] = []
+    tokens: list[str] = []
     before = "gap"
     for char in folded.replace("i\u0307", "i").replace("\u0131", "i"):
         kind = _kind(char)
         if kind == "nothing":
             continue
         if before != "gap" and (kind == "mark" or kind == before == "letter"):
-            found[-1] += char
+            tokens[-1] += char
             continue
         if kind != "gap":
-            found.append(char)
+            tokens.append(char)
         before = "letter" if kind == "mark" else kind
-    return _ARTICLES.sub(" ", " ".join(found)).split()
+    return _ARTICLES.sub(" ", " ".join(tokens)).split()
 
 
 def _kind(char: str) -> str:
@@ -108,16 +108,16 @@ def unseen_by_f1(word: str) -> str | None:
     """
     if word != unicodedata.normalize("NFC", word):
         return "its characters are not coded as NFC, and F1 compares codes: write it in NFC"
-    found = words(word)
+    seen = words(word)
     if any(map(_is_unspaced, word)):
         return (
             "its script has no spaces, and F1 splits at white space: with a full stop or in a "
             "sentence it scores 0"
         )
-    if " ".join(found) != normalize(word):
+    if " ".join(seen) != normalize(word):
         return (
             "F1 drops ASCII punctuation and folds simple case only, so that it takes this for "
-            f"{normalize(word)!r}, and {' '.join(found)!r} scores 0"
+            f"{normalize(word)!r}, and {' '.join(seen)!r} scores 0"
         )
     return None
 
@@ -161,12 +161,12 @@ def score(target: str, other: str, response: str) -> dict[str, float]:
 
 def _take(tokens: list[str], words: list[str]) -> tuple[bool, list[str]]:
     """Say whether `words` stand in a row in `tokens`; return the tokens without such rows."""
-    found, rest, i = False, list(tokens), 0
+    is_there, rest, i = False, list(tokens), 0
     while words and i + len(words) <= len(rest):
         if rest[i : i + len(words)] == words:
-            found = True
+            is_there = True
             rest[i : i + len(words)] = [""] * len(words)
             i += len(words)
         else:
             i += 1
-    return found, rest
+    return is_there, rest

@@ -270,7 +270,7 @@ def spec_verbalizers(
             f"{', '.join(LABEL_TYPES)}, such as {_EXAMPLE}"
         )
     names = dict(zip(("{first}", "{second}"), spec.classes, strict=True))
-    found: list[Verbalizer] = []
+    verbalizers: list[Verbalizer] = []
     for label_type, pairs in table.items():
         if not isinstance(pairs, list):
             raise ValueError(
@@ -284,15 +284,15 @@ def spec_verbalizers(
                     f"such as {_EXAMPLE}"
                 )
             first, second = (names.get(w, w) if isinstance(w, str) else w for w in pair)
-            found.append(
+            verbalizers.append(
                 parse_verbalizer({"type": label_type, "first": first, "second": second}, where)
             )
     # Names that are equal but for how accents are coded are one file on some systems.
-    tasks = [unicodedata.normalize("NFC", task_name(spec.name, one)) for one in found]
+    tasks = [unicodedata.normalize("NFC", task_name(spec.name, one)) for one in verbalizers]
     for task in tasks:
         if tasks.count(task) > 1:
             raise ValueError(f"{where}: verbalizers: two of them make the task {task}; drop one")
-    return tuple(found)
+    return tuple(verbalizers)
 
 
 def check_keys(config: Mapping[str, Any], where: str) -> None:

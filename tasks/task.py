@@ -64,14 +64,14 @@ class VerbalizerTask(ConfigurableTask):
         self.spec = parse_spec(config, _spec_file(leaf, config.get("dataset")))
         self.verbalizer = parse_verbalizer(config.get("verbalizer"), leaf)
         self.data = data.resolve_data(metadata.get("data"))
-        self._found = data.test_documents(self.spec, self.data)
+        self._documents = data.test_documents(self.spec, self.data)
         shares = data.fewshot_shares_test_rows(self.spec, self.data)
         identity = _identity(self.spec, self.verbalizer, self.data)
         metadata |= {
             "dataset": self.spec.name,
             "verbalizer": dataclasses.asdict(self.verbalizer),
-            "source": self._found.source,
-            "documents": len(self._found.docs),
+            "source": self._documents.source,
+            "documents": len(self._documents.docs),
             "identity": identity.ordered,
             "identity_unordered": identity.unordered,
             "fewshot_from": "the test rows, without the document itself"
@@ -82,8 +82,8 @@ class VerbalizerTask(ConfigurableTask):
         merged |= {key: value for key, value in config.items() if key not in (*OUR_KEYS, "class")}
         merged |= {
             "metadata": metadata,
-            "test_split": self._found.split,
-            "fewshot_split": self._found.split if shares else self.spec.fewshot_split,
+            "test_split": self._documents.split,
+            "fewshot_split": self._documents.split if shares else self.spec.fewshot_split,
             # Any text here tells lm-eval that the task scores by itself, by the method below.
             "process_results": "VerbalizerTask.process_results",
         }
@@ -99,14 +99,14 @@ class VerbalizerTask(ConfigurableTask):
 
         The suite's own sets leave rows of other classes out by the protocol.
         """
-        left_out = self._found.left_out
+        left_out = self._documents.left_out
         if self.spec.name in DATASETS:
             left_out = tuple(label for label in left_out if label.resembles)
         return notices(self.spec, left_out)
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Take the documents, which the twelve leaves of a data set share."""
-        self.dataset = {self._found.split: Docs(self._found.docs)}
+        self.dataset = {self._documents.split: Docs(self._documents.docs)}
 
     def fewshot_docs(self) -> None:
         """Load nothing: the pool is read when somebody asks for few-shot examples (`sampler`)."""
@@ -148,13 +148,13 @@ class VerbalizerTask(ConfigurableTask):
     ) -> Iterator[tuple[int, Any]]:
         """Return this rank's documents, with their numbers, of this run's shard."""
         shards, shard = self._shards, self._shard
-        found: Iterator[tuple[int, Any]] = super().doc_iterator(
+        docs: Iterator[tuple[int, Any]] = super().doc_iterator(
             rank=shard + shards * rank,
             limit=limit,
             world_size=shards * world_size,
             samples=samples,
         )
-        return found
+        return docs
 
     def build_all_requests(
         self,

@@ -89,11 +89,11 @@ def shipped() -> dict[str, Path]:
     """Return the shipped recipes by name: `paper/llm_foit`; `miniature/tower` of an experiment."""
     recipes = Path(str(files("verbalizer_bench.recipes")))
     experiments = Path(str(files("verbalizer_bench.experiments")))
-    found = {file.relative_to(recipes): file for file in recipes.rglob("*.yaml")}
-    found |= {Path(f.parts[-3], f.name): f for f in experiments.glob("*/recipes/*.yaml")}
+    recipe_files = {file.relative_to(recipes): file for file in recipes.rglob("*.yaml")}
+    recipe_files |= {Path(f.parts[-3], f.name): f for f in experiments.glob("*/recipes/*.yaml")}
     return {
-        str(name.with_suffix("")): found[name]
-        for name in sorted(found)
+        str(name.with_suffix("")): recipe_files[name]
+        for name in sorted(recipe_files)
         if name.parts[-2] not in ("accelerate", "prompts")
     }
 

@@ -117,16 +117,16 @@ class Parser:
         return value, problem
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
+        made = dict(pairs)
         for key, value in pairs if self._unnamed else ():
             if isinstance(value, float) and not math.isfinite(value):
                 self._refuse_constant(self._unnamed, f" (of {key!r})")
                 self._unnamed = ""
-        if len(found) < len(pairs):
+        if len(made) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
             self._problem = ("key twice", f"{twice!r} stands twice; leave one out")
-        return found
+        return made
 
     def _constant(self, name: str) -> float:
         self._unnamed = name

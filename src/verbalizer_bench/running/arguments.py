@@ -47,7 +47,7 @@ _EXAMPLES = {
 }
 
 
-def own_options(command: str, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def our_options(command: str, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split off our options; `--help` shows ours and then lm-eval's."""
     ours = argparse.ArgumentParser(
         f"verbalizer-bench {command}", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS
@@ -105,8 +105,8 @@ def parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
     args, unknown = parser._parser.parse_known_args(sys.argv[1:])
     if unknown:
         fail(f"unknown argument {unknown[0]}")
-    found: argparse.Namespace = args
-    return found
+    namespace: argparse.Namespace = args
+    return namespace
 
 
 def unknown_option(
@@ -178,12 +178,12 @@ class _ModelArguments(_KeyValues):
         option_string: str | None = None,
     ) -> None:
         super().__call__(parser, namespace, values, option_string)
-        found = getattr(namespace, self.dest) or {}
+        arguments = getattr(namespace, self.dest) or {}
         if isinstance(try_parse_json(values[0]), dict):
-            check_texts(found, "--model_args", "put it between quotation marks")
+            check_texts(arguments, "--model_args", "put it between quotation marks")
             return
         for value in values:
-            found |= _texts(value, key_val_to_dict(value))
+            arguments |= _texts(value, key_val_to_dict(value))
 
 
 def model_arguments(text: str) -> dict[str, Any]:
@@ -192,30 +192,30 @@ def model_arguments(text: str) -> dict[str, Any]:
     Raises:
         ValueError: A part has no `=`.
     """
-    found = key_val_to_dict(text)
-    return found | _texts(text, found)
+    arguments = key_val_to_dict(text)
+    return arguments | _texts(text, arguments)
 
 
-def _texts(text: str, found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of `text` that are names and that `found` does not have as texts."""
+def _texts(text: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of `text` that are names and that `arguments` does not have as texts."""
     raw = dict(part.split("=", 1) for part in split_top_level(text))
     return {
         key: value
         for key, value in raw.items()
         if key in _TEXTS
-        and not isinstance(found[key], str)
-        and (found[key] is not None or key == "pretrained")
+        and not isinstance(arguments[key], str)
+        and (arguments[key] is not None or key == "pretrained")
     }
 
 
-def check_texts(found: Mapping[str, Any], where: str, fix: str) -> None:
+def check_texts(arguments: Mapping[str, Any], where: str, fix: str) -> None:
     """Raise ValueError for a name that JSON or YAML read as a number."""
-    for key, value in found.items():
+    for key, value in arguments.items():
         if key in _TEXTS and not isinstance(value, (str, type(None))):
             raise ValueError(f"{where} {key}: {value!r} is a {type(value).__name__}; {fix}")
 
 
-def merge_config(args: argparse.Namespace, own: argparse.Namespace) -> None:
+def merge_config(args: argparse.Namespace, ours: argparse.Namespace) -> None:
     """Take options from lm-eval's `--config` file, where no flag gives them; ours may stand there.
 
     lm-eval is then given none of the file, of which it would read but a part the way that we do.
@@ -228,7 +228,7 @@ def merge_config(args: argparse.Namespace, own: argparse.Namespace) -> None:
         return
     for key, value in _read_config(Path(args.config)).items():
         if key in ("data", "shard"):
-            setattr(own, key, getattr(own, key) or value)
+            setattr(ours, key, getattr(ours, key) or value)
         elif key == "include_path":
             paths = value if isinstance(value, list) else [value]
             args.include_path = ":".join(str(p) for p in (args.include_path, *paths) if p)

@@ -23,7 +23,7 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
 from verbalizer_bench.results.files import samples_file, write_run_json
-from verbalizer_bench.running.arguments import merge_config, own_options, parse
+from verbalizer_bench.running.arguments import merge_config, our_options, parse
 from verbalizer_bench.running.kept import of_run
 from verbalizer_bench.running.merge import in_document_order
 from verbalizer_bench.running.options import (
@@ -68,14 +68,14 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     if _rank() != 0:
         _be_quiet()
     register_models()
-    own, rest = own_options(command, argv)
-    if getattr(own, "resume", None) and not rest:
-        argv = [*recorded_command(Path(own.resume)), *argv]
-        own, rest = own_options(command, argv)
+    ours, rest = our_options(command, argv)
+    if getattr(ours, "resume", None) and not rest:
+        argv = [*recorded_command(Path(ours.resume)), *argv]
+        ours, rest = our_options(command, argv)
     parser = HarnessCLI()
     args = parse(parser, command, rest)
     if command == "run":
-        return _run(parser, args, own, argv)
+        return _run(parser, args, ours, argv)
     args.include_path = include_paths(args.include_path)
     index = _task_index(args, {})
     if command == "validate":
@@ -101,27 +101,27 @@ def _be_quiet() -> None:
 
 
 def _run(
-    parser: Any, args: argparse.Namespace, own: argparse.Namespace, argv: Sequence[str]
+    parser: Any, args: argparse.Namespace, ours: argparse.Namespace, argv: Sequence[str]
 ) -> list[Path]:
-    merge_config(args, own)
-    if own.resume:
-        check_resume(own.resume, args.model)
-        args.output_path = own.resume
+    merge_config(args, ours)
+    if ours.resume:
+        check_resume(ours.resume, args.model)
+        args.output_path = ours.resume
     check_run(args)
     args.include_path = include_paths(args.include_path)
     args.log_samples, args.samples = True, read_samples(args.samples)
     if args.use_cache:
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
     metadata = args.metadata or {}
-    args.metadata = {**metadata, "data": resolve_data(own.data or metadata.get("data"))}
-    if shard := own.shard or metadata.get("shard"):
+    args.metadata = {**metadata, "data": resolve_data(ours.data or metadata.get("data"))}
+    if shard := ours.shard or metadata.get("shard"):
         args.metadata["shard"] = check_shard(str(shard), args.model)
     # lm-eval gives tasks the model's arguments too.
     index = _task_index(args, {**(args.model_args or {}), **args.metadata})
     versions = _check_tasks(index, args)
-    asked = _whole_command(argv, own, args)
+    asked = _whole_command(argv, ours, args)
     try:
-        with _journal(args, asked, versions, bool(own.resume)) as journal:
+        with _journal(args, asked, versions, bool(ours.resume)) as journal:
             written = _evaluate(parser, args, index, asked, journal)
             if journal:
                 journal.finish()
@@ -297,7 +297,7 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _whole_command(
-    argv: Sequence[str], own: argparse.Namespace, args: argparse.Namespace
+    argv: Sequence[str], ours: argparse.Namespace, args: argparse.Namespace
 ) -> list[str]:
     """Return the arguments without `--resume OUT`, and with what they leave to other places.
 
@@ -306,9 +306,9 @@ def _whole_command(
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume")
     command = parser.parse_known_args(list(argv))[1]
-    if own.resume and not {"--output_path", "-o"} & set(command):
+    if ours.resume and not {"--output_path", "-o"} & set(command):
         command += ["--output_path", args.output_path]
-    if own.data is None and args.metadata["data"] != "hub":
+    if ours.data is None and args.metadata["data"] != "hub":
         command += ["--data", args.metadata["data"]]
     return command
 
