@@ -82,21 +82,21 @@ def reasons(samples: Any) -> Counter[str]:
     return Counter(sample.rejection.reason for sample in samples)
 
 
-def test_every_record_is_accepted_or_set_aside(
+def test_every_record_is_accepted_or_rejected(
     undisturbed: tuple[DataRecipe, Built, Server],
 ) -> None:
     made, built, _ = undisturbed
-    accepted, aside = (read_samples(made.work / f"{n}.jsonl") for n in ("accepted", "set_aside"))
-    ids = [sample.id for sample in accepted + aside]
+    accepted, rejected = (read_samples(made.work / f"{n}.jsonl") for n in ("accepted", "set_aside"))
+    ids = [sample.id for sample in accepted + rejected]
     assert len(ids) == len(set(ids)) == 300
     assert built.sets and len(built.sets.accepted) == len(accepted)
     assert all(sample.rejection is None for sample in accepted)
-    assert all(sample.rejection and sample.rejection.detail for sample in aside)
-    found = reasons(aside)
+    assert all(sample.rejection and sample.rejection.detail for sample in rejected)
+    counted = reasons(rejected)
     for reason in ("format", "refusal", "empty", "leakage", "duplicate"):
-        assert found[reason], found
+        assert counted[reason], counted
     # Mentions and chatter are mended by an attempt that names them.
-    assert not found["mention"] and not found["unparsable"]
+    assert not counted["mention"] and not counted["unparsable"]
     assert len(accepted) > 200
 
 

@@ -126,7 +126,7 @@ def test_calls_that_fail_for_good(
     }
 
 
-def test_requests_that_the_server_rejects_are_set_aside(
+def test_requests_that_the_server_rejects_are_rejected(
     model: Model, serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     def answer(body: dict[str, Any]) -> Any:
@@ -148,10 +148,10 @@ def test_another_prompt_asks_again_for_what_depends_on_it_alone(
     made = recipe(tmp_path, server.url, "limit=10")
     build(made)
     mark = len(server.requests)
-    found = yaml.safe_load(made.prompts.read_text())
-    found["version"] = "2"
-    found["prompts"]["answer"]["user"] += "\nBe brief."
-    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump(found))
+    prompts = yaml.safe_load(made.prompts.read_text())
+    prompts["version"] = "2"
+    prompts["prompts"]["answer"]["user"] += "\nBe brief."
+    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump(prompts))
     again = build(recipe(tmp_path, server.url, "limit=10", f"prompts={tmp_path / 'prompts.yaml'}"))
     asked = server.since(mark)
     assert len(asked) == 5 and all("Be brief." in prompt(one.body) for one in asked)
@@ -293,9 +293,9 @@ def test_captions_of_a_file_are_checked_before_they_are_asked_about(
     made = recipe(tmp_path, server.url, images=block, captions={"file": str(file)})
     built = build(made)
     assert built.sets and {sample.caption for sample in built.sets.accepted} == {texts[0]}
-    aside = [sample.rejection[:2] for sample in built.sets.rejected if sample.rejection]
+    rejected = [sample.rejection[:2] for sample in built.sets.rejected if sample.rejection]
     # The good one enters as well, with the same question.
-    found = sorted(one for one in aside if one != ("check", "duplicate"))
+    kept_out = sorted(one for one in rejected if one != ("check", "duplicate"))
     kinds = ("cut_off", "refusal", "thoughts")
-    assert found == [(stage, kind) for stage in ("captions", "instructions") for kind in kinds]
+    assert kept_out == [(stage, kind) for stage in ("captions", "instructions") for kind in kinds]
     assert not any("sorry" in prompt(one.body) for one in server.requests)

@@ -37,26 +37,26 @@ STEPS = 700
 
 def short_prompts(folder: Path) -> Path:
     """Write prompts that a tiny model has room for; the wording is a recipe's to choose."""
-    found = yaml.safe_load((PROMPTS / "format_oriented.yaml").read_text())
-    found["prompts"] = {
+    prompts = yaml.safe_load((PROMPTS / "format_oriented.yaml").read_text())
+    prompts["prompts"] = {
         "caption": {"user": "Say what you see."},
         "item": {"user": "{caption} {instruction} Ask and answer."},
         "question": {"user": "{caption} Ask."},
         "answer": {"user": "{caption} {question} Answer."},
     }
     path = folder / "prompts.yaml"
-    path.write_text(yaml.safe_dump(found))
+    path.write_text(yaml.safe_dump(prompts))
     return path
 
 
 def lessons(samples: list[Sample], endpoint: Endpoint, prompts: Path) -> list[tuple[Any, str]]:
     """Return the messages that the server is sent, as it is sent them, with what to say."""
-    told, found = read_prompts(prompts, {}), []
+    told, pairs = read_prompts(prompts, {}), []
 
     def learn(role: str, values: dict[str, str], form: Any, say: Any) -> None:
         request = Request(role, told.messages(role, values), form)
         text = say if isinstance(say, str) else json.dumps(say)
-        found.append((body(request, endpoint, "none")["messages"], text))
+        pairs.append((body(request, endpoint, "none")["messages"], text))
 
     for sample in samples:
         values = {"caption": str(sample.caption)}
@@ -71,20 +71,20 @@ def lessons(samples: list[Sample], endpoint: Endpoint, prompts: Path) -> list[tu
             learn("question", values, schema("question"), {"question": asks})
             values["question"] = asks
             learn("answer", values, None, f"There is {about(str(sample.caption))}.")
-    return found
+    return pairs
 
 
-def teach(found: list[tuple[Any, str]], folder: Path) -> None:
+def teach(pairs: list[tuple[Any, str]], folder: Path) -> None:
     """Train a Llama on them, by heart."""
     import torch
 
     from tests.helpers.toy import EOS, make_llm, make_tokenizer
 
-    tokenizer = make_tokenizer([f"{messages} {said}" for messages, said in found])
+    tokenizer = make_tokenizer([f"{messages} {said}" for messages, said in pairs])
     model = make_llm(tokenizer, seed=0)
     model.config.max_position_embeddings = 2048
     samples = []
-    for messages, said in found:
+    for messages, said in pairs:
         asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         before = tokenizer(asked)["input_ids"]
         after = tokenizer(f" {said}{EOS}", add_special_tokens=False)["input_ids"]
@@ -185,7 +185,7 @@ def made(folder: Path, url: str, models: tuple[Path, Path], *overrides: str) -> 
     )
 
 
-def test_every_record_ends_accepted_or_set_aside(tmp_path: Path, toys: tuple[Path, Path]) -> None:
+def test_every_record_ends_accepted_or_rejected(tmp_path: Path, toys: tuple[Path, Path]) -> None:
     real_data()
     llama = tmp_path / "llama"
     with serving(tmp_path / "serve.log") as url:
@@ -199,18 +199,19 @@ def test_every_record_ends_accepted_or_set_aside(tmp_path: Path, toys: tuple[Pat
         teach(lessons(known, settings.endpoints["default"], settings.prompts), llama)
         built = build(settings)
     assert built.sets
-    accepted, aside = built.sets.accepted, built.sets.rejected
-    assert sorted(sample.id for sample in (*accepted, *aside)) == sorted(
+    accepted, rejected = built.sets.accepted, built.sets.rejected
+    assert sorted(sample.id for sample in (*accepted, *rejected)) == sorted(
         sample.id for sample in dealt
     )
     assert all(
-        sample.rejection and sample.rejection.reason and sample.rejection.detail for sample in aside
+        sample.rejection and sample.rejection.reason and sample.rejection.detail
+        for sample in rejected
     )
     formatted = [sample for sample in accepted if sample.instruction]
     assert all(verified_again(sample) for sample in formatted)
     assert len(formatted) >= 5 and len(accepted) - len(formatted) >= 5
-    found = Counter(sample.rejection[:2] for sample in aside if sample.rejection)
+    reasons = Counter(sample.rejection[:2] for sample in rejected if sample.rejection)
     print(
         f"{len(dealt)} records: {len(accepted)} accepted, of which {len(formatted)} with an "
-        f"instruction, all verified again; {len(aside)} set aside: {dict(found)}"
+        f"instruction, all verified again; {len(rejected)} set aside: {dict(reasons)}"
     )

@@ -26,7 +26,7 @@ def real_data() -> None:
 
 def write_recipe(folder: Path, **changes: Any) -> Path:
     """Write a recipe of format-oriented data; `changes` replace keys, None removes one."""
-    found = {
+    keys = {
         "kind": "format_oriented",
         "output": str(folder / "data"),
         "prompts": str(PROMPTS / "format_oriented.yaml"),
@@ -48,10 +48,10 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
         "leakage": {"data": "sample"},
         "licence": "COCO's.",
     }
-    found = {key: value for key, value in (found | changes).items() if value is not None}
+    keys = {key: value for key, value in (keys | changes).items() if value is not None}
     path = folder / "recipe.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(found))
+    path.write_text(yaml.safe_dump(keys))
     return path
 
 

@@ -219,14 +219,14 @@ def images(body: dict[str, Any]) -> list[bytes]:
     """Return the images of a request, which must be data URLs."""
     import base64
 
-    found = []
+    pictures = []
     for message in body["messages"]:
         for part in message["content"] if isinstance(message["content"], list) else ():
             if part["type"] == "image_url":
                 head, comma, data = part["image_url"]["url"].partition(";base64,")
                 assert comma and head.startswith("data:image/"), head
-                found.append(base64.b64decode(data, validate=True))
-    return found
+                pictures.append(base64.b64decode(data, validate=True))
+    return pictures
 
 
 def _completion(asked: Asked, text: str, refused: bool) -> dict[str, Any]:

@@ -149,9 +149,9 @@ def test_who_asks_for_an_hour_is_not_waited_for(status: int, serve: Serve, tmp_p
     )
     with pytest.raises(ExceptionGroup) as error:
         ask_all(tmp_path, [request("x")], endpoint(server), clock=clock)
-    found = error.value.exceptions[0]
-    assert isinstance(found, CallFailed) and found.fatal and not clock.waits
-    assert "it asks to wait 3600 s" in str(found)
+    failed = error.value.exceptions[0]
+    assert isinstance(failed, CallFailed) and failed.fatal and not clock.waits
+    assert "it asks to wait 3600 s" in str(failed)
 
 
 def test_it_says_what_it_waits_for(serve: Serve, tmp_path: Path) -> None:

@@ -35,20 +35,20 @@ def recipe(folder: Path, changes: dict[str, Any], *overrides: str) -> Recipe:
 
 def test_a_block_of_a_recipe(tmp_path: Path) -> None:
     change = ("endpoints.caption.parameters.temperature=0", "budget.money=2")
-    found = recipe(tmp_path, {}, *change)
-    caption = found.endpoints["caption"]
+    made = recipe(tmp_path, {}, *change)
+    caption = made.endpoints["caption"]
     assert caption.parameters == {**RIGHT["parameters"], "temperature": 0}
-    assert caption.address == "https://api.openai.com/v1" and found.budget == Budget(money=2)
+    assert caption.address == "https://api.openai.com/v1" and made.budget == Budget(money=2)
     assert caption.money(1_000_000, 500_000) == pytest.approx(0.45)
-    again = read(Recipe, written(tmp_path, found))
-    assert again == found
+    again = read(Recipe, written(tmp_path, made))
+    assert again == made
 
 
-def written(folder: Path, found: Recipe) -> Path:
+def written(folder: Path, made: Recipe) -> Path:
     import dataclasses
 
     file = folder / "again.yaml"
-    file.write_text(yaml.safe_dump(plain(dataclasses.asdict(found))))
+    file.write_text(yaml.safe_dump(plain(dataclasses.asdict(made))))
     return file
 
 

@@ -80,9 +80,9 @@ def test_strings(text: str, answer: str) -> None:
     ],
 )
 def test_what_is_no_answer(text: str, problem: str) -> None:
-    found = parse(text, QUESTION)
-    assert found.value is None
-    assert found.problem is not None and problem in found.problem
+    answer = parse(text, QUESTION)
+    assert answer.value is None
+    assert answer.problem is not None and problem in answer.problem
 
 
 def test_numbers_and_literals() -> None:

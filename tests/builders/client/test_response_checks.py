@@ -44,8 +44,8 @@ def test_good_endings(reason: str) -> None:
     ],
 )
 def test_all_others_are_named(reason: str, kind: str) -> None:
-    found = finish_problem(reason)
-    assert found and found.reason == kind and reason in found.detail
+    problem = finish_problem(reason)
+    assert problem and problem.reason == kind and reason in problem.detail
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_all_others_are_named(reason: str, kind: str) -> None:
     ],
 )
 def test_thoughts(text: str) -> None:
-    found = artifact_problem(text)
-    assert found and found.reason == "thoughts"
+    problem = artifact_problem(text)
+    assert problem and problem.reason == "thoughts"
     assert strip_reasoning(text).strip() in (WHOLE, "")
 
 
@@ -122,8 +122,8 @@ def test_thoughts(text: str) -> None:
     ],
 )
 def test_control_tokens(text: str) -> None:
-    found = artifact_problem(text)
-    assert found and found.reason == "control_tokens" and "\n" not in found.detail
+    problem = artifact_problem(text)
+    assert problem and problem.reason == "control_tokens" and "\n" not in problem.detail
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_texts_that_only_look_like_it(text: str) -> None:
 
 def test_half_a_character_and_texts_within_an_object() -> None:
     for text in ("half \ufffd", "half \ud83d", "a\0b", "\x1b[1mbold", "\x7f"):
-        found = artifact_problem(text)
-        assert found and found.reason == "damaged"
+        problem = artifact_problem(text)
+        assert problem and problem.reason == "damaged"
     assert artifact_problem("a\tb\r\nc\x0c") is None
     assert first_artifact(
         {"turns": [{"q": "a", "a": "b"}, {"q": "x<|im_end|>"}], "n": 3, "none": None}
@@ -222,11 +222,11 @@ def replies(
 def test_what_becomes_of_a_response(
     choice: dict[str, Any], others: dict[str, Any], reason: str | None, serve: Serve, tmp_path: Path
 ) -> None:
-    found = replies(serve, tmp_path, choice, **others)
+    result = replies(serve, tmp_path, choice, **others)
     if reason is None:
-        assert found.value == {"text": WHOLE} and found.problem is None
+        assert result.value == {"text": WHOLE} and result.problem is None
     else:
-        assert found.value is None and found.problem.reason.startswith(reason)
+        assert result.value is None and result.problem.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_an_object_is_taken_from_behind_the_thoughts(
     text: str, reason: str | None, serve: Serve, tmp_path: Path
 ) -> None:
     choice = {"message": {"content": text}, "finish_reason": "stop"}
-    found = replies(serve, tmp_path, choice, SCHEMA)
-    assert (found.problem and found.problem.reason) == reason
-    assert found.value == (None if reason else {"word": "yes"})
+    result = replies(serve, tmp_path, choice, SCHEMA)
+    assert (result.problem and result.problem.reason) == reason
+    assert result.value == (None if reason else {"word": "yes"})
 
 
 def test_what_an_earlier_build_has_stored_is_judged_when_it_is_used(
@@ -262,6 +262,6 @@ def test_what_an_earlier_build_has_stored_is_judged_when_it_is_used(
     file.write_text(f"{head}\n{json.dumps(row)}\n")
     (reply,), _ = ask_all(tmp_path, [request("x")], endpoint(server))
     assert reply.cached and reply.finish_reason == "error: gone"
-    found = finish_problem(reply.finish_reason)
-    assert found and found.reason == "cut_off"
+    problem = finish_problem(reply.finish_reason)
+    assert problem and problem.reason == "cut_off"
     assert len(server.requests) == 1

@@ -28,11 +28,11 @@ def failure(folder: Path, asked: Endpoint, text: str = "x") -> CallFailed:
     """Return why a call fails for good."""
     with pytest.raises(ExceptionGroup) as error:
         ask_all(folder, [request(text)], asked)
-    (found,) = error.value.exceptions
-    assert isinstance(found, CallFailed)
-    assert "\n" not in str(found) and str(found).startswith("question: m at http://127.0.0.1:")
+    (failed,) = error.value.exceptions
+    assert isinstance(failed, CallFailed)
+    assert "\n" not in str(failed) and str(failed).startswith("question: m at http://127.0.0.1:")
     assert (folder / "calls.jsonl").read_bytes().count(b"\n") == 1
-    return found
+    return failed
 
 
 def starts(server: Server) -> list[float]:
@@ -102,16 +102,16 @@ def timed_out(
     limits: list[float] = []
 
     def within(seconds: float) -> asyncio.Timeout:
-        found = asyncio.timeout(None)
+        limit = asyncio.timeout(None)
         if not limits:
-            tasks.append(asyncio.ensure_future(expire(found)))
+            tasks.append(asyncio.ensure_future(expire(limit)))
         limits.append(seconds)
-        return found
+        return limit
 
-    async def expire(found: asyncio.Timeout) -> None:
+    async def expire(limit: asyncio.Timeout) -> None:
         while not when():
             await asyncio.sleep(0.001)
-        found.reschedule(asyncio.get_running_loop().time())
+        limit.reschedule(asyncio.get_running_loop().time())
 
     tasks: list[asyncio.Task[None]] = []
     monkeypatch.setattr(transport, "_within", within)
@@ -373,8 +373,8 @@ def shown(folder: Path, server: Server, **changes: Any) -> list[str]:
             try:
                 texts = [repr(await client.ask(request(server.url)))]
             except CallFailed as error:
-                found = traceback.TracebackException.from_exception(error, capture_locals=True)
-                texts = ["".join(found.format()), repr(error), repr(error.__dict__)]
+                shown_by = traceback.TracebackException.from_exception(error, capture_locals=True)
+                texts = ["".join(shown_by.format()), repr(error), repr(error.__dict__)]
                 assert error.__cause__ is None and error.__context__ is None
             return [*texts, *map(repr, (asked, client, client.__dict__, client.usage))]
 
@@ -396,8 +396,8 @@ def test_a_key_that_is_not_there(
             monkeypatch.setenv("MY_KEY", value)
         with pytest.raises(ExceptionGroup) as error:
             ask_all(tmp_path, [request("x")], endpoint(server, key_variable="MY_KEY"))
-        (found,) = error.value.exceptions
-        assert isinstance(found, ValueError) and str(found).startswith(message)
+        (failed,) = error.value.exceptions
+        assert isinstance(failed, ValueError) and str(failed).startswith(message)
     assert not server.requests
     ask_all(tmp_path, [request("x")], endpoint(server, key_variable=""))
     # What is stored needs no key.

@@ -146,9 +146,9 @@ def test_minhash_finds_what_the_index_of_all_ngrams_finds() -> None:
         asked[number.randrange(14)] = "other"
         questions[f"{place}-like"] = " ".join([*asked, *number.choices(vocabulary, k=place % 3)])
     settings = [Duplicates(method, threshold=0.5) for method in ("minhash", "ngram")]
-    found, exact = (near_duplicates(questions, one) for one in settings)
+    likely, exact = (near_duplicates(questions, one) for one in settings)
     assert len(exact) > 100
-    assert set(found) <= set(exact) and len(found) > 0.97 * len(exact)
+    assert set(likely) <= set(exact) and len(likely) > 0.97 * len(exact)
     for key, other in exact.items():
         pair = [shingles(questions[name], 3) for name in (key, other)]
         assert similarity(*pair) >= 0.5
@@ -176,10 +176,10 @@ def test_rows_are_screened(tmp_path: Path) -> None:
         sample("5", "format", "What is in the sky over there?"),
         sample("6", "plain", "Gone?").reject("items", "empty", "nothing"),
     ]
-    found = asyncio.run(screen(samples, recipe))
-    assert [one.id for one in found] == [one.id for one in samples]
-    aside = {one.id: one.rejection for one in found if one.rejection}
-    assert {key: found.reason for key, found in aside.items()} == {
+    screened = asyncio.run(screen(samples, recipe))
+    assert [one.id for one in screened] == [one.id for one in samples]
+    rejected = {one.id: one.rejection for one in screened if one.rejection}
+    assert {key: one.reason for key, one in rejected.items()} == {
         "2": "duplicate",
         "3": "leakage",
         "4": "leakage",
@@ -187,8 +187,10 @@ def test_rows_are_screened(tmp_path: Path) -> None:
         "4p": "pair",
         "6": "empty",
     }
-    assert aside["2"].detail == "of 1" and aside["4p"].detail.startswith("4 is set aside: leakage")
-    assert aside["3"].detail.startswith("sst2 has: you are a helpful")
+    assert rejected["2"].detail == "of 1" and rejected["4p"].detail.startswith(
+        "4 is set aside: leakage"
+    )
+    assert rejected["3"].detail.startswith("sst2 has: you are a helpful")
     kept = asyncio.run(screen(samples, recipe, repeated=("format",)))
     assert kept[2].rejection is None
 
@@ -204,8 +206,8 @@ def test_rows_are_screened(tmp_path: Path) -> None:
     ],
 )
 def test_mentions(text: str, word: str | None) -> None:
-    found = wording.mention_problem(text)
-    assert (found.detail if found else None) == word
+    problem = wording.mention_problem(text)
+    assert (problem.detail if problem else None) == word
 
 
 def test_boxes_are_mentions_where_the_model_saw_boxes() -> None:

@@ -28,7 +28,7 @@ def make(folder: Path, *names: str) -> Path:
 
 
 def coco(path: Path, **others: Any) -> Path:
-    found = {
+    annotations = {
         "images": [
             {"id": 7, "file_name": "b.jpg", "width": 200, "height": 100},
             {"id": 5, "file_name": "a.jpg", "width": 10, "height": 10},
@@ -38,7 +38,7 @@ def coco(path: Path, **others: Any) -> Path:
             {"id": 1, "image_id": 7, "caption": "first"},
         ],
     }
-    path.write_text(json.dumps(found | others))
+    path.write_text(json.dumps(annotations | others))
     return path
 
 
@@ -63,27 +63,27 @@ def test_coco(tmp_path: Path) -> None:
         annotations=[{"id": 1, "image_id": 7, "category_id": 3, "bbox": [20, 10, 100, 50]}],
         categories=[{"id": 3, "name": "dog"}],
     )
-    found = {one.image: one for one in read_annotations(coco(tmp_path / "captions.json"), boxes)}
-    assert found["b.jpg"].captions == ("first", "second one")
-    assert found["b.jpg"].boxes == (BoundingBox("dog", (0.1, 0.1, 0.6, 0.6)),)
-    assert describe(found["b.jpg"]) == "first\nsecond one\n\ndog: [0.1, 0.1, 0.6, 0.6]"
-    assert found["a.jpg"].captions == () and describe(found["a.jpg"]) == ""
+    images = {one.image: one for one in read_annotations(coco(tmp_path / "captions.json"), boxes)}
+    assert images["b.jpg"].captions == ("first", "second one")
+    assert images["b.jpg"].boxes == (BoundingBox("dog", (0.1, 0.1, 0.6, 0.6)),)
+    assert describe(images["b.jpg"]) == "first\nsecond one\n\ndog: [0.1, 0.1, 0.6, 0.6]"
+    assert images["a.jpg"].captions == () and describe(images["a.jpg"]) == ""
 
 
 def test_llavas_json_lines() -> None:
     path = SHARED / "data/coco/llava_caps_boxes_coco2014_val_80.jsonl"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
-    found = read_annotations(path)
-    assert len(found) == 80 and all(len(one.captions) >= 5 for one in found)
-    assert found[0].image == "000000296284.jpg"
-    assert found[0].boxes[0] == BoundingBox("donut", (0.37, 0.584, 0.504, 0.709))
+    images = read_annotations(path)
+    assert len(images) == 80 and all(len(one.captions) >= 5 for one in images)
+    assert images[0].image == "000000296284.jpg"
+    assert images[0].boxes[0] == BoundingBox("donut", (0.37, 0.584, 0.504, 0.709))
     captions = SHARED / "data/coco/captions_val2014_subset.json"
     assert len(select_captions(Captions(captions))) == 580
     assert len(select_captions(Captions(captions, n=182))) == 182
 
 
-def test_files_that_are_no_images_are_set_aside(tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_rejected(tmp_path: Path) -> None:
     make(tmp_path, "good.jpg", "torn.jpg")
     torn = (tmp_path / "good.jpg").read_bytes()[:40]
     (tmp_path / "torn.jpg").write_bytes(torn)
@@ -104,8 +104,8 @@ def test_files_that_are_no_images_are_set_aside(tmp_path: Path) -> None:
     for suffix in ("jpg", "png", "gif", "webp"):
         assert samples[f"whole.{suffix}"].rejection is None and samples[f"half.{suffix}"].rejection
     for name, reason in (("torn.jpg", "no image"), ("text.png", "no image"), ("other.jpg", "BMP")):
-        found = samples[name].rejection
-        assert found and found.reason == "image" and reason in found.detail, name
+        rejection = samples[name].rejection
+        assert rejection and rejection.reason == "image" and reason in rejection.detail, name
 
 
 def test_mistakes_are_a_line(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_a_line_a_caption(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     samples = [("a.png", "One."), ("b.png", "Two."), ("a.png", "Three."), ("a.png", "One.")]
     path.write_text("".join(json.dumps({"image": i, "caption": c}) + "\n" for i, c in samples))
-    found = {one.image: one.captions for one in read_annotations(path)}
-    assert found == {"a.png": ("One.", "Three."), "b.png": ("Two.",)}
+    captions = {one.image: one.captions for one in read_annotations(path)}
+    assert captions == {"a.png": ("One.", "Three."), "b.png": ("Two.",)}
 
 
 def test_a_size_of_nothing(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_size_of_nothing(tmp_path: Path) -> None:
         read_annotations(boxes)
 
 
-def test_an_image_that_is_a_bomb_is_set_aside(
+def test_an_image_that_is_a_bomb_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, "a.png")

@@ -136,10 +136,12 @@ def test_response_format_data_is_made_of_records(tmp_path: Path) -> None:
     recipe = read_recipe("data/response_format", overrides)
     built = build(recipe)
     assert built.sets and built.usage.calls == 0
-    found = list(training_records(recipe.output / "response_format.json"))
-    assert all(isinstance(record, Record) for record in found)
+    records_read = list(training_records(recipe.output / "response_format.json"))
+    assert all(isinstance(record, Record) for record in records_read)
     turns = [
-        tuple(m.text for m in record.messages) for record in found if isinstance(record, Record)
+        tuple(m.text for m in record.messages)
+        for record in records_read
+        if isinstance(record, Record)
     ]
     short = "Answer the question using a single word or phrase."
     letter = "Answer with the option's letter from the given choices directly."
@@ -152,10 +154,10 @@ def test_response_format_data_is_made_of_records(tmp_path: Path) -> None:
         (f"Where?\nA. in\nB. out\n{letter}", "B"),
         (f"Where?\nA. in\nB. out\n{letter}", "B"),
     ]
-    ids = [record.id for record in found]
+    ids = [record.id for record in records_read]
     assert ids == ["1", "2", "000002", "x-000003", "x-000004", "000005", "000006"]
-    aside = [sample.rejection.reason for sample in built.sets.rejected if sample.rejection]
-    assert aside == ["answer", "empty", "empty", "answer", "placeholder"]
+    rejected = [sample.rejection.reason for sample in built.sets.rejected if sample.rejection]
+    assert rejected == ["answer", "empty", "empty", "answer", "placeholder"]
     assert "No model was asked" in (recipe.output / "report.md").read_text()
 
 
@@ -216,11 +218,11 @@ def test_captions_that_come_in_are_checked(serve: Callable[..., Server], tmp_pat
     changes = [f"images.annotations={file}", "images.n=null", "answers=detail"]
     built = build(llava(tmp_path, server, *changes))
     assert built.sets and [sample.image for sample in built.sets.accepted] == ["good.jpg"]
-    found = {str(sample.image): sample.rejection for sample in built.sets.rejected}
-    assert {name: aside.reason + ".jpg" for name, aside in found.items() if aside} == {
-        name: name for name in found
-    }
-    assert len(found) == 7 and len(server.requests) == 1
+    rejections = {str(sample.image): sample.rejection for sample in built.sets.rejected}
+    assert {
+        name: rejected.reason + ".jpg" for name, rejected in rejections.items() if rejected
+    } == {name: name for name in rejections}
+    assert len(rejections) == 7 and len(server.requests) == 1
 
 
 def test_an_option_is_a_line() -> None:
@@ -229,6 +231,6 @@ def test_an_option_is_a_line() -> None:
     assert sample.rejection is None and sample.context == "A. a dog B. a cat\nB. 2\nC. True"
 
 
-def test_an_option_that_is_none_of_the_choices_is_set_aside() -> None:
+def test_an_option_that_is_none_of_the_choices_is_rejected() -> None:
     sample = make_sample({"image": "a", "question": "?", "choices": ["x"], "answer": 3}, 5)
     assert sample.rejection == ("records", "answer", "record 5: answer=3 is none of its choices")

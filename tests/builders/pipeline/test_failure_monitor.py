@@ -155,8 +155,8 @@ def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -
         for place, outcome in enumerate(outcomes):
             old = Sample(id=f"{place}", attempts=(attempt,) if before else ())
             new = Sample(id=old.id, attempts=(*old.attempts, attempt))
-            aside = new.reject("items", "unparsable", "no JSON object in it")
-            refusals.add(place, [old], [{"u": aside, "a": new, ".": old}[outcome]])
+            rejected = new.reject("items", "unparsable", "no JSON object in it")
+            refusals.add(place, [old], [{"u": rejected, "a": new, ".": old}[outcome]])
         refusals.end()
     except BuildStopped as error:
         assert stops and str(error).startswith("none of the first 20 answers for item")
@@ -166,7 +166,7 @@ def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -
 
 def samples(role: str, outcomes: str) -> list[tuple[Sample, Sample]]:
     """Return rows before and after: `a` was answered, `r` refused, `.` not asked."""
-    found = []
+    pairs = []
     for number, outcome in enumerate(outcomes):
         before = after = Sample(id=f"{number}")
         if outcome == "a":
@@ -175,16 +175,16 @@ def samples(role: str, outcomes: str) -> list[tuple[Sample, Sample]]:
             after = before.reject("items", "rejected", f"{role}: m at x: 400: no {number}")
         elif outcome == ".":
             before = after = before.reject("images", "image", "damaged")
-        found.append((before, after))
-    return found
+        pairs.append((before, after))
+    return pairs
 
 
 def verdict(outcomes: str, order: list[int] | None = None, failures: str = "stop") -> str:
     """Return what is said of units that end in some order; "" if nothing is."""
-    refusals, found = FailureMonitor(failures), samples("item", outcomes)
+    refusals, pairs = FailureMonitor(failures), samples("item", outcomes)
     try:
-        for place in order or range(len(found)):
-            before, after = found[place]
+        for place in order or range(len(pairs)):
+            before, after = pairs[place]
             refusals.add(place, [before], [after])
         refusals.end()
     except BuildStopped as error:
@@ -233,8 +233,8 @@ def test_requests_that_follow_answered_ones_are_longer(
     try:
         for place, outcome in enumerate(outcomes):
             sample = Sample(id=f"{place}", attempts=(Attempt("item", "k", "m", 1, 1),))
-            aside = sample.reject("check", "rejected", "item: m at x: 400: too long")
-            refusals.add(place, [sample], [aside if outcome == "r" else sample])
+            rejected = sample.reject("check", "rejected", "item: m at x: 400: too long")
+            refusals.add(place, [sample], [rejected if outcome == "r" else sample])
         refusals.end()
     except BuildStopped as error:
         assert said and str(error).startswith(f"{said} requests")

@@ -29,17 +29,17 @@ class Fake:
 
     async def ask(self, request: Request) -> Reply:
         self.requests.append(request)
-        found = self.replies[len(self.requests) - 1]
-        if isinstance(found, Exception):
-            raise found
+        scripted = self.replies[len(self.requests) - 1]
+        if isinstance(scripted, Exception):
+            raise scripted
         text, value, refusal, finish = "", None, None, "stop"
-        if isinstance(found, dict):
-            text, value = str(found.get("answer")), found
-        elif isinstance(found, tuple):
-            refusal, finish = found
+        if isinstance(scripted, dict):
+            text, value = str(scripted.get("answer")), scripted
+        elif isinstance(scripted, tuple):
+            refusal, finish = scripted
             text = "x" if finish == "length" else ""
         else:
-            text = found
+            text = scripted
         return Reply(text, value, refusal, finish, "m", 3, 2, f"key{request.n}", False)
 
 
@@ -57,9 +57,9 @@ def ask(fake: Fake, retries: int = 2, **others: Any) -> GenerationResult:
 
 def test_a_failure_is_named_after_the_answer_that_failed() -> None:
     fake = Fake({"answer": "no"}, {"answer": "well"}, {"answer": "yes"})
-    found = ask(fake)
-    assert found.value == {"answer": "yes"} and found.problem is None
-    assert [one.problem for one in found.attempts] == ["format: say yes", "format: say yes", None]
+    result = ask(fake)
+    assert result.value == {"answer": "yes"} and result.problem is None
+    assert [one.problem for one in result.attempts] == ["format: say yes", "format: say yes", None]
     last = [message["content"] for message in fake.requests[2].messages]
     assert last == ["Say yes.", "no", "Form: say yes.", "well", "Form: say yes."]
     assert [request.n for request in fake.requests] == [0, 1, 2]
@@ -88,33 +88,33 @@ def test_of_what_was_no_answer_nothing_is_kept() -> None:
 )
 def test_attempts_end_and_the_last_reason_stays(reply: Any, reason: str) -> None:
     fake = Fake(reply, reply, reply)
-    found = ask(fake)
-    assert found.value is None and found.problem and found.problem.reason == reason
-    assert len(found.attempts) == len(fake.requests) == 3
+    result = ask(fake)
+    assert result.value is None and result.problem and result.problem.reason == reason
+    assert len(result.attempts) == len(fake.requests) == 3
 
 
 def test_an_answer_that_says_cannot_is_no_refusal() -> None:
     fake = Fake("I cannot tell how many there are.")
-    found = ask(fake, retries=0, schema=None)
-    assert found.problem and found.problem.reason == "format"
+    result = ask(fake, retries=0, schema=None)
+    assert result.problem and result.problem.reason == "format"
 
 
 def test_attempts_before_count() -> None:
     so_far = Problem("format", "say yes")
-    found = ask(fake := Fake({"answer": "no"}), retries=1, first=1, so_far=so_far)
-    assert len(fake.requests) == 1 and fake.requests[0].n == 1 and found.problem == so_far
+    result = ask(fake := Fake({"answer": "no"}), retries=1, first=1, so_far=so_far)
+    assert len(fake.requests) == 1 and fake.requests[0].n == 1 and result.problem == so_far
     assert ask(Fake(), retries=0, first=1, so_far=so_far) == GenerationResult(None, so_far, ())
 
 
 def test_final_reasons_are_not_asked_about_again() -> None:
     fake = Fake({"answer": "no"})
-    found = ask(fake, final=("format",))
-    assert found.problem and len(fake.requests) == 1
+    result = ask(fake, final=("format",))
+    assert result.problem and len(fake.requests) == 1
 
 
 def test_halves_of_surrogate_pairs_are_no_answer() -> None:
-    found = ask(Fake(" \ud83d yes "), retries=0, schema=None)
-    assert found.problem and found.problem.reason == "damaged"
+    result = ask(Fake(" \ud83d yes "), retries=0, schema=None)
+    assert result.problem and result.problem.reason == "damaged"
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_a_call_that_fails(
         with pytest.raises(Unanswered, match="it failed"):
             ask(fake, failures=failures)
         return
-    found = ask(fake, failures=failures)
-    assert found.problem == Problem(reason, "item: it failed")
+    result = ask(fake, failures=failures)
+    assert result.problem == Problem(reason, "item: it failed")
 
 
 def run(work: Callable[[int], Any], n: int = 20) -> list[int]:
     async def awaited(unit: int) -> int:
         await asyncio.sleep(0.001 * (unit % 3))
-        found: int = work(unit)
-        return found
+        made: int = work(unit)
+        return made
 
     return asyncio.run(map_ordered(range(n), awaited, 4, lambda place, result: None))
 

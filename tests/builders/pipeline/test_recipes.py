@@ -65,9 +65,9 @@ def test_the_defaults_are_the_issues_and_the_files_those_that_recipes_train_on()
     ],
 )
 def test_what_is_wrong_is_a_line(override: str, message: str) -> None:
-    with pytest.raises(ValueError) as found:
+    with pytest.raises(ValueError) as error:
         read_recipe("data/format_oriented", [override])
-    assert message in str(found.value) and "\n" not in str(found.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_recipe_of_no_kind_is_refused(tmp_path: Path) -> None:
@@ -113,11 +113,11 @@ def test_files_that_are_not_what_they_seem(
 ) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_bytes(content)
-    with pytest.raises(ValueError) as found:
+    with pytest.raises(ValueError) as error:
         recipe = wrong if name == "r" else write_recipe(tmp_path, prompts=str(wrong))
         prepare(read_recipe(recipe))
-    assert str(wrong) in str(found.value) and message in str(found.value)
-    assert "\n" not in str(found.value)
+    assert str(wrong) in str(error.value) and message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_bom_is_no_part_of_a_recipe(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_a_bom_is_no_part_of_a_recipe(tmp_path: Path) -> None:
     ],
 )
 def test_values_that_would_fail_later(recipe: str, override: str, message: str) -> None:
-    with pytest.raises(ValueError) as found:
+    with pytest.raises(ValueError) as error:
         read_recipe(f"data/{recipe}", [override])
-    assert message in str(found.value) and "\n" not in str(found.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_an_endpoint_that_nobody_asks_is_refused(tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_the_licence_is_of_the_folder_that_was_used(tmp_path: Path) -> None:
 
 
 def edited(tmp_path: Path, change: Any) -> Path:
-    found = yaml.safe_load((PROMPTS / "format_oriented.yaml").read_text())
-    change(found)
+    prompts = yaml.safe_load((PROMPTS / "format_oriented.yaml").read_text())
+    change(prompts)
     path = tmp_path / "prompts.yaml"
-    path.write_text(yaml.safe_dump(found))
+    path.write_text(yaml.safe_dump(prompts))
     return path
 
 
