@@ -84,15 +84,15 @@ class LmmsVerbalizerLVLM(lmms):
             )
         return image
 
-    def _texts(self, parts: Sequence[Mapping[str, Any]], own_images: bool) -> Iterator[str]:
-        """Yield a message's parts as lm-eval writes them: images of its own are placeholders.
+    def _texts(self, parts: Sequence[Mapping[str, Any]], has_images: bool) -> Iterator[str]:
+        """Yield a message's parts as lm-eval writes them, with placeholders for the task's images.
 
         Without such images the adapter itself escapes literal image tokens, and counts them.
         """
         for part in parts:
             if part["type"] == "text":
-                yield self.lvlm.escape(part["text"]) if own_images else part["text"]
-            elif own_images:
+                yield self.lvlm.escape(part["text"]) if has_images else part["text"]
+            elif has_images:
                 yield DEFAULT_IMAGE_PLACEHOLDER
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -104,6 +104,6 @@ class LmmsVerbalizerLVLM(lmms):
         raise NotImplementedError("verbalizer-lvlm answers in one round under lmms-eval")
 
     def clean(self) -> None:
-        """Free the checkpoint: lmms-eval calls this when the last response is there."""
+        """Free the checkpoint; lmms-eval calls this after the last response."""
         del self.lvlm
         super().clean()

@@ -25,7 +25,7 @@ _FUNCTIONS = "".join(
 
 
 def lmms_files() -> dict[Path, str]:
-    """Return the YAMLs of this folder, with their content."""
+    """Return the content of this folder's YAMLs."""
     contents = {
         LMMS_FOLDER / _SHARED: _MARK + _dump(_shared()) + _FUNCTIONS,
         LMMS_FOLDER / "verbalizer.yaml": _MARK + _dump(_group()),
@@ -50,7 +50,7 @@ def lmms_files() -> dict[Path, str]:
 
 
 def build() -> list[Path]:
-    """Write the YAMLs and remove those that are no longer made."""
+    """Write the YAMLs and remove obsolete ones."""
     wanted = lmms_files()
     for old in set(LMMS_FOLDER.rglob("*.yaml")) - set(wanted):
         old.unlink()
@@ -60,7 +60,7 @@ def build() -> list[Path]:
 
 
 def _shared() -> dict[str, Any]:
-    """Return what all tasks share.
+    """Return the keys that all tasks share.
 
     lmms-eval's adapters take a missing `num_beams` for 1, a missing `max_new_tokens` for 1024, and
     decide by the temperature whether to sample.
@@ -98,10 +98,10 @@ def _dump(config: dict[str, Any]) -> str:
 
 
 class _NoAliases(yaml.SafeDumper):
-    """A dumper that writes a value out wherever it occurs."""
+    """A dumper that writes a repeated value out instead of an alias."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Return that no value becomes an alias."""
+        """Return True for every value."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""What lmms-eval reads by entry point at its start, so nothing heavy is imported here."""
+"""The entry point that lmms-eval reads when it starts, so nothing heavy is imported here."""
 
 from typing import Any
 

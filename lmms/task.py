@@ -1,4 +1,4 @@
-"""What the YAMLs of this folder name: documents, image and scores of a task, in lmms-eval's words.
+"""The functions that the YAMLs of this folder name: a task's documents, image and scores.
 
 lmms-eval loads a data set itself before a task has a say, and gives a task no way to choose where
 from. So a YAML loads a placeholder of one row under the task's name, and `process_docs` puts the

@@ -45,12 +45,12 @@ class Documents:
 
     @property
     def others(self) -> int:
-        """Return how many rows of other classes are left out."""
+        """Return the number of rows of other classes, which are left out."""
         return sum(label.rows for label in self.left_out)
 
 
 def resolve_data(option: str | None) -> str:
-    """Return where data come from: the option, else `VERBALIZER_BENCH_DATA`, else the hub."""
+    """Return the data source: the option, else `VERBALIZER_BENCH_DATA`, else the hub."""
     return option or os.environ.get(ENVIRONMENT) or "hub"
 
 
@@ -79,7 +79,7 @@ def fewshot_documents(spec: DatasetSpec, data: str) -> Documents:
 
 
 def fewshot_shares_test_rows(spec: DatasetSpec, data: str) -> bool:
-    """Say whether few-shot examples come from the test rows: a document then leaves itself out."""
+    """Return whether few-shot examples come from the test rows, minus the document itself."""
     test, fewshot = _stems(spec, data)
     return test == fewshot
 
@@ -95,7 +95,7 @@ def document_hash(doc: Mapping[str, str]) -> str:
 
 
 def read_rows(spec: DatasetSpec, split: str, data: str) -> list[dict[str, Any]]:
-    """Return the rows of a split as the source has them: all classes, the hub's columns."""
+    """Return the rows of a split unchanged: all classes, the hub's columns."""
     if spec.loader.data_files or data == "hub":
         return _read_hub(spec, split)
     return _read_file(_file(_folder(data) / spec.name, split))
@@ -115,7 +115,7 @@ def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
 
 
 def source_name(spec: DatasetSpec, data: str) -> str:
-    """Return the name of the source, which every result carries.
+    """Return the name of the source, which every result records.
 
     `hub`, `sample`, `files` (the YAML names its own files), the name in the folder's
     `sources.yaml`, or `local` for a folder that names none.
@@ -249,7 +249,7 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
 
 
 def _check_revision(table: Any, revision: str | None) -> None:
-    """Raise LookupError where the rows are a cached revision that is not the one asked for.
+    """Raise LookupError if the rows are a cached revision other than the requested one.
 
     `datasets` takes any revision that its cache has when it cannot reach the hub.
     """

@@ -1,4 +1,4 @@
-"""Write the leaf YAMLs of a data set: one task a verbalizer, four lines over the data set's YAML.
+"""Write the leaf YAMLs of a data set: one task per verbalizer, four lines that include its YAML.
 
 verbalizer-bench tasks build my_set/_my_set.yaml
 """
@@ -16,7 +16,7 @@ _MARK = "# Written by `verbalizer-bench tasks build`; edit {include} instead.\n"
 
 
 def leaves(path: Path) -> dict[Path, str]:
-    """Return the files that `build` writes, with their content.
+    """Return the content of the files that `build` writes.
 
     Raises:
         ValueError: The YAML is wrong; one line with the file, the key, the value and the fix.
@@ -29,7 +29,7 @@ def leaves(path: Path) -> dict[Path, str]:
 
 
 def build(path: Path) -> list[Path]:
-    """Write the leaves of a data set's YAML beside it and remove those it no longer has."""
+    """Write the leaves of a data set next to its YAML and remove obsolete ones."""
     wanted = leaves(path)
     mark = _MARK.format(include=path.name)
     for old in path.parent.glob("verbalizer_*.yaml"):
@@ -41,7 +41,7 @@ def build(path: Path) -> list[Path]:
 
 
 def check_task_files(folder: Path) -> None:
-    """Read the leaves below a folder, and what they include, as strictly as `tasks build` does.
+    """Check the leaves below a folder, and the files they include, as strictly as `tasks build`.
 
     lm-eval passes over a file that it cannot read: a tag would then stand for fewer tasks.
 
@@ -59,7 +59,7 @@ def check_task_files(folder: Path) -> None:
 
 
 def f1_notices(verbalizers: Sequence[Verbalizer], where: str) -> list[str]:
-    """Return a line for each label word whose answers F1 cannot all see, though the outcomes do."""
+    """Return a line for each label word that F1 cannot see in every answer, unlike the outcomes."""
     label_words = dict.fromkeys(w for one in verbalizers for w in (one.first, one.second))
     return [
         f"{where}: label word {word!r}: {reason}; `follows` and `contains_label` count such answers"

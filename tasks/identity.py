@@ -1,4 +1,4 @@
-"""Say whether a task's documents are the known ones: hashes, and the manifest of known hashes.
+"""Check a task's documents against the manifest of known hashes.
 
 The identity of a task is the sha256 over its documents, in order, of the raw prompt's sha256, a
 tab, the target and a line feed. It depends on no chat template and no tokenizer (lm-eval's
@@ -27,7 +27,7 @@ Verdict = Literal["equal", "different", "unknown"]
 
 
 class Verification(NamedTuple):
-    """What is known of a task's documents.
+    """What the manifest says about a task's documents.
 
     Attributes:
         verdict: `equal` to a known source, in its order or another; `different` from the known rows
@@ -39,7 +39,7 @@ class Verification(NamedTuple):
     known_as: str | None
 
     def text(self, source: str) -> str:
-        """Say it of the source that the data claim."""
+        """Describe the verdict for data that claim this source."""
         return {
             "equal": f"{self.known_as}, verified"
             if source in (self.known_as, "local")
@@ -50,12 +50,12 @@ class Verification(NamedTuple):
 
 
 class DatasetVerification(NamedTuple):
-    """What is known of a data set's documents, and what its manifest entry would be.
+    """What the manifest says about a data set's documents, and their entry in it.
 
     Attributes:
         dataset: Its name.
         source: The source that the data claim.
-        entry: Counts and identities as found (`entry`).
+        entry: Its counts and identities, as `entry` returns them.
         verdict: The worst verdict of its tasks.
         text: A sentence about it.
     """
@@ -68,7 +68,7 @@ class DatasetVerification(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """A task's documents by their prompts and targets, 64 hexadecimal digits each.
+    """The hashes of a task's prompts and targets, 64 hexadecimal digits each.
 
     Attributes:
         ordered: Over the documents in their order.
@@ -114,7 +114,7 @@ def manifest() -> dict[str, dict[str, dict[str, Any]]]:
 def entry(
     spec: DatasetSpec, verbalizers: Sequence[Verbalizer], documents: data.Documents
 ) -> dict[str, Any]:
-    """Return the manifest's entry of one data set from one source."""
+    """Return the manifest entry for one data set from one source."""
     counts = Counter(doc["label"] for doc in documents.docs)
     identities = {
         task_name(spec.name, verbalizer): task_identity(spec, verbalizer, documents.docs)
@@ -153,7 +153,7 @@ def verify_task(
 
 
 def is_made(source: str, known_as: str | None = None) -> bool:
-    """Say whether rows are made ones: the embedded sample, or a miniature's stand-ins."""
+    """Return whether rows are synthetic: the embedded sample, or a miniature's stand-ins."""
     return "sample" in (source, known_as) or source.startswith("toy_")
 
 

@@ -46,7 +46,7 @@ def token_f1(target: str, response: str) -> float:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text as a reader takes them, for the outcomes.
+    """Split a text into words as a reader would, for the outcomes.
 
     In ASCII they are `normalize`'s. Beyond it:
 
@@ -80,7 +80,7 @@ def words(text: str) -> list[str]:
 
 
 def _kind(char: str) -> str:
-    """Say what a character is: `letter`, `mark`, `sign` (a word of its own), `gap`, `nothing`."""
+    """Classify a character: `letter`, `mark`, `sign` (a word by itself), `gap`, `nothing`."""
     category = unicodedata.category(char)
     if char in string.punctuation or char in _INSIDE_WORDS or category == "Cf":
         return "nothing"
@@ -101,7 +101,7 @@ def _is_unspaced(char: str) -> bool:
 
 
 def unseen_by_f1(word: str) -> str | None:
-    """Say why F1 misses answers that give a label word; None where it does not.
+    """Explain why F1 cannot see a label word in an answer; None if it can.
 
     Args:
         word: The label word.
@@ -123,7 +123,7 @@ def unseen_by_f1(word: str) -> str | None:
 
 
 def outcome(target: str, other: str, response: str) -> str:
-    """Say what a response did, one of `OUTCOMES`.
+    """Classify a response as one of `OUTCOMES`.
 
     `follows`: it is the target. `verbose`: the target and more words. `flipped`: the other label
     word and not the target. `both`, `neither`: as they say. A label word occurs where its
@@ -160,7 +160,7 @@ def score(target: str, other: str, response: str) -> dict[str, float]:
 
 
 def _take(tokens: list[str], words: list[str]) -> tuple[bool, list[str]]:
-    """Say whether `words` stand in a row in `tokens`; return the tokens without such rows."""
+    """Return whether `words` occur consecutively in `tokens`, and the tokens without them."""
     is_there, rest, i = False, list(tokens), 0
     while words and i + len(words) <= len(rest):
         if rest[i : i + len(words)] == words:

@@ -1,4 +1,4 @@
-"""Make documents of rows: keep those of the two classes, and count the others by their label."""
+"""Turn rows into documents: keep those of the two classes and count the others by label."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """A label that is none of the two classes.
+    """A label that is neither of the two classes.
 
     Attributes:
         label: What stands in the label column.
@@ -66,7 +66,7 @@ def select(
 
 
 def notices(spec: DatasetSpec, left_out: Sequence[LeftOut]) -> list[str]:
-    """Return a line on labels that look like a class, and one on the others; empty if none are."""
+    """Return a line about labels that look like a class, and one about all other labels, if any."""
     lines = []
     if near := [label for label in left_out if label.resembles]:
         values = dict(zip(spec.classes, spec.label_values, strict=True))
@@ -129,7 +129,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _resembled(spec: DatasetSpec, label: Any) -> str | None:
-    """Return the class whose value equals a label but for type, case and white space."""
+    """Return the class whose value differs from a label only in type, case or white space."""
     for name, value in zip(spec.classes, spec.label_values, strict=True):
         if _plain(label) == _plain(value):
             return name
@@ -137,7 +137,7 @@ def _resembled(spec: DatasetSpec, label: Any) -> str | None:
 
 
 def _plain(label: Any) -> str | float:
-    """Return a label as a number if it reads as one, else without case and outer white space."""
+    """Normalise a label: a number if it reads as one, else lower case without outer white space."""
     text = unicodedata.normalize("NFC", str(label)).strip().casefold()
     try:
         return float({"true": "1", "false": "0"}.get(text, text))

@@ -59,7 +59,7 @@ class Verbalizer:
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """What `datasets.load_dataset` is given."""
+    """The arguments of `datasets.load_dataset`."""
 
     path: str
     name: str | None
@@ -67,14 +67,14 @@ class Loader:
 
     @property
     def data_files(self) -> Mapping[str, str]:
-        """Return the YAML's own data files, by split; empty if it names none."""
+        """Return the data files that the YAML names, by split; empty if there are none."""
         files: Mapping[str, str] = self.kwargs.get("data_files") or {}
         return files
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A raw file, named by a chained fsspec URL, and how it is read."""
+    """A raw file, named by a chained fsspec URL, and the reader for it."""
 
     url: str
     reader: str
@@ -86,7 +86,7 @@ class Archive:
 
 @dataclasses.dataclass(frozen=True)
 class _Keys:
-    """A data set's YAML, but for `classes`, which JSON would change."""
+    """The keys of a data set's YAML except `classes`, whose values JSON would change."""
 
     dataset: str
     doc_to_text: str
@@ -110,7 +110,7 @@ class _Keys:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """One data set: where its rows are, which are kept, and how they are asked about.
+    """A data set: where its rows are, which ones are used, and the prompt.
 
     Attributes:
         name: Short name, `sst2`.
@@ -158,7 +158,7 @@ class DatasetSpec:
         return verbalizer.first if doc["label"] == self.classes[0] else verbalizer.second
 
     def other(self, doc: Mapping[str, str], verbalizer: Verbalizer) -> str:
-        """Return the label word of the class that the document is not of."""
+        """Return the label word of the other class."""
         return verbalizer.second if doc["label"] == self.classes[0] else verbalizer.first
 
 
@@ -174,7 +174,7 @@ def task_name(dataset: str, verbalizer: Verbalizer) -> str:
 
 
 def protocol() -> dict[str, Any]:
-    """Return what all tasks share (`_protocol.yaml`): lm-eval's keys and `verbalizers`.
+    """Return the keys that all tasks share (`_protocol.yaml`): lm-eval's and `verbalizers`.
 
     A copy each time: lm-eval changes a task's `generation_kwargs` in place.
     """
@@ -296,7 +296,7 @@ def spec_verbalizers(
 
 
 def check_keys(config: Mapping[str, Any], where: str) -> None:
-    """Raise ValueError for a key that is neither lm-eval's nor ours, with the nearest that is."""
+    """Raise ValueError for a key that neither lm-eval nor we know, naming the nearest."""
     from lm_eval.config.task import TaskConfig
 
     known = {field.name for field in dataclasses.fields(TaskConfig)}

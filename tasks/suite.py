@@ -1,4 +1,4 @@
-"""The suite: nine data sets, twelve verbalizers each, 108 tasks. Everybody reads it here."""
+"""The suite: nine data sets with twelve verbalizers each, 108 tasks."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -41,7 +41,7 @@ def suite() -> Mapping[str, tuple[str, Verbalizer]]:
 
 
 def in_suite(path: Path) -> bool:
-    """Say whether a data set's YAML is one of the suite's."""
+    """Return whether a data set's YAML belongs to the suite."""
     return path.resolve().parent.parent == TASKS_FOLDER.resolve()
 
 

@@ -1,7 +1,7 @@
 """The lm-eval task of one data set and one verbalizer.
 
-lm-eval instantiates it from a leaf YAML, which includes the data set's YAML; both plain `lm_eval
---include_path` and our own command line get here.
+lm-eval instantiates it from a leaf YAML, which includes the data set's YAML, whether it was started
+by plain `lm_eval --include_path` or by our command line.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from verbalizer_bench.tasks.spec import (
 
 
 class Docs(list):
-    """A list of documents with the `features` that lm-eval asks a data set for."""
+    """A list of documents with the `features` attribute that lm-eval expects of a data set."""
 
     @property
     def features(self) -> dict[str, None]:
@@ -48,7 +48,7 @@ class VerbalizerTask(ConfigurableTask):
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Make the task of a leaf YAML.
+        """Create the task of a leaf YAML.
 
         Args:
             config: The leaf's keys, the data set's and lm-eval's; `metadata.data` says where the
@@ -95,9 +95,10 @@ class VerbalizerTask(ConfigurableTask):
 
     @property
     def notices(self) -> list[str]:
-        """Return lines on rows that are left out: labels that look like a class, a user's others.
+        """Return warnings about excluded rows, one line each.
 
-        The suite's own sets leave rows of other classes out by the protocol.
+        Labels that look like a class are always reported; other classes only for a user's own data
+        set, since the protocol excludes them from the suite's.
         """
         left_out = self._documents.left_out
         if self.spec.name in DATASETS:
@@ -105,11 +106,11 @@ class VerbalizerTask(ConfigurableTask):
         return notices(self.spec, left_out)
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """Take the documents, which the twelve leaves of a data set share."""
+        """Use the documents that the twelve leaves of a data set share."""
         self.dataset = {self._documents.split: Docs(self._documents.docs)}
 
     def fewshot_docs(self) -> None:
-        """Load nothing: the pool is read when somebody asks for few-shot examples (`sampler`)."""
+        """Return None: the pool is loaded on first use, by `sampler`."""
         return None
 
     @property
@@ -122,7 +123,7 @@ class VerbalizerTask(ConfigurableTask):
         return self._sampler
 
     def check_fewshot(self) -> None:
-        """Raise ValueError where there are fewer documents to draw from than examples wanted."""
+        """Raise ValueError if the pool has too few documents for `num_fewshot`."""
         pool, shots = data.fewshot_documents(self.spec, self.data), self.config.num_fewshot or 0
         if shots >= len(pool.docs):
             raise ValueError(
@@ -140,13 +141,13 @@ class VerbalizerTask(ConfigurableTask):
         return self.spec.render(doc, self.verbalizer)
 
     def doc_to_target(self, doc: Mapping[str, str], doc_to_target: Any = None) -> str:
-        """Return the label word, always as a text: lm-eval's own rule turns "1" into an index."""
+        """Return the label word, always as text: lm-eval itself would take "1" for an index."""
         return self.spec.target(doc, self.verbalizer)
 
     def doc_iterator(
         self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: Any = None
     ) -> Iterator[tuple[int, Any]]:
-        """Return this rank's documents, with their numbers, of this run's shard."""
+        """Return the documents of this rank and shard, with their numbers."""
         shards, shard = self._shards, self._shard
         docs: Iterator[tuple[int, Any]] = super().doc_iterator(
             rank=shard + shards * rank,
@@ -199,7 +200,7 @@ class VerbalizerTask(ConfigurableTask):
             )
 
     def process_results(self, doc: Mapping[str, str], results: list[Any]) -> dict[str, Any]:
-        """Score the response; under `--predict_only` lm-eval asks for no score."""
+        """Score the response, unless lm-eval runs with `--predict_only`."""
         if "bypass" in self._metric_fn_list:
             return {"bypass": None}
         return score(
@@ -210,7 +211,7 @@ class VerbalizerTask(ConfigurableTask):
 
 
 def _spec_file(leaf: str, dataset: Any) -> str:
-    """Return the data set's YAML beside the leaf, for messages and relative paths."""
+    """Return the data set's YAML next to the leaf, for messages and relative paths."""
     path = Path(leaf).parent / f"_{dataset}.yaml"
     return str(path) if path.is_file() else leaf
 

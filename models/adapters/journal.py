@@ -1,4 +1,4 @@
-"""A run's journal: every response as soon as its batch is done, so that a killed run can go on.
+"""A run's journal: every response as soon as its batch is done, so that a killed run can resume.
 
 `journal-<rank>.jsonl` stands in the output folder, a JSON object a line: for each attempt how it
 was asked (`command`, `protocol`) and the model's `fingerprint`, then a row a response, at last
@@ -44,7 +44,7 @@ class Response(NamedTuple):
 
 
 class Journal:
-    """A rank's responses, and those of a run's earlier, killed attempts, of all ranks."""
+    """The responses of one rank, and those that all ranks of earlier attempts left."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class Journal:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Open a rank's journal, and read every rank's if the run goes on.
+        """Open a rank's journal; when resuming, read the journals of all ranks.
 
         Args:
             folder: The output folder.
             command: The arguments of `run`, for `--resume` without others.
             protocol: What a prompt depends on beside task and model.
             versions: A task's version, by name.
-            resume: Whether to go on with what is there.
+            resume: Whether to keep the responses that are there.
             rank: Whose journal is written; no other rank writes or removes it.
             world_size: How many ranks the run has. A new run puts the journals of a finished one
                 aside, those of more ranks too.
@@ -93,7 +93,7 @@ class Journal:
             self._log.clear()
 
     def _start_anew(self, rank: int, world_size: int) -> None:
-        """Put a finished run's journals aside: this rank's, and those of ranks that are no more."""
+        """Set aside a finished run's journals: this rank's, and those of ranks beyond the run."""
         others = journal_files(self.path.parent) if rank == 0 else []
         others = [file for file in others if _rank(file) >= world_size]
         for file in (self.path, *others):
@@ -105,7 +105,7 @@ class Journal:
             file.unlink()
 
     def check_model(self, fingerprint: Mapping[str, Any]) -> None:
-        """Note whose responses these are.
+        """Record the model's fingerprint.
 
         Raises:
             ValueError: Responses in the journals are another model's.
@@ -122,14 +122,14 @@ class Journal:
             self._fingerprints[self.path] = current
 
     def add(self, key: str, request: Any, response: Response) -> None:
-        """Write a response; it is on its way to the disk when this returns."""
+        """Write a response; the operating system has it when this returns."""
         row = {"key": key, "task": request.task_name, "doc_id": request.doc_id}
         kept = {"ending": response.ending, "thought": response.thought}
         self._log.append({**row, "engine": response.engine, "response": response.text, **kept})
         self.known[key] = response
 
     def finish(self) -> None:
-        """Say that all responses are there and scored; a new run may then take the folder."""
+        """Mark the run as complete and scored, so that a new run may use the folder."""
         self._log.append({"finished": True})
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class Journal:
         self._log.close()
 
     def keys(self, requests: Sequence[Any]) -> list[str]:
-        """Return each request's key; equal requests get different ones, in their order."""
+        """Return each request's key; equal requests are numbered."""
         seen: Counter[str] = Counter()
         keys = []
         for request in requests:
@@ -153,7 +153,7 @@ class Journal:
         return keys
 
     def _read(self, file: Path) -> bool:
-        """Take a journal's responses; return whether it has any."""
+        """Load a journal's responses; return whether it has any."""
         rows = list(_rows(file))
         # An attempt that was killed before its first response binds nobody.
         if not any("key" in row for row in rows):
@@ -179,7 +179,7 @@ def journal_files(folder: Path) -> list[Path]:
 
 
 def responses(folder: Path) -> int:
-    """Return how many responses the journals of a folder have."""
+    """Count the responses in a folder's journals."""
     return sum("key" in row for file in journal_files(folder) for row in _rows(file))
 
 
@@ -201,7 +201,7 @@ def recorded_command(folder: Path) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    """Return what stands for a value that JSON does not have; images by their content."""
+    """Return a text for a value that JSON cannot represent; an image by its content."""
     return image_sha256(value) if isinstance(value, Image.Image) else str(value)
 
 
@@ -210,7 +210,7 @@ def _rank(file: Path) -> int:
 
 
 def _check_finished(file: Path) -> None:
-    """Raise ValueError for a journal with responses of a run that did not finish."""
+    """Raise ValueError if a journal holds responses of an unfinished run."""
     count = 0
     for row in _rows(file):
         count = 0 if "finished" in row else count + ("key" in row)
@@ -222,7 +222,7 @@ def _check_finished(file: Path) -> None:
 
 
 def _put_aside(file: Path) -> None:
-    """Copy the journal of a finished run beside it; a new run writes over it."""
+    """Copy the journal of a finished run, which a new run overwrites."""
     if not any("key" in row for row in _rows(file)):
         return
     copies = (file.with_name(f"{file.stem}.finished-{n}.jsonl") for n in itertools.count(1))

@@ -99,7 +99,7 @@ def shipped() -> dict[str, Path]:
 
 
 def _placed(value: Any, folder: Path) -> Any:
-    """Turn texts that begin with ./ into paths from a folder, and those with ~/ from the home."""
+    """Resolve texts that begin with ./ against a folder, and those with ~/ against the home."""
     if isinstance(value, dict):
         return {key: _placed(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
@@ -127,7 +127,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def build(kind: type[Kind], values: dict[str, Any], overrides: Sequence[str] = ()) -> Kind:
-    """Make a dataclass of a block of keys, in which overrides stand already.
+    """Build a dataclass from a block of keys to which overrides have been applied.
 
     Raises:
         ValueError: A key or value is wrong, in one line.
@@ -161,7 +161,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _problem(kind: type, faults: Sequence[tuple[tuple[int | str, ...], Mapping[str, Any]]]) -> str:
-    """Say what is wrong: a key that there is not, else one that is missing, else a value."""
+    """Describe the problem: an unknown key, else missing ones, else a wrong value."""
     by_type = {fault["type"]: (place, fault) for place, fault in reversed(faults)}
     if unknown := by_type.get("unexpected_keyword_argument"):
         return _unknown_key(kind, _key(unknown[0]))
@@ -192,13 +192,13 @@ def _unknown_key(kind: Any, key: str) -> str:
 
 
 def check(name: str, value: object, right: object, wanted: str) -> None:
-    """Raise ValueError, with the key, the value and what is wanted, unless it is right."""
+    """Raise ValueError with key, value and what is expected, unless it is right."""
     if not right:
         raise ValueError(f"{name}={value}: {wanted}")
 
 
 def plain(value: Any) -> Any:
-    """Return a recipe's values as its YAML has them: paths are texts, tuples lists."""
+    """Return a recipe's values as YAML has them: paths as texts, tuples as lists."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

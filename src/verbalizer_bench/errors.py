@@ -1,7 +1,7 @@
-"""How a command ends: what went wrong is one line, and what is kept of it is said.
+"""How a command ends: one line that says what went wrong, and what is kept.
 
-What the project itself refuses says what to do. Anything else is not expected: its traceback goes
-into a file, whose name the line has.
+Errors that the package raises on purpose name the fix. Anything else is unexpected: its traceback
+goes into a file that the line names.
 """
 
 import errno
@@ -39,12 +39,12 @@ _terminated = False
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while something was made; its text says what is kept and how to go on."""
+    """Ctrl-C during work; the text says what is kept and how to continue."""
 
 
 @contextmanager
 def terminations() -> Iterator[None]:
-    """Have SIGTERM end a command as Ctrl-C does, so that it says what is kept."""
+    """Make SIGTERM end a command as Ctrl-C does, so that it says what is kept."""
     global _terminated
     _terminated = False
     if threading.current_thread() is not threading.main_thread() or (
@@ -70,7 +70,7 @@ def terminations() -> Iterator[None]:
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
-    """Say in one line that a command was interrupted; return its exit code."""
+    """Print one line about an interrupted command; return its exit code."""
     kept = str(error) if isinstance(error, Interrupted) else "the same command starts again"
     if os.environ.get("RANK", "0") == "0":
         _say(f"{'terminated' if _terminated else 'interrupted'}: {kept}")
@@ -78,7 +78,7 @@ def interrupted(error: KeyboardInterrupt) -> int:
 
 
 def failed(error: Exception) -> int:
-    """Say in one line what went wrong; return the exit code, 2 for what a user can mend."""
+    """Print one line about an error; return the exit code, 2 if the user can fix it."""
     if is_ours(error):
         log.debug("The error in full:", exc_info=error)
         _say(f"error: {_line(error)}")
@@ -95,7 +95,7 @@ def failed(error: Exception) -> int:
 
 
 def is_ours(error: Exception) -> bool:
-    """Say whether an error is one that is expected of a user, whose text says what to do.
+    """Return whether an error is an expected one, whose text names the fix.
 
     That is what this package refuses and what lm-eval refuses of its options, and what the system
     says of a file or of memory. A `ValueError` from within a library has no text for our users.
@@ -117,7 +117,7 @@ def _line(error: BaseException) -> str:
 
 
 def _traceback(error: Exception) -> str:
-    """Write the traceback to a file; return the end of a sentence that names it."""
+    """Write the traceback to a file; return a clause that names it."""
     text = "".join(traceback.format_exception(error))
     try:
         handle, name = tempfile.mkstemp(prefix="verbalizer-bench-", suffix=".traceback.txt")
@@ -135,7 +135,7 @@ def _say(text: str) -> None:
 
 
 def _close_bars() -> None:
-    """End the lines of progress bars, which would otherwise be drawn once more below the last."""
+    """Close progress bars, which would otherwise be redrawn below the last line."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm
 

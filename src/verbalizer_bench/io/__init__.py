@@ -1,1 +1,1 @@
-"""Files: JSON and YAML as users bring them, and files that are written whole or not at all."""
+"""Reading JSON and YAML with precise errors, atomic writes, append-only logs, locks."""

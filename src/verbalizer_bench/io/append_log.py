@@ -1,8 +1,8 @@
-"""A log: JSON lines that only grow, written by one process at a time, that a kill cannot break.
+"""An append-only log of JSON lines, written by one process at a time, that survives a kill.
 
-The first line is a header, `{"journal": 1, …}`: a kind of log, and the version of its format. A
-kill leaves at most a torn last line: reading passes it over, and whoever opens the log to write
-cuts it off. Once a disk has refused a line, nothing more is written: the next would go on with it.
+The first line is a header, `{"journal": 1, …}`: the kind of log and the version of its format. A
+killed process leaves at most a torn last line: readers skip it, and the next writer truncates it.
+After a failed write nothing more is written, since the next line would be glued to a torn one.
 """
 
 import fcntl
@@ -16,15 +16,15 @@ from verbalizer_bench.io import jsonl
 
 
 def read_log(path: Path, kind: str, version: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield place and object of each whole line of a log, the header first.
+    """Yield place and object of each complete line of a log, the header first.
 
     Args:
-        path: The log; it may be empty, or not be there yet.
+        path: The log; it may be empty or missing.
         kind: The header's key.
         version: The header's value.
 
     Raises:
-        ValueError: It is no log of this kind and version, or a line is not JSON.
+        ValueError: It is not a log of this kind and version, or a line is not JSON.
     """
     if not path.is_file():
         return
@@ -41,22 +41,22 @@ def read_log(path: Path, kind: str, version: int) -> Iterator[tuple[str, dict[st
 
 
 class AppendLog:
-    """A log that this process writes until it closes it, or ends."""
+    """A log that this process holds for writing until it closes it or exits."""
 
     def __init__(
         self, path: Path, kind: str, version: int, fix: str, lock: Path | None = None
     ) -> None:
-        """Take the log for this process, and cut off a torn last line.
+        """Lock the log for this process, and truncate a torn last line.
 
         Args:
-            path: The log; it is made where there is none.
+            path: The log; it is created if missing.
             kind: The header's key.
             version: The header's value.
-            fix: What to do where another process writes to it.
-            lock: A file beside it that says which process that is; None to lock the log itself.
+            fix: What to do if another process writes to it, for the error.
+            lock: A separate lock file, which holds the process id; None to lock the log itself.
 
         Raises:
-            ValueError: Another process writes to it, or it is no log of this kind and version.
+            ValueError: Another process writes to it, or it is not a log of this kind and version.
         """
         self.path, self._kind, self._version = path, kind, version
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class AppendLog:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the header is still to be written."""
+        """Whether the header has yet to be written."""
         return self.path.stat().st_size == 0
 
     def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,10 +83,10 @@ class AppendLog:
         return read_log(self.path, self._kind, self._version)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write a line; the system has it when this returns.
+        """Write a line; the operating system has it when this returns.
 
         Raises:
-            OSError: The disk takes no more, now or before.
+            OSError: This or an earlier write failed.
         """
         with self._writing():
             left = memoryview(jsonl.dumps([row]).encode())
@@ -94,10 +94,10 @@ class AppendLog:
                 left = left[self._file.write(left) :]
 
     def sync(self) -> None:
-        """Wait until all lines, and the file's name, are on the disk.
+        """Flush all lines, and the new file's directory entry, to the disk.
 
         Raises:
-            OSError: The disk takes no more, now or before.
+            OSError: This or an earlier write failed.
         """
         with self._writing():
             os.fsync(self._file.fileno())
@@ -125,13 +125,13 @@ class AppendLog:
         self._file.truncate(0)
 
     def close(self) -> None:
-        """Give the log back; nothing of it is in a buffer."""
+        """Close the log and release its lock."""
         self._file.close()
         os.close(self._lock)
 
 
 def _lock(path: Path, lock: Path | None, fix: str) -> int:
-    """Return a descriptor that holds the lock."""
+    """Take the lock; return the descriptor that holds it."""
     descriptor = os.open(lock or path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Write files that a kill leaves as they were, or whole, and let one process at a time do it."""
+"""Atomic writes, and locks between processes."""
 
 import fcntl
 import logging
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file under another name, put it on the disk, and rename it.
+    """Write a file atomically: a temporary file is synced to the disk and renamed.
 
     Raises:
-        OSError: It cannot be written; names the file, which is as it was.
+        OSError: The write failed; names the file, which is unchanged.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
@@ -35,7 +35,7 @@ def write_whole(file: Path, content: str | bytes) -> None:
 
 @contextmanager
 def lock(file: Path) -> Iterator[bool]:
-    """Hold a lock, for which this waits without limit; it ends with the process at the latest.
+    """Wait for a lock and hold it; it is released when the process exits at the latest.
 
     Yields:
         Whether `file` is still the one that was locked: if whoever held it has removed it, what was
@@ -58,7 +58,7 @@ def lock(file: Path) -> Iterator[bool]:
 
 @contextmanager
 def hold(file: Path) -> Iterator[bool]:
-    """Hold a lock if nobody has it, and tell so; whoever has it, has its number in the file."""
+    """Try to take a lock; yield whether it was free. The file holds the owner's process id."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as stream:
         try:
@@ -91,7 +91,7 @@ def _acquire(file: Path, descriptor: int) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that others may be about to make: under this name it is gone at once."""
+    """Remove a folder that others may recreate: renaming it first frees its name at once."""
     gone = folder.with_name(f"{folder.name}.{os.getpid()}")
     folder.rename(gone)
     shutil.rmtree(gone)

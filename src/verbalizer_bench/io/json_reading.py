@@ -1,8 +1,8 @@
-"""JSON as users bring it, and nothing in it lost in silence; `.json` lists are read as a stream.
+"""JSON files that users provide: nothing is lost silently, and `.json` lists are streamed.
 
-Python's reader takes the last of two equal keys, takes NaN, and half a surrogate, which no
-tokenizer and no file takes. Here a value says what is wrong with it; what is not JSON at all, or
-not UTF-8, is an error that names the file. Files with a value a line: `jsonl`.
+Python's reader keeps the last of two equal keys and accepts NaN and lone surrogates, which no
+tokenizer and no file can hold. Here such a value comes with its problem; what is not JSON at all,
+or not UTF-8, is an error that names the file. `jsonl` reads files with one value per line.
 """
 
 import codecs
@@ -19,12 +19,12 @@ _TORN = 16
 
 
 class Parsed(NamedTuple):
-    """A value of a file.
+    """A value read from a file.
 
     Attributes:
         place: `line 3` or `row 3`, from 1.
-        value: What Python makes of it.
-        problem: A kind of reason, then the value and the fix, if it is not what it seems.
+        value: The value as Python reads it.
+        problem: The kind of problem, and its details with the fix; None if there is none.
     """
 
     place: str
@@ -33,11 +33,11 @@ class Parsed(NamedTuple):
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a file.
+    """Return the value that a file holds.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not UTF-8, not JSON or not what it seems.
+        ValueError: It is not UTF-8, not JSON, or has a problem as in `Parsed`.
     """
     data, parser = path.read_bytes(), Parser()
     try:
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return the object of a file that a program wrote: NaN may stand in it.
+    """Return the object in a file that a program wrote; NaN is allowed.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -61,7 +61,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def parse_written(data: bytes, where: str) -> Any:
-    """Return the value of bytes that a program wrote: NaN may stand in it.
+    """Parse bytes that a program wrote; NaN is allowed.
 
     Args:
         data: UTF-8, with or without a byte order mark.
@@ -80,14 +80,14 @@ def parse_written(data: bytes, where: str) -> Any:
 
 
 def check_object(value: Any, where: str) -> dict[str, Any]:
-    """Return a value that is an object, and raise ValueError for any other."""
+    """Return the value if it is an object, else raise ValueError."""
     if not isinstance(value, dict):
         raise ValueError(f"{where}: keys and values are needed, got {str(value)[:60]!r}")
     return value
 
 
 class Parser:
-    """Python's reader, which remembers what it would pass over."""
+    """Python's JSON parser, extended to notice what it would pass over."""
 
     def __init__(self) -> None:
         self._decoder = json.JSONDecoder(
@@ -98,7 +98,7 @@ class Parser:
         self._unnamed = ""
 
     def at(self, text: str, start: int) -> tuple[Any, int, tuple[str, str] | None]:
-        """Return the value that starts there, where it ends, and what is wrong with it."""
+        """Return the value that starts at `start`, its end, and its problem."""
         self._problem, self._unnamed = None, ""
         try:
             value, end = self._decoder.raw_decode(text, start)
@@ -109,7 +109,7 @@ class Parser:
         return value, end, self._problem
 
     def whole(self, text: str) -> tuple[Any, tuple[str, str] | None]:
-        """Return the value that is all of a text, and what is wrong with it."""
+        """Return the value that makes up a whole text, and its problem."""
         stripped = text.strip(" \t\r\n")
         value, end, problem = self.at(stripped, 0)
         if end < len(stripped):
@@ -149,7 +149,7 @@ class Parser:
 
 
 def read_list(path: Path) -> Iterator[Parsed]:
-    """Yield the values of a `.json` list one by one; the file is never in memory as a whole.
+    """Stream the values of a `.json` list, without holding the whole file in memory.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -180,7 +180,7 @@ def read_list(path: Path) -> Iterator[Parsed]:
 
 
 class _Scanner:
-    """A text that is read by and by: what is behind `at` is forgotten."""
+    """A text that is read incrementally and discarded up to `at`."""
 
     def __init__(self, file: BinaryIO):
         self.text, self.at = "", 0
@@ -191,7 +191,7 @@ class _Scanner:
         refuse_utf16(file.peek(4))  # type: ignore[attr-defined]
 
     def sign(self) -> str:
-        """Return the next character that is no white space; none at the end."""
+        """Skip white space and return the next character; "" at the end."""
         while True:
             while self.at < len(self.text) and self.text[self.at] in " \t\r\n":
                 self.at += 1
@@ -199,7 +199,7 @@ class _Scanner:
                 return self.text[self.at : self.at + 1]
 
     def value(self) -> tuple[Any, tuple[str, str] | None]:
-        """Return the next value, and what is wrong with it."""
+        """Return the next value and its problem."""
         while True:
             try:
                 value, end, problem = self._parser.at(self.text, self.at)
@@ -215,7 +215,7 @@ class _Scanner:
                 return value, problem
 
     def _more(self) -> bool:
-        """Read as much again as is held; tell whether there was any."""
+        """Double the buffer; return whether anything was left to read."""
         if self._fault:
             raise self._fault
         if self._ended:
@@ -233,13 +233,13 @@ class _Scanner:
 
 
 def refuse_utf16(head: bytes) -> None:
-    """Raise ValueError for a file that begins as UTF-16 or UTF-32 does."""
+    """Raise ValueError if a file starts like UTF-16 or UTF-32."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
         raise ValueError("UTF-16 or UTF-32; save the file as UTF-8")
 
 
 def reason(error: ValueError) -> str:
-    """Say why a text could not be read, and what to do."""
+    """Explain why a text could not be read, with the fix."""
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
         return f"byte 0x{byte:02x} is not UTF-8 (Latin-1?); save the file as UTF-8"

@@ -1,8 +1,8 @@
-"""JSON lines: a value a line. Lines end with a line feed only: a text may hold U+2028 as it is.
+"""JSON lines: one value per line. Only a line feed ends a line: a text may contain U+2028.
 
-What users bring is read by `read` (strict) and `parsed` (which leaves it to the caller what is done
-about a line that is not what it seems); what a program of ours or lm-eval wrote, by `read_written`
-and `read_objects`. Each names file and line of a fault.
+`read` is for files that users provide and raises for every problem; `parsed` leaves problems to the
+caller. `read_written` and `read_objects` are for files that this package or lm-eval wrote. All of
+them name file and line in their errors.
 """
 
 import json
@@ -21,21 +21,21 @@ from verbalizer_bench.io.json_reading import (
 
 
 def dumps(values: Iterable[Any], ascii_only: bool = False) -> str:
-    """Return values as JSON lines.
+    """Serialise values as JSON lines.
 
     Args:
-        values: What JSON has words for.
-        ascii_only: Whether to write other characters as escapes.
+        values: Values that JSON can represent.
+        ascii_only: Whether to escape all other characters.
     """
     return "".join(json.dumps(value, ensure_ascii=ascii_only) + "\n" for value in values)
 
 
 def read(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield place (`line 3`) and value of each line that is not empty.
+    """Yield the place (`line 3`) and value of each non-empty line.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not UTF-8, or a line is not JSON or not what it seems.
+        ValueError: It is not UTF-8, or a line is not JSON or has a problem as in `Parsed`.
     """
     for place, value, problem in parsed(path):
         if problem:
@@ -44,7 +44,7 @@ def read(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parsed(path: Path) -> Iterator[Parsed]:
-    """Yield each line that is not empty, with what is wrong with it.
+    """Yield each non-empty line with its problem, if it has one.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -62,11 +62,11 @@ def parsed(path: Path) -> Iterator[Parsed]:
 
 
 def read_written(path: Path, torn: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of each line of a file that a program wrote: NaN may stand in it.
+    """Yield place and value of each line of a file that a program wrote; NaN is allowed.
 
     Args:
         path: The file.
-        torn: Whether a last line without its end is what a kill left, and is passed over.
+        torn: Whether to skip a last line without a line feed, which a killed process left.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -78,7 +78,7 @@ def read_written(path: Path, torn: bool = False) -> Iterator[tuple[str, Any]]:
 
 
 def read_objects(path: Path, torn: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield place and object of each line of a file that a program wrote, as `read_written` does.
+    """Yield place and object of each line, as `read_written` does.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,7 +1,7 @@
-"""YAML as users bring it: a fault is one line with file and place.
+"""YAML files that users provide, with one-line errors that name file and position.
 
-Files are UTF-8; a byte order mark in front of them is no fault. A key that stands twice is a fault:
-parsers keep the last and say nothing.
+Files are UTF-8, with or without a byte order mark. A duplicate key is an error: parsers would
+silently keep the last one.
 """
 
 import re
@@ -12,7 +12,7 @@ import yaml
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] | None = None) -> Any:
-    """Return what a YAML file holds; `!function` values stay strings.
+    """Read a YAML file; `!function` values stay strings.
 
     Args:
         path: The file.
@@ -34,7 +34,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] | None = None) -> Any:
 
 
 def parse_yaml(text: str, where: str, loader: type[yaml.SafeLoader] | None = None) -> Any:
-    """Return what a text in YAML says; `!function` values stay strings.
+    """Parse YAML; `!function` values stay strings.
 
     Args:
         text: The YAML.
@@ -62,10 +62,10 @@ def _reason(where: str, error: yaml.YAMLError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which takes no key twice and leaves `!function` a string."""
+    """YAML's safe loader, which refuses duplicate keys and leaves `!function` a string."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """Compose the document; its keys are looked at before `<<` brings those of others."""
+        """Compose the document, and check its keys before `<<` merges others in."""
         node = super().get_single_node()
         if node is not None:
             _check(node, ())
@@ -76,7 +76,7 @@ _Loader.add_constructor("!function", lambda loader, node: str(node.value))
 
 
 class CoreLoader(_Loader):
-    """The same with numbers and dates by YAML 1.2: 2e-5 is a number, 2026-01-31 a text."""
+    """A loader with the scalars of YAML 1.2: 2e-5 is a number, 2026-01-31 a text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
@@ -92,7 +92,7 @@ CoreLoader.add_implicit_resolver(
 
 
 def _check(node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
-    """Raise YAMLError for what parsers take without a word, and nobody means."""
+    """Raise YAMLError for what parsers accept silently but nobody intends."""
     if any(node is one for one in above):
         raise _fault(node, "a block that holds itself; write it out")
     if isinstance(node, yaml.ScalarNode) and any(

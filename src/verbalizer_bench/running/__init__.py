@@ -1,1 +1,1 @@
-"""How a run is made: arguments, lm-eval's harness, what is kept of it, and shards put together."""
+"""Running an evaluation: arguments, lm-eval's harness, resuming, and merging shards."""

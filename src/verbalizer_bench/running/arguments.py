@@ -1,7 +1,7 @@
-"""Read what `run`, `ls` and `validate` are given: lm-eval's flags, ours, and a `--config` file.
+"""Parse the arguments of `run`, `ls` and `validate`: lm-eval's flags, ours, a `--config` file.
 
-lm-eval turns values such as `pretrained=1200` or `pretrained=nan` into numbers. What names a thing
-(`_TEXTS`) stays the text that it is here.
+lm-eval turns values such as `pretrained=1200` or `pretrained=nan` into numbers. Here the values of
+`_TEXTS`, which name things, stay texts.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
 def unknown_option(
     parser: argparse.ArgumentParser, words: Sequence[str], others: Iterable[str] = ()
 ) -> str | None:
-    """Say which of the words is an option that neither a parser nor `others` has; None if none."""
+    """Describe the first word that is an option of neither the parser nor `others`, if any."""
     known = {name for action in parser._actions for name in action.option_strings}
     for word in words[: words.index("--")] if "--" in words else words:
         name = word.partition("=")[0]
@@ -125,7 +125,7 @@ def unknown_option(
 
 
 def _word(known: argparse.ArgumentParser, command: str) -> None:
-    """Put our name and our examples into a help text of lm-eval's."""
+    """Put our name and our examples into lm-eval's help text."""
     known.epilog = "\n  ".join(["examples:", *_EXAMPLES[command]])
     known.usage = f"verbalizer-bench {command} [options]"
     for action in known._actions:
@@ -135,7 +135,7 @@ def _word(known: argparse.ArgumentParser, command: str) -> None:
 
 
 def _saying_why(convert: Any) -> Callable[[str], Any]:
-    """Have an option's wrong value say what is wrong with it, and not which function said so."""
+    """Wrap a converter so that its error says what is wrong, instead of naming the converter."""
 
     def converted(text: str) -> Any:
         try:
@@ -147,7 +147,7 @@ def _saying_why(convert: Any) -> Callable[[str], Any]:
 
 
 class _KeyValues(MergeDictAction):
-    """lm-eval's options of keys and values; what is wrong with one names the option."""
+    """lm-eval's key=value options, with errors that name the option."""
 
     def __call__(
         self,
@@ -187,7 +187,7 @@ class _ModelArguments(_KeyValues):
 
 
 def model_arguments(text: str) -> dict[str, Any]:
-    """Return `key=value,key=value` as lm-eval reads it, but for names, which stay texts.
+    """Parse `key=value,key=value` as lm-eval does, except that names stay texts.
 
     Raises:
         ValueError: A part has no `=`.
@@ -197,7 +197,7 @@ def model_arguments(text: str) -> dict[str, Any]:
 
 
 def _texts(text: str, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of `text` that are names and that `arguments` does not have as texts."""
+    """Return the names in `text` that lm-eval parsed as something other than text."""
     raw = dict(part.split("=", 1) for part in split_top_level(text))
     return {
         key: value
@@ -216,9 +216,9 @@ def check_texts(arguments: Mapping[str, Any], where: str, fix: str) -> None:
 
 
 def merge_config(args: argparse.Namespace, ours: argparse.Namespace) -> None:
-    """Take options from lm-eval's `--config` file, where no flag gives them; ours may stand there.
+    """Add the options of lm-eval's `--config` file that no flag sets; it may contain ours too.
 
-    lm-eval is then given none of the file, of which it would read but a part the way that we do.
+    lm-eval then does not see the file, since it would interpret parts of it differently.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -261,7 +261,7 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 
 def _check_type(where: str, key: str, value: Any) -> None:
-    """Raise ValueError for what YAML did not read as the option's type."""
+    """Raise ValueError if YAML did not read a value as the option's type."""
     if value is None:
         return
     kind = type(value).__name__

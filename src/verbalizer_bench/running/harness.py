@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def register_models() -> None:
-    """Give lm-eval our adapters: its releases up to 0.4.13 do not read entry points."""
+    """Register our adapters with lm-eval, whose releases up to 0.4.13 do not read entry points."""
     import lm_eval.models  # noqa: F401  (fills the registry with lm-eval's own names first)
     from lm_eval.api.registry import model_registry
 
@@ -87,12 +87,12 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
 
 
 def _rank() -> int:
-    """Return this process's number among those that torchrun started."""
+    """Return this process's rank under torchrun; 0 without it."""
     return int(os.environ.get("RANK", "0"))
 
 
 def _be_quiet() -> None:
-    """Leave progress and news to rank 0."""
+    """Silence progress bars and log messages on other ranks than 0."""
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     logging.getLogger().setLevel(logging.WARNING)
@@ -175,7 +175,7 @@ def _evaluate(
 
 
 def _check_whole(results: Path, args: argparse.Namespace) -> None:
-    """Raise ValueError where lm-eval could not write its files: it only warns of a full disk."""
+    """Raise ValueError if lm-eval's files are incomplete: it only warns about a full disk."""
     try:
         for task, config in read_record(results)["configs"].items():
             if "verbalizer" in (config.get("metadata") or {}):
@@ -190,14 +190,14 @@ def _check_whole(results: Path, args: argparse.Namespace) -> None:
 
 
 def _cache_key(args: argparse.Namespace) -> str:
-    """Return what lm-eval's cache of responses does not know: model, arguments, template."""
+    """Return a hash of what lm-eval's response cache ignores: model, arguments, template."""
     template = getattr(args, "apply_chat_template", False)
     text = json.dumps([args.model, args.model_args, template], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _write_record(results: Path, asked: Sequence[str], started: datetime, seconds: float) -> None:
-    """Write `run.json`: how this run was made, beside lm-eval's results."""
+    """Write `run.json`, the record of how this run was made, next to lm-eval's results."""
     write_run_json(
         results,
         read_record(results)["config"],
@@ -213,9 +213,9 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 
 def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
-    """Return lm-eval's index of tasks; its own are left out where all names are found without.
+    """Return lm-eval's task index, without lm-eval's own tasks if all names are found without.
 
-    They take 10 s.
+    Indexing those takes 10 s.
 
     Raises:
         ValueError: A name matches no task.
@@ -239,9 +239,9 @@ def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
 
 @contextmanager
 def _handed_to_lm_eval(index: Any, journal: Journal | None = None) -> Iterator[None]:
-    """Have lm-eval's command line use this index, and a model that writes to this journal.
+    """Make lm-eval's command line use this index, and give its model this journal.
 
-    It makes index and model itself, and has no option for others.
+    It creates both itself, with no option to pass others.
     """
     import lm_eval.tasks
     from lm_eval.api import registry
@@ -299,9 +299,9 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
 def _whole_command(
     argv: Sequence[str], ours: argparse.Namespace, args: argparse.Namespace
 ) -> list[str]:
-    """Return the arguments without `--resume OUT`, and with what they leave to other places.
+    """Return the arguments without `--resume OUT`, completed by what the environment added.
 
-    Copied, they ask for the same rows and write into the same folder wherever they are called.
+    Copied, they use the same rows and output folder from any working directory.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume")
@@ -314,7 +314,7 @@ def _whole_command(
 
 
 def _protocol(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what a journal's responses depend on beside tasks and model."""
+    """Return what responses depend on besides tasks and model."""
     keys = ("gen_kwargs", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn")
     return {
         **{key: getattr(args, key, None) for key in (*keys, "system_instruction")},

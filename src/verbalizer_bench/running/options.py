@@ -1,4 +1,4 @@
-"""Check what `run` is asked before a model is loaded: each mistake is one line with its fix."""
+"""Check the options of `run` before a model is loaded; each error is one line with its fix."""
 
 import argparse
 import difflib
@@ -49,7 +49,7 @@ def check_run(args: argparse.Namespace) -> None:
 
 
 def check_resume(folder: str, model: str | None) -> None:
-    """Refuse to go on where nothing is kept: the run would start again without a word.
+    """Check that a run can be resumed, so that it does not silently start over.
 
     Raises:
         ValueError: The model keeps no journal.
@@ -70,7 +70,7 @@ def check_resume(folder: str, model: str | None) -> None:
 
 
 def check_shard(shard: str, model: str | None) -> str:
-    """Return `I/N` as it is.
+    """Check and normalise `I/N`.
 
     Raises:
         ValueError: It is not 1 <= I <= N, or the model is none of ours: `merge` needs their record.
@@ -84,7 +84,7 @@ def check_shard(shard: str, model: str | None) -> str:
 
 
 def read_samples(samples: Any) -> dict[str, list[int]] | None:
-    """Return lm-eval's `--samples`: documents by task, as JSON or in a file of it.
+    """Return lm-eval's `--samples`, documents by task, from JSON or a JSON file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -120,7 +120,7 @@ def check_names(missing: Sequence[str], known: Collection[str]) -> None:
 
 
 def include_paths(include_path: str | None) -> list[str]:
-    """Return the user's folders; lm-eval documents `a:b`.
+    """Return the suite's folder and the user's, which lm-eval documents as `a:b`.
 
     Raises:
         FileNotFoundError: One is not there.
