@@ -185,7 +185,7 @@ def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoi
         KeyboardInterrupt: It was interrupted; the text says which state is kept.
     """
     from verbalizer_bench.errors import Interrupted
-    from verbalizer_bench.running.kept import of_training
+    from verbalizer_bench.running.resume_hints import training_hint
     from verbalizer_bench.trainers.recipe import read_recipe
     from verbalizer_bench.trainers.train import train
 
@@ -194,7 +194,7 @@ def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoi
     try:
         return TrainedCheckpoint(train(checked))
     except KeyboardInterrupt as error:
-        raise Interrupted(of_training(checked, ["train", str(recipe), *words])) from error
+        raise Interrupted(training_hint(checked, ["train", str(recipe), *words])) from error
 
 
 def build_data(recipe: str | Path, *overrides: str, **values: Any) -> "Built":
@@ -216,14 +216,14 @@ def build_data(recipe: str | Path, *overrides: str, **values: Any) -> "Built":
     from verbalizer_bench.builders.build import build
     from verbalizer_bench.builders.pipeline.recipe import read_recipe
     from verbalizer_bench.errors import Interrupted
-    from verbalizer_bench.running.kept import of_build
+    from verbalizer_bench.running.resume_hints import build_hint
 
     words = [*overrides, *_overrides(values)]
     checked = read_recipe(recipe, words)
     try:
         return build(checked)
     except KeyboardInterrupt as error:
-        raise Interrupted(of_build(checked, ["build", str(recipe), *words])) from error
+        raise Interrupted(build_hint(checked, ["build", str(recipe), *words])) from error
 
 
 def _read(runs: Sequence["Run | str | Path"]) -> list["Run"]:

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.io.files import hold
+from verbalizer_bench.io.files import try_lock
 from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints import export
 from verbalizer_bench.trainers.data.cache import file_sha256
@@ -362,7 +362,7 @@ def test_a_start_that_fails_blocks_nothing(
 def test_two_do_not_train_into_one_folder(
     words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with hold(tmp_path / "out" / "lock") as mine:
+    with try_lock(tmp_path / "out" / "lock") as mine:
         assert mine
         assert main(words()) == 2
     message = f"output={tmp_path / 'out'}: process {os.getpid()} trains into it"

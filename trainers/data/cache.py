@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from verbalizer_bench.io.files import lock, remove, write_whole
+from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.data.encoded_files import (
     BAD,
@@ -112,7 +112,7 @@ def build(
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     part = folder.with_name(f"{folder.name}.part")
     while (images_hash := _images_hash(folder, images)) is None:
-        with lock(part / _LOCK) as held:
+        with wait_for_lock(part / _LOCK) as held:
             if held and _images_hash(folder, images) is None:
                 _build(files, images, encoder, part, on_bad)
                 _install(part, folder)

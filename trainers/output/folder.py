@@ -13,7 +13,7 @@ from uuid import uuid4
 import torch
 import yaml
 
-from verbalizer_bench.io.files import hold, write_whole
+from verbalizer_bench.io.files import try_lock, write_whole
 from verbalizer_bench.models.adapters.fingerprints import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
@@ -177,7 +177,7 @@ class OutputFolder:
         if not self.main:
             yield
             return
-        with hold(self.path / "lock") as mine:
+        with try_lock(self.path / "lock") as mine:
             if not mine:
                 number = (self.path / "lock").read_text(encoding="utf-8").strip()
                 raise ValueError(

@@ -34,7 +34,7 @@ def write_whole(file: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def lock(file: Path) -> Iterator[bool]:
+def wait_for_lock(file: Path) -> Iterator[bool]:
     """Wait for a lock and hold it; it is released when the process exits at the latest.
 
     Yields:
@@ -57,7 +57,7 @@ def lock(file: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def hold(file: Path) -> Iterator[bool]:
+def try_lock(file: Path) -> Iterator[bool]:
     """Try to take a lock; yield whether it was free. The file holds the owner's process id."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as stream:

@@ -24,7 +24,6 @@ from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
 from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, our_options, parse
-from verbalizer_bench.running.kept import of_run
 from verbalizer_bench.running.merge import in_document_order
 from verbalizer_bench.running.options import (
     OUR_MODELS,
@@ -35,6 +34,7 @@ from verbalizer_bench.running.options import (
     include_paths,
     read_samples,
 )
+from verbalizer_bench.running.resume_hints import run_hint
 from verbalizer_bench.tasks.data import resolve_data
 from verbalizer_bench.tasks.generate import check_task_files
 
@@ -126,7 +126,7 @@ def _run(
             if journal:
                 journal.finish()
     except KeyboardInterrupt as error:
-        raise Interrupted(of_run(Path(args.output_path), args.model)) from error
+        raise Interrupted(run_hint(Path(args.output_path), args.model)) from error
     if getattr(args, "predict_only", False) and written:
         print("No summary: --predict_only scores nothing")
         return []
@@ -182,7 +182,7 @@ def _check_whole(results: Path, args: argparse.Namespace) -> None:
                 for _ in jsonl.read_objects(samples_file(results, task)):
                     pass
     except (ValueError, OSError) as error:
-        kept = of_run(Path(args.output_path), args.model)
+        kept = run_hint(Path(args.output_path), args.model)
         raise ValueError(
             f"run: lm-eval could not write its results whole ({error}); make room on the disk, or "
             f"see its log: {kept}"

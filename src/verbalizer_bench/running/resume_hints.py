@@ -1,4 +1,4 @@
-"""Say what an interrupted command leaves, and the command that goes on."""
+"""What an interrupted command has kept, and the command that resumes it."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from verbalizer_bench.trainers.recipe import Recipe
 
 
-def of_run(output: Path, model: str | None) -> str:
-    """Say how many responses a run's journals have."""
+def run_hint(output: Path, model: str | None) -> str:
+    """Describe how many responses a run's journals hold."""
     from verbalizer_bench.models.adapters.journal import responses
 
     if model not in OUR_MODELS:
@@ -27,8 +27,8 @@ def of_run(output: Path, model: str | None) -> str:
     return f"{count} responses are kept in {output}; `{command}` goes on"
 
 
-def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
-    """Say which step's state a training has.
+def training_hint(recipe: "Recipe", words: Sequence[str]) -> str:
+    """Describe the last saved state of a training.
 
     Args:
         recipe: The recipe.
@@ -49,8 +49,8 @@ def of_training(recipe: "Recipe", words: Sequence[str]) -> str:
     return f"the state of step {last.step} is kept in {last.folder}; `{command}` goes on"
 
 
-def of_build(recipe: "DataRecipe", words: Sequence[str]) -> str:
-    """Say how many responses a build has stored."""
+def build_hint(recipe: "DataRecipe", words: Sequence[str]) -> str:
+    """Describe how many responses a build has stored."""
     from verbalizer_bench.builders.client.response_store import NAME
 
     file = recipe.work / NAME
