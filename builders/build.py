@@ -21,7 +21,7 @@ from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCall
 from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_stage
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
@@ -146,7 +146,7 @@ def _finish(
     return Built(sets, tuple(files), usage)
 
 
-def _nothing(samples: Sequence[Sample], where: Path) -> str:
+def _nothing(samples: Sequence[TrainingSample], where: Path) -> str:
     """Return why there is no record at all."""
     if not samples:
         return "no record was made: the recipe's source has none"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
+from verbalizer_bench.builders.pipeline.sample import Attempt, TrainingSample
 
 EXAMPLES = 3
 
@@ -31,7 +31,7 @@ class RoleUsage(NamedTuple):
     money: float
 
 
-def stage_yields(samples: Sequence[Sample], stages: Sequence[str]) -> dict[str, Yield]:
+def stage_yields(samples: Sequence[TrainingSample], stages: Sequence[str]) -> dict[str, Yield]:
     """Return, for each stage, how many samples it was given and how many it did not reject."""
     rejected = Counter(sample.rejection.stage for sample in samples if sample.rejection)
     left, yields = len(samples), {}
@@ -41,7 +41,7 @@ def stage_yields(samples: Sequence[Sample], stages: Sequence[str]) -> dict[str, 
     return yields
 
 
-def instruction_yields(samples: Sequence[Sample]) -> dict[str, Yield]:
+def instruction_yields(samples: Sequence[TrainingSample]) -> dict[str, Yield]:
     """Return the same by the instruction's type, for samples with an instruction and a question."""
     kept: dict[str, list[bool]] = defaultdict(list)
     for sample in samples:
@@ -50,7 +50,7 @@ def instruction_yields(samples: Sequence[Sample]) -> dict[str, Yield]:
     return {kind: Yield(len(flags), sum(flags)) for kind, flags in sorted(kept.items())}
 
 
-def first_attempts(samples: Sequence[Sample]) -> dict[str, Yield]:
+def first_attempts(samples: Sequence[TrainingSample]) -> dict[str, Yield]:
     """Return, by the instruction's type, how many first answers obeyed it."""
     obeyed: dict[str, list[bool]] = defaultdict(list)
     for sample in samples:
@@ -60,9 +60,9 @@ def first_attempts(samples: Sequence[Sample]) -> dict[str, Yield]:
     return {kind: Yield(len(flags), sum(flags)) for kind, flags in sorted(obeyed.items())}
 
 
-def rejections(samples: Sequence[Sample]) -> dict[tuple[str, str], list[Sample]]:
+def rejections(samples: Sequence[TrainingSample]) -> dict[tuple[str, str], list[TrainingSample]]:
     """Return the rejected samples by stage and reason, the most frequent first."""
-    rejected: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    rejected: dict[tuple[str, str], list[TrainingSample]] = defaultdict(list)
     for sample in samples:
         if sample.rejection:
             rejected[sample.rejection.stage, sample.rejection.reason].append(sample)
@@ -70,7 +70,7 @@ def rejections(samples: Sequence[Sample]) -> dict[tuple[str, str], list[Sample]]
 
 
 def usage_by_role(
-    samples: Sequence[Sample], endpoints: Mapping[str, Endpoint]
+    samples: Sequence[TrainingSample], endpoints: Mapping[str, Endpoint]
 ) -> dict[str, RoleUsage]:
     """Return what the samples' calls cost, by role; a call that samples share counts once."""
     calls: dict[str, Attempt] = {}
@@ -88,7 +88,7 @@ def usage_by_role(
     return usage
 
 
-def lengths(samples: Sequence[Sample]) -> dict[str, list[int]]:
+def lengths(samples: Sequence[TrainingSample]) -> dict[str, list[int]]:
     """Return the numbers of words of captions, questions and answers."""
     turns = [turn for sample in samples for turn in sample.turns]
     texts = {

@@ -10,7 +10,7 @@ from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.filters.leakage import SHORTEST
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, sources
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.data import resolve_data
 
@@ -29,7 +29,7 @@ _SOURCES = {
 
 
 def write_card(
-    samples: Sequence[Sample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
+    samples: Sequence[TrainingSample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
 ) -> Path:
     """Write the card as the output folder's README.md, and return it."""
     path = recipe.output / "README.md"
@@ -38,7 +38,7 @@ def write_card(
 
 
 def card(
-    samples: Sequence[Sample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
+    samples: Sequence[TrainingSample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
 ) -> str:
     """Return the card; its head is what the hub and `datasets` read."""
     configs = [{"config_name": name, "data_files": f"{name}.json"} for name in sets.sets]
@@ -58,7 +58,7 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
-def _how(samples: Sequence[Sample], recipe: DataRecipe, prompts: PromptTemplates) -> str:
+def _how(samples: Sequence[TrainingSample], recipe: DataRecipe, prompts: PromptTemplates) -> str:
     rejected = sum(sample.rejection is not None for sample in samples)
     items = [
         f"Prompts: version {prompts.version}, sha256 `{prompts.sha256[:16]}`.",

@@ -11,14 +11,14 @@ from pathlib import Path
 from verbalizer_bench.builders.export import counts
 from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io.files import write_whole
 
 _WIDE = 160
 
 
 def write_report(
-    samples: Sequence[Sample], sets: Sets, recipe: DataRecipe, stages: Sequence[str]
+    samples: Sequence[TrainingSample], sets: Sets, recipe: DataRecipe, stages: Sequence[str]
 ) -> list[Path]:
     """Write `report.md` and `report.png`, and return them."""
     markdown, figure = recipe.output / "report.md", recipe.output / "report.png"
@@ -27,7 +27,9 @@ def write_report(
     return [markdown, figure]
 
 
-def report(samples: Sequence[Sample], sets: Sets, recipe: DataRecipe, stages: Sequence[str]) -> str:
+def report(
+    samples: Sequence[TrainingSample], sets: Sets, recipe: DataRecipe, stages: Sequence[str]
+) -> str:
     """Return the report."""
     parts = [
         f"# Report: {recipe.kind}",
@@ -71,7 +73,7 @@ def _yields(yields: Mapping[str, counts.Yield], what: str) -> str:
     return table((what, "in", "out", "share"), lines)
 
 
-def _instructions(samples: Sequence[Sample]) -> str:
+def _instructions(samples: Sequence[TrainingSample]) -> str:
     yields, first = counts.instruction_yields(samples), counts.first_attempts(samples)
     if not yields:
         return ""
@@ -83,7 +85,7 @@ def _instructions(samples: Sequence[Sample]) -> str:
     return f"## Yield by instruction\n\n{table(head, lines)}"
 
 
-def _lengths(samples: Sequence[Sample]) -> str:
+def _lengths(samples: Sequence[TrainingSample]) -> str:
     lines = (
         (name, len(words), min(words), statistics.median(words), max(words))
         for name, words in counts.lengths(samples).items()
@@ -91,7 +93,7 @@ def _lengths(samples: Sequence[Sample]) -> str:
     return table(("text", "n", "least", "median", "most"), lines)
 
 
-def _rejections(samples: Sequence[Sample]) -> str:
+def _rejections(samples: Sequence[TrainingSample]) -> str:
     parts = ["## Set aside"]
     for (stage, reason), rejected in counts.rejections(samples).items():
         examples = "\n".join(f"- {_example(sample)}" for sample in rejected[: counts.EXAMPLES])
@@ -99,7 +101,7 @@ def _rejections(samples: Sequence[Sample]) -> str:
     return "\n\n".join(parts) if len(parts) > 1 else "## Set aside\n\nNone."
 
 
-def _example(sample: Sample) -> str:
+def _example(sample: TrainingSample) -> str:
     """Return a rejected sample in a line: why, and the text it is about."""
     assert sample.rejection
     said = f"; Q: {sample.turns[0].question} A: {sample.turns[0].answer}" if sample.turns else ""
@@ -109,7 +111,7 @@ def _example(sample: Sample) -> str:
     return f"{sample.id} ({sample.image or 'no image'}): `{text.replace('`', chr(39))}`"
 
 
-def _costs(samples: Sequence[Sample], recipe: DataRecipe) -> str:
+def _costs(samples: Sequence[TrainingSample], recipe: DataRecipe) -> str:
     usage = counts.usage_by_role(samples, recipe.endpoints)
     if not usage:
         return "## Cost\n\nNo model was asked."
@@ -123,7 +125,7 @@ def _costs(samples: Sequence[Sample], recipe: DataRecipe) -> str:
     return f"## Cost\n\n{table(head, lines)}\n\n{note}"
 
 
-def draw(samples: Sequence[Sample], stages: Sequence[str], file: Path) -> None:
+def draw(samples: Sequence[TrainingSample], stages: Sequence[str], file: Path) -> None:
     """Draw the yield of stages and instructions, and the lengths of answers."""
     from matplotlib.figure import Figure
 

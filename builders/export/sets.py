@@ -15,7 +15,7 @@ from typing import Any
 from verbalizer_bench.builders.filters.wording import IMAGE
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 
@@ -37,7 +37,7 @@ class SetLayout:
     image: bool
     template: str | None = None
 
-    def record(self, sample: Sample, prompts: PromptTemplates) -> dict[str, Any]:
+    def record(self, sample: TrainingSample, prompts: PromptTemplates) -> dict[str, Any]:
         """Return a sample's training record."""
         template = sample.arm if self.template == "arm" else self.template or self.name
         first = fill(prompts.records[template], _values(sample))
@@ -61,12 +61,12 @@ class Sets:
         sets: The samples of each set.
     """
 
-    accepted: tuple[Sample, ...]
-    rejected: tuple[Sample, ...]
-    sets: dict[str, tuple[Sample, ...]]
+    accepted: tuple[TrainingSample, ...]
+    rejected: tuple[TrainingSample, ...]
+    sets: dict[str, tuple[TrainingSample, ...]]
 
 
-def _values(sample: Sample) -> dict[str, str]:
+def _values(sample: TrainingSample) -> dict[str, str]:
     return {
         "question": sample.turns[0].question,
         "caption": sample.caption or "",
@@ -75,7 +75,9 @@ def _values(sample: Sample) -> dict[str, str]:
     }
 
 
-def divide(samples: Sequence[Sample], layouts: Sequence[SetLayout], most: int | None) -> Sets:
+def divide(
+    samples: Sequence[TrainingSample], layouts: Sequence[SetLayout], most: int | None
+) -> Sets:
     """Return which samples are accepted, and the first ones for each set."""
     accepted = tuple(sample for sample in samples if sample.rejection is None)
     chosen = {
@@ -86,7 +88,7 @@ def divide(samples: Sequence[Sample], layouts: Sequence[SetLayout], most: int | 
 
 
 def write_sets(
-    samples: Sequence[Sample],
+    samples: Sequence[TrainingSample],
     layouts: Sequence[SetLayout],
     recipe: DataRecipe,
     prompts: PromptTemplates,
@@ -112,7 +114,7 @@ def json_list(records: Sequence[Any]) -> str:
     return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
-def provenance(sample: Sample, record: Any, prompts: PromptTemplates) -> dict[str, Any]:
+def provenance(sample: TrainingSample, record: Any, prompts: PromptTemplates) -> dict[str, Any]:
     """Return where a record comes from."""
     text = json.dumps(record, sort_keys=True, ensure_ascii=False)
     return {

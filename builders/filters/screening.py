@@ -7,7 +7,7 @@ from typing import Any
 from verbalizer_bench.builders.filters import leakage, wording
 from verbalizer_bench.builders.filters.duplicates import near_duplicates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.tasks.data import resolve_data
 
 _STAGE = "check"
@@ -23,8 +23,8 @@ def settings(recipe: DataRecipe) -> dict[str, Any]:
 
 
 async def screen(
-    samples: list[Sample], recipe: DataRecipe, repeated: Sequence[str] = ()
-) -> list[Sample]:
+    samples: list[TrainingSample], recipe: DataRecipe, repeated: Sequence[str] = ()
+) -> list[TrainingSample]:
     """Reject samples that leak, that repeat another, and whose pair is rejected.
 
     Args:
@@ -33,7 +33,7 @@ async def screen(
         repeated: Arms whose questions may be alike.
     """
 
-    def screened() -> list[Sample]:
+    def screened() -> list[TrainingSample]:
         index = leakage.evaluation(recipe.leakage)
         clean = samples if index is None else [_without_leak(sample, index) for sample in samples]
         return reject_pairs(_distinct(reject_pairs(clean), recipe, repeated))
@@ -41,18 +41,18 @@ async def screen(
     return await asyncio.to_thread(screened)
 
 
-def _without_leak(sample: Sample, index: leakage.EvaluationIndex) -> Sample:
+def _without_leak(sample: TrainingSample, index: leakage.EvaluationIndex) -> TrainingSample:
     overlap = None if sample.rejection else index.overlap(wording.sample_texts(sample))
     if overlap is None:
         return sample
     return sample.reject(_STAGE, "leakage", f"{overlap.dataset} has: {overlap.words}")
 
 
-def reject_pairs(samples: Sequence[Sample]) -> list[Sample]:
+def reject_pairs(samples: Sequence[TrainingSample]) -> list[TrainingSample]:
     """Reject samples whose pair is rejected: the sets would no longer have the same items."""
     by_id = {sample.id: sample for sample in samples}
 
-    def reject(sample: Sample) -> Sample:
+    def reject(sample: TrainingSample) -> TrainingSample:
         other = by_id[sample.pair] if sample.pair else None
         if sample.rejection or other is None or other.rejection is None:
             return sample
@@ -63,8 +63,8 @@ def reject_pairs(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _distinct(
-    samples: Sequence[Sample], recipe: DataRecipe, repeated: Sequence[str]
-) -> list[Sample]:
+    samples: Sequence[TrainingSample], recipe: DataRecipe, repeated: Sequence[str]
+) -> list[TrainingSample]:
     """Reject samples whose first question is too like an earlier one of the same arm."""
     dropped: dict[str, str] = {}
     for arm in dict.fromkeys(sample.arm for sample in samples if sample.arm not in repeated):

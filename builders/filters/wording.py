@@ -7,7 +7,7 @@ from verbalizer_bench.builders.client.response_checks import (
     artifact_problem,
     refusal_problem,
 )
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 
 IMAGE = "<image>"
 _MENTION = re.compile(r"\b(captions?|captioned|descriptions?)\b", re.IGNORECASE)
@@ -70,7 +70,7 @@ def question_problem(text: str, boxes: bool = False) -> Problem | None:
     )
 
 
-def sample_texts(sample: Sample) -> list[str]:
+def sample_texts(sample: TrainingSample) -> list[str]:
     """Return all texts of a sample that a model may be trained on, options and captions too."""
     texts = [text for turn in sample.turns for text in turn]
     return [text for text in (sample.caption, sample.context, *texts) if text]

@@ -22,7 +22,7 @@ from verbalizer_bench.builders.kinds.items import ItemStages
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls, typical
 from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.recipe import FormatOriented
-from verbalizer_bench.builders.pipeline.sample import Instruction, Sample
+from verbalizer_bench.builders.pipeline.sample import Instruction, TrainingSample
 from verbalizer_bench.builders.pipeline.stages import Stage
 
 NEEDED = {
@@ -85,16 +85,16 @@ class FormatOrientedStages:
         longest = max((one.text for one in self.instructions), key=len)
         return plan(self.context, self.recipe, len(self.images), len(self.captioned), longest)
 
-    async def _images(self, samples: list[Sample]) -> list[Sample]:
+    async def _images(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         images, settings = self.images, self.recipe.images
         if not settings.captions:
             images = [AnnotatedImage(image.image) for image in images]
         return await image_samples(images, settings.folder)
 
-    async def _captions(self, samples: list[Sample]) -> list[Sample]:
+    async def _captions(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         return await self.context.process_samples("captions", samples, self._caption)
 
-    async def _caption(self, sample: Sample) -> Sample:
+    async def _caption(self, sample: TrainingSample) -> TrainingSample:
         if self.recipe.images.captions:
             return captioned(sample, "captions")
         path = self.recipe.images.folder / str(sample.image)
@@ -109,7 +109,7 @@ class FormatOrientedStages:
         sample, value = await self.context.generate("captions", sample, task)
         return sample if value is None else dataclasses.replace(sample, caption=value["text"])
 
-    async def _deal(self, samples: list[Sample]) -> list[Sample]:
+    async def _deal(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         """Give every image its arm, and its instruction."""
         entering = [
             captioned(dataclasses.replace(sample, id=f"c{sample.id}"), "instructions")
@@ -124,7 +124,7 @@ class FormatOrientedStages:
         ]
 
 
-def captioned(sample: Sample, stage: str) -> Sample:
+def captioned(sample: TrainingSample, stage: str) -> TrainingSample:
     """Return a sample with a caption from a file, rejected if the caption is unusable."""
     if sample.rejection:
         return sample
@@ -133,8 +133,8 @@ def captioned(sample: Sample, stage: str) -> Sample:
 
 
 def deal(
-    sample: Sample, place: int, instructions: Sequence[Instruction], pairing: str
-) -> Iterator[Sample]:
+    sample: TrainingSample, place: int, instructions: Sequence[Instruction], pairing: str
+) -> Iterator[TrainingSample]:
     """Yield a sample's arms: in turn one or the other if they are disjoint, otherwise both."""
     if pairing == "disjoint":
         if place % 2:

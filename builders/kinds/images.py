@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.builders.pipeline.blocks import Captions, Images
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_json
 
@@ -89,19 +89,19 @@ def _first(
     return sorted(by_name.values(), key=order)[:n]
 
 
-async def image_samples(images: Sequence[AnnotatedImage], folder: Path) -> list[Sample]:
+async def image_samples(images: Sequence[AnnotatedImage], folder: Path) -> list[TrainingSample]:
     """Return the images' samples; one whose file is not there has no hash."""
 
-    def all_samples() -> list[Sample]:
+    def all_samples() -> list[TrainingSample]:
         return [_image_sample(image, folder, number) for number, image in enumerate(images)]
 
     return await asyncio.to_thread(all_samples)
 
 
-def _image_sample(image: AnnotatedImage, folder: Path, number: int) -> Sample:
+def _image_sample(image: AnnotatedImage, folder: Path, number: int) -> TrainingSample:
     path = folder / image.image
     data = path.read_bytes() if path.is_file() else None
-    sample = Sample(
+    sample = TrainingSample(
         id=f"{number:06}",
         image=image.image,
         image_sha256=hashlib.sha256(data).hexdigest() if data is not None else None,

@@ -10,7 +10,7 @@ from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.pipeline.context import BuildContext
 from verbalizer_bench.builders.pipeline.generation import GenerationTask
-from verbalizer_bench.builders.pipeline.sample import Sample, Turn
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 
 
 def schema(*names: str) -> dict[str, Any]:
@@ -30,17 +30,17 @@ class ItemStages:
         """Take the context of the build."""
         self.context = context
 
-    async def make(self, samples: list[Sample]) -> list[Sample]:
+    async def make(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         """Return the samples with question and answer."""
         done = await self.context.process("items", units(samples), self._unit, list)
         return screening.reject_pairs([sample for unit in done for sample in unit])
 
-    async def check(self, samples: list[Sample]) -> list[Sample]:
+    async def check(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         """Return the samples with checked answers."""
         checked = await self.context.process_samples("check", samples, self._checked)
         return await screening.screen(checked, self.context.recipe)
 
-    async def _unit(self, unit: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    async def _unit(self, unit: tuple[TrainingSample, ...]) -> tuple[TrainingSample, ...]:
         """Make a sample; or two, of which the second has the question of the first."""
         first = await (self._format(unit[0]) if unit[0].instruction else self._plain(unit[0]))
         if len(unit) == 1:
@@ -49,7 +49,7 @@ class ItemStages:
             return first, unit[1]
         return first, await self._answer(unit[1], first.turns[0].question)
 
-    async def _format(self, sample: Sample) -> Sample:
+    async def _format(self, sample: TrainingSample) -> TrainingSample:
         if sample.rejection:
             return sample
         form = schema("question", "answer")
@@ -59,7 +59,7 @@ class ItemStages:
             return sample
         return dataclasses.replace(sample, turns=(Turn(value["question"], value["answer"]),))
 
-    async def _plain(self, sample: Sample) -> Sample:
+    async def _plain(self, sample: TrainingSample) -> TrainingSample:
         if sample.rejection:
             return sample
         messages = self.context.prompts.messages("question", {"caption": str(sample.caption)})
@@ -67,7 +67,7 @@ class ItemStages:
         sample, value = await self.context.generate("items", sample, task)
         return sample if value is None else await self._answer(sample, value["question"])
 
-    async def _answer(self, sample: Sample, question: str) -> Sample:
+    async def _answer(self, sample: TrainingSample, question: str) -> TrainingSample:
         if sample.rejection:
             return sample
         sample = dataclasses.replace(sample, turns=(Turn(question, ""),))
@@ -77,7 +77,7 @@ class ItemStages:
             return sample
         return dataclasses.replace(sample, turns=(Turn(question, value["text"]),))
 
-    def _messages(self, sample: Sample) -> tuple[Mapping[str, Any], ...]:
+    def _messages(self, sample: TrainingSample) -> tuple[Mapping[str, Any], ...]:
         values = {"caption": str(sample.caption)}
         if sample.instruction:
             values["instruction"] = sample.instruction.text
@@ -85,7 +85,7 @@ class ItemStages:
         values["question"] = sample.turns[0].question
         return self.context.prompts.messages("answer", values)
 
-    async def _checked(self, sample: Sample) -> Sample:
+    async def _checked(self, sample: TrainingSample) -> TrainingSample:
         """Return the sample with an answer that obeys, after as many attempts as there may be."""
         turn = sample.turns[0]
         verified = True if sample.instruction else None
@@ -100,7 +100,7 @@ class ItemStages:
         answer = value["answer" if sample.instruction else "text"]
         return dataclasses.replace(sample, turns=(Turn(turn.question, answer),), verified=verified)
 
-    def _again(self, sample: Sample, problem: Problem) -> GenerationTask:
+    def _again(self, sample: TrainingSample, problem: Problem) -> GenerationTask:
         """Return the conversation in which the failure of the answer so far is named."""
         turn, role = sample.turns[0], "item" if sample.instruction else "answer"
         key = "answer" if sample.instruction else "text"
@@ -115,7 +115,7 @@ class ItemStages:
         )
 
 
-def units(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
+def units(samples: Sequence[TrainingSample]) -> list[tuple[TrainingSample, ...]]:
     """Return single samples, and pairs: the one with the instruction, then the plain one."""
     by_id = {sample.id: sample for sample in samples}
     return [
@@ -125,7 +125,7 @@ def units(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     ]
 
 
-def answer_problem(sample: Sample, answer: str) -> Problem | None:
+def answer_problem(sample: TrainingSample, answer: str) -> Problem | None:
     """Return what is wrong with an answer to a sample's question."""
     if problem := wording.empty_problem(answer, "the answer") or wording.placeholder_problem(
         answer
@@ -150,7 +150,7 @@ def _placeholder_problem(value: Mapping[str, Any]) -> Problem | None:
     return wording.placeholder_problem(value["text"])
 
 
-def _with_problem(sample: Sample, problem: Problem) -> Sample:
+def _with_problem(sample: TrainingSample, problem: Problem) -> TrainingSample:
     """Return the sample with its last attempt marked as not accepted."""
     *others, last = sample.attempts
     marked = last._replace(problem=f"{problem.reason}: {problem.detail}")

@@ -19,7 +19,7 @@ from verbalizer_bench.builders.kinds.items import schema
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls, typical
 from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.recipe import LlavaStyle
-from verbalizer_bench.builders.pipeline.sample import Sample, Turn
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
 
 ARMS = ("conversation", "detail", "complex")
@@ -81,7 +81,7 @@ class LlavaStyleStages:
         longest = max((describe(image) for image in self.images), key=len)
         return plan(self.context, self.recipe, len(self.images), longest)
 
-    async def _images(self, samples: list[Sample]) -> list[Sample]:
+    async def _images(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         samples = await image_samples(self.images, self.recipe.images.folder)
         return [
             replace(known, id=f"{sample.id}_{arm}", arm=arm, caption=None)
@@ -90,10 +90,10 @@ class LlavaStyleStages:
             for arm in self.recipe.answers
         ]
 
-    async def _items(self, samples: list[Sample]) -> list[Sample]:
+    async def _items(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         return await self.context.process_samples("items", samples, self._item)
 
-    async def _item(self, sample: Sample) -> Sample:
+    async def _item(self, sample: TrainingSample) -> TrainingSample:
         if sample.context is None:
             return sample.reject("items", "empty", "it has no caption")
         question = self._detail_question(sample) if sample.arm == "detail" else ""
@@ -103,18 +103,18 @@ class LlavaStyleStages:
         sample, value = await self.context.generate("items", sample, task)
         return sample if value is None else replace(sample, turns=_turns(value, question))
 
-    def _detail_question(self, sample: Sample) -> str:
+    def _detail_question(self, sample: TrainingSample) -> str:
         """Return one of the questions, by the hash of the image's name."""
         questions = self.context.prompts.questions["detail"]
         number = int(hashlib.sha256(str(sample.image).encode()).hexdigest(), 16)
         return questions[number % len(questions)]
 
-    async def _check(self, samples: list[Sample]) -> list[Sample]:
+    async def _check(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         # A detailed description's question is meant to be one of a few.
         return await screening.screen(samples, self.recipe, repeated=("detail",))
 
 
-def _known(sample: Sample, image: AnnotatedImage) -> Sample:
+def _known(sample: TrainingSample, image: AnnotatedImage) -> TrainingSample:
     """Return an image's sample with what is known of it, rejected if a caption is unusable."""
     sample = replace(sample, context=describe(image) if image.captions else None)
     problem = next(filter(None, map(wording.caption_problem, image.captions)), None)

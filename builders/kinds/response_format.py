@@ -20,7 +20,7 @@ from verbalizer_bench.builders.export.sets import SetLayout
 from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.recipe import ResponseFormat
-from verbalizer_bench.builders.pipeline.sample import Sample, Turn
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_json
@@ -52,7 +52,7 @@ class ResponseFormatStages:
         """Return no call."""
         return []
 
-    async def _samples(self, samples: list[Sample]) -> list[Sample]:
+    async def _samples(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         made = [make_sample(record, number) for number, record in enumerate(self.records)]
         seen = Counter(sample.id for sample in made)
         # Some sources number the questions of each image from the beginning.
@@ -63,7 +63,7 @@ class ResponseFormatStages:
             for number, sample in enumerate(made)
         ]
 
-    async def _check(self, samples: list[Sample]) -> list[Sample]:
+    async def _check(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         # Existing questions may repeat: many are asked about many images.
         return await screening.screen(samples, self.recipe, repeated=("short", "letter"))
 
@@ -87,9 +87,9 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
     return records
 
 
-def make_sample(record: Mapping[str, Any], number: int) -> Sample:
+def make_sample(record: Mapping[str, Any], number: int) -> TrainingSample:
     """Return a record's sample, rejected if the record cannot be used."""
-    sample = Sample(
+    sample = TrainingSample(
         id=str(record.get("id", record.get("question_id", f"{number:06}"))),
         arm="letter" if record.get("choices") else "short",
         image=record.get("image"),

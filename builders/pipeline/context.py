@@ -9,10 +9,10 @@ from verbalizer_bench.builders.client.chat_client import ChatClient
 from verbalizer_bench.builders.client.endpoint import Endpoint, endpoint_for
 from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
 from verbalizer_bench.builders.pipeline.generation import GenerationTask, ResponseGenerator
-from verbalizer_bench.builders.pipeline.progress import ProgressBar
+from verbalizer_bench.builders.pipeline.progress import StageProgress
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.builders.pipeline.worker_pool import Unit, map_ordered
 
 
@@ -62,8 +62,8 @@ class BuildContext:
         return ResponseGenerator(self.client, self.prompts, recipe.retries, recipe.failures, final)
 
     async def generate(
-        self, stage: str, sample: Sample, task: GenerationTask
-    ) -> tuple[Sample, Any]:
+        self, stage: str, sample: TrainingSample, task: GenerationTask
+    ) -> tuple[TrainingSample, Any]:
         """Return a sample with its new attempts, and the accepted value; rejected, and None."""
         result = await self.generator.generate(task)
         sample = replace(sample, attempts=sample.attempts + result.attempts)
@@ -87,12 +87,12 @@ class BuildContext:
     async def process_samples(
         self,
         stage: str,
-        samples: Sequence[Sample],
-        work: Callable[[Sample], Awaitable[Sample]],
-    ) -> list[Sample]:
+        samples: Sequence[TrainingSample],
+        work: Callable[[TrainingSample], Awaitable[TrainingSample]],
+    ) -> list[TrainingSample]:
         """Work on all samples that are not rejected; see `process`."""
 
-        async def skip_rejected(sample: Sample) -> Sample:
+        async def skip_rejected(sample: TrainingSample) -> TrainingSample:
             return sample if sample.rejection else await work(sample)
 
         return await self.process(stage, samples, skip_rejected, lambda sample: [sample])
@@ -102,7 +102,7 @@ class BuildContext:
         stage: str,
         units: Sequence[Unit],
         work: Callable[[Unit], Awaitable[Unit]],
-        samples: Callable[[Unit], Sequence[Sample]],
+        samples: Callable[[Unit], Sequence[TrainingSample]],
     ) -> list[Unit]:
         """Work on all units under a progress bar; return the results in the units' order.
 
@@ -119,7 +119,7 @@ class BuildContext:
         # Twice as many as can be in flight, so that the server never waits for us.
         slots = sum(endpoint.concurrency for endpoint in self.recipe.endpoints.values())
         monitor = FailureMonitor(self.recipe.failures)
-        with ProgressBar(stage, len(units), self.client.usage) as progress:
+        with StageProgress(stage, len(units), self.client.usage) as progress:
 
             def done(place: int, result: Unit) -> None:
                 progress.done(*samples(result))

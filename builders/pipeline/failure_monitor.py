@@ -10,7 +10,7 @@ comes to the same conclusion.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 
 # So many at the beginning without an answer: the samples are not at fault.
@@ -42,7 +42,9 @@ class FailureMonitor:
         # By role: places with answers from earlier stages.
         self._before: dict[str, set[int]] = defaultdict(set)
 
-    def add(self, place: int, before: Sequence[Sample], after: Sequence[Sample]) -> None:
+    def add(
+        self, place: int, before: Sequence[TrainingSample], after: Sequence[TrainingSample]
+    ) -> None:
         """Note a unit that was worked on.
 
         Args:

@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from verbalizer_bench.builders.client.budget import UsageTotals
 from verbalizer_bench.builders.client.chat_client import ChatClient
-from verbalizer_bench.builders.pipeline.sample import Sample
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
 
 # Seconds between two looks at the client's status.
 _INTERVAL = 0.5
 _FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar:20}| {elapsed}<{remaining}{postfix}"
 
 
-class ProgressBar:
+class StageProgress:
     """The bar of one stage; a context manager."""
 
     def __init__(self, stage: str, samples: int, usage: UsageTotals, file: Any = None) -> None:
@@ -31,7 +31,7 @@ class ProgressBar:
         self._usage, self._began, self._rejected, self._status = usage, time.monotonic(), 0, ""
         self._bar = tqdm(total=samples, desc=stage, unit="record", file=file, bar_format=_FORMAT)
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self) -> "StageProgress":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -39,7 +39,7 @@ class ProgressBar:
         self._bar.set_postfix_str(self._postfix())
         self._bar.close()
 
-    def done(self, *samples: Sample) -> None:
+    def done(self, *samples: TrainingSample) -> None:
         """Count samples that are done."""
         self._rejected += sum(sample.rejection is not None for sample in samples)
         self._bar.set_postfix_str(self._postfix(), refresh=False)

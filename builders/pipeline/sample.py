@@ -65,7 +65,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """A record in the making.
 
     Attributes:
@@ -96,7 +96,7 @@ class Sample:
     verified: bool | None = None
     rejection: Rejection | None = None
 
-    def reject(self, stage: str, reason: str, detail: str) -> "Sample":
+    def reject(self, stage: str, reason: str, detail: str) -> "TrainingSample":
         """Return the sample, rejected."""
         return dataclasses.replace(self, rejection=Rejection(stage, reason, detail))
 
@@ -112,7 +112,7 @@ class Sample:
         return {name: value for name, value in values.items() if value not in (None, [], "")}
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Sample":
+    def of(cls, record: Mapping[str, Any]) -> "TrainingSample":
         """Return the sample of a JSON object."""
         values = dict(record)
         values["turns"] = tuple(Turn(**turn) for turn in values.get("turns", ()))
@@ -124,7 +124,7 @@ class Sample:
         return cls(**values)
 
 
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> list[TrainingSample]:
     """Return a stage's samples.
 
     Raises:
@@ -133,7 +133,7 @@ def read_samples(path: Path) -> list[Sample]:
     samples = []
     for place, found in jsonl.read(path):
         try:
-            samples.append(Sample.of(found))
+            samples.append(TrainingSample.of(found))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, {place}: not a row of a stage: {error}") from error
     return samples

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
@@ -35,7 +35,7 @@ class Stage:
 
     name: str
     settings: Mapping[str, Any]
-    work: Callable[[list[Sample]], Awaitable[list[Sample]]]
+    work: Callable[[list[TrainingSample]], Awaitable[list[TrainingSample]]]
 
 
 class Pipeline:

@@ -16,7 +16,7 @@ from tests.helpers.kills import killed_at
 from verbalizer_bench.builders.build import Built, build
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 
 SHARES = {
     "sloppy": 0.15,
@@ -147,7 +147,7 @@ def test_the_sets_are_training_records(undisturbed: tuple[DataRecipe, Built, Ser
 
     made, built, _ = undisturbed
     assert built.sets
-    samples: dict[str, list[Sample]] = {
+    samples: dict[str, list[TrainingSample]] = {
         arm: [sample for sample in built.sets.accepted if sample.arm == arm]
         for arm in ("format", "plain")
     }
@@ -222,7 +222,7 @@ def test_pairing(pairing: str, model: Model, serve: Callable[..., Server], tmp_p
     made = recipe(tmp_path, server.url, "limit=60", "captions=null", f"pairing={pairing}")
     built = build(made)
     assert built.sets
-    by_arm: Mapping[str, list[Sample]] = {
+    by_arm: Mapping[str, list[TrainingSample]] = {
         arm: [sample for sample in built.sets.accepted if sample.arm == arm]
         for arm in ("format", "plain")
     }

@@ -29,7 +29,7 @@ from verbalizer_bench.builders.client.protocol import Request, body
 from verbalizer_bench.builders.kinds.items import schema
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
-from verbalizer_bench.builders.pipeline.sample import Sample, read_samples
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 
 pytestmark = pytest.mark.slow
 STEPS = 700
@@ -49,7 +49,9 @@ def short_prompts(folder: Path) -> Path:
     return path
 
 
-def lessons(samples: list[Sample], endpoint: Endpoint, prompts: Path) -> list[tuple[Any, str]]:
+def lessons(
+    samples: list[TrainingSample], endpoint: Endpoint, prompts: Path
+) -> list[tuple[Any, str]]:
     """Return the messages that the server is sent, as it is sent them, with what to say."""
     told, pairs = read_prompts(prompts, {}), []
 
@@ -146,7 +148,7 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise TimeoutError(log.read_text()[-2000:])
 
 
-def verified_again(sample: Sample) -> bool:
+def verified_again(sample: TrainingSample) -> bool:
     """Verify an answer by lm-eval itself, without the builders' code."""
     from lm_eval.tasks.ifeval.utils import InputExample
     from lm_eval.tasks.ifeval.utils import test_instruction_following_strict as strict

@@ -21,7 +21,7 @@ from verbalizer_bench.builders.client.budget import UsageTotals
 from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient, Endpoint
 from verbalizer_bench.builders.client.circuit_breaker import CircuitBreaker
 from verbalizer_bench.builders.client.transport import Failure
-from verbalizer_bench.builders.pipeline.progress import ProgressBar
+from verbalizer_bench.builders.pipeline.progress import StageProgress
 
 Serve = Callable[..., Server]
 
@@ -233,7 +233,7 @@ def test_the_bar_says_it_once_in_a_file() -> None:
     file, client = io.StringIO(), Client()
 
     async def run() -> None:
-        with ProgressBar("items", 3, UsageTotals(), file=file) as progress:
+        with StageProgress("items", 3, UsageTotals(), file=file) as progress:
             watch = asyncio.create_task(progress.watch(client))
             for wait in (300, 299, 298):
                 client.status = f"m: slower; goes on in {wait} s"

@@ -15,7 +15,7 @@ from verbalizer_bench.builders.filters.leakage import EvaluationIndex, evaluatio
 from verbalizer_bench.builders.filters.screening import screen
 from verbalizer_bench.builders.pipeline.blocks import Duplicates, Leakage
 from verbalizer_bench.builders.pipeline.recipe import read_recipe
-from verbalizer_bench.builders.pipeline.sample import Sample, Turn
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 
 
 def test_words_are_normalised() -> None:
@@ -156,8 +156,8 @@ def test_minhash_finds_what_the_index_of_all_ngrams_finds() -> None:
 
 def sample(
     key: str, arm: str, question: str, answer: str = "So it is.", pair: str | None = None
-) -> Sample:
-    return Sample(id=key, arm=arm, turns=(Turn(question, answer),), pair=pair)
+) -> TrainingSample:
+    return TrainingSample(id=key, arm=arm, turns=(Turn(question, answer),), pair=pair)
 
 
 def test_rows_are_screened(tmp_path: Path) -> None:

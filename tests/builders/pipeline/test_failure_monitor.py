@@ -13,7 +13,7 @@ from tests.helpers.data_recipes import instructions, real_data, recipe
 from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
-from verbalizer_bench.builders.pipeline.sample import Attempt, Sample
+from verbalizer_bench.builders.pipeline.sample import Attempt, TrainingSample
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 
 Serve = Callable[..., Server]
@@ -153,8 +153,8 @@ def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -
     attempt = Attempt("item", "k", "m", 1, 1)
     try:
         for place, outcome in enumerate(outcomes):
-            old = Sample(id=f"{place}", attempts=(attempt,) if before else ())
-            new = Sample(id=old.id, attempts=(*old.attempts, attempt))
+            old = TrainingSample(id=f"{place}", attempts=(attempt,) if before else ())
+            new = TrainingSample(id=old.id, attempts=(*old.attempts, attempt))
             rejected = new.reject("items", "unparsable", "no JSON object in it")
             refusals.add(place, [old], [{"u": rejected, "a": new, ".": old}[outcome]])
         refusals.end()
@@ -164,13 +164,13 @@ def test_answers_that_cannot_be_used(outcomes: str, before: bool, stops: bool) -
         assert not stops
 
 
-def samples(role: str, outcomes: str) -> list[tuple[Sample, Sample]]:
+def samples(role: str, outcomes: str) -> list[tuple[TrainingSample, TrainingSample]]:
     """Return rows before and after: `a` was answered, `r` refused, `.` not asked."""
     pairs = []
     for number, outcome in enumerate(outcomes):
-        before = after = Sample(id=f"{number}")
+        before = after = TrainingSample(id=f"{number}")
         if outcome == "a":
-            after = Sample(id=before.id, attempts=(Attempt(role, "k", "m", 1, 1),))
+            after = TrainingSample(id=before.id, attempts=(Attempt(role, "k", "m", 1, 1),))
         elif outcome == "r":
             after = before.reject("items", "rejected", f"{role}: m at x: 400: no {number}")
         elif outcome == ".":
@@ -232,7 +232,7 @@ def test_requests_that_follow_answered_ones_are_longer(
     refusals = FailureMonitor(failures)
     try:
         for place, outcome in enumerate(outcomes):
-            sample = Sample(id=f"{place}", attempts=(Attempt("item", "k", "m", 1, 1),))
+            sample = TrainingSample(id=f"{place}", attempts=(Attempt("item", "k", "m", 1, 1),))
             rejected = sample.reject("check", "rejected", "item: m at x: 400: too long")
             refusals.add(place, [sample], [rejected if outcome == "r" else sample])
         refusals.end()

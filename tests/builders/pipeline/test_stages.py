@@ -10,7 +10,7 @@ from verbalizer_bench.builders.pipeline.sample import (
     Attempt,
     Instruction,
     Rejection,
-    Sample,
+    TrainingSample,
     Turn,
     read_samples,
 )
@@ -24,13 +24,13 @@ class Log:
         self.folder, self.done = folder, list[str]()
 
     def pipeline(self, images: int = 2, word: str = "yes") -> Pipeline:
-        async def first(samples: list[Sample]) -> list[Sample]:
+        async def first(samples: list[TrainingSample]) -> list[TrainingSample]:
             self.done.append("images")
-            return [Sample(id=f"{n}") for n in range(images)]
+            return [TrainingSample(id=f"{n}") for n in range(images)]
 
-        async def second(samples: list[Sample]) -> list[Sample]:
+        async def second(samples: list[TrainingSample]) -> list[TrainingSample]:
             self.done.append("items")
-            return [Sample(id=sample.id, turns=(Turn("?", word),)) for sample in samples]
+            return [TrainingSample(id=sample.id, turns=(Turn("?", word),)) for sample in samples]
 
         stages = [Stage("images", {"n": images}, first), Stage("items", {"word": word}, second)]
         return Pipeline(self.folder, stages)
@@ -75,7 +75,7 @@ def test_a_stage_alone_takes_the_file_before_it_as_it_is(tmp_path: Path) -> None
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
-    sample = Sample(
+    sample = TrainingSample(
         id="7",
         arm="format",
         image="a\u2028b.jpg",
@@ -90,7 +90,7 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     )
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(sample.as_json(), ensure_ascii=False) + "\n" + '{"id": "8"}\n')
-    assert read_samples(path) == [sample, Sample(id="8")]
+    assert read_samples(path) == [sample, TrainingSample(id="8")]
     path.write_text('{"id": "7"}\n{"name": "x"}\n')
     with pytest.raises(ValueError, match=r"rows.jsonl, line 2: not a row of a stage"):
         read_samples(path)
