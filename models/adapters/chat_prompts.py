@@ -1,7 +1,8 @@
 """Conversations as prompts: a checkpoint's chat template is chosen, applied, and recorded."""
 
+import copy
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from verbalizer_bench.models.adapters.fingerprints import template_sha256
@@ -22,14 +23,6 @@ class ChatPrompt(str):
     messages: list[dict[str, str]]
     add_generation_prompt: bool
 
-    def __new__(
-        cls, text: str, messages: Sequence[dict[str, str]] = (), add_generation_prompt: bool = True
-    ) -> "ChatPrompt":
-        """Take the rendered text, and what it was rendered from."""
-        prompt = super().__new__(cls, text)
-        prompt.messages, prompt.add_generation_prompt = list(messages), add_generation_prompt
-        return prompt
-
 
 class ChatPrompts:
     """Mixin over lm-eval's HFLM whose prompts hold what was asked, or are refused."""
@@ -37,7 +30,7 @@ class ChatPrompts:
     model: Any
     tokenizer: Any
     chat_template_args: dict[str, Any]
-    chat_applied: bool
+    chat_applied: bool = False
     inputs: InputLog
     _template_name: str | None = None
     _rendering: ChatTemplate | None = None
@@ -53,6 +46,23 @@ class ChatPrompts:
     def _image_tokens(self) -> Collection[str]:
         """Return what `_prompt` makes harmless, or an image, where it stands in a text."""
         return ()
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Render a conversation; the run's record says how.
+
+        Raises:
+            ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
+        """
+        self.chat_applied = True
+        messages = copy.deepcopy(chat_history)
+        prompt = ChatPrompt(self._rendered(messages, add_generation_prompt))
+        prompt.messages, prompt.add_generation_prompt = messages, add_generation_prompt
+        return prompt
+
+    def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        return self._chat().render(messages, add_generation_prompt)
 
     def _note_specials(self, context: str) -> None:
         """Count the special tokens in a prompt's texts: the model does not read them as text."""

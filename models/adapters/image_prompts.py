@@ -1,13 +1,12 @@
 """Conversations with images as text: where the slots go, and literals that must not become one."""
 
-import copy
 from contextlib import suppress
 from typing import Any
 
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER
 from PIL import Image
 
-from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt, ChatPrompts
+from verbalizer_bench.models.adapters.chat_prompts import ChatPrompts
 
 
 class ImagePrompts(ChatPrompts):
@@ -29,20 +28,7 @@ class ImagePrompts(ChatPrompts):
     def _image_tokens(self) -> set[str]:
         return {DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.image_token}
 
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """Render a conversation with the image in front of its first user turn.
-
-        Raises:
-            ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
-        """
-        self.chat_applied = True
-        messages = copy.deepcopy(chat_history)
-        text = self._render_either(messages, add_generation_prompt)
-        return ChatPrompt(text, messages, add_generation_prompt)
-
-    def _render_either(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """Render `<image>` as slots where it stands and the template can; the request decides."""
         if any(DEFAULT_IMAGE_PLACEHOLDER in message["content"] for message in messages):
             with suppress(ValueError):

@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
+from torch.nn.utils.rnn import pad_sequence
 
-from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
 from verbalizer_bench.models.adapters.generation import ExactGeneration
-from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.model_args import checked_model_args
 from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
 from verbalizer_bench.models.adapters.whole_checkpoint import WholeCheckpoint
-from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_scores
@@ -56,12 +54,7 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM)
                 "use lm-eval's --model hf for an encoder-decoder"
             )
         self._check_vocabulary(pretrained, kwargs.get("peft"))
-        self._set_source(pretrained, kwargs)
-        self._set_ranks(kwargs.get("tp_plan"))
-        bos_expected = kwargs.get("add_bos_token") is not None or self._has_bos()
-        self.inputs = InputLog(self.tokenizer.bos_token_id, bos_expected)
-        self._openings = openings(self.tokenizer)
-        self.chat_applied = False
+        self._start_record(pretrained, kwargs, kwargs.get("add_bos_token") is not None)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
@@ -71,18 +64,6 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM)
             add_special_tokens = False
         ids: list[int] = super().tok_encode(string, add_special_tokens, **kwargs)
         return ids
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """Render a conversation with the tokenizer's template; the run's record says how.
-
-        Raises:
-            ValueError: There is no template, or it does not write what was asked (`ChatTemplate`).
-        """
-        self.chat_applied = True
-        text = self._chat().render(chat_history, add_generation_prompt)
-        return ChatPrompt(text, chat_history, add_generation_prompt)
 
     def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
         self._note_specials(request.args[0])
@@ -120,16 +101,12 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM)
     def _model_inputs(
         self, prompts: Sequence[list[int]], padding_side: str
     ) -> dict[str, torch.Tensor]:
-        longest = max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            span = (
-                slice(longest - len(prompt), None) if padding_side == "left" else slice(len(prompt))
-            )
-            ids[row, span] = torch.tensor(prompt)
-            mask[row, span] = 1
-        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        rows = [torch.tensor(prompt, device=self.device) for prompt in prompts]
+        ones = [torch.ones_like(row) for row in rows]
+        return {
+            "input_ids": pad_sequence(rows, True, self.tokenizer.pad_token_id, padding_side),
+            "attention_mask": pad_sequence(ones, True, 0, padding_side),
+        }
 
     def _loglikelihood_tokens(
         self,

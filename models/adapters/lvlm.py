@@ -22,11 +22,10 @@ from verbalizer_bench.models.adapters.fingerprints import settings_sha256
 from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.image_prompts import ImagePrompts
 from verbalizer_bench.models.adapters.image_tokens import ImageTokens
-from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.model_args import checked_model_args
 from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
 from verbalizer_bench.models.adapters.whole_checkpoint import WholeCheckpoint
-from verbalizer_bench.models.chat.bos import give_bos_back, openings
+from verbalizer_bench.models.chat.bos import give_bos_back
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_scores
@@ -119,12 +118,9 @@ class VerbalizerLVLM(
         self.image_mode = str(image)
         self.image = make_image(self.image_mode, tower_size(self.config))
         self._check_vocabulary(pretrained, kwargs.get("peft"))
-        self._set_source(pretrained, kwargs)
         # Prompts without a template get the BOS that the language model had.
         give_bos_back(self.tokenizer)
-        self._openings = openings(self.tokenizer)
-        self._set_ranks(kwargs.get("tp_plan"))
-        self.inputs = InputLog(self.tokenizer.bos_token_id, self._has_bos())
+        self._start_record(pretrained, kwargs)
         self._shown = ImageTokens(
             self.model,
             lambda texts, images: self._process(texts, images, "right"),

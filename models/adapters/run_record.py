@@ -23,6 +23,7 @@ from verbalizer_bench.models.adapters.finish_reason import (
 from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.adapters.thinking import CLOSED, OPEN
+from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 
 
@@ -92,14 +93,22 @@ class RunRecorder(ChatPrompts):
         if response.thought:
             self._endings[f"thought {response.thought}"] += 1
 
-    def _set_ranks(self, tp_plan: Any) -> None:
-        """Take rank and world size from the process group: prompts are split over its processes.
+    def _start_record(
+        self, pretrained: Any, kwargs: Mapping[str, Any], bos_asked: bool = False
+    ) -> None:
+        """Note what was loaded, what prompts begin with, and which rank this is.
 
-        lm-eval takes them from the GPUs of one node: on CPUs every process would do everything.
-        With `tp_plan` all processes are one model.
+        Rank and world size are of the process group: prompts are split over its processes. lm-eval
+        takes them from the GPUs of one node: on CPUs every process would do everything. With
+        `tp_plan` all processes are one model.
         """
+        # Its files are hashed when the record first asks for it.
+        self._source = pretrained, dict(kwargs)
+        self._openings = openings(self.tokenizer)
+        self.inputs = InputLog(self.tokenizer.bos_token_id, bos_asked or self._has_bos())
         # What each rank counted, rank 0 first.
         self._counts: list[tuple[Counter[str], InputLog, Counter[str]]] = []
+        tp_plan = kwargs.get("tp_plan")
         if torch.distributed.is_available() and torch.distributed.is_initialized() and not tp_plan:
             self._rank = torch.distributed.get_rank()
             self._world_size = torch.distributed.get_world_size()
@@ -127,10 +136,6 @@ class RunRecorder(ChatPrompts):
 
     def _rank_counts(self) -> tuple[Counter[str], InputLog, Counter[str]]:
         return self._used_engines, self.inputs, self._endings
-
-    def _set_source(self, pretrained: Any, kwargs: Mapping[str, Any]) -> None:
-        """Note what was loaded; its files are hashed when the record first asks for it."""
-        self._source = pretrained, dict(kwargs)
 
     def _weights(self) -> dict[str, str]:
         """Return the hash of the weights as stored, whatever their type here, and as loaded."""

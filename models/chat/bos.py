@@ -11,6 +11,7 @@ whose answer is then over before it begins.
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -58,7 +59,7 @@ def append_nothing(tokenizer: Any, what: str) -> None:
     token = "".join(tokenizer.convert_ids_to_tokens(tail))
     if tokenizer.is_fast:
         processor = _post_processor(tokenizer)
-        _remove_suffix(processor)
+        _change_templates(processor, _without_suffix)
         _set_post_processor(tokenizer, processor)
     elif getattr(tokenizer, "add_eos_token", False):
         tokenizer.add_eos_token = False
@@ -96,10 +97,14 @@ def leave_bos_to_template(processor: Any) -> None:
     tokenizer = processor.tokenizer
     if not (writes_bos(processor.chat_template, tokenizer) and adds_bos(tokenizer)):
         return
+    bos = str(tokenizer.bos_token)
     if tokenizer.is_fast:
         post_processor = _post_processor(tokenizer)
         tokenizer.init_kwargs.setdefault(_KEPT, json.dumps(post_processor))
-        _remove_bos(post_processor, str(tokenizer.bos_token))
+        _change_templates(
+            post_processor,
+            lambda pieces: [p for p in pieces if p.get("SpecialToken", {}).get("id") != bos],
+        )
         _set_post_processor(tokenizer, post_processor)
     if adds_bos(tokenizer):
         raise ValueError(
@@ -146,27 +151,21 @@ def _post_processor(tokenizer: Any) -> dict[str, Any]:
     return processor
 
 
-def _remove_bos(processor: dict[str, Any], bos: str) -> None:
-    """Take BOS out of a post-processor."""
+def _change_templates(
+    processor: dict[str, Any], change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+) -> None:
+    """Change what a post-processor writes around a text, given as a list of pieces."""
     for part in processor.get("processors") or ():
-        _remove_bos(part, bos)
+        _change_templates(part, change)
     for key in ("single", "pair"):
         if isinstance(processor.get(key), list):
-            processor[key] = [
-                piece
-                for piece in processor[key]
-                if (piece.get("SpecialToken") or {}).get("id") != bos
-            ]
+            processor[key] = change(processor[key])
 
 
-def _remove_suffix(processor: dict[str, Any]) -> None:
-    """Take out of a post-processor what it writes behind a text."""
-    for part in processor.get("processors") or ():
-        _remove_suffix(part)
-    for key in ("single", "pair"):
-        pieces = processor.get(key)
-        while isinstance(pieces, list) and pieces and "SpecialToken" in pieces[-1]:
-            pieces.pop()
+def _without_suffix(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    while pieces and "SpecialToken" in pieces[-1]:
+        pieces = pieces[:-1]
+    return pieces
 
 
 def _set_post_processor(tokenizer: Any, processor: dict[str, Any]) -> None:

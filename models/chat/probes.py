@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-Message = Mapping[str, Any]
+# Turns with a `role` and a `content`.
+Messages = Sequence[Mapping[str, Any]]
 
 
 class TemplateFault(NamedTuple):
@@ -13,7 +14,7 @@ class TemplateFault(NamedTuple):
     detail: str
 
 
-def with_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def with_parts(messages: Messages) -> list[dict[str, Any]]:
     """Return a conversation whose contents are lists of parts, which may be changed."""
     return [
         {
@@ -26,7 +27,7 @@ def with_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
     ]
 
 
-def texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+def texts(messages: Messages) -> Iterator[tuple[str, str]]:
     """Yield the role and text of each part that is a text."""
     for message in messages:
         for part in message["content"]:
@@ -34,7 +35,7 @@ def texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
                 yield message["role"], part["text"]
 
 
-def text_fault(messages: Sequence[Message], text: str) -> TemplateFault | None:
+def text_fault(messages: Messages, text: str) -> TemplateFault | None:
     """Return the fault of a text that is not in a conversation, or before what it follows.
 
     A system turn may stand anywhere: Mistral's templates write it into the last question.
@@ -52,7 +53,7 @@ def text_fault(messages: Sequence[Message], text: str) -> TemplateFault | None:
     return None
 
 
-def probes_like(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def probes_like(messages: Messages) -> list[dict[str, Any]]:
     """Return a conversation of the same shape whose texts stand nowhere else.
 
     Each has a line break, which a list that is printed as Python does has not.

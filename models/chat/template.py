@@ -16,7 +16,7 @@ from typing import Any
 from transformers.utils import chat_template_utils
 
 from verbalizer_bench.models.chat.probes import (
-    Message,
+    Messages,
     TemplateFault,
     probes_like,
     text_fault,
@@ -26,6 +26,8 @@ from verbalizer_bench.models.chat.probes import (
 
 # What Llama 3's own template writes where it is given no clock.
 DATE = datetime(2024, 7, 26)
+# Arguments of `render_jinja_template`.
+Options = Mapping[str, Any]
 STRINGS, PARTS = "strings", "parts"
 # What rendering sets itself, so that no argument of the user's can.
 _RESERVED = ("messages", "conversations", "chat_template", "add_generation_prompt")
@@ -88,7 +90,7 @@ class ChatTemplate:
         self.writes_date = False
         self._known_formats: dict[Any, str] = {}
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
         """Return a conversation as text, up to where the answer starts.
 
         Args:
@@ -107,7 +109,7 @@ class ChatTemplate:
         return self._render_checked(messages, ending)[0]
 
     def render_with_assistant_spans(
-        self, messages: Sequence[Message], check: bool = True
+        self, messages: Messages, check: bool = True
     ) -> tuple[str, list[tuple[int, int]]]:
         """Return a finished conversation, and the spans of its text that the assistant wrote.
 
@@ -116,7 +118,7 @@ class ChatTemplate:
         """
         return self._render_checked(messages, {"return_assistant_tokens_mask": True}, check)
 
-    def render_turns(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    def render_turns(self, messages: Messages, add_generation_prompt: bool = False) -> str:
         """Return turns as they are written, finished or asked; their texts may be changed.
 
         Raises:
@@ -140,7 +142,7 @@ class ChatTemplate:
         """Return what follows a question, in front of its answer; empty if it cannot be known."""
         return self._text_behind(0, ("user",), {"add_generation_prompt": True})
 
-    def _text_behind(self, turn: int, roles: Sequence[str], options: Mapping[str, Any]) -> str:
+    def _text_behind(self, turn: int, roles: Sequence[str], options: Options) -> str:
         probes = probes_like([{"role": role, "content": role} for role in roles])
         try:
             text = self._render_jinja(probes, self._content_format(probes, options), options)[0]
@@ -157,7 +159,7 @@ class ChatTemplate:
         }
 
     def _render_checked(
-        self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
+        self, messages: Messages, options: Options, check: bool = True
     ) -> tuple[str, list[tuple[int, int]]]:
         messages = with_parts(messages)
         content_format = self._content_format(messages, options, check)
@@ -176,9 +178,7 @@ class ChatTemplate:
         )
         return text, blocks
 
-    def _content_format(
-        self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
-    ) -> str:
+    def _content_format(self, messages: Messages, options: Options, check: bool = True) -> str:
         """Return the format in which the template takes conversations of this shape."""
         shape = (
             tuple((m["role"], *(part["type"] for part in m["content"])) for m in messages),
@@ -192,7 +192,7 @@ class ChatTemplate:
         return self._known_formats[shape]
 
     def _detect_format(
-        self, messages: Sequence[Message], options: Mapping[str, Any], check: bool = True
+        self, messages: Messages, options: Options, check: bool = True
     ) -> tuple[str | None, list[TemplateFault]]:
         """Return the format that the template takes, None if neither, and the faults of the others.
 
@@ -212,11 +212,7 @@ class ChatTemplate:
         return (STRINGS, PARTS) if self.image_slot is None else (PARTS, STRINGS)
 
     def _fault(
-        self,
-        messages: Sequence[Message],
-        content_format: str,
-        options: Mapping[str, Any],
-        check: bool = True,
+        self, messages: Messages, content_format: str, options: Options, check: bool = True
     ) -> TemplateFault | None:
         """Return what is wrong with a conversation of this shape, rendered with probes; or None."""
         probes = probes_like(messages)
@@ -229,11 +225,7 @@ class ChatTemplate:
         return self._slot_fault(messages, text, content_format, options)
 
     def _slot_fault(
-        self,
-        messages: Sequence[Message],
-        text: str,
-        content_format: str,
-        options: Mapping[str, Any],
+        self, messages: Messages, text: str, content_format: str, options: Options
     ) -> TemplateFault | None:
         """Return the fault of a rendered conversation with too many or too few image slots."""
         wanted = sum(part["type"] == "image" for m in messages for part in m["content"])
@@ -255,10 +247,7 @@ class ChatTemplate:
         return TemplateFault("ignored", detail) if ignored else TemplateFault("slots", mark)
 
     def _error_message(
-        self,
-        messages: Sequence[Message],
-        faults: Sequence[TemplateFault],
-        options: Mapping[str, Any],
+        self, messages: Messages, faults: Sequence[TemplateFault], options: Options
     ) -> str:
         """Return what is wrong with the template, and what the user can do about it."""
         kind, detail = faults[0]
@@ -287,15 +276,11 @@ class ChatTemplate:
             fix += ", or give the examples in one turn (--fewshot_as_multiturn false)"
         return f"{self.owner}: its chat template cannot be rendered: {detail}; {fix}"
 
-    def _takes(self, messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
+    def _takes(self, messages: Messages, options: Options) -> bool:
         return bool(messages) and self._detect_format(messages, options)[0] is not None
 
     def _render_jinja(
-        self,
-        messages: Sequence[Message],
-        content_format: str,
-        options: Mapping[str, Any],
-        probe: bool = True,
+        self, messages: Messages, content_format: str, options: Options, probe: bool = True
     ) -> tuple[str, list[tuple[int, int]]]:
         if content_format == STRINGS:
             messages = [{**m, "content": self._string(m["content"])} for m in messages]

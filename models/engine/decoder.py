@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from verbalizer_bench.models.engine.attention import (
     KeyValue,
@@ -104,14 +105,12 @@ class PrefixDecoder:
         lengths = [len(prompt.ids) - start for prompt in prompts]
         for first, stop in _passes(lengths, self.budget.tokens_per_pass):
             part = prompts[first:stop]
-            longest = max(lengths[first:stop])
+            rows = [torch.tensor(prompt.ids[start:]) for prompt in part]
             # Padded at the right: no token attends to what comes behind it.
-            ids = torch.full((len(part), longest), self.pad_token_id, device=self.device)
-            for row, prompt in enumerate(part):
-                ids[row, : len(prompt.ids) - start] = torch.tensor(prompt.ids[start:])
+            ids = pad_sequence(rows, True, self.pad_token_id).to(self.device)
             embeddings = self._embed(ids, [_image_features(prompt, start) for prompt in part])
-            cache.begin_prefill(first, stop, longest)
-            positions = start + torch.arange(longest, device=self.device)
+            cache.begin_prefill(first, stop, ids.shape[1])
+            positions = start + torch.arange(ids.shape[1], device=self.device)
             hidden = self._forward(embeddings, positions[None], cache)
             ends = self.suffix_lengths(part, start) - 1
             last_hidden.append(hidden[torch.arange(len(part), device=self.device), ends])

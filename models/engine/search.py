@@ -9,6 +9,8 @@ sequences hold new tokens only, and a prompt that cannot improve leaves the batc
 
 import torch
 
+from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
+
 # Long rows are searched for their best entries in blocks of so many.
 _BLOCK = 64
 # transformers adds this, times 0 or 1, to the scores of what must not be chosen.
@@ -18,14 +20,16 @@ _NEVER = -1.0e9
 class GreedySearch:
     """The most likely token at every step; a `BeamSearch` of one beam would rank by length too."""
 
-    beams = 1
-
     def __init__(
-        self, prompts: int, max_new_tokens: int, eos_token_ids: torch.Tensor, pad_token_id: int
+        self,
+        prompts: int,
+        settings: GenerationSettings,
+        eos_token_ids: torch.Tensor,
+        pad_token_id: int,
     ) -> None:
         """Start with empty responses."""
-        self.max_new_tokens, self.eos, self.step = max_new_tokens, eos_token_ids, 0
-        shape = (prompts, 1, max_new_tokens)
+        self.max_new_tokens, self.eos, self.step = settings.max_new_tokens, eos_token_ids, 0
+        shape = (prompts, 1, self.max_new_tokens)
         self.running_sequences = torch.full(shape, pad_token_id, device=eos_token_ids.device)
 
     @property
@@ -70,24 +74,22 @@ class BeamSearch:
     def __init__(
         self,
         prompts: int,
-        beams: int,
-        max_new_tokens: int,
+        settings: GenerationSettings,
         eos_token_ids: torch.Tensor,
         pad_token_id: int,
-        length_penalty: float = 1.0,
-        early_stopping: bool | str = False,
     ) -> None:
-        """Start with one empty beam a prompt; the last two arguments as in generate."""
+        """Start with one empty beam a prompt."""
         device = eos_token_ids.device
-        self.beams, self.max_new_tokens = beams, max_new_tokens
-        self.length_penalty, self.early_stopping = length_penalty, early_stopping
-        self.eos = eos_token_ids
+        self.beams, self.max_new_tokens = settings.beams, settings.max_new_tokens
+        self.length_penalty = float(settings.kwargs.get("length_penalty", 1.0))
+        self.early_stopping = settings.kwargs.get("early_stopping", False)
+        self.eos, self.step = eos_token_ids, 0
         # Each beam has as many candidates that end as there are EOS ids: with one more each, K
         # candidates are left that go on.
-        self.num_candidates = max(2, 1 + len(eos_token_ids)) * beams
-        self.step = 0
-        shape = (prompts, beams)
-        self.running_sequences = torch.full((*shape, max_new_tokens), pad_token_id, device=device)
+        self.num_candidates = max(2, 1 + len(eos_token_ids)) * self.beams
+        shape = (prompts, self.beams)
+        sequences = (*shape, self.max_new_tokens)
+        self.running_sequences = torch.full(sequences, pad_token_id, device=device)
         self.running_scores = torch.zeros(shape, device=device)
         # All beams are the same at first: only the first may be continued.
         self.running_scores[:, 1:] = _NEVER

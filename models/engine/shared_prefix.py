@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from verbalizer_bench.models.engine.batching import in_batches, shared_prefix_batch_size
 from verbalizer_bench.models.engine.decoder import EncodedPrompt, Prefix, PrefixDecoder
@@ -140,7 +141,8 @@ class SharedPrefixEngine:
     ) -> list[list[int]]:
         """Generate one batch: prefill of the suffixes, then a token a pass for all beams."""
         cache = self.decoder.cache(batch, prefix, settings.beams)
-        search = self._start_search(len(batch), settings)
+        strategy = GreedySearch if settings.beams == 1 else BeamSearch
+        search = strategy(len(batch), settings, self.eos, self.pad_token_id)
         # `generate` copies a prompt for each beam before its prefill. The beams are equal until the
         # first token, so that here it is one row a prompt.
         hidden = self.decoder.prefill(batch, prefix.length, cache)[:, None]
@@ -163,21 +165,6 @@ class SharedPrefixEngine:
             cache.begin_decode(parents)
             hidden = self.decoder.decode(search.newest_tokens, lengths + search.step - 1, cache)
 
-    def _start_search(
-        self, prompts: int, settings: GenerationSettings
-    ) -> GreedySearch | BeamSearch:
-        if settings.beams == 1:
-            return GreedySearch(prompts, settings.max_new_tokens, self.eos, self.pad_token_id)
-        return BeamSearch(
-            prompts,
-            settings.beams,
-            settings.max_new_tokens,
-            self.eos,
-            self.pad_token_id,
-            float(settings.kwargs.get("length_penalty", 1.0)),
-            settings.kwargs.get("early_stopping", False),
-        )
-
     def _top_candidates(
         self, hidden: torch.Tensor, search: GreedySearch | BeamSearch
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -199,24 +186,22 @@ class SharedPrefixEngine:
     ) -> list[list[tuple[float, bool]]]:
         """Score one batch: beams that are told which token comes next."""
         shape = (len(batch), len(continuations[0]))
-        steps = max(len(tokens) for of_context in continuations for tokens in of_context)
+        device = self.decoder.device
+        rows = [torch.tensor(tokens) for of_context in continuations for tokens in of_context]
         # -1 behind the end of a continuation.
-        targets = torch.full((*shape, steps), -1, device=self.decoder.device)
-        for row, of_context in enumerate(continuations):
-            for beam, tokens in enumerate(of_context):
-                targets[row, beam, : len(tokens)] = torch.tensor(tokens)
+        targets = pad_sequence(rows, True, -1).view(*shape, -1).to(device)
         cache = self.decoder.cache(batch, prefix, beams=shape[1])
         hidden = self.decoder.prefill(batch, prefix.length, cache)[:, None].expand(-1, shape[1], -1)
         lengths = prefix.length + self.decoder.suffix_lengths(batch, prefix.length)
-        totals = torch.zeros(shape, device=self.decoder.device)
-        greedy = torch.ones(shape, dtype=torch.bool, device=self.decoder.device)
+        totals = torch.zeros(shape, device=device)
+        greedy = torch.ones(shape, dtype=torch.bool, device=device)
         # Every beam goes on from itself.
-        parents = torch.arange(shape[1], device=self.decoder.device).expand(shape)
+        parents = torch.arange(shape[1], device=device).expand(shape)
         for step, target in enumerate(targets.unbind(2)):
             log_probs, best = self._gather_log_probs(hidden, target.clamp(min=0))
             totals += log_probs * (target >= 0)
             greedy &= (best == target) | (target < 0)
-            if step + 1 < steps:
+            if step + 1 < targets.shape[2]:
                 cache.begin_decode(parents)
                 hidden = self.decoder.decode(target.clamp(min=0), lengths + step, cache)
         return [
