@@ -3,7 +3,12 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from verbalizer_bench import api
+
+if TYPE_CHECKING:
+    from verbalizer_bench.results.run import Run
 
 BASE = Path(__file__).parent / "recipes" / "base"
 
@@ -44,14 +49,13 @@ def train_recipe(name: str, world: Path, output: Path, *overrides: str) -> Path:
         The checkpoint's folder.
     """
     from verbalizer_bench.trainers.recipe import read_recipe
-    from verbalizer_bench.trainers.train import train
 
     shipped = read_recipe(f"miniature/{name}")
     data = [str(world / Path(file).relative_to("data/miniature")) for file in shipped.data]
     words = [f"data={','.join(data)}", f"output={output}", f"cache={output.parent / 'cache'}"]
     if shipped.images:
         words.append(f"images={world / 'images'}")
-    return train(read_recipe(f"miniature/{name}", [*words, *overrides]))
+    return api.train(f"miniature/{name}", *words, *overrides).path
 
 
 def train_connector(world: Path, base: Path, tower: Path, output: Path, *overrides: str) -> Path:
@@ -71,8 +75,8 @@ def train_arm(
 
 def score(
     checkpoint: Path, adapter: str, data: Path, output: Path, log: Path, image: str | None = None
-) -> Path:
-    """Run the 108 tasks on a folder of stand-ins, with 10 beams; return the run's folder.
+) -> "Run":
+    """Run the 108 tasks on a folder of stand-ins, with 10 beams.
 
     Args:
         checkpoint: A checkpoint folder.
@@ -82,14 +86,16 @@ def score(
         log: The file that lm-eval's tables go to.
         image: What `verbalizer-lvlm` shows; None for its own choice, white.
     """
-    from verbalizer_bench.running.harness import harness
-
     # lm-eval logs several lines a task.
     os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
-    shown = f",image={image}" if image else ""
-    options = ["--model", adapter, "--model_args", f"pretrained={checkpoint},dtype=float32{shown}"]
-    options += ["--tasks", "verbalizer", "--data", str(data), "--device", "cpu"]
-    options += ["--apply_chat_template", "--batch_size", "32", "--output_path", str(output)]
+    shown = {"image": image} if image else {}
     with log.open("a") as tables, contextlib.redirect_stdout(tables):
-        (run,) = harness("run", options)
-    return run
+        return api.evaluate(
+            adapter,
+            {"pretrained": checkpoint, "dtype": "float32", **shown},
+            output=output,
+            data=data,
+            device="cpu",
+            apply_chat_template=True,
+            batch_size=32,
+        )

@@ -75,13 +75,12 @@ def below_gate(scores: Mapping[str, float]) -> list[str]:
 
 def _choose_scores(checkpoint: Path, world: Path, output: Path) -> dict[str, float]:
     """Return F1 by label type on the choose split."""
-    from verbalizer_bench.results.run import read_run
     from verbalizer_bench.results.statistics import summarize
 
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     run = score(checkpoint, "verbalizer-llm", world / "choose", output, output / "lm-eval.log")
-    scores = {name: round(s.f1.mean, 4) for name, s in summarize(read_run(run)).items()}
+    scores = {name: round(s.f1.mean, 4) for name, s in summarize(run).items()}
     print(f"{checkpoint}: F1 on the choose split: {scores}", flush=True)
     return scores
 

@@ -83,9 +83,10 @@ def demo(folder: Path, size: Size = FULL) -> None:
     for name, checkpoint in checkpoints.items():
         print(f"\nScoring {name}", flush=True)
         adapter = ARMS[name].adapter if name in ARMS else "verbalizer-llm"
-        runs[name] = score(
+        run = score(
             checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
         )
+        runs[name] = run.folder
     report = _report(runs, folder)
     page = _publish(runs, folder / "leaderboard")
     print(f"Report: {report}")

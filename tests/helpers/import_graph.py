@@ -21,9 +21,9 @@ LAYERS = (
     ("trainers", "builders", "lmms", "results"),
     ("running",),
     ("leaderboard",),
-    ("experiments",),
     ("api",),
     (PACKAGE,),
+    ("experiments",),
     ("cli",),
     ("__main__",),
 )
