@@ -27,10 +27,7 @@ def build(
             a folder (default: VERBALIZER_BENCH_DATA, else hub).
     """
     from verbalizer_bench import api
-    from verbalizer_bench.tasks.data import check_data
 
-    if data:
-        check_data(data)
     options = {"limit": limit, "leakage.data": data}
     overrides += [f"{key}={value}" for key, value in options.items() if value is not None]
     if dry_run:

@@ -8,6 +8,15 @@ from typing import Annotated, Any
 from typer import Argument, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
+
+def _checked(data: str | None) -> str | None:
+    from verbalizer_bench.tasks.data import check_data
+
+    if data:
+        check_data(data)
+    return data
+
+
 Required = Annotated[str, Option()]
 Repeated = Annotated[list[str], Option(default_factory=list, show_default=False)]
 Output = Annotated[Path, Option("--output", "-o")]
@@ -17,7 +26,7 @@ Overrides = Annotated[
 ]
 DryRun = Annotated[bool, Option("--dry-run")]
 Json = Annotated[bool, Option("--json")]
-Data = Annotated[str | None, Option(metavar="hub|sample|DIR")]
+Data = Annotated[str | None, Option(metavar="hub|sample|DIR", callback=_checked)]
 
 
 class _Command(TyperCommand):
