@@ -3,11 +3,12 @@
 verbalizer-bench demo
 """
 
-import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from verbalizer_bench.experiments.miniature.machine import machine
 
 TOY_WARNING = (
     "These are toys of half a million weights on made texts: the numbers say that the software "
@@ -93,17 +94,6 @@ def demo(folder: Path, size: Size = FULL) -> None:
     print(f"Leaderboard: {page}")
     print(where(machine()))
     print(TOY_WARNING)
-
-
-def machine() -> str:
-    """Return what the sums of this machine's float32 depend on: processor and torch."""
-    import torch
-
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()}), torch {torch.__version__}"
 
 
 def where(here: str) -> str:

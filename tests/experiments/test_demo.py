@@ -15,9 +15,9 @@ from verbalizer_bench.experiments.miniature.demo import (
     TOY_WARNING,
     Size,
     demo,
-    machine,
     where,
 )
+from verbalizer_bench.experiments.miniature.machine import machine
 from verbalizer_bench.results.run import find_runs
 
 

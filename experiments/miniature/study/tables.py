@@ -7,7 +7,6 @@ them alone.
 
 import csv
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results
@@ -195,15 +195,8 @@ def _about(place: Place, grid: Grid, rates: Mapping[str, float]) -> dict[str, An
         "learning_rates": dict(rates),
         "bases": bases,
         "versions": first["versions"],
-        "machine": f"{_processor()}, one thread a point",
+        "machine": f"{processor()}, one thread a point",
     }
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _write(rows: Sequence[Mapping[str, str]], file: Path) -> None:
