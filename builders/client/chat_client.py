@@ -10,7 +10,6 @@ the folder. A call that fails for good stores nothing, so that a later run sends
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,18 +118,6 @@ class ChatClient:
         await asyncio.gather(*tasks, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close()
-
-    @property
-    def total(self) -> UsageTotals:
-        """Return what all runs in the folder have used."""
-        earlier = self._store.earlier
-        return replace(
-            self.usage,
-            money=earlier.money + self.usage.money,
-            input_tokens=earlier.input_tokens + self.usage.input_tokens,
-            output_tokens=earlier.output_tokens + self.usage.output_tokens,
-            calls=earlier.calls + self.usage.calls,
-        )
 
     @property
     def status(self) -> str:

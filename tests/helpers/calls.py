@@ -7,7 +7,9 @@ from typing import Any
 
 from tests.helpers.endpoint_server import Server
 from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.chat_client import ChatClient, Endpoint, Reply, Request
+from verbalizer_bench.builders.client.chat_client import ChatClient
+from verbalizer_bench.builders.client.endpoint import Endpoint
+from verbalizer_bench.builders.client.protocol import Reply, Request
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 
 PROMPTS = PromptTemplates(

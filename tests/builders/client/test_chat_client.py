@@ -13,14 +13,10 @@ from tests.helpers.calls import SCHEMA, ask, ask_all, endpoint, has_come, reques
 from tests.helpers.clock import Moved
 from tests.helpers.endpoint_server import Asked, Faults, Server, images, prompt
 from tests.helpers.kills import killed_at
-from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.chat_client import (
-    Budget,
-    BudgetExceeded,
-    ChatClient,
-    Reply,
-    Request,
-)
+from verbalizer_bench.builders.client.budget import Budget, BudgetExceeded
+from verbalizer_bench.builders.client.chat_client import ChatClient
+from verbalizer_bench.builders.client.protocol import Reply, Request
+from verbalizer_bench.builders.client.response_store import ResponseStore
 
 Serve = Callable[..., Server]
 BAD = Faults(
@@ -332,12 +328,9 @@ def test_a_role_without_an_endpoint(serve: Serve, tmp_path: Path) -> None:
 
 def test_what_runs_in_one_folder_adds_up(serve: Serve, tmp_path: Path) -> None:
     asked = endpoint(serve(), input_price=1e6, output_price=0)
-
-    async def run(wanted: list[Request]) -> UsageTotals:
-        async with ChatClient({"default": asked}, tmp_path) as client:
-            await ask(client, wanted)
-            return client.total
-
-    once, twice = (asyncio.run(run(wanted)) for wanted in (requests(2), requests(5)))
-    assert (once.calls, twice.calls, twice.cached) == (2, 5, 2)
-    assert twice.money == twice.input_tokens > once.money
+    runs = [ask_all(tmp_path, requests(count), asked)[1] for count in (2, 5)]
+    assert [(run.calls, run.cached) for run in runs] == [(2, 0), (3, 2)]
+    store = ResponseStore(tmp_path)
+    store.close()
+    assert store.earlier.calls == 5 and store.earlier.money == sum(run.money for run in runs)
+    assert store.earlier.money == store.earlier.input_tokens > runs[0].money

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.calls import PROMPTS
-from verbalizer_bench.builders.client.chat_client import BudgetExceeded, CallFailed
+from verbalizer_bench.builders.client.budget import BudgetExceeded
+from verbalizer_bench.builders.client.chat_client import CallFailed
 from verbalizer_bench.builders.client.protocol import Reply, Request
 from verbalizer_bench.builders.pipeline.generation import (
     GenerationResult,
