@@ -313,7 +313,7 @@ def default_template(templates: Any) -> str | None:
     return str(text) if text else None
 
 
-class _Clock:
+class _FixedClock:
     """Stands in for `datetime` where transformers renders templates."""
 
     def __init__(self) -> None:
@@ -325,12 +325,12 @@ class _Clock:
 
 
 @contextmanager
-def _fixed_date() -> Iterator[_Clock]:
+def _fixed_date() -> Iterator[_FixedClock]:
     """Give `DATE` to templates that ask for the date.
 
     transformers takes no function among a template's variables, so its clock is exchanged.
     """
-    original, clock = chat_template_utils.datetime, _Clock()
+    original, clock = chat_template_utils.datetime, _FixedClock()
     chat_template_utils.datetime = clock
     try:
         yield clock
