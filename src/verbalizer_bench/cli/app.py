@@ -1,6 +1,5 @@
 """All commands together, how one is run, and how it ends."""
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -57,10 +56,8 @@ def _usage(error: Any) -> str:
     """Return what is wrong with a command's words, and where to read what it takes."""
     text = error.format_message().removesuffix(".")
     if hasattr(error, "possibilities"):
-        options = [name for option in error.ctx.command.params for name in option.opts]
-        near = difflib.get_close_matches(error.option_name, options, n=1)
-        text = f"unknown argument {error.option_name}"
-        text += f" (did you mean {near[0]}?)" if near else ""
+        near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
+        text = f"unknown argument {error.option_name}{near}"
     return f"{text}; `{error.ctx.command_path} --help` says what it takes"
 
 
@@ -79,7 +76,5 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version)] = False,
 ) -> None: ...
