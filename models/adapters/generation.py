@@ -25,7 +25,11 @@ from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.finite_logits import FiniteLogits, NotFiniteError
-from verbalizer_bench.models.engine.generation_config import ONE_RESPONSE, changing, check_request
+from verbalizer_bench.models.engine.generation_config import (
+    ONE_RESPONSE,
+    check_request,
+    influential_settings,
+)
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings, StopStrings
 from verbalizer_bench.models.engine.shared_prefix import SharedPrefixEngine
 
@@ -266,7 +270,7 @@ class ExactGeneration(EngineChoice):
         except NotFiniteError:
             raise
         except (ValueError, TypeError, IndexError, ImportError) as error:
-            unusual = changing(self.model.generation_config.to_diff_dict(), kwargs)
+            unusual = influential_settings(self.model.generation_config.to_diff_dict(), kwargs)
             unusual |= {name: kwargs[name] for name in kwargs if name not in _ALWAYS}
             if not unusual:
                 raise

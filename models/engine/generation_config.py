@@ -59,7 +59,7 @@ ONE_RESPONSE: Mapping[str, Any] = {
 }
 
 
-def changing(settings: Mapping[str, Any], asked: Collection[str]) -> dict[str, Any]:
+def influential_settings(settings: Mapping[str, Any], asked: Collection[str]) -> dict[str, Any]:
     """Return those of a checkpoint's generation settings that may change answers.
 
     Args:

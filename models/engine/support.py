@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import GenerationMixin
 
-from verbalizer_bench.models.engine.generation_config import changing
+from verbalizer_bench.models.engine.generation_config import influential_settings
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 
 _KNOWN_ARGUMENTS = {"num_beams", "do_sample", "length_penalty", "early_stopping"}
@@ -32,7 +32,7 @@ def unsupported_reason(model: Any, settings: GenerationSettings) -> str | None:
         return f"generation arguments {', '.join(sorted(unknown))}"
     if getattr(base.generate, "__func__", None) is not GenerationMixin.generate:
         return f"{type(base).__name__} has a generate of its own"
-    if changes := changing(model.generation_config.to_diff_dict(), settings.kwargs):
+    if changes := influential_settings(model.generation_config.to_diff_dict(), settings.kwargs):
         name, value = next(iter(changes.items()))
         return f"the checkpoint's generation setting {name}={str(value)[:200]}"
     return None

@@ -11,7 +11,7 @@ marked `partial` besides. Results of different protocols are not to be compared.
 from collections import Counter
 from typing import Any, NamedTuple
 
-from verbalizer_bench.models.engine.generation_config import changing
+from verbalizer_bench.models.engine.generation_config import influential_settings
 from verbalizer_bench.results.endings import ending_warnings
 from verbalizer_bench.results.rendering import rendering_text
 from verbalizer_bench.results.run import Run
@@ -40,7 +40,7 @@ def derive_protocol(run: Run) -> Protocol:
     record = run.record
     differences += [
         f"the checkpoint sets {key}={str(value)[:200]}"
-        for key, value in changing(record.generation_config, asked).items()
+        for key, value in influential_settings(record.generation_config, asked).items()
     ]
     if shots := max(run.results.n_shot.get(task.task) or 0 for task in run.tasks):
         differences.append(f"{shots} few-shot examples")

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from tests.helpers.asking import STORY, load, requests
 from tests.helpers.checkpoints import clone
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.engine.generation_config import changing
+from verbalizer_bench.models.engine.generation_config import influential_settings
 
 PROMPTS = [STORY[:end] for end in (20, 60, 100)]
 # Every harmless setting, with a value that would change much if it did anything.
@@ -107,12 +107,14 @@ def test_all_others_go_to_generate_with_their_name(
     reason = f"not exact here: the checkpoint's generation setting {name}="
     with pytest.raises(ValueError, match=reason):
         answers(lm, "shared_prefix")
-    assert changing(config.to_diff_dict(), {"num_beams"}) == {name: OTHERS[name]}
+    assert influential_settings(config.to_diff_dict(), {"num_beams"}) == {name: OTHERS[name]}
 
 
 def test_every_setting_that_transformers_has_is_harmless_or_said() -> None:
     """A list of the harmful ones would be passed over by whatever a later version adds."""
-    said = {name for name in GenerationConfig().to_dict() if changing({name: "odd"}, ())}
+    said = {
+        name for name in GenerationConfig().to_dict() if influential_settings({name: "odd"}, ())
+    }
     unsaid = set(GenerationConfig().to_dict()) - said
     assert {"guidance_scale", "use_mtp", "prompt_lookup_num_tokens", "num_beams"} <= said
     assert unsaid <= set(HARMLESS) | {
