@@ -4,7 +4,6 @@ verbalizer-bench build recipes/data/format_oriented.yaml limit=20
 """
 
 import asyncio
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +21,7 @@ from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
-from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_stage
+from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_stage, hint
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
 SETS = "sets"
@@ -76,14 +75,9 @@ def prepare(recipe: DataRecipe) -> tuple[BuildContext, _Kind]:
     roles = ["default", *kind.needed.get("prompts", ())]
     for name in recipe.endpoints:
         if name not in roles:
-            raise ValueError(f"endpoints.{name}: no stage has that role; {_known(name, roles)}")
+            raise ValueError(f"endpoints.{name}: no stage has that role; {hint(name, roles)}")
     context = BuildContext(recipe, read_prompts(recipe.prompts, kind.needed))
     return context, kind(context, recipe)
-
-
-def _known(name: str, roles: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, roles, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(roles)}"
 
 
 def build(recipe: DataRecipe) -> Built:

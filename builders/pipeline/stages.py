@@ -89,27 +89,27 @@ class Pipeline:
             index: dict[str, dict[str, str]] = read_json(path) if path.is_file() else {}
         except ValueError as error:
             raise ValueError(f"{error}; remove it, and all stages are made again") from error
-        right = isinstance(index, dict) and all(isinstance(one, dict) for one in index.values())
-        if not right:
+        if not (isinstance(index, dict) and all(isinstance(one, dict) for one in index.values())):
             raise ValueError(f"{path}: no index of stages; remove it, and all are made again")
         return index
 
     def _is_current(
         self, stage: Stage, index: Mapping[str, Mapping[str, str]], before: str
     ) -> bool:
-        made = index.get(stage.name)
-        return bool(made) and made == {
-            "from": _key(stage, before),
-            "sha256": _hash(self.path(stage.name)),
-        }
+        made = {"from": _key(stage, before), "sha256": _hash(self.path(stage.name))}
+        return index.get(stage.name) == made
 
 
 def check_stage(name: str, known: Sequence[str]) -> None:
     """Raise ValueError for an unknown stage."""
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
-        raise ValueError(f"stage={name}: no such stage; {hint}")
+        raise ValueError(f"stage={name}: no such stage; {hint(name, known)}")
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """Return the known name that is nearest, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 def _key(stage: Stage, before: str) -> str:
