@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 from matplotlib.figure import Figure
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import save
 from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import (
@@ -51,9 +52,9 @@ def write(
     markdown = render(runs, pairs, resamples, seed, allowed)
     folder.mkdir(parents=True, exist_ok=True)
     text, data, png, svg = (folder / f"compare.{end}" for end in ("md", "json", "png", "svg"))
-    text.write_text(f"{markdown}\n\n![Differences in F1](compare.png)\n", encoding="utf-8")
+    write_whole(text, f"{markdown}\n\n![Differences in F1](compare.png)\n")
     found = as_json(runs, pairs, resamples, seed, allowed)
-    data.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(data, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     draw(pairs, (png, svg))
     return markdown, (text, data, png, svg)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
 from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.leaderboard.reports.page import report_page
@@ -53,13 +54,12 @@ def write_report(runs: Sequence[Run], folder: Path) -> Report:
     named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
     bars(named, note, (png, svg))
     # A response may hold half a character (a lone surrogate), which no file can.
-    html.write_text(page, encoding="utf-8", errors="replace")
+    write_whole(html, page.encode(errors="replace"))
     figure = "\n\n![F1 by label type](scores.png)\n"
-    text.write_text(markdown + figure, encoding="utf-8", errors="replace")
+    write_whole(text, (markdown + figure).encode(errors="replace"))
     for run, summary in zip(runs, summaries, strict=True):
-        (run.folder / "summary.json").write_text(
-            json.dumps(as_json(run, summary), indent=2) + "\n", encoding="utf-8"
-        )
+        content = json.dumps(as_json(run, summary), indent=2) + "\n"
+        write_whole(run.folder / "summary.json", content)
     return Report(markdown, (html, text, png, svg))
 
 

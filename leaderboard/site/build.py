@@ -8,13 +8,13 @@ bytes.
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import ranking_bars
 from verbalizer_bench.leaderboard.pages.html import embedded_json, render, shade, svg_image
 from verbalizer_bench.leaderboard.site.entries import COLUMNS, read_board
@@ -74,9 +74,7 @@ def build_site(submissions: Path, output: Path, *, trusted: bool = False) -> Sit
     }
     drawn.unlink()
     for name, text in contents.items():
-        draft = output / f".{name}"
-        draft.write_text(text, encoding="utf-8", newline="")
-        os.replace(draft, output / name)
+        write_whole(output / name, text)
     return Site(tuple(output / name for name in FILES), tables, board.left_out)
 
 
@@ -84,7 +82,8 @@ def _check_output(output: Path) -> None:
     if output.is_file():
         raise ValueError(f"leaderboard build: {output} is a file; give a folder with -o")
     if output.is_dir():
-        known = {*FILES, *(f".{name}" for name in FILES)}
+        # With what a killed build left.
+        known = {left for name in FILES for left in (name, f".{name}", f"{name}.part")}
         # Writing to a link would change a file elsewhere.
         if others := sorted(
             path.name

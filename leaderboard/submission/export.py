@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.submission.validate import validate
 from verbalizer_bench.leaderboard.submission.verified import TypeScores, Verified, VerifiedTask
 from verbalizer_bench.results.few import FEW
@@ -61,8 +62,7 @@ def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> P
         key = uuid.UUID(found.verified.inputs["results.json"][:32], version=4)
         path = output / "verbalizer-bench" / (developer or _NOBODY) / name / f"{key}.json"
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.submission.models import (
     Count,
     Hash,
@@ -142,5 +143,5 @@ def write_verified(found: Verified, folder: Path) -> Path:
     """Write `verified.json` into a submission's folder."""
     path = folder / VERIFIED
     text = json.dumps(found.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
     return path

@@ -250,7 +250,7 @@ class OutputFolder:
             "attempts": attempts,
         }
         card = model_card(self.recipe, record, scoring_command(self.recipe, checkpoint))
-        (self.path / "README.md").write_text(card, encoding="utf-8")
+        write_whole(self.path / "README.md", card)
         # Last: with it a training is finished.
         self._write(record)
         for place in self.places[1:]:

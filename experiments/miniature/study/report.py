@@ -37,6 +37,7 @@ from verbalizer_bench.experiments.miniature.study.tables import (
     read_results,
 )
 from verbalizer_bench.experiments.miniature.study.verdicts import told_interval, verdicts
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -62,7 +63,7 @@ def write(folder: Path) -> Path:
         _files(),
     ]
     file = folder / "README.md"
-    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_whole(file, "\n\n".join(parts) + "\n")
     return file
 
 

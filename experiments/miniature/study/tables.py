@@ -16,6 +16,7 @@ import numpy as np
 
 from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results
 from verbalizer_bench.results.run import Run, TaskScores, read_run
@@ -89,8 +90,8 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
     _write(unseen, folder / "unseen.csv")
     _write(examples, folder / "examples.csv")
     text = json.dumps(_about(place, grid, rates), indent=1) + "\n"
-    (folder / "study.json").write_text(text, encoding="utf-8")
-    (folder / "grid.yaml").write_text(grid.as_yaml(), encoding="utf-8")
+    write_whole(folder / "study.json", text)
+    write_whole(folder / "grid.yaml", grid.as_yaml())
 
 
 def read_results(folder: Path) -> StudyTables:

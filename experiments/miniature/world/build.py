@@ -68,7 +68,7 @@ def write_world(
         captions: How many train scenes have a caption; None for all.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "README.md").write_text(README.format(seed=seed), encoding="utf-8")
+    write_whole(folder / "README.md", README.format(seed=seed))
     for place, split in (("sets", "test"), ("choose", "choose")):
         write_sets(folder / place, split, seed, texts)
     write_images(folder / "images")
@@ -99,7 +99,7 @@ def write_sets(folder: Path, split: str, seed: int, texts: int = TEXTS) -> None:
         wording.spec.name: {"split": split, "source": f"toy_{wording.spec.name}"}
         for wording in wordings()
     }
-    (folder / "sources.yaml").write_text(yaml.safe_dump(sources), encoding="utf-8")
+    write_whole(folder / "sources.yaml", yaml.safe_dump(sources))
 
 
 def write_images(folder: Path) -> None:
