@@ -224,7 +224,7 @@ def test_an_interrupted_training_says_which_state_is_kept(
             os.kill(os.getpid(), signal.SIGINT)
 
     words = ["train", str(REPOSITORY / "recipes" / "tiny" / "sft.yaml"), f"cache={tmp_path}/cache"]
-    words += [f"output={tmp_path}/out", f"save_steps={save_steps}", "epochs=1"]
+    words += [f"output={tmp_path}/out", f"save_steps={save_steps}", "num_train_epochs=1"]
     with monkeypatch.context() as patch:
         patch.setattr(ProgressBar, "on_step_end", stop)
         assert main(words) == 130

@@ -162,7 +162,10 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
             f"{tokens:,} an epoch, {data.trained:,} of them trained on; "
             f"longest record {int(data.lengths.max()):,}",
         ),
-        ("steps", f"{steps:,} of {recipe.global_batch} records, {recipe.epochs:g} epochs"),
+        (
+            "steps",
+            f"{steps:,} of {recipe.global_batch_size} records, {recipe.num_train_epochs:g} epochs",
+        ),
     ]
     try:
         check_steps(recipe, data.has_image, steps)

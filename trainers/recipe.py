@@ -25,6 +25,15 @@ log = logging.getLogger(__name__)
 
 METHODS = ("pretrain", "vit", "sft", "tower")
 REPORTERS = ("wandb", "trackio", "tensorboard")
+# Keys of older recipes, and what transformers calls them.
+RENAMED = {
+    "epochs": "num_train_epochs",
+    "global_batch": "global_batch_size",
+    "device_batch": "per_device_batch_size",
+    "schedule": "lr_scheduler_type",
+    "warmup": "warmup_ratio",
+    "workers": "dataloader_num_workers",
+}
 
 
 @dataclass(frozen=True)
@@ -103,19 +112,19 @@ class Recipe:
         image_aspect_ratio: `square` (the processor's crop) or `pad` (LLaVA-1.5: padded with its
             mean colour; the saved processor does so too).
         bad_records: `error`, or `skip`, which leaves out and counts what cannot be trained on.
-        epochs: Passes over the data.
-        global_batch: Samples of an optimiser step, over all processes and micro-batches.
-        device_batch: Samples of a micro-batch on one device.
+        num_train_epochs: Passes over the data.
+        global_batch_size: Samples of an optimiser step, over all processes and micro-batches.
+        per_device_batch_size: Samples of a micro-batch on one device.
         group: What a step's samples have in common. `modality`: all have an image or none has, as
             in LLaVA. `length`: they are of similar length too, with less padding, but a short
             answer counts as much as a long one then. `none`: nothing.
         loss: What a step's loss is the mean over. `tokens`: all tokens of its answers.
-            `micro_batches`: the means of its micro-batches of `device_batch`, as in LLaVA
-            (transformers before 4.46), so that `device_batch` changes what tokens count.
+            `micro_batches`: the means of its micro-batches of `per_device_batch_size`, as in LLaVA
+            (transformers before 4.46), so that `per_device_batch_size` changes what tokens count.
         learning_rate: Of the language model; of the connector too unless it has its own.
         connector_learning_rate: Of the connector.
-        schedule: transformers' name of a learning rate schedule.
-        warmup: Share of the steps in which the learning rate rises.
+        lr_scheduler_type: transformers' name of a learning rate schedule.
+        warmup_ratio: Share of the steps in which the learning rate rises.
         weight_decay: AdamW's.
         adam_beta2: AdamW's decay of the second moment.
         loss_weights: What prompts and short answers count; None: answers alone, each token alike.
@@ -127,7 +136,7 @@ class Recipe:
         seed: Of weights that are initialised, and of the order of the data.
         save_steps: Steps between checkpoints that `resume` can go on from; None: none are kept.
         resume: Go on from the output folder's last checkpoint.
-        workers: Processes that read images.
+        dataloader_num_workers: Processes that read images.
         report_to: Where else losses go: wandb, trackio, tensorboard.
         cache: Where the data are kept as Arrow files.
     """
@@ -138,9 +147,9 @@ class Recipe:
     data: OneOrMore[Path]
     format: str
     max_length: int
-    epochs: float
-    global_batch: int
-    device_batch: int
+    num_train_epochs: float
+    global_batch_size: int
+    per_device_batch_size: int
     learning_rate: float
     tokenizer: str | None = None
     images: Path | None = None
@@ -150,8 +159,8 @@ class Recipe:
     group: Any = "modality"
     loss: str = "tokens"
     connector_learning_rate: float | None = None
-    schedule: str = "cosine"
-    warmup: float = 0.03
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     adam_beta2: float = 0.999
     loss_weights: LossWeights | None = None
@@ -163,7 +172,7 @@ class Recipe:
     seed: int = 0
     save_steps: int | None = None
     resume: bool = False
-    workers: int = 0
+    dataloader_num_workers: int = 0
     report_to: OneOrMore[str] = ()
     cache: Path = dataclasses.field(default_factory=lambda: Path.home() / ".cache/verbalizer_bench")
 
@@ -183,7 +192,7 @@ class Recipe:
             ("image_aspect_ratio", self.image_aspect_ratio, ("square", "pad")),
             ("bad_records", self.bad_records, ("error", "skip")),
             ("precision", self.precision, ("bf16", "fp32")),
-            ("schedule", self.schedule, [kind.value for kind in SchedulerType]),
+            ("lr_scheduler_type", self.lr_scheduler_type, [kind.value for kind in SchedulerType]),
         ):
             check(name, value, value in known, f"one of {', '.join(known)}")
         self._check_numbers()
@@ -191,22 +200,32 @@ class Recipe:
             check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
             check("report_to", name, bool(find_spec(name)), f"not installed; pip install {name}")
         check("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1")
-        check("warmup", self.warmup, 0 <= self.warmup < 1, "a share from 0 to below 1")
+        check(
+            "warmup_ratio",
+            self.warmup_ratio,
+            0 <= self.warmup_ratio < 1,
+            "a share from 0 to below 1",
+        )
         check("data", "[]", bool(self.data), "at least one file")
         check("held_out", "[]", self.held_out != (), "at least one file, or leave it out")
         for file in self.held_out or ():
             check("held_out", file, file not in self.data, "is trained on; give another file")
         self._check_method()
-        self.accumulation(processes=1)
+        self.gradient_accumulation_steps(processes=1)
 
     def _check_numbers(self) -> None:
-        for name in ("epochs", "learning_rate", "connector_learning_rate", "max_grad_norm"):
+        for name in (
+            "num_train_epochs",
+            "learning_rate",
+            "connector_learning_rate",
+            "max_grad_norm",
+        ):
             value = getattr(self, name)
             check(name, value, value is None or value > 0, "above 0")
-        for name in ("max_length", "global_batch", "device_batch", "save_steps"):
+        for name in ("max_length", "global_batch_size", "per_device_batch_size", "save_steps"):
             value = getattr(self, name)
             check(name, value, value is None or value >= 1, "at least 1")
-        for name in ("workers", "seed", "weight_decay"):
+        for name in ("dataloader_num_workers", "seed", "weight_decay"):
             check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
 
     def _check_method(self) -> None:
@@ -225,10 +244,11 @@ class Recipe:
         if self.method == "tower":
             self._check_tower()
         # A step's answers and prompts are weighted against each other, so that it is one batch.
-        if self.loss_weights and self.device_batch != self.global_batch:
+        if self.loss_weights and self.per_device_batch_size != self.global_batch_size:
             raise ValueError(
-                f"loss_weights: device_batch={self.device_batch} must be global_batch="
-                f"{self.global_batch}, on one process; make them equal, or leave loss_weights out"
+                f"loss_weights: per_device_batch_size={self.per_device_batch_size} must be "
+                f"global_batch_size={self.global_batch_size}, on one process; make them equal, or "
+                "leave loss_weights out"
             )
 
     def _check_tower(self) -> None:
@@ -241,10 +261,11 @@ class Recipe:
                 f"{', '.join(given)}"
             )
         # Each caption is compared with all images of its micro-batch.
-        if self.device_batch != self.global_batch:
+        if self.per_device_batch_size != self.global_batch_size:
             raise ValueError(
-                f"method=tower: device_batch={self.device_batch} must be global_batch="
-                f"{self.global_batch}, on one process: captions are told apart within a batch"
+                f"method=tower: per_device_batch_size={self.per_device_batch_size} must be "
+                f"global_batch_size={self.global_batch_size}, on one process: captions are told "
+                "apart within a batch"
             )
 
     @property
@@ -252,17 +273,18 @@ class Recipe:
         """Return the folder that image names are relative to; None for a text model."""
         return None if self.method == "sft" else self.images or self.data[0].parent
 
-    def accumulation(self, processes: int) -> int:
+    def gradient_accumulation_steps(self, processes: int) -> int:
         """Return the micro-batches of an optimiser step on each of so many processes.
 
         Raises:
             ValueError: The global batch cannot be dealt evenly.
         """
-        steps, rest = divmod(self.global_batch, self.device_batch * processes)
+        steps, rest = divmod(self.global_batch_size, self.per_device_batch_size * processes)
         if rest or not steps:
             raise ValueError(
-                f"global_batch={self.global_batch} is no multiple of device_batch="
-                f"{self.device_batch} on {processes} processes; change device_batch"
+                f"global_batch_size={self.global_batch_size} is no multiple of "
+                f"per_device_batch_size={self.per_device_batch_size} on {processes} processes; "
+                "change per_device_batch_size"
             )
         return steps
 
@@ -282,4 +304,4 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if adapter and "trained_parameters" not in keys:
         overrides = [*overrides, "trained_parameters=null"]
         log.info("with another %s the recipe's trained_parameters is not asked for", adapter[0])
-    return read(Recipe, path, overrides)
+    return read(Recipe, path, overrides, renamed=RENAMED)

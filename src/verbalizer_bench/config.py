@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -40,13 +41,19 @@ _EXPECTED = {
 }
 
 
-def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> Kind:
+def read(
+    kind: type[Kind],
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> Kind:
     """Read and check a recipe.
 
     Args:
         kind: The dataclass.
         path: A YAML file, or the name of a shipped one (`paper/llm_foit`).
         overrides: `key=value`; the value is YAML.
+        renamed: New names of keys by their old ones, which are errors.
 
     Raises:
         FileNotFoundError: There is no such recipe.
@@ -60,6 +67,8 @@ def read(kind: type[Kind], path: str | Path, overrides: Sequence[str] = ()) -> K
     for override in overrides:
         _override(values, override)
     try:
+        if old := [key for key in values if key in renamed]:
+            raise ValueError("; ".join(f"{key} is called {renamed[key]} now" for key in old))
         return build(kind, values, overrides)
     except ValueError as error:
         place = f"{file} with {' '.join(overrides)}" if overrides else file

@@ -178,7 +178,7 @@ def test_a_training_run(name: str, tmp_path: Path) -> None:
     words = [str(REPOSITORY / "recipes" / "tiny" / "sft.yaml"), "model.config=null"]
     words += [f"model.path={tmp_path / 'base'}", "format=tokenizer", "trained_parameters=null"]
     words += [f"output={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}", "max_length=512"]
-    assert main(["train", *words, "epochs=0.5"]) == 0
+    assert main(["train", *words, "num_train_epochs=0.5"]) == 0
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert record["steps"] == 4 and record["loss"]["last"] < record["loss"]["first"] < 8
     assert "with and without each of them" in record["answers"]

@@ -109,8 +109,10 @@ def test_memory_by_hand() -> None:
     weights = sum(w.numel() for w in model.parameters())
     assert parts["weights"] == parts["gradients"] == pytest.approx(4 * weights / 2**30)
     assert parts["optimizer"] == pytest.approx(8 * weights / 2**30)
-    layer = recipe.device_batch * 50 * (18 * config.hidden_size + 3 * config.intermediate_size)
-    kept = recipe.device_batch * 50 * config.hidden_size
+    layer = (
+        recipe.per_device_batch_size * 50 * (18 * config.hidden_size + 3 * config.intermediate_size)
+    )
+    kept = recipe.per_device_batch_size * 50 * config.hidden_size
     layers = config.num_hidden_layers
     kept = kept if recipe.gradient_checkpointing else layer
     assert parts["activations"] == pytest.approx(4 * (kept * layers + layer) / 2**30)
@@ -133,7 +135,8 @@ def test_copies_and_logits_in_low_precision() -> None:
     parts = memory(adapter, shapes, longest=50)
     assert parts["autocast copies"] == pytest.approx(2 * trained / 2**30)
     weighted = read_recipe(
-        TINY / "sft.yaml", ["loss_weights={prompt: 0.1}", "device_batch=8", "precision=bf16"]
+        TINY / "sft.yaml",
+        ["loss_weights={prompt: 0.1}", "per_device_batch_size=8", "precision=bf16"],
     )
     parts = memory(weighted, load_shapes(weighted), longest=50)
     assert parts["logits"] == pytest.approx(400 * 512 * (2 + 4 + 4 + 4 + 2) / 2**30)
@@ -163,8 +166,8 @@ def test_the_estimate_is_near_what_training_takes(
     name: str, overrides: list[str], tmp_path: Path
 ) -> None:
     """Of what torch allocates on a CPU, step by step; measured: 0.94 to 1.02 of it."""
-    words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}", "epochs=0.5"]
-    words += ["global_batch=16", "device_batch=16"]
+    words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}", "num_train_epochs=0.5"]
+    words += ["global_batch_size=16", "per_device_batch_size=16"]
     recipe = read_recipe(TINY / f"{name}.yaml", [*words, *overrides])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         train.train(recipe)
@@ -223,5 +226,5 @@ def test_what_another_recipe_makes_is_trained_first(
 
 
 def test_a_schedule_that_cannot_work_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", str(TINY / "sft.yaml"), "--dry-run", "global_batch=128"]) == 0
-    assert "schedule    global_batch=128: there are 64 records" in capsys.readouterr().out
+    assert main(["train", str(TINY / "sft.yaml"), "--dry-run", "global_batch_size=128"]) == 0
+    assert "schedule    global_batch_size=128: there are 64 records" in capsys.readouterr().out

@@ -31,8 +31,8 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
         words += (
             f"output={tmp_path / 'out'}",
             f"cache={tmp_path / 'cache'}",
-            "epochs=0.5",
-            "warmup=0",
+            "num_train_epochs=0.5",
+            "warmup_ratio=0",
         )
         assert main(["train", str(TINY / f"{recipe}.yaml"), *words]) == 2
         assert not list((tmp_path / "out").rglob("*.safetensors"))
@@ -89,7 +89,7 @@ def test_a_gradient_that_is_not_finite(fails: Fails, monkeypatch: pytest.MonkeyP
 
 def test_weights_that_the_last_step_breaks(fails: Fails) -> None:
     """Neither as a checkpoint nor, with `save_steps`, as a state to go on from."""
-    words = ("learning_rate=1e39", "global_batch=64", "device_batch=64")
+    words = ("learning_rate=1e39", "global_batch_size=64", "per_device_batch_size=64")
     for more in ((), ("save_steps=1", "resume=true")):
         line = fails(*words, *more)
         assert "are not finite, such as model.embed_tokens.weight: after step 1; lower" in line
@@ -105,7 +105,12 @@ def half(tmp_path: Path) -> Path:
 
 
 def test_weights_that_the_bases_type_cannot_hold(fails: Fails, half: Path) -> None:
-    words = ("model.config=null", f"model.path={half}", "global_batch=64", "device_batch=64")
+    words = (
+        "model.config=null",
+        f"model.path={half}",
+        "global_batch_size=64",
+        "per_device_batch_size=64",
+    )
     line = fails(*words, "learning_rate=1e6")
     assert "weights are not finite" in line and "in float16, the base's type" in line
 

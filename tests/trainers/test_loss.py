@@ -48,8 +48,8 @@ def test_the_first_step_is_that_made_by_hand(loss: str, tmp_path: Path) -> None:
         "model.path=null",
         f"model.config={TINY / 'llava'}",
         f"loss={loss}",
-        "epochs=0.05",
-        "warmup=0",
+        "num_train_epochs=0.05",
+        "warmup_ratio=0",
     ]
     words += [f"output={tmp_path / 'out'}", f"cache={tmp_path / 'cache'}"]
     recipe = read_recipe(TINY / "vit.yaml", words)
@@ -70,7 +70,12 @@ def test_a_llava_of_experts_trains_without_their_balance(tmp_path: Path) -> None
     config["text_config"].pop("architectures", None)
     (folder / "config.json").write_text(json.dumps(config))
     words = ["model.path=null", f"model.config={folder}", "trained_parameters=null"]
-    words += ["epochs=0.05", "warmup=0", f"output={tmp_path / 'out'}", f"cache={tmp_path / 'c'}"]
+    words += [
+        "num_train_epochs=0.05",
+        "warmup_ratio=0",
+        f"output={tmp_path / 'out'}",
+        f"cache={tmp_path / 'c'}",
+    ]
     recipe = read_recipe(TINY / "vit.yaml", words)
     train.train(recipe)
     with (tmp_path / "out" / "losses.csv").open() as file:
@@ -85,7 +90,7 @@ def test_a_run_goes_on_with_other_micro_batches_where_they_count_nothing(
     words = [f"output={tmp_path / 'out'}", "resume=true", f"loss={loss}"]
     recipe = read_recipe(TINY / "sft.yaml", words)
     (tmp_path / "out" / "adapter").mkdir(parents=True)
-    before = recipe.as_dict() | {"device_batch": 2}
+    before = recipe.as_dict() | {"per_device_batch_size": 2}
     if loss == "tokens":
         # As recipes of before there was a choice have it.
         del before["loss"]
@@ -93,5 +98,5 @@ def test_a_run_goes_on_with_other_micro_batches_where_they_count_nothing(
     if loss == "tokens":
         OutputFolder(recipe, main=True)
         return
-    with pytest.raises(ValueError, match="it was started with device_batch=2, not 4"):
+    with pytest.raises(ValueError, match="it was started with per_device_batch_size=2, not 4"):
         OutputFolder(recipe, main=True)

@@ -115,7 +115,7 @@ def test_a_held_out_file_that_is_missing_is_said_at_once(
 
 
 def test_the_base_learns_with_weights(world: Path, tmp_path: Path) -> None:
-    words = [str(MINIATURE / "base_0.yaml"), f"data={world / 'base_0.jsonl'}", "epochs=4"]
+    words = [str(MINIATURE / "base_0.yaml"), f"data={world / 'base_0.jsonl'}", "num_train_epochs=4"]
     words += [f"output={tmp_path / 'base'}", f"cache={tmp_path / 'cache'}"]
     assert main(["train", *words]) == 0
     found = losses(tmp_path / "base")
@@ -126,8 +126,8 @@ def test_the_base_learns_with_weights(world: Path, tmp_path: Path) -> None:
 
 def test_a_tower_learns_which_caption_is_whose(world: Path, tmp_path: Path) -> None:
     words = [str(MINIATURE / "tower.yaml"), f"data={world / 'captions.json'}"]
-    words += [f"images={world / 'images'}", f"output={tmp_path / 'tower'}", "epochs=1"]
-    words += [f"cache={tmp_path / 'cache'}", "global_batch=96", "device_batch=96"]
+    words += [f"images={world / 'images'}", f"output={tmp_path / 'tower'}", "num_train_epochs=1"]
+    words += [f"cache={tmp_path / 'cache'}", "global_batch_size=96", "per_device_batch_size=96"]
     assert main(["train", *words]) == 0
     found = losses(tmp_path / "tower")
     # By chance it is the logarithm of the batch.
@@ -141,10 +141,14 @@ def test_a_tower_learns_which_caption_is_whose(world: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("base_0", ["device_batch=32"], "device_batch=32 must be global_batch=64"),
+        (
+            "base_0",
+            ["per_device_batch_size=32"],
+            "per_device_batch_size=32 must be global_batch_size=64",
+        ),
         ("base_0", ["loss_weights.prompt=-1"], r"loss_weights.prompt"),
         ("base_0", ["adam_beta2=1"], "adam_beta2"),
-        ("tower", ["device_batch=8"], "captions are told apart within a batch"),
+        ("tower", ["per_device_batch_size=8"], "captions are told apart within a batch"),
         ("tower", ["connector_learning_rate=1"], "leave out connector_learning_rate"),
         ("tower", ["format=llama-2"], "pretrain or tower, and plain, belong together"),
     ],

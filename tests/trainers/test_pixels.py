@@ -42,7 +42,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "again": ["model.config=null", f"model.path={root / 'pad'}"],
     }.items():
         places[name] = root / name
-        words += [f"output={root / name}", f"cache={root / 'cache'}", "epochs=0.1", "warmup=0"]
+        words += [
+            f"output={root / name}",
+            f"cache={root / 'cache'}",
+            "num_train_epochs=0.1",
+            "warmup_ratio=0",
+        ]
         assert main(["train", str(TINY / "pretrain.yaml"), *words]) == 0
     return places
 

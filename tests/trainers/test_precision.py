@@ -64,7 +64,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
 
     def run(name: str, *words: str) -> Path:
         folder = root / str(next(count))
-        steps = "epochs=0.25" if name == "pretrain" else "epochs=0.17"
+        steps = "num_train_epochs=0.25" if name == "pretrain" else "num_train_epochs=0.17"
         words = (f"output={folder}", f"cache={root / 'cache'}", "precision=bf16", steps, *words)
         words += ("model.config=null", "trained_parameters=null")
         assert main(["train", str(TINY / f"{name}.yaml"), *words]) == 0

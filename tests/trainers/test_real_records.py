@@ -61,8 +61,8 @@ def captions(folder: Path) -> list[dict[str, Any]]:
 def write_recipe(file: Path, **keys: Any) -> Path:
     common = {
         "max_length": 480,
-        "global_batch": 6,
-        "device_batch": 3,
+        "global_batch_size": 6,
+        "per_device_batch_size": 3,
         "precision": "fp32",
         "cache": str(file.parent / "cache"),
         "gradient_checkpointing": False,
@@ -110,7 +110,7 @@ def test_thirty_real_records(
         model={"path": str(composed)},
         data=str(tmp_path / "captions.json"),
         images=str(llava_data),
-        epochs=6,
+        num_train_epochs=6,
         learning_rate=2e-2,
     )
     vit = write_recipe(
@@ -121,7 +121,7 @@ def test_thirty_real_records(
         model={"path": str(aligned)},
         data=str(tmp_path / "all.json"),
         images=str(llava_data),
-        epochs=6,
+        num_train_epochs=6,
         learning_rate=2e-3,
     )
     for recipe, folder in ((pretrain, aligned), (vit, tuned)):

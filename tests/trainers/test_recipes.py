@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.recipe import RENAMED, Recipe, read_recipe
 
 RECIPES = REPOSITORY / "recipes"
 FOLDERS = ("paper", "llava15", "tiny")
@@ -86,8 +86,12 @@ def test_a_recipe_begins_with_what_another_makes(name: str) -> None:
 )
 def test_the_papers_settings(name: str, length: int) -> None:
     recipe = read_recipe(f"paper/{name}")
-    assert (recipe.epochs, recipe.global_batch, recipe.learning_rate) == (1, 32, 5e-5)
-    assert (recipe.schedule, recipe.max_length, recipe.lora) == ("cosine", length, None)
+    assert (recipe.num_train_epochs, recipe.global_batch_size, recipe.learning_rate) == (
+        1,
+        32,
+        5e-5,
+    )
+    assert (recipe.lr_scheduler_type, recipe.max_length, recipe.lora) == ("cosine", length, None)
     connector = read_recipe("paper/connector")
     assert connector.model.connector == "linear"
     if name.startswith("lvlm"):
@@ -122,7 +126,7 @@ def test_a_step_of_the_ladder_changes_one_thing() -> None:
         {"model"},  # 336 px: as many parameters
         {"data"},
         {"data"},
-        model | {"device_batch"},
+        model | {"per_device_batch_size"},
     ]
     # Each begins with a connector of its own tower, connector and language model.
     stages = {read_recipe(step["model"]["path"].split("/", 1)[1]).model for step in steps}
@@ -282,9 +286,9 @@ RIGHT: dict[str, Any] = {
     "data": "data.json",
     "format": "llama-2",
     "max_length": 64,
-    "epochs": 1,
-    "global_batch": 8,
-    "device_batch": 4,
+    "num_train_epochs": 1,
+    "global_batch_size": 8,
+    "per_device_batch_size": 4,
     "learning_rate": "2e-5",
 }
 
@@ -310,9 +314,9 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"lora": {"rr": 8, "alpha": 16}}, ["lora.rr: no such key", "did you mean lora.r?"]),
         ({"zzz": 1}, ["zzz: no such key", "known: method, output, model"]),
         # Types.
-        ({"epochs": "many"}, ["epochs='many'", "a number is expected"]),
-        ({"global_batch": 2.5}, ["global_batch=2.5", "a whole number is expected"]),
-        ({"global_batch": True}, ["global_batch=True", "a whole number is expected"]),
+        ({"num_train_epochs": "many"}, ["num_train_epochs='many'", "a number is expected"]),
+        ({"global_batch_size": 2.5}, ["global_batch_size=2.5", "a whole number is expected"]),
+        ({"global_batch_size": True}, ["global_batch_size=True", "a whole number is expected"]),
         ({"group": "yes please"}, ["group=yes please", "one of modality, length, none"]),
         ({"group": True}, ["group=True", "true is called length now, and LLaVA's is mod"]),
         ({"group": ["length"]}, ["group=['length']", "one of modality, length, none"]),
@@ -335,23 +339,26 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"image_aspect_ratio": "crop"}, ["image_aspect_ratio=crop", "one of square, pad"]),
         ({"bad_records": "drop"}, ["bad_records=drop", "one of error, skip"]),
         ({"max_length": 0}, ["max_length=0", "at least 1"]),
-        ({"device_batch": -1}, ["device_batch=-1", "at least 1"]),
+        ({"per_device_batch_size": -1}, ["per_device_batch_size=-1", "at least 1"]),
         ({"learning_rate": 0}, ["learning_rate=0.0", "above 0"]),
-        ({"warmup": 1}, ["warmup=1.0", "a share from 0 to below 1"]),
+        ({"warmup_ratio": 1}, ["warmup_ratio=1.0", "a share from 0 to below 1"]),
         ({"data": []}, ["data=[]", "at least one file"]),
         ({"lora": {"r": 0, "alpha": 16}}, ["lora.r=0", "at least 1"]),
         ({"lora": {"r": 8, "alpha": 16, "dropout": 1}}, ["lora.dropout=1.0", "below 1"]),
         ({"max_length": float("inf")}, ["max_length=inf", "a whole number is expected"]),
-        ({"epochs": float("inf")}, ["epochs=inf", "a number is expected"]),
+        ({"num_train_epochs": float("inf")}, ["num_train_epochs=inf", "a number is expected"]),
         ({"connector_learning_rate": 0, **VIT}, ["connector_learning_rate=0.0", "above 0"]),
         ({"save_steps": 0}, ["save_steps=0", "at least 1"]),
-        ({"workers": -1}, ["workers=-1", "at least 0"]),
+        ({"dataloader_num_workers": -1}, ["dataloader_num_workers=-1", "at least 0"]),
         ({"weight_decay": -0.1}, ["weight_decay=-0.1", "at least 0"]),
-        ({"schedule": "cosin"}, ["schedule=cosin", "one of linear, cosine"]),
+        ({"lr_scheduler_type": "cosin"}, ["lr_scheduler_type=cosin", "one of linear, cosine"]),
         ({"lora": {"r": 8, "alpha": 0}}, ["lora.alpha=0", "at least 1"]),
         ({"report_to": "comet"}, ["report_to=comet", "one of wandb, trackio, tensorboard"]),
         # Combinations.
-        ({"device_batch": 16}, ["global_batch=8 is no multiple of device_batch=16"]),
+        (
+            {"per_device_batch_size": 16},
+            ["global_batch_size=8 is no multiple of per_device_batch_size=16"],
+        ),
         ({"model": {"path": "x", **PARTS}, **VIT}, ["model: path and llm", "leave one out"]),
         (
             {"model": PARTS | {"connector": "mlp"}, **VIT},
@@ -377,6 +384,18 @@ def test_wrong_recipes(changes: dict[str, Any], parts: list[str], tmp_path: Path
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_renamed_key_is_named_with_its_new_name(old: str, tmp_path: Path) -> None:
+    file = write(tmp_path, {old: 1})
+    with pytest.raises(ValueError) as error:
+        read_recipe(file)
+    assert str(error.value) == f"{file}: {old} is called {RENAMED[old]} now"
+    shipped = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
+    with pytest.raises(ValueError) as error:
+        read_recipe(shipped, [f"{old}=1"])
+    assert str(error.value) == f"{shipped} with {old}=1: {old} is called {RENAMED[old]} now"
 
 
 @pytest.mark.parametrize(
@@ -417,10 +436,10 @@ def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:
         ("lora.rank=1", ["lora.rank: no such key"]),
         ("seed.x=1", ["seed.x=1", "no block of keys"]),
         ("data=[a", ["data=[a", "not valid YAML", "quote the value"]),
-        ("epochs=many", ["epochs='many'", "a number is expected"]),
+        ("num_train_epochs=many", ["num_train_epochs='many'", "a number is expected"]),
         ("data=[1]", ["data=1: text is expected"]),
         ("seed=true", ["seed=True: a whole number is expected"]),
-        ("epochs=2026-01-31", ["epochs='2026-01-31'", "a number is expected"]),
+        ("num_train_epochs=2026-01-31", ["num_train_epochs='2026-01-31'", "a number is expected"]),
     ],
 )
 def test_wrong_overrides(override: str, parts: list[str], tmp_path: Path) -> None:
@@ -492,7 +511,9 @@ def test_a_recipe_that_is_not_there() -> None:
 def test_a_batch_that_cannot_be_dealt(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, {}))
     assert [recipe.accumulation(processes) for processes in (1, 2)] == [2, 1]
-    with pytest.raises(ValueError, match="global_batch=8 is no multiple of device_batch=4 on 3"):
+    with pytest.raises(
+        ValueError, match="global_batch_size=8 is no multiple of per_device_batch_size=4 on 3"
+    ):
         recipe.accumulation(3)
 
 
@@ -509,7 +530,13 @@ def test_a_recipe_as_yaml_is_that_recipe(tmp_path: Path) -> None:
     "name", ["1200", "0012", "1e5", "nan", "1_000", "true", "0x10", ".inf", "2026-01-31"]
 )
 def test_a_folder_may_be_called_by_a_number(name: str) -> None:
-    words = [f"output={name}", f"data={name}", f"model.path={name}", "seed=12", "epochs=1e0"]
+    words = [
+        f"output={name}",
+        f"data={name}",
+        f"model.path={name}",
+        "seed=12",
+        "num_train_epochs=1e0",
+    ]
     recipe = read_recipe("tiny/sft", words)
     assert (recipe.output, recipe.data) == (Path(name), (Path(name),))
-    assert str(recipe.model.path) == name and (recipe.seed, recipe.epochs) == (12, 1.0)
+    assert str(recipe.model.path) == name and (recipe.seed, recipe.num_train_epochs) == (12, 1.0)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState, GradientState
 from transformers import AutoModelForCausalLM
 
@@ -23,7 +24,7 @@ from verbalizer_bench.io.files import try_lock
 from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints import export
 from verbalizer_bench.trainers.data.cache import file_sha256
-from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.recipe import RENAMED, Recipe, read_recipe
 from verbalizer_bench.trainers.training import inputs, state_saving
 from verbalizer_bench.trainers.training.progress_bar import ProgressBar
 from verbalizer_bench.trainers.training.resume_states import newest_whole
@@ -62,9 +63,9 @@ def words(cache: Path, data: Path, tmp_path: Path) -> Words:
             f"cache={cache}",
             f"data={data}",
             "held_out=null",
-            "epochs=1",
-            "global_batch=4",
-            "device_batch=4",
+            "num_train_epochs=1",
+            "global_batch_size=4",
+            "per_device_batch_size=4",
             *more,
         ]
 
@@ -75,8 +76,14 @@ def words(cache: Path, data: Path, tmp_path: Path) -> Words:
 def whole(cache: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what training without a disturbance makes."""
     folder = tmp_path_factory.mktemp("whole") / "out"
-    overrides = [f"output={folder}", f"cache={cache}", f"data={data}", "held_out=null", "epochs=1"]
-    train.train(read_recipe(SFT, [*overrides, "global_batch=4", "device_batch=4"]))
+    overrides = [
+        f"output={folder}",
+        f"cache={cache}",
+        f"data={data}",
+        "held_out=null",
+        "num_train_epochs=1",
+    ]
+    train.train(read_recipe(SFT, [*overrides, "global_batch_size=4", "per_device_batch_size=4"]))
     return folder
 
 
@@ -155,7 +162,14 @@ def test_training_goes_on_from_the_newest_whole_state(
     stopped: Path, whole: Path, words: Words, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut(stopped / "state" / "checkpoint-4" / "optimizer.pt")
+    # As older versions have written it.
+    old_keys = {new: old for old, new in RENAMED.items()}
+    recipe = yaml.safe_load((stopped / "recipe.yaml").read_text())
+    old = {old_keys.get(key, key): value for key, value in recipe.items()}
+    assert "global_batch" in old
+    (stopped / "recipe.yaml").write_text(yaml.safe_dump(old))
     assert main(words(*STATES, "resume=true")) == 0
+    assert yaml.safe_load((stopped / "recipe.yaml").read_text()) == recipe | {"resume": True}
     assert f"Passed over, {stopped / 'state' / 'checkpoint-4'}: optimizer.pt" in caplog.text
     assert "Training goes on from step 2" in caplog.text
     assert_same(stopped, whole)
@@ -430,7 +444,7 @@ def test_two_processes_lose_nothing_to_a_full_disk(
     whole: Path, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the first one writes: the other one learns that it could not, and waits for nothing."""
-    out, more = tmp_path / "out", ["device_batch=2", *STATES]
+    out, more = tmp_path / "out", ["per_device_batch_size=2", *STATES]
     barrier = Exception("a barrier would time out while records are encoded")
 
     def full(*_: Any) -> None:

@@ -68,9 +68,9 @@ def test_blocks_of_modality_alone_are_of_any_length() -> None:
     assert 1650 < np.median(np.ptp(lengths[blocks], axis=1)) < 1850
 
 
-def weight_of_short(order: np.ndarray, answers: np.ndarray, global_batch: int) -> float:
+def weight_of_short(order: np.ndarray, answers: np.ndarray, global_batch_size: int) -> float:
     """Return what share of the loss short answers have: a step's loss is a mean over its tokens."""
-    blocks = answers[order].reshape(-1, global_batch)
+    blocks = answers[order].reshape(-1, global_batch_size)
     short = np.where(blocks == answers.min(), blocks, 0).sum(axis=1)
     return float((short / blocks.sum(axis=1)).mean())
 
@@ -124,19 +124,21 @@ def test_small_and_wrong_inputs() -> None:
     assert sorted(map(sorted, np.reshape(list(mixed), (2, 2)).tolist())) == [[0, 2], [1, 1]]
     with pytest.raises(ValueError, match="2 lengths and 1 in has_image"):
         GroupedSampler(np.array([1, 2]), np.array([True]), 4, 0)
-    with pytest.raises(ValueError, match="global_batch=0"):
+    with pytest.raises(ValueError, match="global_batch_size=0"):
         GroupedSampler(np.array([1]), np.array([True]), 0, 0)
     with pytest.raises(ValueError, match="0 records"):
         SeededSampler(0, 4, 0)
 
 
-def steps(sampler: SeededSampler, processes: int, micro: int, global_batch: int) -> list[set[int]]:
+def steps(
+    sampler: SeededSampler, processes: int, micro: int, global_batch_size: int
+) -> list[set[int]]:
     """Return the indices of each optimiser step, over all processes, as accelerate deals them."""
     shards = [
         list(BatchSamplerShard(BatchSampler(sampler, micro, False), processes, rank))
         for rank in range(processes)
     ]
-    per_step = global_batch // micro // processes
+    per_step = global_batch_size // micro // processes
     return [
         {index for shard in shards for batch in shard[i : i + per_step] for index in batch}
         for i in range(0, len(shards[0]), per_step)

@@ -23,17 +23,32 @@ def recipe(*overrides: str) -> Recipe:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["schedule=cosine_with_min_lr"], "schedule=cosine_with_min_lr: cannot be used here"),
-        (["schedule=warmup_stable_decay"], "schedule=warmup_stable_decay: cannot be used here"),
-        (["schedule=reduce_lr_on_plateau"], "(it needs evaluations during training)"),
-        (["schedule=polynomial", "learning_rate=1e-8"], "schedule=polynomial: cannot be used"),
-        (["warmup=0.9999"], "warmup=0.9999 of 1000 steps is 1000: the learning rate would not"),
-        (["warmup=1"], "warmup=1.0: a share from 0 to below 1"),
-        (["epochs=0"], "epochs=0.0: above 0"),
+        (
+            ["lr_scheduler_type=cosine_with_min_lr"],
+            "lr_scheduler_type=cosine_with_min_lr: cannot be used here",
+        ),
+        (
+            ["lr_scheduler_type=warmup_stable_decay"],
+            "lr_scheduler_type=warmup_stable_decay: cannot be used here",
+        ),
+        (["lr_scheduler_type=reduce_lr_on_plateau"], "(it needs evaluations during training)"),
+        (
+            ["lr_scheduler_type=polynomial", "learning_rate=1e-8"],
+            "lr_scheduler_type=polynomial: cannot be used",
+        ),
+        (
+            ["warmup_ratio=0.9999"],
+            "warmup_ratio=0.9999 of 1000 steps is 1000: the learning rate would not",
+        ),
+        (["warmup_ratio=1"], "warmup_ratio=1.0: a share from 0 to below 1"),
+        (["num_train_epochs=0"], "num_train_epochs=0.0: above 0"),
         (["save_steps=0"], "save_steps=0: at least 1"),
         (["save_steps=-5"], "save_steps=-5: at least 1"),
         (["held_out=[]"], "held_out=[]: at least one file, or leave it out"),
-        (["global_batch=6"], "global_batch=6 is no multiple of device_batch=4 on 1 processes"),
+        (
+            ["global_batch_size=6"],
+            "global_batch_size=6 is no multiple of per_device_batch_size=4 on 1 processes",
+        ),
     ],
 )
 def test_what_is_refused_before_anything_is_encoded(
@@ -55,8 +70,14 @@ def test_what_is_refused_before_anything_is_encoded(
     ("overrides", "message"),
     [
         # 64 records.
-        (["global_batch=128"], "global_batch=128: there are 64 records, so that a step would show"),
-        (["global_batch=64", "epochs=1"], "warmup=0.03 of 1 steps is 1: the learning rate would"),
+        (
+            ["global_batch_size=128"],
+            "global_batch_size=128: there are 64 records, so that a step would show",
+        ),
+        (
+            ["global_batch_size=64", "num_train_epochs=1"],
+            "warmup_ratio=0.03 of 1 steps is 1: the learning rate would",
+        ),
         (["held_out={same}"], "text.jsonl, which is trained on, has its content"),
     ],
 )
@@ -76,7 +97,7 @@ def test_schedules_that_work() -> None:
     refused = set()
     for kind in SchedulerType:
         try:
-            check_schedule(recipe(f"schedule={kind.value}"))
+            check_schedule(recipe(f"lr_scheduler_type={kind.value}"))
         except ValueError:
             refused.add(kind.value)
     assert refused >= {"reduce_lr_on_plateau", "cosine_with_min_lr", "warmup_stable_decay"}
@@ -85,23 +106,23 @@ def test_schedules_that_work() -> None:
 
 def test_steps_by_hand() -> None:
     # 7 full batches; half a batch is rounded up, as transformers does.
-    assert total_steps(recipe("epochs=1"), 56) == 7
-    assert total_steps(recipe("epochs=1.5"), 56) == 11
-    assert total_steps(recipe("epochs=0.01"), 56) == 1
-    check_schedule(recipe("warmup=0"), 1)
-    check_schedule(recipe("warmup=0.5"), 2)
+    assert total_steps(recipe("num_train_epochs=1"), 56) == 7
+    assert total_steps(recipe("num_train_epochs=1.5"), 56) == 11
+    assert total_steps(recipe("num_train_epochs=0.01"), 56) == 1
+    check_schedule(recipe("warmup_ratio=0"), 1)
+    check_schedule(recipe("warmup_ratio=0.5"), 2)
 
 
 def test_what_hardly_works_is_said(caplog: pytest.LogCaptureFixture) -> None:
     check_steps(recipe("save_steps=9"), np.array([True] * 3 + [False] * 8), 8)
     first, second = caplog.messages
-    assert first.startswith("3 records with images fill no global_batch=8")
+    assert first.startswith("3 records with images fill no global_batch_size=8")
     assert second == "save_steps=9, and there are 8 steps: no state is kept before the last one"
     caplog.clear()
     check_steps(recipe("group=none", "save_steps=8"), np.array([True] * 3 + [False] * 8), 8)
     assert not caplog.messages
-    check_steps(recipe("group=none", "schedule=constant"), np.array([True] * 9), 8)
-    assert caplog.messages[0].startswith("warmup=0.03: schedule=constant has none")
+    check_steps(recipe("group=none", "lr_scheduler_type=constant"), np.array([True] * 9), 8)
+    assert caplog.messages[0].startswith("warmup_ratio=0.03: lr_scheduler_type=constant has none")
 
 
 def test_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +134,7 @@ def test_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check(*arguments)
 
     monkeypatch.setattr(train, "check_steps", spy)
-    words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}", "epochs=0.3"]
+    words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}", "num_train_epochs=0.3"]
     train.train(recipe(*words))
     losses = (tmp_path / "out" / "losses.csv").read_text().splitlines()
     # 0.3 epochs of 8 steps.

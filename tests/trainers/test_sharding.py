@@ -158,7 +158,11 @@ def train_sharded(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
 
 
 def recipe_of(name: str, folder: Path, *overrides: str) -> Recipe:
-    words = [f"epochs={EPOCHS[name]}", f"output={folder}", f"cache={folder.parent / 'cache'}"]
+    words = [
+        f"num_train_epochs={EPOCHS[name]}",
+        f"output={folder}",
+        f"cache={folder.parent / 'cache'}",
+    ]
     if name != "sft":
         words += ["model.path=null", f"model.config={REPOSITORY / 'recipes' / 'tiny' / 'llava'}"]
     return read_recipe(REPOSITORY / "recipes" / "tiny" / f"{name}.yaml", [*words, *overrides])
@@ -195,7 +199,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 def vit(make: Make) -> Made:
     """Return the recipe that the most is asked of: gradients accumulated, activations made anew."""
-    return make("vit", spread=("device_batch=2", "gradient_checkpointing=true"))
+    return make("vit", spread=("per_device_batch_size=2", "gradient_checkpointing=true"))
 
 
 def losses(folder: Path) -> list[float]:

@@ -177,7 +177,7 @@ def test_resumed_training_ends_at_the_same_weights(
 
 @pytest.mark.parametrize("name", ["pretrain", "vit", "vit_lora"])
 def test_bfloat16(make: Make, name: str) -> None:
-    folder = make(name, "precision=bf16", "epochs=1", "gradient_checkpointing=true")
+    folder = make(name, "precision=bf16", "num_train_epochs=1", "gradient_checkpointing=true")
     assert losses(folder)[-1] < losses(folder)[0]
     found = weights(folder)
     assert_identity(found)
@@ -190,7 +190,9 @@ def test_records_that_are_left_out_are_said(
     records = json.loads((TINY / "data" / "captions.json").read_text())
     records[3]["image"] = "missing.png"
     (tmp_path / "captions.json").write_text(json.dumps(records))
-    folder = make("pretrain", f"data={tmp_path / 'captions.json'}", "bad_records=skip", "epochs=1")
+    folder = make(
+        "pretrain", f"data={tmp_path / 'captions.json'}", "bad_records=skip", "num_train_epochs=1"
+    )
     record = json.loads((folder / "training.json").read_text())
     assert record["records"] == 63 and record["skipped"] == {"missing image": 1}
     assert "1 records left out: missing image; listed in" in caplog.text
@@ -218,14 +220,19 @@ def test_the_connector_has_its_own_learning_rate(make: Make) -> None:
 
 def test_accumulation_and_checkpointing_change_nothing(make: Make) -> None:
     one = losses(make("vit"))
-    other = losses(make("vit", "device_batch=2", "gradient_checkpointing=true"))
+    other = losses(make("vit", "per_device_batch_size=2", "gradient_checkpointing=true"))
     assert other == pytest.approx(one, abs=1e-4)
 
 
 def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
     """With a loss that is a mean over micro-batches: each process has one of a step's two."""
-    one = make("vit", "loss=micro_batches", "epochs=1")
-    words = ["train", str(one / "recipe.yaml"), f"output={tmp_path / 'two'}", "device_batch=4"]
+    one = make("vit", "loss=micro_batches", "num_train_epochs=1")
+    words = [
+        "train",
+        str(one / "recipe.yaml"),
+        f"output={tmp_path / 'two'}",
+        "per_device_batch_size=4",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
         + ["-m", "verbalizer_bench", *words],
@@ -246,7 +253,11 @@ def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("sft", ["global_batch=6", "device_batch=4"], "global_batch=6 is no multiple of device_"),
+        (
+            "sft",
+            ["global_batch_size=6", "per_device_batch_size=4"],
+            "global_batch_size=6 is no multiple of device_",
+        ),
         ("sft", [f"model.config={TINY / 'llava'}"], "method=sft does not train a llava model"),
         ("pretrain", [f"model.config={TINY / 'llama'}"], "compose` makes one), its parts, or"),
         ("sft", ["trained_parameters=5"], "trained_parameters=5, and this model trains"),

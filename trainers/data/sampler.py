@@ -1,7 +1,7 @@
 """The order of records in an epoch: from the seed and the epoch alone, on any number of processes.
 
 accelerate deals consecutive micro-batches to the processes in turn, so that a block of
-`global_batch` consecutive indices is one optimiser step, whatever the processes and the
+`global_batch_size` consecutive indices is one optimiser step, whatever the processes and the
 accumulation that make it up. A last block that would not be full is filled with records of the same
 kind, which are then seen twice in the epoch: left to itself, accelerate would fill it too, with
 others on each number of processes.
@@ -36,19 +36,19 @@ class SeededSampler(Sampler[int]):
 
     Args:
         size: Records.
-        global_batch: Records of an optimiser step over all processes.
+        global_batch_size: Records of an optimiser step over all processes.
         seed: With the epoch, all that the order depends on.
 
     Raises:
-        ValueError: There is no record, or `global_batch` is not positive.
+        ValueError: There is no record, or `global_batch_size` is not positive.
     """
 
-    def __init__(self, size: int, global_batch: int, seed: int):
-        if size < 1 or global_batch < 1:
+    def __init__(self, size: int, global_batch_size: int, seed: int):
+        if size < 1 or global_batch_size < 1:
             raise ValueError(
-                f"{size} records, global_batch={global_batch}: give at least 1 of each"
+                f"{size} records, global_batch_size={global_batch_size}: give at least 1 of each"
             )
-        self.size, self.global_batch, self.seed, self.epoch = size, global_batch, seed, 0
+        self.size, self.global_batch_size, self.seed, self.epoch = size, global_batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -60,7 +60,8 @@ class SeededSampler(Sampler[int]):
 
     def _filled(self, indices: np.ndarray) -> np.ndarray:
         """Repeat indices from the first on until the last block is full."""
-        return np.resize(indices, -(-len(indices) // self.global_batch) * self.global_batch)
+        blocks = -(-len(indices) // self.global_batch_size)
+        return np.resize(indices, blocks * self.global_batch_size)
 
     def __len__(self) -> int:
         return len(self.order())
@@ -81,7 +82,7 @@ class GroupedSampler(SeededSampler):
     Args:
         lengths: Expanded tokens of each record.
         has_image: Of each record, bool.
-        global_batch: As in `SeededSampler`.
+        global_batch_size: As in `SeededSampler`.
         seed: As in `SeededSampler`.
         group: `modality` or `length`.
         micro_batch: Deal the records of a block of `modality` to micro-batches of so many, so that
@@ -93,14 +94,14 @@ class GroupedSampler(SeededSampler):
         self,
         lengths: np.ndarray,
         has_image: np.ndarray,
-        global_batch: int,
+        global_batch_size: int,
         seed: int,
         group: str = "modality",
         micro_batch: int | None = None,
     ):
         if len(lengths) != len(has_image):
             raise ValueError(f"{len(lengths)} lengths and {len(has_image)} in has_image")
-        super().__init__(len(lengths), global_batch, seed)
+        super().__init__(len(lengths), global_batch_size, seed)
         self.lengths, self.has_image = np.asarray(lengths), np.asarray(has_image, bool)
         self.mega_batch = _MEGA_BATCHES[group]
         self.micro_batch = micro_batch if group == "modality" else None
@@ -113,10 +114,10 @@ class GroupedSampler(SeededSampler):
         return blocks[permutation(len(blocks), self.seed, self.epoch, 1)].ravel()
 
     def _blocks(self, indices: np.ndarray) -> np.ndarray:
-        """Return (blocks, global_batch) of indices, sorted by length within each mega-batch."""
-        size = self.mega_batch * self.global_batch
+        """Return (blocks, global_batch_size) indices, sorted by length within each mega-batch."""
+        size = self.mega_batch * self.global_batch_size
         megas = [self._by_length(indices[i : i + size]) for i in range(0, len(indices), size)]
-        blocks = np.concatenate([*megas, indices[:0]]).reshape(-1, self.global_batch)
+        blocks = np.concatenate([*megas, indices[:0]]).reshape(-1, self.global_batch_size)
         if self.micro_batch:
             dealt = [self._dealt(block) for block in blocks]
             return np.array(dealt, blocks.dtype).reshape(blocks.shape)

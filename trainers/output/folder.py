@@ -22,7 +22,7 @@ from verbalizer_bench.trainers.conversations.encoder import describe_answers
 from verbalizer_bench.trainers.data.cache import TrainingData, file_sha256
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
-from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.recipe import RENAMED, Recipe
 from verbalizer_bench.trainers.training.resume_states import (
     NewestState,
     ResumeState,
@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 _AT_THE_START = {"recipe.yaml", "training.json", "lock", "state"}
 _AT_THE_START |= {"recipe.yaml.part", "training.json.part", "checkpoint.part"}
 # What may differ when a run goes on.
-_FREE = ("resume", "workers", "report_to", "save_steps", "cache", "device_batch")
+_FREE = (
+    *("resume", "report_to", "save_steps", "cache"),
+    *("dataloader_num_workers", "per_device_batch_size"),
+)
 
 
 class OutputFolder:
@@ -99,10 +102,12 @@ class OutputFolder:
         file = self.path / "recipe.yaml"
         if not file.is_file():
             raise ValueError(f"output={self.path}: no recipe.yaml in it to resume; give another")
-        before, now = self._read_mapping(file, yaml.safe_load), self.recipe.as_dict()
+        now = self.recipe.as_dict()
+        before = self._read_mapping(file, yaml.safe_load)
+        before = {RENAMED.get(key, key): value for key, value in before.items()}
         # What there was before there was a choice.
         before.setdefault("loss", "tokens")
-        bound = {"device_batch"} if self.recipe.loss == "micro_batches" else set()
+        bound = {"per_device_batch_size"} if self.recipe.loss == "micro_batches" else set()
         for key in now:
             if key not in {*_FREE} - bound and before.get(key) != now[key]:
                 raise ValueError(

@@ -46,7 +46,8 @@ Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{reci
 {" with a low-rank adapter" if recipe.lora else ""}, from {base}.
 {parameters["trained"]:,} parameters were trained, {parameters["frozen"]:,} were not.
 
-{record["steps"]} steps of {recipe.global_batch} samples, loss {record["loss"].get("first", 0):.4f}
+{record["steps"]} steps of {recipe.global_batch_size} samples, loss \
+{record["loss"].get("first", 0):.4f}
 at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](losses.csv)).\
 {held_out}
 The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).

@@ -43,9 +43,9 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
 def sample_order(recipe: Recipe, lengths: np.ndarray, has_image: np.ndarray) -> SeededSampler:
     """Return the order of a recipe's records."""
     if recipe.group == "none":
-        return SeededSampler(len(lengths), recipe.global_batch, recipe.seed)
-    micro_batch = recipe.device_batch if recipe.loss == "micro_batches" else None
-    sizes = recipe.global_batch, recipe.seed, recipe.group, micro_batch
+        return SeededSampler(len(lengths), recipe.global_batch_size, recipe.seed)
+    micro_batch = recipe.per_device_batch_size if recipe.loss == "micro_batches" else None
+    sizes = recipe.global_batch_size, recipe.seed, recipe.group, micro_batch
     return GroupedSampler(lengths, has_image, *sizes)
 
 

@@ -38,7 +38,7 @@ def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
     trained, frozen = count_parameters(model, recipe)
     text = model.config.get_text_config()
     half = recipe.precision == "bf16"
-    tokens = recipe.device_batch * min(longest, recipe.max_length)
+    tokens = recipe.per_device_batch_size * min(longest, recipe.max_length)
     layer = tokens * (18 * text.hidden_size + 3 * _inner_width(model, text))
     kept = tokens * text.hidden_size if recipe.gradient_checkpointing else layer
     size = 2 if half else 4

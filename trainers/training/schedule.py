@@ -22,7 +22,7 @@ def total_steps(recipe: Recipe, samples: int) -> int:
         recipe: The recipe.
         samples: Of an epoch, in whole global batches.
     """
-    return math.ceil(recipe.epochs * (samples // recipe.global_batch))
+    return math.ceil(recipe.num_train_epochs * (samples // recipe.global_batch_size))
 
 
 def check_schedule(recipe: Recipe, steps: int = 1000) -> None:
@@ -31,22 +31,24 @@ def check_schedule(recipe: Recipe, steps: int = 1000) -> None:
     Raises:
         ValueError: It cannot work.
     """
-    warmup = math.ceil(recipe.warmup * steps)
-    if recipe.warmup and warmup >= steps:
+    warmup = math.ceil(recipe.warmup_ratio * steps)
+    if recipe.warmup_ratio and warmup >= steps:
         raise ValueError(
-            f"warmup={recipe.warmup:g} of {steps} steps is {warmup}: the learning rate would not "
-            "be reached; give warmup=0, or more epochs"
+            f"warmup_ratio={recipe.warmup_ratio:g} of {steps} steps is {warmup}: the learning rate "
+            "would not be reached; give warmup_ratio=0, or more epochs"
         )
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], recipe.learning_rate)
     try:
-        if recipe.schedule in _NEVER:
+        if recipe.lr_scheduler_type in _NEVER:
             raise ValueError("it needs evaluations during training")
-        get_scheduler(recipe.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+        get_scheduler(
+            recipe.lr_scheduler_type, optimizer, num_warmup_steps=warmup, num_training_steps=steps
+        )
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"schedule={recipe.schedule}: cannot be used here ({reason}); give cosine, linear or "
-            "constant_with_warmup, for instance"
+            f"lr_scheduler_type={recipe.lr_scheduler_type}: cannot be used here ({reason}); give "
+            "cosine, linear or constant_with_warmup, for instance"
         ) from error
 
 
@@ -61,24 +63,25 @@ def check_steps(recipe: Recipe, has_image: np.ndarray, steps: int) -> None:
     Raises:
         ValueError: A step would show records several times, or the schedule cannot work.
     """
-    batch, records = recipe.global_batch, len(has_image)
+    batch, records = recipe.global_batch_size, len(has_image)
     if records < batch:
         raise ValueError(
-            f"global_batch={batch}: there are {records} records, so that a step would show some of "
-            f"them several times; give at most {records}"
+            f"global_batch_size={batch}: there are {records} records, so that a step would show "
+            f"some of them several times; give at most {records}"
         )
     check_schedule(recipe, steps)
-    if recipe.warmup and recipe.schedule == "constant":
+    if recipe.warmup_ratio and recipe.lr_scheduler_type == "constant":
         log.warning(
-            "warmup=%g: schedule=constant has none; give constant_with_warmup, or warmup=0",
-            recipe.warmup,
+            "warmup_ratio=%g: lr_scheduler_type=constant has none; give constant_with_warmup, or "
+            "warmup_ratio=0",
+            recipe.warmup_ratio,
         )
     with_images = int(has_image.sum())
     for kind, number in (("with images", with_images), ("without", records - with_images)):
         if recipe.group != "none" and 0 < number < batch:
             log.warning(
-                "%d records %s fill no global_batch=%d: in their step, which is theirs alone, some "
-                "are seen several times; group=none mixes them",
+                "%d records %s fill no global_batch_size=%d: in their step, which is theirs alone, "
+                "some are seen several times; group=none mixes them",
                 number,
                 kind,
                 batch,

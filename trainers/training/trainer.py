@@ -24,13 +24,13 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     return SFTConfig(
         output_dir=str(recipe.output / "state"),
-        per_device_train_batch_size=recipe.device_batch,
+        per_device_train_batch_size=recipe.per_device_batch_size,
         per_device_eval_batch_size=1,
-        gradient_accumulation_steps=recipe.accumulation(processes),
-        num_train_epochs=recipe.epochs,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps(processes),
+        num_train_epochs=recipe.num_train_epochs,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=recipe.warmup,
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        warmup_steps=recipe.warmup_ratio,
         weight_decay=recipe.weight_decay,
         adam_beta2=recipe.adam_beta2,
         max_grad_norm=recipe.max_grad_norm,
@@ -46,7 +46,7 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
         logging_nan_inf_filter=False,
         report_to=list(recipe.report_to),
         disable_tqdm=True,
-        dataloader_num_workers=recipe.workers,
+        dataloader_num_workers=recipe.dataloader_num_workers,
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         # A LLaVA does not return router logits: no load-balancing loss can be computed.
