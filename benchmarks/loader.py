@@ -109,7 +109,7 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
             [folder / "records.json"],
             folder / "images",
             FixedEncoder(),  # type: ignore[arg-type]
-            on_bad="error",
+            skip_bad=False,
             cache=folder / "cache",
         )
         built = time.perf_counter()

@@ -19,7 +19,7 @@ from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.trainers.checkpoints.load import load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
-from verbalizer_bench.trainers.conversations.records import BadRecord, BadRecordError, read_records
+from verbalizer_bench.trainers.conversations.records import BadRecordError, read_files
 from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.inputs import sample_order
@@ -132,14 +132,13 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     lengths, has_image, trained, first = [], [], 0, None
     bad: Counter[str] = Counter()
     folder = recipe.images_folder or Path()
-    for record in (record for file in recipe.data for record in read_records(file)):
-        if isinstance(record, BadRecord):
-            bad[record.reason] += 1
-            continue
+    for _, record in read_files(recipe.data):
         try:
+            if isinstance(record, BadRecordError):
+                raise record
             encoded = encoder.encode(record)
         except BadRecordError as error:
-            bad[error.bad.reason] += 1
+            bad[error.reason] += 1
             continue
         if any(not (folder / name).is_file() for name in record.images):
             bad["image missing"] += 1

@@ -78,7 +78,7 @@ def listed(folder: Path) -> list[dict[str, Any]]:
 def test_rows_and_what_is_known_of_them(
     encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
 ) -> None:
-    built = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
+    built = build(mixed, images, encoder, skip_bad=True, cache=tmp_path / "cache")
     assert built.dataset.column_names == [
         "record",
         "input_ids",
@@ -107,7 +107,7 @@ def test_rows_and_what_is_known_of_them(
 def test_rows_come_alike_however_they_are_asked_for(
     encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
 ) -> None:
-    dataset = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache").dataset
+    dataset = build(mixed, images, encoder, skip_bad=True, cache=tmp_path / "cache").dataset
     whole = dataset[:]
     rows = [{name: whole[name][n] for name in whole} for n in range(3)]
     assert [dataset[n] for n in (0, 1, -1)] == rows
@@ -121,7 +121,7 @@ def test_rows_come_alike_however_they_are_asked_for(
 def test_what_is_skipped_is_counted_and_listed(
     encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
 ) -> None:
-    built = build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
+    built = build(mixed, images, encoder, skip_bad=True, cache=tmp_path / "cache")
     assert built.skipped == {"empty turn": 1, "missing image": 1}
     first, second = listed(built.folder)
     assert (first["file"], first["index"], first["reason"]) == (str(mixed[0]), 2, "empty turn")
@@ -135,7 +135,7 @@ def test_one_error_for_all_bad_records(
     cache = tmp_path / "cache"
     for _ in range(2):
         with pytest.raises(ValueError, match="2 of 5 records cannot be trained on") as caught:
-            build(mixed, images, encoder, on_bad="error", cache=cache)
+            build(mixed, images, encoder, skip_bad=False, cache=cache)
         message, *reasons = str(caught.value).splitlines()
         assert "bad_records=skip" in message and str(cache / "bad_records.jsonl") in message
         assert [line.strip().partition(": ")[0] for line in reasons] == [
@@ -145,20 +145,15 @@ def test_one_error_for_all_bad_records(
         assert [bad["index"] for bad in listed(cache)] == [2, 3]
     Image.new("RGB", (4, 4)).save(images / "none.png")
     good = [mixed[1]]
-    assert build(good, images, encoder, on_bad="error", cache=cache).skipped == {}
+    assert build(good, images, encoder, skip_bad=False, cache=cache).skipped == {}
 
 
 def test_the_error_shows_three_and_lists_all(encoder: Encoder, tmp_path: Path) -> None:
     path = write(tmp_path / "bad.json", *[conversation("q", "")] * 12, conversation("q", "a"))
     with pytest.raises(ValueError, match="12 of 13 records") as caught:
-        build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
+        build([path], None, encoder, skip_bad=False, cache=tmp_path / "cache")
     assert str(caught.value).count("\n  record ") == 3
     assert len(listed(tmp_path / "cache")) == 12
-
-
-def test_what_to_do_with_bad_records_is_one_of_two(encoder: Encoder, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="on_bad='ignore': it is error or skip"):
-        build([], None, encoder, on_bad="ignore", cache=tmp_path)
 
 
 def test_nothing_left_is_an_error(encoder: Encoder, tmp_path: Path) -> None:
@@ -168,7 +163,7 @@ def test_nothing_left_is_an_error(encoder: Encoder, tmp_path: Path) -> None:
     }
     for name, (rows, message) in cases.items():
         with pytest.raises(ValueError, match=message):
-            build([write(tmp_path / name, *rows)], None, encoder, on_bad="skip", cache=tmp_path)
+            build([write(tmp_path / name, *rows)], None, encoder, skip_bad=True, cache=tmp_path)
 
 
 def test_broken_images_are_bad_for_every_record_that_shows_them(
@@ -182,12 +177,12 @@ def test_broken_images_are_bad_for_every_record_that_shows_them(
         conversation("<image>q", "3", "a.png"),
     ]
     path, cache = write(tmp_path / "r.json", *rows), tmp_path / "cache"
-    built = build([path], images, encoder, on_bad="skip", cache=cache)
+    built = build([path], images, encoder, skip_bad=True, cache=cache)
     assert built.skipped == {"broken image": 2}
     assert built.dataset[:]["record"] == [1]
     # Mended: what was refused is looked at again.
     (images / "a.png").write_bytes(whole)
-    assert build([path], images, encoder, on_bad="skip", cache=cache).skipped == {}
+    assert build([path], images, encoder, skip_bad=True, cache=cache).skipped == {}
 
 
 def test_an_image_is_too_much_for_a_model_of_text(tmp_path: Path) -> None:
@@ -195,12 +190,12 @@ def test_an_image_is_too_much_for_a_model_of_text(tmp_path: Path) -> None:
     encoder = Encoder(make_tokenizer(["a"], 4 + 256), "llama-2", None, 0, 256)
     path = write(tmp_path / "r.json", conversation("<image>\nq", "a", "a.png"))
     with pytest.raises(ValueError, match=r"images for a model of text: it shows 'a\.png'; leave"):
-        build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
+        build([path], None, encoder, skip_bad=False, cache=tmp_path / "cache")
 
 
 def test_text_has_no_images_column(encoder: Encoder, tmp_path: Path) -> None:
     path = write(tmp_path / "text.jsonl", conversation("q", "a"), conversation("q", "b"))
-    built = build([path], None, encoder, on_bad="error", cache=tmp_path / "cache")
+    built = build([path], None, encoder, skip_bad=False, cache=tmp_path / "cache")
     assert built.text_only
     assert built.dataset.column_names == ["record", "input_ids", "assistant_mask", "length"]
     assert set(built.dataset[0]) == set(pickle.loads(pickle.dumps(built.dataset))[0])
@@ -219,8 +214,8 @@ def test_it_is_built_once(
 
     monkeypatch.setattr("verbalizer_bench.trainers.data.cache.encode_files", count)
 
-    def built(with_encoder: Encoder = encoder, on_bad: str = "error") -> TrainingData:
-        return build([path], None, with_encoder, on_bad=on_bad, cache=cache)
+    def built(with_encoder: Encoder = encoder, skip_bad: bool = False) -> TrainingData:
+        return build([path], None, with_encoder, skip_bad=skip_bad, cache=cache)
 
     first, second = built(), built()
     assert len(calls) == 1 and first.folder == second.folder
@@ -230,7 +225,7 @@ def test_it_is_built_once(
     assert built().dataset[0] == second.dataset[0]
     assert len(calls) == 2
     shorter = Encoder(encoder.tokenizer, "llama-2", encoder.image_token_id, 16, 20)
-    assert len({built(shorter).folder, built(on_bad="skip").folder, first.folder}) == 3
+    assert len({built(shorter).folder, built(skip_bad=True).folder, first.folder}) == 3
     write(path, conversation("q", "b"))
     assert built().folder != first.folder
     assert len(calls) == 5
@@ -247,9 +242,9 @@ def test_a_build_that_is_interrupted_leaves_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Encoder, "encode", stop)
-        build([path], None, encoder, on_bad="error", cache=cache)
+        build([path], None, encoder, skip_bad=False, cache=cache)
     assert list(cache.iterdir()) == []
-    assert len(build([path], None, encoder, on_bad="error", cache=cache).dataset) == 1
+    assert len(build([path], None, encoder, skip_bad=False, cache=cache).dataset) == 1
 
 
 def test_a_file_that_is_given_twice_is_trained_on_twice(encoder: Encoder, tmp_path: Path) -> None:
@@ -258,7 +253,7 @@ def test_a_file_that_is_given_twice_is_trained_on_twice(encoder: Encoder, tmp_pa
     same = write(tmp_path / "same.json", conversation("q", "a"))
 
     def built(*files: Path) -> tuple[str, list[int], list[str]]:
-        found = build(files, None, encoder, on_bad="error", cache=tmp_path / "cache")
+        found = build(files, None, encoder, skip_bad=False, cache=tmp_path / "cache")
         answers = [encoder.tokenizer.decode(row["input_ids"])[-6] for row in found.dataset]
         assert found.record()["files"] == [
             {"file": str(file), "sha256": sha256(file.read_bytes()).hexdigest()} for file in files
@@ -276,7 +271,7 @@ def test_images_that_are_others_are_known(
     encoder: Encoder, images: Path, mixed: list[Path], tmp_path: Path
 ) -> None:
     def built() -> TrainingData:
-        return build(mixed, images, encoder, on_bad="skip", cache=tmp_path / "cache")
+        return build(mixed, images, encoder, skip_bad=True, cache=tmp_path / "cache")
 
     first = built()
     assert first.images and len(first.images) == 64
@@ -351,7 +346,7 @@ def test_a_build_that_was_killed_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def built(cache: str) -> TrainingData:
-        return build(many, images, counting, on_bad="skip", cache=tmp_path / cache)
+        return build(many, images, counting, skip_bad=True, cache=tmp_path / cache)
 
     whole = built("whole")
     # Neither record 2, which is malformed, nor 8, whose image is missing, is encoded.
@@ -381,7 +376,7 @@ def test_an_image_that_was_mended_since_is_looked_at_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def built() -> TrainingData:
-        return build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+        return build(many, images, counting, skip_bad=True, cache=tmp_path / "cache")
 
     with monkeypatch.context() as patch:
         kill_at(2, patch)
@@ -400,7 +395,7 @@ def test_a_full_disk_keeps_what_was_encoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def built() -> TrainingData:
-        return build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+        return build(many, images, counting, skip_bad=True, cache=tmp_path / "cache")
 
     commit = encoded_files._Files.commit
 
@@ -440,12 +435,12 @@ def test_a_second_process_waits_and_builds_nothing(
 
     def second() -> None:
         assert begun.wait(TIMEOUT)
-        found = build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+        found = build(many, images, counting, skip_bad=True, cache=tmp_path / "cache")
         rows.put((len(found.dataset), list(Counting.records)))
 
     process = context.Process(target=second)
     process.start()
-    built = build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+    built = build(many, images, counting, skip_bad=True, cache=tmp_path / "cache")
     assert rows.get() == (len(built.dataset), [])
     process.join()
     assert process.exitcode == 0
@@ -471,13 +466,13 @@ def test_who_waits_for_a_process_that_is_killed_goes_on_where_it_was(
 
     def first() -> None:
         monkeypatch.setattr(encoded_files._Files, "commit", killed)
-        build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+        build(many, images, counting, skip_bad=True, cache=tmp_path / "cache")
 
     monkeypatch.setattr(files.log, "warning", lambda *_: waits.set())
     process = context.Process(target=first)
     process.start()
     assert begun.wait(TIMEOUT)
-    build(many, images, counting, on_bad="skip", cache=tmp_path / "cache")
+    build(many, images, counting, skip_bad=True, cache=tmp_path / "cache")
     assert Counting.records == [n for n in range(6, 18) if n != 8]
     process.join()
 
@@ -494,14 +489,14 @@ def test_real_records_without_their_images(encoder: Encoder, bench: Path, tmp_pa
     folder, cache = tmp_path / "images", tmp_path / "cache"
     folder.mkdir()
     with pytest.raises(ValueError, match="90 of 90 records cannot be trained on"):
-        build([bench], folder, encoder, on_bad="error", cache=cache)
+        build([bench], folder, encoder, skip_bad=False, cache=cache)
     assert {bad["reason"] for bad in listed(cache)} == {"missing image"}
     with pytest.raises(ValueError, match="90 of 90 records cannot be trained on; correct them"):
-        build([bench], folder, encoder, on_bad="skip", cache=cache)
+        build([bench], folder, encoder, skip_bad=True, cache=cache)
     names = {record["image"] for record in json.loads(bench.read_text())}
     for name in sorted(names)[:10]:
         Image.new("RGB", (4, 4)).save(folder / name)
-    built = build([bench], folder, encoder, on_bad="skip", cache=cache)
+    built = build([bench], folder, encoder, skip_bad=True, cache=cache)
     assert built.skipped == {"missing image": 60}
     assert len(built.dataset) == 30 and built.has_image.all()
 
@@ -518,7 +513,7 @@ class Fake:
 
 def peak_mib(path: Path, cache: Path) -> int:
     """Build, read every row once in random batches, return the peak of all resident memory."""
-    built = build([path], None, Fake(), on_bad="error", cache=cache)  # type: ignore[arg-type]
+    built = build([path], None, Fake(), skip_bad=False, cache=cache)  # type: ignore[arg-type]
     order = np.random.default_rng(0).permutation(len(built.dataset))
     for start in range(0, len(order), 32):
         built.dataset.__getitems__(order[start : start + 32].tolist())

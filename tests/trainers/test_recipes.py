@@ -58,7 +58,7 @@ def test_a_recipe_is_read_and_explains_itself(name: str) -> None:
     for other in re.findall(r"recipes/\S+\.(?:yaml|md)", comment):
         assert (REPOSITORY / other).is_file()
     for processes in (1, 2, 4, 8) if "tiny" not in name else (1, 2):
-        assert recipe.accumulation(processes) >= 1
+        assert recipe.gradient_accumulation_steps(processes) >= 1
 
 
 @pytest.mark.parametrize("name", [n for n in SHIPPED if "/tiny/" not in n])
@@ -510,11 +510,11 @@ def test_a_recipe_that_is_not_there() -> None:
 
 def test_a_batch_that_cannot_be_dealt(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, {}))
-    assert [recipe.accumulation(processes) for processes in (1, 2)] == [2, 1]
+    assert [recipe.gradient_accumulation_steps(processes) for processes in (1, 2)] == [2, 1]
     with pytest.raises(
         ValueError, match="global_batch_size=8 is no multiple of per_device_batch_size=4 on 3"
     ):
-        recipe.accumulation(3)
+        recipe.gradient_accumulation_steps(3)
 
 
 def test_a_recipe_as_yaml_is_that_recipe(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ import pytest
 
 from tests.conftest import SHARED
 from verbalizer_bench.io import json_reading
-from verbalizer_bench.trainers.conversations.records import BadRecord, Message, Record, read_records
+from verbalizer_bench.trainers.conversations.records import (
+    BadRecordError,
+    Message,
+    Record,
+    read_records,
+)
 
 
 def llava(*values: str, **keys: Any) -> dict[str, Any]:
@@ -17,7 +22,7 @@ def llava(*values: str, **keys: Any) -> dict[str, Any]:
     return {"id": "x", "conversations": turns} | keys
 
 
-def read(tmp_path: Path, *rows: Any) -> list[Record | BadRecord]:
+def read(tmp_path: Path, *rows: Any) -> list[Record | BadRecordError]:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return list(read_records(path))
@@ -108,7 +113,7 @@ BAD = [
 def test_bad_records_say_why(tmp_path: Path, row: Any, reason: str, detail: str) -> None:
     good, bad = read(tmp_path, llava("q", "a"), row)
     assert isinstance(good, Record)
-    assert isinstance(bad, BadRecord)
+    assert isinstance(bad, BadRecordError)
     assert (bad.index, bad.reason) == (1, reason)
     assert detail in bad.detail
     where = f"{tmp_path / 'rows.jsonl'}, line 2"
@@ -204,7 +209,7 @@ def test_a_row_that_is_not_what_it_seems_is_bad(
     file.write_text("[" + ", ".join(rows) + "]" if name == "r.json" else "\n".join(rows))
     bad, good = read_records(file)
     assert isinstance(good, Record) and good.messages[0].text == "\U0001f600"
-    assert isinstance(bad, BadRecord)
+    assert isinstance(bad, BadRecordError)
     assert (bad.index, bad.id, bad.reason) == (0, "x", reason)
     assert bad.detail.startswith(detail)
     assert bad.place == f"{file}, {'row' if name == 'r.json' else 'line'} 1"

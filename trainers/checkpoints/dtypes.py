@@ -5,16 +5,15 @@ updates of them. So what is not trained is written as it was read, in its own ty
 trained is added in float32 and rounded once, to that type.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
 from transformers.core_model_loading import revert_weight_conversion
-from transformers.utils.hub import cached_file
+from transformers.modeling_utils import load_state_dict
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 # In transformers' order.
 _FILES = (
@@ -23,12 +22,6 @@ _FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_NAMES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
 
 
 def stored_dtypes(place: str) -> dict[str, torch.dtype]:
@@ -41,36 +34,21 @@ def stored_dtypes(place: str) -> dict[str, torch.dtype]:
         Empty where there are no files of weights that transformers would read.
     """
     for name in _FILES:
-        file = _cached(place, name)
+        file = cached_file(
+            place,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
         if file is None:
             continue
-        if not name.endswith(".json"):
-            return _dtypes_of(file)
-        with open(file, encoding="utf-8") as stream:
-            shards = sorted(set(json.load(stream)["weight_map"].values()))
-        parts = [_cached(place, shard) for shard in shards]
-        return {k: v for part in parts if part for k, v in _dtypes_of(part).items()}
+        shards = get_checkpoint_shard_files(place, file)[0] if name.endswith(".json") else [file]
+        states = (load_state_dict(shard, map_location="meta") for shard in shards)
+        weights = (item for state in states for item in state.items())
+        # Types of one byte are quantised weights.
+        return {k: w.dtype for k, w in weights if w.is_floating_point() and w.dtype.itemsize > 1}
     return {}
-
-
-def _cached(place: str, name: str) -> str | None:
-    file: str | None = cached_file(
-        place,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    return file
-
-
-def _dtypes_of(file: str) -> dict[str, torch.dtype]:
-    if file.endswith(".bin"):
-        state = torch.load(file, map_location="meta", weights_only=True)
-        return {k: v.dtype for k, v in state.items() if v.is_floating_point()}
-    with safe_open(file, "pt") as stream:
-        kinds = {name: stream.get_slice(name).get_dtype() for name in stream.keys()}  # noqa: SIM118
-    return {name: _NAMES[kind] for name, kind in kinds.items() if kind in _NAMES}
 
 
 def file_dtypes(

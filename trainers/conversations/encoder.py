@@ -16,7 +16,6 @@ from verbalizer_bench.trainers.conversations.assistant_spans import (
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
 from verbalizer_bench.trainers.conversations.records import (
-    BadRecord,
     BadRecordError,
     Message,
     Record,
@@ -105,7 +104,7 @@ class Encoder:
             ValueError: The chat template does not put one image token for each image.
         """
         if problem := self._misfit(record):
-            raise BadRecordError(BadRecord(record.index, record.id, *problem))
+            raise BadRecordError(record.index, record.id, *problem)
         ids, mask = self._tokenize(record)
         images = ids.count(self.image_token_id) if self.image_token_id is not None else 0
         if images != len(record.images):
@@ -198,8 +197,7 @@ class Encoder:
         except TemplateFaultError:
             raise
         except ValueError as error:
-            bad = BadRecord(record.index, record.id, "template", str(error))
-            raise BadRecordError(bad) from error
+            raise BadRecordError(record.index, record.id, "template", str(error)) from error
 
     def _from_prompts(
         self, messages: Sequence[Any], text: str, blocks: Sequence[tuple[int, int]]
@@ -230,10 +228,10 @@ class Encoder:
         if self.image_token_id in ids[kept:]:
             whole = len(ids) + len(record.images) * (self.image_tokens - 1)
             detail = f"{whole} tokens, an image ends after max_length={self.max_length}; raise it"
-            raise BadRecordError(BadRecord(record.index, record.id, "image cut", detail))
+            raise BadRecordError(record.index, record.id, "image cut", detail)
         if not any(mask[:kept]):
             detail = f"the first answer starts after max_length={self.max_length}; raise it"
-            raise BadRecordError(BadRecord(record.index, record.id, "answer cut", detail))
+            raise BadRecordError(record.index, record.id, "answer cut", detail)
         return Encoded(ids[:kept], mask[:kept], length)
 
     def _misfit(self, record: Record) -> tuple[str, str] | None:
@@ -306,4 +304,4 @@ def _check_joints(
                     f"the token of {text[start:end]!r} is of the prompt and of the answer, which "
                     "would be asked for with other tokens; use another format"
                 )
-                raise BadRecordError(BadRecord(record.index, record.id, "answer joined", detail))
+                raise BadRecordError(record.index, record.id, "answer joined", detail)

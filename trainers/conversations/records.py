@@ -8,7 +8,8 @@ r"""Training records as they stand in files: LLaVA's layout, and `messages` with
 A `.json` file is a list of records, a `.jsonl` file has one a line; both are read as a stream.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,10 +44,11 @@ class Record(NamedTuple):
     images: tuple[str, ...]
 
 
-class BadRecord(NamedTuple):
+@dataclass(eq=False)
+class BadRecordError(ValueError):
     """A record that cannot be trained on: the kind of reason, then the value and the fix."""
 
-    index: int  # type: ignore[assignment]
+    index: int
     id: str
     reason: str
     detail: str
@@ -57,15 +59,7 @@ class BadRecord(NamedTuple):
         return f"record {self.index} (id {self.id!r}){where}: {self.reason}: {self.detail}"
 
 
-class BadRecordError(ValueError):
-    """A record cannot be trained on."""
-
-    def __init__(self, bad: BadRecord):
-        super().__init__(str(bad))
-        self.bad = bad
-
-
-def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecord]:
+def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecordError]:
     """Yield the records of a file one by one; the first has the index `start`.
 
     Raises:
@@ -78,12 +72,22 @@ def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecord]:
     for index, (place, value, problem) in enumerate(values, start):
         try:
             if problem:
-                raise BadRecordError(BadRecord(index, _id(value), *problem))
+                raise BadRecordError(index, _id(value), *problem)
             record = _parse(index, value)
         except BadRecordError as error:
-            yield error.bad._replace(place=f"{path}, {place}")
+            error.place = f"{path}, {place}"
+            yield error
         else:
             yield record
+
+
+def read_files(files: Iterable[Path]) -> Iterator[tuple[Path, Record | BadRecordError]]:
+    """Yield the records of files, numbered through all of them, each with its file."""
+    following = 0
+    for path in files:
+        for record in read_records(path, following):
+            following = record.index + 1
+            yield path, record
 
 
 def _id(row: Any) -> str:
@@ -95,7 +99,7 @@ def _parse(index: int, row: Any) -> Record:
     key = _id(row)
 
     def refuse(reason: str, detail: str) -> BadRecordError:
-        return BadRecordError(BadRecord(index, key, reason, detail))
+        return BadRecordError(index, key, reason, detail)
 
     keys = {key for key in row if row[key] is not None} if isinstance(row, Mapping) else set()
     if not keys & {"conversations", "messages"}:

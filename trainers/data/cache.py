@@ -33,7 +33,6 @@ from verbalizer_bench.trainers.data.encoded_files import (
 from verbalizer_bench.trainers.data.image_check import recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
 
-ON_BAD = ("error", "skip")
 # Raise it when the same records would be encoded differently or stored otherwise.
 _LAYOUT = 2
 _INDEX, _LOCK = "index.json", "lock"
@@ -83,7 +82,7 @@ def build(
     images: Path | None,
     encoder: Encoder,
     *,
-    on_bad: str,
+    skip_bad: bool,
     cache: Path,
 ) -> TrainingData:
     """Encode the records of files, or load what an earlier call encoded.
@@ -97,24 +96,22 @@ def build(
             that stands twice are there twice.
         images: The folder that image names are relative to.
         encoder: Makes token ids of a record.
-        on_bad: `error` raises one error for all bad records, `skip` leaves them out.
+        skip_bad: Leave bad records out, instead of raising one error for all of them.
         cache: The folder for what is built.
 
     Raises:
-        ValueError: There are bad records and `on_bad` is `error`, or no record is left.
+        ValueError: There are bad records that are not to be skipped, or no record is left.
         OSError: The cache cannot be written to, or has no locks.
     """
-    if on_bad not in ON_BAD:
-        raise ValueError(f"on_bad={on_bad!r}: it is {' or '.join(ON_BAD)}")
     hashed = tuple(DataFile(str(path), file_sha256(path)) for path in files)
-    base = str(images.resolve()) if images else None
-    key = [_LAYOUT, [one.sha256 for one in hashed], base, encoder.fingerprint(), on_bad]
+    base, mode = str(images.resolve()) if images else None, "skip" if skip_bad else "error"
+    key = [_LAYOUT, [one.sha256 for one in hashed], base, encoder.fingerprint(), mode]
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     part = folder.with_name(f"{folder.name}.part")
     while (images_hash := _images_hash(folder, images)) is None:
         with wait_for_lock(part / _LOCK) as held:
             if held and _images_hash(folder, images) is None:
-                _build(files, images, encoder, part, on_bad)
+                _build(files, images, encoder, part, skip_bad)
                 _install(part, folder)
             elif held:
                 # The process that held the lock has built it.
@@ -123,14 +120,14 @@ def build(
 
 
 def _build(
-    files: Sequence[Path], images: Path | None, encoder: Encoder, part: Path, on_bad: str
+    files: Sequence[Path], images: Path | None, encoder: Encoder, part: Path, skip_bad: bool
 ) -> None:
     """Build in a folder, or go on there; remove what no later call could go on from."""
     try:
         if recheck(images, checked_images(part)) is None:
             start_over(part)
         done = encode_files(files, images, encoder, part)
-        _refuse(done, part, files, on_bad)
+        _refuse(done, part, files, skip_bad)
         write_whole(part / _INDEX, json.dumps({"skipped": done.bad}))
     except BaseException as error:
         if isinstance(error, ValueError) or not begun(part):
@@ -143,24 +140,20 @@ def _build(
         raise
 
 
-def _refuse(done: EncodingProgress, part: Path, files: Sequence[Path], on_bad: str) -> None:
+def _refuse(done: EncodingProgress, part: Path, files: Sequence[Path], skip_bad: bool) -> None:
     """Raise one error for all bad records, and keep their list, if they are to stop training."""
     count = sum(done.bad.values())
-    if done.rows and not (count and on_bad == "error"):
+    if done.rows and (skip_bad or not count):
         return
     if not count:
         names = ", ".join(map(str, files))
         raise ValueError(f"{names}: no records in it, so that there is nothing to train on")
     listing = (part / BAD).replace(part.parent / BAD)
     shown = "".join(f"\n  {line}" for line in done.first)
-    fix = (
-        "correct them"
-        if on_bad == "skip"
-        else "correct them, or leave them out with bad_records=skip"
-    )
+    fix = "" if skip_bad else ", or leave them out with bad_records=skip"
     raise ValueError(
-        f"{count} of {done.records} records cannot be trained on; {fix}. All are listed in "
-        f"{listing}; the first {len(done.first)}:{shown}"
+        f"{count} of {done.records} records cannot be trained on; correct them{fix}. All are listed "
+        f"in {listing}; the first {len(done.first)}:{shown}"
     )
 
 

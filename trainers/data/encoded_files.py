@@ -22,10 +22,9 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.records import (
-    BadRecord,
     BadRecordError,
     Record,
-    read_records,
+    read_files,
 )
 from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
 
@@ -85,7 +84,8 @@ def encode_files(
         tqdm(desc="Encoding records", unit="record", initial=done.records) as bar,
     ):
         batches: list[pa.RecordBatch] = []
-        for chunk in _chunks(files, done.records):
+        records = islice(read_files(files), done.records, None)
+        while chunk := list(islice(records, _CHUNK)):
             out.images(check.check(name for _, item in chunk for name in _images(item)))
             batches.append(_batch(chunk, encoder, check, done, out))
             bar.update(len(chunk))
@@ -132,9 +132,9 @@ class _Files:
         """Write images that were checked."""
         self._write(IMAGES, jsonl.dumps(checked, ascii_only=True).encode())
 
-    def bad(self, file: Path, record: BadRecord) -> None:
+    def bad(self, file: Path, record: BadRecordError) -> None:
         """Write a record that is left out."""
-        line = jsonl.dumps([{"file": str(file)} | record._asdict()], ascii_only=True)
+        line = jsonl.dumps([{"file": str(file)} | asdict(record)], ascii_only=True)
         self._write(BAD, line.encode())
 
     def commit(self, batches: list[pa.RecordBatch]) -> None:
@@ -189,27 +189,12 @@ def tidy(folder: Path) -> None:
         (folder / name).unlink()
 
 
-def _chunks(files: Sequence[Path], start: int) -> Iterator[list[tuple[Path, Record | BadRecord]]]:
-    """Yield records of all files, numbered through, some at a time, from the record `start` on."""
-
-    def records() -> Iterator[tuple[Path, Record | BadRecord]]:
-        following = 0
-        for path in files:
-            for item in read_records(path, following):
-                following = item.index + 1
-                yield path, item
-
-    stream = islice(records(), start, None)
-    while chunk := list(islice(stream, _CHUNK)):
-        yield chunk
-
-
-def _images(item: Record | BadRecord) -> tuple[str, ...]:
+def _images(item: Record | BadRecordError) -> tuple[str, ...]:
     return item.images if isinstance(item, Record) else ()
 
 
 def _batch(
-    chunk: Sequence[tuple[Path, Record | BadRecord]],
+    chunk: Sequence[tuple[Path, Record | BadRecordError]],
     encoder: Encoder,
     check: ImageCheck,
     done: EncodingProgress,
@@ -221,21 +206,21 @@ def _batch(
         try:
             rows.append(_row(item, encoder, check))
         except BadRecordError as error:
-            bad = error.bad._replace(place=error.bad.place or str(path))
-            done.bad[bad.reason] = done.bad.get(bad.reason, 0) + 1
-            done.first.extend([str(bad)] if len(done.first) < _SHOWN else [])
-            out.bad(path, bad)
+            error.place = error.place or str(path)
+            done.bad[error.reason] = done.bad.get(error.reason, 0) + 1
+            done.first.extend([str(error)] if len(done.first) < _SHOWN else [])
+            out.bad(path, error)
     done.records += len(chunk)
     return pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
 
-def _row(item: Record | BadRecord, encoder: Encoder, check: ImageCheck) -> dict[str, Any]:
+def _row(item: Record | BadRecordError, encoder: Encoder, check: ImageCheck) -> dict[str, Any]:
     """Return the columns of a record, or raise a BadRecordError."""
-    if isinstance(item, BadRecord):
-        raise BadRecordError(item)
+    if isinstance(item, BadRecordError):
+        raise item
     for name in item.images:
         if problem := check.bad.get(name):
-            raise BadRecordError(BadRecord(item.index, item.id, *problem))
+            raise BadRecordError(item.index, item.id, *problem)
     input_ids, mask, length = encoder.encode(item)
     row = {"record": item.index, "images": item.images, "length": length}
     return row | {"input_ids": input_ids, "answer": mask}

@@ -32,7 +32,7 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
         files,
         recipe.images_folder,
         encoder,
-        on_bad=recipe.bad_records,
+        skip_bad=recipe.bad_records == "skip",
         cache=recipe.cache.expanduser(),
     )
     for reason, number in data.skipped.items():

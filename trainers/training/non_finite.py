@@ -5,6 +5,7 @@ transformers logs a loss that is not finite as 0.0, and goes on.
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import Sampler
 
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite, non_finite
-from verbalizer_bench.trainers.conversations.records import read_records
+from verbalizer_bench.trainers.conversations.records import read_files
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.training.state_saving import SealingTrainer
 
@@ -101,15 +102,10 @@ class FiniteTrainer(SealingTrainer):
 
 def _named(numbers: list[int], files: Sequence[Path]) -> str:
     """Return records by number and id."""
-    wanted, ids, start = set(numbers[:_SHOWN]), {}, 0
-    for file in files:
-        for record in read_records(file, start):
-            start = record.index + 1
-            if record.index in wanted:
-                ids[record.index] = record.id
-        if len(ids) == len(wanted):
-            break
-    shown = ", ".join(f"{n} (id {ids.get(n, '')!r})" for n in numbers[:_SHOWN])
+    wanted = numbers[:_SHOWN]
+    records = islice((record for _, record in read_files(files)), max(wanted) + 1)
+    ids = {record.index: record.id for record in records if record.index in wanted}
+    shown = ", ".join(f"{n} (id {ids.get(n, '')!r})" for n in wanted)
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
     return f"record{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
