@@ -152,8 +152,8 @@ def _refuse(done: EncodingProgress, part: Path, files: Sequence[Path], skip_bad:
     shown = "".join(f"\n  {line}" for line in done.first)
     fix = "" if skip_bad else ", or leave them out with bad_records=skip"
     raise ValueError(
-        f"{count} of {done.records} records cannot be trained on; correct them{fix}. All are listed "
-        f"in {listing}; the first {len(done.first)}:{shown}"
+        f"{count} of {done.records} records cannot be trained on; correct them{fix}. All are "
+        f"listed in {listing}; the first {len(done.first)}:{shown}"
     )
 
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from tests.helpers.checkpoints import clone, renamed, rewrite, without
 from verbalizer_bench.cli import main
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def cut(name: str) -> Callable[[Path], Any]:
