@@ -1,1 +1,1 @@
-"""How checkpoints are made: `train.py` from a recipe, `dry_run.py` says what it would take."""
+"""Train checkpoints from recipes: `train.py` does it, `dry_run.py` says what it would take."""

@@ -121,7 +121,7 @@ def _tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
 
 
 def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
-    """Encode every record; images are looked for but not opened."""
+    """Encode every record; images need only be there."""
     encoder = Encoder(
         tokenizer,
         recipe.format,
@@ -200,7 +200,7 @@ def _legend(colour: bool) -> str:
 
 
 def show(encoded: Encoded, tokenizer: Any, model: Any, colour: bool) -> str:
-    """Return a sample as text, with what the loss is on marked."""
+    """Return a sample as text, with its trained tokens marked."""
     image_tokens = getattr(getattr(model, "config", None), "image_seq_length", None)
     text = ""
     for trained, run in groupby(

@@ -1,4 +1,4 @@
-"""What a recipe needs that is not there: files, and checkpoints that other recipes make."""
+"""Find what a recipe needs and lacks: files, and checkpoints that other recipes make."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recipes: a YAML file of one checkpoint, read into frozen dataclasses, checked before any weight.
+"""Recipes: the YAML of a checkpoint as frozen dataclasses, checked before any weight is read.
 
 verbalizer-bench train recipes/paper/llm_foit.yaml seed=1 output=checkpoints/foit-1
 
@@ -38,7 +38,7 @@ RENAMED = {
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is trained: one of a checkpoint, the parts of a LLaVA, or a configuration alone.
+    """The model to train: a checkpoint, the parts of a LLaVA, or a configuration alone.
 
     Attributes:
         path: A checkpoint folder or hub id: a causal LM for `sft`, a CLIP for `tower`, a LLaVA for
@@ -274,7 +274,7 @@ class Recipe:
         return None if self.method == "sft" else self.images or self.data[0].parent
 
     def gradient_accumulation_steps(self, processes: int) -> int:
-        """Return the micro-batches of an optimiser step on each of so many processes.
+        """Return how many micro-batches make an optimiser step on each of so many processes.
 
         Raises:
             ValueError: The global batch cannot be dealt evenly.

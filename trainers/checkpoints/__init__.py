@@ -1,1 +1,1 @@
-"""The model that a recipe trains: read, made ready for training, and written."""
+"""Load the model that a recipe trains, choose its trained weights, and write the checkpoint."""

@@ -1,4 +1,4 @@
-"""The floating types of weights: those of a checkpoint's files, of training, and what is written.
+"""The floating types of weights: in a checkpoint's files, in training, and as they are written.
 
 A base may be float16 and its training bfloat16, which holds neither all of its values nor small
 updates of them. So what is not trained is written as it was read, in its own type, and what is
@@ -74,9 +74,9 @@ def file_dtypes(
 def _name_in_file(
     model: Any, name: str, weight: torch.Tensor, stored: Mapping[str, torch.dtype]
 ) -> str:
-    """Return a weight's name in the files, the first of its names if it is of several there.
+    """Return a weight's name in the files, the first name if several of theirs make it up.
 
-    transformers may have renamed it while reading, or stacked it of the experts' own.
+    transformers may have renamed it while reading, or stacked it from the experts' weights.
     """
     there = next(iter(revert_weight_conversion(model, {name: weight.to("meta")})))
     alike = (key for key in stored if key.endswith(f".{there}") or there.endswith(f".{key}"))
@@ -135,7 +135,7 @@ def merge_adapter(adapted: PeftModel, dtypes: Mapping[str, torch.dtype]) -> tupl
 
 
 def round_weights(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
-    """Round each weight to the type that it is written in."""
+    """Round each weight to the type that it is saved in."""
     for name, weight in model.named_parameters(remove_duplicate=False):
         if name in dtypes:
             weight.data = weight.data.to(dtypes[name])

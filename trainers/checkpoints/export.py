@@ -47,7 +47,7 @@ def export(recipe: Recipe, checkpoint: Checkpoint, trainer: Trainer) -> None:
 
 
 def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
-    """Return the base as it was, with what was trained in it.
+    """Return the base as it was, with the trained weights in it.
 
     Args:
         recipe: The recipe.

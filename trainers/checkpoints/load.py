@@ -227,7 +227,7 @@ def _check_kind(recipe: Recipe, config: Any) -> None:
 
 
 def _processor(recipe: Recipe, folder: str) -> Any:
-    """Load what encodes inputs.
+    """Load the processor, or a text model's tokenizer.
 
     Raises:
         ValueError: It cannot be read, or a LLaVA comes without a processor.

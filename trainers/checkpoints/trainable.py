@@ -16,7 +16,7 @@ _CONNECTOR = "multi_modal_projector"
 
 
 def choose_trained(model: Any, recipe: Recipe) -> None:
-    """Set what is trained, before an adapter is added; `requires_grad` is saved nowhere.
+    """Set `requires_grad` of each weight, before an adapter is added.
 
     Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an
     adapter is trained, the language model; the vision tower never.

@@ -1,1 +1,1 @@
-"""From a record to token ids, and which of them are trained: formats, assistant masks."""
+"""From a record to token ids and assistant mask: records, formats, the encoder."""

@@ -85,7 +85,7 @@ def _end(
 
 
 def check_kept(text: str, message: Mapping[str, Any]) -> None:
-    """Raise TextLostError unless a message's text stands in a rendered text."""
+    """Raise TextLostError unless a rendered text contains a message's."""
     if not _holds(text, message):
         raise TextLostError(
             f"the chat template does not write the {message['role']} turn "
@@ -138,7 +138,7 @@ def check_asked(prompt: str, answered: str, start: int) -> None:
 
 
 def _common(one: str, other: str) -> int:
-    """Return how many characters two texts begin with alike."""
+    """Return the length of two texts' common prefix."""
     if other.startswith(one):
         return len(one)
     pairs = enumerate(zip(one, other, strict=False))

@@ -116,7 +116,7 @@ class Encoder:
         return self._cut(record, ids, mask)
 
     def _tokenize(self, record: Record) -> tuple[list[int], list[bool]]:
-        """Return ids and assistant mask before the cut: of tokens with a character of a block.
+        """Return ids and assistant mask before the cut: tokens with a character of a block.
 
         transformers' mask looks at a block's first and last character alone, and is empty where
         the first one, a space, is in no token. A character of several tokens, of bytes, has them
@@ -151,7 +151,7 @@ class Encoder:
             check_asked(prompt, answered, starts[0])
 
     def _find_unknown_endings(self) -> list[str]:
-        """Return what ends an answer like a token, and is none of the tokenizer's."""
+        """Return what ends an answer and looks like a token, but is none of the tokenizer's."""
         try:
             closing = self._chat.render_turns(_contents(_PROBE)).rpartition("two")[2]
         except ValueError:
@@ -160,7 +160,7 @@ class Encoder:
         return [] if known else _TOKEN_LIKE.findall(closing)
 
     def ending_id(self) -> int | None:
-        """Return the token that ends an answer, None where it is none or cannot be known."""
+        """Return the id of the token that ends an answer, None if there is none."""
         try:
             ids, mask = self._tokenize(Record(0, "", _PROBE, ()))
         except ValueError:
@@ -170,7 +170,7 @@ class Encoder:
         return ids[last] if ids[last] in known else None
 
     def context_alone(self) -> bool:
-        """Tell whether answers before a conversation's last may be context that is not trained."""
+        """Tell whether answers before a conversation's last may be untrained context."""
         turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
         thinking = [(role, f"<think>a</think>{text}") for role, text in turns]
         for case in (turns, thinking):
@@ -183,7 +183,7 @@ class Encoder:
         return False
 
     def _render_answers(self, record: Record) -> tuple[str, list[tuple[int, int]]]:
-        """Return a record's text and the characters of its answers."""
+        """Return a record's text and the character spans of its answers."""
         messages = _contents(record.messages)
         try:
             if self._marked:
@@ -235,7 +235,7 @@ class Encoder:
         return Encoded(ids[:kept], mask[:kept], length)
 
     def _misfit(self, record: Record) -> tuple[str, str] | None:
-        """Return why a good record is none for this model and format: a reason and its detail."""
+        """Return why a record does not fit this model and format: a reason and its detail."""
         if record.images and self.image_token_id is None:
             return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
         turns = [message for message in record.messages if message.role != "system"]
@@ -296,7 +296,7 @@ def _check_joints(
     blocks: Sequence[tuple[int, int]],
     offsets: Sequence[tuple[int, int]],
 ) -> None:
-    """Raise BadRecordError where a token is of a prompt and of its answer."""
+    """Raise BadRecordError where a token spans the end of a prompt and its answer."""
     for begin, _ in blocks:
         for start, end in offsets:
             if start < begin < end:

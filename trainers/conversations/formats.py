@@ -15,7 +15,7 @@ MARK = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
 def training_template(name: str, tokenizer: Any) -> str:
-    """Return the chat template that is trained with; ours mark what is trained.
+    """Return the chat template for training; ours mark what is trained.
 
     Raises:
         ValueError: No such format, or the tokenizer lacks what the format needs.

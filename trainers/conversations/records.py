@@ -1,4 +1,4 @@
-r"""Training records as they stand in files: LLaVA's layout, and `messages` with `images`.
+r"""Read training records: LLaVA's layout, and `messages` with `images`.
 
     {"id": "7", "image": "7.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat?"},
                                                     {"from": "gpt", "value": "A cat."}]}
@@ -124,7 +124,7 @@ def _parse(index: int, row: Any) -> Record:
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
-    """Return (role, stripped text) of each turn, None where one is not as the layout says."""
+    """Return (role, stripped text) of each turn, None if one is malformed."""
     name, role, text = "messages", "role", "content"
     if row.get("conversations") is not None:
         name, role, text = "conversations", "from", "value"
@@ -149,7 +149,7 @@ def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _order_problem(roles: Sequence[str]) -> str | None:
-    """Say where the turns are not an optional system message, then user and assistant in turn."""
+    """Return how the turns differ from an optional system turn, then user and assistant in turn."""
     turns = roles[1:] if roles[:1] == ["system"] else roles
     for number, role in enumerate(turns):
         if role != (expected := ("user", "assistant")[number % 2]):

@@ -1,1 +1,1 @@
-"""From files of records to batches: the cache, images, the order of an epoch, the collator."""
+"""From files of records to batches: cache, image check, sampler, collator."""

@@ -67,11 +67,6 @@ class TrainingData:
     skipped: Mapping[str, int]
     folder: Path
 
-    @property
-    def text_only(self) -> bool:
-        """Tell whether no row has an image."""
-        return not self.has_image.any()
-
     def record(self) -> dict[str, object]:
         """Return what identifies the data, as JSON values."""
         return {"files": [one._asdict() for one in self.files], "images": self.images}
@@ -167,7 +162,7 @@ def _install(part: Path, folder: Path) -> None:
 
 
 def _images_hash(folder: Path, images: Path | None) -> str | None:
-    """Return the sha256 of a build's images, "" for none, None if it has to be built (again)."""
+    """Return the sha256 of a build's images, "" for none, None if it must be built (again)."""
     done = (folder / _INDEX).exists()
     return recheck(images, checked_images(folder)) if done else None
 

@@ -49,7 +49,7 @@ _PROGRESS = "progress.json"
 
 @dataclass
 class EncodingProgress:
-    """How far a build is.
+    """How far a build has come.
 
     Attributes:
         records: How many were read.
@@ -69,7 +69,7 @@ class EncodingProgress:
 def encode_files(
     files: Sequence[Path], images: Path | None, encoder: Encoder, folder: Path
 ) -> EncodingProgress:
-    """Write the rows of files and what is known of them, from where an earlier call was stopped.
+    """Encode the records of files, from where an earlier call was stopped.
 
     Returns:
         The counts over all of the records.
@@ -98,7 +98,7 @@ def encode_files(
 
 
 def _progress(folder: Path) -> EncodingProgress:
-    """Return how far a build is, and cut what stands in its files behind that."""
+    """Return how far a build has come, and truncate its files there."""
     file = folder / _PROGRESS
     progress = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     sizes = {name: (folder / name).stat().st_size for name in _FILES if (folder / name).is_file()}
@@ -111,7 +111,7 @@ def _progress(folder: Path) -> EncodingProgress:
 
 
 class _Files:
-    """The files of a build, which grow together."""
+    """The files of a build, which are appended to together."""
 
     def __init__(self, folder: Path, done: EncodingProgress):
         self.folder, self.done = folder, done
@@ -154,7 +154,7 @@ class _Files:
         write_whole(self.folder / _PROGRESS, json.dumps(asdict(self.done)))
 
     def end(self) -> None:
-        """Close the rows, and make numpy's files of what is one number a row."""
+        """Close the rows, and convert the columns of numbers to numpy's format."""
         self._rows.close()
         for name, kind in _RAW.items():
             self._open[name].flush()
@@ -165,7 +165,7 @@ class _Files:
 
 
 class _Behind(io.RawIOBase):
-    """A stream without its first bytes: Arrow's schema, if that is in the file already."""
+    """A stream that drops its first bytes: Arrow's schema, if the file has it already."""
 
     def __init__(self, stream: BinaryIO, skip: int):
         self._stream, self._skip = stream, skip
@@ -175,7 +175,7 @@ class _Behind(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Write what is behind them."""
+        """Write what comes after them."""
         view = memoryview(data)
         cut = min(self._skip, len(view))
         self._skip -= cut
@@ -184,7 +184,7 @@ class _Behind(io.RawIOBase):
 
 
 def tidy(folder: Path) -> None:
-    """Remove from a finished build what only one that goes on needs."""
+    """Remove from a finished build what only an unfinished one needs."""
     for name in (*_RAW, _PROGRESS):
         (folder / name).unlink()
 
@@ -200,7 +200,7 @@ def _batch(
     done: EncodingProgress,
     out: _Files,
 ) -> pa.RecordBatch:
-    """Return the rows of some records, and count and list those that are left out."""
+    """Encode some records, and count and list those that are left out."""
     rows = []
     for path, item in chunk:
         try:

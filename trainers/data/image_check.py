@@ -88,7 +88,7 @@ def check_image(folder: Path | None, name: str) -> CheckedImage:
 
 
 def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:
-    """Return the sha256 of names and contents, "" for none; None if a record's fate changed.
+    """Return the sha256 of names and contents, "" for none; None if other records are bad now.
 
     A file of the same size and modification time is taken to be the same; another one is read.
     """
@@ -125,6 +125,6 @@ def _digest(name: str) -> int:
 
 
 def read_checked(lines: Iterable[Sequence[object]]) -> Iterator[CheckedImage]:
-    """Yield images of rows that JSON has made lists of."""
+    """Yield images from the lists that JSON has made of them."""
     for name, state, content, problem in lines:
         yield CheckedImage(str(name), state, content, tuple(problem) if problem else None)  # type: ignore[arg-type]

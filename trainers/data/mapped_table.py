@@ -44,7 +44,7 @@ class MappedTable(MemoryMappedTable):
         return self._copy(rows) if length == 1 else rows
 
     def _copy(self, rows: pa.Table) -> pa.Table:
-        """Return rows in memory, and let go of where they were read."""
+        """Return rows in memory, and release the pages they were read from."""
         if not hasattr(mmap, "MADV_DONTNEED"):
             return rows
         # Several chunks are copied into one; a single one would stay where it is.
@@ -53,7 +53,7 @@ class MappedTable(MemoryMappedTable):
         return copy
 
     def replace_schema_metadata(self, *_: Any, **__: Any) -> "MappedTable":
-        """Stay as it is: `datasets` writes its features here and keeps them elsewhere too."""
+        """Return the table as it is: `datasets` keeps its features elsewhere too."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The output folder: what is recorded there, the model card, the losses."""
+"""The output folder: its records, the model card, the losses."""

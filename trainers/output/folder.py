@@ -83,7 +83,7 @@ class OutputFolder:
         )
 
     def _came_to_nothing(self) -> bool:
-        """Tell whether all that is here was left by a start that failed before its first state."""
+        """Tell whether all that is here is from a start that failed before its first state."""
         names = {entry.name for entry in self.path.iterdir()}
         states = self.path / "state"
         return (
@@ -122,7 +122,7 @@ class OutputFolder:
                 raise self._other_data(f"{file} of sha256", one["sha256"], now)
 
     def check_data(self, data: TrainingData) -> None:
-        """Refuse to go on with other data, images or weights than training was started with.
+        """Refuse to resume with other data, images or weights than training was started with.
 
         Raises:
             ValueError: They are others.

@@ -1,4 +1,4 @@
-"""A training's losses as a table and as a picture."""
+"""Write a training's losses as a table and a plot."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def write_losses(losses: list[dict[str, Any]], file: Path) -> None:
-    """Write them as CSV, a row each step."""
+    """Write losses as CSV, a row for each step."""
     columns = ("step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens")
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore")
@@ -15,7 +15,7 @@ def write_losses(losses: list[dict[str, Any]], file: Path) -> None:
 
 
 def draw_losses(losses: list[dict[str, Any]], file: Path) -> None:
-    """Draw them by step, as PNG."""
+    """Plot losses by step, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.2), layout="constrained")

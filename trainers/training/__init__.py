@@ -1,1 +1,1 @@
-"""The training loop: trainers, schedule, resume states, memory, losses that are not finite."""
+"""The training loop: trainers, schedule, resume states, non-finite losses, memory and disk."""

@@ -1,4 +1,4 @@
-"""The bar of a training."""
+"""A progress bar with loss and speed."""
 
 import time
 from typing import Any

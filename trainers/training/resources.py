@@ -1,4 +1,4 @@
-"""What training takes on a device and on a disk, estimated from shapes alone."""
+"""Estimate from shapes alone the memory and the disk space that training takes."""
 
 import logging
 import shutil
@@ -74,7 +74,7 @@ def _linear_layers(model: Any) -> list[Any]:
 
 
 def _multiplied(recipe: Recipe, model: Any) -> int:
-    """Return how many trained weights autocast makes copies of: matrices, but for embeddings."""
+    """Return how many trained weights autocast copies: matrices, but for embeddings."""
     layers = _linear_layers(model)
     multiplied = sum(layer.weight.numel() for layer in layers if layer.weight.requires_grad)
     whole = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

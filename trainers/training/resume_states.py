@@ -65,7 +65,7 @@ def newest_whole(places: Sequence[Path], run: str | None = None) -> NewestState:
 
 
 def _seal(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """Return a state's seal, and why it is not whole."""
+    """Return a state's seal, and why it is not whole, None if it is."""
     try:
         seal: dict[str, Any] = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -90,7 +90,7 @@ def seal(folder: Path, record: dict[str, Any]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier attempt has left where a state is about to be written."""
+    """Remove what an earlier attempt left where a state is about to be written."""
     if folder.exists():
         (folder / _SEAL).unlink(missing_ok=True)
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""How many steps a recipe has, and whether its schedule can work in them."""
+"""Count a recipe's steps, and check that its schedule works in them."""
 
 import logging
 import math
@@ -26,7 +26,7 @@ def total_steps(recipe: Recipe, samples: int) -> int:
 
 
 def check_schedule(recipe: Recipe, steps: int = 1000) -> None:
-    """Refuse a schedule that transformers cannot make, or that never trains at a rate.
+    """Refuse a schedule that transformers cannot make, or whose learning rate is never reached.
 
     Raises:
         ValueError: It cannot work.

@@ -31,7 +31,7 @@ class AttemptTimer:
 
 
 class SealingTrainer(Trainer):
-    """A Trainer that seals its states; a full disk costs it a state, not the training.
+    """A Trainer that seals its states; a full disk costs a state, not the training.
 
     Attributes:
         timer: Times the attempts, which are sealed with a state.
@@ -87,7 +87,7 @@ def on_all_processes(trainer: Trainer, condition: bool) -> bool:
 def write_or_keep(
     trainer: SealingTrainer, write: Callable[[], None], output: Path, places: Sequence[Path]
 ) -> None:
-    """Write a checkpoint, or if a disk is full keep what was trained, so that it can be written.
+    """Write a checkpoint, or keep what was trained if the disk is full, to write it later.
 
     Older states make room for it, once what was trained is kept. To be called on all processes.
 
@@ -131,7 +131,7 @@ def _attempt(trainer: SealingTrainer, write: Callable[[], None]) -> Exception | 
 
 
 def _remove_older(trainer: SealingTrainer, place: Path, kept: Path) -> bool:
-    """Remove states that what is kept makes needless; tell whether there were any."""
+    """Remove states that the kept one supersedes; tell whether there were any."""
     main = trainer.accelerator.is_main_process
     older = [one for one in place.glob("checkpoint-*") if one != kept] if main else []
     for folder in older:

@@ -1,4 +1,4 @@
-"""Supervised training: TRL's SFTTrainer with an order of samples and token weights from outside."""
+"""Supervised training: TRL's SFTTrainer with a given order of samples and token weights."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
 
 
 class SupervisedTrainer(FiniteTrainer, SFTTrainer):
-    """SFTTrainer with a given order of samples and a learning rate of the connector's own."""
+    """SFTTrainer with a given order of samples and a separate learning rate for the connector."""
 
     def __init__(
         self, connector_learning_rate: float | None, micro_batch_loss: bool, **kwargs: Any
@@ -72,7 +72,7 @@ class SupervisedTrainer(FiniteTrainer, SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make AdamW; the connector's parameters have groups of their own if it has a rate."""
+        """Make AdamW, with separate parameter groups for a connector that has its own rate."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         rate = self._connector_learning_rate
         if rate is None:

@@ -66,7 +66,7 @@ def test_rows_and_what_is_known_of_them(
         for ids, answer in zip(rows["input_ids"], rows["assistant_mask"], strict=True)
     ]
     assert trained == [" a </s>", " bb </s>", " e </s>"]
-    assert not built.text_only
+    assert built.has_image.any()
     assert [len(one.sha256) for one in built.files] == [64, 64]
     assert [one.file for one in built.files] == [str(path) for path in mixed]
 
@@ -163,7 +163,7 @@ def test_an_image_is_too_much_for_a_model_of_text(tmp_path: Path) -> None:
 def test_text_has_no_images_column(encoder: Encoder, tmp_path: Path) -> None:
     path = write(tmp_path / "text.jsonl", conversation("q", "a"), conversation("q", "b"))
     built = build([path], None, encoder, skip_bad=False, cache=tmp_path / "cache")
-    assert built.text_only
+    assert not built.has_image.any()
     assert built.dataset.column_names == ["record", "input_ids", "assistant_mask", "length"]
     assert set(built.dataset[0]) == set(pickle.loads(pickle.dumps(built.dataset))[0])
 
