@@ -18,14 +18,10 @@ from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.output.folder import OutputFolder
 from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.training import state_saving
 from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
 from verbalizer_bench.trainers.training.resources import lacking_room
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
-from verbalizer_bench.trainers.training.state_saving import (
-    AttemptTimer,
-    restore_token_count,
-    write_or_keep,
-)
 from verbalizer_bench.trainers.training.trainer import (
     held_out_loss,
     make_trainer,
@@ -89,10 +85,10 @@ def _train(
     state = folder.last_state()
     run = folder.start(checkpoint, data, arguments.world_size) if folder.main else folder.run
     trainer = make_trainer(recipe, checkpoint, data, arguments)
-    trainer.timer = AttemptTimer(run)
+    trainer.timer = state_saving.AttemptTimer(run)
     if state:
-        trainer.timer = AttemptTimer(run, state.record["attempts"], state.step)
-        restore_token_count(trainer, state.folder)
+        trainer.timer = state_saving.AttemptTimer(run, state.record["attempts"], state.step)
+        state_saving.restore_token_count(trainer, state.folder)
     trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
     trainer.check_weights()
     loss = held_out_loss(trainer, held_out) if held_out else None
@@ -102,4 +98,4 @@ def _train(
         if folder.main:
             folder.finish(checkpoint, trainer, loss)
 
-    write_or_keep(trainer, write, recipe.output, folder.places)
+    state_saving.write_or_keep(trainer, write, recipe.output, folder.places)

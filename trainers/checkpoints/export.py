@@ -12,12 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Trai
 
 from verbalizer_bench.models.checkpoints.connector import fix_identity
 from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter
-from verbalizer_bench.trainers.checkpoints.dtypes import (
-    holds_frozen_exactly,
-    merge_adapter,
-    put_trained,
-    round_weights,
-)
+from verbalizer_bench.trainers.checkpoints import dtypes
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
 from verbalizer_bench.trainers.recipe import Recipe
@@ -40,7 +35,7 @@ def export(recipe: Recipe, checkpoint: Checkpoint, trainer: Trainer) -> None:
         state = accelerator.get_state_dict(trainer.model_wrapped)
     if accelerator.is_main_process:
         model = None if recipe.lora else accelerator.unwrap_model(trainer.model_wrapped)
-        if recipe.lora or not holds_frozen_exactly(model, checkpoint.dtypes):
+        if recipe.lora or not dtypes.holds_frozen_exactly(model, checkpoint.dtypes):
             model, state = _put_together(recipe, model, state), None
         with whole_folder(recipe.output) as part:
             save(checkpoint._replace(model=model), state, part)
@@ -59,7 +54,7 @@ def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] 
     if recipe.lora:
         folder = recipe.output / "adapter"
         adapted = add_adapter(base, str(folder), f"adapter={folder}")
-        base, lost = merge_adapter(adapted, checkpoint.dtypes)
+        base, lost = dtypes.merge_adapter(adapted, checkpoint.dtypes)
         if lost > _LOST:
             log.warning(
                 "the merged checkpoint is %s like its base: the rounding takes away %.0f %% of the "
@@ -71,7 +66,7 @@ def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] 
         return base
     trained = {name for name, weight in base.named_parameters() if weight.requires_grad}
     weights = dict(model.named_parameters()) if state is None else state
-    put_trained(base, {name: weights[name].detach() for name in trained})
+    dtypes.put_trained(base, {name: weights[name].detach() for name in trained})
     return base
 
 
@@ -103,7 +98,7 @@ def save(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor] | None, folde
     """
     model = checkpoint.model if state is None else _assemble(checkpoint, state)
     fix_identity(model)
-    round_weights(model, checkpoint.dtypes)
+    dtypes.round_weights(model, checkpoint.dtypes)
     fix = f"in {checkpoint.saved_dtype_name}, the base's type; give a base in another one"
     check_finite(model.state_dict(), f"{fix}. No checkpoint was written")
     model.config = checkpoint.config

@@ -18,9 +18,7 @@ from transformers import (
 
 from verbalizer_bench.models.chat.bos import append_nothing, leave_bos_to_template
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN, join_configs, load_parts
-from verbalizer_bench.models.checkpoints.connector import (
-    new_connector,
-)
+from verbalizer_bench.models.checkpoints.connector import new_connector
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole, reading
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 from verbalizer_bench.trainers.checkpoints.dtypes import file_dtypes, hold_frozen, stored_dtypes

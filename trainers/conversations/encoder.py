@@ -15,11 +15,7 @@ from verbalizer_bench.trainers.conversations.assistant_spans import (
     find_answers,
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
-from verbalizer_bench.trainers.conversations.records import (
-    BadRecordError,
-    Message,
-    Record,
-)
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
 
 log = logging.getLogger(__name__)
 

@@ -20,16 +20,7 @@ from datasets import Dataset
 
 from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.data.encoded_files import (
-    BAD,
-    ROWS,
-    EncodingProgress,
-    begun,
-    checked_images,
-    encode_files,
-    start_over,
-    tidy,
-)
+from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.image_check import recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
 
@@ -119,13 +110,13 @@ def _build(
 ) -> None:
     """Build in a folder, or go on there; remove what no later call could go on from."""
     try:
-        if recheck(images, checked_images(part)) is None:
-            start_over(part)
-        done = encode_files(files, images, encoder, part)
+        if recheck(images, encoded_files.checked_images(part)) is None:
+            encoded_files.start_over(part)
+        done = encoded_files.encode_files(files, images, encoder, part)
         _refuse(done, part, files, skip_bad)
         write_whole(part / _INDEX, json.dumps({"skipped": done.bad}))
     except BaseException as error:
-        if isinstance(error, ValueError) or not begun(part):
+        if isinstance(error, ValueError) or not encoded_files.begun(part):
             remove(part)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
@@ -135,7 +126,9 @@ def _build(
         raise
 
 
-def _refuse(done: EncodingProgress, part: Path, files: Sequence[Path], skip_bad: bool) -> None:
+def _refuse(
+    done: encoded_files.EncodingProgress, part: Path, files: Sequence[Path], skip_bad: bool
+) -> None:
     """Raise one error for all bad records, and keep their list, if they are to stop training."""
     count = sum(done.bad.values())
     if done.rows and (skip_bad or not count):
@@ -143,7 +136,7 @@ def _refuse(done: EncodingProgress, part: Path, files: Sequence[Path], skip_bad:
     if not count:
         names = ", ".join(map(str, files))
         raise ValueError(f"{names}: no records in it, so that there is nothing to train on")
-    listing = (part / BAD).replace(part.parent / BAD)
+    listing = (part / encoded_files.BAD).replace(part.parent / encoded_files.BAD)
     shown = "".join(f"\n  {line}" for line in done.first)
     fix = "" if skip_bad else ", or leave them out with bad_records=skip"
     raise ValueError(
@@ -157,19 +150,19 @@ def _install(part: Path, folder: Path) -> None:
     if folder.exists():
         remove(folder)
     part.rename(folder)
-    tidy(folder)
+    encoded_files.tidy(folder)
     (folder / _LOCK).unlink()
 
 
 def _images_hash(folder: Path, images: Path | None) -> str | None:
     """Return the sha256 of a build's images, "" for none, None if it must be built (again)."""
     done = (folder / _INDEX).exists()
-    return recheck(images, checked_images(folder)) if done else None
+    return recheck(images, encoded_files.checked_images(folder)) if done else None
 
 
 def _load(folder: Path, files: tuple[DataFile, ...], images: str | None) -> TrainingData:
     has_image = np.load(folder / "modalities.npy")
-    table = MappedTable(folder / ROWS, () if has_image.any() else ("images",))
+    table = MappedTable(folder / encoded_files.ROWS, () if has_image.any() else ("images",))
     return TrainingData(
         dataset=Dataset(table),
         lengths=np.load(folder / "lengths.npy"),

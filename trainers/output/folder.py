@@ -23,12 +23,7 @@ from verbalizer_bench.trainers.data.cache import TrainingData, file_sha256
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
 from verbalizer_bench.trainers.recipe import RENAMED, Recipe
-from verbalizer_bench.trainers.training.resume_states import (
-    NewestState,
-    ResumeState,
-    newest_whole,
-    state_places,
-)
+from verbalizer_bench.trainers.training.resume_states import ResumeState, newest_whole, state_places
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +191,7 @@ class OutputFolder:
 
     def last_state(self) -> ResumeState | None:
         """Return the newest whole state to resume from; warn of newer ones that were cut off."""
-        newest = newest_whole(self.places, self.run) if self.started else NewestState(None, [])
+        newest = newest_whole(self.places if self.started else (), self.run)
         if self.main and self.recipe.resume:
             for line in newest.passed_over:
                 log.warning("Passed over, %s", line)

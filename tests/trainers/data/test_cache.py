@@ -179,7 +179,7 @@ def test_it_is_built_once(
         calls.append(arguments[-1])
         return written(*arguments)
 
-    monkeypatch.setattr("verbalizer_bench.trainers.data.cache.encode_files", count)
+    monkeypatch.setattr(encoded_files, "encode_files", count)
 
     def built(with_encoder: Encoder = encoder, skip_bad: bool = False) -> TrainingData:
         return build([path], None, with_encoder, skip_bad=skip_bad, cache=cache)
