@@ -30,10 +30,10 @@ from benchmarks.training_data import LARGER, TINY, Shape, write_architecture, wr
 from benchmarks.training_table import render
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.conversations.formats import training_template
-from verbalizer_bench.trainers.conversations.records import Record, read_records
+from verbalizer_bench.trainers.conversations.records import Conversation, read_records
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
-from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 from verbalizer_bench.trainers.training.trainer import make_trainer, training_arguments
 
 OURS, GROUPED, PLAIN = "ours", "ours grouped", "plain"
@@ -151,7 +151,7 @@ def run_arm(arm: str, case: Case, folder: Path) -> Trained:
                 data = encoded_data(recipe, checkpoint, recipe.data)
                 trainer = make_trainer(recipe, checkpoint, data, arguments)
         # Plain has none.
-        trainer.remove_callback(ProgressBar)
+        trainer.remove_callback(TrainingProgressBar)
         with _Clock() as training:
             trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -192,7 +192,7 @@ def plain_dataset(recipe: Recipe) -> Any:
     folder = recipe.images_folder
     rows = []
     for record in read_records(recipe.data[0]):
-        assert isinstance(record, Record)
+        assert isinstance(record, Conversation)
         messages = [
             {"role": message.role, "content": message.content(parts=folder is not None)}
             for message in record.messages

@@ -18,7 +18,7 @@ from verbalizer_bench import __main__ as entry_point
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import Journal
 from verbalizer_bench.results import run as runs
-from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 
@@ -216,9 +216,9 @@ def test_an_interrupted_training_says_which_state_is_kept(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    step_end = ProgressBar.on_step_end
+    step_end = TrainingProgressBar.on_step_end
 
-    def stop(self: ProgressBar, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def stop(self: TrainingProgressBar, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step_end(self, args, state, control, **kwargs)
         if state.global_step == 3:
             os.kill(os.getpid(), signal.SIGINT)
@@ -226,7 +226,7 @@ def test_an_interrupted_training_says_which_state_is_kept(
     words = ["train", str(REPOSITORY / "recipes" / "tiny" / "sft.yaml"), f"cache={tmp_path}/cache"]
     words += [f"output={tmp_path}/out", f"save_steps={save_steps}", "num_train_epochs=1"]
     with monkeypatch.context() as patch:
-        patch.setattr(ProgressBar, "on_step_end", stop)
+        patch.setattr(TrainingProgressBar, "on_step_end", stop)
         assert main(words) == 130
     line = last_line(capsys)
     assert line.startswith(f"verbalizer-bench: interrupted: {kept}")

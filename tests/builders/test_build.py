@@ -143,7 +143,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(
 
 
 def test_the_sets_are_training_records(undisturbed: tuple[DataRecipe, Built, Server]) -> None:
-    from verbalizer_bench.trainers.conversations.records import Record, read_records
+    from verbalizer_bench.trainers.conversations.records import Conversation, read_records
 
     made, built, _ = undisturbed
     assert built.sets
@@ -153,11 +153,11 @@ def test_the_sets_are_training_records(undisturbed: tuple[DataRecipe, Built, Ser
     }
     for name in SETS:
         records = list(read_records(made.output / f"{name}.json"))
-        assert all(isinstance(record, Record) for record in records)
+        assert all(isinstance(record, Conversation) for record in records)
         of_arm = samples["plain" if name.startswith("no") else "format"]
         assert [record.id for record in records] == [sample.id for sample in of_arm]
         for record, sample in zip(records, of_arm, strict=True):
-            assert isinstance(record, Record)
+            assert isinstance(record, Conversation)
             (asked, answered) = record.messages
             assert answered.text == sample.turns[0].answer
             assert sample.turns[0].question in asked.text

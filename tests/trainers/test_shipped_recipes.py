@@ -211,13 +211,15 @@ def test_another_adapter_is_another_number() -> None:
 
 
 def test_the_tiny_data() -> None:
-    from verbalizer_bench.trainers.conversations.records import Record, read_records
+    from verbalizer_bench.trainers.conversations.records import Conversation, read_records
 
     sizes = {}
     for name in ("captions.json", "instruct.json", "text.jsonl"):
         records = list(read_records(RECIPES / "tiny" / "data" / name))
-        assert all(isinstance(record, Record) for record in records)
-        with_image = sum(bool(record.images) for record in records if isinstance(record, Record))
+        assert all(isinstance(record, Conversation) for record in records)
+        with_image = sum(
+            bool(record.images) for record in records if isinstance(record, Conversation)
+        )
         sizes[name] = (with_image, len(records) - with_image)
     assert sizes == {"captions.json": (64, 0), "instruct.json": (64, 32), "text.jsonl": (0, 64)}
     # No batch of a tiny recipe is mixed.

@@ -19,7 +19,7 @@ from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 from verbalizer_bench.trainers import train as training
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 
 TINY = REPOSITORY / "recipes" / "tiny"
 Make = Callable[..., Path]
@@ -164,7 +164,7 @@ def test_resumed_training_ends_at_the_same_weights(
             raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(ProgressBar, "on_step_end", stop)
+        patched.setattr(TrainingProgressBar, "on_step_end", stop)
         with pytest.raises(Stopped):
             training.train(read_recipe(words[0], words[1:]))
     assert main(["train", *words, "resume=true"]) == 0

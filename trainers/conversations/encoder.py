@@ -15,7 +15,7 @@ from verbalizer_bench.trainers.conversations.assistant_spans import (
     find_answers,
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Encoder:
         parts = [backend, specials, self.format, self.template, f"{DATE:%Y-%m-%d}", sizes]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def encode(self, record: Record) -> Encoded:
+    def encode(self, record: Conversation) -> Encoded:
         """Return a record's ids, cut on the right to `max_length` expanded tokens.
 
         Raises:
@@ -111,7 +111,7 @@ class Encoder:
             )
         return self._cut(record, ids, mask)
 
-    def _tokenize(self, record: Record) -> tuple[list[int], list[bool]]:
+    def _tokenize(self, record: Conversation) -> tuple[list[int], list[bool]]:
         """Return ids and assistant mask before the cut: tokens with a character of a block.
 
         transformers' mask looks at a block's first and last character alone, and is empty where
@@ -158,7 +158,7 @@ class Encoder:
     def ending_id(self) -> int | None:
         """Return the id of the token that ends an answer, None if there is none."""
         try:
-            ids, mask = self._tokenize(Record(0, "", _PROBE, ()))
+            ids, mask = self._tokenize(Conversation(0, "", _PROBE, ()))
         except ValueError:
             return None
         last = max(number for number, on in enumerate(mask) if on)
@@ -178,7 +178,7 @@ class Encoder:
                 continue
         return False
 
-    def _render_answers(self, record: Record) -> tuple[str, list[tuple[int, int]]]:
+    def _render_answers(self, record: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """Return a record's text and the character spans of its answers."""
         messages = _contents(record.messages)
         try:
@@ -214,7 +214,7 @@ class Encoder:
             spans.append((max(near, default=begin), stop))
         return spans
 
-    def _cut(self, record: Record, ids: list[int], mask: list[bool]) -> Encoded:
+    def _cut(self, record: Conversation, ids: list[int], mask: list[bool]) -> Encoded:
         length, kept = 0, 0
         for token in ids:
             width = self.image_tokens if token == self.image_token_id else 1
@@ -230,7 +230,7 @@ class Encoder:
             raise BadRecordError(record.index, record.id, "answer cut", detail)
         return Encoded(ids[:kept], mask[:kept], length)
 
-    def _misfit(self, record: Record) -> tuple[str, str] | None:
+    def _misfit(self, record: Conversation) -> tuple[str, str] | None:
         """Return why a record does not fit this model and format: a reason and its detail."""
         if record.images and self.image_token_id is None:
             return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
@@ -287,7 +287,7 @@ def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _check_joints(
-    record: Record,
+    record: Conversation,
     text: str,
     blocks: Sequence[tuple[int, int]],
     offsets: Sequence[tuple[int, int]],

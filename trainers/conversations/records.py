@@ -35,7 +35,7 @@ class Message(NamedTuple):
         return [{"type": "image"}] * self.images + text
 
 
-class Record(NamedTuple):
+class Conversation(NamedTuple):
     """A conversation that ends with an answer, and the names of the images it shows, in order."""
 
     index: int  # type: ignore[assignment]
@@ -59,7 +59,7 @@ class BadRecordError(ValueError):
         return f"record {self.index} (id {self.id!r}){where}: {self.reason}: {self.detail}"
 
 
-def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecordError]:
+def read_records(path: Path, start: int = 0) -> Iterator[Conversation | BadRecordError]:
     """Yield the records of a file one by one; the first has the index `start`.
 
     Raises:
@@ -81,7 +81,7 @@ def read_records(path: Path, start: int = 0) -> Iterator[Record | BadRecordError
             yield record
 
 
-def read_files(files: Iterable[Path]) -> Iterator[tuple[Path, Record | BadRecordError]]:
+def read_files(files: Iterable[Path]) -> Iterator[tuple[Path, Conversation | BadRecordError]]:
     """Yield the records of files, numbered through all of them, each with its file."""
     following = 0
     for path in files:
@@ -94,7 +94,7 @@ def _id(row: Any) -> str:
     return str(row.get("id", "")) if isinstance(row, Mapping) else ""
 
 
-def _parse(index: int, row: Any) -> Record:
+def _parse(index: int, row: Any) -> Conversation:
     """Make a record of a row of either layout."""
     key = _id(row)
 
@@ -120,7 +120,7 @@ def _parse(index: int, row: Any) -> Record:
         )
     if problem := _placeholder_problem(turns, len(images)):
         raise refuse("placeholders", problem)
-    return Record(index, key, tuple(_message(*turn) for turn in turns), images)
+    return Conversation(index, key, tuple(_message(*turn) for turn in turns), images)
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Record, read_files
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, read_files
 from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
 
 # Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file
@@ -185,12 +185,12 @@ def tidy(folder: Path) -> None:
         (folder / name).unlink()
 
 
-def _images(item: Record | BadRecordError) -> tuple[str, ...]:
-    return item.images if isinstance(item, Record) else ()
+def _images(item: Conversation | BadRecordError) -> tuple[str, ...]:
+    return item.images if isinstance(item, Conversation) else ()
 
 
 def _batch(
-    chunk: Sequence[tuple[Path, Record | BadRecordError]],
+    chunk: Sequence[tuple[Path, Conversation | BadRecordError]],
     encoder: Encoder,
     check: ImageCheck,
     done: EncodingProgress,
@@ -210,7 +210,9 @@ def _batch(
     return pa.RecordBatch.from_pylist(rows, _SCHEMA)
 
 
-def _row(item: Record | BadRecordError, encoder: Encoder, check: ImageCheck) -> dict[str, Any]:
+def _row(
+    item: Conversation | BadRecordError, encoder: Encoder, check: ImageCheck
+) -> dict[str, Any]:
     """Return the columns of a record, or raise a BadRecordError."""
     if isinstance(item, BadRecordError):
         raise item

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 
-class ProgressBar(TrainerCallback):
+class TrainingProgressBar(TrainerCallback):
     """One bar with loss, tokens a second and time left, on the first process."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

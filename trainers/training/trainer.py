@@ -15,7 +15,7 @@ from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.contrastive import ContrastiveTrainer
 from verbalizer_bench.trainers.training.inputs import make_collator, sample_order
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer, first_non_finite
-from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
 
 
@@ -67,7 +67,7 @@ def make_trainer(
         "train_dataset": data.dataset,
         "data_collator": make_collator(recipe, checkpoint),
         "processing_class": checkpoint.processor,
-        "callbacks": [ProgressBar()],
+        "callbacks": [TrainingProgressBar()],
     }
     if recipe.method == "tower":
         trainer: FiniteTrainer = ContrastiveTrainer(**common)

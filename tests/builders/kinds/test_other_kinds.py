@@ -13,7 +13,7 @@ from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.kinds.response_format import make_sample, read_records
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
-from verbalizer_bench.trainers.conversations.records import Record
+from verbalizer_bench.trainers.conversations.records import Conversation
 from verbalizer_bench.trainers.conversations.records import read_records as training_records
 
 BOXES = COCO / "llava_caps_boxes_coco2014_val_80.jsonl"
@@ -77,7 +77,7 @@ def test_llava_style_data_is_made_of_captions_and_boxes(
         records = list(training_records(recipe.output / f"{name}.json"))
         assert len(records) > 30
         for record in records:
-            assert isinstance(record, Record) and len(record.images) == 1
+            assert isinstance(record, Conversation) and len(record.images) == 1
             assert len(record.messages) == 2 * turns and record.id.endswith(f"_{name}")
             assert "bounding box" not in str(record.messages)
             assert "description" not in str(record.messages)
@@ -137,11 +137,11 @@ def test_response_format_data_is_made_of_records(tmp_path: Path) -> None:
     built = build(recipe)
     assert built.sets and built.usage.calls == 0
     records_read = list(training_records(recipe.output / "response_format.json"))
-    assert all(isinstance(record, Record) for record in records_read)
+    assert all(isinstance(record, Conversation) for record in records_read)
     turns = [
         tuple(m.text for m in record.messages)
         for record in records_read
-        if isinstance(record, Record)
+        if isinstance(record, Conversation)
     ]
     short = "Answer the question using a single word or phrase."
     letter = "Answer with the option's letter from the given choices directly."

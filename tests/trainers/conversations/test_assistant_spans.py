@@ -22,7 +22,7 @@ from verbalizer_bench.trainers.conversations.encoder import (
     end_generation,
 )
 from verbalizer_bench.trainers.conversations.formats import chat_template
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 
 TRL = files("trl") / "chat_templates"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -110,13 +110,13 @@ def family(request: pytest.FixtureRequest) -> tuple[Any, str]:
     return make(template, special, bos, eos), text
 
 
-def conversation(*texts: str, system: str | None = None) -> Record:
+def conversation(*texts: str, system: str | None = None) -> Conversation:
     first = [Message("system", system)] if system else []
     turns = [Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)]
-    return Record(7, "seven", (*first, *turns), ())
+    return Conversation(7, "seven", (*first, *turns), ())
 
 
-def encode(tokenizer: Any, record: Record) -> Any:
+def encode(tokenizer: Any, record: Conversation) -> Any:
     return Encoder(tokenizer, "tokenizer", None, 0, 4096).encode(record)
 
 
@@ -134,7 +134,7 @@ def by_hand(tokenizer: Any, marked: str) -> tuple[list[int], list[bool]]:
     return ids, mask
 
 
-def trained(tokenizer: Any, record: Record) -> list[str]:
+def trained(tokenizer: Any, record: Conversation) -> list[str]:
     """Return the texts that are trained, one for each run of tokens."""
     encoded = encode(tokenizer, record)
     runs, last = [], False
@@ -253,7 +253,7 @@ def test_thoughts_that_are_dropped_are_not_trained() -> None:
     assert describe_answers("tokenizer", tokenizer).endswith("once more follows are context")
 
 
-def refused(template: str, record: Record, message: str, fault: bool = False) -> None:
+def refused(template: str, record: Conversation, message: str, fault: bool = False) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         encode(make(template, CHATML, None, "<|im_end|>"), record)
     assert isinstance(caught.value, BadRecordError) != fault

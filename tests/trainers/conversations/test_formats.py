@@ -15,7 +15,7 @@ from verbalizer_bench.trainers.conversations.formats import (
     chat_template,
     training_template,
 )
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 
 OURS = FORMATS[:3]
 VICUNA = (
@@ -49,17 +49,17 @@ def encoder(tokenizer: Any, name: str, image_tokens: int = 4, max_length: int = 
     return Encoder(tokenizer, name, image, image_tokens, max_length)
 
 
-def record(*texts: str, images: int = 0, system: str | None = None) -> Record:
+def record(*texts: str, images: int = 0, system: str | None = None) -> Conversation:
     """Make a record of question, answer, question, …; the first question has the images."""
     first = [Message("system", system)] if system else []
     turns = [
         Message(("user", "assistant")[n % 2], text, 0 if n else images)
         for n, text in enumerate(texts)
     ]
-    return Record(7, "seven", (*first, *turns), tuple(f"{n}.jpg" for n in range(images)))
+    return Conversation(7, "seven", (*first, *turns), tuple(f"{n}.jpg" for n in range(images)))
 
 
-def render(tokenizer: Any, name: str, given: Record, **options: Any) -> str:
+def render(tokenizer: Any, name: str, given: Conversation, **options: Any) -> str:
     messages = [{"role": m.role, "content": m.content(False)} for m in given.messages]
     template = training_template(name, tokenizer)
     return str(
@@ -191,7 +191,7 @@ def tokens_and_mask(text: str) -> tuple[list[str], list[bool]]:
     return [word.removeprefix("|") for word in words], [word.startswith("|") for word in words]
 
 
-def conversation(name: str, images: int) -> Record:
+def conversation(name: str, images: int) -> Conversation:
     turns = ("q", "a") if name == "plain" else ("q", "a", "z", "b c")
     return record(*turns, images=images, system="S" if name == "vicuna-v1" else None)
 
@@ -327,7 +327,9 @@ def test_a_template_that_loses_an_image_is_no_records_fault(bytes_bpe: Any) -> N
         ("llama-2", record("q", "a</s>b"), "special token: an? assistant turn holds '</s>'"),
     ],
 )
-def test_records_that_do_not_fit(bytes_bpe: Any, name: str, given: Record, reason: str) -> None:
+def test_records_that_do_not_fit(
+    bytes_bpe: Any, name: str, given: Conversation, reason: str
+) -> None:
     with pytest.raises(BadRecordError, match=rf"record 7 \(id 'seven'\): {reason}"):
         encoder(bytes_bpe, name).encode(given)
 

@@ -11,8 +11,8 @@ from tests.conftest import SHARED
 from verbalizer_bench.io import json_reading
 from verbalizer_bench.trainers.conversations.records import (
     BadRecordError,
+    Conversation,
     Message,
-    Record,
     read_records,
 )
 
@@ -22,7 +22,7 @@ def llava(*values: str, **keys: Any) -> dict[str, Any]:
     return {"id": "x", "conversations": turns} | keys
 
 
-def read(tmp_path: Path, *rows: Any) -> list[Record | BadRecordError]:
+def read(tmp_path: Path, *rows: Any) -> list[Conversation | BadRecordError]:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return list(read_records(path))
@@ -40,7 +40,7 @@ def test_an_image_moves_to_the_front_of_its_turn(tmp_path: Path, question: str) 
         Message("user", "Sure?"),
         Message("assistant", "Yes."),
     )
-    assert found == Record(0, "x", turns, ("a.jpg",))
+    assert found == Conversation(0, "x", turns, ("a.jpg",))
     assert turns[0].content(False) == [{"type": "image"}, {"type": "text", "text": "What?"}]
     assert turns[2].content(False) == "Sure?"
     assert turns[2].content(True) == [{"type": "text", "text": "Sure?"}]
@@ -49,7 +49,7 @@ def test_an_image_moves_to_the_front_of_its_turn(tmp_path: Path, question: str) 
 def test_several_images_go_to_their_own_turns_in_order(tmp_path: Path) -> None:
     row = llava("A<image> and <image>", "b", "<image>", "d", image=["1.jpg", "2.jpg", "3.jpg"])
     (found,) = read(tmp_path, row)
-    assert isinstance(found, Record)
+    assert isinstance(found, Conversation)
     assert found.images == ("1.jpg", "2.jpg", "3.jpg")
     assert [message.images for message in found.messages] == [2, 0, 1, 0]
     assert found.messages[0].text == "A and"
@@ -65,9 +65,9 @@ def test_text_records_and_system_messages(tmp_path: Path) -> None:
         tmp_path, row, {"messages": messages, "images": []}, llava("q", "a", id=12, image=None)
     )
     turns = (Message("user", "q"), Message("assistant", "a"))
-    assert first == Record(0, "x", (Message("system", "Be kind."), *turns), ())
-    assert second == Record(1, "", turns, ())
-    assert third == Record(2, "12", turns, ())
+    assert first == Conversation(0, "x", (Message("system", "Be kind."), *turns), ())
+    assert second == Conversation(1, "", turns, ())
+    assert third == Conversation(2, "12", turns, ())
 
 
 BAD = [
@@ -112,7 +112,7 @@ BAD = [
 @pytest.mark.parametrize(("row", "reason", "detail"), BAD)
 def test_bad_records_say_why(tmp_path: Path, row: Any, reason: str, detail: str) -> None:
     good, bad = read(tmp_path, llava("q", "a"), row)
-    assert isinstance(good, Record)
+    assert isinstance(good, Conversation)
     assert isinstance(bad, BadRecordError)
     assert (bad.index, bad.reason) == (1, reason)
     assert detail in bad.detail
@@ -208,7 +208,7 @@ def test_a_row_that_is_not_what_it_seems_is_bad(
     rows = [row % turns, '{"id": "z", ' + turns]
     file.write_text("[" + ", ".join(rows) + "]" if name == "r.json" else "\n".join(rows))
     bad, good = read_records(file)
-    assert isinstance(good, Record) and good.messages[0].text == "\U0001f600"
+    assert isinstance(good, Conversation) and good.messages[0].text == "\U0001f600"
     assert isinstance(bad, BadRecordError)
     assert (bad.index, bad.id, bad.reason) == (0, "x", reason)
     assert bad.detail.startswith(detail)
@@ -219,7 +219,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     for name, text in (("r.json", f"[{GOOD}]"), ("r.jsonl", f"{GOOD}\r\n\ufeff{GOOD}\r\n")):
         (tmp_path / name).write_bytes(("\ufeff" + text).encode())
         for found in read_records(tmp_path / name):
-            assert isinstance(found, Record) and found.messages[1].text == "caf\u00e9"
+            assert isinstance(found, Conversation) and found.messages[1].text == "caf\u00e9"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
@@ -252,9 +252,16 @@ def test_real_files() -> None:
         pytest.skip(f"{folder} is not there")
     bench = list(read_records(folder / "llava_instruct_style_90.json"))
     assert len(bench) == 90
-    assert all(isinstance(found, Record) and len(found.images) == 1 for found in bench)
-    assert len({found.images for found in bench if isinstance(found, Record)}) == 30
+    assert all(isinstance(found, Conversation) and len(found.images) == 1 for found in bench)
+    assert len({found.images for found in bench if isinstance(found, Conversation)}) == 30
     demo = list(read_records(folder / "llamafactory_mllm_demo.json"))
-    assert [len(found.images) for found in demo if isinstance(found, Record)] == [2, 1, 1, 2, 1, 1]
-    assert isinstance(demo[0], Record)
+    assert [len(found.images) for found in demo if isinstance(found, Conversation)] == [
+        2,
+        1,
+        1,
+        2,
+        1,
+        1,
+    ]
+    assert isinstance(demo[0], Conversation)
     assert demo[0].messages[2] == Message("user", "What are they doing?", 1)

@@ -22,7 +22,7 @@ from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note,
 from verbalizer_bench.models.checkpoints.compose import extract_llm
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, _set_template
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Message, Record
+from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 from verbalizer_bench.trainers.output.model_card import asking_notes
 
 QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'
@@ -65,7 +65,7 @@ def trained(tokenizer: Any, format: str, turns: Turns, images: int) -> list[int]
     if images:
         place = next(i for i, message in enumerate(messages) if message.role == "user")
         messages[place] = messages[place]._replace(images=1)
-    record = Record(0, "0", tuple(messages), ("x.jpg",) * images)
+    record = Conversation(0, "0", tuple(messages), ("x.jpg",) * images)
     image_token = tokenizer.convert_tokens_to_ids("<image>") if images else None
     found = Encoder(tokenizer, format, image_token, IMAGE_TOKENS, 4096).encode(record)
     start = max(

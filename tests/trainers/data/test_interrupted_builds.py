@@ -14,7 +14,7 @@ from PIL import Image
 from tests.helpers.training_records import conversation, write
 from verbalizer_bench.io import files
 from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
-from verbalizer_bench.trainers.conversations.records import Record
+from verbalizer_bench.trainers.conversations.records import Conversation
 from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 
@@ -27,7 +27,7 @@ class Counting(Encoder):
 
     records: ClassVar[list[int]] = []
 
-    def encode(self, record: Record) -> Encoded:
+    def encode(self, record: Conversation) -> Encoded:
         self.records.append(record.index)
         return super().encode(record)
 
@@ -160,7 +160,7 @@ def test_a_second_process_waits_and_builds_nothing(
     begun, waits, rows = context.Event(), context.Event(), context.SimpleQueue()
     encode = Counting.encode
 
-    def slow(self: Counting, record: Record) -> Encoded:
+    def slow(self: Counting, record: Conversation) -> Encoded:
         begun.set()
         assert waits.wait(TIMEOUT)
         return encode(self, record)

@@ -26,7 +26,7 @@ from verbalizer_bench.trainers.checkpoints import export
 from verbalizer_bench.trainers.data.cache import file_sha256
 from verbalizer_bench.trainers.recipe import RENAMED, Recipe, read_recipe
 from verbalizer_bench.trainers.training import inputs, state_saving
-from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 from verbalizer_bench.trainers.training.resume_states import newest_whole
 from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
 
@@ -120,7 +120,7 @@ def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
         if state.global_step == step:
             raise Stopped
 
-    patch.setattr(ProgressBar, "on_step_end", stop)
+    patch.setattr(TrainingProgressBar, "on_step_end", stop)
 
 
 @pytest.fixture

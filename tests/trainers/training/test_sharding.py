@@ -34,7 +34,7 @@ from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 from verbalizer_bench.trainers import train as training
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.training.progress_bar import ProgressBar
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="on a GPU accelerate shards by itself"
@@ -287,7 +287,7 @@ def test_resumed_training_goes_on(
             raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(ProgressBar, "on_step_end", stop)
+        patched.setattr(TrainingProgressBar, "on_step_end", stop)
         with pytest.raises(AssertionError, match="Stopped"):
             train_sharded(recipe, tmp_path / "first")
     # What one process has written of the newest state is cut off: the one before is whole.

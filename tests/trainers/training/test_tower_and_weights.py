@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.experiments.miniature.world.build import write_world
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.conversations.records import Message, Record, read_records
+from verbalizer_bench.trainers.conversations.records import Conversation, Message, read_records
 from verbalizer_bench.trainers.data.collator import Collator, LossWeights
 from verbalizer_bench.trainers.recipe import read_recipe
 from verbalizer_bench.trainers.training.supervised import weighted_loss
@@ -67,7 +67,7 @@ def test_an_answer_after_a_space_is_trained_by_word_tokenizers() -> None:
     tokenizer = AutoTokenizer.from_pretrained(MINIATURE / "llama")
     encoder = Encoder(tokenizer, "llama-2", None, 0, max_length=64)
     messages = (Message("user", "Label:"), Message("assistant", "positive"))
-    found = encoder.encode(Record(0, "1", messages, ()))
+    found = encoder.encode(Conversation(0, "1", messages, ()))
     trained = [i for i, kept in zip(found.input_ids, found.assistant_mask, strict=True) if kept]
     assert tokenizer.convert_ids_to_tokens(trained) == ["positive", "</s>"]
 
@@ -89,7 +89,7 @@ def test_the_held_out_loss_is_the_mean_of_each_records_own(world: Path, tmp_path
     encoder = Encoder(tokenizer, "llama-2", None, 0, max_length=128)
     alone = []
     for one in read_records(world / "choose/foit.json"):
-        assert isinstance(one, Record)
+        assert isinstance(one, Conversation)
         found = encoder.encode(one)
         ids = torch.tensor([found.input_ids])
         labels = torch.where(torch.tensor([found.assistant_mask]).bool(), ids, -100)
