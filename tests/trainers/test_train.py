@@ -256,7 +256,7 @@ def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
         (
             "sft",
             ["global_batch_size=6", "per_device_batch_size=4"],
-            "global_batch_size=6 is no multiple of device_",
+            "global_batch_size=6 is no multiple of per_",
         ),
         ("sft", [f"model.config={TINY / 'llava'}"], "method=sft does not train a llava model"),
         ("pretrain", [f"model.config={TINY / 'llama'}"], "compose` makes one), its parts, or"),
