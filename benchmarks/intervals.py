@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.few import Stratum, interval_of_few
 from verbalizer_bench.results.resampling import bootstrap, interval
+from verbalizer_bench.results.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "intervals.md"
 SIZES = {
@@ -83,7 +83,7 @@ def run(draws: int = 400, resamples: int = 500) -> str:
         "reported, the bootstrap's but where fewer than 15 documents differ, there one that allows "
         "for documents not seen ([few.py](../../src/verbalizer_bench/results/few.py)). By "
         "`python -m benchmarks.intervals`.\n\n"
-        f"{table(header, rows)}\n"
+        f"{markdown_table(header, rows)}\n"
     )
 
 

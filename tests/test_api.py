@@ -93,16 +93,15 @@ def test_reports_are_those_of_the_command_line(
     words, run = runs
     both = [str(words), str(run.folder)]
     for name, made in (
-        ("report", vb.report(words, run, output=tmp_path / "report")),
-        ("compare", vb.compare(words, run, output=tmp_path / "compare")),
+        ("report", vb.report(words, run)),
+        ("compare", vb.compare(words, run)),
     ):
         capsys.readouterr()
         assert main([name, *both, "-o", str(tmp_path / "words")]) == 0
-        assert made.markdown in capsys.readouterr().out
-        for file in made.files:
+        assert str(made) in capsys.readouterr().out
+        for file in made.write(tmp_path / "python"):
             if file.suffix != ".png":
                 assert file.read_bytes() == (tmp_path / "words" / file.name).read_bytes()
-    assert vb.report(run).files[0] == run.folder / "report" / "report.html"
 
 
 def test_a_checkpoint_is_that_of_the_command_line(tmp_path: Path) -> None:

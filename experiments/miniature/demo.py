@@ -112,22 +112,21 @@ def where(here: str) -> str:
 
 def _report(runs: Mapping[str, Path], folder: Path) -> Path:
     """Print the summary and the comparisons; return the report's page."""
-    from verbalizer_bench.leaderboard.reports.compare import compare
-    from verbalizer_bench.leaderboard.reports.report import write_report
-    from verbalizer_bench.results.answers import answers, finding
+    from verbalizer_bench.leaderboard.reports.comparison import compare
+    from verbalizer_bench.leaderboard.reports.report import report
+    from verbalizer_bench.results.answers import finding
     from verbalizer_bench.results.differences import differences
     from verbalizer_bench.results.run import read_run
 
-    read = {name: read_run(run) for name, run in runs.items()}
-    report = write_report(list(read.values()), folder / "report")
-    print(f"\n{report.markdown}\n")
-    compare(list(read.values()), folder / "compare")
-    for text in answers(differences(list(read.values()))):
-        print(text)
+    by_name = {name: read_run(run) for name, run in runs.items()}
+    scores, comparison = report(*by_name.values()), compare(*by_name.values())
+    page, *_ = scores.write(folder / "report")
+    comparison.write(folder / "compare")
+    print("", scores, "", *comparison.answers, sep="\n")
     for base, model in _COMPARED:
-        (pair,) = differences([read[base], read[model]])
+        (pair,) = differences([by_name[base], by_name[model]])
         print(f"With format instructions and without: {finding(pair)}")
-    return report.files[0]
+    return page
 
 
 def _publish(runs: Mapping[str, Path], folder: Path) -> Path:

@@ -9,8 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.leaderboard.submission.verified import TypeScores
-from verbalizer_bench.results.statistics import TypeSummary
+from verbalizer_bench.results.statistics import TypeScores
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
@@ -53,7 +52,7 @@ def _follow_scheme(file: Path) -> None:
 
 
 def bars(
-    runs: Sequence[tuple[str, Mapping[str, TypeSummary]]], note: str, files: Sequence[Path]
+    runs: Sequence[tuple[str, Mapping[str, TypeScores]]], note: str, files: Sequence[Path]
 ) -> None:
     """Draw F1 by label type, a bar a model, as in figure 4 of Shiono et al. 2024.
 
@@ -68,7 +67,7 @@ def bars(
 
 
 def _bars(
-    runs: Sequence[tuple[str, Mapping[str, TypeSummary]]], note: str, files: Sequence[Path]
+    runs: Sequence[tuple[str, Mapping[str, TypeScores]]], note: str, files: Sequence[Path]
 ) -> None:
     groups = [name for name in (*LABEL_TYPES, "All") if any(name in summary for _, summary in runs)]
     # Many runs side by side would be too wide to be read: a panel a label type, two in a row.
@@ -97,7 +96,7 @@ def _bars(
 
 
 def _vertical_bars(
-    axes: Axes, groups: Sequence[str], runs: Sequence[tuple[str, Mapping[str, TypeSummary]]]
+    axes: Axes, groups: Sequence[str], runs: Sequence[tuple[str, Mapping[str, TypeScores]]]
 ) -> None:
     width = 0.8 / len(runs)
     for index, (name, summary) in enumerate(runs):

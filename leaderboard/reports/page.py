@@ -8,7 +8,7 @@ from typing import Any
 
 from verbalizer_bench.leaderboard.pages.figures import bars
 from verbalizer_bench.leaderboard.pages.html import embedded_json, render, svg_image
-from verbalizer_bench.leaderboard.reports.compare_report import NOTE
+from verbalizer_bench.leaderboard.reports.comparison import NOTE
 from verbalizer_bench.leaderboard.reports.every_two import FAMILIES, every_two
 from verbalizer_bench.leaderboard.reports.examples import choose_examples
 from verbalizer_bench.leaderboard.reports.forest import forest
@@ -21,9 +21,9 @@ from verbalizer_bench.results.differences import (
     verbalizer_names,
 )
 from verbalizer_bench.results.pairing import check_prompts, check_scores
-from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run
-from verbalizer_bench.results.statistics import RESAMPLES, SEED, TypeSummary
+from verbalizer_bench.results.statistics import RESAMPLES, SEED
+from verbalizer_bench.results.summary import RunSummary
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.version import __version__
@@ -54,39 +54,35 @@ _RECORD = {
 }
 
 
-def report_page(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> str:
+def report_page(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> str:
     """Return the page.
 
     Args:
         runs: The first is the base that the others are compared with.
-        summaries: Of each run, as `statistics.summarize` returns.
+        summaries: Of each run.
     """
-    named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
-    protocols = [derive_protocol(run) for run in runs]
+    named = [(summary.model, summary.label_types) for summary in summaries]
+    protocols = sorted({summary.protocol for summary in summaries})
     pairs, refusal = _compare(runs)
     against = {pair.model: pair for pair in pairs if pair.base == runs[0].name}
     # With two there is nothing to choose.
     chosen = embedded_json(every_two(runs)) if len(runs) > 2 and pairs else None
-    note = f"protocol {', '.join(sorted({p.name for p in protocols}))}; 95 % intervals"
+    note = f"protocol {', '.join(protocols)}; 95 % intervals"
     return render(
         "report.html.jinja",
         scripts=("tables.js", "print.js", *(("chosen.js",) if chosen else ())),
         models=[
             {
+                **dict(summary),
                 "name": run.name,
-                "protocol": protocol.name,
-                "partial": is_partial(run),
-                "differences": protocol.differences,
-                "warnings": warnings(run),
-                "facts": facts(run),
-                "summary": summary,
-                "sentence": sentence(summary, against.get(run.name)),
+                "summary": summary.label_types,
+                "sentence": sentence(summary.label_types, against.get(run.name)),
                 "heat": _heat(run),
                 "record": _record(run),
             }
-            for run, protocol, summary in zip(runs, protocols, summaries, strict=True)
+            for run, summary in zip(runs, summaries, strict=True)
         ],
-        is_toy=any(protocol.name == "toy" for protocol in protocols),
+        is_toy="toy" in protocols,
         figure=svg_image(
             lambda files: bars(named, note, files),
             "Bars of F1 by label type for each model; the numbers are in the table below.",
@@ -121,11 +117,11 @@ def _heat(run: Run) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
     names = list(dict.fromkeys(verbalizer_name(task) for task in run.tasks))
     known = verbalizer_names()
     names.sort(key=lambda name: known.index(name) if name in known else len(known))
-    found: dict[str, dict[str, float]] = {}
+    datasets: dict[str, dict[str, float]] = {}
     for task in run.tasks:
-        own = found.setdefault(task.dataset, {})
-        own[verbalizer_name(task)] = float(task.scores["f1"].mean())
-    return names, [(name, [own.get(column) for column in names]) for name, own in found.items()]
+        means = datasets.setdefault(task.dataset, {})
+        means[verbalizer_name(task)] = float(task.scores["f1"].mean())
+    return names, [(name, [f1.get(column) for column in names]) for name, f1 in datasets.items()]
 
 
 def _record(run: Run) -> list[tuple[str, str]]:
@@ -148,7 +144,7 @@ def _record(run: Run) -> list[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_text(own)}" for key, own in value.items())
+        return ", ".join(f"{key}: {_text(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value)) or "none"
     return str(value)

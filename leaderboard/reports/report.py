@@ -1,22 +1,19 @@
-"""Say what runs found: tables for the terminal and Markdown, a page, a figure, `summary.json`.
+"""Report what runs scored: tables for the terminal and Markdown, a page, a figure, `summary.json`.
 
 verbalizer-bench report OUT…
 """
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
-from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.leaderboard.reports.page import report_page
 from verbalizer_bench.results.contrast import refusal
-from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run
-from verbalizer_bench.results.statistics import Estimate, TypeSummary, summarize
+from verbalizer_bench.results.summary import RunSummary, summary_of
+from verbalizer_bench.results.tables import Tabular, markdown_table
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -30,115 +27,101 @@ FOOTNOTE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What was written: the text, and the files."""
+class Report(Tabular):
+    """What runs scored; as a text it is the tables and warnings of the terminal.
 
-    markdown: str
-    files: tuple[Path, ...]
+    Attributes:
+        runs: The runs, the base first.
+        summaries: Of each run.
+    """
+
+    runs: tuple[Run, ...]
+    summaries: tuple[RunSummary, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the scores, a row a run and label type, in [0, 1]."""
+        return [
+            {
+                **{"model": summary.model, "protocol": summary.protocol, "label_type": name},
+                **{"f1": scores.f1.mean, "low": scores.f1.low, "high": scores.f1.high},
+                "f1_by_response": scores.f1_weighted,
+                **scores.outcomes,
+                **{"tasks": scores.tasks, "responses": scores.responses},
+            }
+            for summary in self.summaries
+            for name, scores in summary.label_types.items()
+        ]
+
+    def __str__(self) -> str:
+        """Return tables and warnings as Markdown that reads well in a terminal too."""
+        parts = [
+            self._scores(),
+            FOOTNOTE,
+            "What the responses did, in % (follows: the label word alone; verbose: with more "
+            "words; flipped: the other label word), and F1 with every response counted alike:",
+            self._outcomes(),
+        ]
+        if any(refusal(self.runs[0], run) for run in self.runs[1:]):
+            parts.append(
+                "Not to be compared: the runs differ in protocol or chat template (or image, or "
+                "engine), see below."
+            )
+        return "\n\n".join([*parts, *filter(None, map(_remarks, self.summaries))])
+
+    def _scores(self) -> str:
+        rows = [
+            [summary.model, f"{summary.protocol}{', partial' if summary.partial else ''}"]
+            + [str(summary.label_types[c].f1) if c in summary.label_types else "-" for c in COLUMNS]
+            for summary in self.summaries
+        ]
+        return markdown_table(["Model", "Protocol", *(c.capitalize() for c in COLUMNS)], rows)
+
+    def _outcomes(self) -> str:
+        rows = [
+            [summary.model, name.capitalize(), str(scores.responses)]
+            + [f"{100 * scores.f1_weighted:.1f}"]
+            + [f"{100 * scores.outcomes[outcome]:.1f}" for outcome in OUTCOMES]
+            for summary in self.summaries
+            for name, scores in summary.label_types.items()
+        ]
+        header = ["Model", "Label type", "Responses", "F1 by response", *OUTCOMES]
+        return markdown_table(header, rows)
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Write the files, and `summary.json` into each run directory.
+
+        Returns:
+            `report.html`, `report.md`, `scores.png` and `scores.svg`.
+        """
+        page, text = report_page(self.runs, self.summaries), str(self)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("report.html", "report.md", "scores.png", "scores.svg")
+        html, markdown, png, svg = (folder / name for name in names)
+        protocols = sorted({summary.protocol for summary in self.summaries})
+        note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
+        bars([(summary.model, summary.label_types) for summary in self.summaries], note, (png, svg))
+        # A response may hold half a character (a lone surrogate), which no file can.
+        write_whole(html, page.encode(errors="replace"))
+        figure = "\n\n![F1 by label type](scores.png)\n"
+        write_whole(markdown, (text + figure).encode(errors="replace"))
+        for run, summary in zip(self.runs, self.summaries, strict=True):
+            summary.write(run.folder)
+        return html, markdown, png, svg
 
 
-def write_report(runs: Sequence[Run], folder: Path) -> Report:
-    """Write `report.html`, `report.md` and `scores.png`, `.svg`, and each run's `summary.json`.
+def report(*runs: Run) -> Report:
+    """Summarise runs; nothing is written.
 
     Raises:
         ValueError: A run's tasks do not share documents or arguments.
     """
-    summaries = [summarize(run) for run in runs]
-    markdown = render(runs, summaries)
-    page = report_page(runs, summaries)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ("report.html", "report.md", "scores.png", "scores.svg")
-    html, text, png, svg = (folder / name for name in names)
-    protocols = sorted({derive_protocol(run).name for run in runs})
-    note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
-    named = [(run.name, summary) for run, summary in zip(runs, summaries, strict=True)]
-    bars(named, note, (png, svg))
-    # A response may hold half a character (a lone surrogate), which no file can.
-    write_whole(html, page.encode(errors="replace"))
-    figure = "\n\n![F1 by label type](scores.png)\n"
-    write_whole(text, (markdown + figure).encode(errors="replace"))
-    for run, summary in zip(runs, summaries, strict=True):
-        content = json.dumps(as_json(run, summary), indent=2) + "\n"
-        write_whole(run.folder / "summary.json", content)
-    return Report(markdown, (html, text, png, svg))
+    return Report(runs, tuple(map(summary_of, runs)))
 
 
-def render(runs: Sequence[Run], summaries: Sequence[dict[str, TypeSummary]]) -> str:
-    """Return the tables and warnings as Markdown that reads well in a terminal too."""
-    protocols = [derive_protocol(run) for run in runs]
-    scores = [
-        [run.name, f"{protocol.name}, partial" if is_partial(run) else protocol.name]
-        + [_interval(summary[c].f1) if c in summary else "-" for c in COLUMNS]
-        for run, protocol, summary in zip(runs, protocols, summaries, strict=True)
-    ]
-    outcomes = [
-        [run.name, column.capitalize(), str(summary[column].responses)]
-        + [f"{100 * summary[column].f1_weighted:.1f}"]
-        + [f"{100 * summary[column].outcomes[name]:.1f}" for name in OUTCOMES]
-        for run, summary in zip(runs, summaries, strict=True)
-        for column in COLUMNS
-        if column in summary
-    ]
-    parts = [
-        table(["Model", "Protocol", *(column.capitalize() for column in COLUMNS)], scores),
-        FOOTNOTE,
-        "What the responses did, in % (follows: the label word alone; verbose: with more words; "
-        "flipped: the other label word), and F1 with every response counted alike:",
-        table(["Model", "Label type", "Responses", "F1 by response", *OUTCOMES], outcomes),
-    ]
-    if any(refusal(runs[0], run) for run in runs[1:]):
-        parts.append(
-            "Not to be compared: the runs differ in protocol or chat template (or image, or "
-            "engine), see below."
-        )
-    for run, protocol in zip(runs, protocols, strict=True):
-        lines = [f"{run.name}:"]
-        if protocol.differences:
-            lines.append(f"- differs from the paper's protocol: {'; '.join(protocol.differences)}")
-        lines += [f"- {text}" for text in (*warnings(run), *facts(run))]
-        if len(lines) > 1:
-            parts.append("\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def as_json(run: Run, summary: dict[str, TypeSummary]) -> dict[str, Any]:
-    """Return a run's summary for `summary.json`; shares and scores in [0, 1]."""
-    protocol = derive_protocol(run)
-    return {
-        "model": run.name,
-        "protocol": protocol.name,
-        "partial": is_partial(run),
-        "differences": list(protocol.differences),
-        "warnings": warnings(run),
-        "facts": facts(run),
-        "label_types": {
-            name: {
-                "f1": {key: _rounded(value) for key, value in found.f1._asdict().items()},
-                "f1_weighted_by_responses": _rounded(found.f1_weighted),
-                "outcomes": {key: _rounded(value) for key, value in found.outcomes.items()},
-                "tasks": found.tasks,
-                "responses": found.responses,
-            }
-            for name, found in summary.items()
-        },
-        "tasks": {
-            task.task: {
-                "f1": _rounded(float(task.scores["f1"].mean())),
-                "documents": len(task.doc_ids),
-                "source": task.source,
-                "identity": task.identity,
-            }
-            for task in run.tasks
-        },
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    """Drop what the order of a sum leaves in the last digits."""
-    return None if value is None else round(value, 12)
-
-
-def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.mean:.1f}"
-    return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+def _remarks(summary: RunSummary) -> str:
+    """Return what there is to say of a run; empty if nothing."""
+    lines = [f"{summary.model}:"]
+    if summary.differences:
+        lines.append(f"- differs from the paper's protocol: {'; '.join(summary.differences)}")
+    lines += [f"- {text}" for text in (*summary.warnings, *summary.facts)]
+    return "\n".join(lines) if len(lines) > 1 else ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from verbalizer_bench.results.answers import direction, interval
 from verbalizer_bench.results.differences import Pair
-from verbalizer_bench.results.statistics import Estimate, TypeSummary
+from verbalizer_bench.results.statistics import TypeScores
 from verbalizer_bench.tasks.metrics import OUTCOMES
 
 _DID = {
@@ -16,7 +16,7 @@ _DID = {
 }
 
 
-def sentence(summary: Mapping[str, TypeSummary], pair: Pair | None) -> str:
+def sentence(summary: Mapping[str, TypeScores], pair: Pair | None) -> str:
     """Return the sentence, without the model's name in front.
 
     Args:
@@ -26,7 +26,7 @@ def sentence(summary: Mapping[str, TypeSummary], pair: Pair | None) -> str:
     types = {name: found for name, found in summary.items() if name != "All"}
     each = ", ".join(f"{name} {100 * found.f1.mean:.1f}" for name, found in types.items())
     if whole := summary.get("All"):
-        parts = [f"F1 {_estimate(whole.f1)} over all ({each})"]
+        parts = [f"F1 {whole.f1} over all ({each})"]
     else:
         whole = next(iter(types.values()))
         parts = [f"F1 {each}"]
@@ -40,12 +40,6 @@ def sentence(summary: Mapping[str, TypeSummary], pair: Pair | None) -> str:
     if pair:
         parts.append(_against(pair))
     return f"{'; '.join(parts)}."
-
-
-def _estimate(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def _against(pair: Pair) -> str:

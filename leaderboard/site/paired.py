@@ -31,7 +31,7 @@ _DRAWS = 5_000_000
 class Change:
     """A difference in F1, in [-1, 1] ([-2, 2] for the slope), with its 95 % interval.
 
-    The interval is that of `statistics.Estimate`; `low` and `high` are None where a data set has
+    The interval is that of `statistics.Interval`; `low` and `high` are None where a data set has
     one document.
     """
 

@@ -18,8 +18,9 @@ import yaml
 
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.submission.validate import validate
-from verbalizer_bench.leaderboard.submission.verified import TypeScores, Verified, VerifiedTask
+from verbalizer_bench.leaderboard.submission.verified import Verified, VerifiedTask
 from verbalizer_bench.results.few import FEW
+from verbalizer_bench.results.statistics import TypeScores
 from verbalizer_bench.tasks.suite import suite_datasets
 
 EEE_VERSION = "0.3.0"

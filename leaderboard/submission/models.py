@@ -17,14 +17,12 @@ from pydantic import (
 )
 
 from verbalizer_bench.leaderboard.submission.names import check_name
+from verbalizer_bench.results.schema import Count, Line, Score
 from verbalizer_bench.tasks.spec import LabelType
 
 SCHEMA_VERSION = 1
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# Without control characters, and without marks that turn the direction of what stands beside them.
-_LINE = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+$"
-Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE)]
 # A line that people read as a name; beyond the pattern it is checked for look-alikes.
 Name = Annotated[Line, AfterValidator(check_name)]
 Text = Annotated[str, StringConstraints(max_length=4000)]
@@ -35,8 +33,6 @@ ModelId = Annotated[
         max_length=150, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
     ),
 ]
-Count = Annotated[int, Field(ge=0, le=10**15)]
-Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):

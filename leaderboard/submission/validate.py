@@ -25,10 +25,8 @@ from verbalizer_bench.leaderboard.submission.reading import (
 )
 from verbalizer_bench.leaderboard.submission.verified import (
     Documents,
-    Interval,
     LevelResult,
     Status,
-    TypeScores,
     Verified,
     VerifiedTask,
     write_verified,
@@ -36,7 +34,7 @@ from verbalizer_bench.leaderboard.submission.verified import (
 from verbalizer_bench.results.protocol import derive_protocol, warnings
 from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.results.schema import short
-from verbalizer_bench.results.statistics import Estimate, by_dataset, summarize
+from verbalizer_bench.results.statistics import by_dataset, rounded, summarize
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.version import __version__
@@ -184,16 +182,7 @@ def _verified(found: Contents, run: Run, levels: Sequence[LevelResult]) -> Verif
         warnings=tuple(warnings(run)),
         weights=claims.stored_weights(found),
         chat_template=bool(run.record.chat_template_sha256),
-        label_types={
-            name: TypeScores(
-                f1=_interval(summary.f1),
-                f1_weighted=_share(summary.f1_weighted),
-                outcomes={key: _share(share) for key, share in summary.outcomes.items()},
-                tasks=summary.tasks,
-                responses=summary.responses,
-            )
-            for name, summary in summarize(run).items()
-        },
+        label_types={name: scores.rounded() for name, scores in summarize(run).items()},
         tasks=tuple(_task(found, task) for task in run.tasks),
         documents={name: _documents(found, tasks) for name, tasks in by_dataset(run.tasks).items()},
     )
@@ -208,9 +197,9 @@ def _task(found: Contents, task: TaskScores) -> VerifiedTask:
         source=task.source,
         identity=checks.verification(found, task.task).verdict,
         documents=len(f1),
-        f1=_share(f1.mean()),
+        f1=rounded(f1.mean()),
         stderr=float(f1.std(ddof=1) / len(f1) ** 0.5) if len(f1) > 1 else None,
-        outcomes={name: _share(task.scores[name].mean()) for name in OUTCOMES},
+        outcomes={name: rounded(task.scores[name].mean()) for name in OUTCOMES},
         responses=_responses(found, task.task),
     )
 
@@ -249,13 +238,3 @@ def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
         },
         verbalizers={name: len(own) for name, own in columns.items()},
     )
-
-
-def _interval(found: Estimate) -> Interval:
-    low, high = (None if end is None else _share(end) for end in (found.low, found.high))
-    return Interval(mean=_share(found.mean), low=low, high=high)
-
-
-def _share(value: float) -> float:
-    """Drop what the order of a sum leaves in the last digits, and what it adds beyond 0 or 1."""
-    return min(1.0, max(0.0, round(float(value), 12)))

@@ -10,21 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.leaderboard.submission.models import (
-    Count,
-    Hash,
-    Line,
-    Score,
-    Submission,
-    Words,
-)
+from verbalizer_bench.leaderboard.submission.models import Hash, Submission, Words
 from verbalizer_bench.leaderboard.submission.reading import VERIFIED
+from verbalizer_bench.results.schema import Count, Line, Score, Share
+from verbalizer_bench.results.statistics import TypeScores
 
 Badge = Literal["self-reported", "re-scored"]
 Status = Literal["passed", "not verified", "other protocol"]
 Verdict = Literal["equal", "different", "unknown"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Model(BaseModel):
@@ -42,24 +35,6 @@ class LevelResult(_Model):
     name: Line
     status: Status
     notes: tuple[str, ...] = ()
-
-
-class Interval(_Model):
-    """A mean F1 with its 95 % bootstrap interval over documents; no ends for one document."""
-
-    mean: Score
-    low: Score | None
-    high: Score | None
-
-
-class TypeScores(_Model):
-    """One label type, or All: the mean over its tasks."""
-
-    f1: Interval
-    f1_weighted: Score = Field(description="every response counted alike")
-    outcomes: dict[Line, Share]
-    tasks: Count
-    responses: Count
 
 
 class VerifiedTask(_Model):

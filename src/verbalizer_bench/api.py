@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
     from verbalizer_bench.builders.build import Built
-    from verbalizer_bench.leaderboard.reports.compare import Comparison
+    from verbalizer_bench.leaderboard.reports.comparison import Comparison
     from verbalizer_bench.leaderboard.reports.report import Report
     from verbalizer_bench.results.run import Run
 
@@ -120,29 +120,27 @@ def load_run(path: str | Path) -> "Run":
     return load_run(path)
 
 
-def report(*runs: "Run | str | Path", output: str | Path | None = None) -> "Report":
-    """Summarise runs, as `verbalizer-bench report` does: tables, a page, a figure.
+def report(*runs: "Run | str | Path") -> "Report":
+    """Summarise runs; `verbalizer-bench report` prints it, and writes its files.
 
     Example:
-        print(report("out/llama", "out/llava-white"))
+        report("out/llama", "out/llava-white").write(Path("report"))
 
     Args:
         runs: Runs, or paths that hold some.
-        output: The folder for the files; None for `report` in the first run's.
 
     Raises:
         FileNotFoundError: A path holds no run.
         ValueError: A run's tasks do not share documents or arguments.
     """
-    from verbalizer_bench.leaderboard.reports.report import write_report
+    from verbalizer_bench.leaderboard.reports.report import report
 
-    return write_report(_read(runs), _folder(runs, output, "report"))
+    return report(*_read(runs))
 
 
 def compare(
     base: "Run | str | Path",
     *others: "Run | str | Path",
-    output: str | Path | None = None,
     allow: Collection[str] = (),
 ) -> "Comparison":
     """Compare runs with a base over the same documents, as `verbalizer-bench compare` does.
@@ -153,19 +151,17 @@ def compare(
     Args:
         base: What the others are compared with.
         others: Runs, or paths that hold some.
-        output: The folder for the files; None for `compare` in the base's.
         allow: Differences to let through, which the answer names: `image`, `template`, `engine`.
 
     Raises:
         FileNotFoundError: A path holds no run.
         ValueError: The runs differ in protocol, tasks, documents or raw prompts.
     """
-    from verbalizer_bench.leaderboard.reports.compare import compare
+    from verbalizer_bench.leaderboard.reports.comparison import compare
     from verbalizer_bench.results.contrast import parse_allowed
 
     allowed = parse_allowed(list(allow))
-    runs = (base, *others)
-    return compare(_read(runs), _folder(runs, output, "compare"), allowed=allowed)
+    return compare(*_read((base, *others)), allowed=allowed)
 
 
 def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoint:
@@ -230,10 +226,6 @@ def _read(runs: Sequence["Run | str | Path"]) -> list["Run"]:
     from verbalizer_bench.results import run
 
     return run.find_runs([_place(one) for one in runs])
-
-
-def _folder(runs: Sequence["Run | str | Path"], output: str | Path | None, name: str) -> Path:
-    return Path(output) if output else _place(runs[0]) / name
 
 
 def _place(run: "Run | str | Path") -> Path:

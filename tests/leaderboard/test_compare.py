@@ -10,9 +10,9 @@ import pytest
 from tests.helpers.echo import write_run
 from tests.helpers.runs import changed, run, task
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.reports.compare import compare
+from verbalizer_bench.leaderboard.reports.comparison import compare
 from verbalizer_bench.results.answers import answer, answers
-from verbalizer_bench.results.differences import Pair, differences
+from verbalizer_bench.results.differences import FAMILIES, Pair, differences
 from verbalizer_bench.results.run import Run, TaskScores, read_run
 
 SST2 = ["verbalizer_sst2"]
@@ -95,23 +95,34 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def test_files_are_whole_and_the_same_every_time(two: list[Run], tmp_path: Path) -> None:
-    found = [compare(two, tmp_path / name, resamples=200) for name in ("a", "b")]
-    assert [file.name for file in found[0].files] == [
+    found = compare(*two, resamples=200)
+    files = [found.write(tmp_path / name) for name in ("a", "b")]
+    assert [file.name for file in files[0]] == [
         f"compare.{end}" for end in ("md", "json", "png", "svg")
     ]
-    for a, b in zip(found[0].files, found[1].files, strict=True):
+    for a, b in zip(*files, strict=True):
         assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 500
-    assert "say nothing of training seeds" in found[0].markdown
-    assert "partial: less than the suite was run" in found[0].markdown
-    data = json.loads(found[0].files[1].read_text())
+    assert "say nothing of training seeds" in str(found)
+    assert "partial: less than the suite was run" in str(found)
+    data = json.loads(files[0][1].read_text())
     assert (data["seed"], data["resamples"]) == (0, 200) and data["partial"]
     assert len(data["pairs"][0]["differences"]) == 4 + 1 + 12 + 12
 
 
-def refused(runs: list[Run], folder: Path) -> str:
+def test_a_comparison_is_a_table_for_notebooks_and_pandas(two: list[Run]) -> None:
+    found = compare(*two, resamples=50)
+    frame = found.to_frame()
+    assert len(frame) == 29 and set(frame["family"]) == set(FAMILIES)
+    assert ((frame["f1_model"] - frame["f1_base"] - frame["difference"]).abs() < 1e-12).all()
+    html = found._repr_html_()
+    assert html.startswith("<p>Did tuning hurt? ") and html.count("<tr>") == 1 + 4
+    assert "<th>Label type</th>" in html and "<td>unnatural</td>" in html
+
+
+def refused(*runs: Run) -> str:
     with pytest.raises(ValueError) as caught:
-        compare(runs, folder, resamples=10)
-    assert "\n" not in str(caught.value) and not list(folder.glob("compare.*"))
+        compare(*runs, resamples=10)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -125,27 +136,28 @@ def test_other_raw_prompts_are_refused_and_the_first_named(two: list[Run], tmp_p
             row["doc"]["sentence"] += " indeed"
             lines[number] = json.dumps(row)
         file.write_text("\n".join(lines))
-    text = refused([two[0], read_run(folder)], tmp_path)
+    text = refused(two[0], read_run(folder))
     assert "verbalizer_sst2_natural_1_0, document 3: the raw prompts differ" in text
     assert "indeed" in text and "indeed" not in text.split(" in ")[0]
 
 
 def test_other_documents_tasks_and_protocols_are_refused(two: list[Run], tmp_path: Path) -> None:
-    assert "1 run given" in refused(two[:1], tmp_path)
+    assert "1 run given" in refused(two[0])
     less = read_run(write_run(tmp_path / "less", "bar", SST2, limit=5))
-    assert "was run on 24 documents" in refused([two[0], less], tmp_path)
-    assert "document 5 is in one of them only" in refused([two[0], less], tmp_path)
+    assert "was run on 24 documents" in refused(two[0], less)
+    assert "document 5 is in one of them only" in refused(two[0], less)
     same = read_run(write_run(tmp_path / "same", "foo", SST2, limit=5))
-    assert "partial" in compare([less, same], tmp_path / "out", resamples=10).markdown
+    assert "partial" in str(compare(less, same, resamples=10))
     one = dataclasses.replace(two[1], tasks=two[1].tasks[:3])
-    assert "lacks the task verbalizer_sst2_" in refused([two[0], one], tmp_path)
-    text = refused([two[0], changed(two[1], generation={"num_beams": 1})], tmp_path)
+    assert "lacks the task verbalizer_sst2_" in refused(two[0], one)
+    text = refused(two[0], changed(two[1], generation={"num_beams": 1}))
     assert "differ in protocol: toy (made data" in text and "num_beams=1" in text
 
 
 def test_one_document_has_no_interval(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path, answer, SST2, limit=1)) for answer in ("foo", "bar")]
-    found = compare(runs, tmp_path / "out", resamples=10)
+    found = compare(*runs, resamples=10)
+    found.write(tmp_path / "out")
     assert all(one.low is None and one.error is None for one in found.pairs[0].differences)
     json.loads((tmp_path / "out" / "compare.json").read_text(), parse_constant=pytest.fail)
 
@@ -170,16 +182,17 @@ def asked(
 def test_an_image_and_tuning_are_never_one_answer(two: list[Run], tmp_path: Path) -> None:
     base = asked(two[0], "base", "b", None)
     white = asked(two[1], "white", "v", "white")
-    (alone,) = answers(compare([base, white], tmp_path, resamples=50).pairs)
+    (alone,) = compare(base, white, resamples=50).answers
     assert alone.startswith("Did tuning and image together hurt? ")
     assert "white (white image) against base (no image): " in alone
     assert "these runs do not tell: a run of white with image=none beside them would." in alone
     none = asked(two[0], "none", "v", "none")
-    found = compare([base, white, none], tmp_path, resamples=50)
+    found = compare(base, white, none, resamples=50)
+    found.write(tmp_path)
     assert [(pair.base, pair.model) for pair in found.pairs] == [
         *(("base", "white"), ("base", "none"), ("none", "white")),
     ]
-    both, tuning, image = answers(found.pairs)
+    both, tuning, image = found.answers
     assert both.startswith("Did tuning and image together hurt? ") and "do not tell" not in both
     whole = [of(pair, "All") for pair in found.pairs]
     assert whole[0].difference == pytest.approx(whole[1].difference + whole[2].difference)
@@ -215,22 +228,23 @@ def test_one_named_difference_is_let_through_and_stands_in_the_answer(
     name = name.split()[-1]
     base = asked(two[0], "one", "v", "white")
     run = asked(two[1], "other", "v", shown, **changes)
-    text = refused([base, run], tmp_path)
+    text = refused(base, run)
     assert f"differ in {name}: {told}" in text and f"`compare --allow {name}`" in text
     for wrong in {"image", "template", "engine"} - {name}:
         with pytest.raises(ValueError, match=f"--allow {name}"):
-            compare([base, run], tmp_path, resamples=10, allowed={wrong})
-    found = compare([base, run], tmp_path, resamples=10, allowed={name})
-    (said,) = answers(found.pairs)
+            compare(base, run, resamples=10, allowed={wrong})
+    found = compare(base, run, resamples=10, allowed={name})
+    found.write(tmp_path)
+    (said,) = found.answers
     words = {"template": "chat template"}.get(name, name)
     assert said.startswith(f"Did the {words} hurt? The weights are the same. ")
-    assert f"Let through by --allow: {name}." in found.markdown
+    assert f"Let through by --allow: {name}." in str(found)
     data = json.loads((tmp_path / "compare.json").read_text())
     assert data["allowed"] == [name] and data["pairs"][0]["differs"] == [words]
     # What is not named stays refused, whatever is let through.
     greedy = changed(run, generation={"num_beams": 1})
     with pytest.raises(ValueError, match=r"differ in protocol: .*num_beams=1"):
-        compare([base, greedy], tmp_path, allowed={"image", "template", "engine"})
+        compare(base, greedy, allowed={"image", "template", "engine"})
 
 
 def test_what_is_let_through_is_a_list_of_known_names(
@@ -247,14 +261,14 @@ def test_what_is_let_through_is_a_list_of_known_names(
 
 def test_a_stock_model_is_another_engine(two: list[Run], tmp_path: Path) -> None:
     ours = asked(two[1], "ours", "v", None, chat_template_sha256=None)
-    text = refused([two[0], ours], tmp_path)
+    text = refused(two[0], ours)
     assert "differ in engine: lm-eval's hf in" in text
-    (said,) = answers(compare([two[0], ours], tmp_path, resamples=10, allowed={"engine"}).pairs)
+    (said,) = compare(two[0], ours, resamples=10, allowed={"engine"}).answers
     assert said.startswith("Did tuning and engine together hurt? ")
 
 
 def test_files_of_one_name_are_two_images(two: list[Run], tmp_path: Path) -> None:
     one, other = (asked(run, "x", "v", "a.png") for run in two)
-    assert compare([one, other], tmp_path / "made", resamples=10).pairs
+    assert compare(one, other, resamples=10).pairs
     other = asked(two[1], "x", "v", "a.png", sha256="else")
-    assert "differ in image: image a.png (a.pnga.pnga." in refused([one, other], tmp_path)
+    assert "differ in image: image a.png (a.pnga.pnga." in refused(one, other)

@@ -7,7 +7,7 @@ from tests.conftest import write_set
 from tests.helpers.echo import write_run
 from tests.helpers.runs import changed
 from verbalizer_bench.cli import main
-from verbalizer_bench.leaderboard.reports.report import write_report
+from verbalizer_bench.leaderboard.reports.report import report
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run, find_runs, read_run
 
@@ -39,6 +39,19 @@ def test_report_of_two_runs(two_runs: Path, capsys: pytest.CaptureFixture[str]) 
     assert summary["label_types"]["All"]["f1"]["mean"] == pytest.approx(1 / 18)
     assert summary["label_types"]["neutral"]["outcomes"]["flipped"] == pytest.approx(1 / 6)
     assert len(summary["tasks"]) == 108
+
+
+def test_a_report_is_a_table_for_notebooks_and_pandas(two_runs: Path) -> None:
+    runs = find_runs([two_runs])
+    before = sorted(two_runs.rglob("*"))
+    found = report(*runs)
+    frame = found.to_frame()
+    assert list(frame["model"].unique()) == ["foo", "foo bar"] and len(frame) == 8
+    neutral = frame[(frame["model"] == "foo") & (frame["label_type"] == "neutral")].iloc[0]
+    assert neutral["f1"] == neutral["follows"] == pytest.approx(1 / 6)
+    assert neutral["low"] < neutral["f1"] < neutral["high"]
+    assert found._repr_html_().count("<tr>") == 9 and "<td>0.167</td>" in found._repr_html_()
+    assert str(found).startswith("| Model ") and sorted(two_runs.rglob("*")) == before
 
 
 def test_the_figure_is_the_same_every_time(two_runs: Path) -> None:
@@ -210,7 +223,7 @@ def test_records_that_somebody_has_edited_are_one_line(
     (path,) = list(folder.glob(file)) or [folder / file]
     path.write_bytes(path.read_bytes().replace(old, new, 1) if old else new)
     with pytest.raises(ValueError) as error:
-        write_report([read_run(folder)], tmp_path / "report")
+        report(read_run(folder)).write(tmp_path / "report")
     assert message in str(error.value) and "\n" not in str(error.value)
 
 

@@ -17,7 +17,7 @@ from tests.helpers.echo import write_run
 from verbalizer_bench.leaderboard.pages.html import embedded_json, percent, shade
 from verbalizer_bench.leaderboard.reports.examples import choose_examples
 from verbalizer_bench.leaderboard.reports.forest import forest
-from verbalizer_bench.leaderboard.reports.report import write_report
+from verbalizer_bench.leaderboard.reports.report import report
 from verbalizer_bench.results.answers import answer, interval
 from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.files import newest_results, samples_file
@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 @pytest.fixture(scope="module")
 def page(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(runs, tmp_path_factory.mktemp("report")).files[0]
+    return report(*runs).write(tmp_path_factory.mktemp("report"))[0]
 
 
 def text_of(page: Path) -> str:
@@ -106,7 +106,7 @@ def test_any_name_is_drawn_and_fits_a_phone(
     name: str, runs: list[Run], tmp_path: Path, visit: Callable[..., Any]
 ) -> None:
     named = [dataclasses.replace(runs[0], name=name), runs[1]]
-    page = write_report(named, tmp_path).files[0]
+    page = report(*named).write(tmp_path)[0]
     seen = visit(page, viewport={"width": 375, "height": 800})
     assert seen.page.evaluate("document.images[0].naturalWidth") > 0
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 375
@@ -121,25 +121,25 @@ def test_half_a_character_in_a_response_is_replaced(runs: list[Run], tmp_path: P
         for row in rows:
             row["filtered_resps"] = ["foo\ud800"]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = write_report(find_runs([tmp_path / "run"]), tmp_path / "report").files[0]
+    page = report(*find_runs([tmp_path / "run"])).write(tmp_path / "report")[0]
     assert "foo?" in text_of(page)
 
 
 def test_one_run_alone(runs: list[Run], tmp_path: Path) -> None:
-    text = text_of(write_report(runs[:1], tmp_path).files[0])
+    text = text_of(report(runs[0]).write(tmp_path)[0])
     assert "Difference from" not in text and "Did tuning hurt" not in text
     assert "F1 by data set and verbalizer" in text
 
 
 def test_runs_that_cannot_be_compared_say_why(runs: list[Run], tmp_path: Path) -> None:
     less = write_run(tmp_path / "less", "foo", ["verbalizer_sst2"])
-    text = text_of(write_report([runs[0], *find_runs([less])], tmp_path / "report").files[0])
+    text = text_of(report(runs[0], *find_runs([less])).write(tmp_path / "report")[0])
     assert "The runs are not compared. " in text
     assert "run the same tasks" in text
 
 
 def test_the_page_is_the_same_every_time(runs: list[Run], page: Path, tmp_path: Path) -> None:
-    assert write_report(runs, tmp_path).files[0].read_bytes() == page.read_bytes()
+    assert report(*runs).write(tmp_path)[0].read_bytes() == page.read_bytes()
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Path) -> None:
@@ -166,7 +166,7 @@ def hostile_page(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> P
             row |= {"filtered_resps": [HOSTILE], "target": HOSTILE}
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run,) = find_runs([folder / "run"])
-    return write_report([dataclasses.replace(run, name=HOSTILE)], folder / "report").files[0]
+    return report(dataclasses.replace(run, name=HOSTILE)).write(folder / "report")[0]
 
 
 def test_texts_are_shown_and_do_not_run(hostile_page: Path, visit: Callable[..., Any]) -> None:

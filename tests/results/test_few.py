@@ -1,12 +1,13 @@
 """Intervals at a ceiling, at a floor and between models that agree: by hand and by simulation."""
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 
 from verbalizer_bench.results.few import FEW, Stratum, differing, interval_of_few
-from verbalizer_bench.results.statistics import Estimate, estimate
+from verbalizer_bench.results.statistics import Interval, estimate
 
 ONE = np.ones((1, 1))
 
@@ -19,18 +20,18 @@ def binary(failures: int, n: int) -> np.ndarray:
 def test_all_alike_is_the_exact_bound_of_n_documents(n: int) -> None:
     """(1 - q)^n = 0.025: what share q could fail, and none of n be seen, in 1 of 40 tries."""
     (ceiling,) = estimate({"a": np.ones((n, 1))}, ONE)
-    assert ceiling == pytest.approx((1.0, 0.025 ** (1 / n), 1.0))
+    assert astuple(ceiling) == pytest.approx((1.0, 0.025 ** (1 / n), 1.0))
     (floor,) = estimate({"a": np.zeros((n, 1))}, ONE)
-    assert floor == pytest.approx((0.0, 0.0, 1 - 0.025 ** (1 / n)))
+    assert astuple(floor) == pytest.approx((0.0, 0.0, 1 - 0.025 ** (1 / n)))
     (pair,) = estimate({"a": np.zeros((n, 1))}, ONE, lowest=-1.0)
-    assert pair == pytest.approx((0.0, 0.025 ** (1 / n) - 1, 1 - 0.025 ** (1 / n)))
+    assert astuple(pair) == pytest.approx((0.0, 0.025 ** (1 / n) - 1, 1 - 0.025 ** (1 / n)))
 
 
 def test_all_alike_between_the_ends() -> None:
     """A sixth everywhere: a document not seen could lose a sixth, or gain five."""
     (found,) = estimate({"a": np.full((24, 1), 1 / 6)}, ONE)
     unseen = 1 - 0.025 ** (1 / 24)
-    assert found == pytest.approx((1 / 6, (1 - unseen) / 6, 1 / 6 + unseen * 5 / 6))
+    assert astuple(found) == pytest.approx((1 / 6, (1 - unseen) / 6, 1 / 6 + unseen * 5 / 6))
 
 
 def test_verbalizers_of_a_document_are_one_observation() -> None:
@@ -73,7 +74,7 @@ def test_the_other_way_round_is_the_same_interval() -> None:
     values = np.array([[0.5], [-0.25], [-1.0], [0.125], *([[0.0]] * 30)])
     (one,), (other,) = (estimate({"a": way}, ONE, lowest=-1.0) for way in (values, -values))
     assert one.low is not None and one.high is not None
-    assert other == pytest.approx((-one.mean, -one.high, -one.low))
+    assert astuple(other) == pytest.approx((-one.mean, -one.high, -one.low))
 
 
 def test_where_enough_differ_it_is_the_bootstrap() -> None:
@@ -93,7 +94,7 @@ def test_many_that_differ_in_a_large_set_say_nothing_of_a_small_one() -> None:
     assert even.low is not None and even.low > even.mean - 0.02
 
 
-def covered(found: Estimate, truth: float) -> bool:
+def covered(found: Interval, truth: float) -> bool:
     assert found.low is not None and found.high is not None
     return found.low - 1e-12 <= truth <= found.high + 1e-12
 

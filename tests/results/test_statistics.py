@@ -4,7 +4,7 @@ import pytest
 from tests.helpers.runs import run, task
 from verbalizer_bench.results.resampling import standard_errors
 from verbalizer_bench.results.run import TaskScores
-from verbalizer_bench.results.statistics import estimate, summarize
+from verbalizer_bench.results.statistics import Interval, estimate, summarize
 from verbalizer_bench.tasks.metrics import METRICS, score
 from verbalizer_bench.tasks.spec import Verbalizer
 
@@ -60,7 +60,7 @@ def test_coverage_of_the_interval() -> None:
 
 def test_one_document_has_no_interval() -> None:
     found = summarize(run(task("a", "natural", "p", [1])))
-    assert found["natural"].f1 == (1.0, None, None)
+    assert found["natural"].f1 == Interval(1.0, None, None)
     assert "All" not in found
 
 

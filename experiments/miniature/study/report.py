@@ -38,8 +38,8 @@ from verbalizer_bench.experiments.miniature.study.tables import (
 )
 from verbalizer_bench.experiments.miniature.study.verdicts import told_interval, verdicts
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.leaderboard.reports.markdown import table
 from verbalizer_bench.results.answers import signed_points
+from verbalizer_bench.results.tables import markdown_table as table
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

@@ -7,7 +7,7 @@ from typing import Any
 from typer import Context
 
 from verbalizer_bench.cli.options import CommandGroup, Output
-from verbalizer_bench.cli.results import print_written
+from verbalizer_bench.cli.results import write
 
 commands = CommandGroup()
 # lm-eval reads what stands behind these commands, and prints their help.
@@ -63,6 +63,6 @@ def _summarize(folders: Sequence[Path]) -> None:
 
     try:
         if folders:
-            print_written(api.report(*folders))
+            write(api.report(*folders), folders[0] / "report")
     except NotAVerbalizerRun as error:
         print(f"No summary: {error}")

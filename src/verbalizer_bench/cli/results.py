@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from verbalizer_bench.cli.options import CommandGroup, Repeated, ReportOutput
 
 if TYPE_CHECKING:
-    from verbalizer_bench.leaderboard.reports.compare import Comparison
+    from verbalizer_bench.leaderboard.reports.comparison import Comparison
     from verbalizer_bench.leaderboard.reports.report import Report
 
 commands = CommandGroup()
@@ -24,7 +24,7 @@ def report(runs: list[Path], output: ReportOutput = None) -> None:
     """
     from verbalizer_bench import api
 
-    print_written(api.report(*runs, output=output))
+    write(api.report(*runs), output or runs[0] / "report")
 
 
 @commands.command()
@@ -42,11 +42,12 @@ def compare(runs: list[Path], allow: Repeated, output: ReportOutput = None) -> N
     """
     from verbalizer_bench import api
 
-    print_written(api.compare(*runs, output=output, allow=allow))
+    write(api.compare(*runs, allow=allow), output or runs[0] / "compare")
 
 
-def print_written(made: "Report | Comparison") -> None:
-    """Print tables, and the paths of the files that hold them."""
-    print(f"\n{made.markdown}\n")
-    for file in made.files:
+def write(made: "Report | Comparison", folder: Path) -> None:
+    """Write the files, and print the tables and where they stand."""
+    files = made.write(folder)
+    print(f"\n{made}\n")
+    for file in files:
         print(f"Wrote {file}")

@@ -57,7 +57,7 @@ class Difference:
         base: F1 of the base.
         model: F1 of the other run.
         difference: `model` minus `base`.
-        low: Lower end of the 95 % interval (`statistics.Estimate`); None where a data set has one
+        low: Lower end of the 95 % interval (`statistics.Interval`); None where a data set has one
             document.
         high: Upper end.
         p: Of the sign-flip permutation test, two-sided.

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from verbalizer_bench.io.json_reading import check_object, parse_written, read_record
 from verbalizer_bench.results.files import samples_file
 from verbalizer_bench.results.schema import EvalResults, RunRecord, Sample, TaskMetadata, validate
+from verbalizer_bench.results.tables import Tabular, markdown_table
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
@@ -53,9 +55,9 @@ class TaskScores:
         return verify_task(self.dataset, self.task, self.source, self.identity, self.unordered)
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One model's run.
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run(Tabular):
+    """One model's run; as a text it is its mean F1 by data set and label type.
 
     Attributes:
         file: The results file; the samples stand beside it.
@@ -85,6 +87,33 @@ class Run:
     def record(self) -> RunRecord:
         """Return what our adapters say of the run; nothing of another model class."""
         return self.results.config.verbalizer_bench or RunRecord()
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name}: {len(self.tasks)} tasks, {self.folder}>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the mean scores, a row a task, in [0, 1]."""
+        return [
+            {
+                **{"task": task.task, "dataset": task.dataset, "label_type": task.verbalizer.type},
+                **{"first": task.verbalizer.first, "second": task.verbalizer.second},
+                "documents": len(task.doc_ids),
+                **{metric: float(values.mean()) for metric, values in task.scores.items()},
+            }
+            for task in self.tasks
+        ]
+
+    def __str__(self) -> str:
+        """Return mean F1 in %, a row a data set and a column a label type, as Markdown."""
+        cells: dict[str, dict[str, list[float]]] = {}
+        for task in self.tasks:
+            row = cells.setdefault(task.dataset, {name: [] for name in LABEL_TYPES})
+            row[task.verbalizer.type].append(100 * float(task.scores["f1"].mean()))
+        rows = [
+            [dataset, *(f"{fmean(f1):.1f}" if f1 else "-" for f1 in row.values())]
+            for dataset, row in cells.items()
+        ]
+        return f"{self!r}\n\n{markdown_table(['F1 in %', *LABEL_TYPES], rows)}"
 
     def metadata(self, task: str) -> TaskMetadata:
         """Return what a verbalizer task says of itself."""

@@ -25,9 +25,10 @@ from verbalizer_bench.tasks.spec import Verbalizer
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+$"
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 # A response may hold half a surrogate pair, which pydantic's own texts may not.
-_Text = InstanceOf[str]
+Text = InstanceOf[str]
 _StrictScore = Annotated[Score, Field(strict=True)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -185,9 +186,9 @@ class Sample(_Part):
 
     doc_id: Annotated[StrictInt, Field(ge=0)]
     doc: dict[str, Any]
-    target: _Text
+    target: Text
     arguments: dict[str, dict[str, Any]]
-    filtered_resps: Annotated[list[_Text], Field(min_length=1)]
+    filtered_resps: Annotated[list[Text], Field(min_length=1)]
     doc_hash: str
     prompt_hash: str
     f1: _StrictScore

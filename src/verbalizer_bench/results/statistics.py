@@ -8,13 +8,16 @@ that `compare` uses, and where few documents differ wide enough for those that w
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
 from verbalizer_bench.results.few import Stratum, interval_of_few
 from verbalizer_bench.results.resampling import Clusters, bootstrap, interval, means
 from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.schema import Count, Line, Score, Share
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -22,37 +25,62 @@ RESAMPLES = 10_000
 SEED = 0
 
 
-class Estimate(NamedTuple):
-    """A mean with a 95 % interval: percentiles of a bootstrap over documents.
+# Both stand in verified.json, whose schema has their docstrings. What is computed is not checked.
+@dataclass(frozen=True)
+class Interval:
+    """A mean F1 with its 95 % bootstrap interval over documents; no ends for one document."""
 
-    Where few documents differ, as at a ceiling, it is that of `few`. `low` and `high`
-    are None where a data set has one document.
-    """
+    # Of a difference, as `estimate` returns with lowest=-1, all can be below 0.
+    mean: Score
+    low: Score | None
+    high: Score | None
 
-    mean: float
-    low: float | None
-    high: float | None
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
-
-class TypeSummary(NamedTuple):
-    """One label type (or All) of a run.
-
-    Attributes:
-        f1: Unweighted mean over tasks; for All, over the three types.
-        f1_weighted: Mean over all responses, so that larger data sets count for more.
-        outcomes: Share of each outcome, averaged as `f1` is.
-        tasks: How many tasks.
-        responses: How many responses.
-    """
-
-    f1: Estimate
-    f1_weighted: float
-    outcomes: dict[str, float]
-    tasks: int
-    responses: int
+    def __str__(self) -> str:
+        """Return it in points of 100, as reports have it."""
+        if self.low is None or self.high is None:
+            return f"{100 * self.mean:.1f}"
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
-def summarize(run: Run, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, TypeSummary]:
+@dataclass(frozen=True)
+class TypeScores:
+    """One label type, or All: the mean over its tasks."""
+
+    # All is the mean of the three types; outcomes are averaged as F1 is.
+    f1: Interval
+    f1_weighted: Annotated[
+        Score,
+        Field(
+            description="every response counted alike",
+            serialization_alias="f1_weighted_by_responses",
+        ),
+    ]
+    outcomes: dict[Line, Share]
+    tasks: Count
+    responses: Count
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def rounded(self) -> "TypeScores":
+        """Return the scores as files have them."""
+        ends = (None if end is None else rounded(end) for end in (self.f1.low, self.f1.high))
+        return TypeScores(
+            Interval(rounded(self.f1.mean), *ends),
+            rounded(self.f1_weighted),
+            {name: rounded(share) for name, share in self.outcomes.items()},
+            self.tasks,
+            self.responses,
+        )
+
+
+def rounded(share: float) -> float:
+    """Drop what the order of a sum leaves in the last digits, and what it adds beyond 0 or 1."""
+    return min(1.0, max(0.0, round(float(share), 12)))
+
+
+def summarize(run: Run, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, TypeScores]:
     """Summarise a run's label types, and All where it has all three.
 
     Raises:
@@ -60,13 +88,13 @@ def summarize(run: Run, resamples: int = RESAMPLES, seed: int = SEED) -> dict[st
     """
     check_documents(run)
     groups = type_weights(run.tasks)
-    tasks = by_dataset(run.tasks)
-    clusters = {name: score_table(own, "f1") for name, own in tasks.items()}
-    ordered = [task for own in tasks.values() for task in own]
-    estimates = estimate(clusters, weight_matrix(ordered, groups), resamples, seed)
+    datasets = by_dataset(run.tasks)
+    clusters = {name: score_table(tasks, "f1") for name, tasks in datasets.items()}
+    ordered = [task for tasks in datasets.values() for task in tasks]
+    intervals = estimate(clusters, weight_matrix(ordered, groups), resamples, seed)
     return {
-        name: _summarize_group(run.tasks, weights, found)
-        for (name, weights), found in zip(groups.items(), estimates, strict=True)
+        name: _summarize_group(run.tasks, weights, f1)
+        for (name, weights), f1 in zip(groups.items(), intervals, strict=True)
     }
 
 
@@ -74,9 +102,9 @@ def type_weights(tasks: Sequence[TaskScores]) -> dict[str, dict[str, float]]:
     """Return the weight of each task's mean in each label type and, with all three, in All."""
     groups: dict[str, dict[str, float]] = {}
     for label_type in LABEL_TYPES:
-        own = [task.task for task in tasks if task.verbalizer.type == label_type]
-        if own:
-            groups[label_type] = dict.fromkeys(own, 1 / len(own))
+        names = [task.task for task in tasks if task.verbalizer.type == label_type]
+        if names:
+            groups[label_type] = dict.fromkeys(names, 1 / len(names))
     if len(groups) == len(LABEL_TYPES):
         groups["All"] = {
             task: weight / len(LABEL_TYPES)
@@ -88,10 +116,10 @@ def type_weights(tasks: Sequence[TaskScores]) -> dict[str, dict[str, float]]:
 
 def by_dataset(tasks: Sequence[TaskScores]) -> dict[str, list[TaskScores]]:
     """Return the tasks of each data set, in their order."""
-    found: dict[str, list[TaskScores]] = {}
+    datasets: dict[str, list[TaskScores]] = {}
     for task in tasks:
-        found.setdefault(task.dataset, []).append(task)
-    return found
+        datasets.setdefault(task.dataset, []).append(task)
+    return datasets
 
 
 def score_table(tasks: Sequence[TaskScores], metric: str) -> np.ndarray:
@@ -112,8 +140,10 @@ def estimate(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     lowest: float = 0.0,
-) -> list[Estimate]:
+) -> list[Interval]:
     """Return weighted sums of the columns' means, with intervals of a bootstrap over documents.
+
+    Where few documents differ, as at a ceiling, the interval is that of `few`.
 
     Args:
         clusters: For each data set its scores, shape (documents, tasks).
@@ -122,18 +152,18 @@ def estimate(
         seed: Of the random numbers.
         lowest: The least that a score can be: 0, or -1 for differences. The most is 1.
     """
-    found = means(clusters) @ weights
+    sums = means(clusters) @ weights
     low, high = interval(bootstrap(clusters, resamples, seed) @ weights)
     # Where all documents are alike, the last digit of a sum would put the mean outside.
-    low, high = np.minimum(low, found), np.maximum(high, found)
+    low, high = np.minimum(low, sums), np.maximum(high, sums)
     alone = np.concatenate([np.full(v.shape[1], len(v) < 2) for v in clusters.values()])
     unknown = alone @ (weights != 0)
     return [
-        Estimate(float(mean), None, None)
+        Interval(float(mean), None, None)
         if none
-        else Estimate(float(mean), *interval_of_few(float(a), float(b), strata, resamples, seed))
+        else Interval(float(mean), *interval_of_few(float(a), float(b), strata, resamples, seed))
         for mean, a, b, none, strata in zip(
-            found, low, high, unknown, strata_of(clusters, weights, lowest), strict=True
+            sums, low, high, unknown, strata_of(clusters, weights, lowest), strict=True
         )
     ]
 
@@ -148,21 +178,21 @@ def strata_of(
         yield tuple(
             Stratum(
                 dataset,
-                values @ own[:, group],
-                float(np.minimum(own[:, group] * lowest, own[:, group]).sum()),
-                float(np.maximum(own[:, group] * lowest, own[:, group]).sum()),
+                values @ shares[:, group],
+                float(np.minimum(shares[:, group] * lowest, shares[:, group]).sum()),
+                float(np.maximum(shares[:, group] * lowest, shares[:, group]).sum()),
             )
-            for (dataset, values), own in parts
-            if own[:, group].any()
+            for (dataset, values), shares in parts
+            if shares[:, group].any()
         )
 
 
 def _summarize_group(
-    tasks: Sequence[TaskScores], weights: Mapping[str, float], f1: Estimate
-) -> TypeSummary:
+    tasks: Sequence[TaskScores], weights: Mapping[str, float], f1: Interval
+) -> TypeScores:
     chosen = [task for task in tasks if task.task in weights]
     pooled = np.concatenate([task.scores["f1"] for task in chosen])
-    return TypeSummary(
+    return TypeScores(
         f1=f1,
         f1_weighted=float(pooled.mean()),
         outcomes={

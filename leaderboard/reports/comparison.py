@@ -1,0 +1,222 @@
+"""Compare runs over the same documents: did tuning hurt? The answer, tables, JSON and a figure.
+
+verbalizer-bench compare BASE OTHER… -o DIR
+"""
+
+import dataclasses
+import json
+from collections.abc import Collection, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy
+from matplotlib.figure import Figure
+
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.leaderboard.pages.figures import save
+from verbalizer_bench.results.answers import answers, interval, row_name
+from verbalizer_bench.results.contrast import engine, image, template
+from verbalizer_bench.results.differences import FAMILIES, Difference, Pair, differences
+from verbalizer_bench.results.pairing import check_prompts, check_scores
+from verbalizer_bench.results.protocol import derive_protocol, is_partial
+from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.statistics import RESAMPLES, SEED
+from verbalizer_bench.results.tables import Tabular, html_table, markdown_table
+from verbalizer_bench.version import __version__
+
+_HEADER = ("Model - base", "", "Base", "Model", "Difference", "p", "Holm", "Detectable", "n")
+NOTE = (
+    "Differences are the model's F1 minus the base's, in points of 100; below 0 the model "
+    "follows less than the base. A data set is the mean of its label types, a verbalizer the mean "
+    "over data sets. Intervals: 95 %, bootstrap over documents, each with all its verbalizers; "
+    "where fewer than 15 documents differ, wide enough for documents that were not seen. "
+    "p: two-sided sign-flip permutation of documents; Holm: adjusted over one table's rows of all "
+    "models (a family: All and the label types; the data sets; the verbalizers; the tasks). "
+    "Detectable: the smallest true difference that these documents would show at 5 % with a power "
+    "of 80 %. Intervals over documents say nothing of training seeds: another seed's checkpoint "
+    "can differ by more."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(Tabular):
+    """Runs against a base; as a text it is the answer and the tables of the terminal.
+
+    Attributes:
+        runs: The runs, the base first.
+        pairs: Each run and what it is compared with, with the differences.
+        resamples: How many bootstrap samples and permutations.
+        seed: Of the random numbers.
+        allowed: Differences that were let through and stand in the answer.
+    """
+
+    runs: tuple[Run, ...]
+    pairs: tuple[Pair, ...]
+    resamples: int
+    seed: int
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> list[str]:
+        """Return whether what differs hurt, in a sentence or two a pair."""
+        return answers(self.pairs)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the differences of all groups, a row each, in [-1, 1]."""
+        return [
+            {"base": pair.base, "model": pair.model} | _renamed(dataclasses.asdict(difference))
+            for pair in self.pairs
+            for difference in pair.differences
+        ]
+
+    def _repr_html_(self) -> str:
+        """Return the answers and the differences by label type for a notebook."""
+        header = [*_HEADER[:1], "Label type", *_HEADER[2:]]
+        paragraphs = "".join(f"<p>{escape(text)}</p>" for text in self.answers)
+        return paragraphs + html_table(header, self._rows_of("label type"))
+
+    def __str__(self) -> str:
+        """Return the comparison as Markdown; the single tasks stand in the JSON only."""
+        part = ", partial: less than the suite was run" if is_partial(self.runs[0]) else ""
+        protocol = derive_protocol(self.runs[0]).name
+        parts = [
+            "\n\n".join(self.answers),
+            f"Base: {self.runs[0].name}; protocol: {protocol}{part}.",
+        ]
+        if self.allowed:
+            parts.append(f"Let through by --allow: {', '.join(self.allowed)}.")
+        for family in FAMILIES[:-1]:
+            header = [*_HEADER[:1], family.capitalize(), *_HEADER[2:]]
+            parts.append(markdown_table(header, self._rows_of(family)))
+        drawn = f"{self.resamples} resamples and permutations, seed {self.seed}."
+        return "\n\n".join([*parts, f"{NOTE} n: documents. {drawn}"])
+
+    def _rows_of(self, family: str) -> list[list[str]]:
+        return [
+            [row_name(pair, self.pairs), *_cells(difference)]
+            for pair in self.pairs
+            for difference in pair.family(family)
+        ]
+
+    def as_json(self) -> dict[str, object]:
+        """Return every number, and what it was computed from; scores in [-1, 1]."""
+        return {
+            "difference": "model minus base",
+            "answer": self.answers,
+            "allowed": list(self.allowed),
+            "partial": is_partial(self.runs[0]),
+            "protocol": derive_protocol(self.runs[0])._asdict(),
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "generator": "PCG64",
+            "families": list(FAMILIES),
+            "versions": {"verbalizer_bench": __version__, "numpy": numpy.__version__},
+            "runs": [
+                {
+                    "name": run.name,
+                    "folder": str(run.folder),
+                    "weights": run.record.fingerprint.get("weights"),
+                    "image": image(run),
+                    "chat_template": template(run),
+                    "engine": engine(run),
+                }
+                for run in self.runs
+            ],
+            "pairs": [
+                dataclasses.asdict(pair) | {"differs": list(pair.contrast.changed)}
+                for pair in self.pairs
+            ],
+            "note": NOTE,
+        }
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Write `compare.md`, `compare.json`, `compare.png` and `compare.svg`; return them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text, data, png, svg = (folder / f"compare.{end}" for end in ("md", "json", "png", "svg"))
+        write_whole(text, f"{self}\n\n![Differences in F1](compare.png)\n")
+        write_whole(data, json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
+        draw(self.pairs, (png, svg))
+        return text, data, png, svg
+
+
+def compare(
+    base: Run,
+    *others: Run,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    allowed: Collection[str] = (),
+) -> Comparison:
+    """Compare runs with a base over the same documents; nothing is written.
+
+    Args:
+        base: The run that the others are compared with.
+        others: One at least.
+        resamples: How many bootstrap samples and permutations.
+        seed: Of the random numbers.
+        allowed: Differences that are let through and stand in the answer: of
+            `contrast.ALLOWABLE`.
+
+    Raises:
+        ValueError: The runs differ in protocol, tasks, documents or raw prompts.
+    """
+    runs = (base, *others)
+    check_scores(runs)
+    check_prompts(runs, allowed)
+    pairs = differences(runs, resamples, seed)
+    return Comparison(runs, pairs, resamples, seed, tuple(sorted(allowed)))
+
+
+def _renamed(difference: dict[str, Any]) -> dict[str, Any]:
+    """Return a difference with names for its two scores beside those of the models."""
+    names = {"base": "f1_base", "model": "f1_model"}
+    return {names.get(key, key): value for key, value in difference.items()}
+
+
+def _cells(difference: Difference) -> list[str]:
+    least = "-" if difference.detectable is None else f"{100 * difference.detectable:.1f}"
+    return [
+        difference.name,
+        *(f"{100 * value:.1f}" for value in (difference.base, difference.model)),
+        interval(difference),
+        *(f"{value:.4f}" for value in (difference.p, difference.p_holm)),
+        *(least, str(difference.documents)),
+    ]
+
+
+def draw(pairs: Sequence[Pair], files: Sequence[Path]) -> None:
+    """Draw the differences with their intervals, by label type and by data set."""
+    families = FAMILIES[:2]
+    names = [[group.name for group in pairs[0].family(family)] for family in families]
+    height = 1.2 + 0.3 * max(map(len, names)) * (1 + 0.4 * (len(pairs) - 1))
+    figure = Figure(figsize=(9, height + 0.3 * len(pairs)), dpi=150)
+    for axes, family, labels in zip(
+        figure.subplots(1, 2, sharex=True), families, names, strict=True
+    ):
+        for index, pair in enumerate(pairs):
+            shown = pair.family(family)
+            places = [
+                i + (index - (len(pairs) - 1) / 2) * 0.7 / len(pairs) for i in range(len(shown))
+            ]
+            lows = [d.difference if d.low is None else d.low for d in shown]
+            highs = [d.difference if d.high is None else d.high for d in shown]
+            (line,) = axes.plot(
+                [100 * d.difference for d in shown],
+                places,
+                "o",
+                markersize=4,
+                label=row_name(pair, pairs),
+            )
+            axes.hlines(
+                places, [100 * v for v in lows], [100 * v for v in highs], colors=line.get_color()
+            )
+        axes.axvline(0, color="#555555", linewidth=0.8)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.set_title(f"By {family}", fontsize=10)
+        axes.set_xlabel(f"F1 minus {pairs[0].base}'s (points), 95 %", fontsize=8)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    handles, models = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, models, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    figure.tight_layout()
+    save(figure, files, bbox_inches="tight")
