@@ -33,7 +33,12 @@ def test_importing_it_needs_no_torch_and_its_functions_are_listed() -> None:
 
 def test_type_checkers_know_what_it_gives(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    calls = ["load_run('x')", "report('x').files", "compare('x', 'y').pairs", "train('x').metrics"]
+    calls = [
+        "load_run('x')",
+        "report('x').summaries",
+        "compare('x', 'y').pairs",
+        "train('x').metrics",
+    ]
     calls += ["evaluate(model='m', model_args={}, output='o').name", "build_data('x').files"]
     lines = [f"reveal_type(vb.{call})" for call in calls]
     program.write_text("\n".join(["import verbalizer_bench as vb", *lines, "vb.evalute\n"]))
@@ -43,7 +48,7 @@ def test_type_checkers_know_what_it_gives(tmp_path: Path) -> None:
     )
     told = [one["message"] for one in json.loads(done.stdout)["generalDiagnostics"]]
     types = [text.partition(" is ")[2].strip('"') for text in told if text.startswith("Type of")]
-    assert types[:2] == ["Run", "tuple[Path, ...]"] and types[2].startswith("tuple[Pair")
+    assert types[:2] == ["Run", "tuple[RunSummary, ...]"] and types[2].startswith("tuple[Pair")
     assert types[3:6] == ["Mapping[str, Any]", "str", "tuple[Path, ...]"]
     assert any(text.startswith('"evalute" is not a known attribute') for text in told), told
 
