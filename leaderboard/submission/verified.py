@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.submission.models import Hash, Submission, Words
 from verbalizer_bench.leaderboard.submission.reading import VERIFIED
 from verbalizer_bench.results.schema import Count, Line, Score, Share
