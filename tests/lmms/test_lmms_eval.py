@@ -28,8 +28,8 @@ BIN = Path(sys.executable).parent
 TYPES = [f"verbalizer::{label_type}" for label_type in LABEL_TYPES]
 
 
-class Found(NamedTuple):
-    """What a run found: results as they are, and by (task, document) response and sample."""
+class Evaluated(NamedTuple):
+    """Results of a run as they are, and by (task, document) response and sample."""
 
     results: dict[str, Any]
     responses: dict[tuple[str, int], str]
@@ -48,7 +48,7 @@ def run(folder: Path, *command: str, data: str = "sample") -> subprocess.Complet
     )
 
 
-def read(folder: Path, results: str, date: Callable[[str], str]) -> Found:
+def read(folder: Path, results: str, date: Callable[[str], str]) -> Evaluated:
     (file,) = folder.rglob(results)
     responses, samples = {}, {}
     for task in suite():
@@ -59,10 +59,10 @@ def read(folder: Path, results: str, date: Callable[[str], str]) -> Found:
             response = row.get("resps", row["filtered_resps"])
             responses[key] = response if isinstance(response, str) else response[0][0]
             samples[key] = row
-    return Found(json.loads(file.read_text(encoding="utf-8")), responses, samples)
+    return Evaluated(json.loads(file.read_text(encoding="utf-8")), responses, samples)
 
 
-def lmms_eval(folder: Path, model: str, model_args: str, *options: str) -> Found:
+def lmms_eval(folder: Path, model: str, model_args: str, *options: str) -> Evaluated:
     """Run the suite, one document a task, and read what was written."""
     include = run(folder, "verbalizer-bench", "tasks", "path", "--for", "lmms").stdout.strip()
     done = run(
@@ -77,21 +77,21 @@ def lmms_eval(folder: Path, model: str, model_args: str, *options: str) -> Found
 
 
 @pytest.fixture(scope="module")
-def ours(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Found:
+def ours(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     folder = tmp_path_factory.mktemp("ours")
     args = f"pretrained={toys[1]},dtype=float32"
     return lmms_eval(folder, "verbalizer-lvlm", args, "--batch_size", "8")
 
 
 @pytest.fixture(scope="module")
-def theirs(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Found:
+def theirs(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     # Without a device_map llava_hf gives transformers 5 an empty one, which is an error.
     args = f"pretrained={toys[1]},dtype=float32,device_map=cpu"
     return lmms_eval(tmp_path_factory.mktemp("theirs"), "llava_hf", args)
 
 
 @pytest.fixture(scope="module")
-def in_lm_eval(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Found:
+def in_lm_eval(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     folder = tmp_path_factory.mktemp("in_lm_eval")
     run(
         *(folder, "verbalizer-bench", "run", "--model", "verbalizer-lvlm", "--limit", "1"),
@@ -105,36 +105,36 @@ def in_lm_eval(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.parametrize("name", ["ours", "theirs"])
 def test_results_exist(name: str, request: pytest.FixtureRequest) -> None:
-    found: Found = request.getfixturevalue(name)
+    evaluated: Evaluated = request.getfixturevalue(name)
     for task in suite():
-        scores = found.results["results"][task]
+        scores = evaluated.results["results"][task]
         assert all(math.isfinite(scores[f"{metric},none"]) for metric in METRICS)
-        assert found.samples[task, 0]["f1"] == scores["f1,none"]
-        assert found.results["configs"][task]["generation_kwargs"]["num_beams"] == 10
-    assert set(found.results["groups"]) == {"verbalizer", *TYPES}
-    assert found.results["group_subtasks"]["verbalizer"] == TYPES
-    assert {len(found.results["group_subtasks"][name]) for name in TYPES} == {27, 54}
+        assert evaluated.samples[task, 0]["f1"] == scores["f1,none"]
+        assert evaluated.results["configs"][task]["generation_kwargs"]["num_beams"] == 10
+    assert set(evaluated.results["groups"]) == {"verbalizer", *TYPES}
+    assert evaluated.results["group_subtasks"]["verbalizer"] == TYPES
+    assert {len(evaluated.results["group_subtasks"][name]) for name in TYPES} == {27, 54}
 
 
 @pytest.mark.parametrize("name", ["ours", "theirs"])
 def test_prompts_and_targets_are_ours(name: str, request: pytest.FixtureRequest) -> None:
-    found: Found = request.getfixturevalue(name)
+    evaluated: Evaluated = request.getfixturevalue(name)
     for spec, verbalizers in suite_datasets().values():
         doc = documents_of(spec, "sample").docs[0]
         for verbalizer in verbalizers:
-            sample = found.samples[task_name(spec.name, verbalizer), 0]
+            sample = evaluated.samples[task_name(spec.name, verbalizer), 0]
             assert sample["input"] == spec.render(doc, verbalizer)
             assert sample["target"] == spec.target(doc, verbalizer)
 
 
 @pytest.mark.parametrize("name", ["ours", "theirs"])
 def test_responses_are_those_of_our_adapter_in_lm_eval(
-    name: str, in_lm_eval: Found, request: pytest.FixtureRequest
+    name: str, in_lm_eval: Evaluated, request: pytest.FixtureRequest
 ) -> None:
-    found: Found = request.getfixturevalue(name)
-    assert len(set(found.responses.values())) > 90
-    assert found.responses == in_lm_eval.responses
-    for key, sample in found.samples.items():
+    evaluated: Evaluated = request.getfixturevalue(name)
+    assert len(set(evaluated.responses.values())) > 90
+    assert evaluated.responses == in_lm_eval.responses
+    for key, sample in evaluated.samples.items():
         scores = [in_lm_eval.samples[key][metric] for metric in METRICS]
         assert [sample[metric] for metric in METRICS] == scores
 
@@ -142,10 +142,10 @@ def test_responses_are_those_of_our_adapter_in_lm_eval(
 def test_the_index_has_the_tasks_and_tags() -> None:
     from lmms_eval.tasks import TaskManager
 
-    found = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
-    assert found.all_subtasks == sorted(suite())
-    assert found.all_tags == sorted(f"verbalizer_{name}" for name in (*DATASETS, *LABEL_TYPES))
-    assert found.all_groups == ["verbalizer"]
+    index = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
+    assert index.all_subtasks == sorted(suite())
+    assert index.all_tags == sorted(f"verbalizer_{name}" for name in (*DATASETS, *LABEL_TYPES))
+    assert index.all_groups == ["verbalizer"]
 
 
 def test_a_glob_asks_every_task_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +153,9 @@ def test_a_glob_asks_every_task_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", "sample")
     monkeypatch.setenv("LMMS_EVAL_DATASETS_CACHE", str(tmp_path))
-    found = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
-    names = found.match_tasks(["verbalizer_sst2*"])
-    assert len(get_task_dict(names, found)) == 12
+    index = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
+    names = index.match_tasks(["verbalizer_sst2*"])
+    assert len(get_task_dict(names, index)) == 12
 
 
 def test_real_data_make_the_89160_prompts(
@@ -167,8 +167,8 @@ def test_real_data_make_the_89160_prompts(
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", str(real_data))
     monkeypatch.setenv("LMMS_EVAL_DATASETS_CACHE", str(tmp_path))
     manager = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
-    found = get_task_list(get_task_dict(["verbalizer"], manager, "chat"))
-    assert sum(len(output.task.eval_docs) for output in found) == 89_160
+    outputs = get_task_list(get_task_dict(["verbalizer"], manager, "chat"))
+    assert sum(len(output.task.eval_docs) for output in outputs) == 89_160
 
 
 def test_missing_rows_are_said(toys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def alone(lm: Any, text: str, image: Image.Image | None) -> str:
 
 
 def test_the_adapters_image_replaces_the_suites_blank_one(toys: tuple[Path, Path]) -> None:
-    found = set()
+    expected_texts = set()
     for mode in ("white", "noise", "none"):
         lm = adapter(toys[1], image=mode)
         image = make_image(mode, (32, 32))
@@ -222,8 +222,8 @@ def test_the_adapters_image_replaces_the_suites_blank_one(toys: tuple[Path, Path
         expected = alone(lm, f"USER: {slot}Once upon a time ASSISTANT:", image)
         assert ask(lm, "Once upon a time", task_image()) == expected
         assert ask(lm, "Once upon a time") == expected
-        found.add(expected)
-    assert len(found) == 3
+        expected_texts.add(expected)
+    assert len(expected_texts) == 3
 
 
 def test_a_tasks_own_image_is_shown_and_literal_tokens_are_text(toys: tuple[Path, Path]) -> None:

@@ -22,8 +22,8 @@ LEAVES = sorted(LMMS_FOLDER.glob("*/*.yaml"))
 
 
 def test_the_committed_files_are_what_is_written() -> None:
-    found = {file: file.read_text(encoding="utf-8") for file in LMMS_FOLDER.rglob("*.yaml")}
-    assert found == lmms_files()
+    contents = {file: file.read_text(encoding="utf-8") for file in LMMS_FOLDER.rglob("*.yaml")}
+    assert contents == lmms_files()
 
 
 def test_lm_eval_does_not_index_them() -> None:

@@ -19,7 +19,7 @@ TASK = "verbalizer_sst2_neutral_foo_bar"
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "parsed"),
     [
         ("pretrained=1200", {"pretrained": "1200"}),
         ("pretrained=nan,revision=0012", {"pretrained": "nan", "revision": "0012"}),
@@ -31,10 +31,10 @@ TASK = "verbalizer_sst2_neutral_foo_bar"
         ("peft=7,image=0.5", {"peft": "7", "image": "0.5"}),
     ],
 )
-def test_names_of_things_stay_texts(text: str, found: dict[str, Any]) -> None:
-    assert model_arguments(text) == found
+def test_names_of_things_stay_texts(text: str, parsed: dict[str, Any]) -> None:
+    assert model_arguments(text) == parsed
     args = parse(HarnessCLI(), "run", ["--model_args", text])
-    assert args.model_args == found
+    assert args.model_args == parsed
     args = parse(
         HarnessCLI(), "run", ["--model_args", "x=1", "--model_args", *text.split(",x")[:1]]
     )
@@ -60,8 +60,8 @@ def test_a_checkpoint_and_an_output_that_are_called_by_a_number(
     arguments = ["--model", "verbalizer-llm", "--model_args", f"pretrained={name},dtype=float32"]
     rest = ["--tasks", TASK, "--limit", "1", "--data", "sample", "--device", "cpu"]
     assert main(["run", *arguments, *rest, "--output_path", "2026"]) == 0
-    (found,) = find_runs([tmp_path / "2026"])
-    assert found.results.config.model_args["pretrained"] == name and found.name == name
+    (run,) = find_runs([tmp_path / "2026"])
+    assert run.results.config.model_args["pretrained"] == name and run.name == name
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ def test_a_config_file_may_hold_all_and_the_record_is_the_whole_command(
     file.write_bytes(codecs.BOM_UTF8 + text.encode())
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", "/gone")
     assert main(["run", "--config", str(file)]) == 0
-    (found,) = find_runs([out])
-    assert found.tasks[0].source == "sample"
-    assert found.results.config.random_seed == 7
+    (run,) = find_runs([out])
+    assert run.tasks[0].source == "sample"
+    assert run.results.config.random_seed == 7
     header = json.loads(journal_files(out)[0].read_text().split("\n")[0])
     assert header["protocol"]["apply_chat_template"] is True
     assert header["protocol"]["system_instruction"] == "Be brief."
-    record = json.loads((found.folder / "run.json").read_text())
+    record = json.loads((run.folder / "run.json").read_text())
     assert record["command"] == ["verbalizer-bench", "run", "--config", str(file)]
 
 
@@ -231,8 +231,8 @@ def test_the_record_says_where_the_rows_were(
         monkeypatch.setenv("VERBALIZER_BENCH_DATA", variable)
         out = ["--output_path", str(tmp_path / folder)]
         assert main(["run", *rest, *out, *source]) == 0
-        (found,) = find_runs([tmp_path / folder])
-        commands.append(json.loads((found.folder / "run.json").read_text())["command"])
+        (run,) = find_runs([tmp_path / folder])
+        commands.append(json.loads((run.folder / "run.json").read_text())["command"])
     ends = [command[command.index("--output_path") + 2 :] for command in commands]
     assert ends == [
         ["--data", "sample"],

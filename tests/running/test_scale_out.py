@@ -57,8 +57,10 @@ def keys(output: Path) -> list[list[str]]:
 
 def endings(output: Path) -> dict[str, int]:
     (results,) = output.rglob("results_*.json")
-    found: dict[str, int] = json.loads(results.read_text())["config"]["verbalizer_bench"]["endings"]
-    return found
+    counts: dict[str, int] = json.loads(results.read_text())["config"]["verbalizer_bench"][
+        "endings"
+    ]
+    return counts
 
 
 def test_merged_shards(

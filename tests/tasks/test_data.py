@@ -26,10 +26,10 @@ def spec_of(name: str) -> DatasetSpec:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_real_rows_have_the_counts_of_table_1(name: str, real_data: Path) -> None:
-    found = data.test_documents(spec_of(name), str(real_data))
-    assert len(found.docs) == TABLE_1[name]
-    assert set(Counter(doc["label"] for doc in found.docs)) == set(spec_of(name).classes)
-    assert found.source == ("quora_bimpm" if name == "qqp" else "local")
+    documents = data.test_documents(spec_of(name), str(real_data))
+    assert len(documents.docs) == TABLE_1[name]
+    assert set(Counter(doc["label"] for doc in documents.docs)) == set(spec_of(name).classes)
+    assert documents.source == ("quora_bimpm" if name == "qqp" else "local")
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -83,8 +83,8 @@ def test_sources_file_names_stand_ins(tmp_path: Path) -> None:
     text = "\n".join(json.dumps(row) for row in rows)
     (tmp_path / "sst2" / "other.jsonl").write_text(text)
     (tmp_path / "sources.yaml").write_text("sst2: {split: other, source: toy_sst2}")
-    found = data.test_documents(spec, str(tmp_path))
-    assert (found.source, found.split, len(found.docs)) == ("toy_sst2", "other", 2)
+    documents = data.test_documents(spec, str(tmp_path))
+    assert (documents.source, documents.split, len(documents.docs)) == ("toy_sst2", "other", 2)
 
 
 def test_option_wins_over_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +142,9 @@ def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_row(tmp_pat
     raw = codecs.BOM_UTF8 + "\r\n".join(rows).encode()
     (tmp_path / "sst2" / "validation.jsonl").write_bytes(raw)
     (tmp_path / "sources.yaml").write_bytes(codecs.BOM_UTF8 + b"sst2: {source: toy_sst2}")
-    found = data.test_documents(spec_of("sst2"), str(tmp_path))
-    assert [doc["sentence"] for doc in found.docs] == ["x", "y"] and found.source == "toy_sst2"
+    documents = data.test_documents(spec_of("sst2"), str(tmp_path))
+    assert [doc["sentence"] for doc in documents.docs] == ["x", "y"]
+    assert documents.source == "toy_sst2"
 
 
 def test_labels_that_resemble_a_class_are_counted_with_their_values(tmp_path: Path) -> None:
@@ -153,10 +154,10 @@ def test_labels_that_resemble_a_class_are_counted_with_their_values(tmp_path: Pa
     path = write_set(tmp_path)
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     spec, _ = read_dataset(path)
-    found = data.test_documents(spec, "hub")
-    assert [doc["remark"] for doc in found.docs] == ["r0", "r1", "r10", "r11"]
-    assert found.others == 8
-    near, others = notices(spec, found.left_out)
+    documents = data.test_documents(spec, "hub")
+    assert [doc["remark"] for doc in documents.docs] == ["r0", "r1", "r10", "r11"]
+    assert documents.others == 8
+    near, others = notices(spec, documents.left_out)
     assert "4 rows are left out whose kind resembles a class but is not equal" in near
     assert "'1' (2; good is 1), ' 1' (1; good is 1), 'true' (1; good is 1); make" in near
     assert others.endswith("4 rows of other classes are left out: 7 (3), 'odd' (1)")
@@ -207,5 +208,5 @@ def test_without_a_network_one_line_names_the_way_out() -> None:
 def test_a_set_that_brings_its_files_reads_them_whatever_data_says(tmp_path: Path) -> None:
     spec, _ = read_dataset(write_set(tmp_path))
     for where in ("hub", "sample"):
-        found = data.test_documents(spec, where)
-        assert (found.source, len(found.docs)) == ("files", 8)
+        documents = data.test_documents(spec, where)
+        assert (documents.source, len(documents.docs)) == ("files", 8)

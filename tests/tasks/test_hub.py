@@ -199,15 +199,15 @@ def rows_in(file: Path) -> list[Row]:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_documents(name: str, session: Session) -> None:
-    found = session.value("documents", name, "hub")
+    documents = session.value("documents", name, "hub")
     test, train = SPLITS_READ[name]
     docs = expected(name, test)
     if spec_of(name).sample is not None:
         docs = by_hash(docs)
     rows = {split: hub_rows(name, split) for split in SPLITS_READ[name]}
     for kind, split, wanted in (("test", test, docs), ("fewshot", train, expected(name, train))):
-        left_out = found[kind].pop("left_out")
-        assert found[kind] == {"docs": wanted, "split": split, "source": "hub"}
+        left_out = documents[kind].pop("left_out")
+        assert documents[kind] == {"docs": wanted, "split": split, "source": "hub"}
         assert not any(label["resembles"] for label in left_out)
         others = len(rows[split]) - len(expected(name, split))
         assert sum(label["rows"] for label in left_out) == others

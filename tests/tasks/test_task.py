@@ -48,17 +48,17 @@ def expected_tasks() -> set[str]:
 
 
 def test_the_index_has_exactly_the_108_tasks_the_tags_and_the_group() -> None:
-    found = manager("sample")
-    assert set(found.all_subtasks) == expected_tasks() == set(suite())
-    assert len(found.all_subtasks) == 108
+    index = manager("sample")
+    assert set(index.all_subtasks) == expected_tasks() == set(suite())
+    assert len(index.all_subtasks) == 108
     types = ("natural", "neutral", "unnatural")
-    assert set(found.all_tags) == {f"verbalizer_{name}" for name in (*DATASETS, *types)}
-    assert found.all_groups == ["verbalizer"]
+    assert set(index.all_tags) == {f"verbalizer_{name}" for name in (*DATASETS, *types)}
+    assert index.all_groups == ["verbalizer"]
 
 
 def test_the_glob_of_the_readme_loads_every_task_once() -> None:
-    found = manager("sample")
-    assert len(found.load(found.match_tasks(["verbalizer_*"]))["tasks"]) == 108
+    index = manager("sample")
+    assert len(index.load(index.match_tasks(["verbalizer_*"]))["tasks"]) == 108
 
 
 def test_the_committed_leaves_are_what_build_writes() -> None:
@@ -121,39 +121,39 @@ def test_twelve_leaves_share_one_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_scores_and_standard_errors_reach_lm_evals_table() -> None:
     lm = Echo(lambda request: "it is foo" if len(request.args[0]) % 2 else "bar")
-    found = simple_evaluate(
+    evaluated = simple_evaluate(
         model=lm,
         tasks=["verbalizer_sst2_neutral_foo_bar"],
         task_manager=manager("sample"),
         bootstrap_iters=100,
     )
-    results = found["results"]["verbalizer_sst2_neutral_foo_bar"]
-    rows = found["samples"]["verbalizer_sst2_neutral_foo_bar"]
+    results = evaluated["results"]["verbalizer_sst2_neutral_foo_bar"]
+    rows = evaluated["samples"]["verbalizer_sst2_neutral_foo_bar"]
     for metric in METRICS:
         values = [row[metric] for row in rows]
         mean = sum(values) / 24
         variance = sum((value - mean) ** 2 for value in values) / 23
         assert results[f"{metric},none"] == pytest.approx(mean)
         assert results[f"{metric}_stderr,none"] == pytest.approx((variance / 24) ** 0.5)
-    metadata = found["configs"]["verbalizer_sst2_neutral_foo_bar"]["metadata"]
+    metadata = evaluated["configs"]["verbalizer_sst2_neutral_foo_bar"]["metadata"]
     assert (metadata["source"], metadata["documents"]) == ("sample", 24)
-    json.dumps(found["configs"])
+    json.dumps(evaluated["configs"])
 
 
 def test_predict_only() -> None:
-    found = simple_evaluate(
+    evaluated = simple_evaluate(
         model=Echo(lambda request: "foo"),
         tasks=["verbalizer_sst2_neutral_foo_bar"],
         task_manager=manager("sample"),
         predict_only=True,
     )
-    assert "f1,none" not in found["results"]["verbalizer_sst2_neutral_foo_bar"]
+    assert "f1,none" not in evaluated["results"]["verbalizer_sst2_neutral_foo_bar"]
 
 
 def test_generation_arguments_of_one_run_do_not_reach_the_next() -> None:
     for changes in ("num_beams=2,top_k=3", None):
         lm = Echo(lambda request: "foo")
-        found = simple_evaluate(
+        evaluated = simple_evaluate(
             model=lm,
             tasks=["verbalizer_sst2_neutral_foo_bar"],
             task_manager=manager("sample"),
@@ -161,7 +161,7 @@ def test_generation_arguments_of_one_run_do_not_reach_the_next() -> None:
         )
         beams = 2 if changes else 10
         assert {kwargs["num_beams"] for kwargs in lm.kwargs} == {beams}
-        config = found["configs"]["verbalizer_sst2_neutral_foo_bar"]
+        config = evaluated["configs"]["verbalizer_sst2_neutral_foo_bar"]
         assert config["generation_kwargs"]["num_beams"] == beams
         assert protocol()["generation_kwargs"]["num_beams"] == 10
         assert "top_k" not in protocol()["generation_kwargs"]
@@ -198,7 +198,7 @@ def test_fewshot_examples_come_from_train() -> None:
 
 def test_fewshot_leaves_the_document_out_where_there_is_no_train_split(real_data: Path) -> None:
     lm = Echo(lambda request: "foo")
-    found = simple_evaluate(
+    evaluated = simple_evaluate(
         model=lm,
         tasks=["verbalizer_fp_neutral_foo_bar"],
         task_manager=manager(str(real_data)),
@@ -208,23 +208,23 @@ def test_fewshot_leaves_the_document_out_where_there_is_no_train_split(real_data
     for prompt in lm.prompts:
         texts = [part.split("\n")[0] for part in prompt.split("Financial phrase: ")[1:]]
         assert len(texts) == 4 and texts[-1] not in texts[:-1]
-    metadata = found["configs"]["verbalizer_fp_neutral_foo_bar"]["metadata"]
+    metadata = evaluated["configs"]["verbalizer_fp_neutral_foo_bar"]["metadata"]
     assert metadata["fewshot_from"] == "the test rows, without the document itself"
 
 
 def test_a_tenth_data_set_by_one_yaml(tmp_path: Path) -> None:
     path = write_set(tmp_path / "my_set")
     assert len(build(path)) == 12
-    found = manager("sample", path.parent)
-    assert len(found.load(["verbalizer"])["tasks"]) == 108, "the suite must stay as it is"
-    tasks = found.load(["verbalizer_my_set"])["tasks"]
+    index = manager("sample", path.parent)
+    assert len(index.load(["verbalizer"])["tasks"]) == 108, "the suite must stay as it is"
+    tasks = index.load(["verbalizer_my_set"])["tasks"]
     assert len(tasks) == 12
     task = tasks["verbalizer_my_set_natural_good_bad"]
     assert task.doc_to_text(task.eval_docs[1]) == (
         'Say "good" if it is good, "bad" if it is bad.\n\nremark 1 is good\nAnswer:'
     )
     results = simple_evaluate(
-        model=Echo(lambda request: "good"), tasks=["verbalizer_my_set"], task_manager=found
+        model=Echo(lambda request: "good"), tasks=["verbalizer_my_set"], task_manager=index
     )["results"]
     assert results["verbalizer_my_set_natural_good_bad"]["f1,none"] == 0.5
     assert results["verbalizer_my_set_neutral_foo_bar"]["f1,none"] == 0.0
@@ -270,10 +270,10 @@ def test_verify_counts_the_rows_whatever_their_source(tmp_path: Path, real_data:
     file = copy / "sst2" / "validation.jsonl"
     file.parent.chmod(0o755)
     file.write_text("\n".join(rows[1:]))
-    found = {row.dataset: row for row in verify(str(copy))}
-    assert found["sst2"].verdict == "different"
-    assert found["sst2"].text.endswith("Table 1 of the paper has 872")
-    assert found["rte"].verdict == "equal"
+    verified = {row.dataset: row for row in verify(str(copy))}
+    assert verified["sst2"].verdict == "different"
+    assert verified["sst2"].text.endswith("Table 1 of the paper has 872")
+    assert verified["rte"].verdict == "equal"
 
 
 def test_the_same_rows_in_another_order_are_verified(tmp_path: Path, real_data: Path) -> None:
@@ -285,8 +285,8 @@ def test_the_same_rows_in_another_order_are_verified(tmp_path: Path, real_data: 
     file = folder / "sst2" / "validation.jsonl"
     rows = file.read_text().removesuffix("\n").split("\n")
     file.write_text("\n".join(rows[::-1]))
-    found = {row.dataset: row for row in verify(str(folder))}["sst2"]
-    assert (found.verdict, found.text) == ("equal", "snapshot, verified")
+    verified = {row.dataset: row for row in verify(str(folder))}["sst2"]
+    assert (verified.verdict, verified.text) == ("equal", "snapshot, verified")
     file.write_text("\n".join([rows[1], *rows[1:]]))
     # Rows are read once a folder.
     folder = folder.rename(tmp_path / "twice")
