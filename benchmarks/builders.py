@@ -3,7 +3,7 @@
 python -m benchmarks.builders
 
 The server is a process of its own on the loopback address, which answers every request alike after
-a delay; the caller stores each answer as a build does. A share of 1 means that no slot ever waits.
+a delay; the client stores each answer as a build does. A share of 1 means that no slot ever waits.
 """
 
 import asyncio
@@ -49,8 +49,8 @@ def serve(pipe: Connection, delay: float) -> None:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = (line.lower() for line in head.split(b"\r\n"))
-                found = (line for line in lines if line.startswith(b"content-length:"))
-                await reader.readexactly(int(next(found).partition(b":")[2]))
+                lengths = (line for line in lines if line.startswith(b"content-length:"))
+                await reader.readexactly(int(next(lengths).partition(b":")[2]))
                 await asyncio.sleep(delay)
                 writer.write(_HEAD % len(_ANSWER) + _ANSWER)
 
