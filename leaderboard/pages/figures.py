@@ -78,8 +78,8 @@ def _bars(
     width = 12.0 if many else max(6.0, 1.6 + 0.45 * len(groups) * (len(runs) + 1))
     figure = Figure(figsize=(width, 3.0 * rows if many else 4.2), dpi=150)
     grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, own in zip(grid.flat, panels, strict=False):
-        _vertical_bars(axes, own, runs)
+    for axes, shown in zip(grid.flat, panels, strict=False):
+        _vertical_bars(axes, shown, runs)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -161,14 +161,14 @@ def ranking_bars(
 
 def _horizontal_bars(axes: Axes, models: Sequence[tuple[str, Mapping[str, TypeScores]]]) -> None:
     for index, label_type in enumerate(LABEL_TYPES):
-        found = [types[label_type].f1 for _, types in models]
+        intervals = [types[label_type].f1 for _, types in models]
         ends = [
-            [100 * (f.mean - (f.mean if f.low is None else f.low)) for f in found],
-            [100 * ((f.mean if f.high is None else f.high) - f.mean) for f in found],
+            [100 * (f.mean - (f.mean if f.low is None else f.low)) for f in intervals],
+            [100 * ((f.mean if f.high is None else f.high) - f.mean) for f in intervals],
         ]
         axes.barh(
             [place + (index - 1) * 0.27 for place in range(len(models))],
-            [100 * f.mean for f in found],
+            [100 * f.mean for f in intervals],
             0.25,
             xerr=ends,
             error_kw={"elinewidth": 0.7, "ecolor": "#333333"},

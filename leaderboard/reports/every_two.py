@@ -32,13 +32,13 @@ def every_two(runs: Sequence[Run], resamples: int = RESAMPLES, seed: int = SEED)
     low and high, in points of 100; low and high are None where a data set has one document.
     """
     tasks = by_dataset(runs[0].tasks)
-    ordered = [task for own in tasks.values() for task in own]
+    ordered = [task for values in tasks.values() for task in values]
     groups = {k: w for k, w in groups_of(ordered).items() if k[0] in FAMILIES}
-    weights = weight_matrix(ordered, {str(key): own for key, own in groups.items()})
+    weights = weight_matrix(ordered, {str(key): values for key, values in groups.items()})
     tables = [scores_of(run, tasks) for run in runs]
     drawn = [bootstrap(table, resamples, seed) @ weights for table in tables]
     scores = [means(table) @ weights for table in tables]
-    alone = any(len(own[0].doc_ids) < 2 for own in tasks.values())
+    alone = any(len(values[0].doc_ids) < 2 for values in tasks.values())
     pairs = []
     for one, other in combinations(range(len(runs)), 2):
         change = {name: tables[other][name] - tables[one][name] for name in tasks}
@@ -46,14 +46,14 @@ def every_two(runs: Sequence[Run], resamples: int = RESAMPLES, seed: int = SEED)
         rows = []
         for place, strata in enumerate(strata_of(change, weights, -1.0)):
             ends = (float(low[place]), float(high[place]))
-            found = interval_of_few(*ends, strata, resamples, seed)
+            interval_ends = interval_of_few(*ends, strata, resamples, seed)
             value = float(scores[other][place] - scores[one][place])
-            rows.append([_points(value), *([None, None] if alone else map(_points, found))])
+            rows.append([_points(value), *([None, None] if alone else map(_points, interval_ends))])
         pairs.append({"first": one, "second": other, "rows": rows})
     return {
         "models": [run.name for run in runs],
         "groups": [list(key) for key in groups],
-        "scores": [[_points(float(value)) for value in own] for own in scores],
+        "scores": [[_points(float(value)) for value in values] for values in scores],
         "pairs": pairs,
     }
 

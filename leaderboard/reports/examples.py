@@ -65,8 +65,8 @@ def _spread(runs: Sequence[Run], outcome: str, count: int) -> list[tuple[TaskSco
     """Take candidates of every data set and label type in turn."""
     cells: dict[str, dict[str, list[tuple[bool, int, int, TaskScores]]]] = {}
     for order, task in enumerate(runs[0].tasks):
-        same = [own for run in runs if (own := _same(run, task))]
-        has = np.array([own.scores[outcome] > 0 for own in same])
+        same = [scored for run in runs if (scored := _same(run, task))]
+        has = np.array([scored.scores[outcome] > 0 for scored in same])
         for place in np.flatnonzero(has.any(axis=0)):
             entry = (bool(has[:, place].all()), int(place), order, task)
             types = cells.setdefault(task.dataset, {})
@@ -88,10 +88,9 @@ def _in_turn(lists: Iterable[Sequence[T]]) -> Iterator[T]:
 
 def _same(run: Run, task: TaskScores) -> TaskScores | None:
     """Return a run's task of the same prompts and documents, if it has it."""
-    for own in run.tasks:
-        if (own.task, own.identity, own.doc_ids) == (task.task, task.identity, task.doc_ids):
-            return own
-    return None
+    scored = next((scored for scored in run.tasks if scored.task == task.task), None)
+    same = scored and (scored.identity, scored.doc_ids) == (task.identity, task.doc_ids)
+    return scored if same else None
 
 
 def _read(run: Run, wanted: dict[str, set[int]]) -> dict[tuple[str, int], Sample]:

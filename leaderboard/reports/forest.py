@@ -52,19 +52,26 @@ class Forest:
 
 def forest(pairs: Sequence[Pair], family: str) -> Forest:
     """Lay out a family's differences, a group of lines for each of its names."""
-    shown = [found for pair in pairs for found in pair.family(family)]
+    shown = [difference for pair in pairs for difference in pair.family(family)]
     low, high, step = _axis(shown)
 
     def place(share: float) -> float:
         return round(100 * (100 * share - low) / (high - low), 2)
 
-    def line(pair: Pair, found: Difference) -> Line:
-        start = None if found.low is None else place(found.low)
-        width = 0.0 if found.high is None or start is None else place(found.high) - start
+    def line(pair: Pair, difference: Difference) -> Line:
+        start = None if difference.low is None else place(difference.low)
+        width = 0.0 if difference.high is None or start is None else place(difference.high) - start
         name = row_name(pair, pairs)
-        return Line(name, found, direction(found), place(found.difference), start, round(width, 2))
+        return Line(
+            name,
+            difference,
+            direction(difference),
+            place(difference.difference),
+            start,
+            round(width, 2),
+        )
 
-    names = [found.name for found in pairs[0].family(family)]
+    names = [difference.name for difference in pairs[0].family(family)]
     return Forest(
         family,
         tuple((place(mark / 100), mark) for mark in range(low, high + 1, step)),

@@ -23,8 +23,8 @@ def sentence(summary: Mapping[str, TypeScores], pair: Pair | None) -> str:
         summary: Of the run.
         pair: Its difference from the base; None for the base itself.
     """
-    types = {name: found for name, found in summary.items() if name != "All"}
-    each = ", ".join(f"{name} {100 * found.f1.mean:.1f}" for name, found in types.items())
+    types = {name: scores for name, scores in summary.items() if name != "All"}
+    each = ", ".join(f"{name} {100 * scores.f1.mean:.1f}" for name, scores in types.items())
     if whole := summary.get("All"):
         parts = [f"F1 {whole.f1} over all ({each})"]
     else:
@@ -43,9 +43,9 @@ def sentence(summary: Mapping[str, TypeScores], pair: Pair | None) -> str:
 
 
 def _against(pair: Pair) -> str:
-    types = {found.name: found for found in pair.family("label type")}
-    found = types.get("All") or next(iter(types.values()))
-    told = {-1: "lower than", 1: "higher than", 0: "not to be told apart from"}[direction(found)]
+    types = {difference.name: difference for difference in pair.family("label type")}
+    difference = types.get("All") or next(iter(types.values()))
+    words = {-1: "lower than", 1: "higher than", 0: "not to be told apart from"}
     changed = pair.contrast.changed
     why = f" (by {' and '.join(changed)} together)" if len(changed) > 1 else ""
-    return f"{told} {pair.base}, {interval(found)}{why}"
+    return f"{words[direction(difference)]} {pair.base}, {interval(difference)}{why}"

@@ -111,22 +111,22 @@ def _errors(table: Table) -> dict[str, Any]:
     None where few documents differ, of which it would say too little.
     """
     entries = [row.entry for row in table.rows]
-    found = paired_errors(entries)
+    errors = paired_errors(entries)
 
     def shown(i: int, j: int) -> float | None:
         few = differing_documents(entries[i], entries[j]) < FEW
-        return None if few or np.isnan(found[i, j]) else round(float(found[i, j]), 5)
+        return None if few or np.isnan(errors[i, j]) else round(float(errors[i, j]), 5)
 
     triangle = [[shown(i, j) for j in range(i)] for i in range(len(entries))]
     return {"paths": [entry.path for entry in entries], "errors": triangle}
 
 
 def _page(tables: Sequence[Table]) -> str:
-    found = as_json(tables)
-    rows = {row["path"]: row for table in found["tables"] for row in table["rows"]}
+    table_json = as_json(tables)
+    rows = {row["path"]: row for table in table_json["tables"] for row in table["rows"]}
     data = {
         "rows": rows,
-        "verbalizers": found["verbalizers"],
+        "verbalizers": table_json["verbalizers"],
         "datasets": DATASETS,
         "shades": [shade(step / 100) for step in range(101)],
         "columns": COLUMNS,
@@ -136,7 +136,7 @@ def _page(tables: Sequence[Table]) -> str:
     return render(
         "site.html.jinja",
         scripts=("tables.js", "site.js"),
-        tables=found["tables"],
+        tables=table_json["tables"],
         count=len(rows),
         columns=COLUMNS,
         data=embedded_json(data),

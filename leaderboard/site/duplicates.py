@@ -22,13 +22,15 @@ def same_responses(entries: Sequence[Entry]) -> dict[str, tuple[tuple[str, int],
     tasks = sorted({task for table in tables for task in table})
     text = "".join(table.get(task, "0" * 64) for table in tables for task in tasks)
     sketches = np.frombuffer(bytes.fromhex(text), np.uint16).reshape(len(tables), len(tasks), 16)
-    found = {}
+    copies = {}
     for row, entry in enumerate(entries):
         counts, of = _alike(sketches[row], sketches)
         counts[row] = 0
         if others := np.flatnonzero((counts > 0) & (counts >= _SHARE * of)).tolist():
-            found[entry.path] = tuple((entries[other].path, int(counts[other])) for other in others)
-    return found
+            copies[entry.path] = tuple(
+                (entries[other].path, int(counts[other])) for other in others
+            )
+    return copies
 
 
 def _alike(one: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

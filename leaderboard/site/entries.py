@@ -125,12 +125,12 @@ def read_board(submissions: Path, *, trusted: bool = False) -> Board:
     read = _trusted_entry if trusted else _validated_entry
     # What a process takes to start is more than a few submissions take.
     if trusted or len(folders) <= _ALONE or (os.cpu_count() or 1) < 2:
-        found = list(map(read, folders))
+        read_entries = list(map(read, folders))
     else:
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            found = list(pool.map(read, folders))
-    left_out += [one for one in found if isinstance(one, str)]
-    entries = tuple(one for one in found if isinstance(one, Entry))
+            read_entries = list(pool.map(read, folders))
+    left_out += [one for one in read_entries if isinstance(one, str)]
+    entries = tuple(one for one in read_entries if isinstance(one, Entry))
     if not entries and left_out:
         raise ValueError(left_out[0])
     if not entries:
@@ -190,10 +190,10 @@ def _check_folder(entry: os.DirEntry[str]) -> None:
 
 def _validated_entry(folder: Path) -> Entry | str:
     """Validate a submission; return what the pages show of it, or what is wrong."""
-    found = validate(folder, write=False)
-    if found.verified is None:
-        return f"{escaped(folder)}: level {found.failed} failed: {found.problems[0]}"
-    return _entry(folder, found.verified)
+    validation = validate(folder, write=False)
+    if validation.verified is None:
+        return f"{escaped(folder)}: level {validation.failed} failed: {validation.problems[0]}"
+    return _entry(folder, validation.verified)
 
 
 def _trusted_entry(folder: Path) -> Entry | str:
@@ -222,10 +222,12 @@ def _read_entry(folder: Path) -> Entry:
 
 def _entry(folder: Path, verified: Verified) -> Entry:
     tasks = [
-        sum(own.verbalizers.get(name, 0) for own in verified.documents.values())
+        sum(documents.verbalizers.get(name, 0) for documents in verified.documents.values())
         for name in LABEL_TYPES
     ]
-    asked = {name: _asked(own, tasks) for name, own in sorted(verified.documents.items())}
+    asked = {
+        name: _asked(documents, tasks) for name, documents in sorted(verified.documents.items())
+    }
     # As Python's numbers the sums of a thousand submissions would take gigabytes.
     slim = verified.model_copy(update={"documents": {}})
     path = f"{folder.parent.name}/{folder.name}"
@@ -254,12 +256,12 @@ def _inconsistent(folder: Path, verified: Verified) -> str | None:
     for name in COLUMNS:
         if name not in verified.label_types:
             return f"has no scores of {name}"
-    for dataset, own in verified.documents.items():
-        if set(own.sums) != set(own.verbalizers) or not set(own.sums) <= set(LABEL_TYPES):
+    for dataset, asked in verified.documents.items():
+        if set(asked.sums) != set(asked.verbalizers) or not set(asked.sums) <= set(LABEL_TYPES):
             return f"has other label types in {short(dataset)}"
         if (
-            len({len(sums) for sums in own.sums.values()} | {0}) != 2
-            or 0 in own.verbalizers.values()
+            len({len(sums) for sums in asked.sums.values()} | {0}) != 2
+            or 0 in asked.verbalizers.values()
         ):
             return f"has no or other documents in a label type of {short(dataset)}"
     return None

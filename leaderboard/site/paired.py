@@ -65,7 +65,7 @@ def pair_with_bases(
     Returns:
         By path, for each submission that names a base or its weights.
     """
-    found: dict[str, Pair] = {}
+    pairs: dict[str, Pair] = {}
     groups: dict[tuple[tuple[str, int], ...], list[tuple[Entry, Entry]]] = {}
     by_weights: dict[str | None, list[Entry]] = {}
     for entry in entries:
@@ -77,18 +77,18 @@ def pair_with_bases(
         if model.base is None and model.base_weights_sha256 is None:
             continue
         if model.base_weights_sha256 is None:
-            found[entry.path] = Pair(None, "it names its base, and not that base's weights")
+            pairs[entry.path] = Pair(None, "it names its base, and not that base's weights")
             continue
         base, reason = _base(entry, by_weights.get(model.base_weights_sha256, []))
         if base is None:
-            found[entry.path] = Pair(None, reason)
+            pairs[entry.path] = Pair(None, reason)
         else:
-            sizes = tuple((dataset, len(own.shares)) for dataset, own in entry.asked.items())
+            sizes = tuple((dataset, len(asked.shares)) for dataset, asked in entry.asked.items())
             groups.setdefault(sizes, []).append((entry, base))
-    for pairs in groups.values():
-        for block in _blocks(pairs, resamples):
-            found |= _compared(block, resamples, seed)
-    return found
+    for group in groups.values():
+        for block in _blocks(group, resamples):
+            pairs |= _compared(block, resamples, seed)
+    return pairs
 
 
 def _base(entry: Entry, candidates: Sequence[Entry]) -> tuple[Entry | None, str]:

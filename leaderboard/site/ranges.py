@@ -39,10 +39,12 @@ def paired_errors(entries: Sequence[Entry]) -> np.ndarray:
     Returns:
         Shape (entries, entries); NaN where a data set has one document.
     """
-    own, shared = _variances(entries)
+    variances, shared = _variances(entries)
     # Rounding can leave a pair of equals a little below 0.
-    found: np.ndarray = np.sqrt(np.maximum(own[:, None] + own[None, :] - 2 * shared, 0))
-    return found
+    errors: np.ndarray = np.sqrt(
+        np.maximum(variances[:, None] + variances[None, :] - 2 * shared, 0)
+    )
+    return errors
 
 
 def _variances(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +53,7 @@ def _variances(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
     NaN where a data set has one document.
     """
     size = len(entries)
-    own, shared = np.zeros(size), np.zeros((size, size))
+    variances, shared = np.zeros(size), np.zeros((size, size))
     groups: dict[tuple[str, str, int], list[int]] = {}
     for place, entry in enumerate(entries):
         for dataset, asked in entry.asked.items():
@@ -62,9 +64,9 @@ def _variances(entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
         products = (
             centred.T @ centred / (n * (n - 1)) if n > 1 else np.full((len(places),) * 2, np.nan)
         )
-        own[places] += np.diag(products)
+        variances[places] += np.diag(products)
         shared[np.ix_(places, places)] += products
-    return own, shared
+    return variances, shared
 
 
 def _over_all(entry: Entry, dataset: str) -> np.ndarray:

@@ -56,16 +56,18 @@ def rank(
     """Return the tables that are not empty, in the order of PROTOCOLS, known prompts first."""
     tables, copies = [], same_responses(entries)
     for protocol, verified in itertools.product(PROTOCOLS, (True, False)):
-        own = [
+        rivals = [
             entry
             for entry in entries
             if (entry.verified.protocol, entry.identified) == (protocol, verified)
         ]
-        own.sort(key=lambda entry: (-entry.score("All"), entry.id.lower(), entry.path))
-        pairs = pair_with_bases(own, resamples, seed)
+        rivals.sort(key=lambda entry: (-entry.score("All"), entry.id.lower(), entry.path))
+        pairs = pair_with_bases(rivals, resamples, seed)
         rows = [
             Ranked(i, *ends, entry, pairs.get(entry.path), copies.get(entry.path, ()))
-            for i, (entry, ends) in enumerate(zip(own, rank_ranges(own), strict=True), start=1)
+            for i, (entry, ends) in enumerate(
+                zip(rivals, rank_ranges(rivals), strict=True), start=1
+            )
         ]
         if rows:
             tables.append(Table(protocol, verified, tuple(rows)))

@@ -80,11 +80,11 @@ def _cells(protocol: str, row: Ranked) -> list[Any]:
         scores += [f1.mean, f1.low, f1.high]
     change: list[Any] = [None] * 5
     if row.pair and row.pair.base:
-        found = row.pair.changes["All"]
+        difference = row.pair.changes["All"]
         change = [
             row.pair.base,
             " and ".join(row.pair.differs),
-            *map(_points, (found.difference, found.low, found.high)),
+            *map(_points, (difference.difference, difference.low, difference.high)),
         ]
     identity = _prompts(entry.identified)
     template = "yes" if entry.verified.chat_template else "no"
@@ -165,11 +165,11 @@ def _spot_check(entry: Entry) -> dict[str, Any] | None:
     if record is None or status == "stale":
         return {"status": status}
     kept = ("seed", "responses", "equal", "by", "faults", "differs")
-    found = record.model_dump(mode="json")
+    stated = record.model_dump(mode="json")
     return {
         "status": status,
-        **{key: found[key] for key in kept},
-        "date": found["date"],
+        **{key: stated[key] for key in kept},
+        "date": stated["date"],
         "documents": sum(map(len, record.documents.values())),
         "agreement": [_rounded(value) for value in record.agreement],
         "difference": [_rounded(value) for value in record.difference],
@@ -185,11 +185,11 @@ def _change(row: Ranked) -> dict[str, Any] | None:
         "differs": list(row.pair.differs),
         "groups": {
             name: {
-                "difference": _rounded(found.difference),
-                "low": _rounded(found.low),
-                "high": _rounded(found.high),
+                "difference": _rounded(difference.difference),
+                "low": _rounded(difference.low),
+                "high": _rounded(difference.high),
             }
-            for name, found in row.pair.changes.items()
+            for name, difference in row.pair.changes.items()
         },
     }
 
@@ -198,7 +198,7 @@ def _heat(tasks: Sequence[VerifiedTask]) -> dict[str, list[float | None]]:
     """Return the F1 of each data set's tasks, in the order of `verbalizer_names`."""
     known = {task.task: _rounded(task.f1) for task in tasks}
     return {
-        name: [known.get(task_name(name, own)) for own in read_dataset(path)[1]]
+        name: [known.get(task_name(name, verbalizer)) for verbalizer in read_dataset(path)[1]]
         for name, path in suite_files().items()
     }
 

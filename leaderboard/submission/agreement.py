@@ -38,14 +38,14 @@ class Agreement:
 
     def faults(self, threshold: float) -> list[str]:
         """Say why this does not pass: too few are equal, or the submitted F1 is too high."""
-        found = []
+        faults = []
         if self.share[0] < threshold:
-            found.append(
+            faults.append(
                 f"{100 * self.share[0]:.1f} % of the responses agree, below {100 * threshold:g} %"
             )
         if self.difference[1] > 0:
-            found.append("the submitted F1 is above the regenerated, beyond its interval")
-        return found
+            faults.append("the submitted F1 is above the regenerated, beyond its interval")
+        return faults
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

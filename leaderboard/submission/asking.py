@@ -24,14 +24,14 @@ _TAKEN = {
 _ADAPTERS = {"llm": "verbalizer-llm", "lvlm": "verbalizer-lvlm"}
 
 
-def choose(found: Contents, documents: int, generator: random.Random) -> dict[str, list[int]]:
+def choose(contents: Contents, documents: int, generator: random.Random) -> dict[str, list[int]]:
     """Return document numbers by task, the data sets in turn until there are enough."""
     tasks: dict[str, list[str]] = {}
     for task, (dataset, _) in suite().items():
         tasks.setdefault(dataset, []).append(task)
     left = {}
     for dataset, own in tasks.items():
-        ids = [row.doc_id for row in found.rows.get(own[0], ())]
+        ids = [row.doc_id for row in contents.rows.get(own[0], ())]
         left[dataset] = generator.sample(ids, len(ids))
     chosen: dict[str, list[int]] = {}
     # Fewer documents than data sets are of any of them.
@@ -46,7 +46,7 @@ def choose(found: Contents, documents: int, generator: random.Random) -> dict[st
 
 
 def located(
-    found: Contents, chosen: Mapping[str, Sequence[int]], data: str | None
+    contents: Contents, chosen: Mapping[str, Sequence[int]], data: str | None
 ) -> dict[str, dict[int, int]]:
     """Find a submission's documents among one's own rows, by their prompts: in whatever order.
 
@@ -65,12 +65,12 @@ def located(
             for number, doc in enumerate(test_documents(spec, resolve_data(data)).docs):
                 prompt = sha256(spec.render(doc, verbalizer).encode())
                 own[prompt, spec.target(doc, verbalizer)].append(number)
-            rows = {row.doc_id: row for row in found.rows[task]}
+            rows = {row.doc_id: row for row in contents.rows[task]}
             places[dataset] = {}
             for doc_id in ids:
                 numbers = own[rows[doc_id].raw_prompt_hash, rows[doc_id].target]
                 if not numbers:
-                    raise ValueError(_no_such_prompt(found.folder, task, doc_id))
+                    raise ValueError(_no_such_prompt(contents.folder, task, doc_id))
                 places[dataset][numbers.pop()] = doc_id
     return {task: places[suite()[task][0]] for task in chosen}
 
@@ -95,41 +95,41 @@ def _no_such_prompt(folder: Path, task: str, doc_id: int) -> str:
     )
 
 
-def arguments(found: Contents, model_args: str | None) -> list[str]:
+def arguments(contents: Contents, model_args: str | None) -> list[str]:
     """Return what `run` is told: the model, and how it was asked.
 
     Raises:
         ValueError: The submission was run in a way that cannot be repeated.
     """
-    config, model = found.results.config, found.submission.model
-    if any(settings.num_fewshot for settings in found.results.configs.values()):
+    config, model = contents.results.config, contents.submission.model
+    if any(settings.num_fewshot for settings in contents.results.configs.values()):
         raise ValueError(
-            f"{escaped(found.folder)}: a few-shot run; spot-check repeats zero-shot runs only"
+            f"{escaped(contents.folder)}: a few-shot run; spot-check repeats zero-shot runs only"
         )
     if config.verbalizer_bench is None:
         raise ValueError(
-            f"{escaped(found.folder)}: run by {short(config.model)}; spot-check repeats runs of "
+            f"{escaped(contents.folder)}: run by {short(config.model)}; spot-check repeats runs of "
             "verbalizer-llm and verbalizer-lvlm only"
         )
-    given = _on_hub(found) if model_args is None else model_args
-    generation = next(iter(found.results.configs.values())).generation_kwargs
+    given = _on_hub(contents) if model_args is None else model_args
+    generation = next(iter(contents.results.configs.values())).generation_kwargs
     asked = generation.model_dump(exclude_unset=True)
     if others := sorted(set(asked) - set(_GENERATION)):
         raise ValueError(
-            f"{escaped(found.folder)}: generated with {short(others[0])}, "
+            f"{escaped(contents.folder)}: generated with {short(others[0])}, "
             "which spot-check does not repeat"
         )
-    told = ["--model", _ADAPTERS[model.kind], "--model_args", with_taken(found, given)]
+    told = ["--model", _ADAPTERS[model.kind], "--model_args", with_taken(contents, given)]
     told += ["--gen_kwargs", json.dumps(asked)]
-    if system := found.results.system_instruction:
+    if system := contents.results.system_instruction:
         told.append(f"--system_instruction={system}")
-    return told + ["--apply_chat_template"] * bool(found.run.chat_template_sha256)
+    return told + ["--apply_chat_template"] * bool(contents.run.chat_template_sha256)
 
 
-def _on_hub(found: Contents) -> str:
+def _on_hub(contents: Contents) -> str:
     """Return the arguments of the hub commit that a submission names."""
-    model, place = found.submission.model, escaped(found.folder)
-    if claims.arguments(found).get("peft"):
+    model, place = contents.submission.model, escaped(contents.folder)
+    if claims.arguments(contents).get("peft"):
         raise ValueError(f"{place}: is an adapter; give --model_args pretrained=BASE,peft=ADAPTER")
     if model.revision is None:
         raise ValueError(f"{place}: names no hub commit; give --model_args pretrained=DIR")
@@ -141,21 +141,21 @@ def _on_hub(found: Contents) -> str:
     return f"pretrained={model.id},revision={model.revision}"
 
 
-def with_taken(found: Contents, model_args: str) -> str:
+def with_taken(contents: Contents, model_args: str) -> str:
     """Add the submission's dtype and image where the arguments do not say otherwise.
 
     Raises:
         ValueError: It was shown a file, and the arguments name no image.
     """
     stated = {
-        "dtype": str(found.run.dtype).removeprefix("torch."),
-        "image": (found.run.image or {}).get("mode"),
+        "dtype": str(contents.run.dtype).removeprefix("torch."),
+        "image": (contents.run.image or {}).get("mode"),
     }
     open_keys = [key for key in stated if not re.search(rf"(^|\W){key}\W*[=:]", model_args)]
     taken = {key: stated[key] for key in open_keys if stated[key] in _TAKEN[key]}
     if "image" in open_keys and stated["image"] and "image" not in taken:
         raise ValueError(
-            f"{escaped(found.folder)}: was shown {short(stated['image'])}, a file; give "
+            f"{escaped(contents.folder)}: was shown {short(stated['image'])}, a file; give "
             "--model_args with image=FILE"
         )
     if model_args.lstrip().startswith("{"):

@@ -31,20 +31,20 @@ from verbalizer_bench.tasks.suite import suite
 TOLERANCE = 1e-9
 
 
-def check_complete(found: Contents) -> Iterator[str]:
+def check_complete(contents: Contents) -> Iterator[str]:
     """Level 2: every task, every document, one row each, no limit."""
-    results = found.results
-    for where, names in (("samples", found.rows), ("results.json", results.configs)):
+    results = contents.results
+    for where, names in (("samples", contents.rows), ("results.json", results.configs)):
         yield from (f"{where}: {task} is missing" for task in suite() if task not in names)
         yield from (f"{where}: {short(t)} is not the suite's" for t in names if t not in suite())
     if results.config.limit is not None:
         yield f"results.json: run with --limit {results.config.limit:g}; run it without"
     for task in suite():
-        if task in found.rows and task in results.configs:
-            yield from _check_task(found, task)
+        if task in contents.rows and task in results.configs:
+            yield from _check_task(contents, task)
     sizes: dict[str, int] = {}
     for task, (dataset, _) in suite().items():
-        n = len(found.rows.get(task, ()))
+        n = len(contents.rows.get(task, ()))
         if sizes.setdefault(dataset, n) != n:
             yield f"samples: {task}: {n} rows, but {sizes[dataset]} in the data set's other tasks"
     asked = {
@@ -57,10 +57,10 @@ def check_complete(found: Contents) -> Iterator[str]:
         yield "results.json: its tasks were generated with different arguments; submit them apart"
 
 
-def _check_task(found: Contents, task: str) -> Iterator[str]:
+def _check_task(contents: Contents, task: str) -> Iterator[str]:
     """Look at one task's settings and count its rows."""
     dataset, verbalizer = suite()[task]
-    metadata, rows = found.results.configs[task].metadata, found.rows[task]
+    metadata, rows = contents.results.configs[task].metadata, contents.rows[task]
     stated = (metadata.dataset, metadata.verbalizer)
     if stated != (dataset, Words(**vars(verbalizer))):
         yield f"results.json: {task}: its metadata are those of another task"
@@ -68,7 +68,7 @@ def _check_task(found: Contents, task: str) -> Iterator[str]:
         yield f"results.json: {task}: shard {metadata.shard} of a run; merge the shards"
     known = manifest().get(dataset, {}).get(metadata.source, {}).get("n")
     n = metadata.documents if known is None else known
-    counts = found.results.n_samples.get(task)
+    counts = contents.results.n_samples.get(task)
     said = None if counts is None else (counts.original, counts.effective)
     if metadata.documents != n or said != (n, n):
         yield f"results.json: {task}: {said} of {n} documents of {metadata.source!r} were run"
@@ -80,12 +80,12 @@ def _check_task(found: Contents, task: str) -> Iterator[str]:
         yield f"samples: {task}: {len(ids)} rows, not documents 0 to {n - 1} in order"
 
 
-def check_identity(found: Contents) -> Iterator[str]:
+def check_identity(contents: Contents) -> Iterator[str]:
     """Level 3: the prompts and targets are those of the source, as far as it is known."""
     documents: dict[str, list[str]] = {}
     targets: dict[str, list[bool]] = {}
     for task, (dataset, verbalizer) in suite().items():
-        rows, stated = found.rows[task], found.results.configs[task].metadata
+        rows, stated = contents.rows[task], contents.results.configs[task].metadata
         words = {verbalizer.first, verbalizer.second}
         if wrong := next((row for row in rows if row.target not in words), None):
             yield f"{task}: document {wrong.doc_id}: target {short(wrong.target)} is no label word"
@@ -94,7 +94,7 @@ def check_identity(found: Contents) -> Iterator[str]:
             yield f"{task}: its rows' prompts and targets are not those of its identity: edited"
         if stated.identity_unordered not in (None, own_identity.unordered):
             yield f"{task}: its identity_unordered is not that of its rows: edited"
-        if _task_hash(rows) != found.results.task_hashes.get(task):
+        if _task_hash(rows) != contents.results.task_hashes.get(task):
             yield f"{task}: its rows' hashes are not those of lm-eval's task hash: edited"
         classes = [row.target == verbalizer.first for row in rows]
         pairs = zip(targets.setdefault(dataset, classes), classes, strict=True)
@@ -107,13 +107,13 @@ def check_identity(found: Contents) -> Iterator[str]:
         own = [row.doc_hash for row in rows]
         if documents.setdefault(dataset, own) != own:
             yield f"{task}: its documents are not those of the data set's other tasks"
-        if verification(found, task).verdict == "different":
+        if verification(contents, task).verdict == "different":
             yield f"{task}: not the known prompts of {stated.source!r}"
 
 
-def verification(found: Contents, task: str) -> Verification:
+def verification(contents: Contents, task: str) -> Verification:
     """Return what is known of a task's prompts, by its rows."""
-    source, own = found.results.configs[task].metadata.source, identity(found.rows[task])
+    source, own = contents.results.configs[task].metadata.source, identity(contents.rows[task])
     return verify_task(suite()[task][0], task, source, own.ordered, own.unordered)
 
 
@@ -128,11 +128,11 @@ def _task_hash(rows: Iterable[Row]) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def rescore(found: Contents) -> tuple[TaskScores, ...]:
+def rescore(contents: Contents) -> tuple[TaskScores, ...]:
     """Compute every metric of every response again."""
     tasks = []
     for task, (dataset, words) in suite().items():
-        rows, metadata = found.rows[task], found.results.configs[task].metadata
+        rows, metadata = contents.rows[task], contents.results.configs[task].metadata
         both = words.first, words.second
         scores = [score(r.target, both[r.target == both[0]], r.response) for r in rows]
         table = {metric: np.array([own[metric] for own in scores]) for metric in METRICS}
@@ -147,11 +147,11 @@ def rescore(found: Contents) -> tuple[TaskScores, ...]:
     return tuple(tasks)
 
 
-def check_scores(found: Contents, tasks: Sequence[TaskScores]) -> Iterator[str]:
+def check_scores(contents: Contents, tasks: Sequence[TaskScores]) -> Iterator[str]:
     """Level 4: each F1, mean and standard error is that of the responses."""
-    table = found.results.results
+    table = contents.results.results
     for task in tasks:
-        for row, f1 in zip(found.rows[task.task], task.scores["f1"], strict=True):
+        for row, f1 in zip(contents.rows[task.task], task.scores["f1"], strict=True):
             if abs(row.f1 - f1) > TOLERANCE:
                 yield f"{task.task}: document {row.doc_id}: f1 {row.f1} stated, {f1} computed"
                 break
@@ -199,7 +199,7 @@ def _differences(
             yield f"results.json: {name}: {key} {short(said, 30)} stated, {value} computed"
 
 
-def as_run(found: Contents, tasks: tuple[TaskScores, ...]) -> Run:
+def as_run(contents: Contents, tasks: tuple[TaskScores, ...]) -> Run:
     """Return a submission as a run, of checked content only, for statistics and protocol."""
-    results = EvalResults.model_validate(found.results)
-    return Run(found.folder / TEXTS[1], found.submission.model.id, results, tasks)
+    results = EvalResults.model_validate(contents.results)
+    return Run(contents.folder / TEXTS[1], contents.submission.model.id, results, tasks)

@@ -24,77 +24,77 @@ _TWICE = ("adapter", "eos_token_ids", "generation_config", "chat_template_sha256
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
-def check_claims(found: Contents, run: Run) -> Iterator[str]:
+def check_claims(contents: Contents, run: Run) -> Iterator[str]:
     """Level 5: what is claimed of the run is what was run."""
-    yield from _protocol(found, run)
-    yield from _model(found)
-    yield from _weights(found)
-    yield from _record(found)
-    yield from _fingerprinted(found)
-    yield from _dtype(found)
-    yield from _device(found)
-    yield from _versions(found)
-    yield from _seeds(found)
-    yield from _engine(found)
-    yield from _template(found)
-    yield from _counts(found)
+    yield from _protocol(contents, run)
+    yield from _model(contents)
+    yield from _weights(contents)
+    yield from _record(contents)
+    yield from _fingerprinted(contents)
+    yield from _dtype(contents)
+    yield from _device(contents)
+    yield from _versions(contents)
+    yield from _seeds(contents)
+    yield from _engine(contents)
+    yield from _template(contents)
+    yield from _counts(contents)
 
 
-def notes(found: Contents) -> tuple[str, ...]:
+def notes(contents: Contents) -> tuple[str, ...]:
     """Return what is the submitter's word, since the run does not say."""
-    said, model = [], found.submission.model
-    if model.revision and recorded_commit(found) is None:
+    said, model = [], contents.submission.model
+    if model.revision and recorded_commit(contents) is None:
         said.append("model.revision is the submitter's word: the run does not record it")
-    if model.weights_sha256 and not _HASH.fullmatch(str(_fingerprint(found).get("weights"))):
+    if model.weights_sha256 and not _HASH.fullmatch(str(_fingerprint(contents).get("weights"))):
         said.append("model.weights_sha256 is the submitter's word: the run does not record it")
-    loaded = _loaded(found)
-    if loaded != model.id and not _on_hub(found, loaded):
+    loaded = _loaded(contents)
+    if loaded != model.id and not _on_hub(contents, loaded):
         said.append("model.id is the submitter's word: the run loaded a folder, or does not say")
     return tuple(said)
 
 
-def recorded_commit(found: Contents) -> str | None:
+def recorded_commit(contents: Contents) -> str | None:
     """Return the hub commit that the run was told to load, if it was."""
-    revision = arguments(found).get("revision")
+    revision = arguments(contents).get("revision")
     is_commit = isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{40}", revision)
     return str(revision) if is_commit else None
 
 
-def stored_weights(found: Contents) -> str | None:
+def stored_weights(contents: Contents) -> str | None:
     """Return the hash of the stored weights that the run recorded; None for another kind."""
-    seen = _fingerprint(found)
+    seen = _fingerprint(contents)
     weights = seen.get("weights") if seen.get("weights_kind") == "stored" else None
     return str(weights) if _HASH.fullmatch(str(weights)) else None
 
 
-def arguments(found: Contents) -> Mapping[str, Any]:
+def arguments(contents: Contents) -> Mapping[str, Any]:
     """Return the run's model_args, parsed where they are a text."""
-    own = found.run.model_args
+    own = contents.run.model_args
     if isinstance(own, str):
         pairs = (part.split("=", 1) for part in own.split(",") if "=" in part)
         return {key.strip(): value.strip() for key, value in pairs}
     return own or {}
 
 
-def _fingerprint(found: Contents) -> Mapping[str, Any]:
-    record = found.results.config.verbalizer_bench
+def _fingerprint(contents: Contents) -> Mapping[str, Any]:
+    record = contents.results.config.verbalizer_bench
     return record.fingerprint if record else {}
 
 
-def _loaded(found: Contents) -> Any:
-    own = arguments(found)
+def _loaded(contents: Contents) -> Any:
+    own = arguments(contents)
     return own.get("peft") or own.get("pretrained")
 
 
-def _on_hub(found: Contents, name: Any) -> bool:
+def _on_hub(contents: Contents, name: Any) -> bool:
     """Say whether a run's model is the hub's; a folder of two names was recorded as one."""
-    local = _fingerprint(found).get("weights_from") == "folder"
+    local = _fingerprint(contents).get("weights_from") == "folder"
     return isinstance(name, str) and bool(_HUB_ID.fullmatch(name)) and not local
 
 
-def _protocol(found: Contents, run: Run) -> Iterator[str]:
-    stated, protocol = found.submission, derive_protocol(run)
-    record = found.results.config.verbalizer_bench
+def _protocol(contents: Contents, run: Run) -> Iterator[str]:
+    stated, protocol = contents.submission, derive_protocol(run)
+    record = contents.results.config.verbalizer_bench
     if stated.protocol != protocol.name:
         why = f": {'; '.join(protocol.differences)}" if protocol.differences else ""
         yield (
@@ -104,22 +104,22 @@ def _protocol(found: Contents, run: Run) -> Iterator[str]:
     mode = record.image.mode if record and record.image else "n/a"
     if record and stated.image_mode != mode:
         yield f"submission.yaml: image_mode: {short(stated.image_mode)}, but the run had {mode!r}"
-    if (made := found.results.date) and datetime.fromtimestamp(made, UTC).date() != stated.date:
+    if (made := contents.results.date) and datetime.fromtimestamp(made, UTC).date() != stated.date:
         yield "submission.yaml: date is not the run's"
 
 
-def _model(found: Contents) -> Iterator[str]:
-    model, config = found.submission.model, found.results.config
+def _model(contents: Contents) -> Iterator[str]:
+    model, config = contents.submission.model, contents.results.config
     kind = config.verbalizer_bench and _KINDS.get(config.verbalizer_bench.adapter)
     if kind and model.kind != kind:
         yield f"submission.yaml: model.kind: {model.kind}, but the adapter is for an {kind}"
-    loaded, own = _loaded(found), arguments(found)
-    if _on_hub(found, loaded) and loaded != model.id:
+    loaded, own = _loaded(contents), arguments(contents)
+    if _on_hub(contents, loaded) and loaded != model.id:
         yield f"submission.yaml: model.id: {model.id}, but the run loaded {short(loaded)}"
     base = own.get("pretrained") if own.get("peft") else None
-    if _on_hub(found, base) and model.base not in (None, base):
+    if _on_hub(contents, base) and model.base not in (None, base):
         yield f"submission.yaml: model.base: {model.base}, but the adapter was on {short(base)}"
-    commit = recorded_commit(found)
+    commit = recorded_commit(contents)
     if commit and model.revision not in (None, commit):
         yield f"submission.yaml: model.revision: {model.revision}, but the run had {commit}"
     if config.model_sha and model.revision not in (None, config.model_sha):
@@ -129,8 +129,8 @@ def _model(found: Contents) -> Iterator[str]:
         yield "submission.yaml: model.parameters is not the run's model_num_parameters"
 
 
-def _weights(found: Contents) -> Iterator[str]:
-    stated, own = found.submission.model.weights_sha256, _fingerprint(found).get("weights")
+def _weights(contents: Contents) -> Iterator[str]:
+    stated, own = contents.submission.model.weights_sha256, _fingerprint(contents).get("weights")
     if _HASH.fullmatch(str(own)) and stated not in (None, own):
         yield (
             f"submission.yaml: model.weights_sha256: {stated}, but run.json's "
@@ -138,16 +138,16 @@ def _weights(found: Contents) -> Iterator[str]:
         )
 
 
-def _record(found: Contents) -> Iterator[str]:
-    config, record = found.results.config, found.results.config.verbalizer_bench
+def _record(contents: Contents) -> Iterator[str]:
+    config, record = contents.results.config, contents.results.config.verbalizer_bench
     has = record.model_dump(exclude_unset=True) if record else {}
-    said = found.run.model_dump(exclude_unset=True)
+    said = contents.run.model_dump(exclude_unset=True)
     for key in Record.model_fields:
         if has.get(key) != said.get(key):
             yield f"run.json: {key} is not what results.json has"
-    if found.run.model != config.model:
+    if contents.run.model != config.model:
         yield "run.json: model is not what results.json has"
-    if config.model_args is not None and found.run.model_args != config.model_args:
+    if config.model_args is not None and contents.run.model_args != config.model_args:
         yield "run.json: model_args is not what results.json has"
     if record and (record.adapter not in _KINDS or record.adapter != config.model):
         yield f"results.json: adapter {short(record.adapter)} of model {short(config.model)}"
@@ -155,9 +155,9 @@ def _record(found: Contents) -> Iterator[str]:
         yield "results.json: image: verbalizer-lvlm records one, and no other adapter"
 
 
-def _fingerprinted(found: Contents) -> Iterator[str]:
+def _fingerprinted(contents: Contents) -> Iterator[str]:
     """Compare what an adapter records of itself with what its fingerprint says of the same."""
-    record, seen = found.results.config.verbalizer_bench, _fingerprint(found)
+    record, seen = contents.results.config.verbalizer_bench, _fingerprint(contents)
     has = record.model_dump(exclude_unset=True) if record else {}
     said = {key: has.get(key) for key in _TWICE}
     image, rendering = has.get("image") or {}, has.get("rendering")
@@ -171,14 +171,14 @@ def _fingerprinted(found: Contents) -> Iterator[str]:
             )
 
 
-def _dtype(found: Contents) -> Iterator[str]:
-    config, record = found.results.config, found.results.config.verbalizer_bench
-    asked = str(arguments(found).get("dtype")).removeprefix("torch.")
+def _dtype(contents: Contents) -> Iterator[str]:
+    config, record = contents.results.config, contents.results.config.verbalizer_bench
+    asked = str(arguments(contents).get("dtype")).removeprefix("torch.")
     yield from _one(
         "dtype",
         {
             "record": _plain(record and record.dtype),
-            "fingerprint": _plain(_fingerprint(found).get("dtype")),
+            "fingerprint": _plain(_fingerprint(contents).get("dtype")),
             "model_dtype": _plain(config.model_dtype),
             "model_args": asked if asked in _DTYPES else None,
         },
@@ -189,14 +189,14 @@ def _plain(dtype: Any) -> str | None:
     return None if dtype is None else str(dtype).removeprefix("torch.")
 
 
-def _device(found: Contents) -> Iterator[str]:
-    config, record = found.results.config, found.results.config.verbalizer_bench
+def _device(contents: Contents) -> Iterator[str]:
+    config, record = contents.results.config, contents.results.config.verbalizer_bench
     kinds = {"record": record and record.device, "config": config.device}
     yield from _one("device", {k: str(v).split(":")[0] if v else None for k, v in kinds.items()})
 
 
-def _versions(found: Contents) -> Iterator[str]:
-    results, record = found.results, found.results.config.verbalizer_bench
+def _versions(contents: Contents) -> Iterator[str]:
+    results, record = contents.results, contents.results.config.verbalizer_bench
     stated = (record and record.versions) or {}
     for name, own in (
         ("lm_eval", results.lm_eval_version),
@@ -205,18 +205,18 @@ def _versions(found: Contents) -> Iterator[str]:
         yield from _one(f"version of {name}", {"record": stated.get(name), "results": own})
 
 
-def _seeds(found: Contents) -> Iterator[str]:
-    config = found.results.config.model_dump()
-    for key, value in (found.run.seeds or {}).items():
+def _seeds(contents: Contents) -> Iterator[str]:
+    config = contents.results.config.model_dump()
+    for key, value in (contents.run.seeds or {}).items():
         if key in config and config[key] != value:
             yield f"run.json: seeds: {short(key)} is {short(value)}, there {short(config[key])}"
-    size = found.results.config.batch_size
-    if size is not None and found.run.batch_size not in (None, size):
+    size = contents.results.config.batch_size
+    if size is not None and contents.run.batch_size not in (None, size):
         yield "run.json: batch_size is not what results.json has"
 
 
-def _engine(found: Contents) -> Iterator[str]:
-    record, total = found.results.config.verbalizer_bench, sum(map(len, found.rows.values()))
+def _engine(contents: Contents) -> Iterator[str]:
+    record, total = contents.results.config.verbalizer_bench, sum(map(len, contents.rows.values()))
     if record is None:
         return
     made = sum(record.engine.values())
@@ -234,8 +234,8 @@ def _engine(found: Contents) -> Iterator[str]:
         yield f"results.json: responses_by_rank: {sum(by_rank)} in all, the engine made {made}"
 
 
-def _template(found: Contents) -> Iterator[str]:
-    results, record = found.results, found.results.config.verbalizer_bench
+def _template(contents: Contents) -> Iterator[str]:
+    results, record = contents.results, contents.results.config.verbalizer_bench
     text = results.chat_template
     if record and text and not record.chat_template_sha256:
         yield "results.json: chat_template is set, and chat_template_sha256 is not"
@@ -248,15 +248,17 @@ def _template(found: Contents) -> Iterator[str]:
     if record is None or shots or results.system_instruction:
         return
     # Without a template the prompt that was asked is the raw one.
-    plain = {row.prompt_hash == row.raw_prompt_hash for own in found.rows.values() for row in own}
+    plain = {
+        row.prompt_hash == row.raw_prompt_hash for own in contents.rows.values() for row in own
+    }
     if record.chat_template_sha256 and True in plain:
         yield "results.json: chat_template_sha256 is set, but prompts were asked without a template"
     if not record.chat_template_sha256 and False in plain:
         yield "results.json: chat_template_sha256 is not set, but prompts are not the raw ones"
 
 
-def _counts(found: Contents) -> Iterator[str]:
-    results, record = found.results, found.results.config.verbalizer_bench
+def _counts(contents: Contents) -> Iterator[str]:
+    results, record = contents.results, contents.results.config.verbalizer_bench
     if record and record.bos_counts and record.bos_counts[0] > record.bos_counts[1]:
         yield "results.json: bos_counts: the least is above the most"
     for task, settings in results.configs.items():

@@ -67,11 +67,11 @@ def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> P
     return path
 
 
-def _hub_entries(found: Verified, dataset: str) -> list[dict[str, Any]]:
+def _hub_entries(verified: Verified, dataset: str) -> list[dict[str, Any]]:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    stated = found.submission
-    notes = f"protocol {found.protocol}; {found.badge} by verbalizer-bench {found.package}"
+    stated = verified.submission
+    notes = f"protocol {verified.protocol}; {verified.badge} by verbalizer-bench {verified.package}"
     entries = [
         EvalResultEntry(
             dataset_id=dataset,
@@ -82,13 +82,13 @@ def _hub_entries(found: Verified, dataset: str) -> list[dict[str, Any]]:
             source_name=stated.submitter if stated.links else None,
             notes=notes,
         )
-        for name, scores in found.label_types.items()
+        for name, scores in verified.label_types.items()
     ]
     return eval_result_entries_to_yaml(entries)
 
 
-def _eee_record(found: Verified) -> dict[str, Any]:
-    stated, model = found.submission, found.submission.model
+def _eee_record(verified: Verified) -> dict[str, Any]:
+    stated, model = verified.submission, verified.submission.model
     made = str(int(datetime.combine(stated.date, time(), UTC).timestamp()))
     weights = {"revision": model.revision, "weights_sha256": model.weights_sha256}
     details = {"kind": model.kind, "base": model.base, "recipe": model.recipe, **weights}
@@ -109,12 +109,16 @@ def _eee_record(found: Verified) -> dict[str, Any]:
             # A submission does not say whose model it is.
             "evaluator_relationship": "other",
             "additional_details": {
-                **{"badge": found.badge, "protocol": found.protocol, "licence": stated.licence},
+                **{
+                    "badge": verified.badge,
+                    "protocol": verified.protocol,
+                    "licence": stated.licence,
+                },
                 **{"links": " ".join(stated.links), "notes": stated.notes},
-                "results_sha256": found.inputs["results.json"],
+                "results_sha256": verified.inputs["results.json"],
             },
         },
-        "eval_library": {"name": "verbalizer-bench", "version": found.package},
+        "eval_library": {"name": "verbalizer-bench", "version": verified.package},
         "model_info": {
             "name": name,
             "id": model.id,
@@ -122,8 +126,8 @@ def _eee_record(found: Verified) -> dict[str, Any]:
             "additional_details": {k: str(v) for k, v in details.items() if v is not None},
         },
         "evaluation_results": [
-            *(_eee_type(name, scores) for name, scores in found.label_types.items()),
-            *(_eee_task(task) for task in found.tasks),
+            *(_eee_type(name, scores) for name, scores in verified.label_types.items()),
+            *(_eee_task(task) for task in verified.tasks),
         ],
     }
 

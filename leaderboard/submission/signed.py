@@ -86,10 +86,10 @@ class SpotCheckRecord(BaseModel):
         return "passed" if self.fresh else "repeated"
 
 
-def sign(found: SpotCheckRecord, folder: Path) -> Path:
+def sign(record: SpotCheckRecord, folder: Path) -> Path:
     """Write `spot-check.json` into a submission's folder."""
     path = folder / SIGNED
-    text = json.dumps(found.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
     write_whole(path, text + "\n")
     return path
 

@@ -221,13 +221,13 @@ def _signer(by: str | None) -> str:
         raise ValueError(f"submit spot-check: --by {short(by)}: {error}") from error
 
 
-def _count(found: Contents) -> int:
+def _count(contents: Contents) -> int:
     first = {dataset: task for task, (dataset, _) in reversed(list(suite().items()))}
-    return sum(len(found.rows.get(task, ())) for task in first.values())
+    return sum(len(contents.rows.get(task, ())) for task in first.values())
 
 
 def _compare(
-    found: Contents,
+    contents: Contents,
     numbers: Mapping[str, Mapping[int, int]],
     run: Run,
 ) -> SpotCheck:
@@ -235,29 +235,29 @@ def _compare(
     scores: dict[str, list[tuple[float, float]]] = {}
     differing, rendered = [], 0
     for task, own_numbers in numbers.items():
-        stated = {row.doc_id: row for row in found.rows[task]}
+        stated = {row.doc_id: row for row in contents.rows[task]}
         for sample in run.samples(task):
             old, new = stated[own_numbers[sample.doc_id]], sample.response
-            asking.check_prompt(found.folder, task, old, sample)
+            asking.check_prompt(contents.folder, task, old, sample)
             rendered += sample.prompt_hash != old.prompt_hash
             equal.append(old.response == new)
             pair = token_f1(old.target, old.response), token_f1(old.target, new)
             scores.setdefault(f"{suite()[task][0]} {old.doc_id}", []).append(pair)
             if old.response != new:
                 differing.append((task, old.doc_id, old.response, new))
-    weights, same, differs = _settings(found, run.record)
+    weights, same, differs = _settings(contents, run.record)
     if rendered:
         differs = (
             *differs,
             f"{rendered} of {len(equal)} prompts as the chat template renders them",
         )
     return SpotCheck(
-        folder=found.folder,
+        folder=contents.folder,
         seed=0,
         fresh=False,
         chosen={suite()[task][0]: tuple(sorted(own.values())) for task, own in numbers.items()},
         agreement=agreement(equal, scores),
-        threshold=THRESHOLD_LOW if _is_low(found.run.dtype, run.record.dtype) else THRESHOLD,
+        threshold=THRESHOLD_LOW if _is_low(contents.run.dtype, run.record.dtype) else THRESHOLD,
         weights=weights,
         same_weights=same,
         differs=differs,
@@ -271,9 +271,9 @@ def _is_low(*dtypes: str | None) -> bool:
     return any("float16" in str(dtype) for dtype in dtypes)
 
 
-def _settings(found: Contents, own: RunRecord) -> tuple[str, bool | None, tuple[str, ...]]:
+def _settings(contents: Contents, own: RunRecord) -> tuple[str, bool | None, tuple[str, ...]]:
     """Return the weights that were asked now, whether they are the same, and what else differs."""
-    record = found.results.config.verbalizer_bench
+    record = contents.results.config.verbalizer_bench
     there = dict(record.fingerprint) if record else {}
     here = own.fingerprint
     weights, differs = str(here.get("weights")), []
@@ -283,7 +283,7 @@ def _settings(found: Contents, own: RunRecord) -> tuple[str, bool | None, tuple[
         same = there["weights"] == weights if known else None
     elif there.get("weights"):
         differs.append(_OTHER_KIND)
-    old = found.run.image or {}
+    old = contents.run.image or {}
     new = own.image.model_dump(exclude_unset=True) if own.image else {}
     # A file is known by its pixels, wherever it lies.
     key = "sha256" if "sha256" in old and "sha256" in new else "mode"

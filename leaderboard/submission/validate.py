@@ -138,93 +138,95 @@ def _validated(folder: Path, level: int, write: bool, limits: Limits | None) -> 
     return Validation(folder, tuple(levels), None, (), verified)
 
 
-def _check(found: Contents, run: Run | None, number: int) -> tuple[tuple[str, ...], LevelResult]:
+def _check(contents: Contents, run: Run | None, number: int) -> tuple[tuple[str, ...], LevelResult]:
     """Return a level's problems, and its result for the case that there are none."""
     status: Status = "passed"
     notes: tuple[str, ...] = ()
     if number == 2:
-        problems: Iterable[str] = checks.check_complete(found)
+        problems: Iterable[str] = checks.check_complete(contents)
     elif number == 3:
-        problems = checks.check_identity(found)
-        status, notes = _identity_notes(found)
+        problems = checks.check_identity(contents)
+        status, notes = _identity_notes(contents)
     elif run is not None and number == 4:
-        problems = checks.check_scores(found, run.tasks)
+        problems = checks.check_scores(contents, run.tasks)
     else:
         assert run is not None
-        problems = claims.check_claims(found, run)
+        problems = claims.check_claims(contents, run)
         if (protocol := derive_protocol(run)).name != "paper":
             status, notes = "other protocol", (protocol.name,)
-        notes += claims.notes(found)
+        notes += claims.notes(contents)
     first = tuple(islice(problems, _SHOWN))
     return first, LevelResult(level=number, name=LEVELS[number - 1], status=status, notes=notes)
 
 
-def _identity_notes(found: Contents) -> tuple[Status, tuple[str, ...]]:
+def _identity_notes(contents: Contents) -> tuple[Status, tuple[str, ...]]:
     unknown: dict[str, set[str]] = {}
     for task, (dataset, _) in checks.suite().items():
-        if checks.verification(found, task).verdict == "unknown":
-            source = found.results.configs[task].metadata.source
+        if checks.verification(contents, task).verdict == "unknown":
+            source = contents.results.configs[task].metadata.source
             unknown.setdefault(source, set()).add(dataset)
     notes = tuple(f"{s} rows of {', '.join(sorted(d))}" for s, d in sorted(unknown.items()))
     return ("not verified" if notes else "passed"), notes
 
 
-def _verified(found: Contents, run: Run, levels: Sequence[LevelResult]) -> Verified:
+def _verified(contents: Contents, run: Run, levels: Sequence[LevelResult]) -> Verified:
     protocol = derive_protocol(run)
     return Verified(
         package=__version__,
-        inputs=dict(sorted(found.inputs.items())),
-        submission=found.submission,
+        inputs=dict(sorted(contents.inputs.items())),
+        submission=contents.submission,
         levels=tuple(levels),
         badge="re-scored" if len(levels) == len(LEVELS) else "self-reported",
         protocol=protocol.name,
         differences=protocol.differences,
         warnings=tuple(warnings(run)),
-        weights=claims.stored_weights(found),
+        weights=claims.stored_weights(contents),
         chat_template=bool(run.record.chat_template_sha256),
         label_types={name: scores.rounded() for name, scores in summarize(run).items()},
-        tasks=tuple(_task(found, task) for task in run.tasks),
-        documents={name: _documents(found, tasks) for name, tasks in by_dataset(run.tasks).items()},
+        tasks=tuple(_task(contents, task) for task in run.tasks),
+        documents={
+            name: _documents(contents, tasks) for name, tasks in by_dataset(run.tasks).items()
+        },
     )
 
 
-def _task(found: Contents, task: TaskScores) -> VerifiedTask:
+def _task(contents: Contents, task: TaskScores) -> VerifiedTask:
     f1 = task.scores["f1"]
     return VerifiedTask(
         task=task.task,
         dataset=task.dataset,
-        verbalizer=found.results.configs[task.task].metadata.verbalizer,
+        verbalizer=contents.results.configs[task.task].metadata.verbalizer,
         source=task.source,
-        identity=checks.verification(found, task.task).verdict,
+        identity=checks.verification(contents, task.task).verdict,
         documents=len(f1),
         f1=rounded(f1.mean()),
         stderr=float(f1.std(ddof=1) / len(f1) ** 0.5) if len(f1) > 1 else None,
         outcomes={name: rounded(task.scores[name].mean()) for name in OUTCOMES},
-        responses=_responses(found, task.task),
+        responses=_responses(contents, task.task),
     )
 
 
-def _responses(found: Contents, task: str) -> str:
+def _responses(contents: Contents, task: str) -> str:
     """Return a sketch of the responses to a task: of those that are alike most digits are equal.
 
     The responses, each with its prompt, fall into sixteen bins by their hash; of a bin's smallest
     four digits are kept. Right answers are left out: they are everybody's.
     """
     least: dict[str, str] = {}
-    for row in found.rows[task]:
+    for row in contents.rows[task]:
         if row.f1 < 1:
             key = sha256(f"{row.raw_prompt_hash} {row.response}".encode())
             least[key[0]] = min(key, least.get(key[0], key))
     return "".join(least[digit][-4:] if digit in least else "0000" for digit in "0123456789abcdef")
 
 
-def _documents(found: Contents, tasks: Sequence[TaskScores]) -> Documents:
+def _documents(contents: Contents, tasks: Sequence[TaskScores]) -> Documents:
     """Return sums over a data set's verbalizers; the prompts' hash is over all of its tasks.
 
     In the order of the prompts' hashes, so that the same rows can be paired whatever their order.
     """
-    identities = "".join(checks.identity(found.rows[task.task]).unordered for task in tasks)
-    first = found.rows[tasks[0].task]
+    identities = "".join(checks.identity(contents.rows[task.task]).unordered for task in tasks)
+    first = contents.rows[tasks[0].task]
     order = sorted(range(len(first)), key=lambda number: first[number].raw_prompt_hash)
     columns = {
         label_type: [t.scores["f1"] for t in tasks if t.verbalizer.type == label_type]

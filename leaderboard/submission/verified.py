@@ -115,9 +115,9 @@ def read_verified(path: Path) -> Verified:
         ) from error
 
 
-def write_verified(found: Verified, folder: Path) -> Path:
+def write_verified(verified: Verified, folder: Path) -> Path:
     """Write `verified.json` into a submission's folder."""
     path = folder / VERIFIED
-    text = json.dumps(found.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(verified.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
     write_whole(path, text + "\n")
     return path

@@ -700,7 +700,7 @@ def test_a_folder_that_cannot_be_written_fails_alone(
     model = {"id": "org/closed", "weights_sha256": digest("weights"), "kind": "llm"}
     closed = write_files(tmp_path, edit_yaml(model=model)(files))
     (closed / "verified.json").write_text("{}")
-    place, unlink, write = write_files(tmp_path, files), Path.unlink, Path.write_text
+    place, unlink, opened = write_files(tmp_path, files), Path.unlink, Path.open
 
     def guarded(way: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Path, *words: Any, **options: Any) -> Any:
@@ -718,7 +718,7 @@ def test_a_folder_that_cannot_be_written_fails_alone(
         assert "File name too long" in said
         assert "re-scored; protocol other" in said
         unlink(closed / "verified.json", missing_ok=True)
-        monkeypatch.setattr(Path, "write_text", guarded(write))
+        monkeypatch.setattr(Path, "open", guarded(opened))
 
 
 def test_a_folders_name_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

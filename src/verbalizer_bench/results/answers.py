@@ -17,13 +17,16 @@ def answers(pairs: Sequence[Pair]) -> list[str]:
 
 def answer(pair: Pair) -> str:
     """Answer in a sentence whether what differs hurt, from All and the label types."""
-    types = {found.name: found for found in pair.family("label type")}
-    told = {name: direction(found) for name, found in types.items()}
+    types = {difference.name: difference for difference in pair.family("label type")}
+    told = {name: direction(difference) for name, difference in types.items()}
     lower, higher = -1 in told.values(), 1 in told.values()
     whole = told.get("All", 0)
     helped = "they helped" if len(pair.contrast.changed) > 1 else "it helped"
     verdict = {-1: "Yes", 1: f"No, {helped}", 0: "It cannot be told"}[whole]
-    if all(found.difference == 0 and found.error in (0, None) for found in types.values()):
+    if all(
+        difference.difference == 0 and difference.error in (0, None)
+        for difference in types.values()
+    ):
         verdict = "No difference was found"
     elif whole == -1 and higher:
         verdict = "Yes on the whole, though not everywhere"
@@ -38,8 +41,8 @@ def answer(pair: Pair) -> str:
 
 def finding(pair: Pair) -> str:
     """Say in a sentence how a model differs from the base, over all and by label type."""
-    types = {found.name: found for found in pair.family("label type")}
-    parts = [f"{name} {_told(found)}" for name, found in types.items() if name != "All"]
+    types = {difference.name: difference for difference in pair.family("label type")}
+    parts = [f"{name} {_told(difference)}" for name, difference in types.items() if name != "All"]
     if whole := types.get("All"):
         parts.insert(0, f"F1 over all {_told(whole)}")
         if direction(whole) == 0 and whole.detectable:
@@ -50,12 +53,12 @@ def finding(pair: Pair) -> str:
 def named(pair: Pair, side: int) -> str:
     """Return the name of a pair's base (0) or model (1), with what it alone was asked with."""
     name = (pair.base, pair.model)[side]
-    own = [
-        found[side]
-        for found in (pair.contrast.image, pair.contrast.template, pair.contrast.engine)
-        if found
+    shown = [
+        values[side]
+        for values in (pair.contrast.image, pair.contrast.template, pair.contrast.engine)
+        if values
     ]
-    return f"{name} ({', '.join(own)})" if own else name
+    return f"{name} ({', '.join(shown)})" if shown else name
 
 
 def row_name(pair: Pair, pairs: Sequence[Pair]) -> str:
@@ -63,19 +66,19 @@ def row_name(pair: Pair, pairs: Sequence[Pair]) -> str:
     return pair.model if pair.base == pairs[0].base else f"{pair.model} - {pair.base}"
 
 
-def direction(found: Difference) -> int:
+def direction(difference: Difference) -> int:
     """Return -1 or 1 where both the interval and Holm's p-value exclude 0, else 0."""
-    if found.low is None or found.high is None or found.p_holm >= ALPHA:
+    if difference.low is None or difference.high is None or difference.p_holm >= ALPHA:
         return 0
-    return -1 if found.high < 0 else int(found.low > 0)
+    return -1 if difference.high < 0 else int(difference.low > 0)
 
 
-def interval(found: Difference) -> str:
+def interval(difference: Difference) -> str:
     """Return a difference with its interval, in points of 100."""
-    if found.low is None or found.high is None:
-        return signed_points(found.difference)
-    low, high = signed_points(found.low), signed_points(found.high)
-    return f"{signed_points(found.difference)} [{low}, {high}]"
+    if difference.low is None or difference.high is None:
+        return signed_points(difference.difference)
+    low, high = signed_points(difference.low), signed_points(difference.high)
+    return f"{signed_points(difference.difference)} [{low}, {high}]"
 
 
 def signed_points(value: float) -> str:
@@ -95,9 +98,9 @@ def _question(pair: Pair) -> str:
     return f"Did {', '.join(changed[:-1])} and {changed[-1]} together hurt?"
 
 
-def _told(found: Difference) -> str:
-    words = {-1: "is lower", 1: "is higher", 0: "cannot be told apart"}[direction(found)]
-    return f"{words}, {interval(found)}"
+def _told(difference: Difference) -> str:
+    words = {-1: "is lower", 1: "is higher", 0: "cannot be told apart"}[direction(difference)]
+    return f"{words}, {interval(difference)}"
 
 
 def _parts(pair: Pair, pairs: Sequence[Pair]) -> str:
@@ -107,15 +110,16 @@ def _parts(pair: Pair, pairs: Sequence[Pair]) -> str:
     shown = [place for place in (0, 1) if (pair.contrast.image or ())[place] != NO_IMAGE]
     if shown != [1]:
         return "How much of it is the image, these runs do not tell."
-    for own in pairs:
-        if own.model != pair.model or own.contrast.changed != ("image",):
+    for alone in pairs:
+        if alone.model != pair.model or alone.contrast.changed != ("image",):
             continue
         for rest in pairs:
-            if (rest.base, rest.model) == (pair.base, own.base):
+            if (rest.base, rest.model) == (pair.base, alone.base):
                 changed = " and ".join(rest.contrast.changed)
                 return (
-                    f"In parts: the image alone ({named(own, 1)} against {named(own, 0)}, the same "
-                    f"weights) {_whole(own)}; {changed} alone ({own.base} against {pair.base}) "
+                    f"In parts: the image alone ({named(alone, 1)} against {named(alone, 0)}, the "
+                    f"same weights) {_whole(alone)}; {changed} alone ({alone.base} against "
+                    f"{pair.base}) "
                     f"{_whole(rest)}."
                 )
     return (
@@ -126,5 +130,5 @@ def _parts(pair: Pair, pairs: Sequence[Pair]) -> str:
 
 def _whole(pair: Pair) -> str:
     types = pair.family("label type")
-    whole = [found for found in types if found.name == "All"] or types
-    return ", ".join(f"{found.name} {_told(found)}" for found in whole)
+    whole = [difference for difference in types if difference.name == "All"] or types
+    return ", ".join(f"{difference.name} {_told(difference)}" for difference in whole)

@@ -47,8 +47,8 @@ class Contrast:
     def changed(self) -> tuple[str, ...]:
         """Return what differs, by the names that a reader knows."""
         names = {"chat template" if key == "template" else key: key for key in ALLOWABLE}
-        own = tuple(name for name, key in names.items() if getattr(self, key))
-        return ("tuning", *own) if self.tuning else own
+        settings = tuple(name for name, key in names.items() if getattr(self, key))
+        return ("tuning", *settings) if self.tuning else settings
 
 
 def parse_allowed(given: Sequence[str]) -> frozenset[str]:
@@ -90,9 +90,9 @@ def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
         )
     if reason := rendering_refusal(base, run):
         return reason
-    found = contrast(base, run)
+    contrasts = contrast(base, run)
     for key in ALLOWABLE:
-        pair = getattr(found, key)
+        pair = getattr(contrasts, key)
         if pair and key not in allowed and not (key == "image" and _papers_own(base, run)):
             return (
                 f"the runs differ in {key}: {pair[0]} in {base.folder}, {pair[1]} in {run.folder}; "

@@ -99,7 +99,7 @@ class Pair:
 
     def family(self, name: str) -> tuple[Difference, ...]:
         """Return the differences of one family."""
-        return tuple(found for found in self.differences if found.family == name)
+        return tuple(difference for difference in self.differences if difference.family == name)
 
 
 def differences(
@@ -139,20 +139,20 @@ def differences(
 
 def _image_alone(runs: Sequence[Run]) -> list[tuple[int, int]]:
     """Return the places of runs that differ in nothing but an image, which the first lacks."""
-    found: dict[int, int] = {}
+    bases: dict[int, int] = {}
     for one, base in enumerate(runs):
         for other, run in enumerate(runs):
             if other == 0 or not is_lvlm(base) or image(base) != NO_IMAGE:
                 continue
             if contrast(base, run).changed == ("image",):
-                found.setdefault(other, one)
-    return [(one, other) for other, one in found.items()]
+                bases.setdefault(other, one)
+    return [(one, other) for other, one in bases.items()]
 
 
 def scores_of(run: Run, tasks: dict[str, list[TaskScores]]) -> Clusters:
     """Return a run's F1 of these tasks; by data set, shape (documents, tasks)."""
-    own = {task.task: task for task in run.tasks}
-    return {name: score_table([own[t.task] for t in ts], "f1") for name, ts in tasks.items()}
+    by_name = {task.task: task for task in run.tasks}
+    return {name: score_table([by_name[t.task] for t in ts], "f1") for name, ts in tasks.items()}
 
 
 def _compared(
@@ -177,15 +177,15 @@ def _compared(
             base=float(left[i]),
             model=float(right[i]),
             difference=float(change[i]),
-            low=found.low,
-            high=found.high,
+            low=interval.low,
+            high=interval.high,
             p=float(p[i]),
             p_holm=1.0,
             error=_number(errors[i]),
             detectable=None if few[i] else _number(least[i]),
             documents=documents[i],
         )
-        for i, found in enumerate(estimate(paired, weights, resamples, seed, lowest=-1.0))
+        for i, interval in enumerate(estimate(paired, weights, resamples, seed, lowest=-1.0))
     ]
 
 
@@ -212,18 +212,18 @@ def groups_of(tasks: Sequence[TaskScores]) -> dict[tuple[str, str], dict[str, fl
     A data set is weighted as All is: the mean of its label types' means. A verbalizer is the mean
     over the data sets.
     """
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    groups: dict[tuple[str, str], dict[str, float]] = {}
     for name, weights in type_weights(tasks).items():
-        found["label type", name] = weights
-    for dataset, own in by_dataset(tasks).items():
-        types = [w for name, w in type_weights(own).items() if name != "All"]
-        found["data set", dataset] = {t: w / len(types) for ws in types for t, w in ws.items()}
+        groups["label type", name] = weights
+    for dataset, asked in by_dataset(tasks).items():
+        types = [w for name, w in type_weights(asked).items() if name != "All"]
+        groups["data set", dataset] = {t: w / len(types) for ws in types for t, w in ws.items()}
     words: dict[str, list[str]] = {}
     for task in tasks:
         words.setdefault(verbalizer_name(task), []).append(task.task)
     for name, members in words.items():
-        found["verbalizer", name] = dict.fromkeys(members, 1 / len(members))
-    return found | {("task", task.task): {task.task: 1.0} for task in tasks}
+        groups["verbalizer", name] = dict.fromkeys(members, 1 / len(members))
+    return groups | {("task", task.task): {task.task: 1.0} for task in tasks}
 
 
 def verbalizer_name(task: TaskScores) -> str:
