@@ -104,7 +104,7 @@ def test_reports_are_those_of_the_command_line(
         capsys.readouterr()
         assert main([name, *both, "-o", str(tmp_path / "words")]) == 0
         assert str(made) in capsys.readouterr().out
-        for file in made.write(tmp_path / "python"):
+        for file in made.write(str(tmp_path / "python")):
             if file.suffix != ".png":
                 assert file.read_bytes() == (tmp_path / "words" / file.name).read_bytes()
 

@@ -6,9 +6,12 @@ verbalizer-bench demo
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from verbalizer_bench.experiments.miniature.machine import machine
+
+if TYPE_CHECKING:
+    from verbalizer_bench.results.run import Run
 
 TOY_WARNING = (
     "These are toys of half a million weights on made texts: the numbers say that the software "
@@ -80,14 +83,13 @@ def demo(folder: Path, size: Size = FULL) -> None:
     checkpoints = {"base": BASE}
     for name in ARMS:
         checkpoints[name] = train_arm(name, world, BASE, connector, trained / name)
-    runs: dict[str, Path] = {}
+    runs: dict[str, Run] = {}
     for name, checkpoint in checkpoints.items():
         print(f"\nScoring {name}", flush=True)
         adapter = ARMS[name].adapter if name in ARMS else "verbalizer-llm"
-        run = score(
+        runs[name] = score(
             checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
         )
-        runs[name] = run.folder
     report = _report(runs, folder)
     page = _publish(runs, folder / "leaderboard")
     print(f"Report: {report}")
@@ -110,26 +112,24 @@ def where(here: str) -> str:
     )
 
 
-def _report(runs: Mapping[str, Path], folder: Path) -> Path:
+def _report(runs: Mapping[str, "Run"], folder: Path) -> Path:
     """Print the summary and the comparisons; return the report's page."""
     from verbalizer_bench.leaderboard.reports.comparison import compare
     from verbalizer_bench.leaderboard.reports.report import report
     from verbalizer_bench.results.answers import finding
     from verbalizer_bench.results.differences import differences
-    from verbalizer_bench.results.run import read_run
 
-    by_name = {name: read_run(run) for name, run in runs.items()}
-    scores, comparison = report(*by_name.values()), compare(*by_name.values())
+    scores, comparison = report(*runs.values()), compare(*runs.values())
     page, *_ = scores.write(folder / "report")
     comparison.write(folder / "compare")
     print("", scores, "", *comparison.answers, sep="\n")
     for base, model in _COMPARED:
-        (pair,) = differences([by_name[base], by_name[model]])
+        (pair,) = differences([runs[base], runs[model]])
         print(f"With format instructions and without: {finding(pair)}")
     return page
 
 
-def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
+def _publish(runs: Mapping[str, "Run"], folder: Path) -> Path:
     """Pack and validate the runs, all but the first tuned from it; return the site's page."""
     from verbalizer_bench.experiments.miniature.arms import BASE
     from verbalizer_bench.leaderboard.site.build import build_site
@@ -138,7 +138,7 @@ def _publish(runs: Mapping[str, Path], folder: Path) -> Path:
 
     for name, run in runs.items():
         packed = pack(
-            run,
+            run.folder,
             folder / "submissions",
             submitter="make demo",
             licence="CC0-1.0",

@@ -130,8 +130,9 @@ class Comparison(Tabular):
             "note": NOTE,
         }
 
-    def write(self, folder: Path) -> tuple[Path, ...]:
+    def write(self, folder: str | Path) -> tuple[Path, ...]:
         """Write `compare.md`, `compare.json`, `compare.png` and `compare.svg`; return them."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text, data, png, svg = (folder / f"compare.{end}" for end in ("md", "json", "png", "svg"))
         write_whole(text, f"{self}\n\n![Differences in F1](compare.png)\n")

@@ -87,13 +87,14 @@ class Report(Tabular):
         header = ["Model", "Label type", "Responses", "F1 by response", *OUTCOMES]
         return markdown_table(header, rows)
 
-    def write(self, folder: Path) -> tuple[Path, ...]:
+    def write(self, folder: str | Path) -> tuple[Path, ...]:
         """Write the files, and `summary.json` into each run directory.
 
         Returns:
             `report.html`, `report.md`, `scores.png` and `scores.svg`.
         """
         page, text = report_page(self.runs, self.summaries), str(self)
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = ("report.html", "report.md", "scores.png", "scores.svg")
         html, markdown, png, svg = (folder / name for name in names)

@@ -66,7 +66,7 @@ def evaluate(
     data: str | Path | None = None,
     **options: Any,
 ) -> "Run":
-    """Run a model on the tasks, as `verbalizer-bench run` does, and return the run.
+    """Run a model on the tasks, as `verbalizer-bench run` does; its report is `report(run)`.
 
     Example:
         run = evaluate(
@@ -124,7 +124,7 @@ def report(*runs: "Run | str | Path") -> "Report":
     """Summarise runs; `verbalizer-bench report` prints it, and writes its files.
 
     Example:
-        report("out/llama", "out/llava-white").write(Path("report"))
+        report("out/llama", "out/llava-white").write("report")
 
     Args:
         runs: Runs, or paths that hold some.

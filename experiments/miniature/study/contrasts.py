@@ -116,67 +116,67 @@ def _error(table: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(variance)), float(degrees)
 
 
-def scores(results: StudyTables, shown: Shown) -> np.ndarray:
+def scores(tables: StudyTables, shown: Shown) -> np.ndarray:
     """Return a model's F1; shape (bases, seeds, groups, documents), groups as in `GROUPS`.
 
     A base has no tuning seed: its scores are repeated.
     """
-    grid = results.grid
-    cells = [results.f1[key] for key in _keys(results, shown)]
+    grid = tables.grid
+    cells = [tables.f1[key] for key in _keys(tables, shown)]
     table = np.stack([np.concatenate([cell, cell.mean(axis=0, keepdims=True)]) for cell in cells])
     return table.reshape(len(grid.bases), len(grid.seeds), *table.shape[1:])
 
 
-def f1_contrasts(results: StudyTables, one: Shown, other: Shown) -> dict[str, SeedContrast]:
+def f1_contrasts(tables: StudyTables, one: Shown, other: Shown) -> dict[str, SeedContrast]:
     """Return one model's F1 minus another's, for each of `GROUPS`."""
-    differences = scores(results, one) - scores(results, other)
+    differences = scores(tables, one) - scores(tables, other)
     return {
-        name: contrast(differences[:, :, number], results.datasets)
+        name: contrast(differences[:, :, number], tables.datasets)
         for number, name in enumerate(GROUPS)
     }
 
 
-def unseen(results: StudyTables, model: str, measure: str) -> np.ndarray:
+def unseen(tables: StudyTables, model: str, measure: str) -> np.ndarray:
     """Return the second measure; shape (bases, seeds, records that have it)."""
-    grid = results.grid
-    rows = [results.unseen[_point(results, *cell, model)][measure] for cell in grid.cells]
+    grid = tables.grid
+    rows = [tables.unseen[_point(tables, *cell, model)][measure] for cell in grid.cells]
     table = np.stack(rows)
     table = table[:, ~np.isnan(table[0])]
     return table.reshape(len(grid.bases), len(grid.seeds), -1)
 
 
-def unseen_contrast(results: StudyTables, one: str, other: str, measure: str) -> SeedContrast:
+def unseen_contrast(tables: StudyTables, one: str, other: str, measure: str) -> SeedContrast:
     """Return one model's share minus another's, of unseen records."""
-    differences = unseen(results, one, measure) - unseen(results, other, measure)
+    differences = unseen(tables, one, measure) - unseen(tables, other, measure)
     return contrast(differences, ["records"] * differences.shape[2])
 
 
-def outcome_shares(results: StudyTables, shown: Shown, outcome: str) -> np.ndarray:
+def outcome_shares(tables: StudyTables, shown: Shown, outcome: str) -> np.ndarray:
     """Return an outcome's share of responses; shape (bases, seeds, groups)."""
-    grid, rows = results.grid, []
-    for key in _keys(results, shown):
-        shares = [float(results.points[key][f"{t}_{outcome}"]) / 100 for t in LABEL_TYPES]
+    grid, rows = tables.grid, []
+    for key in _keys(tables, shown):
+        shares = [float(tables.points[key][f"{t}_{outcome}"]) / 100 for t in LABEL_TYPES]
         rows.append([*shares, sum(shares) / len(shares)])
     return np.array(rows).reshape(len(grid.bases), len(grid.seeds), len(GROUPS))
 
 
-def _keys(results: StudyTables, shown: Shown) -> list[tuple[Point, str]]:
+def _keys(tables: StudyTables, shown: Shown) -> list[tuple[Point, str]]:
     """Return the point and image of each cell."""
     keys = []
-    for base, seed in results.grid.cells:
-        point = _point(results, base, seed, shown.model)
-        image = shown.image or point.images(results.grid.images)[0]
+    for base, seed in tables.grid.cells:
+        point = _point(tables, base, seed, shown.model)
+        image = shown.image or point.images(tables.grid.images)[0]
         if image not in point.images([image]):
             # Not tuned, and without an image: the base.
-            point, image = _point(results, base, seed, "base"), ""
+            point, image = _point(tables, base, seed, "base"), ""
         keys.append((point, image))
     return keys
 
 
-def _point(results: StudyTables, base: int, seed: int, model: str) -> Point:
+def _point(tables: StudyTables, base: int, seed: int, model: str) -> Point:
     if model == "base":
         return Point(base, None, model, None)
-    return Point(base, seed, model, results.rates.get(model))
+    return Point(base, seed, model, tables.rates.get(model))
 
 
 def seeing() -> list[str]:

@@ -27,19 +27,19 @@ _NOTE = (
 )
 
 
-def draw_scores(results: StudyTables, file: Path) -> None:
+def draw_scores(tables: StudyTables, file: Path) -> None:
     """Draw F1 by label type, a bar a model, as in figure 4 of Shiono et al. 2024."""
     series = [(name, Shown(name), _COLOURS[i]) for i, name in enumerate(MODELS)]
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    _bars(axes, results, series)
+    _bars(axes, tables, series)
     axes.set_xticks(range(len(GROUPS)), [name.capitalize() for name in GROUPS])
     figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     axes.set_xlabel(_NOTE, fontsize=8, color="#555555")
     figure.savefig(file)
 
 
-def draw_images(results: StudyTables, file: Path) -> None:
+def draw_images(tables: StudyTables, file: Path) -> None:
     """Draw F1 by label type and image, a panel an LVLM."""
     names = seeing()
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
@@ -49,9 +49,9 @@ def draw_images(results: StudyTables, file: Path) -> None:
     for axes, name in zip(panels, names, strict=True):
         series = [
             (image, Shown(name, image), greys[i % len(greys)])
-            for i, image in enumerate(results.grid.images)
+            for i, image in enumerate(tables.grid.images)
         ]
-        _bars(axes, results, series)
+        _bars(axes, tables, series)
         axes.set_title(name, fontsize=9)
         axes.set_xticks(range(len(GROUPS)), [g.capitalize() for g in GROUPS], fontsize=7)
     for axes in panels[1:]:
@@ -70,11 +70,11 @@ def draw_images(results: StudyTables, file: Path) -> None:
     figure.savefig(file)
 
 
-def _bars(axes: Axes, results: StudyTables, series: Sequence[tuple[str, Shown, str]]) -> None:
+def _bars(axes: Axes, tables: StudyTables, series: Sequence[tuple[str, Shown, str]]) -> None:
     """Draw a bar for a mean, a short line for that of a base, and a mark for a cell."""
     width = 0.84 / len(series)
     for index, (label, shown, colour) in enumerate(series):
-        percent = 100 * scores(results, shown).mean(axis=3)
+        percent = 100 * scores(tables, shown).mean(axis=3)
         centres = np.arange(len(GROUPS)) + (index - (len(series) - 1) / 2) * width
         means = percent.mean(axis=(0, 1))
         axes.bar(
@@ -97,7 +97,7 @@ def _bars(axes: Axes, results: StudyTables, series: Sequence[tuple[str, Shown, s
                     markeredgewidth=0.4,
                     clip_on=False,
                 )
-    for number, base in enumerate(results.grid.bases):
+    for number, base in enumerate(tables.grid.bases):
         mark = _MARKS[number % len(_MARKS)]
         axes.plot([], [], linestyle="", marker=mark, color="black", label=f"base {base}")
     axes.set_ylim(-3, 103)
@@ -107,9 +107,9 @@ def _bars(axes: Axes, results: StudyTables, series: Sequence[tuple[str, Shown, s
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_rates(results: StudyTables, file: Path) -> None:
+def draw_rates(tables: StudyTables, file: Path) -> None:
     """Draw held-out loss and F1 (All) by learning rate, a row a base, at the first tuning seed."""
-    grid = results.grid
+    grid = tables.grid
     rows = len(grid.bases)
     figure = Figure(figsize=(10, 0.9 + 2.7 * rows), dpi=150, layout="constrained")
     panels = figure.subplots(rows, 2, sharex=True, sharey="col", squeeze=False)
@@ -117,9 +117,9 @@ def draw_rates(results: StudyTables, file: Path) -> None:
         for number, name in enumerate(ARMS):
             points = [Point(base, grid.seeds[0], name, rate) for rate in grid.learning_rates]
             image = points[0].images(grid.images)[0]
-            losses = [float(results.points[p, image]["held_out_loss"]) for p in points]
-            f1 = [100 * results.f1[point, image].mean() for point in points]
-            chosen = [grid.learning_rates.index(results.rates[name])]
+            losses = [float(tables.points[p, image]["held_out_loss"]) for p in points]
+            f1 = [100 * tables.f1[point, image].mean() for point in points]
+            chosen = [grid.learning_rates.index(tables.rates[name])]
             for axes, values in ((left, losses), (right, f1)):
                 colour = _COLOURS[MODELS.index(name)]
                 style = {"color": colour, "marker": _MARKS[number % len(_MARKS)], "markersize": 5}

@@ -34,7 +34,7 @@ from verbalizer_bench.experiments.miniature.study.tables import (
     UNSEEN,
     WORDS,
     StudyTables,
-    read_results,
+    read_tables,
 )
 from verbalizer_bench.experiments.miniature.study.verdicts import told_interval, verdicts
 from verbalizer_bench.io.files import write_whole
@@ -46,20 +46,20 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 def write(folder: Path) -> Path:
     """Write `README.md` and the figures beside the tables of a folder."""
-    results = read_results(folder)
-    draw_scores(results, folder / "scores.png")
-    draw_images(results, folder / "images.png")
-    draw_rates(results, folder / "rates.png")
+    tables = read_tables(folder)
+    draw_scores(tables, folder / "scores.png")
+    draw_images(tables, folder / "images.png")
+    draw_rates(tables, folder / "rates.png")
     parts = [
-        _head(results),
-        verdicts(results),
-        _base_best(results),
-        _formats(results),
-        _outcomes(results),
-        _images(results),
-        _unseen(results),
-        _rates(results),
-        _examples(results),
+        _head(tables),
+        verdicts(tables),
+        _base_best(tables),
+        _formats(tables),
+        _outcomes(tables),
+        _images(tables),
+        _unseen(tables),
+        _rates(tables),
+        _examples(tables),
         _files(),
     ]
     file = folder / "README.md"
@@ -67,8 +67,8 @@ def write(folder: Path) -> Path:
     return file
 
 
-def _head(results: StudyTables) -> str:
-    grid, about = results.grid, results.about
+def _head(tables: StudyTables) -> str:
+    grid, about = tables.grid, tables.about
     bases = []
     for seed, record in about["bases"].items():
         reached = record["choose"]["fp16"]
@@ -77,8 +77,8 @@ def _head(results: StudyTables) -> str:
         gate = f"below the gate for {', '.join(low)}, and not replaced" if low else "passes"
         bases.append(f"- base {seed}: {shown} ({gate}), sha256 `{record['sha256'][:12]}`")
     least = " / ".join(f"{100 * value:.0f}" for value in GATE.values())
-    runs, documents = len(results.points), len(results.datasets)
-    steps = ", ".join(sorted({row["steps"] for row in results.points.values() if row["steps"]}))
+    runs, documents = len(tables.points), len(tables.datasets)
+    steps = ", ".join(sorted({row["steps"] for row in tables.points.values() if row["steps"]}))
     return f"""# The paper in miniature: what came out
 
 Written by
@@ -93,7 +93,7 @@ and in a twentieth of these records its unnatural ones; on copying the neutral w
 never label words; and on records like those of the text arms. So it starts near 100, the text arms
 have little to learn, and what is measured is mostly what tuning makes it forget.
 
-{_arms(results)}
+{_arms(tables)}
 
 Each arm is tuned on {grid.items:,} records in {steps} steps. A *cell* is one of {len(grid.bases)} \
 bases with one of {len(grid.seeds)} tuning seeds; a seed draws the items, their order, the vision
@@ -108,7 +108,7 @@ F1 of the bases on the *choose* split, natural / neutral / unnatural (gate: {lea
 ![F1 by label type](scores.png)"""
 
 
-def _arms(results: StudyTables) -> str:
+def _arms(tables: StudyTables) -> str:
     formats = {"foit": "yes", "nofoit": "no", "fovit": "yes", "nofovit": "no", "llava": "no"}
     rows = [
         [
@@ -118,7 +118,7 @@ def _arms(results: StudyTables) -> str:
                 arm.data, "images" if arm.data.endswith("vit") else "captions"
             ),
             formats[arm.data],
-            f"{results.rates[name]:g}",
+            f"{tables.rates[name]:g}",
         ]
         for name, arm in ARMS.items()
     ]
@@ -126,17 +126,17 @@ def _arms(results: StudyTables) -> str:
     return table(["Model", "Starts from", "Tuned on", "Format instructions", "Rate"], rows)
 
 
-def _base_best(results: StudyTables) -> str:
+def _base_best(tables: StudyTables) -> str:
     levels = []
     for name in MODELS:
-        cells = 100 * scores(results, Shown(name)).mean(axis=(1, 3))
+        cells = 100 * scores(tables, Shown(name)).mean(axis=(1, 3))
         shown = [f"{value:.1f}" for value in cells.mean(axis=0)]
         shown += [" / ".join(f"{value:.1f}" for value in of_base) for of_base in cells.T]
         levels.append([name, *shown])
-    from_base = _contrast_rows(results, [(name, "base") for name in (ALIGNED, *ARMS)])
+    from_base = _contrast_rows(tables, [(name, "base") for name in (ALIGNED, *ARMS)])
     tuned = [(name, ALIGNED) for name in seeing() if name != ALIGNED]
     names = [group.capitalize() for group in GROUPS]
-    bases = " / ".join(str(seed) for seed in results.grid.bases)
+    bases = " / ".join(str(seed) for seed in tables.grid.bases)
     header = ["Model", *names, *(f"{name}, base {bases}" for name in names)]
     return "\n\n".join(
         [
@@ -146,55 +146,55 @@ def _base_best(results: StudyTables) -> str:
             "of each base, for the two can be far apart:",
             table(header, levels),
             "Minus the base:",
-            table(["Model", "Label type", *_header(results)], from_base),
+            table(["Model", "Label type", *_header(tables)], from_base),
             f"Minus {ALIGNED}, with the same image: what tuning changed where an image is shown.",
-            table(["Model", "Label type", *_header(results)], _contrast_rows(results, tuned)),
-            *_without_image(results),
+            table(["Model", "Label type", *_header(tables)], _contrast_rows(tables, tuned)),
+            *_without_image(tables),
         ]
     )
 
 
-def _without_image(results: StudyTables) -> list[str]:
-    if "none" not in results.grid.images:
+def _without_image(tables: StudyTables) -> list[str]:
+    if "none" not in tables.grid.images:
         return []
     rows = [
         [f"{name} - base", group, *_contrast_cells(difference)]
         for name in seeing()
         if name != ALIGNED
-        for group, difference in f1_contrasts(results, Shown(name, "none"), Shown("base")).items()
+        for group, difference in f1_contrasts(tables, Shown(name, "none"), Shown("base")).items()
     ]
     return [
         "Without an image, minus the base: what tuning changed in the language model.",
-        table(["Model", "Label type", *_header(results)], rows),
+        table(["Model", "Label type", *_header(tables)], rows),
     ]
 
 
-def _contrast_rows(results: StudyTables, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+def _contrast_rows(tables: StudyTables, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
     return [
         [f"{one} - {other}", group, *_contrast_cells(difference)]
         for one, other in pairs
-        for group, difference in f1_contrasts(results, Shown(one), Shown(other)).items()
+        for group, difference in f1_contrasts(tables, Shown(one), Shown(other)).items()
     ]
 
 
-def _formats(results: StudyTables) -> str:
+def _formats(tables: StudyTables) -> str:
     return "\n\n".join(
         [
             "## With format instructions and without",
             "The same items; each arm with the learning rate chosen for its own kind of records.",
             table(
-                ["With - without", "Label type", *_header(results)], _contrast_rows(results, PAIRS)
+                ["With - without", "Label type", *_header(tables)], _contrast_rows(tables, PAIRS)
             ),
         ]
     )
 
 
-def _outcomes(results: StudyTables) -> str:
+def _outcomes(tables: StudyTables) -> str:
     rows = []
     for name in MODELS:
         for number, group in enumerate(GROUPS):
             shown = (*OUTCOMES, WORDS)
-            cells = [outcome_shares(results, Shown(name), o)[:, :, number] for o in shown]
+            cells = [outcome_shares(tables, Shown(name), o)[:, :, number] for o in shown]
             rows.append([name, group, *(_share(share) for share in cells)])
     return "\n\n".join(
         [
@@ -208,19 +208,19 @@ def _outcomes(results: StudyTables) -> str:
     )
 
 
-def _images(results: StudyTables) -> str:
-    first = results.grid.images[0]
+def _images(tables: StudyTables) -> str:
+    first = tables.grid.images[0]
     rows = []
     for name in seeing():
-        for image in results.grid.images[1:]:
-            differences = f1_contrasts(results, Shown(name, image), Shown(name, first))
+        for image in tables.grid.images[1:]:
+            differences = f1_contrasts(tables, Shown(name, image), Shown(name, first))
             rows += [[f"{name}, {image}", g, *_contrast_cells(c)] for g, c in differences.items()]
     pairs = [
         [f"{one} - {other}", image, *_contrast_cells(differences["All"])]
         for one, other in PAIRS
         if one in seeing()
-        for image in results.grid.images
-        for differences in [f1_contrasts(results, Shown(one, image), Shown(other, image))]
+        for image in tables.grid.images
+        for differences in [f1_contrasts(tables, Shown(one, image), Shown(other, image))]
     ]
     return "\n\n".join(
         [
@@ -228,21 +228,21 @@ def _images(results: StudyTables) -> str:
             f"Against {first}, by `image=` of `verbalizer-lvlm`; `none` asks the tuned language "
             f"model without an image. ({ALIGNED} without an image is the base.)",
             "![F1 by image](images.png)",
-            table([f"Minus {first}", "Label type", *_header(results)], rows),
+            table([f"Minus {first}", "Label type", *_header(tables)], rows),
             "With formats minus without, All, by what is shown:",
-            table(["With - without", "Image", *_header(results)], pairs),
+            table(["With - without", "Image", *_header(tables)], pairs),
         ]
     )
 
 
-def _unseen(results: StudyTables) -> str:
+def _unseen(tables: StudyTables) -> str:
     rows = [
-        [name, measure, _share(unseen(results, name, measure).mean(axis=2))]
+        [name, measure, _share(unseen(tables, name, measure).mean(axis=2))]
         for name in MODELS
         for measure in UNSEEN
     ]
     tuned = [
-        [f"{name} - base", m, *_contrast_cells(unseen_contrast(results, name, "base", m))]
+        [f"{name} - base", m, *_contrast_cells(unseen_contrast(tables, name, "base", m))]
         for name in ARMS
         if name not in seeing()
         for m in UNSEEN
@@ -251,41 +251,41 @@ def _unseen(results: StudyTables) -> str:
         [
             f"{one} - {other}",
             measure,
-            *_contrast_cells(unseen_contrast(results, one, other, measure)),
+            *_contrast_cells(unseen_contrast(tables, one, other, measure)),
         ]
         for one, other in PAIRS
         for measure in UNSEEN
     ]
-    checked = unseen(results, "base", "follows").shape[2]
+    checked = unseen(tables, "base", "follows").shape[2]
     return "\n\n".join(
         [
             "## Does a second measure agree?",
-            f"{results.grid.unseen} format-oriented prompts about scenes that no arm was tuned on, "
+            f"{tables.grid.unseen} format-oriented prompts about scenes that no arm was tuned on, "
             "captions for text models, the scenes themselves for the others. `exact`: the answer "
             "in its format, white space left out; `follows`: IFEval's verifier accepts it "
             f"({checked} records have one); `right`: the short answer is in it. Percent; in "
             "brackets the least and the most of the cells.",
             table(["Model", "Measure", "Share"], rows),
-            table(["With - without", "Measure", *_header(results)], pairs),
+            table(["With - without", "Measure", *_header(tables)], pairs),
             "Text arms minus the base, which was trained on such records:",
-            table(["Model", "Measure", *_header(results)], tuned),
+            table(["Model", "Measure", *_header(tables)], tuned),
         ]
     )
 
 
-def _rates(results: StudyTables) -> str:
+def _rates(tables: StudyTables) -> str:
     rows = []
-    for (point, image), row in results.points.items():
-        if point.rate is None or image != point.images(results.grid.images)[0]:
+    for (point, image), row in tables.points.items():
+        if point.rate is None or image != point.images(tables.grid.images)[0]:
             continue
         f1 = [row[f"{name}_f1"] for name in LABEL_TYPES]
         every = f"{np.mean([float(value) for value in f1]):.2f}"
-        rate = f"{point.rate:g}{' (chosen)' if point.rate == results.rates[point.model] else ''}"
+        rate = f"{point.rate:g}{' (chosen)' if point.rate == tables.rates[point.model] else ''}"
         cell = f"base {point.base}, seed {point.seed}"
         rows.append([point.model, cell, rate, row["held_out_loss"], *f1, every])
     rows.sort(key=lambda row: list(ARMS).index(row[0]))
-    rates = sorted(results.grid.learning_rates)
-    edges = [n for n, rate in results.rates.items() if rate in (rates[0], rates[-1])]
+    rates = sorted(tables.grid.learning_rates)
+    edges = [n for n, rate in tables.rates.items() if rate in (rates[0], rates[-1])]
     edge = (
         f" {', '.join(edges)}: at the end of the grid, so that a rate beyond it may be better."
         if edges
@@ -295,13 +295,13 @@ def _rates(results: StudyTables) -> str:
         [
             "## Learning rates, and every point that was run",
             "A rate was chosen for each arm by the loss on held-out records of its own kind "
-            f"({results.grid.unseen} of scenes that are not trained on), the mean over the bases "
-            f"at tuning seed {results.grid.seeds[0]}; never by the benchmark.{edge}",
+            f"({tables.grid.unseen} of scenes that are not trained on), the mean over the bases "
+            f"at tuning seed {tables.grid.seeds[0]}; never by the benchmark.{edge}",
             "![Held-out loss and F1 by learning rate](rates.png)",
             "A loss is of an arm's own records: arms are not to be compared by it. With formats "
-            f"minus without, F1 (All), at common rates (tuning seed {results.grid.seeds[0]}; base "
-            f"{' / '.join(map(str, results.grid.bases))}):",
-            table(["With - without", *(f"{rate:g}" for rate in rates)], _pairs_by_rate(results)),
+            f"minus without, F1 (All), at common rates (tuning seed {tables.grid.seeds[0]}; base "
+            f"{' / '.join(map(str, tables.grid.bases))}):",
+            table(["With - without", *(f"{rate:g}" for rate in rates)], _pairs_by_rate(tables)),
             "<details><summary>All points, with the first image</summary>",
             table(
                 ["Arm", "Cell", "Rate", "Held-out loss", *(n.capitalize() for n in GROUPS)], rows
@@ -311,22 +311,22 @@ def _rates(results: StudyTables) -> str:
     )
 
 
-def _pairs_by_rate(results: StudyTables) -> list[list[str]]:
-    grid, rows = results.grid, []
+def _pairs_by_rate(tables: StudyTables) -> list[list[str]]:
+    grid, rows = tables.grid, []
     for pair in PAIRS:
         row = [" - ".join(pair)]
         for rate in sorted(grid.learning_rates):
             told = []
             for base in grid.bases:
                 points = [Point(base, grid.seeds[0], name, rate) for name in pair]
-                one, other = (results.f1[p, p.images(grid.images)[0]].mean() for p in points)
+                one, other = (tables.f1[p, p.images(grid.images)[0]].mean() for p in points)
                 told.append(signed_points(one - other))
             row.append(" / ".join(told))
         rows.append(row)
     return rows
 
 
-def _examples(results: StudyTables) -> str:
+def _examples(tables: StudyTables) -> str:
     rows = [
         [
             f"{row['model']}{', ' + row['image'] if row['image'] else ''}",
@@ -335,14 +335,14 @@ def _examples(results: StudyTables) -> str:
             f"`{' '.join(row['response'].replace('`', ' ').split()) or ' '}`",
             row["outcome"],
         ]
-        for row in results.examples
-        if row["image"] in ("", results.grid.images[0], "none")
+        for row in tables.examples
+        if row["image"] in ("", tables.grid.images[0], "none")
     ]
     return "\n\n".join(
         [
             "## Some responses",
-            f"The first document of four tasks; base {results.grid.bases[0]}, tuning seed "
-            f"{results.grid.seeds[0]}.",
+            f"The first document of four tasks; base {tables.grid.bases[0]}, tuning seed "
+            f"{tables.grid.seeds[0]}.",
             table(["Model", "Task", "Wanted", "Response", "Outcome"], rows),
         ]
     )
@@ -360,8 +360,8 @@ Not measured: other sizes, other worlds, a third base; learning rates at other t
 first; more or fewer steps; a tower or connector trained longer."""
 
 
-def _header(results: StudyTables) -> list[str]:
-    bases = [f"Base {seed}" for seed in results.grid.bases]
+def _header(tables: StudyTables) -> list[str]:
+    bases = [f"Base {seed}" for seed in tables.grid.bases]
     return ["Difference", *bases, "-", "+"]
 
 

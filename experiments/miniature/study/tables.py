@@ -94,7 +94,7 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
     write_whole(folder / "grid.yaml", grid.as_yaml())
 
 
-def read_results(folder: Path) -> StudyTables:
+def read_tables(folder: Path) -> StudyTables:
     """Read the tables that `gather` wrote."""
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     f1: dict[tuple[Point, str], dict[str, list[float]]] = {}

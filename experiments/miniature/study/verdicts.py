@@ -33,18 +33,18 @@ _INTERVALS = (
 )
 
 
-def verdicts(results: StudyTables) -> str:
+def verdicts(tables: StudyTables) -> str:
     """Answer the study's questions in a list, the paper's findings first."""
     answers = [
-        ("All tuned models are below the base on unnatural label words.", _below_base(results)),
-        *((f"{a} is above {b} in every label type.", _above(results, a, b)) for a, b in PAIRS),
-        ("What is lost is lost to verbosity.", _verbosity(results)),
+        ("All tuned models are below the base on unnatural label words.", _below_base(tables)),
+        *((f"{a} is above {b} in every label type.", _above(tables, a, b)) for a, b in PAIRS),
+        ("What is lost is lost to verbosity.", _verbosity(tables)),
     ]
     questions = [
-        ("Is it tuning, or the image?", _tuning(results)),
-        ("Does the blank image decide about formats?", _blank_image(results)),
-        ("Does the second measure agree?", _agreement(results)),
-        ("Does it depend on the learning rate?", _by_rate(results)),
+        ("Is it tuning, or the image?", _tuning(tables)),
+        ("Does the blank image decide about formats?", _blank_image(tables)),
+        ("Does the second measure agree?", _agreement(tables)),
+        ("Does it depend on the learning rate?", _by_rate(tables)),
     ]
     return "\n\n".join(
         [
@@ -63,16 +63,16 @@ def _list(answers: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"- *{question}* {answer}" for question, answer in answers)
 
 
-def _below_base(results: StudyTables) -> str:
-    lost = {n: f1_contrasts(results, Shown(n), Shown("base"))["unnatural"] for n in ARMS}
+def _below_base(tables: StudyTables) -> str:
+    lost = {n: f1_contrasts(tables, Shown(n), Shown("base"))["unnatural"] for n in ARMS}
     told, every = [], True
-    for place, seed in enumerate(results.grid.bases):
+    for place, seed in enumerate(tables.grid.bases):
         kept = [name for name, c in lost.items() if c.by_base[place] > -0.0005]
         every &= not kept
         but = f"all but {' and '.join(kept)}" if kept else "all"
         told.append(f"Base {seed}: {but}")
     lower = sum(c.direction < 0 for c in lost.values())
-    aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["unnatural"]
+    aligned = f1_contrasts(tables, Shown(ALIGNED), Shown("base"))["unnatural"]
     return (
         f"{_verdict(lower, len(lost) if every else len(lost) + 1)} {'; '.join(told)}. In the "
         f"mean of the bases {lower} of {len(lost)}, with the whole interval below 0. For the "
@@ -85,9 +85,9 @@ def _verdict(agreeing: int, every: int) -> str:
     return f"**{words}.**"
 
 
-def _above(results: StudyTables, one: str, other: str) -> str:
+def _above(tables: StudyTables, one: str, other: str) -> str:
     """Judge a pair by Holm's p-values over the label types and All of both pairs."""
-    every = {pair: f1_contrasts(results, *map(Shown, pair)) for pair in PAIRS}
+    every = {pair: f1_contrasts(tables, *map(Shown, pair)) for pair in PAIRS}
     # Where nothing differs nothing is found.
     values = [1.0 if np.isnan(c.p) else c.p for pair in every.values() for c in pair.values()]
     adjusted = holm(values)
@@ -107,11 +107,11 @@ def _above(results: StudyTables, one: str, other: str) -> str:
     )
 
 
-def _verbosity(results: StudyTables) -> str:
+def _verbosity(tables: StudyTables) -> str:
     told, losing, verbose = [], 0, 0
     for name in ARMS:
         change = {
-            outcome: float(_change(results, name, outcome)[:, :, -1].mean())
+            outcome: float(_change(tables, name, outcome)[:, :, -1].mean())
             for outcome in (*OUTCOMES, WORDS)
         }
         losing += change["follows"] < 0
@@ -129,21 +129,21 @@ def _verbosity(results: StudyTables) -> str:
     )
 
 
-def _change(results: StudyTables, name: str, outcome: str) -> np.ndarray:
-    base = outcome_shares(results, Shown("base"), outcome)
-    return outcome_shares(results, Shown(name), outcome) - base
+def _change(tables: StudyTables, name: str, outcome: str) -> np.ndarray:
+    base = outcome_shares(tables, Shown("base"), outcome)
+    return outcome_shares(tables, Shown(name), outcome) - base
 
 
-def _tuning(results: StudyTables) -> str:
-    first = results.grid.images[0]
-    aligned = f1_contrasts(results, Shown(ALIGNED), Shown("base"))["All"]
+def _tuning(tables: StudyTables) -> str:
+    first = tables.grid.images[0]
+    aligned = f1_contrasts(tables, Shown(ALIGNED), Shown("base"))["All"]
     told = []
     for name in seeing():
         if name != ALIGNED:
-            seen = f1_contrasts(results, Shown(name), Shown(ALIGNED))["All"]
+            seen = f1_contrasts(tables, Shown(name), Shown(ALIGNED))["All"]
             text = f"{name} {told_interval(seen)}"
-            if "none" in results.grid.images:
-                alone = f1_contrasts(results, Shown(name, "none"), Shown("base"))["All"]
+            if "none" in tables.grid.images:
+                alone = f1_contrasts(tables, Shown(name, "none"), Shown("base"))["All"]
                 text += f", and without an image against the base {told_interval(alone)}"
             told.append(text)
     return (
@@ -153,11 +153,11 @@ def _tuning(results: StudyTables) -> str:
     )
 
 
-def _blank_image(results: StudyTables) -> str:
+def _blank_image(tables: StudyTables) -> str:
     one, other = PAIRS[1]
     told = []
-    for image in results.grid.images:
-        difference = f1_contrasts(results, Shown(one, image), Shown(other, image))["All"]
+    for image in tables.grid.images:
+        difference = f1_contrasts(tables, Shown(one, image), Shown(other, image))["All"]
         told.append(
             f"{image} {told_interval(difference)} "
             f"(above in {difference.above}, below in {difference.below})"
@@ -168,12 +168,12 @@ def _blank_image(results: StudyTables) -> str:
     )
 
 
-def _agreement(results: StudyTables) -> str:
+def _agreement(tables: StudyTables) -> str:
     told = []
     for one, other in PAIRS:
-        exact = unseen_contrast(results, one, other, "exact")
-        right = unseen_contrast(results, one, other, "right")
-        f1 = f1_contrasts(results, Shown(one), Shown(other))["All"]
+        exact = unseen_contrast(tables, one, other, "exact")
+        right = unseen_contrast(tables, one, other, "right")
+        f1 = f1_contrasts(tables, Shown(one), Shown(other))["All"]
         verdict = "agrees" if exact.direction == f1.direction else "does not agree"
         told.append(
             f"{one} minus {other}: exact answers {told_interval(exact)}, right in whatever format "
@@ -185,18 +185,18 @@ def _agreement(results: StudyTables) -> str:
     )
 
 
-def _by_rate(results: StudyTables) -> str:
+def _by_rate(tables: StudyTables) -> str:
     """Tell in how many series F1 falls with every higher rate."""
-    grid = results.grid
+    grid = tables.grid
     rates, falling, series = sorted(grid.learning_rates), 0, 0
     for name in ARMS:
         for base in grid.bases:
             points = [Point(base, grid.seeds[0], name, rate) for rate in rates]
             image = points[0].images(grid.images)[0]
-            f1 = [results.f1[point, image].mean() for point in points]
+            f1 = [tables.f1[point, image].mean() for point in points]
             falling += all(one > other for one, other in pairwise(f1))
             series += 1
-    unlike = {pair: [results.rates[name] for name in pair] for pair in PAIRS}
+    unlike = {pair: [tables.rates[name] for name in pair] for pair in PAIRS}
     alike = all(len(set(signs)) == 1 for signs in unlike.values())
     pairs = "The two arms of each pair have the same rate" if alike else "The pairs differ in it"
     return (
