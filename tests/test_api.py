@@ -110,12 +110,12 @@ def test_reports_are_those_of_the_command_line(
 
 
 def test_a_checkpoint_is_that_of_the_command_line(tmp_path: Path) -> None:
-    words = ["epochs=1", "lora.r=4", f"cache={tmp_path / 'cache'}"]
+    words = ["num_train_epochs=1", "lora.r=4", f"cache={tmp_path / 'cache'}"]
     assert main(["train", "tiny/sft_lora", *words, f"output={tmp_path / 'words'}"]) == 0
     trained = vb.train(
         "tiny/sft_lora",
         words[-1],
-        epochs=1,
+        num_train_epochs=1,
         lora={"r": 4},
         output=tmp_path / "python",
     )
