@@ -9,7 +9,7 @@ from pathlib import Path
 
 from verbalizer_bench.leaderboard.submission import claims
 from verbalizer_bench.leaderboard.submission.contents import Contents
-from verbalizer_bench.leaderboard.submission.models import Row
+from verbalizer_bench.leaderboard.submission.models import SubmittedSample
 from verbalizer_bench.leaderboard.submission.reading import escaped, sha256
 from verbalizer_bench.results.schema import Sample, short
 from verbalizer_bench.tasks.data import resolve_data, test_documents
@@ -75,7 +75,7 @@ def located(
     return {task: places[suite()[task][0]] for task in chosen}
 
 
-def check_prompt(folder: Path, task: str, stated: Row, sample: Sample) -> None:
+def check_prompt(folder: Path, task: str, stated: SubmittedSample, sample: Sample) -> None:
     """Compare the prompt of a new response with that of the submission's.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.leaderboard.submission.contents import Contents
-from verbalizer_bench.leaderboard.submission.models import Row, Words
+from verbalizer_bench.leaderboard.submission.models import SubmittedSample, Words
 from verbalizer_bench.leaderboard.submission.reading import TEXTS
 from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.results.schema import EvalResults, short
@@ -117,12 +117,12 @@ def verification(contents: Contents, task: str) -> Verification:
     return verify_task(suite()[task][0], task, source, own.ordered, own.unordered)
 
 
-def identity(rows: Iterable[Row]) -> Identity:
+def identity(rows: Iterable[SubmittedSample]) -> Identity:
     """Return the identity of a task's prompts and targets, as `tasks.identity` defines it."""
     return identity_of((row.raw_prompt_hash, row.target) for row in rows)
 
 
-def _task_hash(rows: Iterable[Row]) -> str:
+def _task_hash(rows: Iterable[SubmittedSample]) -> str:
     targets = (hashlib.sha256(row.target.encode()).hexdigest() for row in rows)
     parts = (r.doc_hash + r.prompt_hash + t for r, t in zip(rows, targets, strict=True))
     return hashlib.sha256("".join(parts).encode()).hexdigest()

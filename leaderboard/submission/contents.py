@@ -5,7 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.leaderboard.submission.models import Results, Row, RunRecord, Submission
+from verbalizer_bench.leaderboard.submission.models import (
+    Submission,
+    SubmittedResults,
+    SubmittedRun,
+    SubmittedSample,
+)
 from verbalizer_bench.leaderboard.submission.reading import (
     LINE,
     SUMS,
@@ -40,9 +45,9 @@ class Contents:
 
     folder: Path
     submission: Submission
-    run: RunRecord
-    results: Results
-    rows: Mapping[str, list[Row]]
+    run: SubmittedRun
+    results: SubmittedResults
+    rows: Mapping[str, list[SubmittedSample]]
     inputs: Mapping[str, str]
 
 
@@ -78,8 +83,8 @@ def read_submission(folder: Path, limits: Limits | None = None) -> Contents:
     found = Contents(
         folder=folder,
         submission=submission,
-        results=parse(Results, TEXTS[1], parse_json(TEXTS[1], decode(TEXTS[1], results))),
-        run=parse(RunRecord, TEXTS[2], parse_json(TEXTS[2], decode(TEXTS[2], run))),
+        results=parse(SubmittedResults, TEXTS[1], parse_json(TEXTS[1], decode(TEXTS[1], results))),
+        run=parse(SubmittedRun, TEXTS[2], parse_json(TEXTS[2], decode(TEXTS[2], run))),
         rows=_read_samples(folder, listed, limits, inputs),
         inputs=inputs,
     )
@@ -89,8 +94,8 @@ def read_submission(folder: Path, limits: Limits | None = None) -> Contents:
 
 def _read_samples(
     folder: Path, listed: Mapping[str, str], limits: Limits, inputs: dict[str, str]
-) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = {}
+) -> dict[str, list[SubmittedSample]]:
+    rows: dict[str, list[SubmittedSample]] = {}
     left, rows_left = limits.total, limits.rows
     for name in sorted(set(listed) - set(TEXTS)):
         content = unpack(name, _summed(folder, name, limits.packed, listed), limits.unpacked)
@@ -106,13 +111,13 @@ def _read_samples(
     return rows
 
 
-def _parse_rows(name: str, text: str) -> Iterator[Row]:
+def _parse_rows(name: str, text: str) -> Iterator[SubmittedSample]:
     # Not splitlines(): responses may hold U+2028, which JSON does not escape.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         where = f"{name}:{number}"
         if len(line) > LINE:
             raise Malformed(where, f"{len(line)} characters; at most {LINE} are read")
-        yield parse(Row, where, parse_json(where, line))
+        yield parse(SubmittedSample, where, parse_json(where, line))
 
 
 def _summed(folder: Path, name: str, cap: int, listed: Mapping[str, str]) -> bytes:

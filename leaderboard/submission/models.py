@@ -90,10 +90,11 @@ class Submission(_Strict):
     notes: Text = ""
 
 
-class Row(_Strict):
+class SubmittedSample(_Strict):
     """One line of a samples file. No data set text: its licences are not ours."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    # Titles are those of the published schemas.
+    model_config = ConfigDict(title="Row", strict=True)
 
     doc_id: Annotated[int, Field(ge=0, lt=10**9)]
     doc_hash: Hash
@@ -155,8 +156,10 @@ class Record(_Loose):
     opened_thought: Line | None = None
 
 
-class RunRecord(_Strict):
+class SubmittedRun(_Strict):
     """run.json: how the run was made; no command line, whose paths are the submitter's own."""
+
+    model_config = ConfigDict(title="RunRecord")
 
     results: Line
     started: Line | None = None
@@ -259,8 +262,10 @@ class Config(_Loose):
     verbalizer_bench: Record | None = None
 
 
-class Results(_Loose):
+class SubmittedResults(_Loose):
     """lm-eval's results file, as far as it is read."""
+
+    model_config = ConfigDict(title="Results")
 
     results: dict[str, dict[str, Any]]
     configs: dict[str, TaskConfig]

@@ -21,9 +21,9 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.leaderboard.submission.contents import folder_name
 from verbalizer_bench.leaderboard.submission.models import (
     SCHEMA_VERSION,
-    Row,
-    RunRecord,
     Submission,
+    SubmittedRun,
+    SubmittedSample,
 )
 from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
@@ -222,7 +222,7 @@ def _run_record(run: Run) -> bytes:
     record.pop("command", None)
     record |= {"seeds": config.seeds, "batch_size": config.batch_size}
     try:
-        parse(RunRecord, "run.json", record)
+        parse(SubmittedRun, "run.json", record)
     except Malformed as error:
         raise ValueError(f"{run.folder / 'run.json'}: {error.text}") from error
     return (json.dumps(record, indent=2) + "\n").encode()
@@ -251,7 +251,7 @@ def _slim_rows(run: Run, task: TaskScores) -> bytes:
             "f1": sample.f1,
         }
         try:
-            parse(Row, path.name, slim)
+            parse(SubmittedSample, path.name, slim)
         except Malformed as error:
             raise ValueError(f"{path}: document {sample.doc_id}: {error.text}") from error
         rows.append(slim)

@@ -10,14 +10,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from verbalizer_bench.leaderboard.submission.models import Results, Row, RunRecord, Submission
+from verbalizer_bench.leaderboard.submission.models import (
+    Submission,
+    SubmittedResults,
+    SubmittedRun,
+    SubmittedSample,
+)
 from verbalizer_bench.leaderboard.submission.verified import Verified
 
 MODELS: dict[str, type[BaseModel]] = {
     "submission": Submission,
-    "row": Row,
-    "run": RunRecord,
-    "results": Results,
+    "row": SubmittedSample,
+    "run": SubmittedRun,
+    "results": SubmittedResults,
     "verified": Verified,
 }
 
