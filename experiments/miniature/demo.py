@@ -56,14 +56,7 @@ def demo(folder: Path, size: Size = FULL) -> None:
     """
     import torch
 
-    from verbalizer_bench.experiments.miniature.arms import (
-        ARMS,
-        BASE,
-        score,
-        train_arm,
-        train_connector,
-        train_recipe,
-    )
+    from verbalizer_bench.experiments.miniature import arms
     from verbalizer_bench.experiments.miniature.world.build import write_world
 
     _make_room(folder)
@@ -71,23 +64,19 @@ def demo(folder: Path, size: Size = FULL) -> None:
     torch.set_num_threads(1)
     items = {"train": size.items, "choose": 1, "test": 1}
     world = write_world(
-        folder / "world",
-        items=items,
-        stages=(),
-        texts=size.texts,
-        captions=size.captions,
+        folder / "world", items=items, stages=(), texts=size.texts, captions=size.captions
     )
     trained = folder / "checkpoints"
-    tower = train_recipe("tower", world, trained / "tower")
-    connector = train_connector(world, BASE, tower, trained / "connector")
-    checkpoints = {"base": BASE}
-    for name in ARMS:
-        checkpoints[name] = train_arm(name, world, BASE, connector, trained / name)
+    tower = arms.train_recipe("tower", world, trained / "tower")
+    connector = arms.train_connector(world, arms.BASE, tower, trained / "connector")
+    checkpoints = {"base": arms.BASE}
+    for name in arms.ARMS:
+        checkpoints[name] = arms.train_arm(name, world, arms.BASE, connector, trained / name)
     runs: dict[str, Run] = {}
     for name, checkpoint in checkpoints.items():
         print(f"\nScoring {name}", flush=True)
-        adapter = ARMS[name].adapter if name in ARMS else "verbalizer-llm"
-        runs[name] = score(
+        adapter = arms.ARMS[name].adapter if name in arms.ARMS else "verbalizer-llm"
+        runs[name] = arms.score(
             checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
         )
     report = _report(runs, folder)

@@ -11,6 +11,7 @@ import numpy as np
 
 from verbalizer_bench.experiments.miniature.arms import ARMS
 from verbalizer_bench.experiments.miniature.base import GATE, below_gate
+from verbalizer_bench.experiments.miniature.study import figures
 from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
     MODELS,
@@ -23,11 +24,6 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     seeing,
     unseen,
     unseen_contrast,
-)
-from verbalizer_bench.experiments.miniature.study.figures import (
-    draw_images,
-    draw_rates,
-    draw_scores,
 )
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
 from verbalizer_bench.experiments.miniature.study.tables import (
@@ -47,9 +43,9 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 def write(folder: Path) -> Path:
     """Write `README.md` and the figures beside the tables of a folder."""
     tables = read_tables(folder)
-    draw_scores(tables, folder / "scores.png")
-    draw_images(tables, folder / "images.png")
-    draw_rates(tables, folder / "rates.png")
+    figures.draw_scores(tables, folder / "scores.png")
+    figures.draw_images(tables, folder / "images.png")
+    figures.draw_rates(tables, folder / "rates.png")
     parts = [
         _head(tables),
         verdicts(tables),
