@@ -28,6 +28,7 @@ from benchmarks.loader import loader_memory
 from benchmarks.measure import Cost, cpu_seconds, spread
 from benchmarks.training_data import LARGER, TINY, Shape, write_architecture, write_records
 from benchmarks.training_table import render
+from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.conversations.formats import training_template
 from verbalizer_bench.trainers.conversations.records import Conversation, read_records
@@ -193,10 +194,9 @@ def plain_dataset(recipe: Recipe) -> Any:
     rows = []
     for record in read_records(recipe.data[0]):
         assert isinstance(record, Conversation)
-        messages = [
-            {"role": message.role, "content": message.content(parts=folder is not None)}
-            for message in record.messages
-        ]
+        messages: Any = [{"role": turn.role, "content": turn.content()} for turn in record.messages]
+        # A column of Arrow has one type.
+        messages = with_parts(messages) if folder else messages
         images = {"images": [str(folder / name) for name in record.images]} if folder else {}
         rows.append({"messages": messages} | images)
     dataset = datasets.Dataset.from_list(rows)

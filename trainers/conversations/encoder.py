@@ -283,7 +283,7 @@ def end_generation(config: Any, name: str, tokenizer: Any) -> None:
 
 
 def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [{"role": message.role, "content": message.content(False)} for message in messages]
+    return [{"role": message.role, "content": message.content()} for message in messages]
 
 
 def _check_joints(

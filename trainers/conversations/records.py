@@ -27,9 +27,9 @@ class Message(NamedTuple):
     text: str
     images: int = 0
 
-    def content(self, parts: bool) -> str | list[dict[str, str]]:
-        """Return what a chat template takes; a turn with images is always a list of parts."""
-        if not self.images and not parts:
+    def content(self) -> str | list[dict[str, str]]:
+        """Return what a chat template takes: a text, or for a turn with images a list of parts."""
+        if not self.images:
             return self.text
         text = [{"type": "text", "text": self.text}] if self.text else []
         return [{"type": "image"}] * self.images + text

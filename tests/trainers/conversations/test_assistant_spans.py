@@ -16,6 +16,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tests.conftest import REPOSITORY
 from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
+from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.conversations.encoder import (
     Encoder,
     describe_answers,
@@ -225,8 +226,9 @@ def test_the_answers_are_those_that_trl_marks(name: str) -> None:
             encoder.encode(record)
         return
     runs = ["".join(run.split()) for run in trained(tokenizer, record)]
-    parts = name in ("idefics3", "llava_next", "smolvlm")
-    messages = [{"role": m.role, "content": m.content(parts)} for m in record.messages]
+    messages: Any = [{"role": m.role, "content": m.content()} for m in record.messages]
+    if name in ("idefics3", "llava_next", "smolvlm"):
+        messages = with_parts(messages)
     (text,), (blocks,) = render_jinja_template(
         conversations=[messages],
         chat_template=trl(f"{name}_training"),

@@ -60,7 +60,7 @@ def record(*texts: str, images: int = 0, system: str | None = None) -> Conversat
 
 
 def render(tokenizer: Any, name: str, given: Conversation, **options: Any) -> str:
-    messages = [{"role": m.role, "content": m.content(False)} for m in given.messages]
+    messages = [{"role": m.role, "content": m.content()} for m in given.messages]
     template = training_template(name, tokenizer)
     return str(
         tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **options)
@@ -115,7 +115,7 @@ def test_a_prompt_is_what_stands_before_the_first_label(
     given = record("what is this", "😀 a cat", images=images)
     encoded = encoder(tokenizer, name).encode(given)
     prompt = tokenizer.apply_chat_template(
-        [{"role": m.role, "content": m.content(False)} for m in given.messages[:1]],
+        [{"role": m.role, "content": m.content()} for m in given.messages[:1]],
         chat_template=chat_template(name, tokenizer),
         add_generation_prompt=True,
         return_dict=False,

@@ -41,9 +41,8 @@ def test_an_image_moves_to_the_front_of_its_turn(tmp_path: Path, question: str) 
         Message("assistant", "Yes."),
     )
     assert found == Conversation(0, "x", turns, ("a.jpg",))
-    assert turns[0].content(False) == [{"type": "image"}, {"type": "text", "text": "What?"}]
-    assert turns[2].content(False) == "Sure?"
-    assert turns[2].content(True) == [{"type": "text", "text": "Sure?"}]
+    assert turns[0].content() == [{"type": "image"}, {"type": "text", "text": "What?"}]
+    assert turns[2].content() == "Sure?"
 
 
 def test_several_images_go_to_their_own_turns_in_order(tmp_path: Path) -> None:
@@ -53,7 +52,7 @@ def test_several_images_go_to_their_own_turns_in_order(tmp_path: Path) -> None:
     assert found.images == ("1.jpg", "2.jpg", "3.jpg")
     assert [message.images for message in found.messages] == [2, 0, 1, 0]
     assert found.messages[0].text == "A and"
-    assert found.messages[2].content(False) == [{"type": "image"}]
+    assert found.messages[2].content() == [{"type": "image"}]
 
 
 def test_text_records_and_system_messages(tmp_path: Path) -> None:
