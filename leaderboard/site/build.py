@@ -8,7 +8,7 @@ bytes.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,10 @@ def build_site(submissions: Path, output: Path, *, trusted: bool = False) -> Sit
     output.mkdir(parents=True, exist_ok=True)
     drawn = output / ".leaderboard.svg"
     _draw(tables, (drawn,))
+    table_json = as_json(tables)
     contents = {
-        "index.html": _page(tables),
-        "leaderboard.json": json.dumps(as_json(tables), indent=1, ensure_ascii=False) + "\n",
+        "index.html": _page(tables, table_json),
+        "leaderboard.json": json.dumps(table_json, indent=1, ensure_ascii=False) + "\n",
         "leaderboard.csv": as_csv(tables),
         "leaderboard.svg": drawn.read_text(encoding="utf-8"),
     }
@@ -121,8 +122,7 @@ def _errors(table: Table) -> dict[str, Any]:
     return {"paths": [entry.path for entry in entries], "errors": triangle}
 
 
-def _page(tables: Sequence[Table]) -> str:
-    table_json = as_json(tables)
+def _page(tables: Sequence[Table], table_json: Mapping[str, Any]) -> str:
     rows = {row["path"]: row for table in table_json["tables"] for row in table["rows"]}
     data = {
         "rows": rows,

@@ -11,7 +11,7 @@ from verbalizer_bench.leaderboard.site.ranking import Ranked, Table
 from verbalizer_bench.leaderboard.submission.verified import VerifiedTask
 from verbalizer_bench.results.differences import verbalizer_names
 from verbalizer_bench.tasks.spec import task_name
-from verbalizer_bench.tasks.suite import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 from verbalizer_bench.version import __version__
 
 SCHEMA_VERSION = 1
@@ -198,8 +198,8 @@ def _heat(tasks: Sequence[VerifiedTask]) -> dict[str, list[float | None]]:
     """Return the F1 of each data set's tasks, in the order of `verbalizer_names`."""
     known = {task.task: _rounded(task.f1) for task in tasks}
     return {
-        name: [known.get(task_name(name, verbalizer)) for verbalizer in read_dataset(path)[1]]
-        for name, path in suite_files().items()
+        name: [known.get(task_name(name, verbalizer)) for verbalizer in verbalizers]
+        for name, (_, verbalizers) in suite_datasets().items()
     }
 
 

@@ -41,7 +41,7 @@ from verbalizer_bench.results.statistics import (
     weight_matrix,
 )
 from verbalizer_bench.tasks.spec import Verbalizer
-from verbalizer_bench.tasks.suite import read_dataset, suite_files
+from verbalizer_bench.tasks.suite import suite_datasets
 
 # A family, whose p-values Holm adjusts together: the groups of one level, over all pairs of runs.
 FAMILIES = ("label type", "data set", "verbalizer", "task")
@@ -228,14 +228,14 @@ def groups_of(tasks: Sequence[TaskScores]) -> dict[tuple[str, str], dict[str, fl
 
 def verbalizer_name(task: TaskScores) -> str:
     """Return a verbalizer's name over the data sets, class names by their place."""
-    files = suite_files()
-    classes = read_dataset(files[task.dataset])[0].classes if task.dataset in files else ()
+    datasets = suite_datasets()
+    classes = datasets[task.dataset][0].classes if task.dataset in datasets else ()
     return _name(task.verbalizer, classes)
 
 
 def verbalizer_names() -> list[str]:
     """Return the names of the twelve verbalizers, in the order of every data set's tasks."""
-    spec, verbalizers = read_dataset(next(iter(suite_files().values())))
+    spec, verbalizers = next(iter(suite_datasets().values()))
     return [_name(verbalizer, spec.classes) for verbalizer in verbalizers]
 
 
