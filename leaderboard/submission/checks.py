@@ -107,7 +107,10 @@ def check_identity(contents: Contents) -> Iterator[str]:
         own = [row.doc_hash for row in rows]
         if documents.setdefault(dataset, own) != own:
             yield f"{task}: its documents are not those of the data set's other tasks"
-        if verification(contents, task).verdict == "different":
+        known = verify_task(
+            dataset, task, stated.source, own_identity.ordered, own_identity.unordered
+        )
+        if known.verdict == "different":
             yield f"{task}: not the known prompts of {stated.source!r}"
 
 

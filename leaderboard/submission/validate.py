@@ -197,7 +197,7 @@ def _task(contents: Contents, task: TaskScores) -> VerifiedTask:
         dataset=task.dataset,
         verbalizer=contents.results.configs[task.task].metadata.verbalizer,
         source=task.source,
-        identity=checks.verification(contents, task.task).verdict,
+        identity=task.verification().verdict,
         documents=len(f1),
         f1=rounded(f1.mean()),
         stderr=float(f1.std(ddof=1) / len(f1) ** 0.5) if len(f1) > 1 else None,
