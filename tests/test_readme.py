@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/ runs, on toy checkpoints and made data."""
+"""Every command of the README and of docs/ runs, on toy checkpoints; links and counts hold."""
 
 import json
 import re
@@ -93,11 +93,25 @@ def write_readme_set(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def test_the_readmes_data_set_and_demo_output() -> None:
+def test_the_demo_output_has_its_warning() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     from verbalizer_bench.experiments.miniature.demo import TOY_WARNING
 
     assert TOY_WARNING in text
-    for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
-        if not link.startswith("http"):
-            assert (REPOSITORY / link).exists(), link
+
+
+@pytest.mark.parametrize("page", sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]))
+def test_links_point_to_what_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert links, page
+    gone = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not gone
+
+
+def test_the_journeys_are_counted() -> None:
+    text = (REPOSITORY / "docs" / "journeys.md").read_text(encoding="utf-8")
+    for journey in text.split("\n## ")[1:]:
+        stated = re.search(r"\n(\d+) files, (\d+) on the way and (\d+) beside it", journey)
+        assert stated
+        files = re.findall(r"^\d+\. (\*?)\[", journey, flags=re.MULTILINE)
+        assert tuple(map(int, stated.groups())) == (len(files), files.count(""), files.count("*"))
