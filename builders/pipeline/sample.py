@@ -131,9 +131,9 @@ def read_samples(path: Path) -> list[TrainingSample]:
         ValueError: A line is no sample.
     """
     samples = []
-    for place, found in jsonl.read(path):
+    for place, value in jsonl.read(path):
         try:
-            samples.append(TrainingSample.of(found))
+            samples.append(TrainingSample.of(value))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, {place}: not a row of a stage: {error}") from error
     return samples

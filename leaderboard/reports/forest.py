@@ -18,7 +18,7 @@ class Line:
 
     Attributes:
         model: The model's name.
-        found: The difference.
+        difference: Of the other run from the base.
         told: Below 0 (-1), above (1), or neither (0), as the answer says it.
         at: Where the difference is.
         start: Where its interval begins; None without one.
@@ -26,7 +26,7 @@ class Line:
     """
 
     model: str
-    found: Difference
+    difference: Difference
     told: int
     at: float
     start: float | None

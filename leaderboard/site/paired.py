@@ -41,7 +41,7 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class AgainstBase:
     """A submission against the one that it was tuned from.
 
     Attributes:
@@ -59,13 +59,13 @@ class Pair:
 
 def pair_with_bases(
     entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = SEED
-) -> dict[str, Pair]:
+) -> dict[str, AgainstBase]:
     """Compare the submissions of one protocol with their bases.
 
     Returns:
         By path, for each submission that names a base or its weights.
     """
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, AgainstBase] = {}
     groups: dict[tuple[tuple[str, int], ...], list[tuple[Entry, Entry]]] = {}
     by_weights: dict[str | None, list[Entry]] = {}
     for entry in entries:
@@ -77,11 +77,11 @@ def pair_with_bases(
         if model.base is None and model.base_weights_sha256 is None:
             continue
         if model.base_weights_sha256 is None:
-            pairs[entry.path] = Pair(None, "it names its base, and not that base's weights")
+            pairs[entry.path] = AgainstBase(None, "it names its base, and not that base's weights")
             continue
         base, reason = _base(entry, by_weights.get(model.base_weights_sha256, []))
         if base is None:
-            pairs[entry.path] = Pair(None, reason)
+            pairs[entry.path] = AgainstBase(None, reason)
         else:
             sizes = tuple((dataset, len(asked.shares)) for dataset, asked in entry.asked.items())
             groups.setdefault(sizes, []).append((entry, base))
@@ -142,7 +142,9 @@ def _blocks(
         yield pairs[start : start + step]
 
 
-def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -> dict[str, Pair]:
+def _compared(
+    pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int
+) -> dict[str, AgainstBase]:
     shape = (len(pairs), len(LABEL_TYPES))
     observed, drawn = np.zeros(shape), np.zeros((resamples, *shape))
     for dataset in pairs[0][0].asked:
@@ -155,9 +157,9 @@ def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -
     for i, (entry, base) in enumerate(pairs):
         for k, strata in enumerate(_strata(entry, base)):
             low[i, k], high[i, k] = interval_of_few(low[i, k], high[i, k], strata, resamples, seed)
-    known = min(len(own.shares) for own in pairs[0][0].asked.values()) > 1
+    known = min(len(answers.shares) for answers in pairs[0][0].asked.values()) > 1
     return {
-        entry.path: Pair(
+        entry.path: AgainstBase(
             base.path,
             differs=("tuning",) if _image(entry) == _image(base) else ("tuning", "image"),
             changes={
@@ -175,12 +177,12 @@ def _compared(pairs: Sequence[tuple[Entry, Entry]], resamples: int, seed: int) -
 
 def _strata(entry: Entry, base: Entry) -> Iterator[tuple[Stratum, ...]]:
     """Yield what each document adds to the difference of each of GROUPS."""
-    tasks = np.maximum(np.sum([own.verbalizers for own in entry.asked.values()], axis=0), 1)
+    tasks = np.maximum(np.sum([answers.verbalizers for answers in entry.asked.values()], axis=0), 1)
     parts = []
-    for dataset, own in entry.asked.items():
-        values = (own.shares - base.asked[dataset].shares) @ _TO_GROUPS
+    for dataset, answers in entry.asked.items():
+        values = (answers.shares - base.asked[dataset].shares) @ _TO_GROUPS
         # Of a difference in [-1, 1] in every verbalizer.
-        most = np.array(own.verbalizers) / tasks @ np.abs(_TO_GROUPS)
+        most = np.array(answers.verbalizers) / tasks @ np.abs(_TO_GROUPS)
         parts.append((dataset, values, most))
     for k in range(len(GROUPS)):
         yield tuple(

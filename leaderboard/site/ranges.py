@@ -75,11 +75,13 @@ def _over_all(entry: Entry, dataset: str) -> np.ndarray:
 
 def _reach_of_few(entries: Sequence[Entry]) -> float:
     """Return how far apart two submissions can be of which fewer than FEW documents differ."""
-    tasks = np.maximum(np.sum([own.verbalizers for own in entries[0].asked.values()], axis=0), 1)
+    tasks = np.maximum(
+        np.sum([answers.verbalizers for answers in entries[0].asked.values()], axis=0), 1
+    )
     weights = [
-        float(np.mean(np.array(own.verbalizers) / tasks)) / len(own.shares)
+        float(np.mean(np.array(answers.verbalizers) / tasks)) / len(answers.shares)
         for entry in entries
-        for own in entry.asked.values()
+        for answers in entry.asked.values()
     ]
     return FEW * max(weights)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from verbalizer_bench.leaderboard.site.duplicates import same_responses
 from verbalizer_bench.leaderboard.site.entries import PROTOCOLS, Entry
-from verbalizer_bench.leaderboard.site.paired import Pair, pair_with_bases
+from verbalizer_bench.leaderboard.site.paired import AgainstBase, pair_with_bases
 from verbalizer_bench.leaderboard.site.ranges import rank_ranges
 from verbalizer_bench.results.statistics import RESAMPLES, SEED
 
@@ -31,7 +31,7 @@ class Ranked:
     best: int
     worst: int
     entry: Entry
-    pair: Pair | None
+    pair: AgainstBase | None
     copies: tuple[tuple[str, int], ...] = ()
 
 

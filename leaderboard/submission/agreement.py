@@ -66,10 +66,10 @@ def agreement(
         equal: Whether each response is the same text.
         scores: By document the F1 of each of its responses: the submission's and the new one.
     """
-    pairs = np.array([pair for own in scores.values() for pair in own])
+    pairs = np.array([pair for f1s in scores.values() for pair in f1s])
     submitted, regenerated = pairs.mean(axis=0)
     # Responses to one document are not independent.
-    sums = np.array([np.diff(own, axis=1).sum() for own in scores.values()]) * -1.0
+    sums = np.array([np.diff(f1s, axis=1).sum() for f1s in scores.values()]) * -1.0
     values = sums[:, None] * len(sums) / len(pairs)
     low, high = interval(bootstrap({"documents": values}, RESAMPLES, SEED)[:, 0])
     mean = float(submitted - regenerated)

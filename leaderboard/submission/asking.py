@@ -30,8 +30,8 @@ def choose(contents: Contents, documents: int, generator: random.Random) -> dict
     for task, (dataset, _) in suite().items():
         tasks.setdefault(dataset, []).append(task)
     left = {}
-    for dataset, own in tasks.items():
-        ids = [row.doc_id for row in contents.rows.get(own[0], ())]
+    for dataset, names in tasks.items():
+        ids = [row.doc_id for row in contents.rows.get(names[0], ())]
         left[dataset] = generator.sample(ids, len(ids))
     chosen: dict[str, list[int]] = {}
     # Fewer documents than data sets are of any of them.
@@ -61,14 +61,14 @@ def located(
         dataset, verbalizer = suite()[task]
         if dataset not in places:
             spec = suite_datasets()[dataset][0]
-            own: dict[tuple[str, str], list[int]] = defaultdict(list)
+            by_prompt: dict[tuple[str, str], list[int]] = defaultdict(list)
             for number, doc in enumerate(test_documents(spec, resolve_data(data)).docs):
                 prompt = sha256(spec.render(doc, verbalizer).encode())
-                own[prompt, spec.target(doc, verbalizer)].append(number)
+                by_prompt[prompt, spec.target(doc, verbalizer)].append(number)
             rows = {row.doc_id: row for row in contents.rows[task]}
             places[dataset] = {}
             for doc_id in ids:
-                numbers = own[rows[doc_id].raw_prompt_hash, rows[doc_id].target]
+                numbers = by_prompt[rows[doc_id].raw_prompt_hash, rows[doc_id].target]
                 if not numbers:
                     raise ValueError(_no_such_prompt(contents.folder, task, doc_id))
                 places[dataset][numbers.pop()] = doc_id

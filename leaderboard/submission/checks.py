@@ -89,10 +89,10 @@ def check_identity(contents: Contents) -> Iterator[str]:
         words = {verbalizer.first, verbalizer.second}
         if wrong := next((row for row in rows if row.target not in words), None):
             yield f"{task}: document {wrong.doc_id}: target {short(wrong.target)} is no label word"
-        own_identity = identity(rows)
-        if own_identity.ordered != stated.identity:
+        recomputed = identity(rows)
+        if recomputed.ordered != stated.identity:
             yield f"{task}: its rows' prompts and targets are not those of its identity: edited"
-        if stated.identity_unordered not in (None, own_identity.unordered):
+        if stated.identity_unordered not in (None, recomputed.unordered):
             yield f"{task}: its identity_unordered is not that of its rows: edited"
         if _task_hash(rows) != contents.results.task_hashes.get(task):
             yield f"{task}: its rows' hashes are not those of lm-eval's task hash: edited"
@@ -104,20 +104,21 @@ def check_identity(contents: Contents) -> Iterator[str]:
                 f"{task}: document {contradicted[0]}: of another class than under the other "
                 "verbalizers"
             )
-        own = [row.doc_hash for row in rows]
-        if documents.setdefault(dataset, own) != own:
+        hashes = [row.doc_hash for row in rows]
+        if documents.setdefault(dataset, hashes) != hashes:
             yield f"{task}: its documents are not those of the data set's other tasks"
-        known = verify_task(
-            dataset, task, stated.source, own_identity.ordered, own_identity.unordered
-        )
+        known = verify_task(dataset, task, stated.source, recomputed.ordered, recomputed.unordered)
         if known.verdict == "different":
             yield f"{task}: not the known prompts of {stated.source!r}"
 
 
 def verification(contents: Contents, task: str) -> Verification:
     """Return what is known of a task's prompts, by its rows."""
-    source, own = contents.results.configs[task].metadata.source, identity(contents.rows[task])
-    return verify_task(suite()[task][0], task, source, own.ordered, own.unordered)
+    source, recomputed = (
+        contents.results.configs[task].metadata.source,
+        identity(contents.rows[task]),
+    )
+    return verify_task(suite()[task][0], task, source, recomputed.ordered, recomputed.unordered)
 
 
 def identity(rows: Iterable[SubmittedSample]) -> Identity:
@@ -138,7 +139,7 @@ def rescore(contents: Contents) -> tuple[TaskScores, ...]:
         rows, metadata = contents.rows[task], contents.results.configs[task].metadata
         both = words.first, words.second
         scores = [score(r.target, both[r.target == both[0]], r.response) for r in rows]
-        table = {metric: np.array([own[metric] for own in scores]) for metric in METRICS}
+        table = {metric: np.array([scored[metric] for scored in scores]) for metric in METRICS}
         ids = tuple(row.doc_id for row in rows)
         source, name = metadata.source, identity(rows)
         tasks.append(
@@ -160,9 +161,9 @@ def check_scores(contents: Contents, tasks: Sequence[TaskScores]) -> Iterator[st
                 break
         yield from _differences(task.task, table.get(task.task, {}), _means([task]))
     for name in sorted(_groups()):
-        own = [t for t in tasks if name in ("verbalizer", f"verbalizer::{t.verbalizer.type}")]
+        members = [t for t in tasks if name in ("verbalizer", f"verbalizer::{t.verbalizer.type}")]
         if name in table:
-            yield from _differences(name, table[name], _means(own))
+            yield from _differences(name, table[name], _means(members))
     if others := sorted(set(table) - {t.task for t in tasks} - _groups()):
         yield f"results.json: scores of {short(others[0])}, which is not the suite's"
 
@@ -173,15 +174,15 @@ def _groups() -> set[str]:
 
 def _means(tasks: Sequence[TaskScores]) -> dict[str, float | None]:
     """Return means and standard errors as lm-eval names them; a group's are unweighted."""
-    found: dict[str, float | None] = {}
+    means: dict[str, float | None] = {}
     for metric in METRICS:
         columns = [task.scores[metric] for task in tasks]
-        found[f"{metric},none"] = float(np.mean([column.mean() for column in columns]))
+        means[f"{metric},none"] = float(np.mean([column.mean() for column in columns]))
         errors = [_error(column) for column in columns]
         known = [error for error in errors if error is not None]
         total = math.sqrt(sum(error**2 for error in known)) / len(errors)
-        found[f"{metric}_stderr,none"] = total if len(known) == len(errors) else None
-    return found
+        means[f"{metric}_stderr,none"] = total if len(known) == len(errors) else None
+    return means
 
 
 def _error(column: np.ndarray) -> float | None:

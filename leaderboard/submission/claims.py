@@ -69,11 +69,11 @@ def stored_weights(contents: Contents) -> str | None:
 
 def arguments(contents: Contents) -> Mapping[str, Any]:
     """Return the run's model_args, parsed where they are a text."""
-    own = contents.run.model_args
-    if isinstance(own, str):
-        pairs = (part.split("=", 1) for part in own.split(",") if "=" in part)
+    given = contents.run.model_args
+    if isinstance(given, str):
+        pairs = (part.split("=", 1) for part in given.split(",") if "=" in part)
         return {key.strip(): value.strip() for key, value in pairs}
-    return own or {}
+    return given or {}
 
 
 def _fingerprint(contents: Contents) -> Mapping[str, Any]:
@@ -82,8 +82,8 @@ def _fingerprint(contents: Contents) -> Mapping[str, Any]:
 
 
 def _loaded(contents: Contents) -> Any:
-    own = arguments(contents)
-    return own.get("peft") or own.get("pretrained")
+    loaded = arguments(contents)
+    return loaded.get("peft") or loaded.get("pretrained")
 
 
 def _on_hub(contents: Contents, name: Any) -> bool:
@@ -113,10 +113,10 @@ def _model(contents: Contents) -> Iterator[str]:
     kind = config.verbalizer_bench and _KINDS.get(config.verbalizer_bench.adapter)
     if kind and model.kind != kind:
         yield f"submission.yaml: model.kind: {model.kind}, but the adapter is for an {kind}"
-    loaded, own = _loaded(contents), arguments(contents)
+    loaded, given = _loaded(contents), arguments(contents)
     if _on_hub(contents, loaded) and loaded != model.id:
         yield f"submission.yaml: model.id: {model.id}, but the run loaded {short(loaded)}"
-    base = own.get("pretrained") if own.get("peft") else None
+    base = given.get("pretrained") if given.get("peft") else None
     if _on_hub(contents, base) and model.base not in (None, base):
         yield f"submission.yaml: model.base: {model.base}, but the adapter was on {short(base)}"
     commit = recorded_commit(contents)
@@ -130,11 +130,14 @@ def _model(contents: Contents) -> Iterator[str]:
 
 
 def _weights(contents: Contents) -> Iterator[str]:
-    stated, own = contents.submission.model.weights_sha256, _fingerprint(contents).get("weights")
-    if _HASH.fullmatch(str(own)) and stated not in (None, own):
+    stated, recorded = (
+        contents.submission.model.weights_sha256,
+        _fingerprint(contents).get("weights"),
+    )
+    if _HASH.fullmatch(str(recorded)) and stated not in (None, recorded):
         yield (
             f"submission.yaml: model.weights_sha256: {stated}, but run.json's "
-            f"fingerprint.weights is {short(own)}"
+            f"fingerprint.weights is {short(recorded)}"
         )
 
 
@@ -198,11 +201,11 @@ def _device(contents: Contents) -> Iterator[str]:
 def _versions(contents: Contents) -> Iterator[str]:
     results, record = contents.results, contents.results.config.verbalizer_bench
     stated = (record and record.versions) or {}
-    for name, own in (
+    for name, recorded in (
         ("lm_eval", results.lm_eval_version),
         ("transformers", results.transformers_version),
     ):
-        yield from _one(f"version of {name}", {"record": stated.get(name), "results": own})
+        yield from _one(f"version of {name}", {"record": stated.get(name), "results": recorded})
 
 
 def _seeds(contents: Contents) -> Iterator[str]:
@@ -239,17 +242,18 @@ def _template(contents: Contents) -> Iterator[str]:
     text = results.chat_template
     if record and text and not record.chat_template_sha256:
         yield "results.json: chat_template is set, and chat_template_sha256 is not"
-    own = hashlib.sha256(text.encode()).hexdigest() if text else None
+    digest = hashlib.sha256(text.encode()).hexdigest() if text else None
     seen = None if record is None else record.chat_template_sha256
     yield from _one(
-        "chat template's hash", {"text": own, "results": results.chat_template_sha, "record": seen}
+        "chat template's hash",
+        {"text": digest, "results": results.chat_template_sha, "record": seen},
     )
     shots = any(settings.num_fewshot for settings in results.configs.values())
     if record is None or shots or results.system_instruction:
         return
     # Without a template the prompt that was asked is the raw one.
     plain = {
-        row.prompt_hash == row.raw_prompt_hash for own in contents.rows.values() for row in own
+        row.prompt_hash == row.raw_prompt_hash for rows in contents.rows.values() for row in rows
     }
     if record.chat_template_sha256 and True in plain:
         yield "results.json: chat_template_sha256 is set, but prompts were asked without a template"

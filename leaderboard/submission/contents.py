@@ -80,7 +80,7 @@ def read_submission(folder: Path, limits: Limits | None = None) -> Contents:
         inputs[name] = listed[name]
     yaml, results, run = (texts[name] for name in TEXTS)
     submission = parse(Submission, TEXTS[0], parse_yaml(TEXTS[0], decode(TEXTS[0], yaml)))
-    found = Contents(
+    contents = Contents(
         folder=folder,
         submission=submission,
         results=parse(SubmittedResults, TEXTS[1], parse_json(TEXTS[1], decode(TEXTS[1], results))),
@@ -89,7 +89,7 @@ def read_submission(folder: Path, limits: Limits | None = None) -> Contents:
         inputs=inputs,
     )
     _check_folder(folder, submission, results)
-    return found
+    return contents
 
 
 def _read_samples(
@@ -122,9 +122,9 @@ def _parse_rows(name: str, text: str) -> Iterator[SubmittedSample]:
 
 def _summed(folder: Path, name: str, cap: int, listed: Mapping[str, str]) -> bytes:
     content = read_bytes(folder, name, cap)
-    if (found := sha256(content)) != listed[name]:
+    if (digest := sha256(content)) != listed[name]:
         raise Malformed(
-            name, f"sha256 {found[:12]}…, but {SUMS} has {listed[name][:12]}…: edited or damaged"
+            name, f"sha256 {digest[:12]}…, but {SUMS} has {listed[name][:12]}…: edited or damaged"
         )
     return content
 

@@ -49,18 +49,18 @@ def export(folder: Path, to: str, output: Path, dataset: str | None = None) -> P
             f"submit export: --dataset {dataset or ''}: --to hf needs ORG/NAME, the benchmark's "
             "on the hub"
         )
-    found = validate(folder, write=False)
-    if found.verified is None:
-        raise ValueError(f"{folder}: level {found.failed} failed: {found.problems[0]}")
+    validation = validate(folder, write=False)
+    if validation.verified is None:
+        raise ValueError(f"{folder}: level {validation.failed} failed: {validation.problems[0]}")
     if to == "hf":
         assert dataset is not None
         path = output / f"{dataset.rpartition('/')[2]}.yaml"
-        text = yaml.safe_dump(_hub_entries(found.verified, dataset), sort_keys=False)
+        text = yaml.safe_dump(_hub_entries(validation.verified, dataset), sort_keys=False)
     else:
-        record = _eee_record(found.verified)
-        developer, _, name = found.verified.submission.model.id.rpartition("/")
+        record = _eee_record(validation.verified)
+        developer, _, name = validation.verified.submission.model.id.rpartition("/")
         # Files are named by random UUIDs there; this one is as random, and the same every time.
-        key = uuid.UUID(found.verified.inputs["results.json"][:32], version=4)
+        key = uuid.UUID(validation.verified.inputs["results.json"][:32], version=4)
         path = output / "verbalizer-bench" / (developer or _NOBODY) / name / f"{key}.json"
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_whole(path, text)

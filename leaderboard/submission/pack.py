@@ -76,28 +76,28 @@ def pack(
         ValueError: The run is partial, has no responses or no suite, or a word is malformed.
         FileNotFoundError: There is no run, or samples are missing.
     """
-    found = load_run(run)
-    _check_whole(found)
-    made = datetime.fromtimestamp(found.results.date or 0, UTC)
+    loaded = load_run(run)
+    _check_whole(loaded)
+    made = datetime.fromtimestamp(loaded.results.date or 0, UTC)
     model = {
-        "id": found.name if model_id is None else model_id,
-        **_weights(found, revision, weights_sha256),
-        "kind": kind or _kind(found),
+        "id": loaded.name if model_id is None else model_id,
+        **_weights(loaded, revision, weights_sha256),
+        "kind": kind or _kind(loaded),
         "base": base,
-        "base_weights_sha256": _base_weights(found, base_weights),
-        "parameters": _parameters(found),
+        "base_weights_sha256": _base_weights(loaded, base_weights),
+        "parameters": _parameters(loaded),
         "recipe": recipe,
     }
     submission = _submission(
         {
             "schema_version": SCHEMA_VERSION,
-            "protocol": derive_protocol(found).name,
+            "protocol": derive_protocol(loaded).name,
             "model": {key: value for key, value in model.items() if value is not None},
             "submitter": submitter,
             "date": made.date().isoformat(),
             "links": list(links),
             "licence": licence,
-            "image_mode": found.record.image.mode if found.record.image else "n/a",
+            "image_mode": loaded.record.image.mode if loaded.record.image else "n/a",
             "notes": notes,
         }
     )
@@ -105,13 +105,13 @@ def pack(
         submission.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
     )
     content = {
-        "results.json": found.file.read_bytes(),
-        "run.json": _run_record(found),
+        "results.json": loaded.file.read_bytes(),
+        "run.json": _run_record(loaded),
         "submission.yaml": text.encode(),
     }
     _check_secrets(content)
-    for task in found.tasks:
-        rows = _slim_rows(found, task)
+    for task in loaded.tasks:
+        rows = _slim_rows(loaded, task)
         # No name, no time: the same rows give the same bytes.
         content[f"samples/{task.task}.jsonl.gz"] = gzip.compress(rows, 9, mtime=0)
     return _write(output / folder_name(submission, content["results.json"]), content)
@@ -156,11 +156,11 @@ def _parameters(run: Run) -> int | None:
 
 def _weights(run: Run, revision: str | None, digest: str | None) -> dict[str, str | None]:
     """Return what names the weights: as given, else as the run recorded it."""
-    commit, own = run.results.config.model_sha, run.record.fingerprint.get("weights")
+    commit, recorded = run.results.config.model_sha, run.record.fingerprint.get("weights")
     if revision is None and _HEX[40].fullmatch(str(commit)):
         revision = commit
-    if digest is None and _HEX[64].fullmatch(str(own)):
-        digest = own
+    if digest is None and _HEX[64].fullmatch(str(recorded)):
+        digest = recorded
     if revision is None and digest is None:
         raise ValueError(
             f"{run.folder}: it does not say which weights these are; give the hub commit as "
@@ -174,33 +174,33 @@ def _base_weights(run: Run, given: str | None) -> str | None:
     if given is not None and not _HEX[64].fullmatch(given):
         from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
-        found = checkpoint_sha256(Path(given)) if Path(given).is_dir() else "no such folder"
-        if not _HEX[64].fullmatch(found):
+        digest = checkpoint_sha256(Path(given)) if Path(given).is_dir() else "no such folder"
+        if not _HEX[64].fullmatch(digest):
             raise ValueError(
-                f"submit pack: --base-weights {given}: {found.removeprefix('unknown: ')}; give the "
-                "64 digits of the base's own run, or its checkpoint's folder"
+                f"submit pack: --base-weights {given}: {digest.removeprefix('unknown: ')}; give "
+                "the 64 digits of the base's own run, or its checkpoint's folder"
             )
-        return found
+        return digest
     return given or _recorded_base(run)
 
 
 def _recorded_base(run: Run) -> str | None:
     """Return the base of an adapter, or what the training of the run's checkpoint recorded."""
-    arguments, own = run.results.config.model_args, run.record.fingerprint.get("weights")
+    arguments, recorded = run.results.config.model_args, run.record.fingerprint.get("weights")
     if not isinstance(arguments, dict):
         return None
     # A folder that was written again since is another checkpoint.
     if arguments.get("peft"):
         from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 
-        known = weights_sha256(**arguments) == own
+        known = weights_sha256(**arguments) == recorded
         base = weights_sha256(**{**arguments, "peft": None}) if known else ""
         return base if _HEX[64].fullmatch(base) else None
     file = Path(str(arguments.get("pretrained"))) / "training.json"
     if not file.is_file():
         return None
     record = json.loads(file.read_text(encoding="utf-8"))
-    known = record.get("weights_kind") and record.get("weights") == own
+    known = record.get("weights_kind") and record.get("weights") == recorded
     base = str(record.get("base_weights"))
     return base if known and _HEX[64].fullmatch(base) else None
 
@@ -216,8 +216,8 @@ def _run_record(run: Run) -> bytes:
     """Return run.json without the command line, which has the submitter's own paths."""
     config, record = run.results.config, run.run_json()
     if record.get("results") != run.file.name:
-        own = run.record.model_dump(exclude_unset=True)
-        record = {"results": run.file.name, "model": config.model, **own}
+        stated = run.record.model_dump(exclude_unset=True)
+        record = {"results": run.file.name, "model": config.model, **stated}
         record["model_args"] = config.model_args
     record.pop("command", None)
     record |= {"seeds": config.seeds, "batch_size": config.batch_size}

@@ -85,21 +85,21 @@ def list_files(folder: Path, limits: Limits) -> list[str]:
     try:
         if folder.is_symlink() or not folder.is_dir():
             raise Malformed(".", "not a folder; give the submission's own folder, not a link to it")
-        found = [name for name in islice(_walk(folder), _FILES + 1) if name not in BESIDE]
+        names = [name for name in islice(_walk(folder), _FILES + 1) if name not in BESIDE]
     except OSError as error:
         raise Malformed(".", f"cannot be read: {error.strerror}; mend its permissions") from error
-    if len(found) > _FILES:
+    if len(names) > _FILES:
         raise Malformed(".", f"more than {_FILES} files; a submission has one a task")
     for name in (*TEXTS, SUMS):
-        if name not in found:
+        if name not in names:
             raise Malformed(name, "missing; `submit pack` writes it")
-    for name in found:
+    for name in names:
         cap = limits.packed if name.endswith(".gz") else limits.json
         cap = limits.text if name in (SUMS, "submission.yaml") else cap
         size = (folder / name).lstat().st_size
         if size > cap:
             raise Malformed(name, f"{size} bytes; at most {cap} are read")
-    return sorted(found)
+    return sorted(names)
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -166,7 +166,7 @@ def read_sums(name: str, text: str) -> dict[str, str]:
     """Return the sha256 of each file that SHA256SUMS lists, after a look at the paths."""
     if not text.endswith("\n"):
         raise Malformed(name, "does not end with a line feed: truncated")
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         where = f"{name}:{number}"
         if not (match := _SUM_LINE.fullmatch(line)):
@@ -176,10 +176,10 @@ def read_sums(name: str, text: str) -> dict[str, str]:
             raise Malformed(where, f"absolute path {short(path)}; paths are relative")
         if ".." in re.split(r"[/\\]", path):
             raise Malformed(where, f"path {short(path)} has `..`; it leaves the submission")
-        if path in found:
+        if path in digests:
             raise Malformed(where, f"{short(path)} is listed twice")
-        found[path] = digest
-    return found
+        digests[path] = digest
+    return digests
 
 
 def sha256(content: bytes) -> str:

@@ -29,8 +29,8 @@ MODELS: dict[str, type[BaseModel]] = {
 
 def schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of a file of a submission."""
-    found = MODELS[name].model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    definition = MODELS[name].model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **definition}
 
 
 def write_schemas() -> list[Path]:

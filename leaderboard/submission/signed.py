@@ -104,12 +104,12 @@ def read_signed(folder: Path) -> tuple[Status, SpotCheckRecord | None] | None:
         return None
     try:
         text = decode(SIGNED, read_bytes(folder, SIGNED, Limits().text))
-        found = parse(SpotCheckRecord, SIGNED, parse_json(SIGNED, text))
+        record = parse(SpotCheckRecord, SIGNED, parse_json(SIGNED, text))
     except Malformed:
         return "unreadable", None
-    if found.submission != digest_of(folder):
-        return "stale", found
-    return found.status, found
+    if record.submission != digest_of(folder):
+        return "stale", record
+    return record.status, record
 
 
 def digest_of(folder: Path) -> str:

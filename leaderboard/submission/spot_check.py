@@ -91,20 +91,21 @@ class SpotCheck:
         return (*self.agreement.faults(self.threshold), *others)
 
     def __str__(self) -> str:
-        found = self.agreement
+        agreement = self.agreement
         weights = {
             True: "the submission's",
             False: "OTHERS than the submission's",
             None: "not known to be the same",
         }
-        share, low, high = (f"{100 * value:.1f}" for value in found.share)
-        difference = [f"{100 * value:+.1f}" for value in found.difference]
+        share, low, high = (f"{100 * value:.1f}" for value in agreement.share)
+        difference = [f"{100 * value:+.1f}" for value in agreement.difference]
         lines = [
-            f"{escaped(self.folder)}: {found.equal} of {found.responses} responses agree ({share} "
-            f"%, 95 % interval {low} to {high}), {found.equal_f1} in F1; {self.documents} "
-            "documents, 12 verbalizers each",
-            f"F1 of these: {100 * found.submitted:.1f} submitted, {100 * found.regenerated:.1f} "
-            f"regenerated, difference {difference[0]} [{difference[1]}, {difference[2]}]",
+            f"{escaped(self.folder)}: {agreement.equal} of {agreement.responses} responses "
+            f"agree ({share} %, 95 % interval {low} to {high}), {agreement.equal_f1} in F1; "
+            f"{self.documents} documents, 12 verbalizers each",
+            f"F1 of these: {100 * agreement.submitted:.1f} submitted, "
+            f"{100 * agreement.regenerated:.1f} regenerated, "
+            f"difference {difference[0]} [{difference[1]}, {difference[2]}]",
             f"weights: {weights[self.same_weights]}",
             *(f"differs: {line}" for line in self.differs),
             f"documents drawn with seed {self.seed}; `--seed {self.seed}` draws the same"
@@ -119,18 +120,18 @@ class SpotCheck:
 
     def record(self, by: str) -> SpotCheckRecord:
         """Return what is kept of it beside the submission."""
-        found = self.agreement
+        agreement = self.agreement
         return SpotCheckRecord(
             submission=digest_of(self.folder),
             seed=self.seed,
             fresh=self.fresh,
             documents=dict(self.chosen),
-            responses=found.responses,
-            equal=found.equal,
-            agreement=found.share,
-            f1_submitted=found.submitted,
-            f1_regenerated=found.regenerated,
-            difference=found.difference,
+            responses=agreement.responses,
+            equal=agreement.equal,
+            agreement=agreement.share,
+            f1_submitted=agreement.submitted,
+            f1_regenerated=agreement.regenerated,
+            difference=agreement.difference,
             threshold=self.threshold,
             faults=self.faults,
             weights=self.weights,
@@ -186,25 +187,25 @@ def spot_check(
         raise ValueError(f"submit spot-check: --seed {seed}: give a number that a check printed")
     by = _signer(by)
     try:
-        found = read_submission(folder)
+        contents = read_submission(folder)
     except Malformed as error:
         raise ValueError(f"{escaped(folder)}: {error}") from error
-    if problem := next(check_complete(found), None):
+    if problem := next(check_complete(contents), None):
         raise ValueError(f"{escaped(folder)}: {problem}")
-    there = _count(found)
+    there = _count(contents)
     if not 1 <= documents <= there:
         raise ValueError(f"submit spot-check: -k {documents}: give 1 to {there} documents")
     drawn = secrets.randbits(48) if seed is None else seed
-    chosen = asking.choose(found, documents, random.Random(drawn))
-    told = asking.arguments(found, model_args)
-    numbers = asking.located(found, chosen, data)
-    samples = {task: sorted(own) for task, own in numbers.items()}
+    chosen = asking.choose(contents, documents, random.Random(drawn))
+    told = asking.arguments(contents, model_args)
+    numbers = asking.located(contents, chosen, data)
+    samples = {task: sorted(places) for task, places in numbers.items()}
     with tempfile.TemporaryDirectory(prefix="spot-check-") as place:
         told += ["--tasks", ",".join(samples), "--samples", json.dumps(samples)]
         told += ["--output_path", place, "--batch_size", batch_size]
         told += ["--data", data] if data else []
         told += ["--device", device] if device else []
-        check = _compare(found, numbers, run(told))
+        check = _compare(contents, numbers, run(told))
     check = dataclasses.replace(
         check, seed=drawn, fresh=seed is None, threshold=threshold or check.threshold
     )
@@ -234,10 +235,10 @@ def _compare(
     equal: list[bool] = []
     scores: dict[str, list[tuple[float, float]]] = {}
     differing, rendered = [], 0
-    for task, own_numbers in numbers.items():
+    for task, places in numbers.items():
         stated = {row.doc_id: row for row in contents.rows[task]}
         for sample in run.samples(task):
-            old, new = stated[own_numbers[sample.doc_id]], sample.response
+            old, new = stated[places[sample.doc_id]], sample.response
             asking.check_prompt(contents.folder, task, old, sample)
             rendered += sample.prompt_hash != old.prompt_hash
             equal.append(old.response == new)
@@ -255,7 +256,9 @@ def _compare(
         folder=contents.folder,
         seed=0,
         fresh=False,
-        chosen={suite()[task][0]: tuple(sorted(own.values())) for task, own in numbers.items()},
+        chosen={
+            suite()[task][0]: tuple(sorted(places.values())) for task, places in numbers.items()
+        },
         agreement=agreement(equal, scores),
         threshold=THRESHOLD_LOW if _is_low(contents.run.dtype, run.record.dtype) else THRESHOLD,
         weights=weights,
@@ -271,11 +274,11 @@ def _is_low(*dtypes: str | None) -> bool:
     return any("float16" in str(dtype) for dtype in dtypes)
 
 
-def _settings(contents: Contents, own: RunRecord) -> tuple[str, bool | None, tuple[str, ...]]:
+def _settings(contents: Contents, recorded: RunRecord) -> tuple[str, bool | None, tuple[str, ...]]:
     """Return the weights that were asked now, whether they are the same, and what else differs."""
     record = contents.results.config.verbalizer_bench
     there = dict(record.fingerprint) if record else {}
-    here = own.fingerprint
+    here = recorded.fingerprint
     weights, differs = str(here.get("weights")), []
     same = None
     if there.get("weights_kind") == here.get("weights_kind"):
@@ -284,7 +287,7 @@ def _settings(contents: Contents, own: RunRecord) -> tuple[str, bool | None, tup
     elif there.get("weights"):
         differs.append(_OTHER_KIND)
     old = contents.run.image or {}
-    new = own.image.model_dump(exclude_unset=True) if own.image else {}
+    new = recorded.image.model_dump(exclude_unset=True) if recorded.image else {}
     # A file is known by its pixels, wherever it lies.
     key = "sha256" if "sha256" in old and "sha256" in new else "mode"
     if old.get(key) != new.get(key):
@@ -303,7 +306,7 @@ def _settings(contents: Contents, own: RunRecord) -> tuple[str, bool | None, tup
         if key in there and there[key] != here.get(key):
             differs.append(f"{key}: {short(here.get(key), 40)}, there {short(there[key], 40)}")
     packages = there.get("versions")
-    for name, number in (own.versions or {}).items():
+    for name, number in (recorded.versions or {}).items():
         other = packages.get(name) if isinstance(packages, dict) else None
         if other is not None and other != number:
             differs.append(f"{name} {number}, there {short(other, 40)}")

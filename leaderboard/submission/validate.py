@@ -119,20 +119,20 @@ def _validated(folder: Path, level: int, write: bool, limits: Limits | None) -> 
     old = folder / VERIFIED
     if write and not folder.is_symlink() and (old.is_symlink() or old.is_file()):
         old.unlink()
-    found = read_submission(folder, limits)
+    contents = read_submission(folder, limits)
     levels = [LevelResult(level=1, name=LEVELS[0], status="passed")]
     run: Run | None = None
     for number in range(2, level + 1):
         if number == 4:
-            run = checks.as_run(found, checks.rescore(found))
-        problems, result = _check(found, run, number)
+            run = checks.as_run(contents, checks.rescore(contents))
+        problems, result = _check(contents, run, number)
         if problems:
             return Validation(folder, tuple(levels), number, problems, None)
         levels.append(result)
     verified = None
     if level > 1:
-        run = run or checks.as_run(found, checks.rescore(found))
-        verified = _verified(found, run, levels)
+        run = run or checks.as_run(contents, checks.rescore(contents))
+        verified = _verified(contents, run, levels)
         if write:
             write_verified(verified, folder)
     return Validation(folder, tuple(levels), None, (), verified)
@@ -232,11 +232,11 @@ def _documents(contents: Contents, tasks: Sequence[TaskScores]) -> Documents:
         label_type: [t.scores["f1"] for t in tasks if t.verbalizer.type == label_type]
         for label_type in LABEL_TYPES
     }
-    sums = {name: np.sum(own, axis=0) for name, own in columns.items()}
+    sums = {name: np.sum(scores, axis=0) for name, scores in columns.items()}
     return Documents(
         prompts=sha256(identities.encode()),
         sums={
             name: tuple(round(float(total[i]), 12) for i in order) for name, total in sums.items()
         },
-        verbalizers={name: len(own) for name, own in columns.items()},
+        verbalizers={name: len(scores) for name, scores in columns.items()},
     )

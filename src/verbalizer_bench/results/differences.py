@@ -116,7 +116,7 @@ def differences(
     check_scores(runs)
     base = runs[0]
     tasks = by_dataset(base.tasks)
-    ordered = [task for own in tasks.values() for task in own]
+    ordered = [task for of_dataset in tasks.values() for task in of_dataset]
     groups = groups_of(ordered)
     weights = weight_matrix(ordered, {str(key): value for key, value in groups.items()})
     sizes = {task.task: len(task.doc_ids) for task in ordered}
@@ -127,13 +127,13 @@ def differences(
     scores = [scores_of(run, tasks) for run in runs]
     places = [(0, place) for place in range(1, len(runs))]
     places += [pair for pair in _image_alone(runs) if pair not in places]
-    found = [
+    compared = [
         _compared(list(groups), scores[one], scores[other], weights, documents, resamples, seed)
         for one, other in places
     ]
     return tuple(
-        Pair(runs[one].name, runs[other].name, own, contrast(runs[one], runs[other]))
-        for (one, other), own in zip(places, _adjusted(found), strict=True)
+        Pair(runs[one].name, runs[other].name, changes, contrast(runs[one], runs[other]))
+        for (one, other), changes in zip(places, _adjusted(compared), strict=True)
     )
 
 

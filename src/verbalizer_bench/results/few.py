@@ -48,8 +48,12 @@ def differing(strata: Sequence[Stratum]) -> float:
     A document of a small data set weighs more than one of a large. Of unequal ones it is as many as
     of one weight would say as much (Kish 1965), with one in each data set that was not seen.
     """
-    counts = np.array([1 + len(own.values) - int(_counted(own)[1].max()) for own in strata])
-    weights = np.array([(own.highest - own.lowest) / len(own.values) for own in strata])
+    counts = np.array(
+        [1 + len(stratum.values) - int(_counted(stratum)[1].max()) for stratum in strata]
+    )
+    weights = np.array(
+        [(stratum.highest - stratum.lowest) / len(stratum.values) for stratum in strata]
+    )
     alike = float((weights @ counts) ** 2 / (weights**2 @ counts))
     return round(alike - len(strata), 6)
 
@@ -60,7 +64,7 @@ def interval_of_few(
     """Return a bootstrap's interval or, where fewer than `FEW` documents differ, that of above."""
     if differing(strata) >= FEW:
         return low, high
-    mean = sum(float(own.values.mean()) for own in strata)
+    mean = sum(float(stratum.values.mean()) for stratum in strata)
     if mean < 0:
         # One minus another must be the other minus the one, whatever is drawn.
         turned = [Stratum(s.dataset, -s.values, -s.highest, -s.lowest) for s in strata]
@@ -68,16 +72,16 @@ def interval_of_few(
         return -high, -low
     low, high = (
         _alike(strata)
-        if all(len(_counted(own)[1]) == 1 for own in strata)
+        if all(len(_counted(stratum)[1]) == 1 for stratum in strata)
         else _drawn(strata, resamples, seed)
     )
     return min(low, mean), max(high, mean)
 
 
 def _alike(strata: Sequence[Stratum]) -> tuple[float, float]:
-    mean = sum(float(own.values[0]) for own in strata)
-    down = [(float(own.values[0]) - own.lowest, len(own.values)) for own in strata]
-    up = [(own.highest - float(own.values[0]), len(own.values)) for own in strata]
+    mean = sum(float(stratum.values[0]) for stratum in strata)
+    down = [(float(stratum.values[0]) - stratum.lowest, len(stratum.values)) for stratum in strata]
+    up = [(stratum.highest - float(stratum.values[0]), len(stratum.values)) for stratum in strata]
     return mean - _unseen(down), mean + _unseen(up)
 
 
@@ -98,20 +102,20 @@ def _unseen(reaches: Sequence[tuple[float, int]]) -> float:
 
 
 def _drawn(strata: Sequence[Stratum], resamples: int, seed: int) -> tuple[float, float]:
-    means = [float(own.values.mean()) for own in strata]
-    sizes = [len(own.values) for own in strata]
+    means = [float(stratum.values.mean()) for stratum in strata]
+    sizes = [len(stratum.values) for stratum in strata]
     lowest = _greatest([(m - s.lowest) / n for m, s, n in zip(means, strata, sizes, strict=True)])
     highest = _greatest([(s.highest - m) / n for m, s, n in zip(means, strata, sizes, strict=True)])
     down, up = np.zeros(resamples), np.zeros(resamples)
-    for place, own in enumerate(strata):
-        values, counts = _counted(own)
+    for place, stratum in enumerate(strata):
+        values, counts = _counted(stratum)
         # Documents of one value have the sum of their exponential weights.
-        entropy = np.random.SeedSequence([seed, _DRAWS, *own.dataset.encode()])
+        entropy = np.random.SeedSequence([seed, _DRAWS, *stratum.dataset.encode()])
         generator = np.random.Generator(np.random.PCG64(entropy))
         weights = generator.standard_gamma(counts, (resamples, len(counts)))
         total, unseen = weights.sum(axis=1), generator.standard_exponential(resamples)
         weighted = weights @ values
-        for draws, end, at in ((down, own.lowest, lowest), (up, own.highest, highest)):
+        for draws, end, at in ((down, stratum.lowest, lowest), (up, stratum.highest, highest)):
             more = unseen if place == at else 0.0
             draws += (weighted + more * end) / (total + more)
     return float(np.quantile(down, ALPHA / 2)), float(np.quantile(up, 1 - ALPHA / 2))

@@ -63,7 +63,7 @@ def sign_flips(clusters: Clusters, resamples: int, seed: int) -> np.ndarray:
 def _resample(
     clusters: Clusters, resamples: int, seed: int, purpose: int, draw: Draw
 ) -> np.ndarray:
-    found = np.empty((resamples, sum(values.shape[1] for values in clusters.values())))
+    draws = np.empty((resamples, sum(values.shape[1] for values in clusters.values())))
     column = 0
     for dataset, values in clusters.items():
         n, width = values.shape
@@ -71,9 +71,9 @@ def _resample(
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
         for block in _blocks(resamples, n):
             weights = draw(generator, block.stop - block.start, n).astype(float)
-            found[block, column : column + width] = weights @ values / n
+            draws[block, column : column + width] = weights @ values / n
         column += width
-    return found
+    return draws
 
 
 def _blocks(resamples: int, n: int) -> Iterator[slice]:
@@ -130,12 +130,12 @@ def standard_errors(clusters: Clusters, weights: np.ndarray) -> np.ndarray:
     variance, column = np.zeros(weights.shape[1]), 0
     for values in clusters.values():
         n, width = values.shape
-        own = weights[column : column + width]
+        weighting = weights[column : column + width]
         column += width
         if n > 1:
-            variance += (values @ own).var(axis=0, ddof=1) / n
+            variance += (values @ weighting).var(axis=0, ddof=1) / n
         else:
-            variance[np.any(own != 0, axis=0)] = np.nan
+            variance[np.any(weighting != 0, axis=0)] = np.nan
     return np.asarray(np.sqrt(variance))
 
 

@@ -195,7 +195,9 @@ def _check_documents(files: Sequence[Path], parts: Sequence[Samples]) -> None:
         ids = [sorted(row["doc_id"] for row in part[task]) for part in parts]
         together = sorted(number for numbers in ids for number in numbers)
         if ids != [together[place :: len(parts)] for place in range(len(parts))]:
-            counts = ", ".join(f"{file}: {len(own)}" for file, own in zip(files, ids, strict=True))
+            counts = ", ".join(
+                f"{file}: {len(numbers)}" for file, numbers in zip(files, ids, strict=True)
+            )
             raise ValueError(
                 f"merge: {task}: the documents are not one run's, every {len(parts)}-th in each "
                 f"shard ({counts}); run the shard again that differs"
