@@ -9,7 +9,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.resources import files
@@ -23,6 +23,8 @@ from verbalizer_bench.io.yaml_reading import CoreLoader, parse_yaml, read_yaml
 
 Kind = TypeVar("Kind")
 Item = TypeVar("Item")
+# The place of a wrong value, and what pydantic says of it.
+Fault = tuple[tuple[int | str, ...], Mapping[str, Any]]
 # A list, or its only item.
 OneOrMore = Annotated[
     tuple[Item, ...],
@@ -107,15 +109,15 @@ def shipped() -> dict[str, Path]:
     }
 
 
-def _placed(value: Any, folder: Path) -> Any:
-    """Resolve texts that begin with ./ against a folder, and those with ~/ against the home."""
+def _placed(value: Any, folder: Path | None) -> Any:
+    """Resolve texts that begin with ./ against a folder, if any, and those with ~/ against home."""
     if isinstance(value, dict):
         return {key: _placed(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [_placed(inner, folder) for inner in value]
     if isinstance(value, str) and value.startswith("~/"):
         return str(Path(value).expanduser())
-    return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
+    return str(folder / value) if folder and str(value).startswith("./") else value
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -130,7 +132,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         values[block] = inner
         values = inner
     try:
-        values[last] = _placed(parse_yaml(text, override, CoreLoader), Path())
+        values[last] = _placed(parse_yaml(text, override, CoreLoader), None)
     except ValueError as error:
         raise ValueError(f"{error}; quote the value if it is a text") from error
 
@@ -148,19 +150,25 @@ def build(kind: type[Kind], values: dict[str, Any], overrides: Sequence[str] = (
         return made
     except ValidationError as error:
         faults = [(fault["loc"][1:], fault) for fault in error.errors(include_url=False)]
-        numbers = {
-            _key(place)
-            for place, fault in faults
-            if fault["type"] == "string_type" and isinstance(fault["input"], (int, float))
-        }
-        given = [one.partition("=") for one in overrides]
-        # What reads as a number on the command line may be a name: of a model, of a folder.
-        names = [f"{key}='{text}'" for key, _, text in given if key in numbers and text[0] != "["]
-        if not names:
+        corrections = list(_corrections(faults, overrides))
+        if not corrections:
             raise ValueError(_problem(kind, faults)) from error
-    for name in names:
-        _override(values, name)
+    for correction in corrections:
+        _override(values, correction)
     return build(kind, values)
+
+
+def _corrections(faults: Sequence[Fault], overrides: Sequence[str]) -> Iterator[str]:
+    """Yield overrides for values of another type that mean what is expected."""
+    given = {key: text for key, _, text in (one.partition("=") for one in overrides)}
+    for place, fault in faults:
+        key, value = _key(place), fault["input"]
+        if fault["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+            yield f"{key}={int(value)}"
+        # What reads as a number on the command line may be a name: of a model, of a folder.
+        is_name = fault["type"] == "string_type" and isinstance(value, (int, float))
+        if is_name and given.get(key, "[")[0] != "[":
+            yield f"{key}='{given[key]}'"
 
 
 @cache
@@ -169,7 +177,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(tuple[kind], config=_STRICT)
 
 
-def _problem(kind: type, faults: Sequence[tuple[tuple[int | str, ...], Mapping[str, Any]]]) -> str:
+def _problem(kind: type, faults: Sequence[Fault]) -> str:
     """Describe the problem: an unknown key, else missing ones, else a wrong value."""
     by_type = {fault["type"]: (place, fault) for place, fault in reversed(faults)}
     if unknown := by_type.get("unexpected_keyword_argument"):

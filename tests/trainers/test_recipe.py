@@ -192,6 +192,17 @@ def test_names_that_read_as_numbers_or_dates(tmp_path: Path) -> None:
     assert (recipe.tokenizer, recipe.cache) == ("2026-01-31", Path.home() / "c")
 
 
+def test_whole_numbers_may_have_an_exponent(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, {"save_steps": 1e3}), ["trained_parameters=2e6"])
+    numbers = (recipe.save_steps, recipe.trained_parameters)
+    assert numbers == (1000, 2000000) and set(map(type, numbers)) == {int}
+
+
+@pytest.mark.parametrize("first", ["output=", "output='a'"])
+def test_the_last_override_of_a_key_counts(first: str, tmp_path: Path) -> None:
+    assert read_recipe(write(tmp_path, {}), [first, "output=2026"]).output == Path("2026")
+
+
 def test_overrides(tmp_path: Path) -> None:
     recipe = read_recipe(
         write(tmp_path, {"seed": 7, "trained_parameters": 3}),
@@ -223,7 +234,9 @@ def test_groups(tmp_path: Path) -> None:
 
 def test_paths_from_the_recipes_folder_and_from_the_working_folder(tmp_path: Path) -> None:
     changes = {"data": ["./here.json", "there.json"], "model": {"config": "./config"}}
-    recipe = read_recipe(write(tmp_path, changes), ["output=./out"])
+    recipe = read_recipe(write(tmp_path, changes), ["output=./out", "tokenizer=./llm"])
+    # As it was given: it is no hub id.
+    assert recipe.tokenizer == "./llm"
     assert recipe.data == (tmp_path / "here.json", Path("there.json"))
     assert recipe.model.config == str(tmp_path / "config")
     assert recipe.output == Path("out")
