@@ -210,6 +210,8 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["tasks", "build", "."], ".: a folder, not a file; name the data set's YAML"),
         (["tasks", "biuld"], "No such command 'biuld'. Did you mean 'build'?"),
         (["report"], "Missing argument 'runs'; `verbalizer-bench report --help`"),
+        (["report", "x", "-o"], "'-o' requires an argument; `verbalizer-bench report --help`"),
+        (["--version=3"], "'--version' does not take a value; `verbalizer-bench --help`"),
         (["report", __file__], "a file; give the folder that it is in"),
         (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),
         (["tasks", "check", "--data", "/gone"], "--data /gone: no such folder"),
@@ -291,6 +293,13 @@ def test_missing_chat_template_is_one_line(
     model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={stories}"]
     assert main(["run", *common, *model, "--apply_chat_template"]) == 2
     assert "has no chat template; leave the option out" in capsys.readouterr().err
+
+
+def test_help_has_a_short_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["-h"], ["report", "-h"]):
+        with pytest.raises(SystemExit) as done:
+            main(words)
+        assert done.value.code == 0 and "-h, --help" in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,10 @@ from verbalizer_bench.errors import failed, interrupted, terminations
 from verbalizer_bench.version import __version__
 
 NAME = "verbalizer-bench"
-app = CommandGroup(help="Does tuning hurt a model's ability to follow instructions?")
+app = CommandGroup(
+    help="Does tuning hurt a model's ability to follow instructions?",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 for module in (evaluation, results, checkpoints, build, tasks, publishing, demo):
     app.add_typer(module.commands)
 
@@ -58,7 +61,8 @@ def _usage(error: Any) -> str:
     if hasattr(error, "possibilities"):
         near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
         text = f"unknown argument {error.option_name}{near}"
-    return f"{text}; `{error.ctx.command_path} --help` says what it takes"
+    command = error.ctx.command_path if error.ctx else NAME
+    return f"{text}; `{command} --help` says what it takes"
 
 
 def _leave_process_group() -> None:

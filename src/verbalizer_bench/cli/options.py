@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.exceptions import TyperException
 
 
 def _checked(data: str | None) -> str | None:
@@ -39,6 +40,14 @@ class _Command(TyperCommand):
         for parameter in self.params:
             if isinstance(parameter, TyperArgument | TyperOption) and parameter.name in described:
                 parameter.help = " ".join(described[parameter.name].split())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command's words; its errors know which command it was."""
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write the docstring line by line: click would reflow its examples."""
