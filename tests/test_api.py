@@ -109,6 +109,18 @@ def test_reports_are_those_of_the_command_line(
                 assert file.read_bytes() == (tmp_path / "words" / file.name).read_bytes()
 
 
+def test_a_run_that_is_given_is_not_read_again(
+    runs: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, run = runs
+    base = vb.load_run(words)
+    monkeypatch.setattr("verbalizer_bench.results.run.read_run", pytest.fail)
+    (only,) = vb.report(run, run).runs
+    assert only is run
+    names = [one.name for one in vb.compare(base, run).runs]
+    assert names == [f"{run.name} ({place})" for place in ("words", "python")]
+
+
 def test_a_checkpoint_is_that_of_the_command_line(tmp_path: Path) -> None:
     words = ["num_train_epochs=1", "lora.r=4", f"cache={tmp_path / 'cache'}"]
     assert main(["train", "tiny/sft_lora", *words, f"output={tmp_path / 'words'}"]) == 0
@@ -182,13 +194,17 @@ def test_values_of_python_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatc
             "build data/response_format sede=1",
         ),
         (lambda: vb.report("/gone"), "report /gone"),
+        (lambda: vb.train("tiny/sft", loss_weights={}), "train tiny/sft loss_weights={}"),
         (lambda: vb.compare("/gone", "x", allow=["imag"]), "compare /gone x --allow imag"),
+        (lambda: vb.compare("/gone", "x", allow="image,a"), "compare /gone x --allow image,a"),
         (
             lambda: vb.evaluate("verbalizer-llm", {"pretrained": "/gone"}, output="x", limt=3),
             "run --model verbalizer-llm --limt 3",
         ),
         (
-            lambda: vb.evaluate("verbalizer-llm", "pretrained=/gone", output="x"),
+            lambda: vb.evaluate(
+                "verbalizer-llm", "pretrained=/gone", output="x", system_instruction="- Be brief."
+            ),
             "run --model verbalizer-llm --model_args pretrained=/gone --tasks verbalizer "
             "--output_path x",
         ),

@@ -134,8 +134,9 @@ def report(*runs: "Run | str | Path") -> "Report":
         ValueError: A run's tasks do not share documents or arguments.
     """
     from verbalizer_bench.leaderboard.reports.report import report
+    from verbalizer_bench.results.run import find_runs
 
-    return report(*_read(runs))
+    return report(*find_runs(runs))
 
 
 def compare(
@@ -159,9 +160,10 @@ def compare(
     """
     from verbalizer_bench.leaderboard.reports.comparison import compare
     from verbalizer_bench.results.contrast import parse_allowed
+    from verbalizer_bench.results.run import find_runs
 
-    allowed = parse_allowed(list(allow))
-    return compare(*_read((base, *others)), allowed=allowed)
+    allowed = parse_allowed([allow] if isinstance(allow, str) else list(allow))
+    return compare(*find_runs((base, *others)), allowed=allowed)
 
 
 def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoint:
@@ -183,10 +185,12 @@ def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoi
     from verbalizer_bench.errors import Interrupted
     from verbalizer_bench.running.resume_hints import training_hint
     from verbalizer_bench.trainers.recipe import read_recipe
-    from verbalizer_bench.trainers.train import train
 
     words = [*overrides, *_overrides(values)]
     checked = read_recipe(recipe, words)
+    # Not before: it imports models, of which transformers warns, and a mistake is one line.
+    from verbalizer_bench.trainers.train import train
+
     try:
         return TrainedCheckpoint(train(checked))
     except KeyboardInterrupt as error:
@@ -222,16 +226,6 @@ def build_data(recipe: str | Path, *overrides: str, **values: Any) -> "Built":
         raise Interrupted(build_hint(checked, ["build", str(recipe), *words])) from error
 
 
-def _read(runs: Sequence["Run | str | Path"]) -> list["Run"]:
-    from verbalizer_bench.results import run
-
-    return run.find_runs([_place(one) for one in runs])
-
-
-def _place(run: "Run | str | Path") -> Path:
-    return Path(run) if isinstance(run, (str, Path)) else run.folder
-
-
 def _words(option: str, value: Any) -> list[str]:
     """Return an option of the command line; none for None and False."""
     if value is None or value is False:
@@ -242,13 +236,15 @@ def _words(option: str, value: Any) -> list[str]:
         value = json.dumps(value, default=str)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         value = ",".join(map(str, value))
-    return [f"--{option}", str(value)]
+    text = str(value)
+    # As a word of its own it would be an option.
+    return [f"--{option}={text}"] if text.startswith("-") else [f"--{option}", text]
 
 
 def _overrides(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield `key=value`, the value as JSON, which YAML reads; blocks key by key."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _overrides(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}={json.dumps(value, ensure_ascii=False, default=str)}"

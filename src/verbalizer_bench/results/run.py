@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
@@ -150,31 +150,37 @@ def load_run(path: str | Path) -> Run:
         FileNotFoundError: There is none.
         ValueError: There are several, or a file is not what lm-eval writes.
     """
-    runs = find_runs([Path(path)])
+    runs = find_runs([path])
     if len(runs) > 1:
         names = ", ".join(str(run.folder) for run in runs[:4])
         raise ValueError(f"{path}: holds {len(runs)} runs ({names}); give one of them")
     return runs[0]
 
 
-def find_runs(paths: list[Path]) -> list[Run]:
-    """Read every run at or below the paths, in their order.
+def find_runs(sources: Iterable[Run | str | Path]) -> list[Run]:
+    """Return every run at or below the paths, in their order; a run that is given is used as it is.
 
     Raises:
         FileNotFoundError: A path holds no `results_*.json`.
         ValueError: A file is not what lm-eval writes, or has no verbalizer task.
     """
-    folders: list[Path] = []
-    for path in paths:
+    runs: dict[Path, Run] = {}
+    for source in sources:
+        if isinstance(source, Run):
+            runs.setdefault(source.folder, source)
+            continue
+        path = Path(source)
         if path.is_file():
             raise ValueError(f"{path}: a file; give the folder that it is in")
-        below = sorted({file.parent for file in path.rglob("results_*.json")})
-        if not below:
+        folders = sorted({file.parent for file in path.rglob("results_*.json")})
+        if not folders:
             raise FileNotFoundError(
                 f"{path}: no results_*.json at or below it; give the --output_path of a run"
             )
-        folders += [folder for folder in below if folder not in folders]
-    return _distinct_names([read_run(folder) for folder in folders])
+        for folder in folders:
+            if folder not in runs:
+                runs[folder] = read_run(folder)
+    return _distinct_names(list(runs.values()))
 
 
 def read_run(folder: Path) -> Run:
