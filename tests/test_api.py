@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,6 +122,21 @@ def test_a_run_that_is_given_is_not_read_again(
     assert names == [f"{run.name} ({place})" for place in ("words", "python")]
 
 
+def test_a_run_is_summarised_without_what_lies_below_it(
+    runs: tuple[Path, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    for place in (folder, folder / "earlier"):
+        shutil.copytree(runs[1].folder, place)
+    monkeypatch.setattr("verbalizer_bench.running.harness.harness", lambda *words: [folder])
+    assert main(["run"]) == 0
+    text = capsys.readouterr().out
+    assert runs[1].name in text and f"{runs[1].name} (run)" not in text
+
+
 def test_a_checkpoint_is_that_of_the_command_line(tmp_path: Path) -> None:
     words = ["num_train_epochs=1", "lora.r=4", f"cache={tmp_path / 'cache'}"]
     assert main(["train", "tiny/sft_lora", *words, f"output={tmp_path / 'words'}"]) == 0
@@ -203,7 +219,7 @@ def test_values_of_python_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatc
         ),
         (
             lambda: vb.evaluate(
-                "verbalizer-llm", "pretrained=/gone", output="x", system_instruction="- Be brief."
+                "verbalizer-llm", "pretrained=/gone", output="x", system_instruction="-brief-"
             ),
             "run --model verbalizer-llm --model_args pretrained=/gone --tasks verbalizer "
             "--output_path x",
@@ -229,6 +245,11 @@ def test_one_process_evaluates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="several processes; start them with verbalizer-bench run"):
         vb.evaluate("verbalizer-llm", {}, output="x")
+
+
+def test_predictions_alone_are_refused_before_a_model_is_loaded() -> None:
+    with pytest.raises(ValueError, match="evaluate: predict_only scores nothing; leave it out"):
+        vb.evaluate("verbalizer-llm", {}, output="x", predict_only=True)
 
 
 def test_what_is_interrupted_says_how_to_go_on(

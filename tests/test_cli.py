@@ -211,6 +211,7 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["tasks", "biuld"], "No such command 'biuld'. Did you mean 'build'?"),
         (["report"], "Missing argument 'runs'; `verbalizer-bench report --help`"),
         (["report", "x", "-o"], "'-o' requires an argument; `verbalizer-bench report --help`"),
+        (["tasks", "path", "--for", "x"], "for '--for': 'x' is not one of 'lm-eval', 'lmms'; `"),
         (["--version=3"], "'--version' does not take a value; `verbalizer-bench --help`"),
         (["report", __file__], "a file; give the folder that it is in"),
         (["tasks", "build", "/gone/_x.yaml"], "/gone/_x.yaml: no such file"),

@@ -96,12 +96,15 @@ def evaluate(
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("evaluate: several processes; start them with verbalizer-bench run")
+    unscored = ValueError("evaluate: predict_only scores nothing; leave it out")
+    if options.get("predict_only"):
+        raise unscored
     named = {"model": model, "model_args": model_args, "tasks": tasks, "data": data}
     words = [word for key, value in (named | options).items() for word in _words(key, value)]
     with _kept_arguments():
         folders = harness("run", [*words, "--output_path", str(output)])
     if not folders:
-        raise ValueError("evaluate: predict_only scores nothing; leave it out")
+        raise unscored
     return read_run(folders[0])
 
 

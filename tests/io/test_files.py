@@ -23,3 +23,9 @@ def test_a_full_disk_names_the_file_and_leaves_it(
         with pytest.raises(OSError, match=f"No space left on device: '{file}'"):
             write_whole(file, "after")
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_text_that_no_file_can_hold_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "page.md", "half: \ud800")
+    assert not list(tmp_path.iterdir())

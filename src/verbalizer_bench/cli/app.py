@@ -57,7 +57,7 @@ def _run(words: Sequence[str]) -> int:
 
 def _usage(error: Any) -> str:
     """Return what is wrong with a command's words, and where to read what it takes."""
-    text = error.format_message().removesuffix(".")
+    text = error.format_message().removesuffix(".").replace("Value error, ", "")
     if hasattr(error, "possibilities"):
         near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
         text = f"unknown argument {error.option_name}{near}"

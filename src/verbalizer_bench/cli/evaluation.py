@@ -59,10 +59,10 @@ def merge(shards: list[Path], output: Output) -> None:
 def _summarize(folders: Sequence[Path]) -> None:
     """Report on runs that were just made, unless none of our tasks is in them."""
     from verbalizer_bench import api
-    from verbalizer_bench.results.run import NotAVerbalizerRun
+    from verbalizer_bench.results.run import NotAVerbalizerRun, read_run
 
     try:
         if folders:
-            write(api.report(*folders), folders[0] / "report")
+            write(api.report(*map(read_run, folders)), folders[0] / "report")
     except NotAVerbalizerRun as error:
         print(f"No summary: {error}")

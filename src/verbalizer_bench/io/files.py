@@ -17,11 +17,12 @@ def write_whole(file: Path, content: str | bytes) -> None:
     Raises:
         OSError: The write failed; names the file, which is unchanged.
     """
+    data = content.encode() if isinstance(content, str) else content
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
     try:
         with part.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(file)
