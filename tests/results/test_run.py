@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.runs import run, task
 from verbalizer_bench.results.run import Run
-from verbalizer_bench.results.schema import Sample
+from verbalizer_bench.results.schema import Sample, TaskConfig
 
 
 @pytest.fixture
@@ -39,3 +39,8 @@ def test_scores_outside_their_range_are_no_sample() -> None:
     for change in ({"f1": True}, {"f1": 1.5}, {"doc_id": True}, {"filtered_resps": []}):
         with pytest.raises(ValueError, match=next(iter(change))):
             Sample.model_validate(sample.model_dump() | change)
+
+
+def test_metadata_of_other_tasks_are_left_out() -> None:
+    for metadata in ({"version": 1.0}, [{"version": 1.0}], "1.0", None):
+        assert TaskConfig.model_validate({"metadata": metadata}).metadata is None

@@ -76,7 +76,7 @@ _Loader.add_constructor("!function", lambda loader, node: str(node.value))
 
 
 class CoreLoader(_Loader):
-    """A loader with the scalars of YAML 1.2: 2e-5 is a number, 2026-01-31 a text."""
+    """A loader with YAML 1.2's numbers and dates: 2e-5 is a number, 2026-01-31 a text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]

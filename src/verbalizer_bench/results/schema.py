@@ -133,9 +133,9 @@ class TaskMetadata(_Part):
 
 
 def _ours(metadata: Any) -> Any:
-    """Leave out what another's task says of itself."""
-    is_ours = not isinstance(metadata, dict) or "verbalizer" in metadata
-    return metadata if is_ours else None
+    """Leave out what another's task says of itself, which may be a list."""
+    is_ours = isinstance(metadata, dict) and "verbalizer" in metadata
+    return metadata if is_ours or isinstance(metadata, BaseModel) else None
 
 
 class TaskConfig(_Part):
