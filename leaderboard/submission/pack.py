@@ -78,7 +78,6 @@ def pack(
     """
     loaded = load_run(run)
     _check_whole(loaded)
-    made = datetime.fromtimestamp(loaded.results.date or 0, UTC)
     model = {
         "id": loaded.name if model_id is None else model_id,
         **_weights(loaded, revision, weights_sha256),
@@ -94,27 +93,31 @@ def pack(
             "protocol": derive_protocol(loaded).name,
             "model": {key: value for key, value in model.items() if value is not None},
             "submitter": submitter,
-            "date": made.date().isoformat(),
+            "date": datetime.fromtimestamp(loaded.results.date or 0, UTC).date().isoformat(),
             "links": list(links),
             "licence": licence,
             "image_mode": loaded.record.image.mode if loaded.record.image else "n/a",
             "notes": notes,
         }
     )
-    text = yaml.safe_dump(
-        submission.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
-    )
+    content = _content(loaded, submission)
+    return _write(output / folder_name(submission, content["results.json"]), content)
+
+
+def _content(run: Run, submission: Submission) -> dict[str, bytes]:
+    """Return a submission's files by name, all but their hashes."""
+    stated = submission.model_dump(mode="json", exclude_none=True)
     content = {
-        "results.json": loaded.file.read_bytes(),
-        "run.json": _run_record(loaded),
-        "submission.yaml": text.encode(),
+        "results.json": run.file.read_bytes(),
+        "run.json": _run_record(run),
+        "submission.yaml": yaml.safe_dump(stated, sort_keys=False, allow_unicode=True).encode(),
     }
     _check_secrets(content)
-    for task in loaded.tasks:
-        rows = _slim_rows(loaded, task)
+    for task in run.tasks:
         # No name, no time: the same rows give the same bytes.
-        content[f"samples/{task.task}.jsonl.gz"] = gzip.compress(rows, 9, mtime=0)
-    return _write(output / folder_name(submission, content["results.json"]), content)
+        rows = gzip.compress(_slim_rows(run, task), 9, mtime=0)
+        content[f"samples/{task.task}.jsonl.gz"] = rows
+    return content
 
 
 def sums(content: Mapping[str, bytes]) -> bytes:
