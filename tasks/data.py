@@ -28,7 +28,7 @@ SAMPLES = TASKS_FOLDER / "samples"
 
 
 @dataclasses.dataclass(frozen=True)
-class Documents:
+class TaskDocuments:
     """The documents of one split.
 
     Attributes:
@@ -55,7 +55,7 @@ def resolve_data(option: str | None) -> str:
 
 
 @cache
-def test_documents(spec: DatasetSpec, data: str) -> Documents:
+def test_documents(spec: DatasetSpec, data: str) -> TaskDocuments:
     """Return the documents that are scored, in the order that the protocol fixes.
 
     Data sets with `sample` in their YAML: rows of the two classes, ordered by the sha256 of their
@@ -73,7 +73,7 @@ def test_documents(spec: DatasetSpec, data: str) -> Documents:
     return dataclasses.replace(documents, docs=tuple(docs))
 
 
-def fewshot_documents(spec: DatasetSpec, data: str) -> Documents:
+def fewshot_documents(spec: DatasetSpec, data: str) -> TaskDocuments:
     """Return the pool that few-shot examples are drawn from: all rows of the two classes."""
     return _documents(spec, _stems(spec, data)[1], data)
 
@@ -102,7 +102,7 @@ def read_rows(spec: DatasetSpec, split: str, data: str) -> list[dict[str, Any]]:
 
 
 @cache
-def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
+def _documents(spec: DatasetSpec, split: str, data: str) -> TaskDocuments:
     if spec.loader.data_files:
         where = spec.loader.data_files[split]
     elif data == "hub":
@@ -111,7 +111,7 @@ def _documents(spec: DatasetSpec, split: str, data: str) -> Documents:
         where = str(_file(_folder(data) / spec.name, split))
     rows = read_rows(spec, split, data)
     docs, left_out = select(spec, rows, where)
-    return Documents(docs, split, source_name(spec, data), left_out)
+    return TaskDocuments(docs, split, source_name(spec, data), left_out)
 
 
 def source_name(spec: DatasetSpec, data: str) -> str:

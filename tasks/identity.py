@@ -112,7 +112,7 @@ def manifest() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def entry(
-    spec: DatasetSpec, verbalizers: Sequence[Verbalizer], documents: data.Documents
+    spec: DatasetSpec, verbalizers: Sequence[Verbalizer], documents: data.TaskDocuments
 ) -> dict[str, Any]:
     """Return the manifest entry for one data set from one source."""
     counts = Counter(doc["label"] for doc in documents.docs)

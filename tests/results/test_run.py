@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.runs import run, task
 from verbalizer_bench.results.run import Run
-from verbalizer_bench.results.schema import Sample, TaskConfig
+from verbalizer_bench.results.schema import EvaluatedTask, Sample
 
 
 @pytest.fixture
@@ -43,4 +43,4 @@ def test_scores_outside_their_range_are_no_sample() -> None:
 
 def test_metadata_of_other_tasks_are_left_out() -> None:
     for metadata in ({"version": 1.0}, [{"version": 1.0}], "1.0", None):
-        assert TaskConfig.model_validate({"metadata": metadata}).metadata is None
+        assert EvaluatedTask.model_validate({"metadata": metadata}).metadata is None

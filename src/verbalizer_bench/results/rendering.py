@@ -7,7 +7,7 @@ question on another day, and one template can be given other arguments.
 from typing import Any
 
 from verbalizer_bench.results.run import Run
-from verbalizer_bench.results.schema import Rendering, RunRecord
+from verbalizer_bench.results.schema import RunRecord, TemplateRendering
 
 _UNKNOWN_DATE = "the day of the run"
 
@@ -34,7 +34,7 @@ def rendering_text(record: RunRecord) -> str:
     """Return how the chat template was applied, for a report."""
     if not record.chat_template_sha256:
         return "chat template: not applied"
-    rendering = record.rendering or Rendering()
+    rendering = record.rendering or TemplateRendering()
     parts = [f"sha256 {record.chat_template_sha256[:12]}"]
     if rendering.contents:
         parts.append(f"contents as {' and '.join(rendering.contents)}")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from verbalizer_bench.io.json_reading import check_object, parse_written, read_record
 from verbalizer_bench.results.files import samples_file
-from verbalizer_bench.results.schema import EvalResults, RunRecord, Sample, TaskMetadata, validate
+from verbalizer_bench.results.schema import EvalResults, RunRecord, Sample, TaskProvenance, validate
 from verbalizer_bench.results.tables import Tabular, markdown_table
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
@@ -115,7 +115,7 @@ class Run(Tabular):
         ]
         return f"{self!r}\n\n{markdown_table(['F1 in %', *LABEL_TYPES], rows)}"
 
-    def metadata(self, task: str) -> TaskMetadata:
+    def metadata(self, task: str) -> TaskProvenance:
         """Return what a verbalizer task says of itself."""
         metadata = self.results.configs[task].metadata
         assert metadata is not None
@@ -267,7 +267,7 @@ def _shown(name: str) -> str:
     return path.name if name.count("/") > 1 or name.startswith(".") else name
 
 
-def _read_task(path: Path, task: str, metadata: TaskMetadata) -> TaskScores:
+def _read_task(path: Path, task: str, metadata: TaskProvenance) -> TaskScores:
     rows: dict[int, tuple[float, ...]] = {}
     responses: Counter[str] = Counter()
     for sample in read_samples(path):

@@ -48,7 +48,7 @@ class ShownImage(BaseModel):
     sha256: str = "not hashed"
 
 
-class Rendering(_Part):
+class TemplateRendering(_Part):
     """How a chat template was applied: forms of contents, the date it writes, its arguments."""
 
     contents: list[str] = []
@@ -56,7 +56,7 @@ class Rendering(_Part):
     arguments: dict[str, Any] | None = None
 
 
-class Token(_Part):
+class TokenizerToken(_Part):
     """A token of a tokenizer."""
 
     id: int
@@ -74,11 +74,11 @@ class RunRecord(_Part):
     device: str | None = None
     world_size: int | None = None
     eos_token_ids: list[int] | None = None
-    tokenizer_eos: Token | None = None
+    tokenizer_eos: TokenizerToken | None = None
     generation_config: dict[str, Any] = {}
     chat_template_sha256: str | None = None
-    rendering: Rendering | None = None
-    turn_end: Token | None = None
+    rendering: TemplateRendering | None = None
+    turn_end: TokenizerToken | None = None
     opened_thought: str | None = None
     endings: dict[str, int] = {}
     thoughts: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _as_given(value: Any) -> Any:
     return value.model_dump(exclude_unset=True, exclude_none=True)
 
 
-class TaskMetadata(_Part):
+class TaskProvenance(_Part):
     """What one of our tasks says of itself: label words, rows, prompts."""
 
     dataset: str
@@ -138,12 +138,12 @@ def _ours(metadata: Any) -> Any:
     return metadata if is_ours or isinstance(metadata, BaseModel) else None
 
 
-class TaskConfig(_Part):
+class EvaluatedTask(_Part):
     """A task's settings; `metadata` is None for tasks that are not ours."""
 
     doc_to_text: Any = None
     generation_kwargs: Annotated[dict[str, Any], BeforeValidator(_as_given)] | None = None
-    metadata: Annotated[TaskMetadata | None, BeforeValidator(_ours)] = None
+    metadata: Annotated[TaskProvenance | None, BeforeValidator(_ours)] = None
 
 
 class DocumentCounts(_Part):
@@ -159,7 +159,7 @@ class EvalResults(_Part):
     model_config = ConfigDict(validate_by_name=True)
 
     results: dict[str, Any]
-    configs: dict[str, TaskConfig]
+    configs: dict[str, EvaluatedTask]
     config: Settings
     n_samples: dict[str, DocumentCounts] = Field(alias="n-samples")
     n_shot: dict[str, int | None] = Field({}, alias="n-shot")

@@ -1,5 +1,6 @@
 """Ctrl-C and `kill` in the middle of a build: one line with what is stored, and it goes on."""
 
+import asyncio
 import os
 import re
 import shlex
@@ -12,8 +13,11 @@ import pytest
 from tests.helpers.builder import Model
 from tests.helpers.data_recipes import instructions, real_data, write_recipe
 from tests.helpers.endpoint_server import Server
+from verbalizer_bench import build_data
+from verbalizer_bench.builders.build import Built
 from verbalizer_bench.builders.client import chat_client
 from verbalizer_bench.cli import main
+from verbalizer_bench.errors import Interrupted
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,37 @@ def test_an_interrupted_build_says_how_much_is_stored_and_goes_on(
     before = stored.read_bytes()
     assert main(shlex.split(re.findall("`(.*)`", line)[0])[1:]) == 0
     assert stored.read_bytes().startswith(before)
+
+
+def test_a_build_in_a_notebook_whose_loop_runs_stops_at_ctrl_c_and_goes_on(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    real_data()
+    server = serve(Model(instructions()), delay=0.01)
+    file = write_recipe(tmp_path)
+    words = ["limit=8", f"endpoints.default.base_url={server.url}"]
+
+    def stop() -> None:
+        if len(server.requests) >= 12:
+            server.watch = None
+            os.kill(os.getpid(), signal.SIGINT)
+
+    async def cell() -> Built:
+        return build_data(file, *words)
+
+    server.watch = stop
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(Interrupted, match="responses are stored"):
+            loop.run_until_complete(cell())
+        stopped = len(server.requests)
+        assert stopped < 12 + 16, "calls went on behind the interrupt"
+        built = loop.run_until_complete(cell())
+    finally:
+        loop.close()
+        signal.signal(signal.SIGINT, handler)
+    assert built.sets and len(server.requests) > stopped
 
 
 def test_a_second_ctrl_c_waits_for_nobody(
