@@ -224,6 +224,10 @@ def test_values_of_python_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatc
             "run --model verbalizer-llm --model_args pretrained=/gone --tasks verbalizer "
             "--output_path x",
         ),
+        (
+            lambda: vb.evaluate("dummy", "", output="x", include_path=["/gone", "/lost"]),
+            "run --model dummy --tasks verbalizer --output_path x --include_path /gone:/lost",
+        ),
     ],
 )
 def test_a_mistake_raises_the_line_that_the_command_line_prints(

@@ -210,6 +210,14 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["tasks", "build", "."], ".: a folder, not a file; name the data set's YAML"),
         (["tasks", "biuld"], "No such command 'biuld'. Did you mean 'build'?"),
         (["report"], "Missing argument 'runs'; `verbalizer-bench report --help`"),
+        (
+            ["submit", "validate", "x", "--level", "two"],
+            "'--level': Input should be a valid integer",
+        ),
+        (
+            ["submit", "validate", "x", "--level", "two"],
+            ", got 'two'; `verbalizer-bench submit val",
+        ),
         (["report", "x", "-o"], "'-o' requires an argument; `verbalizer-bench report --help`"),
         (["tasks", "path", "--for", "x"], "for '--for': 'x' is not one of 'lm-eval', 'lmms'; `"),
         (["--version=3"], "'--version' does not take a value; `verbalizer-bench --help`"),

@@ -238,7 +238,8 @@ def _words(option: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         value = json.dumps(value, default=str)
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        value = ",".join(map(str, value))
+        # lm-eval has colons between folders, and commas between everything else.
+        value = (":" if option == "include_path" else ",").join(map(str, value))
     text = str(value)
     # As a word of its own it would be an option.
     return [f"--{option}={text}"] if text.startswith("-") else [f"--{option}", text]

@@ -57,6 +57,17 @@ def test_one_writes_at_a_time(lock: str | None, tmp_path: Path) -> None:
     opened(file, **options).close()
 
 
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match=r"log\.jsonl: no lock on this file system .*; give a local"):
+        opened(tmp_path / "log.jsonl")
+
+
 def test_nothing_is_written_once_a_disk_has_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

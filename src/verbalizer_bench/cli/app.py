@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from verbalizer_bench.cli import build, checkpoints, demo, evaluation, publishing, results, tasks
@@ -61,6 +62,9 @@ def _usage(error: Any) -> str:
     if hasattr(error, "possibilities"):
         near = f" (did you mean {error.possibilities[0]}?)" if error.possibilities else ""
         text = f"unknown argument {error.option_name}{near}"
+    if isinstance(error.__cause__, ValidationError):
+        value = repr(error.__cause__.errors()[0]["input"])
+        text += "" if value in text else f", got {value}"
     command = error.ctx.command_path if error.ctx else NAME
     return f"{text}; `{command} --help` says what it takes"
 

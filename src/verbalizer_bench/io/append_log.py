@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import no_locks
 
 
 def read_log(path: Path, kind: str, version: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -139,6 +140,9 @@ def _lock(path: Path, lock: Path | None, fix: str) -> int:
         who = f"process {lock.read_text().strip()}" if lock else "another process"
         os.close(descriptor)
         raise ValueError(f"{path}: {who} writes to it; {fix}") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise no_locks(path, error) from error
     if lock:
         # A disk without room for the number holds the lock all the same.
         with suppress(OSError):

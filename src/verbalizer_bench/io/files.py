@@ -88,7 +88,12 @@ def _acquire(file: Path, descriptor: int) -> None:
             log.warning("Another process works in %s: waiting for it", file.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        raise OSError(f"{file}: no lock on this file system ({error}); give a local one") from error
+        raise no_locks(file, error) from error
+
+
+def no_locks(file: Path, error: OSError) -> OSError:
+    """Return the error of a file system that has no locks."""
+    return OSError(f"{file}: no lock on this file system ({error}); give a local one")
 
 
 def remove(folder: Path) -> None:
