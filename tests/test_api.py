@@ -275,3 +275,8 @@ def test_what_is_interrupted_says_how_to_go_on(
         with pytest.raises(Interrupted, match="starts again") as stopped:
             call()
         assert f"`verbalizer-bench {command}`" in str(stopped.value)
+
+
+def test_a_report_of_no_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="report: no run; give one or more"):
+        vb.report()

@@ -114,8 +114,10 @@ def report(*runs: Run) -> Report:
     """Summarise runs; nothing is written.
 
     Raises:
-        ValueError: A run's tasks do not share documents or arguments.
+        ValueError: There is no run, or a run's tasks do not share documents or arguments.
     """
+    if not runs:
+        raise ValueError("report: no run; give one or more")
     return Report(runs, tuple(map(summary_of, runs)))
 
 

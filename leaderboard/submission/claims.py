@@ -194,6 +194,9 @@ def _plain(dtype: Any) -> str | None:
 
 def _device(contents: Contents) -> Iterator[str]:
     config, record = contents.results.config, contents.results.config.verbalizer_bench
+    if record and record.device == "cpu":
+        # lm-eval asks for `cuda` unless told otherwise, keeps the word, and runs on the CPU.
+        return
     kinds = {"record": record and record.device, "config": config.device}
     yield from _one("device", {k: str(v).split(":")[0] if v else None for k, v in kinds.items()})
 

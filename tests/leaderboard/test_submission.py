@@ -446,6 +446,12 @@ CLAIMS: list[tuple[str, Callable[[Files], Files], Callable[[Files], Files], str]
         "device: 'cuda' in record, 'cpu' in config",
     ),
     (
+        "device without a GPU",
+        together(edit_record(device="cpu"), edit_config(device="cuda:0")),
+        together(edit_record(device="mps"), edit_config(device="cuda:0")),
+        "device: 'mps' in record, 'cuda' in config",
+    ),
+    (
         "versions",
         edit_record(versions={"torch": "2"}, fingerprint={**FINGER, "versions": {"torch": "2"}}),
         edit_record(versions={"torch": "3"}, fingerprint={**FINGER, "versions": {"torch": "2"}}),

@@ -20,7 +20,7 @@ def train(recipe: str, overrides: Overrides, dry_run: DryRun = False) -> None:
 
     Args:
         recipe: A YAML file, or the name of a shipped one.
-        overrides: What replaces the recipe's keys.
+        overrides: key=value, in place of the recipe's; trainers/recipe.py says what they mean.
         dry_run: Say what it would do, and touch no weights.
     """
     from verbalizer_bench import api

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,8 +48,8 @@ def pack(
         weights_sha256: The weights' hash, where there is no commit.
         kind: llm or lvlm (default: the adapter's).
         base: ORG/NAME of what the model was tuned from.
-        base_weights: The hash of the base's run, or its folder (default: as our training recorded
-            it).
+        base_weights: The hash of the base's weights, or its checkpoint's folder (default: as our
+            training recorded it).
         recipe: How it was tuned.
         notes: What a reader should know.
         output: A folder of submissions.
@@ -77,6 +78,8 @@ def pack(
     print(validation)
     if validation.failed:
         shutil.rmtree(folder)
+        with suppress(OSError):  # other submissions of the model are in it
+            folder.parent.rmdir()
         print(f"Removed {folder}")
     return 1 if validation.failed else 0
 

@@ -248,7 +248,7 @@ def _sample(line: bytes, where: str) -> Sample:
         # Half a surrogate pair, which Python's reader takes; or a fault, which it names better.
         row = check_object(parse_written(line, where), where)
         if "bypass" in row:
-            raise NotAVerbalizerRun("--predict_only scores nothing") from None
+            raise NotAVerbalizerRun(f"{where}: --predict_only scores nothing") from None
         return validate(Sample, row, where)
 
 
