@@ -262,9 +262,9 @@ def test_a_forest_plot_has_the_differences(
     assert (low, high) == (0, 100) and plot.zero == pytest.approx(-100 * first / (last - first))
     for _, own in plot.groups:
         for line in own:
-            expected_at = 100 * (100 * line.found.difference - first) / (last - first)
+            expected_at = 100 * (100 * line.difference.difference - first) / (last - first)
             assert line.at == pytest.approx(expected_at, abs=0.01)
-            assert line.found.low is not None and line.found.high is not None
+            assert line.difference.low is not None and line.difference.high is not None
             assert line.start is not None and line.start <= line.at <= line.start + line.width
     assert seen.faults == []
 
