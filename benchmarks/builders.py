@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from verbalizer_bench.builders.client.chat_client import ChatClient
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.protocol import Request
+from verbalizer_bench.client.chat_client import ChatClient
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.protocol import Request
 
 RESULTS = Path(__file__).parent / "results"
 REPETITIONS = 3

@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from verbalizer_bench.builders.client.budget import BudgetExceeded, UsageTotals
-from verbalizer_bench.builders.client.chat_client import ChatClient
 from verbalizer_bench.builders.export import counts, dataset_card, report
 from verbalizer_bench.builders.export.sets import Sets, write_sets
 from verbalizer_bench.builders.filters import leakage
@@ -24,6 +22,8 @@ from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_stage, hint
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
+from verbalizer_bench.client.budget import BudgetExceeded, UsageTotals
+from verbalizer_bench.client.chat_client import ChatClient
 
 SETS = "sets"
 

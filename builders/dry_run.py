@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from verbalizer_bench.builders.client.protocol import Request, estimate
 from verbalizer_bench.builders.export.report import table
 from verbalizer_bench.builders.kinds import format_oriented, llava_style
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, LlavaStyle
+from verbalizer_bench.client.protocol import Request, estimate
 
 _HEAD = ("stage", "role", "model", "calls", "input tokens", "output tokens", "cost")
 

@@ -24,6 +24,6 @@ def test_what_goes_up_to_the_side_or_round_is_told() -> None:
         f"{tasks} imports {models}: models is not below tasks",
     ]
     assert upward({models: {"verbalizer_bench.io.files"}, tasks: {"verbalizer_bench.results.run"}})
-    up = {"verbalizer_bench.builders.client.a": {"verbalizer_bench.builders.build"}}
+    up = {"verbalizer_bench.builders.pipeline.a": {"verbalizer_bench.builders.build"}}
     assert "which is not below it in builders" in upward(up)[0]
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]

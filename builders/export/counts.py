@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from verbalizer_bench.builders.client.endpoint import Endpoint
 from verbalizer_bench.builders.pipeline.sample import Attempt, TrainingSample
+from verbalizer_bench.client.endpoint import Endpoint
 
 EXAMPLES = 3
 

@@ -2,12 +2,12 @@
 
 import re
 
-from verbalizer_bench.builders.client.response_checks import (
+from verbalizer_bench.builders.pipeline.sample import TrainingSample
+from verbalizer_bench.client.response_checks import (
     Problem,
     artifact_problem,
     refusal_problem,
 )
-from verbalizer_bench.builders.pipeline.sample import TrainingSample
 
 IMAGE = "<image>"
 _MENTION = re.compile(r"\b(captions?|captioned|descriptions?)\b", re.IGNORECASE)

@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from verbalizer_bench.builders.client.response_checks import Problem
 from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.pipeline.context import BuildContext
 from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
+from verbalizer_bench.client.response_checks import Problem
 
 
 def schema(*names: str) -> dict[str, Any]:

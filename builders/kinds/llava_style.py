@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from verbalizer_bench.builders.client.response_checks import Problem
 from verbalizer_bench.builders.export.sets import SetLayout
 from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.kinds.images import AnnotatedImage, describe, image_samples, select
@@ -21,6 +20,7 @@ from verbalizer_bench.builders.pipeline.generation import GenerationTask
 from verbalizer_bench.builders.pipeline.recipe import LlavaStyle
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
+from verbalizer_bench.client.response_checks import Problem
 
 ARMS = ("conversation", "detail", "complex")
 NEEDED = {

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.client.response_checks import artifact_problem
 from verbalizer_bench.builders.export.sets import SetLayout
 from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.recipe import ResponseFormat
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
+from verbalizer_bench.client.response_checks import artifact_problem
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_json
 

@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.chat_client import ChatClient
-from verbalizer_bench.builders.client.endpoint import Endpoint, endpoint_for
 from verbalizer_bench.builders.pipeline.failure_monitor import FailureMonitor
 from verbalizer_bench.builders.pipeline.generation import GenerationTask, ResponseGenerator
 from verbalizer_bench.builders.pipeline.progress import StageProgress
@@ -14,6 +12,8 @@ from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.builders.pipeline.worker_pool import Unit, map_ordered
+from verbalizer_bench.client.chat_client import ChatClient
+from verbalizer_bench.client.endpoint import Endpoint, endpoint_for
 
 
 class PlannedCalls(NamedTuple):

@@ -4,17 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient
-from verbalizer_bench.builders.client.protocol import Reply, Request, with_paragraph
-from verbalizer_bench.builders.client.response_checks import (
+from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
+from verbalizer_bench.builders.pipeline.sample import Attempt
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
+from verbalizer_bench.client.chat_client import CallFailed, ChatClient
+from verbalizer_bench.client.protocol import Reply, Request, with_paragraph
+from verbalizer_bench.client.response_checks import (
     Problem,
     finish_problem,
     first_artifact,
     refusal_problem,
 )
-from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
-from verbalizer_bench.builders.pipeline.sample import Attempt
-from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 
 # Statuses between 400 and 499 of requests that may succeed another time.
 _RETRYABLE = (408, 409, 425, 429)

@@ -7,9 +7,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.chat_client import ChatClient
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
+from verbalizer_bench.client.budget import UsageTotals
+from verbalizer_bench.client.chat_client import ChatClient
 
 # Seconds between two looks at the client's status.
 _INTERVAL = 0.5

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from verbalizer_bench.builders.client.budget import Budget
-from verbalizer_bench.builders.client.endpoint import Endpoint
 from verbalizer_bench.builders.pipeline.blocks import (
     Captions,
     Duplicates,
@@ -20,6 +18,8 @@ from verbalizer_bench.builders.pipeline.blocks import (
     Instructions,
     Leakage,
 )
+from verbalizer_bench.client.budget import Budget
+from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.config import OneOrMore, check, find, read
 from verbalizer_bench.io.yaml_reading import CoreLoader, read_yaml
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from verbalizer_bench.builders.client.budget import BudgetExceeded
+from verbalizer_bench.client.budget import BudgetExceeded
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")

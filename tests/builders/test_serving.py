@@ -24,12 +24,12 @@ from tests.helpers.builder import about, question
 from tests.helpers.data_recipes import COCO, PROMPTS, real_data, recipe
 from tests.helpers.obeying import obey
 from verbalizer_bench.builders.build import build
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.protocol import Request, body
 from verbalizer_bench.builders.kinds.items import schema
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.protocol import Request, body
 
 pytestmark = pytest.mark.slow
 STEPS = 700

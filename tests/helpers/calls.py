@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.endpoint_server import Server
-from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.chat_client import ChatClient
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.protocol import Reply, Request
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
+from verbalizer_bench.client.budget import UsageTotals
+from verbalizer_bench.client.chat_client import ChatClient
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.protocol import Reply, Request
 
 PROMPTS = PromptTemplates(
     "1", failures={"other": "Not so: {detail}.", "format": "Form: {detail}.", "empty": "Nothing!"}

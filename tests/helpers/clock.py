@@ -1,8 +1,8 @@
-"""What builders' tests share: a clock that stands still, and a key that must turn up nowhere."""
+"""What tests of an endpoint share: a clock that stands still, and a key to be written nowhere."""
 
 import asyncio
 
-from verbalizer_bench.builders.client.rate_limiter import TimeSource
+from verbalizer_bench.client.rate_limiter import TimeSource
 
 FAKE_KEY = "sk-test-4f9a1c77d2e84b5fa0d3NEVERWRITTEN"
 

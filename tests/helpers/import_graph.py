@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
     ("io", "errors", "recipes", "version"),
     ("config",),
+    ("client",),
     ("tasks", "models"),
     ("trainers", "builders", "lmms", "results"),
     ("running",),
@@ -29,7 +30,7 @@ LAYERS = (
 )
 # The same within a folder: rooms from the ground up. Modules in none of them stand above.
 ROOMS = {
-    "builders": ("client", "pipeline", "filters", "export", "kinds"),
+    "builders": ("pipeline", "filters", "export", "kinds"),
     "leaderboard": ("submission", "pages", "reports", "site"),
     "models": ("images", "chat", "checkpoints", "engine", "adapters"),
     "trainers": ("conversations", "data", "recipe", "checkpoints", "training", "output"),

@@ -51,7 +51,7 @@ def training_hint(recipe: "Recipe", words: Sequence[str]) -> str:
 
 def build_hint(recipe: "DataRecipe", words: Sequence[str]) -> str:
     """Describe how many responses a build has stored."""
-    from verbalizer_bench.builders.client.response_store import NAME
+    from verbalizer_bench.client.response_store import NAME
 
     file = recipe.work / NAME
     # The first line says what the file is.

@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 
 from tests.helpers.calls import PROMPTS
-from verbalizer_bench.builders.client.budget import BudgetExceeded
-from verbalizer_bench.builders.client.chat_client import CallFailed
-from verbalizer_bench.builders.client.protocol import Reply, Request
 from verbalizer_bench.builders.pipeline.generation import (
     GenerationResult,
     GenerationTask,
@@ -17,6 +14,9 @@ from verbalizer_bench.builders.pipeline.generation import (
     ResponseGenerator,
 )
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered, map_ordered
+from verbalizer_bench.client.budget import BudgetExceeded
+from verbalizer_bench.client.chat_client import CallFailed
+from verbalizer_bench.client.protocol import Reply, Request
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
 MESSAGES = ({"role": "user", "content": "Say yes."},)

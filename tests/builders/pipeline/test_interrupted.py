@@ -15,8 +15,8 @@ from tests.helpers.data_recipes import instructions, real_data, write_recipe
 from tests.helpers.endpoint_server import Server
 from verbalizer_bench import build_data
 from verbalizer_bench.builders.build import Built
-from verbalizer_bench.builders.client import chat_client
 from verbalizer_bench.cli import main
+from verbalizer_bench.client import chat_client
 from verbalizer_bench.errors import Interrupted
 
 

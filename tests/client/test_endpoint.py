@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from verbalizer_bench.builders.client.budget import Budget, Usage
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.protocol import Request, estimate, request_key
+from verbalizer_bench.client.budget import Budget, Usage
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.protocol import Request, estimate, request_key
 from verbalizer_bench.config import plain, read
 
 

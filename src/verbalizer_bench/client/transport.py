@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import openai
 
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.protocol import error_of, problem_of
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.protocol import error_of, problem_of
 
 # Shorter keys are placeholders ("EMPTY"), and may be words of responses.
 _SECRET_LENGTH = 8

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from verbalizer_bench.builders.client.structured_output import mismatch
+from verbalizer_bench.client.structured_output import mismatch
 
 _DEPTH = 50
 _SPACE = re.compile(r"\s*")

@@ -13,10 +13,10 @@ from tests.helpers.calls import SCHEMA, ask, ask_all, endpoint, has_come, reques
 from tests.helpers.clock import Moved
 from tests.helpers.endpoint_server import Asked, Faults, Server, images, prompt
 from tests.helpers.kills import killed_at
-from verbalizer_bench.builders.client.budget import Budget, BudgetExceeded
-from verbalizer_bench.builders.client.chat_client import ChatClient
-from verbalizer_bench.builders.client.protocol import Reply, Request
-from verbalizer_bench.builders.client.response_store import ResponseStore
+from verbalizer_bench.client.budget import Budget, BudgetExceeded
+from verbalizer_bench.client.chat_client import ChatClient
+from verbalizer_bench.client.protocol import Reply, Request
+from verbalizer_bench.client.response_store import ResponseStore
 
 Serve = Callable[..., Server]
 BAD = Faults(

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.client.budget import (
+from verbalizer_bench.client.budget import (
     NO_USAGE,
     Budget,
     BudgetExceeded,
@@ -22,9 +22,9 @@ from verbalizer_bench.builders.client.budget import (
     Usage,
     UsageTotals,
 )
-from verbalizer_bench.builders.client.channel import Channel, Outcome
-from verbalizer_bench.builders.client.endpoint import STRUCTURED, Endpoint, endpoint_for
-from verbalizer_bench.builders.client.protocol import (
+from verbalizer_bench.client.channel import Channel, Outcome
+from verbalizer_bench.client.endpoint import STRUCTURED, Endpoint, endpoint_for
+from verbalizer_bench.client.protocol import (
     Reply,
     Request,
     body,
@@ -33,10 +33,10 @@ from verbalizer_bench.builders.client.protocol import (
     request_key,
     usage_of,
 )
-from verbalizer_bench.builders.client.rate_limiter import TimeSource
-from verbalizer_bench.builders.client.response_store import ResponseStore
-from verbalizer_bench.builders.client.retry import retrying
-from verbalizer_bench.builders.client.transport import Failure
+from verbalizer_bench.client.rate_limiter import TimeSource
+from verbalizer_bench.client.response_store import ResponseStore
+from verbalizer_bench.client.retry import retrying
+from verbalizer_bench.client.transport import Failure
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from verbalizer_bench.builders.client.budget import Usage
-from verbalizer_bench.builders.client.response_store import ResponseStore
+from verbalizer_bench.client.budget import Usage
+from verbalizer_bench.client.response_store import ResponseStore
 
 RESPONSE: dict[str, Any] = {"choices": [{"message": {"content": "ä\u2028\n"}}]}
 

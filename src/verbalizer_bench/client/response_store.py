@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.builders.client.budget import Usage, UsageTotals
-from verbalizer_bench.builders.client.protocol import problem_of
+from verbalizer_bench.client.budget import Usage, UsageTotals
+from verbalizer_bench.client.protocol import problem_of
 from verbalizer_bench.io.append_log import AppendLog
 
 NAME = "calls.jsonl"

@@ -11,8 +11,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.transport import Failure
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.transport import Failure
 
 _LONGEST_BACKOFF = 60.0
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verbalizer_bench.builders.client.json_answers import parse
+from verbalizer_bench.client.json_answers import parse
 
 QUESTION: dict[str, Any] = {
     "type": "object",

@@ -16,13 +16,13 @@ from tests.helpers.clock import Moved
 from tests.helpers.data_recipes import instructions, real_data, recipe
 from tests.helpers.endpoint_server import Faults, Server
 from verbalizer_bench.builders.build import build
-from verbalizer_bench.builders.client import transport
-from verbalizer_bench.builders.client.budget import UsageTotals
-from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient
-from verbalizer_bench.builders.client.circuit_breaker import CircuitBreaker
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.transport import Failure
 from verbalizer_bench.builders.pipeline.progress import StageProgress
+from verbalizer_bench.client import transport
+from verbalizer_bench.client.budget import UsageTotals
+from verbalizer_bench.client.chat_client import CallFailed, ChatClient
+from verbalizer_bench.client.circuit_breaker import CircuitBreaker
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.transport import Failure
 
 Serve = Callable[..., Server]
 

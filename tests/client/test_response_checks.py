@@ -11,14 +11,14 @@ from aiohttp import web
 
 from tests.helpers.calls import PROMPTS, SCHEMA, ask_all, endpoint, request
 from tests.helpers.endpoint_server import Server
-from verbalizer_bench.builders.client.chat_client import ChatClient
-from verbalizer_bench.builders.client.response_checks import (
+from verbalizer_bench.builders.pipeline.generation import GenerationTask, ResponseGenerator
+from verbalizer_bench.client.chat_client import ChatClient
+from verbalizer_bench.client.response_checks import (
     artifact_problem,
     finish_problem,
     first_artifact,
     strip_reasoning,
 )
-from verbalizer_bench.builders.pipeline.generation import GenerationTask, ResponseGenerator
 
 Serve = Callable[..., Server]
 WHOLE = "A small boat with a red sail lies beside a wooden pier."

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from verbalizer_bench.builders.client.budget import (
+from verbalizer_bench.client.budget import (
     NO_USAGE,
     Budget,
     BudgetExceeded,

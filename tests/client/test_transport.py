@@ -17,11 +17,11 @@ from aiohttp import web
 from tests.helpers.calls import ask_all, endpoint, request, requests
 from tests.helpers.clock import FAKE_KEY, Moved
 from tests.helpers.endpoint_server import Faults, Server, prompt
-from verbalizer_bench.builders.client import transport
-from verbalizer_bench.builders.client.chat_client import CallFailed, ChatClient
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.protocol import Reply
-from verbalizer_bench.builders.client.transport import retry_after
+from verbalizer_bench.client import transport
+from verbalizer_bench.client.chat_client import CallFailed, ChatClient
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.protocol import Reply
+from verbalizer_bench.client.transport import retry_after
 
 Serve = Callable[..., Server]
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from verbalizer_bench.builders.client.budget import Usage
-from verbalizer_bench.builders.client.circuit_breaker import CircuitBreaker
-from verbalizer_bench.builders.client.endpoint import STRUCTURED, Endpoint
-from verbalizer_bench.builders.client.rate_limiter import RateLimiter, TimeSource
-from verbalizer_bench.builders.client.transport import NO_SERVER, Connection, Failure
+from verbalizer_bench.client.budget import Usage
+from verbalizer_bench.client.circuit_breaker import CircuitBreaker
+from verbalizer_bench.client.endpoint import STRUCTURED, Endpoint
+from verbalizer_bench.client.rate_limiter import RateLimiter, TimeSource
+from verbalizer_bench.client.transport import NO_SERVER, Connection, Failure
 
 log = logging.getLogger(__name__)
 # Seconds without any response after which the status says so.

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.clock import Moved
-from verbalizer_bench.builders.client.rate_limiter import RateLimiter
+from verbalizer_bench.client.rate_limiter import RateLimiter
 
 
 def uses(

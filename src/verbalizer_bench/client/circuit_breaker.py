@@ -3,8 +3,8 @@
 Failures count in rounds: attempts that were in flight together fail together, and count once.
 """
 
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.transport import NO_SERVER, Failure
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.transport import NO_SERVER, Failure
 
 # An endpoint that was never reached: some four seconds where the connection is refused.
 _FIRST_ROUNDS = {"connection": 5, "timeout": 3}

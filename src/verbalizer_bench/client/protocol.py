@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from verbalizer_bench.builders.client.budget import Usage
-from verbalizer_bench.builders.client.endpoint import Endpoint
-from verbalizer_bench.builders.client.json_answers import parse
-from verbalizer_bench.builders.client.response_checks import strip_reasoning
-from verbalizer_bench.builders.client.structured_output import check_schema
+from verbalizer_bench.client.budget import Usage
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.json_answers import parse
+from verbalizer_bench.client.response_checks import strip_reasoning
+from verbalizer_bench.client.structured_output import check_schema
 
 # The estimate for a response whose length is not limited.
 _REPLY_TOKENS = 1024

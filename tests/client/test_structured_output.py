@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from verbalizer_bench.builders.client.structured_output import check_schema, mismatch
+from verbalizer_bench.client.structured_output import check_schema, mismatch
 
 
 @pytest.mark.parametrize(
