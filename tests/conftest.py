@@ -37,6 +37,16 @@ def stories() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm() -> Path:
+    """Return the folder of SmolLM2-135M-Instruct."""
+    from benchmarks.smollm import is_whole, smollm_folder
+
+    if not is_whole(smollm_folder()):
+        pytest.skip(f"{smollm_folder()} is not there; `make smollm` makes it")
+    return smollm_folder()
+
+
+@pytest.fixture(scope="session")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return folders of an untrained toy Llama and the toy LLaVA over it."""
     from tests.helpers.toy import make_llava, make_llm, make_tokenizer, records

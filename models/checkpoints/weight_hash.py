@@ -58,7 +58,7 @@ def weights_sha256(pretrained: Any, peft: str | None = None, **options: Any) -> 
     hub = {key: options[key] for key in _HUB if options.get(key)}
     if file := options.get("gguf_file"):
         path = _cached(str(pretrained), file, hub)
-        return _file_sha256(path) if path else "unknown: no files of weights"
+        return file_sha256(path) if path else "unknown: no files of weights"
     names = _PICKLED + _WHOLE if options.get("use_safetensors") is False else _WHOLE + _PICKLED
     base = _folder_sha256(str(pretrained), names, options.get("variant"), hub)
     if base is None:
@@ -189,6 +189,7 @@ def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
             yield f"{name}\t{_TYPES.get(kind, kind)}\t{list(tensor.shape)}", content
 
 
-def _file_sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Return the sha256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
