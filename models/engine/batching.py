@@ -28,10 +28,9 @@ class TokenBudget(NamedTuple):
     logits: int
 
 
-# More brings next to nothing on a CPU (measured: benchmarks/README.md) and takes memory; what is
-# good on a GPU was not measured.
+# More brings next to nothing on a CPU (measured: benchmarks/README.md) and takes memory. What a GPU
+# takes is measured there (calibration.py).
 CPU_BUDGET = TokenBudget(tokens_per_pass=160, kv_cache_tokens=1280, logits=2**21)
-GPU_BUDGET = TokenBudget(tokens_per_pass=2048, kv_cache_tokens=2**17, logits=2**25)
 
 
 def in_batches(
@@ -56,7 +55,7 @@ def in_batches(
         try:
             results = run(batch)
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise MemoryError("out of memory with a batch of one prompt") from error
@@ -69,6 +68,11 @@ def in_batches(
         # Outside the handler: the error's traceback holds the batch's tensors.
         clear_device_cache(garbage_collection=True)
         log.warning("Out of memory (%s); going on with batches of %d", reason, max_batch_size)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out, of the device or of the machine."""
+    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))
 
 
 def auto_batch_size(
@@ -87,11 +91,11 @@ def auto_batch_size(
         max_batch_size: The most that is returned.
         logit_positions: Positions of a row whose logits are kept.
     """
-    kv_cache, activations = _bytes_per_token(model)
+    kv_cache, activations = kv_cache_bytes(model), activation_bytes(model)
     # 16 bytes a logit: `_beam_search` has several float32 copies of them.
     logits = 16 * logit_positions * model.config.get_text_config().vocab_size
     row = tokens * (kv_cache + activations) + logits
-    return max(1, min(max_batch_size, int(_free_memory(model.device) / 2 / (row * beams))))
+    return max(1, min(max_batch_size, int(free_memory(model) / 2 / (row * beams))))
 
 
 def shared_prefix_batch_size(
@@ -115,39 +119,73 @@ def shared_prefix_batch_size(
         max_new_tokens: Most tokens of a response.
         beams: Beams of a prompt.
     """
-    kv_cache, activations = _bytes_per_token(model)
+    kv_cache, activations = kv_cache_bytes(model), activation_bytes(model)
     config = model.config.get_text_config()
     heads, layers = config.num_attention_heads, config.num_hidden_layers
-    free = _free_memory(model.device) / 2
+    free = free_memory(model) / 2
     longest = count = 0
     for length in suffix_lengths[: max(1, budget.tokens_per_pass // beams)]:
         longest = max(longest, length)
         slots = longest + max_new_tokens * beams
-        # The scores of all heads, before and after the softmax.
+        # The scores of all heads in float32, before and after the softmax.
         row = activations + 8 * heads * (prefix_length + slots)
         memory = (count + 1) * slots * kv_cache + max(budget.tokens_per_pass, longest, beams) * row
         if model.dtype not in (torch.float32, torch.float64):
-            # A layer's keys and values once more, the prefix's for every prompt (attention.py).
-            memory += (count + 1) * (prefix_length + slots) * kv_cache // layers
+            # A layer's keys and values once more in float32, where a device has no product of low
+            # precision that is summed in float32 (attention.py).
+            memory += 2 * (prefix_length + (count + 1) * slots) * kv_cache // layers
         if (count + 1) * (longest + beams) > budget.kv_cache_tokens or memory > free:
             break
         count += 1
     return max(1, count)
 
 
-def _bytes_per_token(model: Any) -> tuple[int, int]:
-    """Return the bytes of a token's keys and values, and of its activations in a layer."""
+def even_batch_size(size: int, items: int) -> int:
+    """Return a batch size of at most `size` that cuts so many items into nearly equal batches.
+
+    A last batch of a few takes a step's time of a wide one where kernel launches decide it.
+    """
+    return -(-items // -(-items // size))
+
+
+def kv_cache_bytes(model: Any) -> int:
+    """Return the bytes of a token's keys and values in all layers."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None) or 1
+    if latent := getattr(config, "kv_lora_rank", None):
+        # Multi-head latent attention (DeepSeek): attention gets the keys and values of every head.
+        sizes = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+        values = heads * sum(getattr(config, name, None) or latent for name in sizes)
+    else:
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
+        values = 2 * key_heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return int(config.num_hidden_layers * values * model.dtype.itemsize)
+
+
+def activation_bytes(model: Any) -> int:
+    """Return the bytes of a token's activations in a layer."""
     config = model.config.get_text_config()
     width = config.hidden_size
-    heads = getattr(config, "num_attention_heads", None) or 1
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
-    kv_cache = 2 * config.num_hidden_layers * key_heads * (width // heads)
     inner = getattr(config, "intermediate_size", None) or 4 * width
-    activations = 8 * width + 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
-    return kv_cache * model.dtype.itemsize, activations * model.dtype.itemsize
+    widest = 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
+    if experts := getattr(config, "num_experts_per_tok", None):
+        # A token's copy for each expert that it is sent to, and what the expert makes of it.
+        of_expert = getattr(config, "moe_intermediate_size", None) or widest // 3
+        widest = max(widest, experts * 3 * (width + of_expert))
+    return int((8 * width + widest) * model.dtype.itemsize)
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(model: Any) -> int:
+    """Return the bytes that are free for a model's tensors, on the fullest of its devices.
+
+    On a GPU that is what the driver has left and what torch's allocator holds without using it.
+    """
+    devices = {parameter.device for parameter in model.parameters()} or {model.device}
+    return min(map(_free_on, devices))
+
+
+def _free_on(device: torch.device) -> int:
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free = torch.cuda.mem_get_info(device)[0]
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     return int(psutil.virtual_memory().available)

@@ -15,7 +15,7 @@ from verbalizer_bench.models.engine.attention import (
     SharedPrefixCache,
     use_shared_prefix_attention,
 )
-from verbalizer_bench.models.engine.batching import CPU_BUDGET, GPU_BUDGET
+from verbalizer_bench.models.engine.batching import CPU_BUDGET
 from verbalizer_bench.models.engine.prefix_groups import common_prefix_length
 from verbalizer_bench.models.engine.support import language_model
 
@@ -50,7 +50,7 @@ class PrefixDecoder:
         self.embed = self.model.get_input_embeddings()
         self.pad_token_id = pad_token_id
         self.device = self.embed.weight.device
-        self.budget = CPU_BUDGET if self.device.type == "cpu" else GPU_BUDGET
+        self.budget = CPU_BUDGET
         self.computed_tokens = 0
         self._prefix_ids: list[int] = []
         self._prefix_layers: dict[int, KeyValue] = {}

@@ -13,7 +13,11 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from verbalizer_bench.models.engine.batching import in_batches, shared_prefix_batch_size
+from verbalizer_bench.models.engine.batching import (
+    even_batch_size,
+    in_batches,
+    shared_prefix_batch_size,
+)
 from verbalizer_bench.models.engine.decoder import EncodedPrompt, Prefix, PrefixDecoder
 from verbalizer_bench.models.engine.finite_logits import check_finite
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
@@ -130,9 +134,10 @@ class SharedPrefixEngine:
 
         def batch_size(coming: Sequence[int]) -> int:
             suffixes = [lengths[index] for index in coming[:limit]]
-            return shared_prefix_batch_size(
+            size = shared_prefix_batch_size(
                 self.model, suffixes, prefix.length, budget, new_tokens, beams
             )
+            return even_batch_size(size, len(coming))
 
         yield from in_batches(group.members, batch_size, lambda batch: run(batch, prefix))
 

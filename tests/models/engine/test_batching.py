@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
 
 from verbalizer_bench.models.engine import batching
 from verbalizer_bench.models.engine.batching import (
     TokenBudget,
+    even_batch_size,
+    free_memory,
     in_batches,
+    kv_cache_bytes,
     shared_prefix_batch_size,
 )
 
@@ -50,7 +60,7 @@ def size(lengths: Sequence[int], beams: int = 2, new_tokens: int = 5) -> int:
 def test_a_batch_is_what_the_token_budget_allows(
     lengths: list[int], beams: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "_free_memory", lambda device: PLENTY)
+    monkeypatch.setattr(batching, "free_memory", lambda model: PLENTY)
     assert size(lengths, beams) == expected
 
 
@@ -58,20 +68,100 @@ def test_a_batch_is_what_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatc
     # Own tokens: 3 + 5 x 2 = 13, 1664 bytes a prompt. A pass: 40 x (448 + 16 x (10 + 13)) = 32640.
     for prompts in (1, 4, 11):
         needed = 32640 + prompts * 1664
-        monkeypatch.setattr(batching, "_free_memory", lambda device, n=needed: 2 * n)
+        monkeypatch.setattr(batching, "free_memory", lambda model, n=needed: 2 * n)
         assert size([3] * 100) == prompts
-    monkeypatch.setattr(batching, "_free_memory", lambda device: 0)
+    monkeypatch.setattr(batching, "free_memory", lambda model: 0)
     assert size([3] * 100) == 1
 
 
-def test_low_precision_copies_the_prefix_for_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_precision_may_take_a_layer_once_more_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(MODEL, "dtype", torch.bfloat16)
     # As above in half the bytes but for the scores: 13 tokens are 832 bytes a prompt, a pass is
-    # 40 x (224 + 16 x 23) = 23680; a copied layer is 10 + 13 tokens of 32 bytes.
+    # 40 x (224 + 16 x 23) = 23680; a layer in float32 is 64 bytes for 10 tokens and each prompt's.
     for prompts in (1, 4, 11):
-        needed = 23680 + prompts * (832 + 23 * 32)
-        monkeypatch.setattr(batching, "_free_memory", lambda device, n=needed: 2 * n)
+        needed = 23680 + prompts * 832 + (10 + prompts * 13) * 64
+        monkeypatch.setattr(batching, "free_memory", lambda model, n=needed: 2 * n)
         assert size([3] * 100) == prompts
+
+
+def test_free_on_a_gpu_is_what_the_driver_and_the_allocator_have_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = {0: (50, 30, 10), 1: (20, 25, 24)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d: (left[d.index][0], 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda d: left[d.index][1])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda d: left[d.index][2])
+    where = [SimpleNamespace(device=torch.device("cuda", index)) for index in (0, 1)]
+    assert free_memory(SimpleNamespace(parameters=lambda: where[:1])) == 50 + 30 - 10
+    # The fullest of several.
+    assert free_memory(SimpleNamespace(parameters=lambda: where)) == 20 + 25 - 24
+
+
+# Sizes that are no plain width / heads: a head size of its own, latent attention, a text model in
+# a vision-language model's configuration, experts.
+SMALL = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 4,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 6,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 2,
+}
+ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1]}}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [
+        ("llama", SMALL),
+        ("qwen3", SMALL | {"head_dim": 12}),
+        ("gpt2", {"vocab_size": 32, "n_embd": 16, "n_layer": 2, "n_head": 4}),
+        ("mixtral", SMALL | {"num_local_experts": 2}),
+        ("deepseek_v3", SMALL | LATENT),
+        ("qwen2_vl", {"text_config": SMALL | ROTARY, "vision_config": {"depth": 0}}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keys_and_values_take_as_many_bytes_as_attention_is_given(
+    model_type: str, settings: dict[str, Any], dtype: torch.dtype
+) -> None:
+    given = []
+
+    def attention(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, None]:
+        given.extend((key.nbytes, value.nbytes))
+        rows, heads, length, _size = query.shape
+        return query.new_zeros(rows, length, heads, value.shape[3]), None
+
+    AttentionInterface.register("bytes_of_keys_and_values", attention)
+    config = AutoConfig.for_model(model_type, **settings)
+    kind = AutoModelForImageTextToText if "text_config" in settings else AutoModelForCausalLM
+    model = kind.from_config(config, dtype=dtype, attn_implementation="bytes_of_keys_and_values")
+    with torch.inference_mode():
+        model(torch.tensor([[1, 2, 3]]))
+    assert sum(given) == 3 * kv_cache_bytes(model)
+
+
+@pytest.mark.parametrize(
+    ("size", "items", "expected"),
+    [(204, 825, 165), (204, 204, 204), (204, 205, 103), (300, 8, 8), (1, 3, 1)],
+)
+def test_batches_of_a_group_are_nearly_equal(size: int, items: int, expected: int) -> None:
+    assert even_batch_size(size, items) == expected
 
 
 def test_the_size_is_asked_for_what_is_still_to_come() -> None:
