@@ -30,8 +30,9 @@ from verbalizer_bench.models.engine.generation_config import (
     check_request,
     influential_settings,
 )
-from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings, StopStrings
+from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.engine.shared_prefix import SharedPrefixEngine
+from verbalizer_bench.models.engine.stop_strings import StopCriterion, StopStrings
 
 # What every request says.
 _ALWAYS = ("do_sample", "num_beams")
@@ -169,7 +170,9 @@ class ExactGeneration(EngineChoice):
                     "give engine=generate"
                 )
             encoded.append(prompt)
-        for place, tokens in engine.generate(encoded, settings, self._max_shared_batch_size()):
+        stopped = StopStrings(settings.stops, self.tokenizer) if settings.stops else None
+        limit = self._max_shared_batch_size()
+        for place, tokens in engine.generate(encoded, settings, limit, stopped):
             yield members[place], tokens
 
     def _generate_plain(
@@ -192,7 +195,8 @@ class ExactGeneration(EngineChoice):
         length = inputs["input_ids"].shape[1]
         criteria = StoppingCriteriaList()
         if settings.stops:
-            criteria.append(StopStrings(settings.stops, self.tokenizer, length))
+            stopped = StopStrings(settings.stops, self.tokenizer)
+            criteria.append(StopCriterion(stopped, length))
         with torch.inference_mode(), self._autocast(), self._naming_settings(settings.kwargs):
             output = self.model.generate(
                 **inputs,

@@ -1,12 +1,10 @@
-"""What a request asks of `generate`, and stop strings with an answer for each row."""
+"""What a request asks of `generate`."""
 
 import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from lm_eval.models.utils import normalize_gen_kwargs
-from transformers import StoppingCriteria
 
 
 class GenerationSettings(NamedTuple):
@@ -43,22 +41,3 @@ class GenerationSettings(NamedTuple):
     def beams(self) -> int:
         """Return the beam width; 1 is greedy (or sampling)."""
         return int(self.kwargs.get("num_beams", 1))
-
-
-class StopStrings(StoppingCriteria):
-    """A criterion of its own for each row: do its newest tokens hold a stop string? Stateless."""
-
-    def __init__(self, stops: Sequence[str], tokenizer: Any, prompt_length: int) -> None:
-        """Look for `stops` in what comes after the first `prompt_length` tokens."""
-        self.stops, self.tokenizer, self.prompt_length = stops, tokenizer, prompt_length
-        # A token has at least one byte, so no stop string reaches further back than its bytes; one
-        # more, since decoding drops the space in front of the first token.
-        self.window = max(len(stop.encode()) for stop in stops) + 1
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        """Return a bool tensor of shape (rows,); rows are prompts, beams or beam candidates."""
-        tail = input_ids[:, self.prompt_length :][:, -self.window :]
-        texts = self.tokenizer.batch_decode(tail)
-        return torch.tensor(
-            [any(stop in text for stop in self.stops) for text in texts], device=input_ids.device
-        )

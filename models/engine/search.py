@@ -10,6 +10,7 @@ sequences hold new tokens only, and a prompt that cannot improve leaves the batc
 import torch
 
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
+from verbalizer_bench.models.engine.stop_strings import Stopped
 
 # Long rows are searched for their best entries in blocks of so many.
 _BLOCK = 64
@@ -26,9 +27,11 @@ class GreedySearch:
         settings: GenerationSettings,
         eos_token_ids: torch.Tensor,
         pad_token_id: int,
+        stopped: Stopped | None = None,
     ) -> None:
-        """Start with empty responses."""
+        """Start with empty responses; `stopped` says which end besides those with an EOS."""
         self.max_new_tokens, self.eos, self.step = settings.max_new_tokens, eos_token_ids, 0
+        self.stopped = stopped
         shape = (prompts, 1, self.max_new_tokens)
         self.running_sequences = torch.full(shape, pad_token_id, device=eos_token_ids.device)
 
@@ -51,8 +54,8 @@ class GreedySearch:
         """Take one step; arguments and results as `BeamSearch.advance`, with K = M = 1."""
         self.running_sequences[:, :, self.step] = tokens
         self.step += 1
-        done = torch.isin(tokens[:, 0], self.eos) | (self.step >= self.max_new_tokens)
-        return parents, done
+        done = _ended(self.running_sequences[:, :, : self.step], self.eos, self.stopped)
+        return parents, done[:, 0] | (self.step >= self.max_new_tokens)
 
     def responses(self, prompts: torch.Tensor) -> list[list[int]]:
         """Return these prompts' responses, EOS included, without padding."""
@@ -77,13 +80,14 @@ class BeamSearch:
         settings: GenerationSettings,
         eos_token_ids: torch.Tensor,
         pad_token_id: int,
+        stopped: Stopped | None = None,
     ) -> None:
-        """Start with one empty beam a prompt."""
+        """Start with one empty beam a prompt; `stopped` as for `GreedySearch`."""
         device = eos_token_ids.device
         self.beams, self.max_new_tokens = settings.beams, settings.max_new_tokens
         self.length_penalty = float(settings.kwargs.get("length_penalty", 1.0))
         self.early_stopping = settings.kwargs.get("early_stopping", False)
-        self.eos, self.step = eos_token_ids, 0
+        self.eos, self.stopped, self.step = eos_token_ids, stopped, 0
         # Each beam has as many candidates that end as there are EOS ids: with one more each, K
         # candidates are left that go on.
         self.num_candidates = max(2, 1 + len(eos_token_ids)) * self.beams
@@ -142,7 +146,8 @@ class BeamSearch:
         sequences = _gather_beams(self.running_sequences, parents)
         sequences[:, :, self.step] = tokens
         self.step += 1
-        ended = torch.isin(tokens, self.eos) | (self.step >= self.max_new_tokens)
+        ended = _ended(sequences[:, :, : self.step], self.eos, self.stopped)
+        ended |= self.step >= self.max_new_tokens
         going_on = scores + ended.float() * _NEVER
         best = torch.topk(going_on, self.beams)[1]
         self.running_sequences = _gather_beams(sequences, best)
@@ -203,6 +208,14 @@ class BeamSearch:
         worst = self.scores.min(1, keepdim=True)[0]
         worst = torch.where(self.is_finished, worst, _NEVER)
         self.can_improve &= (possible > worst).any(-1, keepdim=True)
+
+
+def _ended(sequences: torch.Tensor, eos: torch.Tensor, stopped: Stopped | None) -> torch.Tensor:
+    """Return which of some sequences, (B, M, n), end with their newest token, (B, M)."""
+    ended = torch.isin(sequences[:, :, -1], eos)
+    if stopped is not None:
+        ended |= stopped(sequences.flatten(0, 1)).view(ended.shape)
+    return ended
 
 
 def _topk(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,6 +23,7 @@ from verbalizer_bench.models.engine.finite_logits import check_finite
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.engine.prefix_groups import PrefixGroup, group_by_prefix
 from verbalizer_bench.models.engine.search import BeamSearch, GreedySearch
+from verbalizer_bench.models.engine.stop_strings import Stopped
 from verbalizer_bench.models.engine.support import base_model
 
 Result = TypeVar("Result")
@@ -52,6 +53,7 @@ class SharedPrefixEngine:
         prompts: Sequence[EncodedPrompt],
         settings: GenerationSettings,
         max_batch_size: int | None,
+        stopped: Stopped | None = None,
     ) -> Iterator[tuple[int, list[int]]]:
         """Generate a response to every prompt, in an order of its own.
 
@@ -59,13 +61,16 @@ class SharedPrefixEngine:
             prompts: None of them empty.
             settings: Supported ones (`unsupported_reason`).
             max_batch_size: Prompts in a batch at most; None leaves it to the engine.
+            stopped: Looks for the settings' stop strings; needed where they have any.
 
         Yields:
             A prompt's index and its new tokens, EOS included.
         """
+        if settings.stops and stopped is None:
+            raise ValueError(f"stops={settings.stops}: nothing is given that looks for them")
 
         def run(batch: Sequence[int], prefix: Prefix) -> list[list[int]]:
-            return self._search([prompts[index] for index in batch], prefix, settings)
+            return self._search([prompts[index] for index in batch], prefix, settings, stopped)
 
         for group in group_by_prefix([prompt.ids for prompt in prompts]):
             new_tokens = settings.max_new_tokens
@@ -142,12 +147,16 @@ class SharedPrefixEngine:
         yield from in_batches(group.members, batch_size, lambda batch: run(batch, prefix))
 
     def _search(
-        self, batch: Sequence[EncodedPrompt], prefix: Prefix, settings: GenerationSettings
+        self,
+        batch: Sequence[EncodedPrompt],
+        prefix: Prefix,
+        settings: GenerationSettings,
+        stopped: Stopped | None,
     ) -> list[list[int]]:
         """Generate one batch: prefill of the suffixes, then a token a pass for all beams."""
         cache = self.decoder.cache(batch, prefix, settings.beams)
         strategy = GreedySearch if settings.beams == 1 else BeamSearch
-        search = strategy(len(batch), settings, self.eos, self.pad_token_id)
+        search = strategy(len(batch), settings, self.eos, self.pad_token_id, stopped)
         # `generate` copies a prompt for each beam before its prefill. The beams are equal until the
         # first token, so that here it is one row a prompt.
         hidden = self.decoder.prefill(batch, prefix.length, cache)[:, None]

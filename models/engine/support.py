@@ -26,8 +26,6 @@ def unsupported_reason(model: Any, settings: GenerationSettings) -> str | None:
         return "M-RoPE"
     if settings.kwargs.get("do_sample"):
         return "sampling"
-    if settings.stops:
-        return "stop strings"
     if unknown := set(settings.kwargs) - _KNOWN_ARGUMENTS:
         return f"generation arguments {', '.join(sorted(unknown))}"
     if getattr(base.generate, "__func__", None) is not GenerationMixin.generate:

@@ -1,12 +1,22 @@
 """Small tokenizers that split, normalise and add BOS as the families' do, with their templates.
 
-What is from the families' files: pre-tokenizer, normalizer, post-processor, special tokens, and
-what the templates do (system turns, trimming, the date). Vocabularies have a few hundred tokens.
+What is from the families' files: pre-tokenizer, normalizer, post-processor, decoder, special
+tokens, and what the templates do (system turns, trimming, the date). Vocabularies have a few
+hundred tokens.
 """
 
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
 TEXTS = [
@@ -134,6 +144,9 @@ def gemma() -> Any:
     vocab, merges = _trained(backend, names, _bytes())
     backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     backend.model = models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     backend.post_processor = processors.TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])]
     )
@@ -201,7 +214,7 @@ def _trained(tokenizer: Tokenizer, special: list[str], bytes_: list[str]) -> tup
 
 def _byte_level(special: tuple[str, ...], split: Any) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = split
+    tokenizer.pre_tokenizer, tokenizer.decoder = split, decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=[*special, "<pad>"],

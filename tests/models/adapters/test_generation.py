@@ -15,7 +15,7 @@ from tests.helpers.asking import STORY, load, requests
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.engine import batching
 from verbalizer_bench.models.engine.batching import auto_batch_size, in_batches
-from verbalizer_bench.models.engine.generation_kwargs import StopStrings
+from verbalizer_bench.models.engine.stop_strings import StopCriterion, StopStrings
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.suite import suite_datasets
 
@@ -118,14 +118,31 @@ def test_neighbours_do_not_matter(
     assert together == alone
 
 
-def test_stop_strings_end_rows_one_by_one(ours: VerbalizerLLM) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stop_strings_end_rows_one_by_one(stories: Path, engine: str) -> None:
+    lm = load(VerbalizerLLM, stories, engine=engine)
     prompts = task_prompts()[-4:]
-    ours.batch_size_per_gpu = 1
-    full = ours.generate_until(requests(prompts, num_beams=1), disable_tqdm=True)
+    full = lm.generate_until(requests(prompts, num_beams=1), disable_tqdm=True)
     for size in (1, 4):
-        ours.batch_size_per_gpu = size
-        cut = ours.generate_until(requests(prompts, num_beams=1, until=["a"]), disable_tqdm=True)
+        lm.batch_size_per_gpu = size
+        cut = lm.generate_until(requests(prompts, num_beams=1, until=["a"]), disable_tqdm=True)
         assert cut == [text.split("a")[0] for text in full]
+
+
+def test_both_engines_stop_beams_alike(stories: Path) -> None:
+    answers = []
+    for engine in ("generate", "auto"):
+        lm = load(VerbalizerLLM, stories, engine=engine)
+        asked = [
+            request
+            for until in ([" the", "to "], ["a", "an", "and"])
+            for request in requests(task_prompts()[::4], until=until)
+        ]
+        answers.append(lm.generate_until(asked, disable_tqdm=True))
+        record = lm.get_model_info()["verbalizer_bench"]
+        assert record["engine"] == {"generate" if engine == "generate" else "shared_prefix": 20}
+        assert record["endings"]["stop"] > 8
+    assert answers[0] == answers[1]
 
 
 def test_a_stop_string_is_left_to_eos_only_where_it_ends_a_response(stories: Path) -> None:
@@ -145,13 +162,13 @@ def test_stop_strings_answer_for_each_row(ours: VerbalizerLLM) -> None:
     longest = max(map(len, ids))
     batch = torch.tensor([[2] * (longest - len(row)) + row for row in ids])
     prompt_length = longest - min(map(len, ids))
-    criterion = StopStrings(("end.", "here"), ours.tokenizer, prompt_length)
+    criterion = StopCriterion(StopStrings(("end.", "here"), ours.tokenizer), prompt_length)
     assert criterion(batch, None).tolist() == [True, False, True]
 
 
 def test_the_prompt_is_no_part_of_a_stop_string(ours: VerbalizerLLM) -> None:
     ids = torch.tensor([ours.tokenizer.encode("the end. the dog")])
-    assert not StopStrings(("end.",), ours.tokenizer, 6)(ids, None).any()
+    assert not StopCriterion(StopStrings(("end.",), ours.tokenizer), 6)(ids, None).any()
 
 
 def test_mixed_settings_keep_their_order(ours: VerbalizerLLM) -> None:
