@@ -65,9 +65,10 @@ class EngineChoice(RunRecorder):
         reason = self._unsupported_reason(prompt, settings)
         if reason is None and self.engine == "auto" and self.model.dtype not in _TOLERANCE:
             reason = f"in {self.model.dtype} it rounds otherwise than generate"
-        if reason is None:
+        if reason is None and (engine := self._shared_prefix_engine):
             log.info("engine: shared_prefix")
-            return self._shared_prefix_engine
+            self.calibration = engine.calibrate(self.calibration)
+            return engine
         if self.engine == "shared_prefix":
             raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
         if self.engine == "auto":

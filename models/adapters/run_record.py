@@ -25,6 +25,7 @@ from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.adapters.thinking import CLOSED, OPEN
 from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
+from verbalizer_bench.models.engine.calibration import Calibration
 
 
 class RunRecorder(ChatPrompts):
@@ -39,6 +40,8 @@ class RunRecorder(ChatPrompts):
     rank: int
     world_size: int
     device: torch.device
+    # Of the model on its device, for all engines of this adapter; a CPU has none.
+    calibration: Calibration | None = None
 
     def _image_record(self) -> dict[str, Any] | None:
         """Describe the image that goes with every prompt; None for a text model."""
@@ -58,6 +61,7 @@ class RunRecorder(ChatPrompts):
             "image": self._image_record(),
             "dtype": str(self.model.dtype),
             "device": str(self.device),
+            "calibration": self.calibration.record() if self.calibration else None,
             "world_size": self.world_size,
             "eos_token_ids": self.eos_token_ids,
             "tokenizer_eos": tokenizer_eos(self.tokenizer),

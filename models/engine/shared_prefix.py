@@ -18,6 +18,7 @@ from verbalizer_bench.models.engine.batching import (
     in_batches,
     shared_prefix_batch_size,
 )
+from verbalizer_bench.models.engine.calibration import Calibration, calibrate, pass_timer
 from verbalizer_bench.models.engine.decoder import EncodedPrompt, Prefix, PrefixDecoder
 from verbalizer_bench.models.engine.finite_logits import check_finite
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
@@ -40,6 +41,22 @@ class SharedPrefixEngine:
         self.pad_token_id = pad_token_id
         self.eos = torch.tensor(list(eos_token_ids), device=self.decoder.device)
         self.prompt_tokens = self._suffix_tokens = 0
+
+    @torch.inference_mode()
+    def calibrate(self, known: Calibration | None = None) -> Calibration | None:
+        """Choose how much is taken at a time: on an accelerator by measuring it, in some seconds.
+
+        Args:
+            known: What was measured for this model before.
+
+        Returns:
+            What was measured; None on a CPU, which keeps its constants.
+        """
+        if self.decoder.device.type == "cpu":
+            return None
+        calibration = known or calibrate(self.model, pass_timer(self.decoder))
+        self.decoder.budget = calibration.budget
+        return calibration
 
     @property
     def hit_rate(self) -> float:
