@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from lm_eval.api.instance import Instance
 from PIL import Image
 
 from tests.helpers.toy import IMAGE
@@ -93,8 +92,10 @@ def make_arm(name: str, folder: Path, case: EngineCase, size: int) -> Generation
     return GenerationArm(plain.model, plain.alone)
 
 
-def _instance(prompt: str, generation: Generation, image: Image.Image | None = None) -> Instance:
+def _instance(prompt: str, generation: Generation, image: Image.Image | None = None) -> Any:
     """Return a request; stock needs the image and its place, our adapter adds both."""
+    from lm_eval.api.instance import Instance
+
     arguments: tuple[Any, ...] = (prompt, dict(generation))
     if image is not None:
         arguments = (f"{IMAGE}\n{prompt}", dict(generation), {"visual": [image]})

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from lm_eval.tasks import TaskManager
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -18,7 +17,6 @@ from transformers import (
 )
 
 from tests.helpers.toy import IMAGE, make_tokenizer
-from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 CONTEXT = 2048
 # The tokenizer sees every n-th prompt: the instructions repeat, the documents do not.
@@ -59,6 +57,10 @@ class Suite(NamedTuple):
 
 def read_suite(data: str) -> Suite:
     """Render the 108 tasks' prompts from `data`: `hub`, `sample` or a folder."""
+    from lm_eval.tasks import TaskManager
+
+    from verbalizer_bench.tasks.spec import TASKS_FOLDER
+
     manager = TaskManager(
         include_path=[str(TASKS_FOLDER)], include_defaults=False, metadata={"data": data}
     )
@@ -93,7 +95,7 @@ def save_checkpoint(
     """Write a Llama, or a LLaVA over the same Llama if there are image tokens; float32."""
     torch.manual_seed(shape.seed)
     llm = LlamaForCausalLM(_llama(shape, tokenizer))
-    _scale(llm, 128**0.5 * shape.width**-0.5 * 6)
+    scale_weights(llm, 128**0.5 * shape.width**-0.5 * 6)
     if not image_tokens:
         llm.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -104,7 +106,7 @@ def save_checkpoint(
     return folder
 
 
-def _scale(model: torch.nn.Module, factor: float) -> None:
+def scale_weights(model: torch.nn.Module, factor: float) -> None:
     """Enlarge weights: as they are initialised they repeat the last token, whatever the prompt."""
     for weight in model.parameters():
         if weight.dim() > 1:
@@ -155,7 +157,7 @@ def _llava(
     )
     model.model.language_model.load_state_dict(llm.model.state_dict())
     model.lm_head.load_state_dict(llm.lm_head.state_dict())
-    _scale(model.model.multi_modal_projector, 6)
+    scale_weights(model.model.multi_modal_projector, 6)
     model.generation_config = llm.generation_config
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor(

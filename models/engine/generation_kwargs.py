@@ -4,8 +4,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lm_eval.models.utils import normalize_gen_kwargs
-
 
 class GenerationSettings(NamedTuple):
     """What a request asks of `generate`.
@@ -25,6 +23,9 @@ class GenerationSettings(NamedTuple):
         cls, gen_kwargs: dict[str, Any], default_max_new_tokens: int, eos: Sequence[str]
     ) -> "GenerationSettings":
         """Read lm-eval's `generation_kwargs`; stops that are the text of an EOS are left to EOS."""
+        # The engine itself works without lm-eval.
+        from lm_eval.models.utils import normalize_gen_kwargs
+
         kwargs = dict(normalize_gen_kwargs(copy.deepcopy(gen_kwargs), default_max_new_tokens))
         until = kwargs.pop("until")
         if wrong := [stop for stop in until if not isinstance(stop, str)]:

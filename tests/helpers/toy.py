@@ -15,9 +15,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from verbalizer_bench.tasks.data import fewshot_documents
-from verbalizer_bench.tasks.suite import suite_datasets
-
 BOS, EOS, PAD, IMAGE = "<s>", "</s>", "<pad>", "<image>"
 IMAGE_PIXELS, PATCH_PIXELS = 32, 8
 TEMPLATE = (
@@ -40,6 +37,9 @@ class Record(NamedTuple):
 
 def records() -> list[Record]:
     """Return a record for every train row of the samples and every verbalizer: 9 x 6 x 12."""
+    from verbalizer_bench.tasks.data import fewshot_documents
+    from verbalizer_bench.tasks.suite import suite_datasets
+
     found = []
     for spec, verbalizers in suite_datasets().values():
         for doc in fewshot_documents(spec, "sample").docs:
