@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import GenerationConfig
@@ -95,7 +96,7 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ValueError(f"{what}: a package is missing: {one_line(error)}") from error
+        raise ValueError(f"{what}: a package is missing: {_missing_package(error)}") from error
     except (TypeError, AttributeError) as error:
         # Of an argument that is not known the caller says more.
         if "keyword argument" in str(error):
@@ -126,6 +127,21 @@ def writing(output: Path) -> Iterator[None]:
             f"output={output}: cannot be written: {one_line(error)}; make room, or give another "
             "place"
         ) from error
+
+
+def _missing_package(error: ImportError) -> str:
+    """Return which package is missing, as far as the error says it, and what to install."""
+    named = re.search(r"(\w+) requires the (\w+) library", str(error))
+    if not named:
+        return one_line(error)
+    package = named[2].lower()
+    # Its binaries fit one release of torch.
+    release = (
+        f", of the release for torch {torch.__version__} (https://pytorch.org/get-started)"
+        if package == "torchvision"
+        else ""
+    )
+    return f"{named[1]} needs {package}: pip install {package}{release}"
 
 
 def one_line(error: Exception) -> str:

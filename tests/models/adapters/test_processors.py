@@ -1,6 +1,9 @@
 """`verbalizer-lvlm` beside LLaVA: processors that put more than image tokens around an image."""
 
+import json
+import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +187,18 @@ def test_processor(make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Pat
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True
     )
     assert ids == list(once[0]) and ids[:2].count(lm.tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is here")
+def test_a_processor_that_needs_torchvision_says_what_to_install(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The processors of Qwen-VL, SmolVLM, InternVL and others can read videos too."""
+    shutil.copytree(toys[1], tmp_path, dirs_exist_ok=True)
+    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2VLProcessor"}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text(json.dumps(kinds))
+    with pytest.raises(ValueError, match="pip install torchvision, of the release") as info:
+        VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", batch_size=1)
+    assert f"pretrained={tmp_path}" in str(info.value) and "\n" not in str(info.value)
+    assert "Qwen2VLVideoProcessor needs torchvision" in str(info.value)
