@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.quantizers import AutoQuantizationConfig
 
+from verbalizer_bench.models.checkpoints.gguf import check_gguf, name_gguf
 from verbalizer_bench.models.checkpoints.strict_loading import one_line, reading
 
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -54,7 +55,11 @@ def checked_model_args(
                 f"model_args {library}={kwargs[library]}: cannot say which weights it found; "
                 "leave it out: transformers reads from config.json how weights are quantised"
             )
-    if isinstance(pretrained, str) and not kwargs.get("gguf_file"):
+    if isinstance(pretrained, str):
+        if kwargs.get("gguf_file"):
+            check_gguf(pretrained, kwargs["gguf_file"], kwargs)
+        elif not kwargs.get("subfolder"):
+            name_gguf(pretrained)
         _check_architecture(name, pretrained, kwargs)
     try:
         yield
@@ -133,8 +138,11 @@ def _check_peft(peft: Any) -> None:
 def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -> None:
     # Else transformers asks on the terminal, and waits.
     hub = {"trust_remote_code": False}
-    hub |= {key: kwargs[key] for key in ("revision", "subfolder", *hub) if key in kwargs}
-    with reading(f"model_args pretrained={pretrained}: its config.json"):
+    given = ("revision", "subfolder", "gguf_file", *hub)
+    hub |= {key: kwargs[key] for key in given if key in kwargs}
+    with reading(
+        f"model_args pretrained={pretrained}: its {kwargs.get('gguf_file', 'config.json')}"
+    ):
         config = AutoConfig.from_pretrained(pretrained, **hub)
         if (quantised := getattr(config, "quantization_config", None)) is not None:
             AutoQuantizationConfig.from_dict(quantised)

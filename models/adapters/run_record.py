@@ -62,6 +62,8 @@ class RunRecorder(ChatPrompts):
             "dtype": str(self.model.dtype),
             "device": str(self.device),
             "calibration": self.calibration.record() if self.calibration else None,
+            # Whose sha256 `fingerprint.weights` is then.
+            "gguf_file": self._source[1].get("gguf_file"),
             "world_size": self.world_size,
             "eos_token_ids": self.eos_token_ids,
             "tokenizer_eos": tokenizer_eos(self.tokenizer),

@@ -7,6 +7,11 @@ from typing import Any
 from transformers import ProcessorMixin
 
 from verbalizer_bench.models.chat.bos import append_nothing
+from verbalizer_bench.models.checkpoints.gguf import (
+    check_all_read,
+    gguf_path,
+    take_out_invented_tokens,
+)
 from verbalizer_bench.models.checkpoints.peft_adapter import add_adapter, fit_vocabulary
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole, one_line, reading
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
@@ -22,7 +27,11 @@ class _WholeAutoClass:
 
     def from_pretrained(self, name: str, **kwargs: Any) -> Any:
         role = "pretrained" if name == self.pretrained else "delta"
-        return load_whole(self.auto_class, name, f"model_args {role}={name}", **kwargs)
+        what = f"model_args {role}={name}"
+        model = load_whole(self.auto_class, name, what, **kwargs)
+        if file := kwargs.get("gguf_file"):
+            check_all_read(model, gguf_path(name, file, kwargs), f"{what},gguf_file={file}")
+        return model
 
 
 class WholeCheckpoint:
@@ -90,6 +99,8 @@ class WholeCheckpoint:
             if not isinstance(processor, ProcessorMixin):
                 raise ValueError(f"{what}: no processor is in it; give tokenizer=DIR of an LVLM's")
             self.processor, self.tokenizer = processor, processor.tokenizer
+        if tokenizer is None and (file := kwargs.get("gguf_file")):
+            take_out_invented_tokens(self.tokenizer, gguf_path(pretrained, file, kwargs))
         append_nothing(self.tokenizer, what)
 
     def _check_vocabulary(self, pretrained: Any, peft: Any) -> None:

@@ -2,7 +2,7 @@
 
 It is over the tensors of the files that loading reads: name, type, shape and every byte, in the
 order of their names, so that neither sharding nor the file's format changes it. Files are mapped,
-not read into memory. A LoRA is its base and its adapter.
+not read into memory. A GGUF is hashed as a file. A LoRA is its base and its adapter.
 """
 
 import hashlib
@@ -58,9 +58,10 @@ def weights_sha256(pretrained: Any, peft: str | None = None, **options: Any) -> 
     hub = {key: options[key] for key in _HUB if options.get(key)}
     if file := options.get("gguf_file"):
         path = _cached(str(pretrained), file, hub)
-        return file_sha256(path) if path else "unknown: no files of weights"
-    names = _PICKLED + _WHOLE if options.get("use_safetensors") is False else _WHOLE + _PICKLED
-    base = _folder_sha256(str(pretrained), names, options.get("variant"), hub)
+        base = file_sha256(path) if path else None
+    else:
+        names = _PICKLED + _WHOLE if options.get("use_safetensors") is False else _WHOLE + _PICKLED
+        base = _folder_sha256(str(pretrained), names, options.get("variant"), hub)
     if base is None:
         return "unknown: no files of weights"
     return base if peft is None else _with_adapter(base, peft, hub)
