@@ -3,9 +3,7 @@
 verbalizer-bench build recipes/data/format_oriented.yaml limit=20
 """
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +22,7 @@ from verbalizer_bench.builders.pipeline.stages import Pipeline, Stage, check_sta
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswered
 from verbalizer_bench.client.budget import BudgetExceeded, UsageTotals
 from verbalizer_bench.client.chat_client import ChatClient
+from verbalizer_bench.client.event_loop import run_to_end
 
 SETS = "sets"
 
@@ -100,7 +99,7 @@ def build(recipe: DataRecipe) -> Built:
         leakage.evaluation(recipe.leakage)
     try:
         asked = bool(wanted) and wanted != [SETS]
-        usage = _wait_for(_run(recipe, context, pipeline)) if asked else UsageTotals()
+        usage = run_to_end(_run(recipe, context, pipeline)) if asked else UsageTotals()
     except BudgetExceeded as error:
         raise ValueError(f"stopped: {error}") from error
     except BuildStopped as error:
@@ -112,30 +111,6 @@ def build(recipe: DataRecipe) -> Built:
     if recipe.stage not in (None, SETS):
         return Built(None, (pipeline.path(str(recipe.stage)),), usage)
     return _finish(recipe, context, pipeline, usage)
-
-
-def _wait_for(run: Coroutine[Any, Any, UsageTotals]) -> UsageTotals:
-    """Run a coroutine to its end; in a thread where a loop runs already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(run)
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
-
-    async def announced() -> UsageTotals:
-        started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
-        return await run
-
-    with ThreadPoolExecutor(1) as thread:
-        usage = thread.submit(asyncio.run, announced())
-        try:
-            return usage.result()
-        except KeyboardInterrupt:
-            # Ctrl-C reaches the main thread only: without this, calls would go on being paid for.
-            loop, task = started.result()
-            if task:
-                loop.call_soon_threadsafe(task.cancel)
-            raise
 
 
 async def _run(recipe: DataRecipe, context: BuildContext, pipeline: Pipeline) -> UsageTotals:

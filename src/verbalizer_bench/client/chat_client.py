@@ -65,6 +65,7 @@ class ChatClient:
         *,
         budget: Budget | None = None,
         clock: TimeSource | None = None,
+        goes_on: str = "run the same command",
     ) -> None:
         """Check the budget; nothing is opened yet.
 
@@ -73,12 +74,14 @@ class ChatClient:
             folder: Where `calls.jsonl` is.
             budget: For all runs in the folder together.
             clock: What waits are taken from; None: time as it passes.
+            goes_on: What to do once the budget is raised.
 
         Raises:
             ValueError: The budget is in money and an endpoint has no prices.
         """
         self.endpoints, self.folder, self.budget = dict(endpoints), folder, budget
         self.usage, self._clock = UsageTotals(), clock or TimeSource()
+        self._goes_on = goes_on
         for role, endpoint in self.endpoints.items():
             unpriced = endpoint.input_price is None or endpoint.output_price is None
             if budget and budget.money is not None and unpriced:
@@ -123,6 +126,17 @@ class ChatClient:
     def status(self) -> str:
         """Return what calls wait for; "" while responses come."""
         return "; ".join(filter(None, (channel.status for channel in self._channels.values())))
+
+    @property
+    def earlier(self) -> UsageTotals:
+        """Return what earlier runs in the folder have cost."""
+        return self._store.earlier
+
+    def stored(self, request: Request) -> Reply | None:
+        """Return the stored response to a request; None if there is none."""
+        endpoint = endpoint_for(self.endpoints, request.role)
+        row = self._store.known.get(request_key(request, endpoint))
+        return reply_of(row, request, True, endpoint.max_tokens) if row else None
 
     async def ask(self, request: Request) -> Reply:
         """Return the stored response to a request, or the server's once it is stored.
@@ -228,8 +242,8 @@ class ChatClient:
             await self._guard.reserve(estimate)
         except BudgetExceeded as error:
             raise BudgetExceeded(
-                f"{error}; all responses are in {self._store.path}: raise the budget and run the "
-                "same command to go on"
+                f"{error}; all responses are in {self._store.path}: raise the budget and "
+                f"{self._goes_on} to go on"
             ) from None
 
     def _count(

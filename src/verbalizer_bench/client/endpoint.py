@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from verbalizer_bench.config import check
@@ -21,7 +21,7 @@ from verbalizer_bench.config import check
 OPENAI = "https://api.openai.com/v1"
 STRUCTURED = ("json_schema", "json_object", "none")
 # What the client sets itself, or what would carry a key into a recipe and so into records.
-_RESERVED = ("model", "messages", "n", "stream", "response_format", "extra_headers", "api_key")
+RESERVED = ("model", "messages", "n", "stream", "response_format", "extra_headers", "api_key")
 
 
 def _is_json(value: Any) -> bool:
@@ -38,6 +38,7 @@ class Endpoint:
     """A model behind an OpenAI-compatible chat-completions server.
 
     Attributes:
+        reserved: The parameters that cannot be set.
         model: The server's name for it.
         base_url: The server's address up to `/v1`; None: OpenAI's.
         key_variable: Environment variable with the key; "" for a server without keys.
@@ -55,6 +56,8 @@ class Endpoint:
         output_price: Money for a million tokens of responses.
         image_tokens: Tokens of an image in an estimate; servers count from 85 to 37,000.
     """
+
+    reserved: ClassVar[tuple[str, ...]] = RESERVED
 
     model: str
     base_url: str | None = None
@@ -101,7 +104,7 @@ class Endpoint:
         right = parts.scheme in ("http", "https") and bool(parts.hostname)
         check("base_url", self.base_url, right, "an address such as http://localhost:8000/v1")
         for name in self.parameters:
-            if name in _RESERVED:
+            if name in self.reserved:
                 fix = hint if name in ("extra_headers", "api_key") else "leave it out"
                 raise ValueError(f"parameters.{name}: it cannot be set here; {fix}")
 

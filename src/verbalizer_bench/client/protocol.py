@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
 from verbalizer_bench.client.budget import Usage
@@ -35,7 +36,8 @@ class Request:
 
     Attributes:
         role: What it is for (caption, question, answer …); chooses the endpoint.
-        messages: In OpenAI's layout; an image is the part `{"type": "image_file", "path": …}`.
+        messages: In OpenAI's layout; an image is the part `{"type": "image_file", "path": …}`, or
+            `{"type": "image_url", "image_url": {"url": …}}` with a data URL.
         schema: JSON schema of the object that is wanted; None: text is wanted.
         n: Counts attempts with the same prompt, which are different calls.
     """
@@ -65,6 +67,7 @@ class Reply(NamedTuple):
         key: Its key in the store.
         cached: Whether it cost nothing.
         problem: Why there is no value although one was wanted.
+        response: All that the server sent, as JSON.
     """
 
     text: str
@@ -77,6 +80,7 @@ class Reply(NamedTuple):
     key: str
     cached: bool
     problem: str | None = None
+    response: Mapping[str, Any] = MappingProxyType({})
 
 
 def request_key(request: Request, endpoint: Endpoint) -> str:
@@ -121,10 +125,11 @@ def estimate(request: Request, endpoint: Endpoint) -> Usage:
     images = 0
     for message in request.messages:
         for part in _parts(message):
-            images += part.get("type") == "image_file"
+            images += part.get("type") in ("image_file", "image_url")
             texts.append(part.get("text") or "")
     tokens = 4 * len(request.messages) + sum(map(_tokens, texts)) + images * endpoint.image_tokens
     longest = _REPLY_TOKENS if endpoint.max_tokens is None else endpoint.max_tokens
+    longest *= endpoint.parameters.get("n", 1)
     return Usage(tokens, longest, endpoint.money(tokens, longest))
 
 
@@ -195,6 +200,7 @@ def reply_of(
         key=stored["key"],
         cached=cached,
         problem=problem,
+        response=stored["response"],
     )
 
 
