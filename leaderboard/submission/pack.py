@@ -126,6 +126,11 @@ def sums(content: Mapping[str, bytes]) -> bytes:
 
 
 def _check_whole(run: Run) -> None:
+    if run.record.served:
+        raise ValueError(
+            f"{run.folder}: a run of a served model: nobody can say which weights answered, nor "
+            "ask them again in a spot-check; submit a run of verbalizer-llm or verbalizer-lvlm"
+        )
     names, wanted = {task.task for task in run.tasks}, suite()
     if others := sorted(names - set(wanted)):
         raise ValueError(f"{run.folder}: {others[0]} is not the suite's; run the suite alone")

@@ -6,6 +6,8 @@ from typing import Any
 
 # By an EOS, by a stop string, or not before the last token; unknown in older journals.
 EOS, STOP, LIMIT, UNKNOWN = "eos", "stop", "limit", "unknown"
+# Withheld by a served model, or its provider.
+FILTERED = "filtered"
 
 
 def finish_reason(

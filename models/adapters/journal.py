@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from verbalizer_bench.client.response_store import NAME as STORE
 from verbalizer_bench.io.append_log import AppendLog, read_log
 from verbalizer_bench.models.images import image_sha256
 
@@ -98,6 +99,8 @@ class Journal:
         others = [file for file in others if _rank(file) >= world_size]
         for file in (self.path, *others):
             _check_finished(file)
+        if any("finished" in row for row in _rows(self.path)):
+            _put_store_aside(self.path.with_name(STORE))
         for file in (self.path, *others):
             _put_aside(file)
         self._log.clear()
@@ -229,6 +232,13 @@ def _put_aside(file: Path) -> None:
     copy = next(copy for copy in copies if not copy.exists())
     shutil.copyfile(file, copy)
     log.warning("%s: the journal of a finished run is kept as %s", file.parent, copy.name)
+
+
+def _put_store_aside(store: Path) -> None:
+    """Rename what a served model sent a finished run: a new run shall ask, not repeat it."""
+    if store.is_file():
+        names = (store.with_name(f"{store.stem}.finished-{n}.jsonl") for n in itertools.count(1))
+        store.rename(next(name for name in names if not name.exists()))
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

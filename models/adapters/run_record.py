@@ -13,16 +13,10 @@ from verbalizer_bench.models.adapters.fingerprints import (
     versions,
     weights_fingerprint,
 )
-from verbalizer_bench.models.adapters.finish_reason import (
-    EOS,
-    LIMIT,
-    STOP,
-    UNKNOWN,
-    tokenizer_eos,
-)
+from verbalizer_bench.models.adapters.finish_reason import tokenizer_eos
 from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.journal import Response
-from verbalizer_bench.models.adapters.thinking import CLOSED, OPEN
+from verbalizer_bench.models.adapters.response_counts import count_ending, ending_record
 from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 from verbalizer_bench.models.engine.calibration import Calibration
@@ -70,7 +64,7 @@ class RunRecorder(ChatPrompts):
             "generation_config": self.model.generation_config.to_diff_dict(),
             **self._chat_record(),
             **self._turn_record(self.eos_token_ids),
-            **_ending_record(sum(endings, Counter())),
+            **ending_record(sum(endings, Counter())),
             "fingerprint": self._fingerprint(),
             **InputLog.merged(inputs).record(),
             "versions": versions(),
@@ -95,9 +89,7 @@ class RunRecorder(ChatPrompts):
 
     def _count(self, response: Response) -> None:
         self._used_engines[response.engine] += 1
-        self._endings[response.ending or UNKNOWN] += 1
-        if response.thought:
-            self._endings[f"thought {response.thought}"] += 1
+        count_ending(self._endings, response)
 
     def _start_record(
         self, pretrained: Any, kwargs: Mapping[str, Any], bos_asked: bool = False
@@ -175,16 +167,3 @@ class RunRecorder(ChatPrompts):
             "mixed_precision": str(self.mixed_precision_dtype),
             "versions": versions(),
         }
-
-
-def _ending_record(counts: Counter[str]) -> dict[str, dict[str, int]]:
-    """Return how many responses ended how, and how many hold a thought."""
-    kinds = (EOS, STOP, LIMIT, UNKNOWN)
-    return {
-        "endings": {kind: counts[kind] for kind in kinds if counts[kind]},
-        "thoughts": {
-            state: counts[f"thought {state}"]
-            for state in (OPEN, CLOSED)
-            if counts[f"thought {state}"]
-        },
-    }

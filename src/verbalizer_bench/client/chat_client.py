@@ -56,7 +56,12 @@ class CallFailed(Exception):
 
 
 class ChatClient:
-    """Send requests to endpoints by role; see the module."""
+    """Send requests to endpoints by role; see the module.
+
+    Attributes:
+        earlier: What earlier runs in the folder have cost.
+        usage: What this one has.
+    """
 
     def __init__(
         self,
@@ -80,7 +85,7 @@ class ChatClient:
             ValueError: The budget is in money and an endpoint has no prices.
         """
         self.endpoints, self.folder, self.budget = dict(endpoints), folder, budget
-        self.usage, self._clock = UsageTotals(), clock or TimeSource()
+        self.earlier, self.usage, self._clock = UsageTotals(), UsageTotals(), clock or TimeSource()
         self._goes_on = goes_on
         for role, endpoint in self.endpoints.items():
             unpriced = endpoint.input_price is None or endpoint.output_price is None
@@ -96,7 +101,8 @@ class ChatClient:
 
     async def __aenter__(self) -> "ChatClient":
         self._store = ResponseStore(self.folder)
-        self._guard = BudgetGuard(self.budget, self._store.earlier, self.usage)
+        self.earlier = self._store.earlier
+        self._guard = BudgetGuard(self.budget, self.earlier, self.usage)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -126,11 +132,6 @@ class ChatClient:
     def status(self) -> str:
         """Return what calls wait for; "" while responses come."""
         return "; ".join(filter(None, (channel.status for channel in self._channels.values())))
-
-    @property
-    def earlier(self) -> UsageTotals:
-        """Return what earlier runs in the folder have cost."""
-        return self._store.earlier
 
     def stored(self, request: Request) -> Reply | None:
         """Return the stored response to a request; None if there is none."""

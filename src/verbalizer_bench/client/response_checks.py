@@ -93,18 +93,29 @@ _REFUSAL = re.compile(
 _DAMAGE = re.compile("[\ud800-\udfff\ufffd\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
+def finish_kind(finish_reason: str) -> str:
+    """Return how a response ended: `complete`, `too_long`, `refused`, or `other`.
+
+    Args:
+        finish_reason: The server's, or "" if it gives none.
+    """
+    reason = finish_reason.strip().lower().removeprefix("finishreason.")
+    kinds = (("complete", _FINISHED), ("too_long", _TOO_LONG), ("refused", _REFUSED))
+    return next((kind for kind, reasons in kinds if reason in reasons), "other")
+
+
 def finish_problem(finish_reason: str) -> Problem | None:
     """Return why a response is not complete.
 
     Args:
         finish_reason: The server's, or "" if it gives none.
     """
-    reason = finish_reason.strip().lower().removeprefix("finishreason.")
-    if reason in _FINISHED:
+    kind = finish_kind(finish_reason)
+    if kind == "complete":
         return None
-    if reason in _TOO_LONG:
+    if kind == "too_long":
         return Problem("cut_off", f"the response is longer than max_tokens ({finish_reason})")
-    if reason in _REFUSED:
+    if kind == "refused":
         return Problem("refusal", f"the server's content filter ({finish_reason})")
     return Problem("cut_off", f"the server ended it with finish_reason={finish_reason}")
 

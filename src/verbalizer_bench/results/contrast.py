@@ -5,8 +5,8 @@ more at a time (`compare --allow`), and then stand in the answer:
 
 - `image`: what an LVLM was shown (white, noise, none, a file).
 - `template`: with a chat template or without; for one checkpoint, with which.
-- `engine`: what made the responses: lm-eval's own model class or our adapters; below float32, where
-  they give other responses, the shared prefix or `generate`.
+- `engine`: what made the responses: lm-eval's own model class, a served model or our adapters;
+  below float32, where they give other responses, the shared prefix or `generate`.
 
 Few-shot examples, a system instruction, generation settings, rows and prompts stay as they are. An
 LVLM with a white image against a text model is the paper's own comparison, and an LVLM without an
@@ -20,11 +20,12 @@ from pathlib import Path
 from verbalizer_bench.results.protocol import derive_protocol
 from verbalizer_bench.results.rendering import rendering_refusal
 from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.served import SERVED
 
 ALLOWABLE = ("image", "template", "engine")
 NO_IMAGE = "no image"
 # What a protocol says of these, which are compared by themselves.
-_OWN_WORDS = ("image=", "model class ")
+_OWN_WORDS = ("image=", "model class ", SERVED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ def is_lvlm(run: Run) -> bool:
 
 def template(run: Run) -> str:
     """Return whether a chat template was applied, as our record or lm-eval's results say."""
-    has = run.record.chat_template_sha256 or run.results.chat_template_sha
+    has = run.record.chat_template_sha256 or run.results.chat_template_sha or run.record.served
     return "with a chat template" if has else "without a chat template"
 
 
@@ -137,6 +138,8 @@ def engine(run: Run) -> str:
     """Return what made the responses, where that can change them."""
     if not run.is_ours:
         return f"lm-eval's {run.results.config.model}"
+    if run.record.served:
+        return "a served model"
     if (run.record.dtype or "float32").endswith("float32"):
         return "our adapters"
     used = [name for name, count in run.record.engine.items() if count]

@@ -19,6 +19,8 @@ def ending_warnings(record: RunRecord, limit: int | None) -> list[str]:
         warnings.append(f"{cut} of {total} responses were cut off{where}: no EOS ended them")
     if unknown := ends.get("unknown"):
         warnings.append(f"of {unknown} of {total} responses it is not known what ended them")
+    if withheld := ends.get("filtered"):
+        warnings.append(f"{withheld} of {total} responses were withheld by the server's filter")
     warnings += _eos_warnings(record)
     if mark := record.opened_thought:
         warnings.append(

@@ -3,9 +3,10 @@
 `paper`: beam width 10, 15 tokens, EOS only, zero-shot, one BOS, a white image, our adapters, as
 many documents of each data set as Table 1 has.
 `stock-beams`: lm-eval's own `hf` models, whose beams depend on the batch size. `vllm-beams`,
-`greedy` and `toy` (made data) are what they say; `own-set` has tasks that are not the suite's;
-anything else is `other`. A protocol is how a model was asked; a run of less than the suite is
-marked `partial` besides. Results of different protocols are not to be compared.
+`greedy` and `toy` (made data) are what they say: a served model is greedy, whatever the tasks ask
+for, unless vLLM was asked for beams. `own-set` has tasks that are not the suite's; anything else is
+`other`. A protocol is how a model was asked; a run of less than the suite is marked `partial`
+besides. Results of different protocols are not to be compared.
 """
 
 from collections import Counter
@@ -15,6 +16,13 @@ from verbalizer_bench.models.engine.generation_config import influential_setting
 from verbalizer_bench.results.endings import ending_warnings
 from verbalizer_bench.results.rendering import rendering_text
 from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.served import (
+    BEAMS,
+    served_differences,
+    served_settings,
+    served_text,
+    served_warnings,
+)
 from verbalizer_bench.tasks.identity import TABLE_1, is_made
 from verbalizer_bench.tasks.spec import protocol as task_protocol
 from verbalizer_bench.tasks.suite import suite
@@ -33,7 +41,9 @@ class Protocol(NamedTuple):
 def derive_protocol(run: Run) -> Protocol:
     """Return the protocol of a run."""
     paper = task_protocol()["generation_kwargs"]
-    asked = _generation_kwargs(run)
+    asked, served = _generation_kwargs(run), run.record.served
+    if served:
+        asked = served_settings(asked, served)
     differences = [f"{key}={asked.get(key)}" for key in paper if asked.get(key) != paper[key]] + [
         f"{key}={value}" for key, value in asked.items() if key not in paper
     ]
@@ -67,6 +77,10 @@ def derive_protocol(run: Run) -> Protocol:
         differences.append(f"data sets that are not the suite's: {', '.join(others)}")
     if not run.is_ours:
         differences.append(f"model class {run.results.config.model}")
+    if served:
+        differences += served_differences(served)
+    if _has_vllm_beams(run, asked):
+        differences.append(BEAMS)
     name = "toy" if made else "own-set" if others else _name(asked, differences, run)
     return Protocol(name, tuple(differences))
 
@@ -92,9 +106,17 @@ def _name(asked: dict[str, Any], differences: list[str], run: Run) -> str:
         return "paper"
     if asked.get("num_beams", 1) == 1 and not asked.get("do_sample"):
         return "greedy"
+    if _has_vllm_beams(run, asked):
+        return "vllm-beams"
     if not run.is_ours and asked.get("num_beams", 1) > 1:
-        return "vllm-beams" if "vllm" in run.results.config.model.lower() else "stock-beams"
+        return "stock-beams"
     return "other"
+
+
+def _has_vllm_beams(run: Run, asked: dict[str, Any]) -> bool:
+    """Say whether vLLM searched, whose beams end otherwise than those of `generate`."""
+    by_vllm = run.record.served is not None or "vllm" in run.results.config.model.lower()
+    return by_vllm and asked.get("num_beams", 1) > 1 and not asked.get("do_sample")
 
 
 def is_partial(run: Run) -> bool:
@@ -131,7 +153,8 @@ def warnings(run: Run) -> list[str]:
         texts.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
     texts += _sources(run, verified=False)
     record = run.record
-    if run.is_ours and not record.first_input_ids:
+    texts += served_warnings(record)
+    if run.is_ours and not record.served and not record.first_input_ids:
         texts.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.escaped_prompts:
         texts.append(f"{record.escaped_prompts} prompts held a literal image token, escaped")
@@ -165,6 +188,8 @@ def _same_responses(run: Run) -> list[str]:
 def facts(run: Run) -> list[str]:
     """Return what a reader may want to know and need not mind, a sentence each."""
     rendering = [rendering_text(run.record)] if run.is_ours else []
+    if run.record.served:
+        rendering = [served_text(run.record.served)]
     return _sources(run, verified=True) + _fewshot_pools(run) + rendering
 
 

@@ -63,6 +63,35 @@ class TokenizerToken(_Part):
     token: str
 
 
+class Served(_Part):
+    """How a served model was asked, and what its server says of itself.
+
+    Attributes:
+        address: The server's.
+        model: The name that was asked for.
+        protocol: `greedy` or `vllm-beams`.
+        beams: Their number.
+        conversation: Whether prompts were conversations (`--apply_chat_template`), or each one user
+            message; the server applies its own template to both.
+        reported: Replies by the name that the server gave the model.
+        system_fingerprints: Replies by the server's `system_fingerprint`.
+        parameters: What was sent besides model and messages, each set of them once.
+        reasoning: Replies with a thought in a field of its own.
+        spent: Calls, tokens and money.
+    """
+
+    address: str
+    model: str
+    protocol: str
+    beams: Annotated[int, Field(ge=1)] = 1
+    conversation: bool = False
+    reported: dict[str, int] = {}
+    system_fingerprints: dict[str, int] = {}
+    parameters: list[dict[str, Any]] = []
+    reasoning: int = 0
+    spent: dict[str, float] = {}
+
+
 class RunRecord(_Part):
     """What our adapters say of a run: `config.verbalizer_bench` of the results file."""
 
@@ -70,6 +99,7 @@ class RunRecord(_Part):
     engine: dict[str, int] = {}
     responses_by_rank: list[int] | None = None
     image: ShownImage | None = None
+    served: Served | None = None
     dtype: str | None = None
     device: str | None = None
     world_size: int | None = None

@@ -21,6 +21,7 @@ from verbalizer_bench.io.yaml_reading import read_yaml
 _TEXTS = (
     *("pretrained", "model", "tokenizer", "peft", "delta", "revision", "subfolder", "image"),
     *("processor", "base_url", "gguf_file", "dtype", "device", "engine", "tokenizer_backend"),
+    *("key_variable", "store"),
 )
 # Options that are texts in a `--config` file, and those that are numbers.
 _TEXT_OPTIONS = (

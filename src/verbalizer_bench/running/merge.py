@@ -207,8 +207,10 @@ def _check_documents(files: Sequence[Path], parts: Sequence[Samples]) -> None:
 def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     records = [shard["config"]["verbalizer_bench"] for shard in shards]
     counts = [record["bos_counts"] for record in records if record["bos_counts"]]
+    served = {"served": _served(records)} if records[0].get("served") else {}
     return {
         **records[0],
+        **served,
         "engine": _sum(records, "engine"),
         "responses_by_rank": [n for record in records for n in record["responses_by_rank"]],
         "world_size": sum(record["world_size"] for record in records),
@@ -217,6 +219,20 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "truncated_prompts": sum(record["truncated_prompts"] for record in records),
         "escaped_prompts": sum(record["escaped_prompts"] for record in records),
         "bos_counts": [min(c[0] for c in counts), max(c[1] for c in counts)] if counts else None,
+    }
+
+
+def _served(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what all shards were sent, and what came back."""
+    parts = [record["served"] for record in records]
+    sent = [parameters for part in parts for parameters in part["parameters"]]
+    counted = ("reported", "system_fingerprints")
+    return {
+        **parts[0],
+        **{key: _sum(parts, key) for key in counted},
+        "parameters": [one for place, one in enumerate(sent) if one not in sent[:place]],
+        "reasoning": sum(part["reasoning"] for part in parts),
+        "spent": {key: sum(part["spent"][key] for part in parts) for key in parts[0]["spent"]},
     }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
-OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm")
+SERVED = "verbalizer-api"
+OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm", SERVED)
 # Arguments of `generate` that are numbers; counts are checked besides.
 _NUMBERS = {"length_penalty", "repetition_penalty", "temperature", "top_p", "top_k", "min_length"}
 
@@ -160,7 +161,9 @@ def _check_model(model: str | None, model_args: Mapping[str, Any], device: str |
         raise ValueError(
             f"run: --model_args {key}={model_args[key]}: write --{key} {model_args[key]}"
         )
-    if model not in OUR_MODELS:
+    if model == SERVED:
+        _check_served(model_args, device)
+    if model not in OUR_MODELS or model == SERVED:
         return
     if device is not None:
         check_device(device)
@@ -176,6 +179,15 @@ def _check_model(model: str | None, model_args: Mapping[str, Any], device: str |
             f"run: --model_args pretrained={pretrained}: no such folder; "
             "give a checkpoint's folder or a hub id"
         )
+
+
+def _check_served(model_args: Mapping[str, Any], device: str | None) -> None:
+    """Check before a file is written, into which a key must not get."""
+    from verbalizer_bench.models.served.settings import read_settings
+
+    if device is not None:
+        raise ValueError(f"run: --device {device}: the model is the server's; leave it out")
+    read_settings(model_args).endpoint.key()
 
 
 def _check_batch_size(option: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verbalizer_bench.client.response_store import NAME as STORE
 from verbalizer_bench.running.options import OUR_MODELS
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def run_hint(output: Path, model: str | None) -> str:
             f"nothing is kept: --model {model or 'hf'} has no journal; {' and '.join(OUR_MODELS)} "
             "have one"
         )
-    if not (count := responses(output)):
+    # A served model's are stored before the journal has them.
+    if not (count := max(responses(output), _stored(output))):
         return "no response was there yet; the same command starts again"
     command = shlex.join(["verbalizer-bench", "run", "--resume", str(output)])
     return f"{count} responses are kept in {output}; `{command}` goes on"
@@ -51,12 +53,17 @@ def training_hint(recipe: "Recipe", words: Sequence[str]) -> str:
 
 def build_hint(recipe: "DataRecipe", words: Sequence[str]) -> str:
     """Describe how many responses a build has stored."""
-    from verbalizer_bench.client.response_store import NAME
-
-    file = recipe.work / NAME
-    # The first line says what the file is.
-    count = max(0, file.read_bytes().count(b"\n") - 1) if file.is_file() else 0
-    command = shlex.join(["verbalizer-bench", *words])
+    count, command = _stored(recipe.work), shlex.join(["verbalizer-bench", *words])
     if not count:
         return f"no response was stored yet; `{command}` starts again"
-    return f"{count} responses are stored in {file}; `{command}` goes on, and asks for none twice"
+    return (
+        f"{count} responses are stored in {recipe.work / STORE}; `{command}` goes on, and asks for "
+        "none twice"
+    )
+
+
+def _stored(folder: Path) -> int:
+    """Count the responses that an endpoint's client stored in a folder."""
+    file = folder / STORE
+    # The first line says what the file is.
+    return max(0, file.read_bytes().count(b"\n") - 1) if file.is_file() else 0
