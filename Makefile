@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms smollm test-smollm bench bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms smollm test-smollm bench bench-precision bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -55,6 +55,11 @@ test-smollm: smollm
 # 45 minutes; VERBALIZER_BENCH_DATA says where the rows are.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.engine
+
+# An hour and more the first time: what `generate` gave is kept. VERBALIZER_BENCH_DATA says where the
+# rows are, VERBALIZER_BENCH_SHARED where stories260K is; SmolLM2 takes part where `make smollm` ran.
+bench-precision: $(READY)
+	$(BIN)/python -m benchmarks.precision
 
 bench-trainers: $(READY)
 	$(BIN)/python -m benchmarks.trainers

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -55,8 +55,8 @@ class Suite(NamedTuple):
     generation: dict[str, object]
 
 
-def read_suite(data: str) -> Suite:
-    """Render the 108 tasks' prompts from `data`: `hub`, `sample` or a folder."""
+def load_tasks(data: str) -> dict[str, Any]:
+    """Return lm-eval's task objects of the suite, by name; `data`: `hub`, `sample` or a folder."""
     from lm_eval.tasks import TaskManager
 
     from verbalizer_bench.tasks.spec import TASKS_FOLDER
@@ -64,7 +64,13 @@ def read_suite(data: str) -> Suite:
     manager = TaskManager(
         include_path=[str(TASKS_FOLDER)], include_defaults=False, metadata={"data": data}
     )
-    tasks = manager.load(["verbalizer"])["tasks"]
+    tasks: dict[str, Any] = manager.load(["verbalizer"])["tasks"]
+    return tasks
+
+
+def read_suite(data: str) -> Suite:
+    """Render the 108 tasks' prompts from `data`: `hub`, `sample` or a folder."""
+    tasks = load_tasks(data)
     prompts = {name: [t.doc_to_text(doc) for doc in t.eval_docs] for name, t in tasks.items()}
     sources = {t.config.metadata["dataset"]: t.config.metadata["source"] for t in tasks.values()}
     generation = dict(next(iter(tasks.values())).config.generation_kwargs)
