@@ -19,8 +19,9 @@ from transformers import AttentionInterface
 
 _NAME = "verbalizer_shared_prefix"
 KeyValue = tuple[torch.Tensor, torch.Tensor]
-# Slots for new tokens that a prompt has from the start: the paper's responses have 15 tokens.
-_MIN_DECODE_SLOTS = 16
+# Slots for new tokens that a prompt has from the start, as the paper's responses have 15 tokens,
+# and gets more of at a time: all of them are copied then.
+_DECODE_SLOTS = 16
 
 
 class SharedPrefixCache:
@@ -42,7 +43,7 @@ class SharedPrefixCache:
         self.prefix, self.beams = prefix, beams
         # The beams of a late step descend from few of an early one, so that far fewer slots than
         # beams x new tokens are seen: `begin_decode` makes more when they are needed.
-        capacity = int(suffix_lengths.max()) + max(_MIN_DECODE_SLOTS, 2 * beams)
+        capacity = int(suffix_lengths.max()) + max(_DECODE_SLOTS, 2 * beams)
         self.slots: dict[int, KeyValue] = {}
         visible = torch.arange(capacity, device=suffix_lengths.device) < suffix_lengths[:, None]
         self.visible = visible[:, None].expand(-1, beams, -1)
@@ -67,7 +68,7 @@ class SharedPrefixCache:
         visible = self.visible.gather(1, parents[:, :, None].expand(-1, -1, capacity))
         taken = visible.any(1)
         if (missing := int(taken.sum(1).max()) + self.beams - capacity) > 0:
-            more = max(missing, self.beams)
+            more = max(missing, self.beams, _DECODE_SLOTS)
             visible, taken = (torch.nn.functional.pad(x, (0, more)) for x in (visible, taken))
             # A layer at a time, here and below: two copies of one layer are in memory, not of all.
             for layer, (key, value) in self.slots.items():
