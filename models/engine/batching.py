@@ -33,11 +33,6 @@ class TokenBudget(NamedTuple):
 CPU_BUDGET = TokenBudget(tokens_per_pass=160, kv_cache_tokens=1280, logits=2**21)
 
 
-# Beams have that many tokens of their own. Measured with 10 beams, the most at any step: 22, 27 and
-# 66 in answers of SmolLM2-135M to gsm8k (200 tokens), 15 to 20 in stories of stories260K (400).
-_TOKENS_APART = 64
-
-
 def in_batches(
     items: Sequence[Item],
     size: int | Callable[[Sequence[Item]], int],
@@ -113,8 +108,8 @@ def shared_prefix_batch_size(
 ) -> int:
     """Return how many prompts the shared-prefix engine generates together.
 
-    As many as the budget allows, or fewer: what fits half of the free memory, counted as if beams
-    shared all their new tokens but the last `_TOKENS_APART`.
+    As many as the budget allows, or fewer: what fits half of the free memory, counted as if no beam
+    shared a new token with another.
 
     Args:
         model: A transformers model.
@@ -131,7 +126,7 @@ def shared_prefix_batch_size(
     longest = count = 0
     for length in suffix_lengths[: max(1, budget.tokens_per_pass // beams)]:
         longest = max(longest, length)
-        slots = longest + max_new_tokens + (beams - 1) * min(max_new_tokens, _TOKENS_APART)
+        slots = longest + max_new_tokens * beams
         # The scores of all heads in float32, before and after the softmax.
         row = activations + 8 * heads * (prefix_length + slots)
         memory = (count + 1) * slots * kv_cache + max(budget.tokens_per_pass, longest, beams) * row
@@ -155,21 +150,37 @@ def even_batch_size(size: int, items: int) -> int:
 
 def kv_cache_bytes(model: Any) -> int:
     """Return the bytes of a token's keys and values in all layers."""
-    config = model.config.get_text_config()
+    layers = _layer_configs(model.config.get_text_config())
+    return int(sum(map(_kv_values, layers)) * model.dtype.itemsize)
+
+
+def _layer_configs(config: Any) -> list[Any]:
+    """Return each layer's configuration; the layers of Gemma 4 have sizes of their own."""
+    numbers = range(config.num_hidden_layers)
+    if getattr(config, "is_heterogeneous", False):
+        return [config.per_layer_config[number] for number in numbers]
+    return [config for _ in numbers]
+
+
+def _kv_values(config: Any) -> int:
+    """Return how many numbers a layer's keys and values of a token are."""
     heads = getattr(config, "num_attention_heads", None) or 1
     if latent := getattr(config, "kv_lora_rank", None):
         # Multi-head latent attention (DeepSeek): attention gets the keys and values of every head.
         sizes = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-        values = heads * sum(getattr(config, name, None) or latent for name in sizes)
-    else:
-        key_heads = getattr(config, "num_key_value_heads", None) or heads
-        values = 2 * key_heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return int(config.num_hidden_layers * values * model.dtype.itemsize)
+        return int(heads * sum(getattr(config, name, None) or latent for name in sizes))
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * key_heads * (getattr(config, "head_dim", None) or config.hidden_size // heads))
 
 
 def activation_bytes(model: Any) -> int:
-    """Return the bytes of a token's activations in a layer."""
-    config = model.config.get_text_config()
+    """Return the bytes of a token's activations in its widest layer."""
+    layers = _layer_configs(model.config.get_text_config())
+    return int(max(map(_activations, layers)) * model.dtype.itemsize)
+
+
+def _activations(config: Any) -> int:
+    """Return how many numbers a token's activations in a layer are."""
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
     widest = 3 * (max(inner) if isinstance(inner, (list, tuple)) else inner)
@@ -177,7 +188,7 @@ def activation_bytes(model: Any) -> int:
         # A token's copy for each expert that it is sent to, and what the expert makes of it.
         of_expert = getattr(config, "moe_intermediate_size", None) or widest // 3
         widest = max(widest, experts * 3 * (width + of_expert))
-    return int((8 * width + widest) * model.dtype.itemsize)
+    return int(8 * width + widest)
 
 
 def free_memory(model: Any) -> int:

@@ -74,13 +74,6 @@ def test_a_batch_is_what_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatc
     assert size([3] * 100) == 1
 
 
-def test_the_beams_of_a_long_response_share_most_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Own tokens: 3 + 1000 + 64 = 1067, 136,576 bytes a prompt; 40 x (448 + 16 x 1077) = 707,200.
-    needed = 707200 + 3 * 136576
-    monkeypatch.setattr(batching, "free_memory", lambda model: 2 * needed)
-    assert size([3] * 100, new_tokens=1000) == 3
-
-
 def test_low_precision_may_take_a_layer_once_more_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,6 +120,12 @@ LATENT = {
     "topk_group": 1,
     "first_k_dense_replace": 2,
 }
+# The head size of full attention is another.
+PER_LAYER = {
+    "head_dim": 4,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "hidden_size_per_layer_input": 0,
+}
 ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1]}}
 
 
@@ -138,6 +137,7 @@ ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_
         ("gpt2", {"vocab_size": 32, "n_embd": 16, "n_layer": 2, "n_head": 4}),
         ("mixtral", SMALL | {"num_local_experts": 2}),
         ("deepseek_v3", SMALL | LATENT),
+        ("gemma4_text", SMALL | PER_LAYER),
         ("qwen2_vl", {"text_config": SMALL | ROTARY, "vision_config": {"depth": 0}}),
     ],
 )
