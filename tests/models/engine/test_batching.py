@@ -74,6 +74,13 @@ def test_a_batch_is_what_half_of_the_memory_holds(monkeypatch: pytest.MonkeyPatc
     assert size([3] * 100) == 1
 
 
+def test_the_beams_of_a_long_response_share_most_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Own tokens: 3 + 1000 + 64 = 1067, 136,576 bytes a prompt; 40 x (448 + 16 x 1077) = 707,200.
+    needed = 707200 + 3 * 136576
+    monkeypatch.setattr(batching, "free_memory", lambda model: 2 * needed)
+    assert size([3] * 100, new_tokens=1000) == 3
+
+
 def test_low_precision_may_take_a_layer_once_more_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
