@@ -145,7 +145,10 @@ class ExactGeneration(EngineChoice):
         for index in indices:
             by_key.setdefault(self._batch_key(prompts[index]), []).append(index)
         for members in by_key.values():
-            engine = self._choose_shared_prefix(prompts[members[0]], settings)
+            longest = max(self._prompt_length(prompts[i]) for i in members)
+            engine = self._choose_shared_prefix(
+                prompts[members[0]], settings, longest + settings.max_new_tokens
+            )
             generated = (
                 self._generate_shared(engine, prompts, members, settings)
                 if engine

@@ -1,27 +1,18 @@
-"""What a checkpoint makes of an image: how many tokens, and which embeddings; asked once each."""
+"""What a checkpoint's processor makes of images: which text, and how many tokens; asked once."""
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from PIL import Image
 
-from verbalizer_bench.models.engine.support import base_model
+from verbalizer_bench.models.engine.decoder import EncodedPrompt, PromptHead
 from verbalizer_bench.models.images import image_sha256
 
-# Prompts of one image are sorted side by side: few images' embeddings are asked for at a time.
-_FEATURES_KEPT = 16
-
-
-class TokenCounts(NamedTuple):
-    """How many tokens the processor adds for an image, and how many of them are image tokens.
-
-    Some put others around and between the image tokens.
-    """
-
-    added: int
-    image: int
+# Stands between two images, so that what the processor writes for each can be told.
+_BETWEEN = "and"
+Inputs = dict[str, torch.Tensor]
 
 
 class ImageTokens:
@@ -29,56 +20,112 @@ class ImageTokens:
 
     def __init__(
         self,
-        model: Any,
-        process: Callable[[list[str], list[list[Image.Image]]], dict[str, torch.Tensor]],
-        tokenizer: Any,
+        process: Callable[[str, Sequence[Image.Image]], Inputs],
+        processor: Any,
         slot: str,
-        image_token_id: int,
+        image_token_ids: Collection[int],
         blank: Image.Image | None,
     ) -> None:
         """Take what the images are shown to.
 
         Args:
-            model: The model.
-            process: Encodes texts with their images.
-            tokenizer: Its tokenizer.
+            process: Encodes a text with its images.
+            processor: The checkpoint's, which `process` calls.
             slot: What stands for an image in a text.
-            image_token_id: The token that image embeddings take the place of.
+            image_token_ids: The tokens whose embeddings come from an image.
             blank: The image of text prompts, which is known without hashing it.
         """
-        self.model, self._process, self.tokenizer = model, process, tokenizer
-        self.slot, self.image_token_id, self.blank = slot, image_token_id, blank
-        self._counts: dict[str, TokenCounts] = {}
-        self._numbers: dict[str, int] = {}
-        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._process, self._processor = process, processor
+        self.slot, self.image_token_ids, self.blank = slot, image_token_ids, blank
+        self._written: dict[tuple[str, ...], list[str] | None] = {}
+        self._added: dict[tuple[str, ...], int] = {}
+        self._numbers: dict[tuple[str, ...], int] = {}
 
-    def counts(self, image: Image.Image) -> TokenCounts:
-        """Return how many tokens an image takes, which depends on its size alone."""
-        key = "blank" if image is self.blank else str(image.size)
-        if key not in self._counts:
-            text = f"{self.slot}\n"
-            ids = self._process([text], [[image]])["input_ids"][0].tolist()
-            added = len(ids) - len(self.tokenizer(text)["input_ids"])
-            self._counts[key] = TokenCounts(added, ids.count(self.image_token_id))
-        return self._counts[key]
+    def expanded(self, text: str, images: Sequence[Image.Image]) -> str | None:
+        """Return a text with what the processor writes for its images in the slots.
 
-    def ids(self, image: Image.Image) -> list[int]:
-        """Return what stands for an image's tokens in an `EncodedPrompt`: -1 - n, n its number."""
-        number = self._numbers.setdefault(self._key(image), len(self._numbers))
-        return [-1 - number] * self.counts(image).image
+        None where it does not write into the slots, or rewrites the text around them.
+        """
+        key = self._key(images)
+        if key not in self._written:
+            self._written[key] = self._ask(images)
+        written = self._written[key]
+        if written is None or text.count(self.slot) != len(images):
+            return None
+        first, *others = text.split(self.slot)
+        return first + "".join(map(str.__add__, written, others))
 
-    def features(self, image: Image.Image) -> torch.Tensor:
-        """Return an image's embeddings, (image tokens, width); the last few images' are kept."""
-        key = self._key(image)
-        if key not in self._features:
-            pixels = self._process([self.slot], [[image]])["pixel_values"]
-            with torch.inference_mode():
-                output = base_model(self.model).get_image_features(pixels, return_dict=True)
-            self._features[key] = torch.cat(list(output.pooler_output))
-            if len(self._features) > _FEATURES_KEPT:
-                self._features.popitem(last=False)
-        self._features.move_to_end(key)
-        return self._features[key]
+    def added(self, images: Sequence[Image.Image]) -> int:
+        """Return how many tokens the processor adds to a text for these images."""
+        key = self._key(images)
+        if key not in self._added:
+            text = self.slot * len(images) + "\n"
+            ids = self._process(text, images)["input_ids"][0]
+            self._added[key] = len(ids) - len(self._processor.tokenizer(text)["input_ids"])
+        return self._added[key]
 
-    def _key(self, image: Image.Image) -> str:
-        return "blank" if image is self.blank else image_sha256(image)
+    def image_tokens(self, image: Image.Image) -> int:
+        """Return how many tokens have an image's embeddings."""
+        ids = self._process(self.slot, [image])["input_ids"][0]
+        return sum(token in self.image_token_ids for token in ids.tolist())
+
+    def encoded(
+        self, ids: Sequence[int], text: str, images: Sequence[Image.Image]
+    ) -> EncodedPrompt | None:
+        """Return a prompt as the engine takes it; None where no image token or no text ends it.
+
+        Args:
+            ids: Its tokens, those of images expanded.
+            text: It as the processor takes it.
+            images: Its images.
+        """
+        mark = -1 - self._numbers.setdefault(self._key(images), len(self._numbers))
+        marked = [mark if token in self.image_token_ids else token for token in ids]
+        if mark not in marked or marked[-1] == mark:
+            return None
+        length = len(marked) - marked[::-1].index(mark)
+        return EncodedPrompt(marked, PromptHead(length, partial(self._head, length, text, images)))
+
+    def _head(self, length: int, text: str, images: Sequence[Image.Image]) -> Inputs:
+        inputs = self._process(text, images)
+        shape = inputs["input_ids"].shape
+        # Ids, masks and token types have the shape of the ids; pixels and sizes go whole.
+        return {
+            name: tensor[:, :length] if getattr(tensor, "shape", None) == shape else tensor
+            for name, tensor in inputs.items()
+        }
+
+    def _ask(self, images: Sequence[Image.Image]) -> list[str] | None:
+        """Return what the processor writes for each image; None if that cannot be told."""
+        seen = _SeenTexts(self._processor.tokenizer)
+        self._processor.tokenizer = seen
+        try:
+            self._process(_BETWEEN.join([self.slot] * len(images)), images)
+        except Exception:  # Whatever a processor says to a tokenizer that is not its own class.
+            return None
+        finally:
+            self._processor.tokenizer = seen.tokenizer
+        texts = seen.texts[-1] if seen.texts else None
+        text = texts[0] if isinstance(texts, list) and len(texts) == 1 else texts
+        written = text.split(_BETWEEN) if isinstance(text, str) else []
+        return written if len(written) == len(images) else None
+
+    def _key(self, images: Sequence[Image.Image]) -> tuple[str, ...]:
+        return tuple("blank" if image is self.blank else image_sha256(image) for image in images)
+
+
+class _SeenTexts:
+    """A tokenizer that notes the texts that it is asked to encode."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.texts = tokenizer, list[Any]()
+
+    def __call__(self, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self.texts.append(text)
+        return self.tokenizer(text, *args, **kwargs)
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)

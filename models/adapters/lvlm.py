@@ -45,7 +45,7 @@ class ImagePrompt(NamedTuple):
         text: The text, with one image token an image.
         images: The images.
         length: Its length in tokens, with each image slot expanded.
-        ids: The text's tokens, with one an image slot.
+        ids: Its tokens; image slots are expanded where it is known to what (`ImageTokens`).
     """
 
     text: str
@@ -121,10 +121,11 @@ class VerbalizerLVLM(
         # Prompts without a template get the BOS that the language model had.
         give_bos_back(self.tokenizer)
         self._start_record(pretrained, kwargs)
+        # Ovis's marks around an image are made by its vision model too.
+        marks = getattr(self.config, "visual_indicator_token_ids", None) or ()
         self._shown = ImageTokens(
-            self.model,
-            lambda texts, images: self._process(texts, images, "right"),
-            *(self.tokenizer, self.image_slot, self.image_token_id, self.image),
+            lambda text, images: self._process([text], [list(images)], "right"),
+            *(self.processor, self.image_slot, {self.image_token_id, *marks}, self.image),
         )
 
     def _prompt(self, request: Any, max_new_tokens: int) -> ImagePrompt:
@@ -149,10 +150,10 @@ class VerbalizerLVLM(
             )
         self._log_input(prompt)
         if prompt.length + max_new_tokens > self.max_length:
-            added = sum(self._shown.counts(image).added + 1 for image in images)
+            words = len(self.tokenizer(prompt.text.replace(self.image_slot, ""))["input_ids"])
             raise ValueError(
-                f"a prompt of {prompt.length} tokens ({added} of them for images) and "
-                f"{max_new_tokens} new ones do not fit the context of {self.max_length} "
+                f"a prompt of {prompt.length} tokens ({prompt.length - words} of them for images) "
+                f"and {max_new_tokens} new ones do not fit the context of {self.max_length} "
                 f"(max_length): {prompt.text[:80]!r}…; nothing is truncated"
             )
         return prompt
@@ -193,9 +194,11 @@ class VerbalizerLVLM(
         return text, images
 
     def _measured(self, text: str, images: tuple[Image.Image, ...]) -> ImagePrompt:
-        ids: list[int] = self.tokenizer(text, **self._special_tokens(text))["input_ids"]
-        length = len(ids) + sum(self._shown.counts(image).added for image in images)
-        return ImagePrompt(text, images, length, ids)
+        special = self._special_tokens(text)
+        expanded = self._shown.expanded(text, images) if images else text
+        ids: list[int] = self.tokenizer(expanded or text, **special)["input_ids"]
+        added = 0 if expanded is not None else self._shown.added(images)
+        return ImagePrompt(text, images, len(ids) + added, ids)
 
     def _special_tokens(self, text: str) -> dict[str, bool]:
         """Return the option that adds no BOS to a text that begins with it, as in training.
@@ -214,24 +217,12 @@ class VerbalizerLVLM(
         return prompt.length
 
     def _engine_prompt(self, prompt: ImagePrompt) -> EncodedPrompt | None:
-        """Expand image tokens as LLaVA's processor does; None for images of other models."""
+        """Return the prompt with its images in its head; None where that is not known."""
         if not prompt.images:
             return EncodedPrompt(prompt.ids)
-        if self.config.model_type != "llava":
+        if len(prompt.ids) != prompt.length:
             return None
-        images = iter(prompt.images)
-        expanded: list[int] = []
-        # In the place of one image token the processor writes as many as there are patches.
-        for token in prompt.ids:
-            is_image = token == self.image_token_id
-            expanded += self._shown.ids(next(images)) if is_image else [token]
-        if len(expanded) != prompt.length:
-            return None
-
-        def features() -> torch.Tensor:
-            return torch.cat([self._shown.features(image) for image in prompt.images])
-
-        return EncodedPrompt(expanded, features)
+        return self._shown.encoded(prompt.ids, prompt.text, prompt.images)
 
     def _model_inputs(
         self, prompts: Sequence[ImagePrompt], padding_side: str
@@ -301,7 +292,9 @@ class VerbalizerLVLM(
         encoded, length = self._engine_prompt(pair.whole), pair.context_length
         if encoded is None or not length:
             return None
-        context = EncodedPrompt(encoded.ids[:length], encoded.image_features)
+        if length <= encoded.head_length:
+            return None
+        context = EncodedPrompt(encoded.ids[:length], encoded.head)
         return EncodedPair(pair.cache_key, pair.whole, context, encoded.ids[length:])
 
     def _score_plain(
@@ -362,5 +355,5 @@ class VerbalizerLVLM(
             "mode": self.image_mode,
             "sha256": image_sha256(self.image),
             "size": list(self.image.size),
-            "tokens": self._shown.counts(self.image).image,
+            "tokens": self._shown.image_tokens(self.image),
         }

@@ -80,7 +80,8 @@ class SharedPrefixScoring(EngineChoice):
             return
         first = next(iter(encoded.values()))
         settings = GenerationSettings(1, (), {"do_sample": False})
-        engine = self._choose_shared_prefix(first.prompt, settings)
+        longest = max(len(p.context.ids) + len(p.continuation) for p in encoded.values())
+        engine = self._choose_shared_prefix(first.prompt, settings, longest)
         if engine is None:
             return
         # The answers to one question are beams of one context.

@@ -1,21 +1,25 @@
 """Attention over two blocks: a prefix stored once, and a prompt's own tokens with its beams'.
 
-Registered with transformers' attention interface, so that no model code changes: the language
-model hands the extra argument `shared_prefix` down to `shared_prefix_attention`, with query, key
-and value already rotated. Both blocks go through one softmax, so that the result is that of plain
-attention over their concatenation.
+Registered with transformers' attention interface, so that no model code changes: a model hands over
+query, key and value already rotated, and its mask as the function that says who sees whom (windows,
+chunks). Both blocks go through one softmax, so that the result is that of plain attention over
+their concatenation. Scores, softmax and sums are float32 in low precision too, and the output is
+rounded once.
 
 Beams are not copied when they branch, as `generate` copies its cache in every step: a prompt's keys
 and values stand in slots, and each beam knows which slots it sees. A slot that no beam sees any
 more is used again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function
 
 _NAME = "verbalizer_shared_prefix"
 KeyValue = tuple[torch.Tensor, torch.Tensor]
@@ -24,38 +28,81 @@ KeyValue = tuple[torch.Tensor, torch.Tensor]
 _DECODE_SLOTS = 16
 
 
+class MaskFunction:
+    """A layer kind's mask as transformers composes it; equal only to itself."""
+
+    def __init__(self, sees: Callable[..., torch.Tensor]) -> None:
+        """Take `sees(batch, head, query position, key position)`, which broadcasts."""
+        self._sees = sees
+
+    def masked(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Return which keys, (..., k), the queries, (..., q), do not see: (..., q, k)."""
+        zero = torch.zeros((), dtype=torch.long, device=queries.device)
+        return ~self._sees(zero, zero, queries[..., :, None], keys[..., None, :])
+
+
+class Bias(NamedTuple):
+    """What is added to scores: minus infinity where a query does not see a token, else 0.
+
+    Attributes:
+        prefix: (1, n, P), or (B, 1, P) while decoding; None where all of the prefix is seen.
+        suffix: (1, n, C) or (B, n, C).
+    """
+
+    prefix: torch.Tensor | None
+    suffix: torch.Tensor
+
+
+class Prefix(NamedTuple):
+    """A prefix of P tokens.
+
+    Attributes:
+        length: P.
+        layers: Each layer's keys and values of it, (Hk, P, D).
+        offset: What is added to the place of a token behind it to have its position: below zero
+            where an image takes fewer positions than tokens (M-RoPE).
+    """
+
+    length: int
+    layers: Mapping[int, KeyValue]
+    offset: int = 0
+
+
 class SharedPrefixCache:
     """The KV cache of one batch.
 
     Shapes: B prompts, K beams, Hk key/value heads, D head size, P prefix, C slots of a prompt.
 
     Attributes:
-        prefix: A layer's keys and values of the prefix, (Hk, P, D), stored once for all rows.
+        prefix: The prefix, whose keys and values are stored once for all rows.
         slots: A layer's keys and values of the prompts' suffixes and generated tokens,
             (Hk, B, C, D).
         visible: The slots that each beam sees, (B, K, C).
+        places: Where in its sequence the token of a slot stands, (B, C).
+        lengths: Tokens of each prompt with what was generated so far, (B,).
     """
 
-    def __init__(
-        self, prefix: Mapping[int, KeyValue], suffix_lengths: torch.Tensor, beams: int
-    ) -> None:
+    def __init__(self, prefix: Prefix, suffix_lengths: torch.Tensor, beams: int) -> None:
         """Make room for prompts with suffixes of these lengths, (B,), in K beams."""
         self.prefix, self.beams = prefix, beams
+        self.lengths = prefix.length + suffix_lengths
         # The beams of a late step descend from few of an early one, so that far fewer slots than
         # beams x new tokens are seen: `begin_decode` makes more when they are needed.
         capacity = int(suffix_lengths.max()) + max(_DECODE_SLOTS, 2 * beams)
         self.slots: dict[int, KeyValue] = {}
-        visible = torch.arange(capacity, device=suffix_lengths.device) < suffix_lengths[:, None]
-        self.visible = visible[:, None].expand(-1, beams, -1)
+        slots = torch.arange(capacity, device=suffix_lengths.device)
+        self.visible = (slots < suffix_lengths[:, None])[:, None].expand(-1, beams, -1)
+        self.places = (prefix.length + slots).repeat(len(suffix_lengths), 1)
         self._decoding = False
-        self._bias: torch.Tensor | None = None
+        self._biases: dict[tuple[MaskFunction | None, int, torch.device], Bias] = {}
 
     def begin_prefill(self, start: int, stop: int, length: int) -> None:
         """Expect a pass over the suffixes of prompts `start` to `stop`, padded to `length`."""
-        self._rows, self._decoding, self._bias = (start, stop), False, None
+        self._rows, self._decoding, self._biases = (start, stop), False, {}
         positions = torch.arange(length, device=self.visible.device)
         # Causal. Padding stands behind every token of a prompt, so that none sees it.
-        self._masked = positions > positions[:, None]
+        self._masked = (positions > positions[:, None])[None]
+        self._queries = self._keys = (self.prefix.length + positions)[None]
 
     def begin_decode(self, parents: torch.Tensor) -> None:
         """Expect a pass over the beams' newest tokens.
@@ -64,27 +111,41 @@ class SharedPrefixCache:
             parents: The beam that each beam goes on from, (B, K): `beam_idx` of transformers'
                 `Cache.reorder_cache`. Here the masks are reordered, not keys and values.
         """
-        capacity = self.visible.shape[2]
+        capacity, parents = self.visible.shape[2], parents.to(self.visible.device)
         visible = self.visible.gather(1, parents[:, :, None].expand(-1, -1, capacity))
         taken = visible.any(1)
         if (missing := int(taken.sum(1).max()) + self.beams - capacity) > 0:
             more = max(missing, self.beams, _DECODE_SLOTS)
-            visible, taken = (torch.nn.functional.pad(x, (0, more)) for x in (visible, taken))
+            visible, taken, self.places = (
+                torch.nn.functional.pad(x, (0, more)) for x in (visible, taken, self.places)
+            )
             # A layer at a time, here and below: two copies of one layer are in memory, not of all.
             for layer, (key, value) in self.slots.items():
                 self.slots[layer] = _wider(key, more), _wider(value, more)
         # Stable: the first free slots, in their order.
         free = taken.byte().argsort(dim=1, stable=True)[:, : self.beams]
         self.visible = visible.scatter(2, free[:, :, None], True)
+        self.places = self.places.scatter(1, free, self.lengths[:, None].expand_as(free))
         offsets = torch.arange(len(free), device=free.device)[:, None] * visible.shape[2]
-        self._decoding, self._bias, self._masked = True, None, ~self.visible
+        self._decoding, self._biases, self._masked = True, {}, ~self.visible
+        self._queries, self._keys = self.lengths[:, None], self.places
         self._newest = (free + offsets).flatten()
+        self.lengths = self.lengths + 1
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Return the positions of this pass's tokens, (rows, q) or (1, q)."""
+        positions = self._queries + self.prefix.offset
+        return positions.repeat_interleave(self.beams, dim=0) if self._decoding else positions
 
     def keep(self, prompts: torch.Tensor) -> None:
         """Drop the prompts that are finished: `prompts` indexes those that stay."""
         for layer, (key, value) in self.slots.items():
-            self.slots[layer] = key[:, prompts], value[:, prompts]
-        self.visible = self.visible[prompts]
+            here = prompts.to(key.device)
+            self.slots[layer] = key[:, here], value[:, here]
+        here = prompts.to(self.visible.device)
+        self.visible, self.places = self.visible[here], self.places[here]
+        self.lengths = self.lengths[here]
 
     def update(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> KeyValue:
         """Store a layer's keys and values of this pass, (rows, Hk, q, D); as `Cache.update`.
@@ -103,7 +164,7 @@ class SharedPrefixCache:
         for slots, new in zip(self.slots[layer], (key, value), strict=True):
             if self._decoding:
                 slots.view(len(slots), -1, slots.shape[3]).index_copy_(
-                    1, self._newest, new[:, :, 0]
+                    1, self._newest.to(new.device), new[:, :, 0]
                 )
             else:
                 start, stop = self._rows
@@ -115,7 +176,7 @@ class SharedPrefixCache:
         rows, heads, length, size = query.shape
         beams = self.beams if self._decoding else 1
         # Beams, and heads that share a key head, are queries of that head.
-        query = query.view(rows // beams, beams, key_heads, heads // key_heads, length, size)
+        query = query.reshape(rows // beams, beams, key_heads, heads // key_heads, length, size)
         return query.permute(2, 0, 1, 3, 4, 5).reshape(key_heads, rows // beams, -1, size)
 
     def ungroup(self, output: torch.Tensor, rows: int, heads: int) -> torch.Tensor:
@@ -124,23 +185,45 @@ class SharedPrefixCache:
         beams, groups = rows // prompts, heads // key_heads
         length = count // (beams * groups)
         output = output.view(key_heads, prompts, beams, groups, length, size)
-        return output.permute(1, 2, 4, 0, 3, 5).reshape(rows, length, heads, size)
+        return output.permute(1, 2, 4, 0, 3, 5).reshape(rows, length, heads, size).contiguous()
 
-    def attention_bias(self, count: int, dtype: torch.dtype) -> torch.Tensor:
-        """Return what is added to the scores of a prompt's `count` queries, (n, C) or (B, n, C).
+    def bias(
+        self, mask: MaskFunction | None, count: int, dtype: torch.dtype, device: torch.device
+    ) -> Bias:
+        """Return what is added to the scores of a prompt's `count` queries.
 
-        Minus infinity where a query does not see a token of `update`; the same in every layer.
+        It is the same in every layer of a kind.
+
+        Args:
+            mask: What the layer's kind sees; None: all that came before.
+            count: n, queries of a prompt and key head.
+            dtype: Of the scores.
+            device: Of the layer.
         """
-        if self._bias is None:
-            repeats = count // self._masked.shape[-2]
-            masked = (
-                self._masked.repeat_interleave(repeats, dim=1)
-                if self._decoding
-                else self._masked.repeat(repeats, 1)
+        key = mask, count, device
+        if key not in self._biases:
+            masked, prefix = self._masked, None
+            repeats = count // masked.shape[-2]
+            if mask is not None:
+                masked = masked | mask.masked(self._queries, self._keys)
+                positions = torch.arange(self.prefix.length, device=masked.device)
+                prefix = mask.masked(self._queries, positions)
+            # Beams, then heads that share a key head, then positions, as in `group_queries`.
+            if self._decoding:
+                masked = masked.repeat_interleave(repeats, dim=1)
+            else:
+                masked = masked.repeat(1, repeats, 1)
+                prefix = None if prefix is None else prefix.repeat(1, repeats, 1)
+            self._biases[key] = Bias(
+                None if prefix is None else _minus_infinity(prefix, dtype).to(device),
+                _minus_infinity(masked, dtype).to(device),
             )
-            zeros = torch.zeros(masked.shape, dtype=dtype, device=masked.device)
-            self._bias = zeros.masked_fill_(masked, float("-inf"))
-        return self._bias
+        return self._biases[key]
+
+
+def _minus_infinity(masked: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    zeros = torch.zeros(masked.shape, dtype=dtype, device=masked.device)
+    return zeros.masked_fill_(masked, float("-inf"))
 
 
 def _wider(slots: torch.Tensor, more: int) -> torch.Tensor:
@@ -152,14 +235,18 @@ def _wider(slots: torch.Tensor, more: int) -> torch.Tensor:
     return wider
 
 
+_current: ContextVar[SharedPrefixCache] = ContextVar("shared_prefix_cache")
+
+
 def shared_prefix_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: MaskFunction | None,
     scaling: float | None = None,
-    shared_prefix: SharedPrefixCache | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend to both blocks; transformers' attention interface.
@@ -169,33 +256,65 @@ def shared_prefix_attention(
         query: (rows, heads, q, D); rows are prompts with q suffix tokens, or beams with q = 1.
         key: (rows, Hk, q, D), of the same tokens.
         value: As `key`.
-        attention_mask: Not used: `shared_prefix` says what is seen.
+        attention_mask: What `_mask` gave the model.
         scaling: Factor of the scores.
-        shared_prefix: The KV cache; this call adds its keys and values to it.
-        kwargs: What else a model passes; a soft cap or a window would make the result wrong, which
+        softcap: Scores are capped at it by a tanh (Gemma 2).
+        s_aux: A sink's score for each head, (heads,), which takes part in the softmax (gpt-oss).
+        kwargs: What else a model passes; what is left out and matters makes the result wrong, which
             the engine's check against a plain forward pass finds.
 
     Returns:
         (rows, q, heads, D), and no weights.
     """
-    if shared_prefix is None:
-        raise TypeError(f"{type(module).__name__} does not get the shared prefix")
-    layer, (rows, heads, _, size) = int(module.layer_idx), query.shape  # type: ignore[arg-type]
-    scaling = scaling if scaling is not None else size**-0.5
-    query = shared_prefix.group_queries(query, key.shape[1])
-    suffix = shared_prefix.update(layer, key, value)
-    bias = shared_prefix.attention_bias(query.shape[2], query.dtype)
+    prefix_cache, layer = _current.get(), int(module.layer_idx)  # type: ignore[arg-type]
+    rows, heads, length, size = query.shape
+    grouped = prefix_cache.group_queries(query, key.shape[1])
+    suffix = prefix_cache.update(layer, key, value)
+    exact = query.dtype in (torch.float32, torch.float64)
+    dtype = query.dtype if exact else torch.float32
+    bias = prefix_cache.bias(attention_mask, grouped.shape[2], dtype, query.device)
     empty = suffix[0][:, 0, :0], suffix[1][:, 0, :0]
-    attend = _two_blocks if query.dtype in (torch.float32, torch.float64) else _sdpa
-    output = attend(query, shared_prefix.prefix.get(layer, empty), suffix, bias, scaling)
-    return shared_prefix.ungroup(output, rows, heads), None
+    output = _two_blocks(
+        grouped,
+        prefix_cache.prefix.layers.get(layer, empty),
+        suffix,
+        bias,
+        scaling if scaling is not None else size**-0.5,
+        softcap,
+        None if s_aux is None else _of_queries(s_aux, grouped, length),
+    )
+    return prefix_cache.ungroup(output, rows, heads), None
+
+
+def _mask(
+    *args: Any, mask_function: Callable[..., torch.Tensor] = causal_mask_function, **kwargs: Any
+) -> MaskFunction | None:
+    """Return a mask as its function; transformers' mask interface."""
+    return None if mask_function is causal_mask_function else MaskFunction(mask_function)
 
 
 AttentionInterface.register(_NAME, shared_prefix_attention)
+AttentionMaskInterface.register(_NAME, _mask)
+
+
+def _of_queries(sinks: torch.Tensor, query: torch.Tensor, length: int) -> torch.Tensor:
+    """Return each head's value, (heads,), for grouped queries, (Hk, B, n, D): (Hk, 1, n)."""
+    key_heads, _, count, _ = query.shape
+    groups = len(sinks) // key_heads
+    by_query = sinks.view(key_heads, 1, groups, 1).expand(
+        -1, count // (groups * length), -1, length
+    )
+    return by_query.reshape(key_heads, 1, count)
 
 
 def _two_blocks(
-    query: torch.Tensor, prefix: KeyValue, suffix: KeyValue, bias: torch.Tensor, scaling: float
+    query: torch.Tensor,
+    prefix: KeyValue,
+    suffix: KeyValue,
+    bias: Bias,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend to the prefix and to a prompt's slots.
 
@@ -203,51 +322,73 @@ def _two_blocks(
         query: (Hk, B, n, D).
         prefix: Keys and values, (Hk, P, D).
         suffix: Keys and values of the slots, (Hk, B, C, D).
-        bias: (n, C) or (B, n, C): minus infinity where a query does not see a slot, else 0.
+        bias: Added to the scores, in their type: float32 or more.
         scaling: Factor of the scores.
+        softcap: Bound of the scores.
+        sinks: A score of no key for each query, (Hk, 1, n).
 
     Returns:
-        (Hk, B, n, D).
+        (Hk, B, n, D), in the type of `query`.
     """
-    query = query * scaling
     (prefix_key, prefix_value), (suffix_key, suffix_value) = prefix, suffix
-    split, slots = prefix_key.shape[1], suffix_key.shape[2]
-    scores = query.new_empty(*query.shape[:3], split + slots)
+    shape, kind, dtype = query.shape, query.dtype, bias.suffix.dtype
+    split, end = prefix_key.shape[1], prefix_key.shape[1] + suffix_key.shape[2]
+    if kind != dtype and not _multiplies_into_float32(query.device.type, kind):
+        query, prefix_key, prefix_value, suffix_key, suffix_value = (
+            tensor.to(dtype)
+            for tensor in (query, prefix_key, prefix_value, suffix_key, suffix_value)
+        )
+    if query.dtype == dtype:
+        query, scaling = query * scaling, 1.0
+    scores = query.new_empty(*shape[:3], end + (sinks is not None), dtype=dtype)
     # All prompts' queries to the prefix are one matrix product a head.
-    by_head = scores.flatten(1, 2)[..., :split]
-    torch.bmm(query.flatten(1, 2), prefix_key.transpose(1, 2), out=by_head)
-    torch.add(query @ suffix_key.transpose(2, 3), bias, out=scores[..., split:])
-    weights = torch.softmax(scores, dim=-1, out=scores)
-    from_prefix = weights.flatten(1, 2)[..., :split] @ prefix_value
-    from_suffix = weights[..., split:] @ suffix_value
-    return from_suffix.add_(from_prefix.view_as(from_suffix))
+    _multiply(query.flatten(1, 2), prefix_key.mT, scores.flatten(1, 2)[..., :split])
+    own = scores[..., split:end]
+    _multiply(query.flatten(0, 1), suffix_key.flatten(0, 1).mT, own.flatten(0, 1))
+    if scaling != 1.0:
+        scores *= scaling
+    if softcap is not None:
+        scores.div_(softcap).tanh_().mul_(softcap)
+    own += bias.suffix
+    if bias.prefix is not None:
+        scores[..., :split] += bias.prefix
+    if sinks is not None:
+        scores[..., end] = sinks
+    weights = torch.softmax(scores, dim=-1, out=scores).to(query.dtype)
+    from_prefix = scores.new_empty(shape[0], shape[1] * shape[2], prefix_value.shape[2])
+    from_suffix = scores.new_empty(shape[0] * shape[1], shape[2], prefix_value.shape[2])
+    _multiply(weights.flatten(1, 2)[..., :split], prefix_value, from_prefix)
+    _multiply(weights[..., split:end].flatten(0, 1), suffix_value.flatten(0, 1), from_suffix)
+    return from_prefix.view(*shape[:3], -1).add_(from_suffix.view(*shape[:3], -1)).to(kind)
 
 
-def _sdpa(
-    query: torch.Tensor, prefix: KeyValue, suffix: KeyValue, bias: torch.Tensor, scaling: float
-) -> torch.Tensor:
-    """Attend as `_two_blocks` does, with the kernel that `generate` uses: for low precision.
+def _multiply(first: torch.Tensor, second: torch.Tensor, out: torch.Tensor) -> None:
+    """Write a product of batches of matrices, with its sums in the type of `out`."""
+    if first.dtype == out.dtype:
+        torch.bmm(first, second, out=out)
+    else:
+        out.copy_(torch.bmm(first, second, out_dtype=out.dtype))
 
-    What is rounded within decides responses: in bfloat16 this agrees with `generate` as often as a
-    padded batch does (tests/models/adapters/test_bfloat16.py), `_two_blocks` less often. The
-    kernel knows no shared prefix, so a layer's is copied for every prompt.
-    """
-    key, value = (
-        torch.cat([shared[:, None].expand(-1, query.shape[1], -1, -1), single], dim=2)
-        for shared, single in zip(prefix, suffix, strict=True)
-    )
-    mask = torch.nn.functional.pad(bias, (prefix[0].shape[1], 0))
-    return torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask.expand(1, query.shape[1], -1, -1), scale=scaling
-    )
+
+@cache
+def _multiplies_into_float32(device: str, dtype: torch.dtype) -> bool:
+    """Return whether a device multiplies in low precision without rounding the result (CUDA)."""
+    one = torch.ones(1, 1, 1, dtype=dtype, device=device)
+    try:
+        torch.bmm(one, one, out_dtype=torch.float32)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 @contextmanager
-def use_shared_prefix_attention(language_model: Any) -> Iterator[None]:
-    """Have a model use `shared_prefix_attention` for the time of a call."""
-    before = language_model.config._attn_implementation
-    language_model.config._attn_implementation = _NAME
+def use_shared_prefix_attention(language_model: Any, cache: SharedPrefixCache) -> Iterator[None]:
+    """Have a model attend to `cache` for the time of a call."""
+    config = language_model.config
+    before, token = config._attn_implementation, _current.set(cache)
+    config._attn_implementation = _NAME
     try:
         yield
     finally:
-        language_model.config._attn_implementation = before
+        config._attn_implementation = before
+        _current.reset(token)

@@ -129,7 +129,7 @@ def pass_timer(
         try:
             wait()
             began = clock()
-            decoder.prefill(prompts, 0, cache)
+            decoder.prefill(prompts, cache)
             wait()
             return clock() - began
         finally:

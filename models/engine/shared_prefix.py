@@ -4,7 +4,8 @@
 beam. Here the keys and values of a shared prefix are computed once and kept once (`decoder.py`,
 `attention.py`), prompts that finish leave the batch, and the vision tower runs once an image.
 Greedy and beam search mirror transformers' (`search.py`). In float32 the outputs are those of
-`generate` one prompt at a time; tests hold it to that.
+`generate` one prompt at a time, which low precision approximates as well as `generate` does; tests
+hold it to both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +14,20 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from verbalizer_bench.models.engine.attention import Prefix
 from verbalizer_bench.models.engine.batching import (
     even_batch_size,
     in_batches,
     shared_prefix_batch_size,
 )
 from verbalizer_bench.models.engine.calibration import Calibration, calibrate, pass_timer
-from verbalizer_bench.models.engine.decoder import EncodedPrompt, Prefix, PrefixDecoder
+from verbalizer_bench.models.engine.decoder import EncodedPrompt, PrefixDecoder
 from verbalizer_bench.models.engine.finite_logits import check_finite
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
+from verbalizer_bench.models.engine.logits import LogitsHead
 from verbalizer_bench.models.engine.prefix_groups import PrefixGroup, group_by_prefix
 from verbalizer_bench.models.engine.search import BeamSearch, GreedySearch
 from verbalizer_bench.models.engine.stop_strings import Stopped
-from verbalizer_bench.models.engine.support import base_model
 
 Result = TypeVar("Result")
 
@@ -37,9 +39,11 @@ class SharedPrefixEngine:
         """Take a transformers model with a language-model head."""
         self.model = model
         self.decoder = PrefixDecoder(model, pad_token_id)
-        self.head = base_model(model).get_output_embeddings()
+        self.logits = LogitsHead(model)
+        # The search stands where the logits are: layers may be on several devices.
+        self.device = self.logits.device
         self.pad_token_id = pad_token_id
-        self.eos = torch.tensor(list(eos_token_ids), device=self.decoder.device)
+        self.eos = torch.tensor(list(eos_token_ids), device=self.device)
         self.prompt_tokens = self._suffix_tokens = 0
 
     @torch.inference_mode()
@@ -89,7 +93,7 @@ class SharedPrefixEngine:
         def run(batch: Sequence[int], prefix: Prefix) -> list[list[int]]:
             return self._search([prompts[index] for index in batch], prefix, settings, stopped)
 
-        for group in group_by_prefix([prompt.ids for prompt in prompts]):
+        for group in _groups(prompts, range(len(prompts))):
             new_tokens = settings.max_new_tokens
             yield from self._run_group(
                 group, prompts, new_tokens, settings.beams, max_batch_size, run
@@ -98,10 +102,11 @@ class SharedPrefixEngine:
     @torch.inference_mode()
     def next_log_probs(self, prompt: EncodedPrompt) -> torch.Tensor:
         """Return the log probabilities of the first new token, (V,), by way of a shared prefix."""
-        prefix = self.decoder.prefix(prompt.ids[: len(prompt.ids) // 2], prompt)
+        shared = max(len(prompt.ids) // 2, prompt.head_length)
+        prefix = self.decoder.prefix(prompt.ids[:shared], prompt)
         cache = self.decoder.cache([prompt], prefix, beams=1)
-        hidden = self.decoder.prefill([prompt], prefix.length, cache)
-        return torch.log_softmax(self.head(hidden).float(), dim=-1)[0]
+        hidden = self.decoder.prefill([prompt], cache)
+        return torch.log_softmax(self.logits(hidden), dim=-1)[0]
 
     @torch.inference_mode()
     def score(
@@ -132,8 +137,7 @@ class SharedPrefixEngine:
             )
 
         for count, indices in by_count.items():
-            for group in group_by_prefix([contexts[index].ids for index in indices]):
-                group = PrefixGroup(group.prefix, tuple(indices[n] for n in group.members))
+            for group in _groups(contexts, indices):
                 steps = max(len(tokens) for n in group.members for tokens in continuations[n])
                 yield from self._run_group(group, contexts, steps, count, max_batch_size, run)
 
@@ -176,9 +180,8 @@ class SharedPrefixEngine:
         search = strategy(len(batch), settings, self.eos, self.pad_token_id, stopped)
         # `generate` copies a prompt for each beam before its prefill. The beams are equal until the
         # first token, so that here it is one row a prompt.
-        hidden = self.decoder.prefill(batch, prefix.length, cache)[:, None]
-        lengths = prefix.length + self.decoder.suffix_lengths(batch, prefix.length)
-        running = torch.arange(len(batch), device=self.decoder.device)
+        hidden = self.decoder.prefill(batch, cache)[:, None]
+        running = torch.arange(len(batch), device=self.device)
         responses: list[list[int]] = [[] for _ in batch]
         while True:
             parents, done = search.advance(*self._top_candidates(hidden, search))
@@ -190,11 +193,11 @@ class SharedPrefixEngine:
                     responses[index] = tokens
                 if not len(rest):
                     return responses
-                running, lengths, parents = running[rest], lengths[rest], parents[rest]
+                running, parents = running[rest], parents[rest]
                 search.keep(rest)
                 cache.keep(rest)
             cache.begin_decode(parents)
-            hidden = self.decoder.decode(search.newest_tokens, lengths + search.step - 1, cache)
+            hidden = self.decoder.decode(search.newest_tokens, cache)
 
     def _top_candidates(
         self, hidden: torch.Tensor, search: GreedySearch | BeamSearch
@@ -202,8 +205,7 @@ class SharedPrefixEngine:
         """Return the search's candidates after the hidden states of each prompt, (B, R, width)."""
         parts, first = [], 0
         for part in hidden.chunk(self._logit_chunks(hidden.shape[0] * hidden.shape[1])):
-            # float32 whatever the model's type, as in `_beam_search`.
-            parts.append(search.top_candidates(self.head(part).float(), first))
+            parts.append(search.top_candidates(self.logits(part), first))
             first += len(part)
         scores, parents, tokens = (torch.cat(each) for each in zip(*parts, strict=True))
         check_finite(scores[:, 0], self.model)
@@ -217,13 +219,12 @@ class SharedPrefixEngine:
     ) -> list[list[tuple[float, bool]]]:
         """Score one batch: beams that are told which token comes next."""
         shape = (len(batch), len(continuations[0]))
-        device = self.decoder.device
+        device = self.device
         rows = [torch.tensor(tokens) for of_context in continuations for tokens in of_context]
         # -1 behind the end of a continuation.
         targets = pad_sequence(rows, True, -1).view(*shape, -1).to(device)
         cache = self.decoder.cache(batch, prefix, beams=shape[1])
-        hidden = self.decoder.prefill(batch, prefix.length, cache)[:, None].expand(-1, shape[1], -1)
-        lengths = prefix.length + self.decoder.suffix_lengths(batch, prefix.length)
+        hidden = self.decoder.prefill(batch, cache)[:, None].expand(-1, shape[1], -1)
         totals = torch.zeros(shape, device=device)
         greedy = torch.ones(shape, dtype=torch.bool, device=device)
         # Every beam goes on from itself.
@@ -234,7 +235,7 @@ class SharedPrefixEngine:
             greedy &= (best == target) | (target < 0)
             if step + 1 < targets.shape[2]:
                 cache.begin_decode(parents)
-                hidden = self.decoder.decode(target.clamp(min=0), lengths + step, cache)
+                hidden = self.decoder.decode(target.clamp(min=0), cache)
         return [
             list(zip(*of_context, strict=True))
             for of_context in zip(totals.tolist(), greedy.tolist(), strict=True)
@@ -248,7 +249,7 @@ class SharedPrefixEngine:
         chunks = self._logit_chunks(len(rows))
         gathered, best = [], []
         for part, wanted in zip(rows.chunk(chunks), flat.chunk(chunks), strict=True):
-            log_probs = torch.log_softmax(self.head(part).float(), dim=-1)
+            log_probs = torch.log_softmax(self.logits(part), dim=-1)
             gathered.append(log_probs.gather(1, wanted[:, None])[:, 0])
             highest, index = log_probs.max(-1)
             check_finite(highest, self.model)
@@ -259,3 +260,16 @@ class SharedPrefixEngine:
         # With a large vocabulary the logits of all rows at once would be the largest tensor of all.
         vocabulary = int(self.model.config.get_text_config().vocab_size)
         return -(-rows * vocabulary // self.decoder.budget.logits)
+
+
+def _groups(prompts: Sequence[EncodedPrompt], indices: Sequence[int]) -> Iterator[PrefixGroup]:
+    """Yield groups of these prompts, those with the same images in front side by side."""
+    by_head: dict[tuple[int, ...], list[int]] = {}
+    for index in indices:
+        prompt = prompts[index]
+        if len(prompt.ids) <= prompt.head_length:
+            raise ValueError(f"prompt {index}: no text is behind its last image")
+        by_head.setdefault(tuple(prompt.ids[: prompt.head_length]), []).append(index)
+    for members in by_head.values():
+        for group in group_by_prefix([prompts[index].ids for index in members]):
+            yield PrefixGroup(group.prefix, tuple(members[place] for place in group.members))

@@ -2,28 +2,41 @@
 
 from typing import Any
 
-from transformers import GenerationMixin
+from transformers import GenerationMixin, PreTrainedModel
 
 from verbalizer_bench.models.engine.generation_config import influential_settings
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 
+# Among them the image's, whose keys and values so depend on the text behind it.
+_BOTH_DIRECTIONS = ("paligemma", "colpali")
 _KNOWN_ARGUMENTS = {"num_beams", "do_sample", "length_penalty", "early_stopping"}
 
 
-def unsupported_reason(model: Any, settings: GenerationSettings) -> str | None:
-    """Return why a request cannot be generated with a shared prefix exactly; None if it can."""
+def unsupported_reason(
+    model: Any, settings: GenerationSettings, longest: int | None = None
+) -> str | None:
+    """Return why a request cannot be generated with a shared prefix exactly; None if it can.
+
+    Args:
+        model: A loaded model of transformers.
+        settings: What the request asks.
+        longest: Tokens of the longest prompt with its response, where it is known.
+    """
     base, config = base_model(model), model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         return "encoder-decoder"
+    if _keeps_states(base, config):
+        return "layers that keep a state instead of keys and values"
+    if getattr(config, "cross_attention_layers", None):
+        return "cross-attention to images"
+    if model.config.model_type in _BOTH_DIRECTIONS:
+        return "it attends in both directions over the whole prompt"
+    if longest and (limit := _rope_limit(config)) and longest > limit:
+        return f"its rotary frequencies change beyond {limit} tokens, and these have {longest}"
     if not hasattr(base, "get_decoder"):
         return f"{type(base).__name__}, which has no get_decoder"
     if not getattr(language_model(model), "_supports_attention_backend", False):
         return f"{config.model_type} is not on transformers' attention interface"
-    if _has_sliding_window(config):
-        return "sliding-window attention"
-    # Positions behind an image are no plain count there, which is what the decoder hands over.
-    if "mrope_section" in (getattr(config, "rope_parameters", None) or {}):
-        return "M-RoPE"
     if settings.kwargs.get("do_sample"):
         return "sampling"
     if unknown := set(settings.kwargs) - _KNOWN_ARGUMENTS:
@@ -43,12 +56,28 @@ def base_model(model: Any) -> Any:
 
 def language_model(model: Any) -> Any:
     """Return the decoder of a causal or image-text-to-text model, without its head."""
-    return base_model(model).get_decoder()
+    base = base_model(model)
+    decoder = base.get_decoder()
+    # Some answer with themselves, or with a matrix that has that name.
+    return decoder if isinstance(decoder, PreTrainedModel) and decoder is not base else base.model
 
 
-def _has_sliding_window(config: Any) -> bool:
-    if layer_types := getattr(config, "layer_types", None):
-        return set(layer_types) != {"full_attention"}
-    return bool(
-        getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    )
+def _keeps_states(model: Any, config: Any) -> bool:
+    """Return whether a layer is no attention (Mamba, linear attention, convolution)."""
+    kinds = [str(kind) for kind in getattr(config, "layer_types", None) or ()]
+    if not kinds:
+        return bool(getattr(model, "_is_stateful", False))
+    return any("linear" in kind or not kind.endswith("attention") for kind in kinds)
+
+
+def _rope_limit(config: Any) -> int | None:
+    """Return from how many tokens on a pass turns all its tokens by other frequencies."""
+    given = getattr(config, "rope_parameters", None) or {}
+    for rope in (given, *(one for one in given.values() if isinstance(one, dict))):
+        if rope.get("rope_type") in ("longrope", "dynamic"):
+            return int(
+                rope.get("original_max_position_embeddings")
+                or getattr(config, "original_max_position_embeddings", None)
+                or config.max_position_embeddings
+            )
+    return None

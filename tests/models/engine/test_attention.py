@@ -1,8 +1,9 @@
 """Beams that branch share slots; a slot that no beam sees is used again."""
 
+import pytest
 import torch
 
-from verbalizer_bench.models.engine.attention import SharedPrefixCache
+from verbalizer_bench.models.engine.attention import Bias, Prefix, SharedPrefixCache, _two_blocks
 
 HEADS, SIZE = 2, 4
 
@@ -21,7 +22,7 @@ def put(cache: SharedPrefixCache, numbers: torch.Tensor) -> None:
 
 def test_beams_see_their_own_history_and_slots_are_used_again() -> None:
     lengths, beams = torch.tensor([2, 3]), 2
-    cache = SharedPrefixCache({}, lengths, beams)
+    cache = SharedPrefixCache(Prefix(0, {}), lengths, beams)
     for row, numbers in enumerate(([1, 2], [3, 4, 5])):
         cache.begin_prefill(row, row + 1, len(numbers))
         put(cache, torch.tensor([numbers]))
@@ -54,7 +55,7 @@ def test_beams_see_their_own_history_and_slots_are_used_again() -> None:
 
 
 def test_queries_go_to_prompts_and_come_back_in_their_place() -> None:
-    cache = SharedPrefixCache({}, torch.tensor([2, 2, 2]), beams=4)
+    cache = SharedPrefixCache(Prefix(0, {}), torch.tensor([2, 2, 2]), beams=4)
     cache.begin_decode(torch.zeros(3, 4, dtype=torch.long))
     query = torch.randn(12, 6, 1, SIZE)
     by_prompt = cache.group_queries(query, key_heads=HEADS)
@@ -62,4 +63,31 @@ def test_queries_go_to_prompts_and_come_back_in_their_place() -> None:
     # Beam 2 of prompt 1, head 4: the second of the three heads of key head 1.
     assert torch.equal(by_prompt[1, 1, 2 * 3 + 1], query[1 * 4 + 2, 4, 0])
     assert torch.equal(cache.ungroup(by_prompt, 12, 6), query.transpose(1, 2))
-    assert cache.attention_bias(4 * 3, torch.float32).shape == (3, 12, cache.visible.shape[2])
+    bias = cache.bias(None, 4 * 3, torch.float32, query.device)
+    assert (bias.prefix, bias.suffix.shape) == (None, (3, 12, cache.visible.shape[2]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_rounds_no_more_than_sdpa(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(dtype)
+
+    query = drawn(HEADS, 3, 5, 16)
+    prefix = drawn(HEADS, 40, 16), drawn(HEADS, 40, 16)
+    suffix = drawn(HEADS, 3, 7, 16), drawn(HEADS, 3, 7, 16)
+    found = _two_blocks(query, prefix, suffix, Bias(None, torch.zeros(1, 5, 7)), 0.3)
+    key, value = (
+        torch.cat([shared[:, None].expand(-1, 3, -1, -1), own], dim=2)
+        for shared, own in zip(prefix, suffix, strict=True)
+    )
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    exact = sdpa(query.double(), key.double(), value.double(), scale=0.3)
+    assert found.dtype == dtype
+    errors = [
+        (x.double() - exact).pow(2).mean() for x in (found, sdpa(query, key, value, scale=0.3))
+    ]
+    assert errors[0] <= errors[1] * 1.05
+    # Half a unit in the last place: the output is rounded, and nothing before it.
+    assert ((found.double() - exact).abs() <= torch.finfo(dtype).eps / 2 * exact.abs() + 1e-5).all()
