@@ -165,7 +165,8 @@ def _engine(
     lm: VerbalizerLLM, prompts: Sequence[list[int]], missing: Sequence[int], settings: Any
 ) -> Iterator[tuple[int, list[int], float]]:
     """Yield place, tokens and CPU seconds of the shared-prefix engine."""
-    engine = lm._choose_shared_prefix(prompts[0], settings)
+    longest = max(map(len, prompts)) + settings.max_new_tokens
+    engine = lm._choose_shared_prefix(prompts[0], settings, longest)
     assert engine is not None
     before = cpu_seconds()
     for place, tokens in lm._generate_shared(

@@ -29,6 +29,8 @@ def unsupported_reason(
         return "layers that keep a state instead of keys and values"
     if getattr(config, "cross_attention_layers", None):
         return "cross-attention to images"
+    if getattr(config, "index_topk", None):
+        return "sparse attention, whose indexer keeps a cache of its own"
     if model.config.model_type in _BOTH_DIRECTIONS:
         return "it attends in both directions over the whole prompt"
     if longest and (limit := _rope_limit(config)) and longest > limit:
@@ -58,8 +60,13 @@ def language_model(model: Any) -> Any:
     """Return the decoder of a causal or image-text-to-text model, without its head."""
     base = base_model(model)
     decoder = base.get_decoder()
-    # Some answer with themselves, or with a matrix that has that name.
-    return decoder if isinstance(decoder, PreTrainedModel) and decoder is not base else base.model
+    if not isinstance(decoder, PreTrainedModel):
+        # A matrix has that name.
+        decoder = base.model
+    # Some answer with a model that has a head.
+    while decoder.get_output_embeddings() is not None:
+        decoder = decoder.model
+    return decoder
 
 
 def _keeps_states(model: Any, config: Any) -> bool:
