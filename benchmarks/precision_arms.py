@@ -107,7 +107,7 @@ def run_arm(
         known = {}
     if missing := [place for place in range(len(asked)) if place not in known]:
         lm = load(arm, model)
-        prompts = [lm._prompt(_request(lm, one, model.chat), NEW_TOKENS) for one in asked]
+        prompts = prompt_ids(lm, asked, model.chat)
         settings = GenerationSettings(NEW_TOKENS, (), {"num_beams": arm.beams, "do_sample": False})
         way = _engine if arm.way == ENGINE else _generate
         # Written anew: the last line may have been cut off.
@@ -133,11 +133,13 @@ def load(arm: PrecisionArm, model: MeasuredModel) -> VerbalizerLLM:
     return VerbalizerLLM(str(model.folder), dtype=arm.dtype, device="cpu", engine=way, batch_size=1)
 
 
-def _request(lm: VerbalizerLLM, document: AskedDocument, chat: bool) -> Instance:
-    prompt = document.prompt
+def prompt_ids(lm: VerbalizerLLM, asked: Sequence[AskedDocument], chat: bool) -> list[list[int]]:
+    """Return the prompts as the adapter encodes them, in the model's chat template or raw."""
+    texts = [document.prompt for document in asked]
     if chat:
-        prompt = lm.apply_chat_template([{"role": "user", "content": prompt}])
-    return Instance("generate_until", {}, (prompt, {}), 0)
+        texts = [lm.apply_chat_template([{"role": "user", "content": text}]) for text in texts]
+    requests = [Instance("generate_until", {}, (text, {}), 0) for text in texts]
+    return [lm._prompt(request, NEW_TOKENS) for request in requests]
 
 
 def _generate(
@@ -165,16 +167,22 @@ def _engine(
     lm: VerbalizerLLM, prompts: Sequence[list[int]], missing: Sequence[int], settings: Any
 ) -> Iterator[tuple[int, list[int], float]]:
     """Yield place, tokens and CPU seconds of the shared-prefix engine."""
-    longest = max(map(len, prompts)) + settings.max_new_tokens
-    engine = lm._choose_shared_prefix(prompts[0], settings, longest)
-    assert engine is not None
     before = cpu_seconds()
-    for place, tokens in lm._generate_shared(
-        engine, dict(enumerate(prompts)), list(missing), settings
-    ):
+    for place, tokens in shared_prefix_tokens(lm, prompts, settings):
         now = cpu_seconds()
         yield place, tokens, now - before
         before = now
+
+
+def shared_prefix_tokens(
+    lm: VerbalizerLLM, prompts: Sequence[list[int]], settings: GenerationSettings
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield each prompt's place and its new tokens by the shared-prefix engine."""
+    longest = max(map(len, prompts)) + settings.max_new_tokens
+    engine = lm._choose_shared_prefix(prompts[0], settings, longest)
+    assert engine is not None
+    places = list(range(len(prompts)))
+    yield from lm._generate_shared(engine, dict(enumerate(prompts)), places, settings)
 
 
 def _line(row: tuple[int, dict[str, Any]]) -> str:
