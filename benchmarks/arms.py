@@ -26,18 +26,20 @@ class GenerationArm(NamedTuple):
 
 
 class EngineCase(NamedTuple):
-    """What is compared: image tokens (0: a text model), beams (1: greedy) and vocabulary."""
+    """What is compared: image tokens (0: a text model), beams (1: greedy), vocabulary, type."""
 
     image_tokens: int
     beams: int
     vocabulary: int
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
         """Return a readable name."""
         kind = f"LVLM {self.image_tokens}" if self.image_tokens else "LLM"
         search = f"{self.beams} beams" if self.beams > 1 else "greedy"
-        return f"{kind}, {search}, {self.vocabulary:,} words"
+        precision = f", {self.dtype}" * (self.dtype != "float32")
+        return f"{kind}, {search}, {self.vocabulary:,} words{precision}"
 
 
 def lmms_installed() -> bool:
@@ -51,9 +53,9 @@ def make_arm(name: str, folder: Path, case: EngineCase, size: int) -> Generation
     Args:
         name: `ours`, `stock` (lm-eval's `hf` or `hf-multimodal`), `cached` (plain `generate` with
             a cached prefix), `llava_hf` (lmms-eval's) or `reference` (plain `generate`, one prompt
-            at a time).
+            at a time, in float32).
         folder: The checkpoint.
-        case: Says whether prompts have an image.
+        case: Says whether prompts have an image, and in what precision models are loaded.
         size: Prompts in a batch; `ours` chooses it itself.
     """
     from lm_eval.models.hf_vlms import HFMultimodalLM
@@ -65,7 +67,7 @@ def make_arm(name: str, folder: Path, case: EngineCase, size: int) -> Generation
     image = bool(case.image_tokens)
     if name == OURS:
         ours = (VerbalizerLVLM if image else VerbalizerLLM)(
-            str(folder), device="cpu", engine="shared_prefix"
+            str(folder), device="cpu", engine="shared_prefix", dtype=case.dtype
         )
         return GenerationArm(
             ours.model,
@@ -74,7 +76,9 @@ def make_arm(name: str, folder: Path, case: EngineCase, size: int) -> Generation
             ),
         )
     if name == STOCK:
-        stock = (HFMultimodalLM if image else HFLM)(str(folder), device="cpu", batch_size=size)
+        stock = (HFMultimodalLM if image else HFLM)(
+            str(folder), device="cpu", batch_size=size, dtype=case.dtype
+        )
         blank = _blank(folder) if image else None
         return GenerationArm(
             stock.model,

@@ -10,14 +10,11 @@ file says what is measured how.
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,12 +42,14 @@ from benchmarks.checkpoints import (
     save_checkpoint,
     tokenizer_of,
 )
+from benchmarks.machine import environment, not_measured
 from benchmarks.measure import Cost, peak_memory, spread, timed
 from benchmarks.table import render
 from verbalizer_bench.models.engine.prefix_groups import common_prefix_length
 
 FOLDER = Path(__file__).parent
 VOCABULARIES = (2048, 32000)
+LOW = "bfloat16"
 
 
 class EnginePlan(NamedTuple):
@@ -88,7 +87,8 @@ PLAN = EnginePlan(
         for words in VOCABULARIES
         for image in (576, 256, 0)
         for beams in (10, 1)
-    ),
+    )
+    + tuple(EngineCase(*case, VOCABULARIES[0], LOW) for case in ((576, 10), (0, 10), (0, 1))),
     documents=16,
     few={"lvlm beams": 4, "lvlm greedy": 16, "llm beams": 24, "llm greedy": 72},
     sizes={
@@ -105,7 +105,7 @@ PLAN = EnginePlan(
 )
 QUICK_PLAN = EnginePlan(
     QUICK,
-    (EngineCase(16, 4, 2048), EngineCase(0, 1, 2048)),
+    (EngineCase(16, 4, 2048), EngineCase(0, 1, 2048), EngineCase(0, 1, 2048, LOW)),
     documents=2,
     few={"lvlm beams": 4, "llm greedy": 4},
     sizes={"lvlm beams": (1, 2), "llm greedy": (2, 4)},
@@ -115,7 +115,7 @@ QUICK_PLAN = EnginePlan(
     beams=(1, 4),
     growth_prompts=8,
 )
-# CPU time of the best stock batch size over ours; with 32,000 words half.
+# CPU time of the best stock batch size over ours; with 32,000 words half, in float32.
 TARGETS = {"lvlm beams": 20.0, "llm beams": 6.0, "lvlm greedy": 5.0, "llm greedy": 1.4}
 MEMORY_TARGET = 5.0
 
@@ -134,12 +134,12 @@ def run_case(
     save_checkpoint(folder, plan.shape, tokenizer, case.image_tokens)
     prompts = one_task_a_data_set(suite, plan.documents)
     some = [prompts[i] for i in by_length(prompts, tokenizer, plan.few[kind(case)])]
-    tried = {
-        name: _try_sizes(name, folder, case, plan, some, generation) for name in (STOCK, CACHED)
-    }
+    # In low precision ours and stock alone.
+    others = (STOCK,) if case.dtype == LOW else (STOCK, CACHED)
+    tried = {name: _try_sizes(name, folder, case, plan, some, generation) for name in others}
     best = {name: min(costs, key=lambda n: costs[n].cpu) for name, costs in tried.items()}
-    names = [OURS, STOCK, CACHED]
-    if case.image_tokens and lmms_installed():
+    names = [OURS, *others]
+    if case.image_tokens and case.dtype != LOW and lmms_installed():
         names.append(LMMS)
         best[LMMS] = 1
     arms = {name: make_arm(name, folder, case, best.get(name, 0)) for name in names}
@@ -205,7 +205,9 @@ def _against_targets(
     case: EngineCase, costs: Mapping[str, Sequence[Cost]], measured: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the ratios of the other arms to ours within each repetition, and of memory."""
-    target = TARGETS[kind(case)] * (1.0 if case.vocabulary <= VOCABULARIES[0] else 0.5)
+    target = None
+    if case.dtype != LOW:
+        target = TARGETS[kind(case)] * (1.0 if case.vocabulary <= VOCABULARIES[0] else 0.5)
     ratios = {
         name: spread([a.cpu / b.cpu for a, b in zip(others, costs[OURS], strict=True)])
         for name, others in costs.items()
@@ -215,9 +217,9 @@ def _against_targets(
     return {
         "cpu_ratio": ratios,
         "target": target,
-        "met": ratios[STOCK]["median"] >= target,
+        "met": target and ratios[STOCK]["median"] >= target,
         "memory_ratio": memory,
-        "memory_met": memory >= MEMORY_TARGET if case.beams > 1 else None,
+        "memory_met": memory >= MEMORY_TARGET if case.beams > 1 and target else None,
     }
 
 
@@ -282,54 +284,6 @@ def _longer(task: Sequence[str], texts: Sequence[str], tokenizer: Any, prefix: i
     return [f"{front}\n{prompt}" if front else prompt for prompt in task]
 
 
-def environment(threads: int) -> dict[str, Any]:
-    """Return what this runs on."""
-    names = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=FOLDER,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "cpu": names[0].split(":", 1)[1].strip() if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load_average_at_start": list(os.getloadavg()),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {
-            name: version(name)
-            for name in ("torch", "transformers", "lm_eval", "tokenizers")
-            + ("lmms_eval",) * lmms_installed()
-        },
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "git_commit": commit or "unknown",
-        "dtype": "float32",
-        "gpu": "not run on a GPU",
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).is_file() else []
-
-
-def not_measured(growth: bool) -> list[str]:
-    """Say what the results do not cover."""
-    missing = [
-        "not run on a GPU: no 7B shapes, no bfloat16, no extrapolation to the full suite there",
-        "trained checkpoints: weights are random, so responses have 15 tokens and rarely an EOS; "
-        "the defect of lm-eval's stop criterion, which needs EOS, hardly shows",
-        "few-shot prompts and chat templates",
-    ]
-    if not lmms_installed():
-        missing.append("lmms-eval's llava_hf: lmms-eval is not installed here")
-    if not growth:
-        missing.append("how cost grows: left out with --no-growth")
-    return missing
-
-
 def run(plan: EnginePlan, data: str, threads: int, growth: bool = True) -> dict[str, Any]:
     """Measure everything in the plan; return what the JSON holds."""
     torch.set_num_threads(threads)
@@ -364,6 +318,26 @@ def run(plan: EnginePlan, data: str, threads: int, growth: bool = True) -> dict[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, write the JSON and the table."""
+    given = _parser().parse_args(arguments)
+    if given.device:
+        from benchmarks import device
+
+        return device.main(given)
+    plan = QUICK_PLAN if given.quick else PLAN
+    cases = tuple(case for case in plan.cases if fnmatch(case.name, given.cases))
+    if not cases:
+        sys.exit(f"--cases {given.cases}: none of {'; '.join(c.name for c in plan.cases)}")
+    plan = plan._replace(cases=cases)
+    result = run(plan, given.data, given.threads, not given.no_growth)
+    given.output.mkdir(parents=True, exist_ok=True)
+    name = "engine-quick" if given.quick else "engine"
+    (given.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    table = render(result)
+    (given.output / f"{name}.md").write_text(table)
+    print(table)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "--data",
@@ -380,19 +354,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=Path, default=FOLDER / "results", help="folder")
     parser.add_argument("--cases", default="*", help="glob of the cases' names (default: all)")
-    given = parser.parse_args(arguments)
-    plan = QUICK_PLAN if given.quick else PLAN
-    cases = tuple(case for case in plan.cases if fnmatch(case.name, given.cases))
-    if not cases:
-        parser.error(f"--cases {given.cases}: none of {'; '.join(c.name for c in plan.cases)}")
-    plan = plan._replace(cases=cases)
-    result = run(plan, given.data, given.threads, not given.no_growth)
-    given.output.mkdir(parents=True, exist_ok=True)
-    name = "engine-quick" if given.quick else "engine"
-    (given.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    table = render(result)
-    (given.output / f"{name}.md").write_text(table)
-    print(table)
+    real = parser.add_argument_group("models of real size, bfloat16, in place of all this")
+    real.add_argument("--device", help="cuda; cpu with --quick is a rehearsal")
+    real.add_argument("--prompts", type=Path, help="file of benchmarks.prompts, in place of --data")
+    real.add_argument("--seconds", type=float, default=75, help="of a case (default 75)")
+    real.add_argument("--minutes", type=float, default=8, help="of all cases (default 8)")
+    real.add_argument("--resume", action="store_true", help="keep the cases that --output has")
+    return parser
 
 
 if __name__ == "__main__":

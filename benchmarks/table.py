@@ -56,8 +56,10 @@ def _main_table(result: Mapping[str, Any]) -> str:
     ]
     for case in result["cases"]:
         arms, ratios = case["arms"], case["cpu_ratio"]
-        ours, stock, cached = (arms[name] for name in ("ours", "stock", "cached"))
-        target = f"{case['target']:g}: {'met' if case['met'] else 'missed'}"
+        ours, stock, cached = (arms.get(name) for name in ("ours", "stock", "cached"))
+        target = ""
+        if case["target"] is not None:
+            target = f"{case['target']:g}: {'met' if case['met'] else 'missed'}"
         memory = f"{case['memory_ratio']:.1f}"
         if case["memory_met"] is not None:
             memory += f" (5: {'met' if case['memory_met'] else 'missed'})"
@@ -67,13 +69,13 @@ def _main_table(result: Mapping[str, Any]) -> str:
                 case["case"]["name"],
                 _seconds(ours),
                 f"{_seconds(stock)} ({stock['batch_size']})",
-                f"{_seconds(cached)} ({cached['batch_size']})",
+                f"{_seconds(cached)} ({cached['batch_size']})" if cached else "",
                 _ratio(ratios["stock"]),
                 target,
-                _ratio(ratios["cached"]),
+                _ratio(ratios["cached"]) if "cached" in ratios else "",
                 _ratio(ratios["llava_hf"]) if "llava_hf" in ratios else "",
                 f"{wall[0] / wall[1]:.1f}",
-                ", ".join(f"{arm['peak_mib']:.0f}" for arm in (ours, stock, cached)),
+                ", ".join(f"{arm['peak_mib']:.0f}" for arm in (ours, stock, cached) if arm),
                 memory,
                 ", ".join(f"{arm['identical']}/{arm['compared']}" for arm in arms.values()),
             ]
@@ -82,7 +84,7 @@ def _main_table(result: Mapping[str, Any]) -> str:
         "CPU seconds a prompt, median [range]; ratios are taken within each repetition. Ours is "
         "timed on all prompts, the others on some that stand evenly in the order of lengths where "
         "they are slow. Peak memory besides the loaded model; identical: the response of "
-        "`generate` to the prompt alone.\n\n" + _markdown(rows)
+        "`generate` in float32 to the prompt alone.\n\n" + markdown(rows)
     )
 
 
@@ -101,7 +103,7 @@ def _sizes_table(result: Mapping[str, Any]) -> str:
         for arm, sizes in case["sizes_tried"].items():
             costs = ", ".join(f"{size}: {cost['cpu']:.4f}" for size, cost in sizes.items())
             rows.append([case["case"]["name"], arm, costs])
-    return "Batch sizes tried:\n\n" + _markdown(rows)
+    return "Batch sizes tried:\n\n" + markdown(rows)
 
 
 def _growth_table(result: Mapping[str, Any]) -> str:
@@ -122,11 +124,12 @@ def _growth_table(result: Mapping[str, Any]) -> str:
         )
     return (
         "How cost grows (LLM, 2,048 words): CPU seconds a prompt, once each, stock at batch size 4 "
-        "on the first prompts:\n\n" + _markdown(rows)
+        "on the first prompts:\n\n" + markdown(rows)
     )
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; the first row is its head."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)

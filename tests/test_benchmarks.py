@@ -21,13 +21,18 @@ def result() -> dict[str, Any]:
 
 
 def test_every_arm_is_measured_and_ours_gives_the_reference(result: dict[str, Any]) -> None:
-    assert [EngineCase(*list(c["case"].values())[:3]) for c in result["cases"]] == list(
+    assert [EngineCase(*list(c["case"].values())[:4]) for c in result["cases"]] == list(
         QUICK_PLAN.cases
     )
     for case in result["cases"]:
-        assert set(case["arms"]) - {"llava_hf"} == {"ours", "stock", "cached"}
+        low = case["case"]["dtype"] != "float32"
+        arms = {"ours", "stock"} if low else {"ours", "stock", "cached"}
+        assert set(case["arms"]) - {"llava_hf"} == arms
         ours = case["arms"]["ours"]
-        assert ours["identical"] == ours["compared"] > 0
+        assert ours["compared"] > 0
+        # Low precision approximates it, as stock's does.
+        assert low or ours["identical"] == ours["compared"]
+        assert (case["target"] is None) == low
         assert case["distinct_responses"] > 1
         for name, arm in case["arms"].items():
             for cost in (arm["cpu_seconds_a_prompt"], arm["wall_seconds_a_prompt"]):
