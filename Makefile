@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms smollm test-smollm bench bench-precision bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms smollm test-smollm bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -60,6 +60,10 @@ bench: $(READY)
 # rows are, VERBALIZER_BENCH_SHARED where stories260K is; SmolLM2 takes part where `make smollm` ran.
 bench-precision: $(READY)
 	$(BIN)/python -m benchmarks.precision
+
+# The engine against lm-eval's hf on SmolLM2: hours on a slow core.
+bench-smollm: smollm
+	$(BIN)/python -m benchmarks.smollm_speed
 
 bench-trainers: $(READY)
 	$(BIN)/python -m benchmarks.trainers

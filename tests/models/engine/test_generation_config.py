@@ -1,11 +1,12 @@
 """What a checkpoint's generation settings do: the harmless ones nothing, all others `generate`."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from tests.helpers.asking import STORY, load, requests
 from tests.helpers.checkpoints import clone
@@ -235,3 +236,47 @@ def test_settings_that_take_one_prompt_get_one(lm: VerbalizerLLM, config: Genera
 def test_an_empty_list_of_eos_is_none(lm: VerbalizerLLM, config: GenerationConfig) -> None:
     config.eos_token_id = []
     assert lm.eos_token_ids == [lm.tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("beams", [1, 4, 10])
+def test_each_of_several_eos_ends_a_response(
+    lm: VerbalizerLLM, config: GenerationConfig, beams: int
+) -> None:
+    free = answers(lm, "generate", num_beams=beams)
+    ids = [number for text in free for number in lm.tokenizer.encode(text)[2:4]]
+    config.eos_token_id = [2, *ids, 2]
+    found = answers(lm, "shared_prefix", num_beams=beams)
+    assert found == answers(lm, "generate", num_beams=beams) != free
+    for prompt, text in zip(PROMPTS, found, strict=True):
+        encoded = lm.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        output = lm.model.generate(
+            encoded, num_beams=beams, do_sample=False, max_new_tokens=15, pad_token_id=0
+        )
+        new = output[0, encoded.shape[1] :]
+        assert text == lm.tokenizer.decode(new, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ({"do_sample": True, "temperature": 0.5, "top_k": 3, "top_p": 0.8}, "shared_prefix"),
+        ({"do_sample": True, "repetition_penalty": 1.4}, "generate"),
+        ({"suppress_tokens": []}, "generate"),
+        ({"eos_token_id": [2, 40, 41], "num_beams": 7, "max_length": 3}, "shared_prefix"),
+    ],
+)
+def test_a_checkpoints_file_is_followed_as_generate_follows_it(
+    toys: tuple[Path, Path], tmp_path: Path, settings: dict[str, Any], engine: str
+) -> None:
+    folder = clone(toys[0], tmp_path / "set")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    own = load(VerbalizerLLM, folder)
+    found = own.generate_until(requests(PROMPTS, num_beams=4), disable_tqdm=True)
+    assert own.get_model_info()["verbalizer_bench"]["engine"] == {engine: len(PROMPTS)}
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    for prompt, text in zip(PROMPTS, found, strict=True):
+        ids = own.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        asked = {"num_beams": 4, "do_sample": False, "max_new_tokens": 15, "pad_token_id": 0}
+        output = model.generate(ids, **asked)
+        assert text == own.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
