@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from lm_eval.api.instance import Instance
 
 from tests.helpers.asking import requests
 from tests.helpers.asking_lvlm import scoring
 from tests.helpers.toy import make_tokenizer, records
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
+from verbalizer_bench.models.images import make_image
 
 TEXT: dict[str, Any] = {
     **{"vocab_size": 1100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
@@ -148,19 +150,56 @@ def logprob(lm: VerbalizerLVLM, context: str, word: str) -> float:
     return sum(float(scores[i - 1, ids[i]]) for i in range(start, len(ids)))
 
 
-@pytest.mark.parametrize(
+FAMILIES = pytest.mark.parametrize(
     ("make", "slot"),
     [(idefics3, "<image>"), (llava_next, "<image>"), (gemma3, "<start_of_image>")],
 )
-def test_processor(make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Path) -> None:
+
+
+def save(make: Callable[[], tuple[Any, Any]], folder: Path) -> Any:
+    """Save a model with large weights, and its processor, which is returned."""
     torch.manual_seed(0)
     model, processor = make()
     for weight in model.parameters():
         if weight.dim() > 1:
             weight.data *= 6
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    lm = VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", batch_size=1)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return processor
+
+
+@FAMILIES
+def test_several_images_of_a_task_in_either_order(
+    make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Path
+) -> None:
+    save(make, tmp_path)
+    white, noise = make_image("white", (32, 32)), make_image("noise", (64, 32))
+    black = make_image("black", (48, 48))
+    two, one = "look <image> now <image> what?", "see <image> ok"
+    texts = [(two, [white, noise]), (two, [noise, white]), (one, [black]), (one + " so", [black])]
+    asked = [
+        Instance(
+            request_type="generate_until",
+            doc={},
+            arguments=(text, {"until": [], "num_beams": 3, "max_gen_toks": 6}, {"visual": images}),
+            idx=0,
+        )
+        for text, images in texts
+    ]
+    responses = []
+    for engine in ("shared_prefix", "generate"):
+        lm = VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", engine=engine)
+        responses.append(lm.generate_until(asked, disable_tqdm=True))
+    assert responses[0] == responses[1]
+    assert len(set(responses[0])) > 1
+
+
+@FAMILIES
+def test_processor(make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Path) -> None:
+    processor = save(make, tmp_path)
+    # It refuses what it would not take.
+    settings = {"dtype": "float32", "device": "cpu", "batch_size": 1, "engine": "shared_prefix"}
+    lm = VerbalizerLVLM(str(tmp_path), **settings)
     front = f"{slot}\n"
     expected = [alone(lm, front + prompt) for prompt in PROMPTS]
     pairs = [(prompt, word) for prompt in PROMPTS for word in (" park", " a big dog")]
