@@ -245,6 +245,7 @@ class VerbalizerAPI(LM):
             )
             try:
                 run_to_end(self._replies(folder, calls, take, known, bar))
+                bar.set_postfix_str("")
             except Unanswered as error:
                 shown = self.image is not None
                 raise ValueError(f"{error}{advice(error, shown)}{self._kept(folder)}") from error
@@ -265,17 +266,12 @@ class VerbalizerAPI(LM):
         known: set[int],
         bar: Any,
     ) -> None:
-        fresh: list[bool] = []
-
         def noted(call: Call, reply: Reply | None) -> None:
             if reply:
                 self._counts.count_reply(reply)
+                self._check_first(reply)
             take(call, reply)
             bar.update()
-
-        def new(call: Call, reply: Reply) -> None:
-            self._check_first(reply, fresh)
-            noted(call, reply)
 
         resume = f" with --resume {self.journal.path.parent}" if self.journal else ""
         goes_on = f"run the same command{resume}"
@@ -290,25 +286,22 @@ class VerbalizerAPI(LM):
                         noted(call, reply)
                     else:
                         waiting.append(call)
-                await ask_all(asker, waiting, new, 2 * self.settings.concurrency)
+                await ask_all(asker, waiting, noted, 2 * self.settings.concurrency)
                 watching.cancel()
         finally:
             self._dialect = asker.dialect
             self._counts.note_sent(asker.sent)
             self._counts.note_spent(client)
 
-    def _check_first(self, reply: Reply, fresh: list[bool]) -> None:
-        """Look at the first new replies: whether beams are beams, and whether they say anything."""
-        if len(fresh) >= _FIRST:
-            return
-        beams = self.settings.beams
-        if beams > 1 and not fresh and (problem := beams_problem(reply, beams)):
+    def _check_first(self, reply: Reply) -> None:
+        """Look at the first replies: whether beams are beams, and whether they say anything."""
+        beams, count = self.settings.beams, self._counts.replies
+        if beams > 1 and count == 1 and (problem := beams_problem(reply, beams)):
             raise ValueError(
                 f"beams={beams}: {self.settings.model} at {self.settings.endpoint.address} has no "
                 f"beam search: {problem}; leave beams out, or serve it with vLLM"
             )
-        fresh.append(not (reply.text or reply.refusal or "").strip())
-        if len(fresh) == _FIRST and all(fresh):
+        if count == self._counts.empty == _FIRST:
             why = "its tokens go into thoughts" if reasoning_of(reply) else "it ends at once"
             log.warning(
                 "%s: the first %d responses are empty (finish_reason=%s: %s); stop it, and switch "

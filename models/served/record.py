@@ -23,6 +23,8 @@ class ServedCounts:
     """What came back from a server.
 
     Attributes:
+        replies: How many there are.
+        empty: Those without a text.
         reported: Replies by the name that the server gave the model.
         fingerprints: Replies by `system_fingerprint`.
         reasoning: Replies with a thought in a field of its own.
@@ -35,7 +37,7 @@ class ServedCounts:
         self.endings: Counter[str] = Counter()
         self.reported: Counter[str] = Counter()
         self.fingerprints: Counter[str] = Counter()
-        self.reasoning = 0
+        self.replies = self.empty = self.reasoning = 0
         self.spent: dict[str, Any] = {}
         self.sent: list[dict[str, Any]] = []
 
@@ -46,6 +48,8 @@ class ServedCounts:
 
     def count_reply(self, reply: Reply) -> None:
         """Count what a server says of itself."""
+        self.replies += 1
+        self.empty += not (reply.text or reply.refusal or "").strip()
         self.reported[str(reply.response.get("model") or "not named")] += 1
         if fingerprint := reply.response.get("system_fingerprint"):
             self.fingerprints[str(fingerprint)] += 1

@@ -23,7 +23,10 @@ def advice(error: Unanswered, with_image: bool) -> str:
     if error.status in (401, 403):
         return "; key_variable=NAME names the environment variable with the key"
     if error.status == 404:
-        return "; give model=NAME and base_url=… as the server has them (`curl BASE_URL/models`)"
+        return (
+            "; give base_url=… up to its /v1, and model=NAME as the server calls it (`curl "
+            "BASE_URL/models` lists its names)"
+        )
     if error.status not in REFUSED:
         return ""
     if _TOO_LONG.search(text):

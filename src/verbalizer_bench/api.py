@@ -78,8 +78,8 @@ def evaluate(
         )
 
     Args:
-        model: `verbalizer-llm`, `verbalizer-lvlm`, or a model class of lm-eval.
-        model_args: Its arguments: `pretrained`, `dtype`, `image`, …
+        model: `verbalizer-llm`, `verbalizer-lvlm`, `verbalizer-api` or a model class of lm-eval.
+        model_args: Its arguments: `pretrained` (of a served model `model`), `dtype`, `image`, …
         output: The folder for the journal and the run; one for each run.
         tasks: The suite, or names, tags and globs.
         data: Where the rows are: `hub`, `sample` or a folder; None for `VERBALIZER_BENCH_DATA`.

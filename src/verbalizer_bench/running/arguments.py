@@ -38,6 +38,8 @@ _EXAMPLES = {
         "    --model_args pretrained=DIR,dtype=bfloat16 --apply_chat_template --output_path out/a",
         "verbalizer-bench run --model verbalizer-lvlm --tasks verbalizer_sst2 --data sample \\",
         "    --model_args pretrained=DIR,image=white --limit 3 --output_path out/b",
+        "verbalizer-bench run --model verbalizer-api --tasks verbalizer --apply_chat_template \\",
+        "    --model_args model=NAME,base_url=http://localhost:8000/v1,image=none -o out/c",
         "verbalizer-bench run --resume out/a",
     ),
     "ls": ("verbalizer-bench ls tasks", "verbalizer-bench ls tasks --include_path my_set"),

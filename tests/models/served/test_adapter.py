@@ -160,6 +160,10 @@ def test_a_server_that_ignores_beams_is_not_believed(
     with pytest.raises(ValueError, match=f"beams=3: m at .* has no beam search: {said}"):
         model.generate_until(asked(list("abcdef")))
     assert len(server.requests) == 1
+    # Nor what it sent in an earlier attempt.
+    with pytest.raises(ValueError, match="has no beam search"):
+        api(server, beams=3, store=str(tmp_path)).generate_until(asked(["a"]))
+    assert len(server.requests) == 1
 
 
 def test_stop_strings_cut_here_too(serve: Callable[..., Server]) -> None:
@@ -326,7 +330,7 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "wrong key": (refusal(401, "Incorrect API key"), "401: .*key_variable=NAME names the env"),
     "unknown model": (
         refusal(404, "The model `m` does not exist"),
-        "404: The model `m` does not exist .*give model=NAME and base_url",
+        "404: The model `m` does not exist .*give base_url=… up to its /v1",
     ),
     "too long": (
         refusal(400, "This model's maximum context length is 512 tokens. However, you requested"),
