@@ -5,15 +5,7 @@ says to the others, and what a LLaVA of random weights says of photographs, come
 """
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +14,7 @@ import yaml
 
 from tests.helpers.builder import about, question
 from tests.helpers.data_recipes import COCO, PROMPTS, real_data, recipe
+from tests.helpers.model_server import needs_server, serving
 from tests.helpers.obeying import obey
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.kinds.items import schema
@@ -113,41 +106,6 @@ def teach(pairs: list[tuple[Any, str]], folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-@contextmanager
-def serving(log: Path) -> Iterator[str]:
-    """Run `transformers serve` and yield its address."""
-    for package in ("fastapi", "uvicorn"):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[serving]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = "from transformers.cli.transformers import main; main()"
-    command = [sys.executable, "-c", code, "serve", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            [*command, "--device", "cpu"], stdout=out, stderr=out, env=environment
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(f"{address}/health", server, log)
-        yield f"{address}/v1"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()[-2000:]
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(log.read_text()[-2000:])
-
-
 def verified_again(sample: TrainingSample) -> bool:
     """Verify an answer by lm-eval itself, without the builders' code."""
     from lm_eval.tasks.ifeval.utils import InputExample
@@ -190,6 +148,7 @@ def made(folder: Path, url: str, models: tuple[Path, Path], *overrides: str) -> 
 def test_every_record_ends_accepted_or_rejected(tmp_path: Path, toys: tuple[Path, Path]) -> None:
     real_data()
     llama = tmp_path / "llama"
+    needs_server()
     with serving(tmp_path / "serve.log") as url:
         for stage in ("images", "captions", "instructions"):
             build(made(tmp_path, url, (llama, toys[1]), f"stage={stage}"))
