@@ -31,12 +31,21 @@ VERBALIZERS = 12
 
 
 class MeasuredModel(NamedTuple):
-    """A checkpoint, whether its chat template is applied, and how many documents a task has."""
+    """A checkpoint that is measured.
+
+    Attributes:
+        name: As results have it.
+        folder: Where it is.
+        chat: Whether its chat template is applied.
+        documents: Of each task.
+        dtypes: The low precisions that are measured.
+    """
 
     name: str
     folder: Path
     chat: bool
     documents: int
+    dtypes: Sequence[str] = ("bfloat16",)
 
 
 class PrecisionArm(NamedTuple):

@@ -64,4 +64,11 @@ def _notes(result: Mapping[str, Any]) -> str:
             f"seconds a response, `generate` and engine, once each, on a machine with other jobs: "
             f"{spent}."
         )
+    absent = [
+        f"{_name(part)} in {dtype}"
+        for part in result["measured"]
+        for dtype in ("bfloat16", "float16")
+        if dtype not in part["precisions"]
+    ]
+    notes.append(f"- Not measured: {', '.join(['a GPU', *absent])}.")
     return "\n".join(notes) + "\n"

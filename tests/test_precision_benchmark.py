@@ -117,7 +117,7 @@ def measured(
             "asked_documents",
             lambda data, count: precision_arms.asked_documents(data, count)[::every],
         )
-        part = precision.measure(model, str(real_data), ["bfloat16"], 10, cache)
+        part = precision.measure(model, str(real_data), 10, cache)
     print(part)
     return part
 
@@ -147,6 +147,6 @@ def test_the_engine_in_bfloat16_is_no_worse_than_generate(
 def test_on_a_larger_model_too(smollm: Path, real_data: Path) -> None:
     """Half an hour where the benchmark has not run before: what it found is kept and used."""
     model = MeasuredModel("SmolLM2-135M-Instruct", smollm, chat=True, documents=2)
-    part = precision.measure(model, str(real_data), ["bfloat16"], 10, precision_arms.CACHE)
+    part = precision.measure(model, str(real_data), 10, precision_arms.CACHE)
     print(part)
     assert not part["precisions"]["bfloat16"]["worse"]
