@@ -10,7 +10,7 @@ prompts. Arms alternate; costs are CPU seconds a prompt. Writes `results/smollm_
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def measure(
     sizes: Sequence[int],
     stock_prompts: int,
     repetitions: int,
-) -> dict[str, Any]:
-    """Time both arms in one precision.
+) -> Iterator[dict[str, Any]]:
+    """Time both arms in one precision; yield the result so far after each repetition.
 
     Args:
         folder: The checkpoint.
@@ -70,17 +70,18 @@ def measure(
             responses[name], cost = timed(arm, asked, GENERATION)
             runs[name].append(cost)
             print(f"{dtype}: {name}: {cost}", flush=True)
-    mine = dict(zip(prompts, responses[OURS], strict=True))
-    same = sum(mine[prompt] == text for prompt, text in zip(some, responses[STOCK], strict=True))
-    return {
-        "dtype": dtype,
-        "prompts": {OURS: len(prompts), STOCK: len(some)},
-        "batch_size": best,
-        "sizes_tried": {str(size): cost.cpu for size, cost in costs.items()},
-        "cpu_seconds_a_prompt": {n: spread([c.cpu for c in runs[n]]) for n in arms},
-        "ratio": spread([b.cpu / a.cpu for a, b in zip(runs[OURS], runs[STOCK], strict=True)]),
-        "same_responses": same,
-    }
+        mine = dict(zip(prompts, responses[OURS], strict=True))
+        same = [mine[prompt] == text for prompt, text in zip(some, responses[STOCK], strict=True)]
+        yield {
+            "dtype": dtype,
+            "prompts": {OURS: len(prompts), STOCK: len(some)},
+            "repetitions": repetition + 1,
+            "batch_size": best,
+            "sizes_tried": {str(size): cost.cpu for size, cost in costs.items()},
+            "cpu_seconds_a_prompt": {n: spread([c.cpu for c in runs[n]]) for n in arms},
+            "ratio": spread([b.cpu / a.cpu for a, b in zip(runs[OURS], runs[STOCK], strict=True)]),
+            "same_responses": sum(same),
+        }
 
 
 def load_arm(name: str, folder: Path, dtype: str, size: int = 1) -> GenerationArm:
@@ -109,12 +110,19 @@ def render(result: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
     where = result["environment"]
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
-    header = ["Precision", "Prompts, engine and hf", "Engine, CPU s a prompt", "hf (batch size)"]
+    header = [
+        "Precision",
+        "Prompts, engine and hf",
+        "Repetitions",
+        "Engine, CPU s a prompt",
+        "hf (batch size)",
+    ]
     header += ["hf / engine", "Same responses", "Batch sizes tried, CPU s a prompt, once each"]
     rows = [
         [
             row["dtype"],
             f"{row['prompts'][OURS]}, {row['prompts'][STOCK]}",
+            str(row["repetitions"]),
             _spread(row["cpu_seconds_a_prompt"][OURS]),
             f"{_spread(row['cpu_seconds_a_prompt'][STOCK])} ({row['batch_size']})",
             _spread(row["ratio"]),
@@ -129,12 +137,10 @@ def render(result: Mapping[str, Any]) -> str:
         f"{where['load_average_at_start'][0]:.1f}; {versions}; commit {where['git_commit']}; "
         f"{where['gpu']}.\n\n"
         f"10 beams, 15 new tokens, chat template; {result['documents']} documents of one task of "
-        f"each of the nine data sets. Median [range] of {result['repetitions']} repetitions in "
-        "alternating order; ratios are taken within each. hf is timed on prompts that stand "
-        f"evenly in the order of lengths, its batch sizes on {TRIED_PROMPTS}. Its stop criterion "
-        "is wrong under beams, so that its responses differ (and may end early).\n\n"
-        + markdown_table(header, rows)
-        + "\n"
+        "each of the nine data sets. Median [range] of repetitions in alternating order; ratios "
+        "are taken within each. hf is timed on prompts that stand evenly in the order of lengths, "
+        f"its batch sizes on {TRIED_PROMPTS}. Its stop criterion is wrong under beams, so that its "
+        "responses differ (and may end early).\n\n" + markdown_table(header, rows) + "\n"
     )
 
 
@@ -159,15 +165,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     folder = smollm_folder()
     prompts = _rendered(folder, one_task_a_data_set(read_suite(given.data), given.documents))
-    counts = {"documents": given.documents, "repetitions": given.repetitions}
-    result: dict[str, Any] = {**counts, "measured": []}
+    measured: dict[str, Any] = {}
     for dtype in given.dtypes:
-        result["measured"].append(
-            measure(folder, prompts, dtype, given.sizes, given.stock_prompts, given.repetitions)
-        )
-        result["environment"] = environment(1)
-        (given.output / "smollm_speed.json").write_text(json.dumps(result, indent=1) + "\n")
-        (given.output / "smollm_speed.md").write_text(render(result))
+        counts = (given.sizes, given.stock_prompts, given.repetitions)
+        for so_far in measure(folder, prompts, dtype, *counts):
+            measured[dtype] = so_far
+            result = {
+                "environment": environment(1),
+                "documents": given.documents,
+                "measured": list(measured.values()),
+            }
+            (given.output / "smollm_speed.json").write_text(json.dumps(result, indent=1) + "\n")
+            (given.output / "smollm_speed.md").write_text(render(result))
     print(render(result))
 
 

@@ -530,6 +530,23 @@ def test_whole_adapters_load_and_answer_as_peft_says(
     lm.generate_until(requests(["x"]), disable_tqdm=True)
 
 
+def test_a_base_in_shards_answers_as_the_whole_one(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    """Tied embeddings, several files and an adapter, by the engine."""
+    folder = lora(toys[0], tmp_path / "lora")
+    sharded = clone(toys[0], tmp_path / "sharded")
+    (sharded / "model.safetensors").unlink()
+    base = AutoModelForCausalLM.from_pretrained(toys[0])
+    base.save_pretrained(sharded, max_shard_size="200KB")
+    assert base.config.tie_word_embeddings and len(list(sharded.glob("model-*.safetensors"))) > 1
+    prompts, found = requests([STORY, STORY[:40], "x"]), []
+    for place in (toys[0], sharded):
+        lm = load(VerbalizerLLM, place, peft=str(folder), engine="shared_prefix")
+        found.append(lm.generate_until(prompts, disable_tqdm=True))
+        record = lm.get_model_info()["verbalizer_bench"]["fingerprint"]
+        found[-1].append(record["weights"])
+    assert found[0] == found[1]
+
+
 @pytest.fixture(scope="module")
 def roomy(toys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a base whose embeddings have more rows than its tokenizer has tokens, as Qwen2.5."""
