@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -226,8 +227,9 @@ def _key(arm: PrecisionArm, model: MeasuredModel, asked: Sequence[AskedDocument]
     return f"{model.name}-{arm.way}-{arm.dtype}-{arm.beams}-{digest[:16]}"
 
 
+@cache
 def engine_sha256() -> str:
-    """Return a hash of the engine's source."""
+    """Return a hash of the engine's source, as it was when a process first asked."""
     total = hashlib.sha256()
     for file in sorted(Path(str(engine_package.__file__)).parent.glob("*.py")):
         total.update(file.read_bytes())
