@@ -39,20 +39,19 @@ from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = "float32"
 LOW = ("bfloat16", "float16")
-BEAMS = (10, 1)
 
 
 def models() -> dict[str, MeasuredModel]:
     """Return the models that are there: 8 documents of each task, and 2 of the larger model.
 
     A CPU that multiplies no float16 takes four times as long for it as for float32: of the larger
-    model it is measured where `--dtypes` asks for it.
+    model it is measured where `--dtypes` asks for it, as is greedy where `--beams 1` does.
     """
     found = {}
     shared = os.environ.get("VERBALIZER_BENCH_SHARED")
     if shared and (Path(shared) / "models" / "stories260K-llama").is_dir():
         folder = Path(shared) / "models" / "stories260K-llama"
-        found["stories260K"] = MeasuredModel("stories260K", folder, False, 8, LOW)
+        found["stories260K"] = MeasuredModel("stories260K", folder, False, 8, LOW, (10, 1))
     if is_whole(smollm_folder()):
         name = "SmolLM2-135M-Instruct"
         found[name] = MeasuredModel(name, smollm_folder(), True, 2, LOW[:1])
@@ -121,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default=default, help="hub or a folder (VERBALIZER_BENCH_DATA)")
     parser.add_argument("--models", nargs="+", help="beginnings of their names (default: all)")
     parser.add_argument("--dtypes", nargs="+", choices=LOW, help="default: the model's")
-    parser.add_argument("--beams", nargs="+", type=int, default=BEAMS)
+    parser.add_argument("--beams", nargs="+", type=int, help="default: the model's")
     parser.add_argument("--cache", type=Path, default=CACHE, help="what arms gave is kept here")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder")
     given = parser.parse_args(arguments)
@@ -133,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     measured = [
         measure(model._replace(dtypes=given.dtypes or model.dtypes), given.data, beams, given.cache)
-        for beams in given.beams
         for model in chosen
+        for beams in given.beams or model.searches
     ]
     where = {"environment": environment(1), "engine_sha256": engine_sha256()}
     result = {**where, "measured": measured}

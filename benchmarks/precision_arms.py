@@ -40,6 +40,7 @@ class MeasuredModel(NamedTuple):
         chat: Whether its chat template is applied.
         documents: Of each task.
         dtypes: The low precisions that are measured.
+        searches: The numbers of beams.
     """
 
     name: str
@@ -47,6 +48,7 @@ class MeasuredModel(NamedTuple):
     chat: bool
     documents: int
     dtypes: Sequence[str] = ("bfloat16",)
+    searches: Sequence[int] = (10,)
 
 
 class PrecisionArm(NamedTuple):
