@@ -19,7 +19,8 @@ from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCr
 
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
 from verbalizer_bench.models.adapters.finish_reason import finish_reason
-from verbalizer_bench.models.adapters.journal import Journal, Response
+from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters.repeats import once_each
 from verbalizer_bench.models.adapters.thinking import CLOSED, opened_thought, thought
 from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
@@ -45,12 +46,8 @@ class ExactGeneration(EngineChoice):
 
     A subclass turns a request into a prompt (`_prompt`) and says how long it is
     (`_prompt_length`).
-
-    Attributes:
-        journal: Where responses are kept, and taken from; `verbalizer-bench run` sets it.
     """
 
-    journal: Journal | None = None
     cache_hook: Any
     max_gen_toks: int
 
@@ -73,24 +70,17 @@ class ExactGeneration(EngineChoice):
 
         Responses that the journal has are taken from there; the others are added to it.
         """
-        # lm-eval repeats a rank's last request until all ranks have as many.
-        unique = list({id(request): request for request in requests}.values())
-        if any(request.args[1].get("do_sample") for request in unique):
-            unique = requests
-        responses = self._generate_all(unique, disable_tqdm or self.rank != 0)
+        quiet = disable_tqdm or self.rank != 0
+        if any(request.args[1].get("do_sample") for request in requests):
+            responses = self._generate_all(requests, quiet)
+        else:
+            responses = once_each(requests, lambda unique: self._generate_all(unique, quiet))
         self._share_counts()
-        if unique is requests:
-            return responses
-        texts = dict(zip(map(id, unique), responses, strict=True))
-        return [texts[id(request)] for request in requests]
+        return responses
 
     def _generate_all(self, requests: list[Any], quiet: bool) -> list[str]:
         self._check_eos()
-        journal = self.journal
-        keys: list[str] = []
-        if journal:
-            keys = journal.keys(requests)
-            journal.check_model(self._fingerprint())
+        journal, keys = self.journal, self._journal_keys(requests)
         groups = self._by_settings(requests)
         known = journal.known if journal else {}
         journaled = {i: known[key] for i, key in enumerate(keys) if key in known}

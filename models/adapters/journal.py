@@ -1,9 +1,10 @@
-"""A run's journal: every response as soon as its batch is done, so that a killed run can resume.
+"""A run's journal: every answer as soon as its batch is done, so that a killed run can resume.
 
 `journal-<rank>.jsonl` stands in the output folder, a JSON object a line: for each attempt how it
-was asked (`command`, `protocol`) and the model's `fingerprint`, then a row a response, at last
-`finished`. A row's key is the sha256 of task, version, document, prompt, images and generation
-arguments; model and protocol are the same in the whole file, which is an `AppendLog`.
+was asked (`command`, `protocol`) and the model's `fingerprint`, then a row a response or a score
+(loglikelihood), at last `finished`. A row's key is the sha256 of task, version, document, prompt,
+images and generation arguments, or the continuation; model and protocol are the same in the whole
+file, which is an `AppendLog`.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +44,32 @@ class Response(NamedTuple):
     ending: str | None = None
     thought: str | None = None
 
+    def row(self) -> dict[str, Any]:
+        """Return what a journal has of it beside its key."""
+        kept = {"ending": self.ending, "thought": self.thought}
+        return {"engine": self.engine, "response": self.text, **kept}
+
+
+class Scored(NamedTuple):
+    """A log probability and what computed it.
+
+    Attributes:
+        value: The log probability of a continuation, or of a whole text (rolling).
+        greedy: Whether the continuation is the greedy one; None for a whole text.
+        engine: What computed it: `shared_prefix`, or a plain `forward` pass.
+    """
+
+    value: float
+    greedy: bool | None
+    engine: str
+
+    def row(self) -> dict[str, Any]:
+        """Return what a journal has of it beside its key; JSON keeps a float exactly."""
+        return {"engine": self.engine, "score": self.value, "greedy": self.greedy}
+
 
 class Journal:
-    """The responses of one rank, and those that all ranks of earlier attempts left."""
+    """The responses and scores of one rank, and those that all ranks of earlier attempts left."""
 
     def __init__(
         self,
@@ -76,6 +100,7 @@ class Journal:
         self.path = folder / f"journal-{rank}.jsonl"
         self.protocol, self.versions = json.loads(json.dumps(protocol, default=str)), versions
         self.known: dict[str, Response] = {}
+        self.scores: dict[str, Scored] = {}
         self._fingerprints: dict[Path, dict[str, Any]] = {}
         fix = "give each run an --output_path of its own"
         self._log = AppendLog(self.path, "journal", _FORMAT, fix)
@@ -124,12 +149,17 @@ class Journal:
             self._log.append({"fingerprint": current})
             self._fingerprints[self.path] = current
 
-    def add(self, key: str, request: Any, response: Response) -> None:
-        """Write a response; the operating system has it when this returns."""
+    def add(self, key: str, request: Any, answer: Response | Scored) -> None:
+        """Write a response or a score; the operating system has it when this returns."""
         row = {"key": key, "task": request.task_name, "doc_id": request.doc_id}
-        kept = {"ending": response.ending, "thought": response.thought}
-        self._log.append({**row, "engine": response.engine, "response": response.text, **kept})
-        self.known[key] = response
+        self._log.append({**row, **answer.row()})
+        self._keep(key, answer)
+
+    def _keep(self, key: str, answer: Response | Scored) -> None:
+        if isinstance(answer, Scored):
+            self.scores[key] = answer
+        else:
+            self.known[key] = answer
 
     def finish(self) -> None:
         """Mark the run as complete and scored, so that a new run may use the folder."""
@@ -147,9 +177,11 @@ class Journal:
             visuals = request.args[2].get("visual", ()) if len(request.args) > 2 else ()
             asked = [
                 *(request.task_name, self.versions.get(request.task_name), request.doc_id),
-                *(request.doc, str(request.args[0]), request.args[1]),
+                *(request.doc, str(request.args[0]), *request.args[1:2]),
                 [image_sha256(image) for image in visuals],
             ]
+            if request.request_type != "generate_until":
+                asked.append(request.request_type)
             key = hashlib.sha256(json.dumps(asked, sort_keys=True, default=_plain).encode())
             seen[key.hexdigest()] += 1
             keys.append(f"{key.hexdigest()}-{seen[key.hexdigest()]}")
@@ -170,8 +202,7 @@ class Journal:
             if "fingerprint" in row:
                 self._fingerprints[file] = row["fingerprint"]
             if "key" in row:
-                kept = row.get("ending"), row.get("thought")
-                self.known[row["key"]] = Response(row["response"], row["engine"], *kept)
+                self._keep(row["key"], _answer(row))
         return True
 
 
@@ -181,9 +212,22 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(files, key=_rank)
 
 
-def responses(folder: Path) -> int:
-    """Count the responses in a folder's journals."""
-    return sum("key" in row for file in journal_files(folder) for row in _rows(file))
+def kept(folder: Path) -> Counter[str]:
+    """Count the `responses` and `scores` in a folder's journals."""
+    return _count(row for file in journal_files(folder) for row in _rows(file))
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return counts in words: `3 responses and 2 scores`."""
+    return " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _count(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if "key" in row:
+            counts["scores" if "score" in row else "responses"] += 1
+    return counts
 
 
 def recorded_command(folder: Path) -> list[str]:
@@ -208,18 +252,23 @@ def _plain(value: Any) -> str:
     return image_sha256(value) if isinstance(value, Image.Image) else str(value)
 
 
+def _answer(row: Mapping[str, Any]) -> Response | Scored:
+    if "score" in row:
+        return Scored(row["score"], row.get("greedy"), row["engine"])
+    return Response(row["response"], row["engine"], row.get("ending"), row.get("thought"))
+
+
 def _rank(file: Path) -> int:
     return int(file.stem.removeprefix("journal-"))
 
 
 def _check_finished(file: Path) -> None:
-    """Raise ValueError if a journal holds responses of an unfinished run."""
-    count = 0
-    for row in _rows(file):
-        count = 0 if "finished" in row else count + ("key" in row)
-    if count:
+    """Raise ValueError if a journal holds answers of an unfinished run."""
+    rows = list(_rows(file))
+    last = max((place for place, row in enumerate(rows) if "finished" in row), default=-1)
+    if counts := _count(rows[last + 1 :]):
         raise ValueError(
-            f"{file}: an unfinished run left {count} responses in it; go on with "
+            f"{file}: an unfinished run left {counted(counts)} in it; go on with "
             f"`verbalizer-bench run --resume {file.parent}`, or give another --output_path"
         )
 
@@ -248,7 +297,9 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         ValueError: A line is none of a journal's, or the file is no journal.
     """
     for place, row in read_log(file, "journal", _FORMAT):
-        texts = [row.get(key) for key in ("key", "response", "engine")] if "key" in row else []
+        texts = [row.get(key) for key in ("key", "engine")] if "key" in row else []
+        if "key" in row and type(row.get("score")) is not float:
+            texts.append(row.get("response"))
         command = row.get("command", [])
         texts += command if isinstance(command, list) else [None]
         if not all(isinstance(text, str) for text in texts):

@@ -5,7 +5,7 @@ verbalizer-bench run --model verbalizer-llm --model_args pretrained=DIR,dtype=fl
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.model_args import checked_model_args
-from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
+from verbalizer_bench.models.adapters.repeats import once_each
+from verbalizer_bench.models.adapters.rolling import RollingScoring, TokenPair
+from verbalizer_bench.models.adapters.scoring import EncodedPair, Score
 from verbalizer_bench.models.adapters.whole_checkpoint import WholeCheckpoint
-from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
-from verbalizer_bench.models.engine.finite_logits import check_scores
 
 log = logging.getLogger(__name__)
 # So many tokens hold what a template writes behind a question.
@@ -29,7 +29,7 @@ _Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 
 
 @register_model("verbalizer-llm")
-class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM):
+class VerbalizerLLM(WholeCheckpoint, ExactGeneration, RollingScoring, HFLM):
     """HFLM with the same arguments, whose beams do not depend on the batch size.
 
     Prompts that do not fit the context lose text at their left end, as in HFLM, but keep BOS; the
@@ -46,6 +46,7 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM)
                 argument is wrong (`checked_model_args`).
         """
         self._set_engine(engine)
+        self._asked: Sequence[Any] = ()
         with checked_model_args(type(self), self.adapter, pretrained, kwargs):
             super().__init__(pretrained, **kwargs)
         if self.backend != "causal":
@@ -108,46 +109,33 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, SharedPrefixScoring, HFLM)
             "attention_mask": pad_sequence(ones, True, 0, padding_side),
         }
 
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Score]:
+        """Return each continuation's log probability, and whether it is the greedy one."""
+
+        def score(unique: list[Any]) -> list[Score]:
+            self._asked = unique
+            scores: list[Score] = HFLM.loglikelihood(self, unique, disable_tqdm)
+            return scores
+
+        return once_each(requests, score)
+
     def _loglikelihood_tokens(
         self,
         requests: Sequence[_Pair],
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[Score]:
-        """Score with shared prefixes where the engine can, else as HFLM does, batch by batch.
-
-        Out-of-memory halves a batch and goes on.
-        """
-        for _, context, continuation in requests:
+        """Score what HFLM encoded of the requests that `loglikelihood` was asked."""
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        for context, continuation in pairs:
             self.inputs.add(context + continuation)
         return self._score_pairs(
-            requests, lambda rest: self._score_plain(requests, rest, override_bs), disable_tqdm
+            self._asked, pairs, lambda rest: self._score_tokens(pairs, rest), disable_tqdm
         )
 
-    def _engine_pair(self, pair: _Pair) -> EncodedPair | None:
-        texts, context, continuation = pair
+    def _engine_pair(self, pair: TokenPair) -> EncodedPair | None:
+        context, continuation = pair
         # Longer ones lose text at the left in HFLM.
         if len(context) + len(continuation) > self.max_length:
             return None
-        return EncodedPair(texts, context, EncodedPrompt(context), continuation)
-
-    def _score_plain(
-        self, pairs: Sequence[_Pair], indices: Sequence[int], override_bs: int | None
-    ) -> Iterator[tuple[int, Score]]:
-        if not indices:
-            return
-        lengths = {i: len(pairs[i][1]) + len(pairs[i][2]) for i in indices}
-        # Continuations of one context stand side by side: HFLM scores them in one row where it can.
-        order = sorted(indices, key=lambda i: (-lengths[i], pairs[i][1]))
-        longest = max(lengths.values())
-        size = override_bs or self._plain_batch_size(longest, logit_positions=longest)
-
-        def score(batch: Sequence[int]) -> list[Score]:
-            # HFLM tells the cache itself.
-            scores: list[Score] = HFLM._loglikelihood_tokens(
-                self, [pairs[i] for i in batch], disable_tqdm=True, override_bs=len(batch)
-            )
-            check_scores(scores, self.model)
-            return scores
-
-        yield from in_batches(order, size, score)
+        return EncodedPair(context, EncodedPrompt(context), continuation)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
 
@@ -23,7 +22,9 @@ from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.image_prompts import ImagePrompts
 from verbalizer_bench.models.adapters.image_tokens import ImageTokens
 from verbalizer_bench.models.adapters.model_args import checked_model_args
-from verbalizer_bench.models.adapters.scoring import EncodedPair, Score, SharedPrefixScoring
+from verbalizer_bench.models.adapters.repeats import once_each
+from verbalizer_bench.models.adapters.rolling import RollingScoring
+from verbalizer_bench.models.adapters.scoring import EncodedPair, Score
 from verbalizer_bench.models.adapters.whole_checkpoint import WholeCheckpoint
 from verbalizer_bench.models.chat.bos import give_bos_back
 from verbalizer_bench.models.engine.batching import in_batches
@@ -57,14 +58,13 @@ class ImagePrompt(NamedTuple):
 class _Pair(NamedTuple):
     """A context with its continuation as one prompt, and the context's length in tokens."""
 
-    cache_key: Any
     whole: ImagePrompt
     context_length: int
 
 
 @register_model("verbalizer-lvlm")
 class VerbalizerLVLM(
-    WholeCheckpoint, ImagePrompts, ExactGeneration, SharedPrefixScoring, HFMultimodalLM
+    WholeCheckpoint, ImagePrompts, ExactGeneration, RollingScoring, HFMultimodalLM
 ):
     """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
 
@@ -269,8 +269,14 @@ class VerbalizerLVLM(
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Score]:
         """Return each continuation's log probability, and whether it is the greedy one."""
-        pairs = [self._pair(request) for request in requests]
-        return self._score_pairs(pairs, lambda rest: self._score_plain(pairs, rest), disable_tqdm)
+
+        def score(unique: list[Any]) -> list[Score]:
+            pairs = [self._pair(request) for request in unique]
+            return self._score_pairs(
+                unique, pairs, lambda rest: self._score_plain(pairs, rest), disable_tqdm
+            )
+
+        return once_each(requests, score)
 
     def _pair(self, request: Any) -> _Pair:
         prompt = self._prompt(request, 0)
@@ -286,7 +292,7 @@ class VerbalizerLVLM(
                 f"a context with its continuation has {whole.length} tokens, more than the "
                 f"{self.max_length} of max_length: {whole.text[:80]!r}…; nothing is truncated"
             )
-        return _Pair(request.args, whole, self._measured(context, prompt.images).length)
+        return _Pair(whole, self._measured(context, prompt.images).length)
 
     def _engine_pair(self, pair: _Pair) -> EncodedPair | None:
         encoded, length = self._engine_prompt(pair.whole), pair.context_length
@@ -295,7 +301,7 @@ class VerbalizerLVLM(
         if length <= encoded.head_length:
             return None
         context = EncodedPrompt(encoded.ids[:length], encoded.head)
-        return EncodedPair(pair.cache_key, pair.whole, context, encoded.ids[length:])
+        return EncodedPair(pair.whole, context, encoded.ids[length:])
 
     def _score_plain(
         self, pairs: Sequence[_Pair], indices: Sequence[int]
@@ -306,18 +312,16 @@ class VerbalizerLVLM(
         for members in by_key.values():
             longest = pairs[members[0]].whole.length
             size = self._plain_batch_size(longest, logit_positions=longest)
-            for index, score in in_batches(
+            yield from in_batches(
                 members, size, lambda batch: self._score([pairs[i] for i in batch])
-            ):
-                self.cache_hook.add_partial("loglikelihood", pairs[index].cache_key, score)
-                yield index, score
+            )
 
     def _score(self, pairs: Sequence[_Pair]) -> list[Score]:
         inputs = self._model_inputs([pair.whole for pair in pairs], "right")
         with torch.inference_mode(), self._autocast():
             logits = self.model(**inputs).logits
         scores = []
-        for row, (_, whole, context_length) in enumerate(pairs):
+        for row, (whole, context_length) in enumerate(pairs):
             targets = inputs["input_ids"][row, context_length : whole.length]
             # Logits of a position are of the token behind it.
             log_probs = torch.log_softmax(
@@ -341,9 +345,7 @@ class VerbalizerLVLM(
                 f"image={self.image_mode}: loglikelihood_rolling scores a text without a prompt "
                 "and has no place for an image; give image=none"
             )
-        scores: list[float] = HFLM.loglikelihood_rolling(self, requests, disable_tqdm)
-        check_scores([(score, False) for score in scores], self.model)
-        return scores
+        return super().loglikelihood_rolling(requests, disable_tqdm)
 
     def _image_processor_sha256(self) -> str:
         return settings_sha256(self.processor.image_processor.to_dict())

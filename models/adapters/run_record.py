@@ -1,8 +1,8 @@
 """What a run says of itself: how it was asked, by what, and what came out, over all its ranks."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,16 +15,30 @@ from verbalizer_bench.models.adapters.fingerprints import (
 )
 from verbalizer_bench.models.adapters.finish_reason import tokenizer_eos
 from verbalizer_bench.models.adapters.input_log import InputLog
-from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.response_counts import count_ending, ending_record
 from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 from verbalizer_bench.models.engine.calibration import Calibration
 
 
-class RunRecorder(ChatPrompts):
-    """Mixin over lm-eval's HFLM: counts, record and fingerprint of a run."""
+class RankCounts(NamedTuple):
+    """What a rank counted: by what its responses and scores were made, its prompts, the endings."""
 
+    engines: Counter[str]
+    scorers: Counter[str]
+    inputs: InputLog
+    endings: Counter[str]
+
+
+class RunRecorder(ChatPrompts):
+    """Mixin over lm-eval's HFLM: counts, record and fingerprint of a run.
+
+    Attributes:
+        journal: Where answers are kept, and taken from; `verbalizer-bench run` sets it.
+    """
+
+    journal: Journal | None = None
     adapter: str
     engine: str
     inputs: InputLog
@@ -47,11 +61,12 @@ class RunRecorder(ChatPrompts):
 
     def get_model_info(self) -> dict[str, Any]:
         """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
-        engines, inputs, endings = zip(*self._counts or [self._rank_counts()], strict=True)
+        ranks = self._counts or [self._rank_counts()]
         record = {
             "adapter": self.adapter,
-            "engine": dict(sum(engines, Counter())),
-            "responses_by_rank": [sum(counts.values()) for counts in engines],
+            "engine": dict(sum((counts.engines for counts in ranks), Counter())),
+            "responses_by_rank": [counts.engines.total() for counts in ranks],
+            "scores": dict(sum((counts.scorers for counts in ranks), Counter())),
             "image": self._image_record(),
             "dtype": str(self.model.dtype),
             "device": str(self.device),
@@ -64,9 +79,9 @@ class RunRecorder(ChatPrompts):
             "generation_config": self.model.generation_config.to_diff_dict(),
             **self._chat_record(),
             **self._turn_record(self.eos_token_ids),
-            **ending_record(sum(endings, Counter())),
+            **ending_record(sum((counts.endings for counts in ranks), Counter())),
             "fingerprint": self._fingerprint(),
-            **InputLog.merged(inputs).record(),
+            **InputLog.merged([counts.inputs for counts in ranks]).record(),
             "versions": versions(),
         }
         info: dict[str, Any] = super().get_model_info()  # type: ignore[misc]
@@ -85,6 +100,7 @@ class RunRecorder(ChatPrompts):
     def _start_counts(self) -> None:
         # How many responses each engine made, and how they ended.
         self._used_engines: Counter[str] = Counter()
+        self._used_scorers: Counter[str] = Counter()
         self._endings: Counter[str] = Counter()
 
     def _count(self, response: Response) -> None:
@@ -105,7 +121,7 @@ class RunRecorder(ChatPrompts):
         self._openings = openings(self.tokenizer)
         self.inputs = InputLog(self.tokenizer.bos_token_id, bos_asked or self._has_bos())
         # What each rank counted, rank 0 first.
-        self._counts: list[tuple[Counter[str], InputLog, Counter[str]]] = []
+        self._counts: list[RankCounts] = []
         tp_plan = kwargs.get("tp_plan")
         if torch.distributed.is_available() and torch.distributed.is_initialized() and not tp_plan:
             self._rank = torch.distributed.get_rank()
@@ -132,8 +148,15 @@ class RunRecorder(ChatPrompts):
         torch.distributed.all_gather_object(counts, self._rank_counts())
         self._counts = counts
 
-    def _rank_counts(self) -> tuple[Counter[str], InputLog, Counter[str]]:
-        return self._used_engines, self.inputs, self._endings
+    def _rank_counts(self) -> RankCounts:
+        return RankCounts(self._used_engines, self._used_scorers, self.inputs, self._endings)
+
+    def _journal_keys(self, requests: Sequence[Any]) -> list[str]:
+        """Return the requests' keys in the journal, which is of this model; none without one."""
+        if not self.journal:
+            return []
+        self.journal.check_model(self._fingerprint())
+        return self.journal.keys(requests)
 
     def _weights(self) -> dict[str, str]:
         """Return the hash of the weights as stored, whatever their type here, and as loaded."""

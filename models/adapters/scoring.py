@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
+from verbalizer_bench.models.adapters.journal import Scored
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 
@@ -19,13 +20,11 @@ class EncodedPair(NamedTuple):
     """A context and its continuation as the shared-prefix engine takes them.
 
     Attributes:
-        cache_key: What lm-eval's cache knows the score by; None for what it does not keep.
         prompt: The context as the adapter has it.
         context: The context.
         continuation: The continuation's token ids.
     """
 
-    cache_key: Any
     prompt: Any
     context: EncodedPrompt
     continuation: list[int]
@@ -46,34 +45,75 @@ class SharedPrefixScoring(EngineChoice):
 
     def _score_pairs(
         self,
+        requests: Sequence[Any],
         pairs: Sequence[Any],
         score_plain: Callable[[Sequence[int]], Iterator[tuple[int, Score]]],
         quiet: bool,
     ) -> list[Score]:
-        """Return the score of each pair.
+        """Return the score of each pair; what the journal has is taken from there.
 
         Args:
+            requests: What asks for them, one a pair.
             pairs: Contexts with continuations, as the adapter has them.
             score_plain: Yields index and score of the pairs that the engine does not take.
             quiet: Whether to show no progress.
         """
-        scores: dict[int, Score] = {}
-        with tqdm(total=len(pairs), desc="Scoring", disable=quiet or self.rank != 0) as bar:
 
-            def take(results: Iterator[tuple[int, Score]]) -> None:
-                for index, score in results:
-                    scores[index] = score
-                    bar.update()
+        def score(missing: Sequence[int]) -> Iterator[tuple[int, Scored]]:
+            left = dict.fromkeys(missing)
+            for index, (value, greedy) in self._score_shared(pairs, missing):
+                del left[index]
+                yield index, Scored(value, greedy, "shared_prefix")
+            for index, (value, greedy) in score_plain(list(left)):
+                yield index, Scored(value, greedy, "forward")
 
-            take(self._score_shared(pairs))
-            take(score_plain([index for index in range(len(pairs)) if index not in scores]))
+        scores = self._score_requests(requests, score, quiet)
+        return [(scored.value, bool(scored.greedy)) for scored in scores]
+
+    def _score_requests(
+        self,
+        requests: Sequence[Any],
+        score: Callable[[Sequence[int]], Iterator[tuple[int, Scored]]],
+        quiet: bool,
+    ) -> list[Scored]:
+        """Return each request's score, from the journal or else from `score`, which is kept there.
+
+        Args:
+            requests: None of them twice.
+            score: Yields the requests of these indices as they are done.
+            quiet: Whether to show no progress.
+        """
+        journal, keys = self.journal, self._journal_keys(requests)
+        known = journal.scores if journal else {}
+        scores = {index: known[key] for index, key in enumerate(keys) if key in known}
+        for index, scored in scores.items():
+            self._count_score(requests[index], scored)
+        missing = [index for index in range(len(requests)) if index not in scores]
+        total, done, quiet = len(requests), len(scores), quiet or self.rank != 0
+        with tqdm(desc="Scoring", total=total, initial=done, disable=quiet) as bar:
+            for index, scored in score(missing):
+                scores[index] = scored
+                self._count_score(requests[index], scored)
+                if journal:
+                    journal.add(keys[index], requests[index], scored)
+                bar.update()
         self._share_counts()
-        return [scores[index] for index in range(len(pairs))]
+        return [scores[index] for index in range(total)]
 
-    def _score_shared(self, pairs: Sequence[Any]) -> Iterator[tuple[int, Score]]:
-        """Yield index and score of the pairs that the shared-prefix engine takes."""
+    def _count_score(self, request: Any, scored: Scored) -> None:
+        """Count what computed a score, and tell lm-eval's cache."""
+        self._used_scorers[scored.engine] += 1
+        value, greedy = scored.value, scored.greedy
+        known = value if greedy is None else (value, greedy)
+        self.cache_hook.add_partial(request.request_type, request.args, known)
+
+    def _score_shared(
+        self, pairs: Sequence[Any], indices: Sequence[int]
+    ) -> Iterator[tuple[int, Score]]:
+        """Yield index and score of those of the pairs that the shared-prefix engine takes."""
         encoded: dict[int, EncodedPair] = {}
-        for index, pair in enumerate(map(self._engine_pair, pairs)):
+        for index in indices:
+            pair = self._engine_pair(pairs[index])
             if pair and 0 < len(pair.continuation) <= _MAX_CONTINUATION_TOKENS:
                 encoded[index] = pair
         if not encoded:
@@ -95,7 +135,4 @@ class SharedPrefixScoring(EngineChoice):
             self._max_shared_batch_size(),
         )
         for place, scores in results:
-            for index, score in zip(members[place], scores, strict=True):
-                if (key := encoded[index].cache_key) is not None:
-                    self.cache_hook.add_partial("loglikelihood", key, score)
-                yield index, score
+            yield from zip(members[place], scores, strict=True)

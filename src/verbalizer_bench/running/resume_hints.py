@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def run_hint(output: Path, model: str | None) -> str:
     """Describe how many responses a run's journals hold."""
-    from verbalizer_bench.models.adapters.journal import responses
+    from verbalizer_bench.models.adapters.journal import counted, kept
 
     if model not in OUR_MODELS:
         return (
@@ -23,10 +23,12 @@ def run_hint(output: Path, model: str | None) -> str:
             "have one"
         )
     # A served model's are stored before the journal has them.
-    if not (count := max(responses(output), _stored(output))):
+    counts = kept(output)
+    counts["responses"] = max(counts["responses"], _stored(output))
+    if not counts.total():
         return "no response was there yet; the same command starts again"
     command = shlex.join(["verbalizer-bench", "run", "--resume", str(output)])
-    return f"{count} responses are kept in {output}; `{command}` goes on"
+    return f"{counted(counts)} are kept in {output}; `{command}` goes on"
 
 
 def training_hint(recipe: "Recipe", words: Sequence[str]) -> str:

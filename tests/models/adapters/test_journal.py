@@ -1,21 +1,16 @@
 """A killed run goes on where it was: nothing is lost, nothing is generated twice."""
 
-import json
-import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lm_eval.tasks import TaskManager
 
 from tests.conftest import comparable
-from tests.helpers.journals import writing
+from tests.helpers.journals import in_a_fork, killed_at, open_journal, rows, writing
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import (
-    Journal,
     Response,
     journal_files,
     recorded_command,
@@ -45,53 +40,6 @@ def requests() -> list[Any]:
     return found
 
 
-def open_journal(
-    folder: Path, resume: bool = True, kind: type[Journal] = Journal, **changes: Any
-) -> Journal:
-    arguments: dict[str, Any] = {"command": ["--x"], "protocol": {"data": "sample"}, "versions": {}}
-    return kind(folder, **(arguments | changes), resume=resume)
-
-
-class KilledAt(Journal):
-    """A journal whose process is killed as it writes its n-th response, or a part of it."""
-
-    row: int
-    part: float
-
-    def add(self, key: str, request: Any, response: Response) -> None:
-        self.row -= 1
-        if self.row == 0:
-            before = self.path.stat().st_size
-            super().add(key, request, response)
-            whole = self.path.stat().st_size
-            os.truncate(self.path, before + int(self.part * (whole - before)))
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().add(key, request, response)
-
-
-def killed_at(row: int, part: float) -> type[Journal]:
-    return type("Killed", (KilledAt,), {"row": row, "part": part})
-
-
-def in_a_fork(work: Callable[[], object]) -> int:
-    """Do some work in a fork, without its output; return how it ended, 0 if well."""
-    if (child := os.fork()) == 0:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            os.dup2(2, 1)
-            torch.set_num_threads(1)
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    lines = [line for file in journal_files(folder) for line in file.read_text().split("\n")]
-    return [json.loads(line) for line in lines if '"key"' in line and line.endswith("}")]
-
-
 def test_kills_at_every_kind_of_moment(
     model: VerbalizerLLM, requests: list[Any], tmp_path: Path
 ) -> None:
@@ -102,7 +50,7 @@ def test_kills_at_every_kind_of_moment(
         *((1, 0), (1, 0.5), (1, 1), (2, 0.9), (3, 1), (4, 0), (last // 2, 0.5), (last // 2, 1)),
         *((last - 1, 0.1), (last, 0), (last, 0.5), (last, 1)),
     ):
-        folder = make(tmp_path / f"{row} {part}")
+        folder = tmp_path / f"{row} {part}"
 
         def generate(row: int = row, part: float = part, folder: Path = folder) -> None:
             with writing(model, open_journal(folder, kind=killed_at(row, part))):
@@ -116,11 +64,6 @@ def test_kills_at_every_kind_of_moment(
         after = rows(folder)
         assert after[: len(before)] == before
         assert len({row["key"] for row in after}) == len(after) == last
-
-
-def make(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def test_a_run_that_is_killed_and_resumed(
@@ -238,7 +181,7 @@ def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
 
 def test_journals_of_two_models_are_refused(tmp_path: Path, requests: list[Any]) -> None:
     for rank in (0, 1):
-        folder = make(tmp_path / str(rank))
+        folder = tmp_path / str(rank)
         with_rows(folder, requests[0], rank=rank, world_size=2)
         (folder / f"journal-{rank}.jsonl").rename(tmp_path / f"journal-{rank}.jsonl")
     with pytest.raises(ValueError, match=r"journal-0\.jsonl: the journal is of another model"):
