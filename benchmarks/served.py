@@ -84,11 +84,14 @@ def text_of(here: Run, served: Run) -> str:
     names = ("torch", "transformers", "lm_eval", "openai")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     ends = {name: run.record.endings for name, run in (("here", here), ("served", served))}
-    equal = count - len(found)
+    equal, tasks = count - len(found), len(here.tasks)
+    sources = ", ".join(sorted({task.source for task in here.tasks}))
     lines = [
         "# A served model against the same checkpoint asked here",
-        f"{platform.machine()}, CPU; {packages}. `verbalizer-api` sent {asked.parameters}; "
-        f"`verbalizer-llm` was greedy, in {here.record.dtype}, with {here.record.engine}.",
+        f"{served.name}, {count // tasks} documents of each of {tasks} tasks (rows: {sources}); "
+        f"{platform.machine()}, {here.record.device}; {packages}. "
+        f"`verbalizer-api` sent {asked.parameters}; `verbalizer-llm` was greedy, in "
+        f"{here.record.dtype}, with {here.record.engine}.",
         f"**{equal} of {count} responses are the same ({100 * equal / count:.1f} %; "
         f"wanted: {100 * WANTED:.0f} %).** Ends: {ends}.",
         str(report(here, served)._scores()),

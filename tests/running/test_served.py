@@ -315,3 +315,15 @@ def test_an_interrupted_run_says_what_is_stored(
     assert "responses are kept in" in said and f"--resume {output}" in said
     assert main(["run", "--resume", str(output)]) == 0
     assert len(server.answered) == 12 and max(server.answered.values()) == 1
+
+
+def test_responses_of_lm_evals_cache_are_unverified(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve(words)
+    for name in ("one", "two"):
+        cache = ["--use_cache", str(tmp_path / "cache")]
+        assert main(arguments(server, tmp_path / name, *cache)) == 0
+    assert len(server.requests) == 12
+    said = "no prompt reached the model: the responses came from a cache, unverified"
+    assert [said in warnings(load_run(tmp_path / name)) for name in ("one", "two")] == [False, True]

@@ -154,7 +154,8 @@ def warnings(run: Run) -> list[str]:
     texts += _sources(run, verified=False)
     record = run.record
     texts += served_warnings(record)
-    if run.is_ours and not record.served and not record.first_input_ids:
+    asked = record.engine if record.served else record.first_input_ids
+    if run.is_ours and not asked:
         texts.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.escaped_prompts:
         texts.append(f"{record.escaped_prompts} prompts held a literal image token, escaped")
