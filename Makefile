@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study test test-slow test-newest test-lmms smollm test-smollm bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study test test-slow families test-newest test-lmms smollm test-smollm bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -35,6 +35,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# What the engine makes of each family of models, found out again: docs/families.md, two minutes.
+families: $(READY)
+	$(BIN)/python -m tests.helpers.families_table docs/families.md
 
 # The newest versions that pyproject.toml allows: what users without our constraints get.
 test-newest: $(NEWEST_VENV)/.ready
