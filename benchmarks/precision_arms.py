@@ -193,8 +193,8 @@ def shared_prefix_tokens(
     longest = max(map(len, prompts)) + settings.max_new_tokens
     engine = lm._choose_shared_prefix(prompts[0], settings, longest)
     assert engine is not None
-    places = list(range(len(prompts)))
-    yield from lm._generate_shared(engine, dict(enumerate(prompts)), places, settings)
+    encoded = lm._encoded(dict(enumerate(prompts)), list(range(len(prompts))))
+    yield from lm._generate_shared(engine, encoded, settings)
 
 
 def _line(row: tuple[int, dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ strings are a criterion with an answer for each row.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from verbalizer_bench.models.adapters.thinking import CLOSED, opened_thought, th
 from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 from verbalizer_bench.models.engine.batching import in_batches
+from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import FiniteLogits, NotFiniteError
 from verbalizer_bench.models.engine.generation_config import (
     ONE_RESPONSE,
@@ -35,6 +37,7 @@ from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.engine.shared_prefix import SharedPrefixEngine
 from verbalizer_bench.models.engine.stop_strings import StopCriterion, StopStrings
 
+log = logging.getLogger(__name__)
 # What every request says.
 _ALWAYS = ("do_sample", "num_beams")
 # With these `generate` guesses several tokens at once, and takes one prompt.
@@ -139,34 +142,47 @@ class ExactGeneration(EngineChoice):
             engine = self._choose_shared_prefix(
                 prompts[members[0]], settings, longest + settings.max_new_tokens
             )
-            generated = (
-                self._generate_shared(engine, prompts, members, settings)
-                if engine
-                else self._generate_plain(prompts, members, settings)
+            shared = self._encoded(prompts, members) if engine else {}
+            if engine:
+                for index, tokens in self._generate_shared(engine, shared, settings):
+                    response = self._response(
+                        prompts[index], tokens, settings.stops, "shared_prefix"
+                    )
+                    yield index, response
+            rest = [index for index in members if index not in shared]
+            for index, tokens in self._generate_plain(prompts, rest, settings) if rest else ():
+                yield index, self._response(prompts[index], tokens, settings.stops, "generate")
+
+    def _encoded(self, prompts: Mapping[int, Any], members: list[int]) -> dict[int, EncodedPrompt]:
+        """Return the prompts that the shared-prefix engine can take, by their numbers.
+
+        Raises:
+            ValueError: `engine=shared_prefix` was asked for and it cannot take one.
+        """
+        encoded = {i: prompt for i in members if (prompt := self._engine_prompt(prompts[i]))}
+        if len(encoded) < len(members):
+            left = next(index for index in members if index not in encoded)
+            what = f"{len(members) - len(encoded)} of {len(members)} prompts, such as number {left}"
+            if self.engine == "shared_prefix":
+                raise ValueError(f"engine=shared_prefix cannot take {what}; give engine=auto")
+            log.warning(
+                "engine: generate, not shared_prefix, for %s: its last image has no text behind it",
+                what,
             )
-            name = "shared_prefix" if engine else "generate"
-            for index, tokens in generated:
-                yield index, self._response(prompts[index], tokens, settings.stops, name)
+        return encoded
 
     def _generate_shared(
         self,
         engine: SharedPrefixEngine,
-        prompts: Mapping[int, Any],
-        members: list[int],
+        encoded: Mapping[int, EncodedPrompt],
         settings: GenerationSettings,
     ) -> Iterator[tuple[int, list[int]]]:
-        encoded = []
-        for index in members:
-            if (prompt := self._engine_prompt(prompts[index])) is None:
-                raise ValueError(
-                    f"engine=shared_prefix knows other prompts of this run but not number {index}; "
-                    "give engine=generate"
-                )
-            encoded.append(prompt)
+        """Yield number and new tokens of the prompts."""
+        numbers = list(encoded)
         stopped = StopStrings(settings.stops, self.tokenizer) if settings.stops else None
         limit = self._max_shared_batch_size()
-        for place, tokens in engine.generate(encoded, settings, limit, stopped):
-            yield members[place], tokens
+        for place, tokens in engine.generate(list(encoded.values()), settings, limit, stopped):
+            yield numbers[place], tokens
 
     def _generate_plain(
         self, prompts: Mapping[int, Any], members: list[int], settings: GenerationSettings

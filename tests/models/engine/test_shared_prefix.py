@@ -298,15 +298,23 @@ def test_a_model_whose_layers_refuse_its_pass_goes_to_generate(
         lm.generate_until(requests(prompts), disable_tqdm=True)
 
 
-def test_a_prompt_that_cannot_be_encoded_is_not_left_out(
-    toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_a_prompt_that_it_cannot_take_goes_to_generate(
+    toys: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    lm = load(VerbalizerLLM, toys[0])
-    original = lm._engine_prompt
-    known = lm.tokenizer.encode("first")
-    monkeypatch.setattr(lm, "_engine_prompt", lambda p: original(p) if p == known else None)
-    with pytest.raises(ValueError, match="but not number 1; give engine=generate"):
-        lm.generate_until(requests(["first", "second"]), disable_tqdm=True)
+    """Its prefix ends with the last image, and the next token comes from one behind it."""
+    image = make_image("white", (32, 32))
+    texts = ["look: <image> what?", "what is it? <image>"]
+    asked = [
+        Instance("generate_until", {}, (text, dict(PAPER), {"visual": [image]}), idx=0)
+        for text in texts
+    ]
+    lm = load_lvlm(toys[1])
+    assert lm.generate_until(asked, disable_tqdm=True) == [alone(lm, t, image) for t in texts]
+    assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"shared_prefix": 1, "generate": 1}
+    assert "not shared_prefix, for 1 of 2 prompts, such as number 1" in caplog.text
+    lm.engine = "shared_prefix"
+    with pytest.raises(ValueError, match="cannot take 1 of 2 prompts, such as number 1; give"):
+        lm.generate_until(asked, disable_tqdm=True)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
