@@ -107,7 +107,7 @@ $(NEWEST_VENV)/.ready: pyproject.toml setup.py
 
 $(LMMS_VENV)/.ready: pyproject.toml constraints-lmms.txt
 	$(PYTHON) -m venv $(LMMS_VENV)
-	$(LMMS_VENV)/bin/pip install --quiet -c constraints-lmms.txt -e '.[lmms]' decord pytest
+	$(LMMS_VENV)/bin/pip install --quiet -c constraints-lmms.txt -e '.[lmms]' decord num2words pytest
 	touch $@
 
 clean:

@@ -26,9 +26,9 @@ ROPE = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], 
 
 def _qwen(kind: str, **vision: Any) -> tuple[Any, Any]:
     """Build a model of the Qwen-VL family, whose images take fewer positions than tokens."""
-    names = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    names = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
     tokens = tokenizer(*names)
-    start, end, image, video = map(tokens.convert_tokens_to_ids, names)
+    start, end, video = map(tokens.convert_tokens_to_ids, names)
     patches = {"patch_size": 8, "merge_size": 2, "min_pixels": 256, "max_pixels": 2304}
     processor = getattr(transformers, f"{kind}Processor")(
         transformers.Qwen2VLImageProcessor(**patches),
@@ -36,12 +36,12 @@ def _qwen(kind: str, **vision: Any) -> tuple[Any, Any]:
         getattr(
             transformers, "Qwen3VLVideoProcessor" if "3" in kind else "Qwen2VLVideoProcessor"
         )(),
-        chat_template=template("<|vision_start|><|image_pad|><|vision_end|>"),
+        chat_template=template(f"<|vision_start|>{tokens.image_token}<|vision_end|>"),
     )
     config = getattr(transformers, f"{kind}Config")(
         text_config=TEXT | ROPE | {"head_dim": 8},
         vision_config={"depth": 2, "num_heads": 2, "patch_size": 8, **vision},
-        image_token_id=image,
+        image_token_id=tokens.image_token_id,
         video_token_id=video,
         vision_start_token_id=start,
         vision_end_token_id=end,
