@@ -58,7 +58,7 @@ class Prefix(NamedTuple):
 
     Attributes:
         length: P.
-        layers: Each layer's keys and values of it, (Hk, P, D).
+        layers: Each layer's keys and values of it, (Hk, P, D), in the type of `kept_dtype`.
         offset: What is added to the place of a token behind it to have its position: below zero
             where an image takes fewer positions than tokens (M-RoPE).
     """
@@ -151,9 +151,11 @@ class SharedPrefixCache:
         """Store a layer's keys and values of this pass, (rows, Hk, q, D); as `Cache.update`.
 
         Returns:
-            What the rows of this pass may see besides the prefix, each (Hk, prompts, tokens, D).
+            What the rows of this pass may see besides the prefix, each (Hk, prompts, tokens, D), in
+            the type of `kept_dtype`.
         """
-        key, value = key.transpose(0, 1), value.transpose(0, 1)
+        kept = kept_dtype(key.device.type, key.dtype)
+        key, value = key.transpose(0, 1).to(kept), value.transpose(0, 1).to(kept)
         if layer not in self.slots:
             shape = (len(key), self.visible.shape[0], self.visible.shape[2])
             # Zeros: what no beam sees is multiplied by a weight of zero, which NaN would survive.
@@ -270,8 +272,7 @@ def shared_prefix_attention(
     rows, heads, length, size = query.shape
     grouped = prefix_cache.group_queries(query, key.shape[1])
     suffix = prefix_cache.update(layer, key, value)
-    exact = query.dtype in (torch.float32, torch.float64)
-    dtype = query.dtype if exact else torch.float32
+    dtype = torch.promote_types(query.dtype, torch.float32)
     bias = prefix_cache.bias(attention_mask, grouped.shape[2], dtype, query.device)
     empty = suffix[0][:, 0, :0], suffix[1][:, 0, :0]
     output = _two_blocks(
@@ -331,39 +332,44 @@ def _two_blocks(
         (Hk, B, n, D), in the type of `query`.
     """
     (prefix_key, prefix_value), (suffix_key, suffix_value) = prefix, suffix
-    shape, kind, dtype = query.shape, query.dtype, bias.suffix.dtype
+    kind, dtype = query.dtype, bias.suffix.dtype
     split, end = prefix_key.shape[1], prefix_key.shape[1] + suffix_key.shape[2]
-    if kind != dtype and not _multiplies_into_float32(query.device.type, kind):
-        query, prefix_key, prefix_value, suffix_key, suffix_value = (
-            tensor.to(dtype)
-            for tensor in (query, prefix_key, prefix_value, suffix_key, suffix_value)
-        )
+    query = query.to(suffix_key.dtype)
     if query.dtype == dtype:
+        # In low precision that would be rounded.
         query, scaling = query * scaling, 1.0
-    scores = query.new_empty(*shape[:3], end + (sinks is not None), dtype=dtype)
-    # All prompts' queries to the prefix are one matrix product a head.
-    _multiply(query.flatten(1, 2), prefix_key.mT, scores.flatten(1, 2)[..., :split])
+    scores = query.new_empty(*query.shape[:3], end + (sinks is not None), dtype=dtype)
     own = scores[..., split:end]
-    _multiply(query.flatten(0, 1), suffix_key.flatten(0, 1).mT, own.flatten(0, 1))
-    if scaling != 1.0:
+    # All prompts' queries to the prefix are one matrix product a head.
+    _multiply_into(scores.flatten(1, 2)[..., :split], query.flatten(1, 2), prefix_key.mT)
+    own_scores = _multiply(query, suffix_key.mT, dtype)
+    if scaling == 1.0 and softcap is None:
+        torch.add(own_scores, bias.suffix, out=own)
+    else:
+        own.copy_(own_scores)
         scores *= scaling
-    if softcap is not None:
-        scores.div_(softcap).tanh_().mul_(softcap)
-    own += bias.suffix
+        if softcap is not None:
+            scores.div_(softcap).tanh_().mul_(softcap)
+        own += bias.suffix
     if bias.prefix is not None:
         scores[..., :split] += bias.prefix
     if sinks is not None:
         scores[..., end] = sinks
     weights = torch.softmax(scores, dim=-1, out=scores).to(query.dtype)
-    from_prefix = scores.new_empty(shape[0], shape[1] * shape[2], prefix_value.shape[2])
-    from_suffix = scores.new_empty(shape[0] * shape[1], shape[2], prefix_value.shape[2])
-    _multiply(weights.flatten(1, 2)[..., :split], prefix_value, from_prefix)
-    _multiply(weights[..., split:end].flatten(0, 1), suffix_value.flatten(0, 1), from_suffix)
-    return from_prefix.view(*shape[:3], -1).add_(from_suffix.view(*shape[:3], -1)).to(kind)
+    from_prefix = _multiply(weights.flatten(1, 2)[..., :split], prefix_value, dtype)
+    from_suffix = _multiply(weights[..., split:end], suffix_value, dtype)
+    return from_suffix.add_(from_prefix.view_as(from_suffix)).to(kind)
 
 
-def _multiply(first: torch.Tensor, second: torch.Tensor, out: torch.Tensor) -> None:
-    """Write a product of batches of matrices, with its sums in the type of `out`."""
+def _multiply(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return products of matrices, (..., n, m), whose sums are of `dtype`."""
+    if first.dtype == dtype:
+        return first @ second
+    product: torch.Tensor = torch.bmm(first.flatten(0, -3), second.flatten(0, -3), out_dtype=dtype)
+    return product.view(*first.shape[:-1], -1)
+
+
+def _multiply_into(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> None:
     if first.dtype == out.dtype:
         torch.bmm(first, second, out=out)
     else:
@@ -371,14 +377,20 @@ def _multiply(first: torch.Tensor, second: torch.Tensor, out: torch.Tensor) -> N
 
 
 @cache
-def _multiplies_into_float32(device: str, dtype: torch.dtype) -> bool:
-    """Return whether a device multiplies in low precision without rounding the result (CUDA)."""
+def kept_dtype(device: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the type that keys and values are kept in: float32 in place of low precision.
+
+    But on a device that multiplies low precision without rounding the sums to it (CUDA) they stay
+    as they are.
+    """
+    if dtype in (torch.float32, torch.float64):
+        return dtype
     one = torch.ones(1, 1, 1, dtype=dtype, device=device)
     try:
         torch.bmm(one, one, out_dtype=torch.float32)
     except (RuntimeError, TypeError):
-        return False
-    return True
+        return torch.float32
+    return dtype
 
 
 @contextmanager

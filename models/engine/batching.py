@@ -8,6 +8,8 @@ import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from verbalizer_bench.models.engine.attention import kept_dtype
+
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -124,9 +126,10 @@ def shared_prefix_batch_size(
         max_new_tokens: Most tokens of a response.
         beams: Beams of a prompt.
     """
-    kv_cache, activations = kv_cache_bytes(model), activation_bytes(model)
-    config = model.config.get_text_config()
-    heads, layers = config.num_attention_heads, config.num_hidden_layers
+    kept = kept_dtype(model.device.type, model.dtype)
+    kv_cache = kv_cache_bytes(model) * kept.itemsize // model.dtype.itemsize
+    activations = activation_bytes(model)
+    heads = model.config.get_text_config().num_attention_heads
     free = free_memory(model) / 2
     longest = count = 0
     for length in suffix_lengths[: max(1, budget.tokens_per_pass // beams)]:
@@ -135,10 +138,6 @@ def shared_prefix_batch_size(
         # The scores of all heads in float32, before and after the softmax.
         row = activations + 8 * heads * (prefix_length + slots)
         memory = (count + 1) * slots * kv_cache + max(budget.tokens_per_pass, longest, beams) * row
-        if model.dtype not in (torch.float32, torch.float64):
-            # A layer's keys and values once more in float32, where a device has no product of low
-            # precision that is summed in float32 (attention.py).
-            memory += 2 * (prefix_length + (count + 1) * slots) * kv_cache // layers
         if (count + 1) * (longest + beams) > budget.kv_cache_tokens or memory > free:
             break
         count += 1

@@ -17,6 +17,7 @@ from verbalizer_bench.models.engine.attention import (
     KeyValue,
     Prefix,
     SharedPrefixCache,
+    kept_dtype,
     use_shared_prefix_attention,
 )
 from verbalizer_bench.models.engine.batching import CPU_BUDGET
@@ -111,7 +112,8 @@ class PrefixDecoder:
         for number, layer in enumerate(cache.layers):
             if getattr(layer, "keys", None) is None or layer.keys.shape[2] != head.length:
                 raise ValueError(f"layer {number} keeps no keys and values of all its tokens")
-            layers[number] = layer.keys[0], layer.values[0]
+            kept = kept_dtype(layer.keys.device.type, layer.keys.dtype)
+            layers[number] = layer.keys[0].to(kept), layer.values[0].to(kept)
         self._prefix_layers, self._head_length = layers, head.length
         # Qwen-VL's and its relatives' count: an image takes fewer positions than tokens.
         deltas = getattr(getattr(self.whole_model, "model", None), "rope_deltas", None)

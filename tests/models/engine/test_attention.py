@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from verbalizer_bench.models.engine.attention import Bias, Prefix, SharedPrefixCache, _two_blocks
+from verbalizer_bench.models.engine.attention import (
+    Bias,
+    Prefix,
+    SharedPrefixCache,
+    _two_blocks,
+    kept_dtype,
+)
 
 HEADS, SIZE = 2, 4
 
@@ -77,7 +83,8 @@ def test_low_precision_rounds_no_more_than_sdpa(dtype: torch.dtype) -> None:
     query = drawn(HEADS, 3, 5, 16)
     prefix = drawn(HEADS, 40, 16), drawn(HEADS, 40, 16)
     suffix = drawn(HEADS, 3, 7, 16), drawn(HEADS, 3, 7, 16)
-    found = _two_blocks(query, prefix, suffix, Bias(None, torch.zeros(1, 5, 7)), 0.3)
+    kept = [tuple(x.to(kept_dtype("cpu", dtype)) for x in pair) for pair in (prefix, suffix)]
+    found = _two_blocks(query, *kept, Bias(None, torch.zeros(1, 5, 7)), 0.3)
     key, value = (
         torch.cat([shared[:, None].expand(-1, 3, -1, -1), own], dim=2)
         for shared, own in zip(prefix, suffix, strict=True)
