@@ -154,8 +154,9 @@ class SharedPrefixCache:
             What the rows of this pass may see besides the prefix, each (Hk, prompts, tokens, D), in
             the type of `kept_dtype`.
         """
-        kept = kept_dtype(key.device.type, key.dtype)
-        key, value = key.transpose(0, 1).to(kept), value.transpose(0, 1).to(kept)
+        key, value = key.transpose(0, 1), value.transpose(0, 1)
+        if (kept := kept_dtype(key.device.type, key.dtype)) != key.dtype:
+            key, value = key.to(kept), value.to(kept)
         if layer not in self.slots:
             shape = (len(key), self.visible.shape[0], self.visible.shape[2])
             # Zeros: what no beam sees is multiplied by a weight of zero, which NaN would survive.
@@ -189,9 +190,7 @@ class SharedPrefixCache:
         output = output.view(key_heads, prompts, beams, groups, length, size)
         return output.permute(1, 2, 4, 0, 3, 5).reshape(rows, length, heads, size).contiguous()
 
-    def bias(
-        self, mask: MaskFunction | None, count: int, dtype: torch.dtype, device: torch.device
-    ) -> Bias:
+    def bias(self, mask: MaskFunction | None, count: int, query: torch.Tensor) -> Bias:
         """Return what is added to the scores of a prompt's `count` queries.
 
         It is the same in every layer of a kind.
@@ -199,11 +198,11 @@ class SharedPrefixCache:
         Args:
             mask: What the layer's kind sees; None: all that came before.
             count: n, queries of a prompt and key head.
-            dtype: Of the scores.
-            device: Of the layer.
+            query: The layer's queries, for device and type: scores are float32 at least.
         """
-        key = mask, count, device
+        key = mask, count, query.device
         if key not in self._biases:
+            dtype = torch.promote_types(query.dtype, torch.float32)
             masked, prefix = self._masked, None
             repeats = count // masked.shape[-2]
             if mask is not None:
@@ -217,8 +216,8 @@ class SharedPrefixCache:
                 masked = masked.repeat(1, repeats, 1)
                 prefix = None if prefix is None else prefix.repeat(1, repeats, 1)
             self._biases[key] = Bias(
-                None if prefix is None else _minus_infinity(prefix, dtype).to(device),
-                _minus_infinity(masked, dtype).to(device),
+                None if prefix is None else _minus_infinity(prefix, dtype).to(query.device),
+                _minus_infinity(masked, dtype).to(query.device),
             )
         return self._biases[key]
 
@@ -272,8 +271,7 @@ def shared_prefix_attention(
     rows, heads, length, size = query.shape
     grouped = prefix_cache.group_queries(query, key.shape[1])
     suffix = prefix_cache.update(layer, key, value)
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    bias = prefix_cache.bias(attention_mask, grouped.shape[2], dtype, query.device)
+    bias = prefix_cache.bias(attention_mask, grouped.shape[2], query)
     empty = suffix[0][:, 0, :0], suffix[1][:, 0, :0]
     output = _two_blocks(
         grouped,
@@ -334,7 +332,8 @@ def _two_blocks(
     (prefix_key, prefix_value), (suffix_key, suffix_value) = prefix, suffix
     kind, dtype = query.dtype, bias.suffix.dtype
     split, end = prefix_key.shape[1], prefix_key.shape[1] + suffix_key.shape[2]
-    query = query.to(suffix_key.dtype)
+    if kind != suffix_key.dtype:
+        query = query.to(suffix_key.dtype)
     if query.dtype == dtype:
         # In low precision that would be rounded.
         query, scaling = query * scaling, 1.0
@@ -355,10 +354,13 @@ def _two_blocks(
         scores[..., :split] += bias.prefix
     if sinks is not None:
         scores[..., end] = sinks
-    weights = torch.softmax(scores, dim=-1, out=scores).to(query.dtype)
+    weights = torch.softmax(scores, dim=-1, out=scores)
+    if query.dtype != dtype:
+        weights = weights.to(query.dtype)
     from_prefix = _multiply(weights.flatten(1, 2)[..., :split], prefix_value, dtype)
     from_suffix = _multiply(weights[..., split:end], suffix_value, dtype)
-    return from_suffix.add_(from_prefix.view_as(from_suffix)).to(kind)
+    output = from_suffix.add_(from_prefix.view_as(from_suffix))
+    return output if kind == dtype else output.to(kind)
 
 
 def _multiply(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

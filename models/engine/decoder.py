@@ -166,6 +166,8 @@ class PrefixDecoder:
         with use_shared_prefix_attention(self.model, cache):
             hidden: torch.Tensor = self.model(
                 input_ids=ids,
+                # All of them, or transformers looks for sequences that are packed in a row.
+                attention_mask=torch.ones_like(ids),
                 position_ids=cache.positions.expand(len(ids), -1),
                 use_cache=False,
             ).last_hidden_state

@@ -69,7 +69,7 @@ def test_queries_go_to_prompts_and_come_back_in_their_place() -> None:
     # Beam 2 of prompt 1, head 4: the second of the three heads of key head 1.
     assert torch.equal(by_prompt[1, 1, 2 * 3 + 1], query[1 * 4 + 2, 4, 0])
     assert torch.equal(cache.ungroup(by_prompt, 12, 6), query.transpose(1, 2))
-    bias = cache.bias(None, 4 * 3, torch.float32, query.device)
+    bias = cache.bias(None, 4 * 3, query)
     assert (bias.prefix, bias.suffix.shape) == (None, (3, 12, cache.visible.shape[2]))
 
 
