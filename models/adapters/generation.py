@@ -27,6 +27,7 @@ from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
+from verbalizer_bench.models.engine.equal_beams import EqualBeams
 from verbalizer_bench.models.engine.finite_logits import FiniteLogits, NotFiniteError
 from verbalizer_bench.models.engine.generation_config import (
     ONE_RESPONSE,
@@ -206,13 +207,16 @@ class ExactGeneration(EngineChoice):
         if settings.stops:
             stopped = StopStrings(settings.stops, self.tokenizer)
             criteria.append(StopCriterion(stopped, length))
+        processors = LogitsProcessorList([FiniteLogits(self.model)])
+        if settings.beams > 1 and not settings.kwargs.get("do_sample"):
+            processors.append(EqualBeams(settings.beams, length, self.model.dtype))
         with torch.inference_mode(), self._autocast(), self._naming_settings(settings.kwargs):
             output = self.model.generate(
                 **inputs,
                 **{**settings.kwargs, **ONE_RESPONSE},
                 max_new_tokens=settings.max_new_tokens,
                 stopping_criteria=criteria,
-                logits_processor=LogitsProcessorList([FiniteLogits(self.model)]),
+                logits_processor=processors,
                 eos_token_id=self.eos_token_ids,
                 pad_token_id=self.tokenizer.pad_token_id,
                 # For the checkpoint's own `stop_strings`.

@@ -242,7 +242,7 @@ def outcome(model: Any, prompts: Sequence[Shown]) -> Outcome:
     mended = False
     for beams in (1, 10):
         found = dict(engine.generate([prompt.encoded for prompt in prompts], settings(beams), None))
-        wrong = beams > 1 and any(_shows_beams_others(model, prompt.inputs) for prompt in prompts)
+        wrong = beams > 1 and any(shows_beams_others(model, prompt.inputs) for prompt in prompts)
         with _beams_with_their_images(model) if wrong else nullcontext():
             wanted = [_generated(model, prompt.inputs, beams) for prompt in prompts]
         assert len(set(map(tuple, wanted))) > len(wanted) // 2, "prompts do not matter to it"
@@ -258,7 +258,7 @@ def _check_tie(model: Any, inputs: Inputs, beams: int, found: list[int], wanted:
     assert beams > 1 and abs(scores[0] - scores[1]) < TIE, (beams, found, wanted, scores)
 
 
-def _shows_beams_others(model: Any, inputs: Inputs) -> bool:
+def shows_beams_others(model: Any, inputs: Inputs) -> bool:
     """Return whether `generate` shows the beams of a prompt other images than the prompt's."""
     if len(inputs) <= 2:
         return False
