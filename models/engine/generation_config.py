@@ -77,10 +77,19 @@ def influential_settings(settings: Mapping[str, Any], asked: Collection[str]) ->
 
 
 def check_request(asked: Mapping[str, Any]) -> None:
-    """Raise ValueError for an argument of a request with which it would not get one response."""
+    """Raise ValueError for an argument with which a request would not get its one response."""
     for name, value in ONE_RESPONSE.items():
         if name in asked and asked[name] != value:
             raise ValueError(
                 f"gen_kwargs {name}={asked[name]}: a prompt gets one response, of logits as they "
                 "are; leave it out"
             )
+    beams, penalty = asked.get("num_beams", 1), asked.get("length_penalty", 1.0)
+    early = asked.get("early_stopping", False)
+    # `generate` fails with most of these, late and in words of its own.
+    if not isinstance(beams, int) or beams < 1:
+        raise ValueError(f"gen_kwargs num_beams={beams!r}: give a whole number from 1 on")
+    if not isinstance(penalty, (int, float)):
+        raise ValueError(f"gen_kwargs length_penalty={penalty!r}: give a number")
+    if early not in (True, False, None, "never"):
+        raise ValueError(f"gen_kwargs early_stopping={early!r}: give True, False or never")

@@ -280,3 +280,21 @@ def test_a_checkpoints_file_is_followed_as_generate_follows_it(
         asked = {"num_beams": 4, "do_sample": False, "max_new_tokens": 15, "pad_token_id": 0}
         output = model.generate(ids, **asked)
         assert text == own.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"num_beams": 2.0},
+        {"num_beams": 0},
+        {"num_beams": 2, "length_penalty": "1"},
+        {"num_beams": 2, "early_stopping": "Never"},
+    ],
+)
+@pytest.mark.parametrize("engine", ["auto", "generate"])
+def test_arguments_of_a_wrong_kind_are_refused_by_either_engine(
+    lm: VerbalizerLLM, engine: str, asked: dict[str, Any]
+) -> None:
+    name = list(asked)[-1]
+    with pytest.raises(ValueError, match=f"gen_kwargs {name}={asked[name]!r}: give"):
+        answers(lm, engine, **asked)
