@@ -18,12 +18,17 @@ def finish_reason(
     Args:
         tokens: The response's, with EOS and padding.
         eos_token_ids: The ids that end one.
-        text: The response before it was cut at the stops.
+        text: The response before its first EOS, not cut at the stops.
         stops: The stop strings.
     """
-    if any(token in eos_token_ids for token in tokens):
-        return EOS
-    return STOP if any(stop in text for stop in stops) else LIMIT
+    if any(stop in text for stop in stops):
+        return STOP
+    return EOS if end_of_text(tokens, eos_token_ids) < len(tokens) else LIMIT
+
+
+def end_of_text(tokens: Sequence[int], eos_token_ids: Collection[int]) -> int:
+    """Return how many tokens stand before the first EOS."""
+    return next((n for n, token in enumerate(tokens) if token in eos_token_ids), len(tokens))
 
 
 def turn_end(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
-from verbalizer_bench.models.adapters.finish_reason import finish_reason
+from verbalizer_bench.models.adapters.finish_reason import end_of_text, finish_reason
 from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.adapters.repeats import once_each
 from verbalizer_bench.models.adapters.thinking import CLOSED, opened_thought, thought
@@ -231,7 +231,9 @@ class ExactGeneration(EngineChoice):
     ) -> Response:
         """Decode a response, and note what ended it and whether it is a thought."""
         raw = self.tokenizer.decode(tokens)
-        ending = finish_reason(tokens, self.eos_token_ids, raw, stops)
+        # Padding may be an EOS: behind a stop string it ended nothing.
+        text = self.tokenizer.decode(tokens[: end_of_text(tokens, self.eos_token_ids)])
+        ending = finish_reason(tokens, self.eos_token_ids, text, stops)
         state = thought(raw, opened_thought(self._prompt_end(prompt)) is not None)
         if state == CLOSED and self.think_end_token is not None:
             # `_text` takes it away.

@@ -30,11 +30,24 @@ def said(record: dict[str, Any], limit: int) -> list[str]:
         ([2], (), "eos"),
         ([5, 6, 7, 8], (), "limit"),
         ([5, 6, 7, 8], ("lo",), "stop"),
-        ([5, 6, 2, 2], ("lo",), "eos"),
+        ([5, 6, 2, 2], ("lo",), "stop"),
+        ([5, 6, 2, 2], ("x",), "eos"),
     ],
 )
 def test_what_ended_a_response(tokens: list[int], stops: tuple[str, ...], ended: str) -> None:
     assert finish_reason(tokens, [2, 3], "hello", stops) == ended
+
+
+def test_padding_that_is_an_eos_ends_nothing(toys: tuple[Path, Path]) -> None:
+    lm = VerbalizerLLM(str(toys[0]), dtype="float32", device="cpu", engine="generate")
+    lm.tokenizer.pad_token = lm.tokenizer.eos_token
+    found = []
+    for lm.batch_size_per_gpu in (1, 4):
+        lm._start_counts()
+        asked = requests([STORY[:end] for end in (5, 30, 52, 90)], num_beams=1, until=["e", "a"])
+        lm.generate_until(asked, disable_tqdm=True)
+        found.append(lm.get_model_info()["verbalizer_bench"]["endings"])
+    assert found[0] == found[1] and found[0]["stop"]
 
 
 @pytest.mark.parametrize(
