@@ -139,9 +139,10 @@ class ExactGeneration(EngineChoice):
         for index in indices:
             by_key.setdefault(self._batch_key(prompts[index]), []).append(index)
         for members in by_key.values():
-            longest = max(self._prompt_length(prompts[i]) for i in members)
+            # What depends on the length (windows) shows in the longest, if at all.
+            longest = max((prompts[i] for i in members), key=self._prompt_length)
             engine = self._choose_shared_prefix(
-                prompts[members[0]], settings, longest + settings.max_new_tokens
+                longest, settings, self._prompt_length(longest) + settings.max_new_tokens
             )
             shared = self._encoded(prompts, members) if engine else {}
             if engine:

@@ -118,10 +118,11 @@ class SharedPrefixScoring(EngineChoice):
                 encoded[index] = pair
         if not encoded:
             return
-        first = next(iter(encoded.values()))
+        longest = max(encoded.values(), key=_length)
         settings = GenerationSettings(1, (), {"do_sample": False})
-        longest = max(len(p.context.ids) + len(p.continuation) for p in encoded.values())
-        engine = self._choose_shared_prefix(first.prompt, settings, longest)
+        # One engine a call: its prefix's keys and values are let go with it.
+        self._shared_prefix_engine = None
+        engine = self._choose_shared_prefix(longest.prompt, settings, _length(longest))
         if engine is None:
             return
         # The answers to one question are beams of one context.
@@ -136,3 +137,7 @@ class SharedPrefixScoring(EngineChoice):
         )
         for place, scores in results:
             yield from zip(members[place], scores, strict=True)
+
+
+def _length(pair: EncodedPair) -> int:
+    return len(pair.context.ids) + len(pair.continuation)

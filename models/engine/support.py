@@ -35,6 +35,8 @@ def unsupported_reason(
         return "it attends in both directions over the whole prompt"
     if longest and (limit := _rope_limit(config)) and longest > limit:
         return f"its rotary frequencies change beyond {limit} tokens, and these have {longest}"
+    if longest and (limit := _temperature_limit(config)) and longest >= limit:
+        return f"its attention's temperature changes from token {limit} on; these have {longest}"
     if not hasattr(base, "get_decoder"):
         return f"{type(base).__name__}, which has no get_decoder"
     if not getattr(language_model(model), "_supports_attention_backend", False):
@@ -88,3 +90,9 @@ def _rope_limit(config: Any) -> int | None:
                 or config.max_position_embeddings
             )
     return None
+
+
+def _temperature_limit(config: Any) -> int | None:
+    """Return from which token on queries are scaled by a place that a layer counts in its cache."""
+    tuned = getattr(config, "attn_temperature_tuning", False)
+    return int(config.floor_scale) if tuned and hasattr(config, "floor_scale") else None

@@ -1,5 +1,6 @@
 """The engine against `generate` for each family of models, and the table of them in docs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForCausalLM,
+    AutoTokenizer,
     BitsAndBytesConfig,
 )
 
+from tests.helpers.asking import requests
 from tests.helpers.families import (
     Family,
     Outcome,
@@ -22,6 +25,8 @@ from tests.helpers.families import (
 from tests.helpers.families_table import outcomes, row, versions
 from tests.helpers.language_families import LANGUAGE_FAMILIES
 from tests.helpers.vision_families import VISION_FAMILIES
+from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.engine import support
 
 TABLE = Path(__file__).parents[3] / "docs" / "families.md"
 
@@ -71,3 +76,27 @@ def test_quantised_weights(tmp_path: Path) -> None:
         tmp_path, quantization_config=config, dtype=torch.float32, device_map="cpu"
     )
     assert outcome(model, language_prompts()) == Outcome(None)
+
+
+def test_llama_4_where_its_temperature_changes(
+    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its layers count places in transformers' cache, which the engine has not."""
+    tokenizer = AutoTokenizer.from_pretrained(toys[0])
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"vocab_size": len(tokenizer), "floor_scale": 16, "attn_scale": 1.0}
+    family = _family("llama4_text")
+    build(replace(family, sizes={**family.sizes, **sizes})).save_pretrained(tmp_path)
+    prompts = ["good", "good and " * 20]
+
+    def engines() -> list[str]:
+        lm = VerbalizerLLM(str(tmp_path), dtype="float32", device="cpu")
+        lm.generate_until(requests(prompts, num_beams=2, max_gen_toks=4), disable_tqdm=True)
+        return list(lm.get_model_info()["verbalizer_bench"]["engine"])
+
+    assert engines() == ["generate"]
+    # A reason that no list has is found, too, if only in long prompts.
+    monkeypatch.setattr(support, "_temperature_limit", lambda config: None)
+    assert engines() == ["generate"]
+    prompts = prompts[:1]
+    assert engines() == ["shared_prefix"]
