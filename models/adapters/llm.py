@@ -126,7 +126,9 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, RollingScoring, HFLM):
         override_bs: int | None = None,
     ) -> list[Score]:
         """Score what HFLM encoded of the requests that `loglikelihood` was asked."""
-        pairs = [(context, continuation) for _, context, continuation in requests]
+        # A context of white space alone has no tokens: HFLM moves it into the continuation.
+        first = [self.prefix_token_id]
+        pairs = [(context or first, continuation) for _, context, continuation in requests]
         for context, continuation in pairs:
             self.inputs.add(context + continuation)
         return self._score_pairs(

@@ -284,8 +284,9 @@ class VerbalizerLVLM(
         if request.args[0]:
             # White space between the two belongs to the continuation, as in lm-eval.
             context = text.rstrip()
-        elif not prompt.length:
-            text = context = self.tokenizer.decode([self.prefix_token_id])
+        if not self._measured(context, prompt.images).length:
+            context = self.tokenizer.decode([self.prefix_token_id])
+            text = context + text
         whole = self._measured(text + self.escape(request.args[1]), prompt.images)
         if whole.length > self.max_length:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
+from tokenizers.processors import ByteLevel
 
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
@@ -88,3 +89,37 @@ def test_only_short_continuations_in_batches_of_their_own_size(toys: tuple[Path,
         [Instance("loglikelihood", {}, ("the movie", " foo"), 0)], True
     )
     assert value < 0
+
+
+def test_nothing_is_kept_of_weights_that_changed(toys: tuple[Path, Path]) -> None:
+    plain, shared = (
+        VerbalizerLLM(str(toys[0]), device="cpu", dtype="float32", engine=engine)
+        for engine in ("generate", "shared_prefix")
+    )
+    # Two contexts with the long instruction.
+    asked = requests(3)[4:-1]
+    before = shared.loglikelihood(asked, disable_tqdm=True)
+    for lm in (plain, shared):
+        for weight in lm.model.parameters():
+            weight.data *= 1.2
+    after = shared.loglikelihood(asked, disable_tqdm=True)
+    same(after, plain.loglikelihood(asked, disable_tqdm=True))
+    assert after != before
+
+
+@pytest.mark.parametrize("engine", ["generate", "auto"])
+@pytest.mark.parametrize("adapter", [VerbalizerLLM, VerbalizerLVLM])
+def test_a_context_of_white_space_alone(
+    toys: tuple[Path, Path], adapter: type, engine: str
+) -> None:
+    options = {"image": "none"} if adapter is VerbalizerLVLM else {}
+    folder = toys[adapter is VerbalizerLVLM]
+    lm = adapter(str(folder), device="cpu", dtype="float32", engine=engine, **options)
+    # A tokenizer that adds no BOS.
+    lm.tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=False)
+    assert lm.tokenizer("")["input_ids"] == []
+    spaces, nothing = (
+        lm.loglikelihood([Instance("loglikelihood", {}, pair, 0)], disable_tqdm=True)
+        for pair in ((" ", "yes"), ("", " yes"))
+    )
+    same(spaces, nothing)
