@@ -84,10 +84,19 @@ class ImageTokens:
         if mark not in marked or marked[-1] == mark:
             return None
         length = len(marked) - marked[::-1].index(mark)
-        return EncodedPrompt(marked, PromptHead(length, partial(self._head, length, text, images)))
+        head = partial(self._head, length, ids, text, images)
+        return EncodedPrompt(marked, PromptHead(length, head))
 
-    def _head(self, length: int, text: str, images: Sequence[Image.Image]) -> Inputs:
+    def _head(
+        self, length: int, ids: Sequence[int], text: str, images: Sequence[Image.Image]
+    ) -> Inputs:
         inputs = self._process(text, images)
+        if inputs["input_ids"][0].tolist() != list(ids):
+            # Idefics2's joins the marks of images that stand side by side, say.
+            raise ValueError(
+                f"the processor {type(self._processor).__name__} makes other tokens of a prompt "
+                f"than of its parts: {text[:80]!r}…; give engine=generate"
+            )
         shape = inputs["input_ids"].shape
         # Ids, masks and token types have the shape of the ids; pixels and sizes go whole.
         return {

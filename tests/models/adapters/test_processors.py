@@ -241,3 +241,29 @@ def test_a_processor_that_needs_torchvision_says_what_to_install(
         VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", batch_size=1)
     assert f"pretrained={tmp_path}" in str(info.value) and "\n" not in str(info.value)
     assert "Qwen2VLVideoProcessor needs torchvision" in str(info.value)
+
+
+def test_a_processor_that_joins_what_stands_around_images_is_named(tmp_path: Path) -> None:
+    """Idefics2's does; the engine is checked with one prompt, which may have nothing to join."""
+    save(idefics3, tmp_path)
+    lm = VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu")
+    original, mark = lm._shown._process, "<fake_token_around_image>"
+    number = lm.tokenizer.convert_tokens_to_ids(mark)
+
+    def joining(text: str, images: Any) -> dict[str, torch.Tensor]:
+        inputs = original(text, images)
+        ids = inputs["input_ids"][0]
+        double = (ids[1:] == number) & (ids[:-1] == number)
+        kept = torch.cat([torch.tensor([True]), ~double])
+        return {**inputs, **{k: inputs[k][:, kept] for k in ("input_ids", "attention_mask")}}
+
+    lm._shown._process = joining
+    noise = make_image("noise", (32, 32))
+    kwargs = {"until": [], "num_beams": 3, "max_gen_toks": 4}
+    texts = ("<image> and then <image> what is that?", "<image><image> what?")
+    asked = [
+        Instance("generate_until", {}, (text, kwargs, {"visual": [noise, noise]}), 0)
+        for text in texts
+    ]
+    with pytest.raises(ValueError, match="Idefics3Processor makes other tokens of a prompt"):
+        lm.generate_until(asked, disable_tqdm=True)
