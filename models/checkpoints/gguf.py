@@ -59,6 +59,10 @@ def check_gguf(pretrained: str, gguf_file: str, options: Mapping[str, Any]) -> N
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
+    folder = Path(pretrained, options.get("subfolder") or "")
+    if folder.is_dir() and not (folder / gguf_file).is_file():
+        names = ", ".join(sorted(file.name for file in folder.glob("*.gguf"))) or "none"
+        raise ValueError(f"{what}: no such file; the GGUFs in {folder}: {names}")
     with reading(what, "give the name of a .gguf file in it"):
         path = gguf_path(pretrained, gguf_file, options)
         try:

@@ -13,7 +13,8 @@ from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import journal_files
 from verbalizer_bench.results.run import find_runs
 from verbalizer_bench.running.arguments import model_arguments, parse, unknown_option
-from verbalizer_bench.running.harness import harness
+from verbalizer_bench.running.harness import harness, register_models
+from verbalizer_bench.running.options import check_run
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 
@@ -262,3 +263,19 @@ def test_only_our_adapters_leave_a_journal_and_a_finished_one_is_kept(
         assert f"is kept as journal-0.finished-{number}.jsonl" in caplog.text
     assert (ours / "journal-0.finished-1.jsonl").read_bytes() == first
     assert [file.name for file in journal_files(ours)] == ["journal-0.jsonl"]
+
+
+@pytest.mark.parametrize(("name", "passes"), [("m.gguf", True), ("n.gguf", False), ("m", False)])
+def test_a_gguf_in_place_of_its_folder_is_left_to_the_adapter(
+    tmp_path: Path, name: str, passes: bool
+) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    given = {"model": "verbalizer-llm", "model_args": {"pretrained": str(tmp_path / name)}}
+    args = argparse.Namespace(tasks="x", output_path=str(tmp_path), device=None, **given)
+    args.gen_kwargs = args.limit = args.num_fewshot = None
+    register_models()
+    if passes:
+        check_run(args)
+        return
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        check_run(args)

@@ -174,7 +174,9 @@ def _check_model(model: str | None, model_args: Mapping[str, Any], device: str |
             "a folder or a hub id"
         )
     is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
-    if is_path and not Path(pretrained).is_dir():
+    place = Path(pretrained)
+    # Of a GGUF in place of its folder the adapter says more.
+    if is_path and not (place.is_dir() or (place.suffix == ".gguf" and place.is_file())):
         raise FileNotFoundError(
             f"run: --model_args pretrained={pretrained}: no such folder; "
             "give a checkpoint's folder or a hub id"
