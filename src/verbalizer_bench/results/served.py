@@ -60,6 +60,11 @@ def served_warnings(record: RunRecord) -> list[str]:
     if served is None:
         return []
     texts = []
+    if record.image is not None and record.image.mode != "none":
+        texts.append(
+            f"an image ({record.image.mode}) was sent; whether the server showed it is not "
+            "known: some drop it for a text model"
+        )
     if len(served.reported) > 1:
         names = ", ".join(f"{name} ({count})" for name, count in served.reported.items())
         texts.append(f"the server named several models: {names}; they may be other weights")
