@@ -143,7 +143,7 @@ class Endpoint:
         if not value:
             raise ValueError(
                 f"{self.key_variable} is not set; {self.address} needs a key: export it, or give "
-                'key_variable: "" for a server without keys'
+                "base_url of another server, and an empty key_variable for one without keys"
             )
         if not value.isascii() or not value.isprintable() or " " in value:
             raise ValueError(f"{self.key_variable}: not a key; it has other than ASCII letters")
