@@ -1,9 +1,12 @@
 """What the tests share: offline, small models made from a configuration, real data where it is."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
+# A shell's background job ignores Ctrl-C, which tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Models here are tiny: threads would only wait for each other.
