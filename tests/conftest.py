@@ -5,8 +5,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-# A shell's background job ignores Ctrl-C, which tests send to themselves.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Models here are tiny: threads would only wait for each other.
@@ -14,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VERBALIZER_BENCH_DATA", None)
 
 import pytest
+
+# A shell's background job ignores Ctrl-C, which tests send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 # Seconds after which a process counts as stuck, on any machine; what a test says depends on none.

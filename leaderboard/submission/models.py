@@ -133,6 +133,9 @@ class Record(_Loose):
 
     adapter: Line
     engine: dict[Line, Count] = {}
+    scores: dict[Line, Count] = {}
+    calibration: dict[str, Any] | None = None
+    gguf_file: Text | None = None
     fingerprint: dict[str, Any] = {}
     generation_config: dict[str, Any] = {}
     image: Image | None = None
@@ -168,6 +171,9 @@ class SubmittedRun(_Strict):
     model_args: dict[str, Any] | Text | None = None
     adapter: Line | None = None
     engine: dict[Line, Count] | None = None
+    scores: dict[Line, Count] = {}
+    calibration: dict[str, Any] | None = None
+    gguf_file: Text | None = None
     responses_by_rank: list[Count] | None = None
     image: dict[str, Any] | None = None
     dtype: Line | None = None

@@ -1,6 +1,7 @@
 """Runs of a served model: resumed, paid once, and never mixed with the paper's protocol."""
 
 import json
+import logging
 import re
 import signal
 from collections.abc import Callable
@@ -24,6 +25,12 @@ from verbalizer_bench.results.run import Run, load_run
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 PAPERS = {"image": {"mode": "white"}, "bos_counts": [1, 1], "dtype": "torch.float32"}
+
+
+@pytest.fixture(autouse=True)
+def closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what logging says of the streams of earlier tests, which lm-eval keeps."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
 
 def words(body: dict[str, Any]) -> Any:
