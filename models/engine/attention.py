@@ -3,8 +3,8 @@
 Registered with transformers' attention interface, so that no model code changes: a model hands over
 query, key and value already rotated, and its mask as the function that says who sees whom (windows,
 chunks). Both blocks go through one softmax, so that the result is that of plain attention over
-their concatenation. Scores, softmax and sums are float32 in low precision too, and the output is
-rounded once.
+their concatenation. Scores, softmax and sums are float32 in low precision too; the output is
+rounded once and, on a GPU, the weights of the values before it.
 
 Beams are not copied when they branch, as `generate` copies its cache in every step: a prompt's keys
 and values stand in slots, and each beam knows which slots it sees. A slot that no beam sees any
