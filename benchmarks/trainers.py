@@ -28,10 +28,10 @@ from benchmarks.loader import loader_memory
 from benchmarks.measure import Cost, cpu_seconds, spread
 from benchmarks.training_data import LARGER, TINY, Shape, write_architecture, write_records
 from benchmarks.training_table import render
+from verbalizer_bench.io.conversations import Conversation, read_records
 from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.conversations.formats import training_template
-from verbalizer_bench.trainers.conversations.records import Conversation, read_records
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
 from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar

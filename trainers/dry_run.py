@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import AutoTokenizer
 
+from verbalizer_bench.io.conversations import BadRecordError, read_files
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.trainers.checkpoints.load import load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
-from verbalizer_bench.trainers.conversations.records import BadRecordError, read_files
 from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.inputs import sample_order

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.models.chat.bos import openings, put_around
 from verbalizer_bench.models.chat.template import DATE, ChatTemplate
 from verbalizer_bench.trainers.conversations.assistant_spans import (
@@ -15,7 +16,6 @@ from verbalizer_bench.trainers.conversations.assistant_spans import (
     find_answers,
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, read_files
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, read_files
 from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
 
 # Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
+from verbalizer_bench.io.conversations import read_files
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite, non_finite
-from verbalizer_bench.trainers.conversations.records import read_files
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.training.state_saving import SealingTrainer
 

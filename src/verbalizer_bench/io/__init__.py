@@ -1,1 +1,1 @@
-"""Reading JSON and YAML with precise errors, atomic writes, append-only logs, locks."""
+"""JSON and YAML with precise errors, kinds of records, atomic writes, append-only logs, locks."""

@@ -16,6 +16,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tests.conftest import REPOSITORY
 from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.conversations.encoder import (
     Encoder,
@@ -23,7 +24,6 @@ from verbalizer_bench.trainers.conversations.encoder import (
     end_generation,
 )
 from verbalizer_bench.trainers.conversations.formats import chat_template
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 
 TRL = files("trl") / "chat_templates"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")

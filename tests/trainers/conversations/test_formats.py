@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.toy import TEMPLATE, make_tokenizer
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.formats import (
     FORMATS,
     chat_template,
     training_template,
 )
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 
 OURS = FORMATS[:3]
 VICUNA = (

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from tests.helpers.asking import requests
 from tests.helpers.tokenizer_families import FAMILIES, adds_eos, glm, llama_2
 from tests.helpers.toy import make_llava, make_llm
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.chat import template as chat
@@ -22,7 +23,6 @@ from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note,
 from verbalizer_bench.models.checkpoints.compose import extract_llm
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, _set_template
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.conversations.records import BadRecordError, Conversation, Message
 from verbalizer_bench.trainers.output.model_card import asking_notes
 
 QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'

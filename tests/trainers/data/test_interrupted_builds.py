@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.helpers.training_records import conversation, write
 from verbalizer_bench.io import files
+from verbalizer_bench.io.conversations import Conversation
 from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
-from verbalizer_bench.trainers.conversations.records import Conversation
 from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 

@@ -1,4 +1,4 @@
-r"""Read training records: LLaVA's layout, and `messages` with `images`.
+r"""Read conversations: LLaVA's layout, and `messages` with `images`.
 
     {"id": "7", "image": "7.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat?"},
                                                     {"from": "gpt", "value": "A cat."}]}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import SHARED
 from verbalizer_bench.io import json_reading
-from verbalizer_bench.trainers.conversations.records import (
+from verbalizer_bench.io.conversations import (
     BadRecordError,
     Conversation,
     Message,
