@@ -1,7 +1,9 @@
 """What the tests share: offline, small models made from a configuration, real data where it is."""
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,15 @@ REPOSITORY = Path(__file__).parents[1]
 # Seconds after which a process counts as stuck, on any machine; what a test says depends on none.
 PATIENCE = 1800
 SHARED = Path(os.environ.get("VERBALIZER_BENCH_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> Iterator[None]:
+    """Take back what a command or an adapter set up of our log: other tests read theirs."""
+    yield
+    ours = logging.getLogger("verbalizer_bench")
+    ours.handlers.clear()
+    ours.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

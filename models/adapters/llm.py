@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 
 from verbalizer_bench.models.adapters.generation import ExactGeneration
+from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.models.adapters.model_args import checked_model_args
 from verbalizer_bench.models.adapters.repeats import once_each
 from verbalizer_bench.models.adapters.rolling import RollingScoring, TokenPair
@@ -45,6 +46,7 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, RollingScoring, HFLM):
             ValueError: The checkpoint is an encoder-decoder, there is no such engine, or an
                 argument is wrong (`checked_model_args`).
         """
+        show_log_lines()
         self._set_engine(engine)
         self._asked: Sequence[Any] = ()
         with checked_model_args(type(self), self.adapter, pretrained, kwargs):

@@ -21,6 +21,7 @@ from verbalizer_bench.models.adapters.fingerprints import settings_sha256
 from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.image_prompts import ImagePrompts
 from verbalizer_bench.models.adapters.image_tokens import ImageTokens
+from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.models.adapters.model_args import checked_model_args
 from verbalizer_bench.models.adapters.repeats import once_each
 from verbalizer_bench.models.adapters.rolling import RollingScoring
@@ -102,6 +103,7 @@ class VerbalizerLVLM(
                 f"add_bos_token={add_bos_token}: verbalizer-lvlm encodes with the checkpoint's "
                 "processor, which decides; leave it out"
             )
+        show_log_lines()
         self._set_engine(engine)
         # The parent refuses `auto`, which this class can do.
         with checked_model_args(type(self), self.adapter, pretrained, kwargs):

@@ -31,6 +31,7 @@ from verbalizer_bench.client.event_loop import run_to_end
 from verbalizer_bench.client.protocol import Reply
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
 from verbalizer_bench.models.adapters.journal import Journal
+from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.models.adapters.scoring import Score
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.images import image_sha256, make_image
@@ -79,6 +80,7 @@ class VerbalizerAPI(LM):
             ValueError: An argument is missing, wrong or unknown, the key is not there, or torchrun
                 started several processes.
         """
+        show_log_lines()
         super().__init__()
         self.settings = read_settings(arguments)
         self.settings.endpoint.key()

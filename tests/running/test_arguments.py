@@ -96,6 +96,7 @@ def test_a_part_of_an_option_is_no_option(
         (["--metadata", "{bad"], "--metadata: Invalid JSON: {bad"),
         (["--gen_kwargs", "length_penalty=x"], "--gen_kwargs length_penalty=x: give a number"),
         (["--max_batch_size", "0"], "--max_batch_size 0: give a count of prompts"),
+        (["--verbosity", "loud"], "--verbosity LOUD: give one of DEBUG, INFO, WARNING"),
         (["--limit", "nan"], "--limit nan: give a count of documents"),
         (["--check_integrity"], "--check_integrity: lm-eval's own tests are not in its package"),
         (["--cache_requests", "maybe"], "invalid value 'maybe' (choose from true, refresh"),

@@ -22,6 +22,7 @@ from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
+from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, our_options, parse
 from verbalizer_bench.running.merge import in_document_order
@@ -65,6 +66,7 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     from lm_eval.utils import setup_logging
 
     setup_logging()
+    show_log_lines()
     if _rank() != 0:
         _be_quiet()
     register_models()
@@ -100,6 +102,15 @@ def _be_quiet() -> None:
     set_verbosity_error()
 
 
+def _set_log_level(verbosity: str | None) -> None:
+    """Take `--verbosity` before the model is loaded, which lm-eval does after it."""
+    from lm_eval.utils import setup_logging
+
+    if verbosity is not None:
+        setup_logging(verbosity)
+        show_log_lines()
+
+
 def _run(
     parser: Any, args: argparse.Namespace, ours: argparse.Namespace, argv: Sequence[str]
 ) -> list[Path]:
@@ -108,6 +119,7 @@ def _run(
         check_resume(ours.resume, args.model)
         args.output_path = ours.resume
     check_run(args)
+    _set_log_level(args.verbosity)
     args.include_path = include_paths(args.include_path)
     args.log_samples, args.samples = True, read_samples(args.samples)
     if args.use_cache:

@@ -13,6 +13,7 @@ from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 SERVED = "verbalizer-api"
 OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm", SERVED)
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Arguments of `generate` that are numbers; counts are checked besides.
 _NUMBERS = {"length_penalty", "repetition_penalty", "temperature", "top_p", "top_k", "min_length"}
 
@@ -41,6 +42,9 @@ def check_run(args: argparse.Namespace) -> None:
         )
     if (args.num_fewshot or 0) < 0:
         raise ValueError(f"run: --num_fewshot {args.num_fewshot}: give a count of examples")
+    verbosity = getattr(args, "verbosity", None)
+    if verbosity is not None and verbosity not in _LEVELS:
+        raise ValueError(f"run: --verbosity {verbosity}: give one of {', '.join(_LEVELS)}")
     if getattr(args, "check_integrity", False):
         raise ValueError(
             "run: --check_integrity: lm-eval's own tests are not in its package; leave it out"
