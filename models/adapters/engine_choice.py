@@ -54,12 +54,12 @@ class EngineChoice(RunRecorder):
         self._shared_prefix_engine: SharedPrefixEngine | None = None
 
     def _choose_shared_prefix(
-        self, prompt: Any, settings: GenerationSettings, longest: int
+        self, prompt: Any, settings: GenerationSettings | None, longest: int
     ) -> SharedPrefixEngine | None:
-        """Return the shared-prefix engine for prompts like this one; None is `generate`.
+        """Return the shared-prefix engine for prompts like this one; None: it is not exact there.
 
-        What is chosen is said in one log line. `longest` is the length of the longest of them with
-        its response, in tokens.
+        What is chosen is said in one log line. `settings` as in `unsupported_reason`; `longest` is
+        the length of the longest of them with its response, in tokens.
 
         Raises:
             ValueError: `engine=shared_prefix` was asked for and would not be exact.
@@ -72,11 +72,12 @@ class EngineChoice(RunRecorder):
         if self.engine == "shared_prefix":
             raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
         if self.engine == "auto":
-            log.warning("engine: generate, not shared_prefix: %s", reason)
+            instead = "a forward pass a score" if settings is None else "generate"
+            log.warning("engine: %s, not shared_prefix: %s", instead, reason)
         return None
 
     def _unsupported_reason(
-        self, prompt: Any, settings: GenerationSettings, longest: int
+        self, prompt: Any, settings: GenerationSettings | None, longest: int
     ) -> str | None:
         """Return why prompts like this one cannot have a shared prefix; None if they can."""
         if self.engine == "generate":

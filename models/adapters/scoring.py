@@ -8,7 +8,6 @@ from tqdm import tqdm
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
 from verbalizer_bench.models.adapters.journal import Scored
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
-from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 
 # The engine feeds a token a pass: longer continuations are sooner scored in one plain pass.
 _MAX_CONTINUATION_TOKENS = 16
@@ -119,10 +118,9 @@ class SharedPrefixScoring(EngineChoice):
         if not encoded:
             return
         longest = max(encoded.values(), key=_length)
-        settings = GenerationSettings(1, (), {"do_sample": False})
         # One engine a call: its prefix's keys and values are let go with it.
         self._shared_prefix_engine = None
-        engine = self._choose_shared_prefix(longest.prompt, settings, _length(longest))
+        engine = self._choose_shared_prefix(longest.prompt, None, _length(longest))
         if engine is None:
             return
         # The answers to one question are beams of one context.

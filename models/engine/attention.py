@@ -2,9 +2,7 @@
 
 Registered with transformers' attention interface, so that no model code changes: a model hands over
 query, key and value already rotated, and its mask as the function that says who sees whom (windows,
-chunks). Both blocks go through one softmax, so that the result is that of plain attention over
-their concatenation. Scores, softmax and sums are float32 in low precision too; the output is
-rounded once and, on a GPU, the weights of the values before it.
+chunks).
 
 Beams are not copied when they branch, as `generate` copies its cache in every step: a prompt's keys
 and values stand in slots, and each beam knows which slots it sees. A slot that no beam sees any
@@ -14,15 +12,15 @@ more is used again.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
+from verbalizer_bench.models.engine.two_blocks import Bias, KeyValue, attend, kept_dtype
+
 _NAME = "verbalizer_shared_prefix"
-KeyValue = tuple[torch.Tensor, torch.Tensor]
 # Slots for new tokens that a prompt has from the start, as the paper's responses have 15 tokens,
 # and gets more of at a time: all of them are copied then.
 _DECODE_SLOTS = 16
@@ -39,18 +37,6 @@ class MaskFunction:
         """Return which keys, (..., k), the queries, (..., q), do not see: (..., q, k)."""
         zero = torch.zeros((), dtype=torch.long, device=queries.device)
         return ~self._sees(zero, zero, queries[..., :, None], keys[..., None, :])
-
-
-class Bias(NamedTuple):
-    """What is added to scores: minus infinity where a query does not see a token, else 0.
-
-    Attributes:
-        prefix: (1, n, P), or (B, 1, P) while decoding; None where all of the prefix is seen.
-        suffix: (1, n, C) or (B, n, C).
-    """
-
-    prefix: torch.Tensor | None
-    suffix: torch.Tensor
 
 
 class Prefix(NamedTuple):
@@ -273,7 +259,7 @@ def shared_prefix_attention(
     suffix = prefix_cache.update(layer, key, value)
     bias = prefix_cache.bias(attention_mask, grouped.shape[2], query)
     empty = suffix[0][:, 0, :0], suffix[1][:, 0, :0]
-    output = _two_blocks(
+    output = attend(
         grouped,
         prefix_cache.prefix.layers.get(layer, empty),
         suffix,
@@ -304,95 +290,6 @@ def _of_queries(sinks: torch.Tensor, query: torch.Tensor, length: int) -> torch.
         -1, count // (groups * length), -1, length
     )
     return by_query.reshape(key_heads, 1, count)
-
-
-def _two_blocks(
-    query: torch.Tensor,
-    prefix: KeyValue,
-    suffix: KeyValue,
-    bias: Bias,
-    scaling: float,
-    softcap: float | None = None,
-    sinks: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Attend to the prefix and to a prompt's slots.
-
-    Args:
-        query: (Hk, B, n, D).
-        prefix: Keys and values, (Hk, P, D).
-        suffix: Keys and values of the slots, (Hk, B, C, D).
-        bias: Added to the scores, in their type: float32 or more.
-        scaling: Factor of the scores.
-        softcap: Bound of the scores.
-        sinks: A score of no key for each query, (Hk, 1, n).
-
-    Returns:
-        (Hk, B, n, D), in the type of `query`.
-    """
-    (prefix_key, prefix_value), (suffix_key, suffix_value) = prefix, suffix
-    kind, dtype = query.dtype, bias.suffix.dtype
-    split, end = prefix_key.shape[1], prefix_key.shape[1] + suffix_key.shape[2]
-    if kind != suffix_key.dtype:
-        query = query.to(suffix_key.dtype)
-    if query.dtype == dtype:
-        # In low precision that would be rounded.
-        query, scaling = query * scaling, 1.0
-    scores = query.new_empty(*query.shape[:3], end + (sinks is not None), dtype=dtype)
-    own = scores[..., split:end]
-    # All prompts' queries to the prefix are one matrix product a head.
-    _multiply_into(scores.flatten(1, 2)[..., :split], query.flatten(1, 2), prefix_key.mT)
-    own_scores = _multiply(query, suffix_key.mT, dtype)
-    if scaling == 1.0 and softcap is None:
-        torch.add(own_scores, bias.suffix, out=own)
-    else:
-        own.copy_(own_scores)
-        scores *= scaling
-        if softcap is not None:
-            scores.div_(softcap).tanh_().mul_(softcap)
-        own += bias.suffix
-    if bias.prefix is not None:
-        scores[..., :split] += bias.prefix
-    if sinks is not None:
-        scores[..., end] = sinks
-    weights = torch.softmax(scores, dim=-1, out=scores)
-    if query.dtype != dtype:
-        weights = weights.to(query.dtype)
-    from_prefix = _multiply(weights.flatten(1, 2)[..., :split], prefix_value, dtype)
-    from_suffix = _multiply(weights[..., split:end], suffix_value, dtype)
-    output = from_suffix.add_(from_prefix.view_as(from_suffix))
-    return output if kind == dtype else output.to(kind)
-
-
-def _multiply(first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return products of matrices, (..., n, m), whose sums are of `dtype`."""
-    if first.dtype == dtype:
-        return first @ second
-    product: torch.Tensor = torch.bmm(first.flatten(0, -3), second.flatten(0, -3), out_dtype=dtype)
-    return product.view(*first.shape[:-1], -1)
-
-
-def _multiply_into(out: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> None:
-    if first.dtype == out.dtype:
-        torch.bmm(first, second, out=out)
-    else:
-        out.copy_(torch.bmm(first, second, out_dtype=out.dtype))
-
-
-@cache
-def kept_dtype(device: str, dtype: torch.dtype) -> torch.dtype:
-    """Return the type that keys and values are kept in: float32 in place of low precision.
-
-    But on a device that multiplies low precision without rounding the sums to it (CUDA) they stay
-    as they are.
-    """
-    if dtype in (torch.float32, torch.float64):
-        return dtype
-    one = torch.ones(1, 1, 1, dtype=dtype, device=device)
-    try:
-        torch.bmm(one, one, out_dtype=torch.float32)
-    except (RuntimeError, TypeError):
-        return torch.float32
-    return dtype
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from verbalizer_bench.models.engine.attention import kept_dtype
+from verbalizer_bench.models.engine.two_blocks import kept_dtype
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")

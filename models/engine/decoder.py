@@ -14,15 +14,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from verbalizer_bench.models.engine.attention import (
-    KeyValue,
     Prefix,
     SharedPrefixCache,
-    kept_dtype,
     use_shared_prefix_attention,
 )
 from verbalizer_bench.models.engine.batching import CPU_BUDGET
 from verbalizer_bench.models.engine.prefix_groups import common_prefix_length
 from verbalizer_bench.models.engine.support import base_model, language_model
+from verbalizer_bench.models.engine.two_blocks import KeyValue, kept_dtype
 
 
 class PromptHead(NamedTuple):

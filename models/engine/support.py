@@ -13,13 +13,14 @@ _KNOWN_ARGUMENTS = {"num_beams", "do_sample", "length_penalty", "early_stopping"
 
 
 def unsupported_reason(
-    model: Any, settings: GenerationSettings, longest: int | None = None
+    model: Any, settings: GenerationSettings | None, longest: int | None = None
 ) -> str | None:
-    """Return why a request cannot be generated with a shared prefix exactly; None if it can.
+    """Return why a request cannot be answered with a shared prefix exactly; None if it can.
 
     Args:
         model: A loaded model of transformers.
-        settings: What the request asks.
+        settings: What the request asks to generate; None if it asks for scores, which no setting of
+            a generation changes.
         longest: Tokens of the longest prompt with its response, where it is known.
     """
     base, config = base_model(model), model.config.get_text_config()
@@ -41,16 +42,7 @@ def unsupported_reason(
         return f"{type(base).__name__}, which has no get_decoder"
     if not getattr(language_model(model), "_supports_attention_backend", False):
         return f"{config.model_type} is not on transformers' attention interface"
-    if settings.kwargs.get("do_sample"):
-        return "sampling"
-    if unknown := set(settings.kwargs) - _KNOWN_ARGUMENTS:
-        return f"generation arguments {', '.join(sorted(unknown))}"
-    if getattr(base.generate, "__func__", None) is not GenerationMixin.generate:
-        return f"{type(base).__name__} has a generate of its own"
-    if changes := influential_settings(model.generation_config.to_diff_dict(), settings.kwargs):
-        name, value = next(iter(changes.items()))
-        return f"the checkpoint's generation setting {name}={str(value)[:200]}"
-    return None
+    return None if settings is None else _unsupported_search(model, base, settings)
 
 
 def base_model(model: Any) -> Any:
@@ -69,6 +61,19 @@ def language_model(model: Any) -> Any:
     while decoder.get_output_embeddings() is not None:
         decoder = decoder.model
     return decoder
+
+
+def _unsupported_search(model: Any, base: Any, settings: GenerationSettings) -> str | None:
+    if settings.kwargs.get("do_sample"):
+        return "sampling"
+    if unknown := set(settings.kwargs) - _KNOWN_ARGUMENTS:
+        return f"generation arguments {', '.join(sorted(unknown))}"
+    if getattr(base.generate, "__func__", None) is not GenerationMixin.generate:
+        return f"{type(base).__name__} has a generate of its own"
+    if changes := influential_settings(model.generation_config.to_diff_dict(), settings.kwargs):
+        name, value = next(iter(changes.items()))
+        return f"the checkpoint's generation setting {name}={str(value)[:200]}"
+    return None
 
 
 def _keeps_states(model: Any, config: Any) -> bool:

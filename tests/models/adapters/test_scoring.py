@@ -91,6 +91,15 @@ def test_only_short_continuations_in_batches_of_their_own_size(toys: tuple[Path,
     assert value < 0
 
 
+def test_generation_settings_of_a_checkpoint_change_no_score(toys: tuple[Path, Path]) -> None:
+    options = {"device": "cpu", "dtype": "float32"}
+    plain = VerbalizerLLM(str(toys[0]), engine="generate", **options)
+    shared = VerbalizerLLM(str(toys[0]), engine="shared_prefix", **options)
+    shared.model.generation_config.repetition_penalty = 1.5
+    asked = requests(3)
+    same(shared.loglikelihood(asked, disable_tqdm=True), plain.loglikelihood(asked, True))
+
+
 def test_nothing_is_kept_of_weights_that_changed(toys: tuple[Path, Path]) -> None:
     plain, shared = (
         VerbalizerLLM(str(toys[0]), device="cpu", dtype="float32", engine=engine)
