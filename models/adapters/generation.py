@@ -89,6 +89,8 @@ class ExactGeneration(EngineChoice):
         known = journal.known if journal else {}
         journaled = {i: known[key] for i, key in enumerate(keys) if key in known}
         responses: list[str] = [""] * len(requests)
+        if journal:
+            journal.say_kept(len(journaled), len(requests), "responses")
 
         def take(index: int, response: Response) -> None:
             responses[index] = response.text

@@ -102,6 +102,7 @@ class Journal:
         self.known: dict[str, Response] = {}
         self.scores: dict[str, Scored] = {}
         self._fingerprints: dict[Path, dict[str, Any]] = {}
+        self._resumed, self._share = resume, f"of rank {rank}'s" if world_size > 1 else "of"
         fix = "give each run an --output_path of its own"
         self._log = AppendLog(self.path, "journal", _FORMAT, fix)
         try:
@@ -160,6 +161,14 @@ class Journal:
             self.scores[key] = answer
         else:
             self.known[key] = answer
+
+    def say_kept(self, count: int, total: int, what: str) -> None:
+        """Say how many of the answers that a resumed run wants it has already."""
+        if self._resumed:
+            log.info(
+                "--resume %s: %d %s %d %s are kept, %d are left to do",
+                *(self.path.parent, count, self._share, total, what, total - count),
+            )
 
     def finish(self) -> None:
         """Mark the run as complete and scored, so that a new run may use the folder."""

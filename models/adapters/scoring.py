@@ -85,6 +85,8 @@ class SharedPrefixScoring(EngineChoice):
         journal, keys = self.journal, self._journal_keys(requests)
         known = journal.scores if journal else {}
         scores = {index: known[key] for index, key in enumerate(keys) if key in known}
+        if journal:
+            journal.say_kept(len(scores), len(requests), "scores")
         for index, scored in scores.items():
             self._count_score(requests[index], scored)
         missing = [index for index in range(len(requests)) if index not in scores]

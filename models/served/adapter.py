@@ -288,6 +288,8 @@ class VerbalizerAPI(LM):
                         noted(call, reply)
                     else:
                         waiting.append(call)
+                if self.journal:
+                    self.journal.say_kept(len(calls) - len(waiting), len(calls), "replies")
                 await ask_all(asker, waiting, noted, 2 * self.settings.concurrency)
                 watching.cancel()
         finally:

@@ -104,7 +104,10 @@ def test_a_new_run_asks_anew(
 
 
 def test_a_spent_budget_says_how_to_go_on(
-    serve: Callable[..., Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = serve(words)
     small = arguments(server, tmp_path, budget_tokens=5000, concurrency=1)
@@ -117,6 +120,7 @@ def test_a_spent_budget_says_how_to_go_on(
     more = arguments(server, tmp_path, budget_tokens=10**6, concurrency=1)
     assert main([*more, "--resume", str(tmp_path)]) == 0
     assert len(server.requests) == 12
+    assert caplog.text.count(f": {paid} of 12 replies are kept, {12 - paid} are left to do") == 1
 
 
 def test_a_refused_request_says_how_to_go_on(

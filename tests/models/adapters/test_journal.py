@@ -67,7 +67,10 @@ def test_kills_at_every_kind_of_moment(
 
 
 def test_a_run_that_is_killed_and_resumed(
-    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The whole command; `--resume OUT` needs no other argument."""
     arguments = [
@@ -84,7 +87,10 @@ def test_a_run_that_is_killed_and_resumed(
     assert len(before) == 19
     assert main(["run", *arguments, "--output_path", str(tmp_path / "whole")]) == 0
     assert main(["run", *arguments, "--output_path", str(killed)]) == 2
+    assert "are kept" not in caplog.text
     assert main(["run", "--resume", str(killed)]) == 0
+    said = f"--resume {killed}: 19 of 36 responses are kept, 17 are left to do"
+    assert caplog.text.count("are kept") == caplog.text.count(said) == 1
     after = [row["key"] for row in rows(killed)]
     assert after[: len(before)] == before and len(set(after)) == len(after) == 12 * 3
     assert comparable(killed) == comparable(tmp_path / "whole")
@@ -223,11 +229,16 @@ def test_keys_differ_by_what_a_response_depends_on(requests: list[Any], tmp_path
     book.close()
 
 
-def test_a_run_goes_on_with_fewer_ranks(requests: list[Any], tmp_path: Path) -> None:
+def test_a_run_goes_on_with_fewer_ranks(
+    requests: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for rank in (0, 1):
         book = open_journal(tmp_path, rank=rank, world_size=2)
         book.add(f"key of {rank}", requests[rank], Response("foo", "generate"))
+        with caplog.at_level("INFO"):
+            book.say_kept(rank, 3, "responses")
         book.close()
+        assert f"{rank} of rank {rank}'s 3 responses are kept, {3 - rank} are left" in caplog.text
     book = open_journal(tmp_path)
     book.close()
     assert set(book.known) == {"key of 0", "key of 1"}

@@ -202,6 +202,7 @@ def test_a_run_that_is_killed_and_resumed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The whole command, with tasks of others."""
     tasks = write_tasks(tmp_path / "tasks")
@@ -219,6 +220,8 @@ def test_a_run_that_is_killed_and_resumed(
     assert main(["run", *arguments, "--output_path", str(killed)]) == 2
     assert "an unfinished run left 6 scores in it; go on with" in capsys.readouterr().err
     assert main(["run", "--resume", str(killed)]) == 0
+    for said in ("6 of 8 scores are kept, 2 are left", "0 of 4 responses are kept, 4 are left"):
+        assert caplog.text.count(said) == 1
     after = rows(killed)
     assert after[: len(before)] == before and len({row["key"] for row in after}) == 2 * 4 + 4
     (results,) = killed.rglob("results_*.json")
