@@ -52,17 +52,30 @@ def test_json_says_what_is_a_text() -> None:
         parse(HarnessCLI(), "run", ["--model_args", '{"pretrained": 1200}'])
 
 
-@pytest.mark.parametrize("name", ["1200", "nan"])
+@pytest.mark.parametrize(("name", "commit"), [("1200", None), ("nan", "1f2e3d")])
 def test_a_checkpoint_and_an_output_that_are_called_by_a_number(
-    name: str, toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    commit: str | None,
+    toys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """In a folder without a repository, and in one that git cannot read and lm-eval can."""
     monkeypatch.chdir(tmp_path)
+    if commit:
+        heads = tmp_path / ".git" / "refs" / "heads"
+        heads.mkdir(parents=True)
+        (heads / "main").write_text(f"{commit}\n")
+        (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     Path(name).symlink_to(toys[0])
     arguments = ["--model", "verbalizer-llm", "--model_args", f"pretrained={name},dtype=float32"]
     rest = ["--tasks", TASK, "--limit", "1", "--data", "sample", "--device", "cpu"]
     assert main(["run", *arguments, *rest, "--output_path", "2026"]) == 0
     (run,) = find_runs([tmp_path / "2026"])
     assert run.results.config.model_args["pretrained"] == name and run.name == name
+    assert json.loads(run.file.read_text())["git_hash"] == commit
+    assert "fatal" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -253,22 +254,39 @@ def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
 def _handed_to_lm_eval(index: Any, journal: Journal | None = None) -> Iterator[None]:
     """Make lm-eval's command line use this index, and give its model this journal.
 
-    It creates both itself, with no option to pass others.
+    It creates both itself, with no option to pass others. Outside a repository git's complaint, of
+    which nothing follows, would stand before the results: it is not shown.
     """
+    import lm_eval.evaluator
     import lm_eval.tasks
     from lm_eval.api import registry
 
     task_manager, get_model = lm_eval.tasks.TaskManager, registry.get_model
+    git_hash = lm_eval.evaluator.get_git_commit_hash
 
     def journaled(name: str) -> Any:
         adapter = get_model(name)
         return type(adapter.__name__, (adapter,), {"journal": journal}) if journal else adapter
 
     lm_eval.tasks.TaskManager, registry.get_model = lambda **options: index, journaled
+    lm_eval.evaluator.get_git_commit_hash = _git_hash
     try:
         yield
     finally:
         lm_eval.tasks.TaskManager, registry.get_model = task_manager, get_model
+        lm_eval.evaluator.get_git_commit_hash = git_hash
+
+
+def _git_hash() -> str | None:
+    """Return what lm-eval's results call `git_hash`: the commit of the working folder, if any."""
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    try:
+        command = ["git", "describe", "--always"]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
+    except (subprocess.CalledProcessError, OSError):
+        found: str | None = get_commit_from_path(os.getcwd())
+        return found
 
 
 def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
