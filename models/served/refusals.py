@@ -27,6 +27,8 @@ def advice(error: Unanswered, with_image: bool) -> str:
             "; give base_url=… up to its /v1, and model=NAME as the server calls it (`curl "
             "BASE_URL/models` lists its names)"
         )
+    if error.status == 500:
+        return "; some servers answer so where model=NAME is none that they have"
     if error.status not in REFUSED:
         return ""
     if _TOO_LONG.search(text):

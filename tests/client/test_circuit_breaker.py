@@ -106,32 +106,64 @@ def failure(reason: str) -> Failure:
 def test_a_breaker_counts_rounds() -> None:
     breaker = CircuitBreaker(Endpoint("m", backoff=1.0, retries=8))
     for number in range(16):  # under way together
-        breaker.failed(failure("connection"), f"call {number}", began=0)
+        breaker.failed(failure("connection"), f"call {number}", began=0, waiting=9)
     assert breaker.rounds == 1 and breaker.pause == 0 and breaker.verdict is None
     for wait in (1, 2, 4):
-        breaker.failed(failure("connection"), "call 1", began=breaker.round)
+        breaker.failed(failure("connection"), "call 1", began=breaker.round, waiting=9)
         assert breaker.pause == wait and breaker.verdict is None
-    breaker.failed(failure("connection"), "call 1", began=breaker.round)
+    breaker.failed(failure("connection"), "call 1", began=breaker.round, waiting=9)
     assert breaker.verdict and breaker.verdict.fatal and not breaker.verdict.retryable
     # It had answered before: it may come back for as long as one call would be tried.
     breaker.answered()
     assert breaker.pause == 0 and breaker.verdict is None
     for _ in range(8):
-        breaker.failed(failure("connection"), "call 1", began=breaker.round)
+        breaker.failed(failure("connection"), "call 1", began=breaker.round, waiting=9)
         assert breaker.verdict is None
     assert breaker.pause == 60  # of 64
-    breaker.failed(failure("connection"), "call 1", began=breaker.round)
+    breaker.failed(failure("connection"), "call 1", began=breaker.round, waiting=9)
     assert breaker.verdict
 
 
 def test_errors_of_a_server_are_those_of_several_calls() -> None:
     breaker = CircuitBreaker(Endpoint("m", backoff=1.0, retries=2))
     for _ in range(20):
-        breaker.failed(failure("500"), "one call", began=breaker.round)
+        breaker.failed(failure("500"), "one call", began=breaker.round, waiting=9)
     assert breaker.verdict is None
     for number in range(4):
-        breaker.failed(failure("500"), f"call {number}", began=breaker.round)
+        breaker.failed(failure("500"), f"call {number}", began=breaker.round, waiting=9)
     assert breaker.verdict and "look at its log" in breaker.verdict.message
+
+
+def errors(*failures: Failure, calls: int = 1, waiting: int = 1) -> Failure | None:
+    """Return a breaker's verdict on failures one after another, by so many calls in turn."""
+    breaker = CircuitBreaker(Endpoint("m", backoff=1.0, retries=8))
+    for number, one in enumerate(failures):
+        breaker.failed(one, f"call {number % calls}", breaker.round, waiting)
+    return breaker.verdict
+
+
+def test_a_server_that_has_only_one_error_to_say_is_given_up_early() -> None:
+    same = failure("500")
+    assert errors(*[same] * 5) is None
+    said = errors(*[same] * 6)
+    assert said and said.fatal and "500!, 6 times in a row and no answer since" in said.message
+    # One call among others may be at fault itself.
+    assert errors(*[same] * 8, calls=4, waiting=9) is None
+    assert errors(*[same] * 6, calls=5, waiting=9)
+    assert errors(*[same] * 6, calls=3, waiting=3)
+    # What changes may change for the better, and a gateway's errors pass.
+    assert errors(*[same] * 5, same._replace(message="another")) is None
+    assert errors(same._replace(reason="connection", status=None), *[same] * 6) is None
+    for status in (429, 502, 503, 504):
+        assert errors(*[same._replace(status=status)] * 8) is None
+
+
+def test_a_server_that_has_answered_is_asked_on() -> None:
+    breaker = CircuitBreaker(Endpoint("m", backoff=1.0, retries=8))
+    breaker.answered()
+    for _ in range(8):
+        breaker.failed(failure("500"), "call", breaker.round, waiting=1)
+    assert breaker.verdict is None
 
 
 def test_a_server_that_comes_back_is_asked_on(serve: Serve, tmp_path: Path) -> None:

@@ -113,13 +113,14 @@ class Channel:
             for wait in both:
                 wait.cancel()
 
-    async def send(self, body: dict[str, Any], timeout: float, call: str) -> Outcome:
+    async def send(self, body: dict[str, Any], timeout: float, call: str, waiting: int) -> Outcome:
         """Send a request, and draw the consequences of its outcome.
 
         Args:
             body: The request's JSON.
             timeout: Seconds until the whole response is there.
             call: Which call the attempt belongs to.
+            waiting: How many calls have no response yet, this one among them.
         """
         began = self.breaker.round
         self._last_heard = self._last_heard if self._in_flight else self._clock.now()
@@ -130,7 +131,7 @@ class Channel:
             self._in_flight -= 1
             self._last_heard = self._clock.now()
         if isinstance(outcome, Failure) and outcome.retryable:
-            self._note(outcome, self.breaker.failed(outcome, call, began))
+            self._note(outcome, self.breaker.failed(outcome, call, began, waiting))
             return outcome
         self.breaker.answered()
         if isinstance(outcome, Failure):

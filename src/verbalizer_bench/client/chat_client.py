@@ -231,7 +231,7 @@ class ChatClient:
             self._sending.add(key)
             # Images are read here, so that only calls in flight hold theirs in memory.
             sent = body(request, endpoint, structured)
-            outcome = await channel.send(sent, endpoint.timeout, key)
+            outcome = await channel.send(sent, endpoint.timeout, key, len(self._running))
             used = self._count(outcome, reserved, request, endpoint)
             channel.correct_tokens(used.tokens - reserved.tokens)
         finally:

@@ -10,6 +10,9 @@ from verbalizer_bench.client.transport import NO_SERVER, Failure
 _FIRST_ROUNDS = {"connection": 5, "timeout": 3}
 # A server that answers with errors: so many rounds, and calls, for one call may be at fault itself.
 _ROUNDS, _CALLS = 8, 5
+# A server that has said nothing yet but the same error of its own, and that of all calls there are:
+# it would say so for ever. A gateway's errors (502 to 504) are those of a server that may yet come.
+_FIRST_ERRORS, _OWN_ERRORS = 6, (500, 501)
 # From this round on all calls wait, not only those that failed: without a server, and with one.
 _ALL_WAIT = (2, 3)
 _LONGEST_PAUSE = 60.0
@@ -22,26 +25,33 @@ class CircuitBreaker:
         """Begin without failures."""
         self._patience, self._backoff = max(5, endpoint.retries + 1), endpoint.backoff
         self._reached = False
+        # Whether all that was ever heard is one error.
+        self._unchanging = True
         self.round = self.rounds = 0
         self._calls: set[str] = set()
+        self._waiting = _CALLS
         self.last: Failure | None = None
 
     def answered(self) -> None:
         """Note that the server answered, even if only that it refuses a request."""
-        self._reached, self.rounds, self.last = True, 0, None
+        self._reached, self._unchanging, self.rounds, self.last = True, False, 0, None
         self._calls.clear()
 
-    def failed(self, failure: Failure, call: str, began: int) -> bool:
+    def failed(self, failure: Failure, call: str, began: int, waiting: int) -> bool:
         """Note a failure that may not last; return whether it begins another round.
 
         Args:
             failure: What went wrong.
             call: Which call the attempt belongs to.
             began: The `round` in which the attempt began.
+            waiting: How many calls have no response yet, this one among them.
         """
         self._reached |= failure.reason not in NO_SERVER
+        self._unchanging &= failure.status in _OWN_ERRORS and (
+            self.last is None or self.last[:3] == failure[:3]
+        )
         self._calls.add(call)
-        self.last = failure
+        self._waiting, self.last = waiting, failure
         if began < self.round:
             return False
         self.round += 1
@@ -62,10 +72,13 @@ class CircuitBreaker:
         if self.last is None:
             return None
         absent = self.last.reason in NO_SERVER
-        rounds = max(_ROUNDS, self._patience)
+        rounds, calls = max(_ROUNDS, self._patience), _CALLS
         if absent:
             rounds = self._patience if self._reached else _FIRST_ROUNDS[self.last.reason]
-        if self.rounds < rounds or (not absent and len(self._calls) < _CALLS):
+            calls = 1
+        elif self._unchanging:
+            rounds, calls = _FIRST_ERRORS, min(_CALLS, self._waiting)
+        if self.rounds < rounds or len(self._calls) < calls:
             return None
         hint = "is the server running, and base_url its address?" if absent else "look at its log"
         if self.last.status == 429:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from PIL import Image
 from pydantic import ConfigDict, TypeAdapter
@@ -376,6 +377,18 @@ def test_a_server_that_is_not_there() -> None:
         ValueError, match=r"no connection \(Connection refused\).*is the server run"
     ):
         api(gone).generate_until(asked(["a"]))
+
+
+def test_a_server_that_has_one_error_to_say(serve: Callable[..., Server]) -> None:
+    """As `transformers serve` answers where it has no such model."""
+    server = serve(lambda body: web.Response(text="Internal Server Error", status=500))
+    said = (
+        r"500: Internal Server Error, 6 times in a row and no answer since; look at its log .*"
+        "where model=NAME is none that they have"
+    )
+    with pytest.raises(ValueError, match=f"^task, document 0: m at http.*{said}") as raised:
+        api(server, backoff=0.001).generate_until(asked(["a", "b"]))
+    assert "\n" not in str(raised.value) and len(server.requests) == 6
 
 
 def test_a_response_that_is_none(serve: Callable[..., Server]) -> None:
