@@ -24,12 +24,12 @@ from transformers.utils import cached_file
 # classes have: tables that old versions stored and new ones compute (rotations, and the masks of
 # GPT-J and its kin), the value head of reinforcement learning, and heads that only guess several
 # tokens at once.
-_UNUSED_KEYS = re.compile(
+UNUSED_KEYS = re.compile(
     r"(^|\.)(inv_freq|cos_cached|sin_cached|masked_bias|causal_mask|position_ids)$"
     r"|(^|\.)attn\.(attention\.)?bias$|^v_head\.|(^|\.)mtp(_\w+)?\."
 )
 # A language model may be read from a checkpoint that sees or hears besides.
-_OTHER_MODALITIES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
+OTHER_MODALITIES = re.compile(r"(^|[._])(vision|visual|audio|image|multi_?modal|mm|speech)")
 _WRAPPERS = ("_orig_mod.", "module.", "base_model.model.")
 _FIX = "give a folder that save_pretrained wrote, or a hub id"
 _UNREADABLE = (
@@ -248,15 +248,15 @@ def _unneeded(model: Any) -> Callable[[str], bool]:
     layers = getattr(text, "num_hidden_layers", 0)
     # DeepSeek's layers that predict several tokens at once stand behind the others.
     extra = range(layers, layers + (getattr(text, "num_nextn_predict_layers", None) or 0))
-    text_only = not any(_OTHER_MODALITIES.search(key) for key in model.state_dict())
+    text_only = not any(OTHER_MODALITIES.search(key) for key in model.state_dict())
 
     def unneeded(key: str) -> bool:
         number = re.search(r"(?:^|\.)layers\.(\d+)\.", key)
         return (
             key in buffers
-            or bool(_UNUSED_KEYS.search(key))
+            or bool(UNUSED_KEYS.search(key))
             or bool(number and int(number[1]) in extra)
-            or bool(text_only and _OTHER_MODALITIES.search(key))
+            or bool(text_only and OTHER_MODALITIES.search(key))
         )
 
     return unneeded

@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.models.checkpoints.safetensors_files import DAMAGED, damaged, read_header
+
 # What `fingerprint.weights` of a run's record is: `stored` by this module; records without a kind
 # are older, and have a hash of the weights in memory, which another dtype changes.
 KIND = "stored"
 _WHOLE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
-# What reading a damaged file raises.
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _HUB = ("revision", "subfolder", "cache_dir")
 # Keys of adapter_config.json that change no response.
 _IGNORED_KEYS = (
@@ -33,7 +33,7 @@ _IGNORED_KEYS = (
     "auto_mapping",
 )
 # torch's types by the names that safetensors gives them.
-_TYPES = {
+TYPES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL"},
     **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8"},
     **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "uint16": "U16", "uint32": "U32"},
@@ -107,13 +107,8 @@ def _table(path: Path, *keys: str) -> dict[str, Any]:
         for key in keys:
             table = table[key]
         return dict(table.items())
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> ValueError:
-    text = " ".join(str(error).split())[:150]
-    return ValueError(f"{file}: damaged: {text}; copy or save it again")
+    except DAMAGED as error:
+        raise damaged(path, error) from error
 
 
 def _of_variant(file: str, variant: str | None) -> str:
@@ -154,24 +149,30 @@ def _tensor_line(tensor: tuple[str, Any]) -> str:
 
 
 def _safetensors(file: Path) -> Iterator[tuple[str, memoryview]]:
-    try:
-        with file.open("rb") as stream:
-            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-        start = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(bytes(content[8:start]))
-        header.pop("__metadata__", None)
-        for name, tensor in header.items():
-            first, last = tensor["data_offsets"]
-            if not 0 <= first <= last <= len(content) - start:
-                raise ValueError(f"{name} ends beyond the file")
-            head = f"{name}\t{tensor['dtype']}\t{tensor['shape']}"
-            yield head, content[start + first : start + last]
-    except _DAMAGED as error:
-        raise _damaged(file, error) from error
+    tensors = read_header(file)
+    with file.open("rb") as stream:
+        content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    for name, tensor in tensors.items():
+        head = f"{name}\t{tensor.dtype}\t{list(tensor.shape)}"
+        yield head, content[tensor.start : tensor.stop]
 
 
 def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the tensors of a file of torch's, mapped where its format can be."""
+    import torch
+
+    for name, tensor in load_pickled(file).items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        flat = tensor.detach().contiguous().flatten()
+        content = flat.view(torch.uint8).numpy() if flat.numel() else b""
+        yield f"{name}\t{TYPES.get(kind, kind)}\t{list(tensor.shape)}", content
+
+
+def load_pickled(file: Path) -> dict[str, Any]:
+    """Return the tensors of a file of torch's by name, mapped where its format can be.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     import torch
 
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
@@ -180,14 +181,9 @@ def _pickled(file: Path) -> Iterator[tuple[str, Any]]:
             state = torch.load(file, mmap=True, **options)
         except RuntimeError:  # written before torch 1.6
             state = torch.load(file, **options)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, *_DAMAGED) as error:
-        raise _damaged(file, error) from error
-    for name, tensor in state.items():
-        if isinstance(tensor, torch.Tensor):
-            kind = str(tensor.dtype).removeprefix("torch.")
-            flat = tensor.detach().contiguous().flatten()
-            content = flat.view(torch.uint8).numpy() if flat.numel() else b""
-            yield f"{name}\t{_TYPES.get(kind, kind)}\t{list(tensor.shape)}", content
+        return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    except (pickle.UnpicklingError, EOFError, RuntimeError, *DAMAGED) as error:
+        raise damaged(file, error) from error
 
 
 def file_sha256(file: Path) -> str:

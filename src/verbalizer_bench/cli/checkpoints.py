@@ -1,4 +1,4 @@
-"""Make checkpoints: `train`, `compose` and `extract-llm`."""
+"""Make checkpoints: `train`, `compose`, `extract-llm` and `merge-weights`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
-from verbalizer_bench.cli.options import CommandGroup, DryRun, Output, Overrides, Required
+from verbalizer_bench.cli.options import CommandGroup, DryRun, Output, Overrides, Repeated, Required
 
 commands = CommandGroup()
 
@@ -86,3 +86,44 @@ def extract_llm(checkpoint: str, output: Output) -> None:
     from verbalizer_bench.models.checkpoints.compose import extract_llm
 
     print(f"Wrote {extract_llm(checkpoint, output)}")
+
+
+@commands.command("merge-weights")
+def merge_weights(
+    base: Required,
+    tuned: Repeated,
+    coefficient: Repeated,
+    output: Output,
+) -> None:
+    r"""Merge the language model of a tuned checkpoint with that of its base.
+
+    verbalizer-bench merge-weights --base vicuna --tuned llava --coefficient 0.5 -o half
+    verbalizer-bench merge-weights --base vicuna --tuned llava -o grid \
+        --coefficient 0.25 --coefficient 0.5 --coefficient 0.75
+
+    The coefficient is the tuned checkpoint's share: base + coefficient * (tuned - base). 0 gives
+    the base's language model, 1 the tuned one's. What is no language model (vision tower,
+    connector, tokens that the base has not) is the first tuned one's, as are types and tokenizer.
+
+    Args:
+        base: A folder or hub id: the language model that the tuned checkpoint was made from.
+        tuned: A folder or hub id of a tuned LLM or LVLM; again for further ones, whose differences
+            to the base are added.
+        coefficient: The share, any finite number; of several --tuned one for each, with commas
+            between. Given again: a grid, with a folder for each point.
+        output: The checkpoint's folder; of a grid the folder of its folders.
+    """
+    from verbalizer_bench.models.checkpoints.merge_weights import merge_weights
+
+    if not tuned:
+        raise ValueError("merge-weights: no --tuned; give the tuned checkpoint's folder")
+    points = [_numbers(text) for text in coefficient]
+    for folder in merge_weights(base, tuned, points, output):
+        print(f"Wrote {folder}; {folder / 'README.md'} has the command that scores it")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--coefficient {text}: is no number, such as 0.5") from error
