@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from verbalizer_bench.builders.export import counts, dataset_card, report
-from verbalizer_bench.builders.export.sets import Sets, write_sets
+from verbalizer_bench.builders.export.sets import Layout, Sets, write_sets
 from verbalizer_bench.builders.filters import leakage
 from verbalizer_bench.builders.kinds.format_oriented import FormatOrientedStages
 from verbalizer_bench.builders.kinds.llava_style import LlavaStyleStages
+from verbalizer_bench.builders.kinds.preference import PreferenceStages
 from verbalizer_bench.builders.kinds.response_format import ResponseFormatStages
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
@@ -30,8 +31,9 @@ SETS = "sets"
 class _Kind(Protocol):
     """The stages of a kind of data set, its sets, and the prompts that it needs."""
 
-    layouts: Any  # of SetLayout
+    layouts: Any  # of Layout
     needed: Any  # as `read_prompts` takes it
+    roles: Any  # of endpoints, besides those that are named as prompts
 
     def __init__(self, context: BuildContext, recipe: Any) -> None: ...
 
@@ -43,6 +45,7 @@ class _Kind(Protocol):
 _KINDS: dict[str, type[_Kind]] = {
     "format_oriented": FormatOrientedStages,
     "llava_style": LlavaStyleStages,
+    "preference": PreferenceStages,
     "response_format": ResponseFormatStages,
 }
 
@@ -66,13 +69,15 @@ class Built(NamedTuple):
         if self.sets is None:
             return cost
         accepted, rejected = len(self.sets.accepted), len(self.sets.rejected)
-        return f"{accepted:,} records accepted, {rejected:,} rejected; {cost}"
+        empty = [name for name, chosen in self.sets.sets.items() if not chosen]
+        note = f"; none in {', '.join(empty)}: report.md says why" if empty else ""
+        return f"{accepted:,} records accepted, {rejected:,} rejected{note}; {cost}"
 
 
 def prepare(recipe: DataRecipe) -> tuple[BuildContext, _Kind]:
     """Read and check what a recipe names, before any call."""
     kind = _KINDS[recipe.kind]
-    roles = ["default", *kind.needed.get("prompts", ())]
+    roles = ["default", *kind.needed.get("prompts", ()), *kind.roles]
     for name in recipe.endpoints:
         if name not in roles:
             raise ValueError(f"endpoints.{name}: no stage has that role; {hint(name, roles)}")
@@ -110,7 +115,7 @@ def build(recipe: DataRecipe) -> Built:
         ) from error
     if recipe.stage not in (None, SETS):
         return Built(None, (pipeline.path(str(recipe.stage)),), usage)
-    return _finish(recipe, context, pipeline, usage)
+    return _finish(recipe, context, pipeline, stages.layouts, usage)
 
 
 async def _run(recipe: DataRecipe, context: BuildContext, pipeline: Pipeline) -> UsageTotals:
@@ -121,16 +126,19 @@ async def _run(recipe: DataRecipe, context: BuildContext, pipeline: Pipeline) ->
 
 
 def _finish(
-    recipe: DataRecipe, context: BuildContext, pipeline: Pipeline, usage: UsageTotals
+    recipe: DataRecipe,
+    context: BuildContext,
+    pipeline: Pipeline,
+    layouts: Sequence[Layout],
+    usage: UsageTotals,
 ) -> Built:
     """Write the sets of the last stage's samples."""
     last = pipeline.path(pipeline.stages[-1].name)
     if not last.is_file():
         raise FileNotFoundError(f"{last}: no such file; run stage={pipeline.stages[-1].name} first")
     samples = read_samples(last)
-    layouts = _KINDS[recipe.kind].layouts
     sets = write_sets(samples, layouts, recipe, context.prompts)
-    files = [recipe.output / f"{layout.name}.json" for layout in layouts]
+    files = [recipe.output / layout.file for layout in layouts]
     files.append(dataset_card.write_card(samples, sets, recipe, context.prompts))
     files += report.write_report(samples, sets, recipe, [stage.name for stage in pipeline.stages])
     if not sets.accepted:

@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 
-from verbalizer_bench.builders.export.report import table
-from verbalizer_bench.builders.kinds import format_oriented, llava_style
+from verbalizer_bench.builders.export.markdown import table
+from verbalizer_bench.builders.kinds import format_oriented, llava_style, preference
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
-from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, LlavaStyle
+from verbalizer_bench.builders.pipeline.recipe import (
+    DataRecipe,
+    FormatOriented,
+    LlavaStyle,
+    Preference,
+)
 from verbalizer_bench.client.protocol import Request, estimate
 
 _HEAD = ("stage", "role", "model", "calls", "input tokens", "output tokens", "cost")
@@ -18,7 +23,7 @@ def describe(recipe: DataRecipe, context: BuildContext, plan: Sequence[PlannedCa
         endpoint = context.endpoint(planned.role)
         request = Request(planned.role, tuple(planned.messages), planned.schema)
         given = planned.calls * estimate(request, endpoint).input_tokens
-        taken = planned.calls * context.prompts.prompts[planned.role].reply_tokens
+        taken = planned.calls * _reply_tokens(context, planned)
         cost = endpoint.money(given, taken)
         numbers = (f"{planned.calls:,}", f"{given:,}", f"{taken:,}", f"{cost:,.2f}")
         lines.append((planned.stage, planned.role, endpoint.model, *numbers))
@@ -36,8 +41,19 @@ def describe(recipe: DataRecipe, context: BuildContext, plan: Sequence[PlannedCa
     )
 
 
+def _reply_tokens(context: BuildContext, planned: PlannedCalls) -> int:
+    if planned.reply_tokens is not None:
+        return planned.reply_tokens
+    return context.prompts.prompts[planned.role].reply_tokens
+
+
 def plan_without_data(recipe: DataRecipe, context: BuildContext) -> list[PlannedCalls] | None:
-    """Return the calls for as many images as the recipe names; None where it names no number."""
+    """Return the calls for what the recipe's numbers name; None where it names none."""
+    if isinstance(recipe, Preference):
+        numbers = [source.n for source in recipe.records.values()]
+        prompts = sum(number or 0 for number in numbers)
+        prompts = min(prompts, recipe.limit or prompts)
+        return preference.plan(context, recipe, prompts) if all(numbers) else None
     if not isinstance(recipe, (FormatOriented, LlavaStyle)) or recipe.images.n is None:
         return None
     images = min(recipe.images.n, recipe.limit or recipe.images.n)

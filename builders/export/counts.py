@@ -89,11 +89,17 @@ def usage_by_role(
 
 
 def lengths(samples: Sequence[TrainingSample]) -> dict[str, list[int]]:
-    """Return the numbers of words of captions, questions and answers."""
+    """Return the numbers of words of captions, questions, answers and completions."""
     turns = [turn for sample in samples for turn in sample.turns]
     texts = {
         "caption": [sample.caption for sample in samples if sample.caption],
         "question": [turn.question for turn in turns],
-        "answer": [turn.answer for turn in turns],
+        "answer": [turn.answer for turn in turns if turn.answer],
+        "completion": [
+            candidate.text
+            for sample in samples
+            for candidate in sample.candidates
+            if not candidate.problem
+        ],
     }
     return {name: [len(text.split()) for text in some] for name, some in texts.items() if some}

@@ -1,22 +1,32 @@
 """Dataset card: what the sets are, how they were made, and under which terms."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from verbalizer_bench.builders.export.report import table
+from verbalizer_bench.builders.export.markdown import table
 from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.filters.leakage import SHORTEST
+from verbalizer_bench.builders.pipeline.preference_blocks import PairRule
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
-from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatOriented, sources
+from verbalizer_bench.builders.pipeline.recipe import (
+    DataRecipe,
+    FormatOriented,
+    Preference,
+    sources,
+)
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
+from verbalizer_bench.client.endpoint import endpoint_for
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.data import resolve_data
 
 _TITLES = {
     "format_oriented": "Format-oriented instruction data: FOVIT, FOIT, NoFOVIT, NoFOIT",
     "llava_style": "Visual instruction data in the manner of LLaVA-Instruct",
+    "preference": "Preference data: rated completions, and pairs of them",
     "response_format": "Visual questions with response-format prompts",
 }
 _SOURCES = {
@@ -24,6 +34,8 @@ _SOURCES = {
     "the text of IFEval's verifiers (Zhou et al. 2023, arXiv 2311.07911; Apache-2.0). The wording "
     "of prompts is not the paper's.",
     "llava_style": "After Liu et al. 2023 (arXiv 2304.08485), with other prompts and models.",
+    "preference": "After Li, Lin & Pei 2024 (arXiv 2402.10884); the judge's prompt is ours. Scores "
+    "are a model's, from 0 to 4; report.md says how far it agrees with itself.",
     "response_format": "After Liu et al. 2023 (arXiv 2310.03744).",
 }
 
@@ -41,15 +53,16 @@ def card(
     samples: Sequence[TrainingSample], sets: Sets, recipe: DataRecipe, prompts: PromptTemplates
 ) -> str:
     """Return the card; its head is what the hub and `datasets` read."""
-    configs = [{"config_name": name, "data_files": f"{name}.json"} for name in sets.sets]
+    configs = [{"config_name": Path(name).stem, "data_files": name} for name in sets.sets]
     head = {"license": "other", "license_name": "see-below", "configs": configs}
-    lines = [(f"{name}.json", f"{len(chosen):,}") for name, chosen in sets.sets.items()]
+    lines = [(name, f"{len(chosen):,}") for name, chosen in sets.sets.items()]
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {_TITLES[recipe.kind]}",
         _SOURCES[recipe.kind],
         table(("set", "records"), lines),
-        'Records are in LLaVA\'s layout: `datasets.load_dataset("json", data_files=…)` reads a '
+        f"Records are in {_layout(recipe)}: "
+        '`datasets.load_dataset("json", data_files=…)` reads a '
         "set, and so does `verbalizer-bench train … data=…`. `<set>.provenance.jsonl` says of each "
         "record, in order, which image, models, prompts and calls it is from.",
         _how(samples, recipe, prompts),
@@ -58,14 +71,51 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
+def _asked(recipe: Preference) -> list[str]:
+    """Return how completions were sampled and judged."""
+    settings, judge = recipe.completions, endpoint_for(recipe.endpoints, "judge")
+    if settings.checkpoint:
+        sampled = json.dumps(dataclasses.asdict(settings.checkpoint))
+    else:
+        endpoint = endpoint_for(recipe.endpoints, "completion")
+        sampled = f"{endpoint.model}, {json.dumps(endpoint.parameters)}"
+    seed = "without seeds" if settings.seed is None else f"seeds from {settings.seed}"
+    return [
+        f"Completions: {settings.k} a prompt, {seed}, by `{sampled}`; each one's seed is in its "
+        "record's provenance.",
+        f"Judge: `{judge.model}, {json.dumps(judge.parameters)}`; order of the answers by seed "
+        f"{recipe.judge.seed}, {recipe.judge.twice:.0%} judged twice.",
+        "A pair is the answer with the highest sum of helpfulness, correctness and coherence, and "
+        "the one with the lowest. "
+        + "; ".join(f"{name}: {_rule(rule)}" for name, rule in recipe.pairs.items())
+        + ".",
+    ]
+
+
+def _rule(rule: PairRule) -> str:
+    parts = [f"they differ by {rule.minimum_gap} or more"]
+    if rule.length_ratio is not None:
+        parts.append(f"the longer has at most {rule.length_ratio:g} times the characters")
+    if rule.drop_ties:
+        parts.append("no tie for the best or the worst")
+    if not rule.image:
+        parts.append("without the image")
+    return ", ".join(parts)
+
+
+def _layout(recipe: DataRecipe) -> str:
+    if isinstance(recipe, Preference):
+        return "the layouts of rated completions and of preference pairs, which is TRL's"
+    return "LLaVA's layout"
+
+
 def _how(samples: Sequence[TrainingSample], recipe: DataRecipe, prompts: PromptTemplates) -> str:
     rejected = sum(sample.rejection is not None for sample in samples)
     items = [
         f"Prompts: version {prompts.version}, sha256 `{prompts.sha256[:16]}`.",
         f"Of {len(samples):,} records {rejected:,} were set aside; report.md has reasons and "
         "yields.",
-        f"Near-duplicate questions were dropped from a Jaccard similarity of "
-        f"{recipe.duplicates.threshold:g} on; no record shares {recipe.leakage.n} words in a row "
+        f"{_distinct(recipe)}; no record shares {recipe.leakage.n} words in a row "
         f"with a prompt of the evaluation data ({_evaluation(recipe)}), nor a shorter text of "
         f"{SHORTEST} words or more."
         if recipe.leakage.data != "none"
@@ -76,7 +126,18 @@ def _how(samples: Sequence[TrainingSample], recipe: DataRecipe, prompts: PromptT
             "Every answer to an instruction was accepted by its IFEval verifier (strict). "
             f"pairing: {recipe.pairing}."
         )
+    if isinstance(recipe, Preference):
+        items += _asked(recipe)
     return "## How it was made\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def _distinct(recipe: DataRecipe) -> str:
+    if isinstance(recipe, Preference):
+        return "A prompt that asks the same about the same image as an earlier one was dropped"
+    return (
+        "Near-duplicate questions were dropped from a Jaccard similarity of "
+        f"{recipe.duplicates.threshold:g} on"
+    )
 
 
 def _evaluation(recipe: DataRecipe) -> str:

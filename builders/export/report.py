@@ -5,10 +5,11 @@ It counts samples and their stored responses: a build that was interrupted has t
 
 import io
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from verbalizer_bench.builders.export import counts
+from verbalizer_bench.builders.export import counts, preference_report
+from verbalizer_bench.builders.export.markdown import table
 from verbalizer_bench.builders.export.sets import Sets
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
@@ -38,6 +39,7 @@ def report(
         _sets(sets, recipe),
         "## Yield by stage\n\n" + _yields(counts.stage_yields(samples, stages), "stage"),
         _instructions(samples),
+        *preference_report.sections(samples, recipe),
         "## Lengths of accepted records, in words\n\n" + _lengths(sets.accepted),
         _rejections(samples),
         _costs(samples, recipe),
@@ -45,19 +47,12 @@ def report(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table; columns after the first are numbers."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    cells = [head, rule, *([str(value) for value in line] for line in lines)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
 def _sets(sets: Sets, recipe: DataRecipe) -> str:
     lines = []
     for name, chosen in sets.sets.items():
-        absent = sum(sample.image_sha256 is None for sample in chosen)
+        absent = sum(bool(sample.image) and not sample.image_sha256 for sample in chosen)
         short = max(0, (recipe.sets or 0) - len(chosen))
-        lines.append((f"{name}.json", f"{len(chosen):,}", f"{short:,}", f"{absent:,}"))
+        lines.append((name, f"{len(chosen):,}", f"{short:,}", f"{absent:,}"))
     head = ("set", "records", "fewer than `sets` by", "without an image file here")
     unused = {sample.id for sample in sets.accepted}
     unused -= {sample.id for chosen in sets.sets.values() for sample in chosen}
@@ -133,13 +128,14 @@ def draw(samples: Sequence[TrainingSample], stages: Sequence[str], file: Path) -
     left, right = figure.subplots(1, 2)
     yields = counts.stage_yields(samples, stages) | counts.instruction_yields(samples)
     names = [name.rpartition(":")[2].replace("_", " ") for name in yields]
-    colours = ["#0072B2" if name in stages else "#56B4E9" for name in yields]
-    left.barh(names, [100 * one.share for one in yields.values()], color=colours)
+    bars = ["#0072B2" if name in stages else "#56B4E9" for name in yields]
+    left.barh(names, [100 * one.share for one in yields.values()], color=bars)
     left.invert_yaxis()
     left.set_xlim(0, 100)
     left.set_xlabel("records that went on (%)")
     accepted = [sample for sample in samples if sample.rejection is None]
-    for name, colour in (("question", "#E69F00"), ("answer", "#009E73")):
+    colours = {"question": "#E69F00", "answer": "#009E73", "completion": "#009E73"}
+    for name, colour in colours.items():
         if words := counts.lengths(accepted).get(name):
             right.hist(words, bins=30, histtype="step", label=name, color=colour, linewidth=1.5)
             right.legend(frameon=False)

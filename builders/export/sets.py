@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from verbalizer_bench.builders.filters.wording import IMAGE
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
@@ -20,9 +20,27 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 
 
+class Layout(Protocol):
+    """How a set is made: its name and file, and which samples are which records."""
+
+    @property
+    def name(self) -> str:
+        """Return the set's name."""
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file: `.json` is a list, `.jsonl` has a record a line."""
+
+    def takes(self, sample: TrainingSample) -> bool:
+        """Return whether a sample is in the set."""
+
+    def record(self, sample: TrainingSample, prompts: PromptTemplates) -> dict[str, Any]:
+        """Return a sample's record."""
+
+
 @dataclass(frozen=True)
 class SetLayout:
-    """How a set is made.
+    """How a set in LLaVA's layout is made.
 
     Attributes:
         name: Of its file.
@@ -36,6 +54,15 @@ class SetLayout:
     arms: tuple[str, ...]
     image: bool
     template: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return f"{self.name}.json"
+
+    def takes(self, sample: TrainingSample) -> bool:
+        """Return whether a sample is in the set."""
+        return sample.rejection is None and sample.arm in self.arms
 
     def record(self, sample: TrainingSample, prompts: PromptTemplates) -> dict[str, Any]:
         """Return a sample's training record."""
@@ -58,7 +85,7 @@ class Sets:
     Attributes:
         accepted: Samples that are records.
         rejected: Samples that are not, with their reasons.
-        sets: The samples of each set.
+        sets: The samples of each set, by its file's name.
     """
 
     accepted: tuple[TrainingSample, ...]
@@ -75,13 +102,11 @@ def _values(sample: TrainingSample) -> dict[str, str]:
     }
 
 
-def divide(
-    samples: Sequence[TrainingSample], layouts: Sequence[SetLayout], most: int | None
-) -> Sets:
+def divide(samples: Sequence[TrainingSample], layouts: Sequence[Layout], most: int | None) -> Sets:
     """Return which samples are accepted, and the first ones for each set."""
     accepted = tuple(sample for sample in samples if sample.rejection is None)
     chosen = {
-        layout.name: tuple(sample for sample in accepted if sample.arm in layout.arms)[:most]
+        layout.file: tuple(sample for sample in accepted if layout.takes(sample))[:most]
         for layout in layouts
     }
     return Sets(accepted, tuple(sample for sample in samples if sample.rejection), chosen)
@@ -89,19 +114,21 @@ def divide(
 
 def write_sets(
     samples: Sequence[TrainingSample],
-    layouts: Sequence[SetLayout],
+    layouts: Sequence[Layout],
     recipe: DataRecipe,
     prompts: PromptTemplates,
 ) -> Sets:
     """Write the sets with their provenance, and all samples as accepted or rejected."""
     sets = divide(samples, layouts, recipe.sets)
     for layout in layouts:
-        chosen = sets.sets[layout.name]
+        chosen = sets.sets[layout.file]
         records = [layout.record(sample, prompts) for sample in chosen]
-        write_whole(recipe.output / f"{layout.name}.json", json_list(records))
+        lines = layout.file.endswith(".jsonl")
+        content = jsonl.dumps(records) if lines else json_list(records)
+        write_whole(recipe.output / layout.file, content)
         pairs = zip(chosen, records, strict=True)
-        lines = jsonl.dumps(provenance(sample, record, prompts) for sample, record in pairs)
-        write_whole(recipe.output / f"{layout.name}.provenance.jsonl", lines)
+        origin = jsonl.dumps(provenance(sample, record, prompts) for sample, record in pairs)
+        write_whole(recipe.output / f"{layout.name}.provenance.jsonl", origin)
     for name, part in (("accepted", sets.accepted), ("set_aside", sets.rejected)):
         path = recipe.work / f"{name}.jsonl"
         write_whole(path, jsonl.dumps(sample.as_json() for sample in part))
@@ -128,4 +155,17 @@ def provenance(sample: TrainingSample, record: Any, prompts: PromptTemplates) ->
         "instruction": asdict(sample.instruction) if sample.instruction else None,
         "verified": sample.verified,
         "pair": sample.pair,
+        **_preference(sample),
+    }
+
+
+def _preference(sample: TrainingSample) -> dict[str, Any]:
+    """Return how a sample's completions were sampled and judged; nothing without any."""
+    if not sample.candidates:
+        return {}
+    # The texts stand in records, and those that are in none in the stages' files.
+    kept = ("ending", "seed", "problem")
+    return {
+        "completions": [{name: getattr(one, name) for name in kept} for one in sample.candidates],
+        "verdicts": [verdict._asdict() for verdict in sample.verdicts],
     }

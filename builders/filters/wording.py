@@ -73,4 +73,4 @@ def question_problem(text: str, boxes: bool = False) -> Problem | None:
 def sample_texts(sample: TrainingSample) -> list[str]:
     """Return all texts of a sample that a model may be trained on, options and captions too."""
     texts = [text for turn in sample.turns for text in turn]
-    return [text for text in (sample.caption, sample.context, *texts) if text]
+    return [text for text in (sample.caption, sample.context, sample.system, *texts) if text]

@@ -51,7 +51,7 @@ LAYOUTS = (
 class FormatOrientedStages:
     """The stages; whatever they read besides each other's samples is read at the beginning."""
 
-    layouts, needed = LAYOUTS, NEEDED
+    layouts, needed, roles = LAYOUTS, NEEDED, ()
 
     def __init__(self, context: BuildContext, recipe: FormatOriented) -> None:
         """Choose images and draw instructions.

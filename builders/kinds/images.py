@@ -99,16 +99,30 @@ async def image_samples(images: Sequence[AnnotatedImage], folder: Path) -> list[
 
 
 def _image_sample(image: AnnotatedImage, folder: Path, number: int) -> TrainingSample:
-    path = folder / image.image
-    data = path.read_bytes() if path.is_file() else None
+    sha256, problem = look_at(folder / image.image)
     sample = TrainingSample(
         id=f"{number:06}",
         image=image.image,
-        image_sha256=hashlib.sha256(data).hexdigest() if data is not None else None,
+        image_sha256=sha256,
         caption=image.captions[0] if image.captions else None,
     )
-    problem = None if data is None else _damage(data)
-    return sample.reject("images", "image", f"{path}: {problem}") if problem else sample
+    return sample.reject("images", "image", problem) if sha256 and problem else sample
+
+
+class LookedAt(NamedTuple):
+    """The sha256 of an image's file, None if it is not there, and why it cannot be shown."""
+
+    sha256: str | None
+    problem: str | None
+
+
+def look_at(path: Path) -> LookedAt:
+    """Return an image's hash, and what is wrong with it."""
+    if not path.is_file():
+        return LookedAt(None, f"{path}: no such file")
+    data = path.read_bytes()
+    damage = _damage(data)
+    return LookedAt(hashlib.sha256(data).hexdigest(), f"{path}: {damage}" if damage else None)
 
 
 def _damage(data: bytes) -> str | None:

@@ -53,7 +53,7 @@ _SCHEMAS = {
 class LlavaStyleStages:
     """The stages."""
 
-    layouts, needed = LAYOUTS, NEEDED
+    layouts, needed, roles = LAYOUTS, NEEDED, ()
 
     def __init__(self, context: BuildContext, recipe: LlavaStyle) -> None:
         """Choose images.

@@ -32,7 +32,7 @@ LAYOUTS = (SetLayout("response_format", ("short", "letter"), image=True, templat
 class ResponseFormatStages:
     """The stages."""
 
-    layouts, needed = LAYOUTS, NEEDED
+    layouts, needed, roles = LAYOUTS, NEEDED, ()
 
     def __init__(self, context: BuildContext, recipe: ResponseFormat) -> None:
         """Read the records."""

@@ -25,6 +25,7 @@ class PlannedCalls(NamedTuple):
         calls: How many, without further attempts.
         messages: Of a typical call.
         schema: Of the object that is wanted.
+        reply_tokens: Of a typical response; None: as the prompt says.
     """
 
     stage: str
@@ -32,6 +33,7 @@ class PlannedCalls(NamedTuple):
     calls: int
     messages: Sequence[Mapping[str, Any]]
     schema: Mapping[str, Any] | None = None
+    reply_tokens: int | None = None
 
 
 def typical(tokens: int) -> str:

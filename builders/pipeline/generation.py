@@ -82,13 +82,11 @@ class ResponseGenerator:
         if problem and problem.reason in self.final:
             return GenerationResult(None, problem, ())
         for number in range(task.first, self.retries + 1):
-            request = Request(task.role, tuple(messages), task.schema, number)
-            try:
-                reply = await self.client.ask(request)
-            except CallFailed as error:
-                return GenerationResult(None, self._failed(error), tuple(attempts))
+            reply = await self.ask(Request(task.role, tuple(messages), task.schema, number))
+            if isinstance(reply, Problem):
+                return GenerationResult(None, reply, tuple(attempts))
             value, problem = _value(reply, task)
-            attempts.append(_attempt(task.role, reply, problem))
+            attempts.append(attempt_of(task.role, reply, problem))
             if problem is None:
                 return GenerationResult(value, None, tuple(attempts))
             if problem.reason in self.final:
@@ -99,6 +97,17 @@ class ResponseGenerator:
             else:
                 messages = self.follow_up(messages, reply.text, problem)
         return GenerationResult(None, problem, tuple(attempts))
+
+    async def ask(self, request: Request) -> Reply | Problem:
+        """Return the reply to a request, whatever is in it, or why there will be none.
+
+        Raises:
+            As `generate`.
+        """
+        try:
+            return await self.client.ask(request)
+        except CallFailed as error:
+            return self._failed(error)
 
     def follow_up(
         self, messages: Sequence[Message], answer: str | None, problem: Problem
@@ -120,7 +129,8 @@ class ResponseGenerator:
         return Problem("rejected" if refused else "failed", str(error))
 
 
-def _attempt(role: str, reply: Reply, problem: Problem | None) -> Attempt:
+def attempt_of(role: str, reply: Reply, problem: Problem | None) -> Attempt:
+    """Return what a sample keeps of a call."""
     reason = f"{problem.reason}: {problem.detail}" if problem else None
     return Attempt(role, reply.key, reply.model, reply.input_tokens, reply.output_tokens, reason)
 

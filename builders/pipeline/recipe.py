@@ -7,6 +7,7 @@ how they are read.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,14 @@ from verbalizer_bench.builders.pipeline.blocks import (
     Instructions,
     Leakage,
 )
+from verbalizer_bench.builders.pipeline.preference_blocks import (
+    Completions,
+    Judge,
+    PairRule,
+    PromptRecords,
+)
 from verbalizer_bench.client.budget import Budget
-from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.endpoint import Endpoint, endpoint_for
 from verbalizer_bench.config import OneOrMore, check, find, read
 from verbalizer_bench.io.yaml_reading import CoreLoader, read_yaml
 
@@ -29,7 +36,7 @@ class DataRecipe:
     """The settings of all kinds of data sets.
 
     Attributes:
-        kind: `format_oriented`, `llava_style` or `response_format`.
+        kind: `format_oriented`, `llava_style`, `response_format` or `preference`.
         output: Folder of the data set; its stages and calls are in a folder of the kind's name.
         prompts: YAML of the prompts.
         endpoints: By role; `default` for roles without one of their own.
@@ -148,9 +155,48 @@ class ResponseFormat(DataRecipe):
     records: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preference(DataRecipe):
+    """Completions that a judge rated, and pairs of them (Li et al. 2024, arXiv 2402.10884).
+
+    Attributes:
+        images: Folder that images' names in the records written are relative to.
+        records: Where prompts are from, by a name.
+        completions: What is sampled for each prompt.
+        judge: How it is judged.
+        pairs: Which pairs are made, by the name of their file.
+    """
+
+    images: Path | None = None
+    records: dict[str, PromptRecords]
+    completions: Completions = field(default_factory=Completions)
+    judge: Judge = field(default_factory=Judge)
+    pairs: dict[str, PairRule] = field(default_factory=lambda: {"pairs": PairRule()})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check("records", self.records, self.records, "a name with `file` at least")
+        for block in ("records", "pairs"):
+            for name in getattr(self, block):
+                right = re.fullmatch(r"[\w-]+", name) and name != "completions"
+                check(f"{block}.{name}", "", right, "another name: letters, digits, - and _")
+        if not self.completions.checkpoint:
+            self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        """Raise ValueError if the record would not say how completions were sampled."""
+        endpoint = endpoint_for(self.endpoints, "completion")
+        where = "endpoints.completion.parameters"
+        if "temperature" not in endpoint.parameters:
+            raise ValueError(f"{where}.temperature: missing; give it, as it is part of the data")
+        if "seed" in endpoint.parameters:
+            raise ValueError(f"{where}.seed: each completion has its own; give completions.seed")
+
+
 KINDS: dict[str, type[DataRecipe]] = {
     "format_oriented": FormatOriented,
     "llava_style": LlavaStyle,
+    "preference": Preference,
     "response_format": ResponseFormat,
 }
 
@@ -191,6 +237,9 @@ def sources(recipe: DataRecipe) -> dict[str, Path]:
         paths["captions.file"] = recipe.captions.file
     if isinstance(recipe, ResponseFormat):
         paths["records"] = recipe.records
+    if isinstance(recipe, Preference):
+        paths["images"] = recipe.images
+        paths |= {f"records.{name}": one.file for name, one in recipe.records.items()}
     return {name: path for name, path in paths.items() if path}
 
 

@@ -64,6 +64,40 @@ class Instruction:
     source: str
 
 
+class Candidate(NamedTuple):
+    """A completion of a prompt, one of several.
+
+    Attributes:
+        text: The answer.
+        ending: What ended it: `stop`, `length`, `filtered`; `unknown` where the server says none.
+        seed: What it was sampled with; None: none was given, or it was not sampled.
+        problem: Why it cannot be used; None if it can.
+    """
+
+    text: str
+    ending: str
+    seed: int | None = None
+    problem: str | None = None
+
+
+class Verdict(NamedTuple):
+    """What a judge said of a sample's candidates.
+
+    Attributes:
+        order: The candidates' places, in the order in which they were shown.
+        scores: Of each, in that order: an attribute's value by its name.
+        reasons: Of each, in that order.
+    """
+
+    order: tuple[int, ...]
+    scores: tuple[Mapping[str, int], ...]
+    reasons: tuple[str, ...]
+
+    def by_candidate(self) -> dict[int, Mapping[str, int]]:
+        """Return the scores by the candidate's place."""
+        return dict(zip(self.order, self.scores, strict=True))
+
+
 @dataclass(frozen=True)
 class TrainingSample:
     """A record in the making.
@@ -76,7 +110,11 @@ class TrainingSample:
         caption: What is known of the image.
         context: More of that: captions and boxes, or options.
         instruction: The output format.
-        turns: Questions and answers.
+        system: The conversation's system turn.
+        turns: Questions and answers; a prompt's last answer is empty.
+        candidates: Completions of the prompt.
+        verdicts: What a judge said of them; the first counts, a second is for its agreement.
+        source: Which of the recipe's records it is from.
         pair: The sample whose image and question it shares; both are accepted or neither.
         attempts: The calls.
         verified: Whether the verifier of the instruction's type accepts the answer.
@@ -90,7 +128,11 @@ class TrainingSample:
     caption: str | None = None
     context: str | None = None
     instruction: Instruction | None = None
+    system: str | None = None
     turns: tuple[Turn, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    source: str | None = None
     pair: str | None = None
     attempts: tuple[Attempt, ...] = ()
     verified: bool | None = None
@@ -103,8 +145,8 @@ class TrainingSample:
     def as_json(self) -> dict[str, Any]:
         """Return the sample's JSON, without fields that have no value."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["turns"] = [turn._asdict() for turn in self.turns]
-        values["attempts"] = [attempt._asdict() for attempt in self.attempts]
+        for name in ("turns", "candidates", "verdicts", "attempts"):
+            values[name] = [part._asdict() for part in values[name]]
         if self.instruction:
             values["instruction"] = dataclasses.asdict(self.instruction)
         if rejection := values.pop("rejection"):
@@ -116,6 +158,11 @@ class TrainingSample:
         """Return the sample of a JSON object."""
         values = dict(record)
         values["turns"] = tuple(Turn(**turn) for turn in values.get("turns", ()))
+        values["candidates"] = tuple(Candidate(**one) for one in values.get("candidates", ()))
+        values["verdicts"] = tuple(
+            Verdict(*(tuple(one[name]) for name in Verdict._fields))
+            for one in values.get("verdicts", ())
+        )
         values["attempts"] = tuple(Attempt(**one) for one in values.get("attempts", ()))
         if "instruction" in values:
             values["instruction"] = Instruction(**values["instruction"])

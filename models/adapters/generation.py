@@ -74,6 +74,10 @@ class ExactGeneration(EngineChoice):
 
         Responses that the journal has are taken from there; the others are added to it.
         """
+        return [response.text for response in self.responses(requests, disable_tqdm)]
+
+    def responses(self, requests: list[Any], disable_tqdm: bool = False) -> list[Response]:
+        """Return what `generate_until` does, with what ended each."""
         quiet = disable_tqdm or self.rank != 0
         if any(request.args[1].get("do_sample") for request in requests):
             responses = self._generate_all(requests, quiet)
@@ -82,18 +86,18 @@ class ExactGeneration(EngineChoice):
         self._share_counts()
         return responses
 
-    def _generate_all(self, requests: list[Any], quiet: bool) -> list[str]:
+    def _generate_all(self, requests: list[Any], quiet: bool) -> list[Response]:
         self._check_eos()
         journal, keys = self.journal, self._journal_keys(requests)
         groups = self._by_settings(requests)
         known = journal.known if journal else {}
         journaled = {i: known[key] for i, key in enumerate(keys) if key in known}
-        responses: list[str] = [""] * len(requests)
+        responses: dict[int, Response] = {}
         if journal:
             journal.say_kept(len(journaled), len(requests), "responses")
 
         def take(index: int, response: Response) -> None:
-            responses[index] = response.text
+            responses[index] = response
             self._count(response)
             self.cache_hook.add_partial("generate_until", requests[index].args, response.text)
 
@@ -116,7 +120,7 @@ class ExactGeneration(EngineChoice):
                     if (engine := self._shared_prefix_engine) and engine.prompt_tokens:
                         bar.set_postfix_str(f"prefix hits {engine.hit_rate:.0%}", refresh=False)
                     bar.update()
-        return responses
+        return [responses[index] for index in range(len(requests))]
 
     def _by_settings(self, requests: list[Any]) -> list[tuple[GenerationSettings, list[int]]]:
         """Return the indices of the requests by what they ask of `generate`, which is checked."""

@@ -68,6 +68,10 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, RollingScoring, HFLM):
         ids: list[int] = super().tok_encode(string, add_special_tokens, **kwargs)
         return ids
 
+    def prompt_tokens(self, request: Any) -> int:
+        """Return how long a request's prompt is before anything is cut."""
+        return len(self.tok_encode(request.args[0]))
+
     def _prompt(self, request: Any, max_new_tokens: int) -> list[int]:
         self._note_specials(request.args[0])
         ids: list[int] = self.tok_encode(request.args[0]) or [self.prefix_token_id]

@@ -138,16 +138,12 @@ class VerbalizerLVLM(
         """
         context = request.args[0]
         self._note_specials(context)
-        if len(request.args) > 2 and request.args[2].get("visual"):
-            text, images = self._task_image_prompt(context, request.args[2]["visual"])
-        else:
-            text, images = self._blank_image_prompt(context)
-        prompt = self._measured(text, images)
+        prompt = self._shown_prompt(request)
         slots = prompt.text.count(self.image_slot)
-        if slots != len(images):
+        if slots != len(prompt.images):
             fix = "chat template" if isinstance(context, ChatPrompt) else "task's placeholders"
             raise ValueError(
-                f"a prompt has {slots} image slots for {len(images)} images: "
+                f"a prompt has {slots} image slots for {len(prompt.images)} images: "
                 f"{prompt.text[:80]!r}…; correct the {fix}"
             )
         self._log_input(prompt)
@@ -159,6 +155,17 @@ class VerbalizerLVLM(
                 f"(max_length): {prompt.text[:80]!r}…; nothing is truncated"
             )
         return prompt
+
+    def prompt_tokens(self, request: Any) -> int:
+        """Return how long a request's prompt is, with its images."""
+        return self._shown_prompt(request).length
+
+    def _shown_prompt(self, request: Any) -> ImagePrompt:
+        """Return the prompt of a request with its own images, or the blank one."""
+        context = request.args[0]
+        if len(request.args) > 2 and request.args[2].get("visual"):
+            return self._measured(*self._task_image_prompt(context, request.args[2]["visual"]))
+        return self._measured(*self._blank_image_prompt(context))
 
     def _log_input(self, prompt: ImagePrompt) -> None:
         """Count BOS; the run's first prompt is noted as the model gets it."""

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
@@ -40,12 +40,14 @@ class Request:
             `{"type": "image_url", "image_url": {"url": …}}` with a data URL.
         schema: JSON schema of the object that is wanted; None: text is wanted.
         n: Counts attempts with the same prompt, which are different calls.
+        parameters: Beside the endpoint's, for this call alone, such as a seed.
     """
 
     role: str
     messages: tuple[Mapping[str, Any], ...]
     schema: Mapping[str, Any] | None = None
     n: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.schema is not None:
@@ -92,7 +94,8 @@ def request_key(request: Request, endpoint: Endpoint) -> str:
         FileNotFoundError: An image is not there.
     """
     messages = _with_images(request.messages, lambda path: _sha256(path.read_bytes()))
-    asked = [endpoint.model, messages, request.schema, endpoint.parameters, request.n]
+    parameters = {**endpoint.parameters, **request.parameters}
+    asked = [endpoint.model, messages, request.schema, parameters, request.n]
     return _sha256(json.dumps(asked, sort_keys=True).encode())
 
 
@@ -108,7 +111,8 @@ def body(request: Request, endpoint: Endpoint, structured: str) -> dict[str, Any
         ValueError: An image has a format that no server takes.
     """
     messages = _with_images(request.messages, _data_url)
-    asked = {"model": endpoint.model, "messages": messages, **endpoint.parameters}
+    asked = {"model": endpoint.model, "messages": messages}
+    asked |= {**endpoint.parameters, **request.parameters}
     if request.schema is None:
         return asked
     if structured == "json_schema":

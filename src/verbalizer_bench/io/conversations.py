@@ -6,9 +6,12 @@ r"""Read conversations: LLaVA's layout, and `messages` with `images`.
                   {"role": "assistant", "content": "A cat."}], "images": ["7.jpg"]}
 
 A `.json` file is a list of records, a `.jsonl` file has one a line; both are read as a stream.
+`read_prompts` takes these, without the last answer, and questions alone:
+
+    {"id": "7", "image": "7.jpg", "question": "What?"}
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +69,23 @@ def read_records(path: Path, start: int = 0) -> Iterator[Conversation | BadRecor
         FileNotFoundError: There is no such file.
         ValueError: It is neither `.json` with a list nor `.jsonl`, or not UTF-8.
     """
+    yield from _read(path, start, _parse)
+
+
+def read_prompts(path: Path) -> Iterator[Conversation | BadRecordError]:
+    """Yield what the records of a file ask: conversations that end with a user's turn.
+
+    Images stand in front of the first user turn, wherever placeholders are, or if there are none.
+
+    Raises:
+        As `read_records`.
+    """
+    yield from _read(path, 0, _prompt)
+
+
+def _read(
+    path: Path, start: int, parse: Callable[[int, Any], Conversation]
+) -> Iterator[Conversation | BadRecordError]:
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
     values = read_list(path) if path.suffix == ".json" else jsonl.parsed(path)
@@ -73,7 +93,7 @@ def read_records(path: Path, start: int = 0) -> Iterator[Conversation | BadRecor
         try:
             if problem:
                 raise BadRecordError(index, _id(value), *problem)
-            record = _parse(index, value)
+            record = parse(index, value)
         except BadRecordError as error:
             error.place = f"{path}, {place}"
             yield error
@@ -94,8 +114,24 @@ def _id(row: Any) -> str:
     return str(row.get("id", "")) if isinstance(row, Mapping) else ""
 
 
-def _parse(index: int, row: Any) -> Conversation:
-    """Make a record of a row of either layout."""
+def _prompt(index: int, row: Any) -> Conversation:
+    """Make a prompt of a row."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("question"), str):
+        record = _parse(index, row, answered=False)
+    else:
+        turns = [{"role": "user", "content": row["question"]}]
+        names = {name: row[name] for name in ("id", "image", "images") if name in row}
+        record = _parse(index, {**names, "messages": turns}, answered=False)
+    first = next(n for n, message in enumerate(record.messages) if message.role == "user")
+    messages = [
+        message._replace(images=len(record.images) if number == first else 0)
+        for number, message in enumerate(record.messages)
+    ]
+    return record._replace(messages=tuple(messages))
+
+
+def _parse(index: int, row: Any, answered: bool = True) -> Conversation:
+    """Make a record of a row of either layout, with or without its last answer."""
     key = _id(row)
 
     def refuse(reason: str, detail: str) -> BadRecordError:
@@ -112,13 +148,16 @@ def _parse(index: int, row: Any) -> Conversation:
         raise refuse("malformed turns", "each is {from, value} or {role, content}, both strings")
     if images is None:
         raise refuse("malformed images", "image is a file name or a list of them")
-    if problem := _order_problem([role for role, _ in turns]):
+    if not answered and turns and turns[-1][0] == "assistant":
+        turns = turns[:-1]
+    if problem := _order_problem([role for role, _ in turns], answered):
         raise refuse("turn order", problem)
     if empty := [n for n, (role, text) in enumerate(turns) if role != "system" and not text]:
         raise refuse(
             "empty turn", f"turn {empty[0]} ({turns[empty[0]][0]}) has no text; leave it out"
         )
-    if problem := _placeholder_problem(turns, len(images)):
+    stated = sum(text.count(IMAGE) for _, text in turns)
+    if (answered or stated) and (problem := _placeholder_problem(turns, len(images))):
         raise refuse("placeholders", problem)
     return Conversation(index, key, tuple(_message(*turn) for turn in turns), images)
 
@@ -148,15 +187,17 @@ def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _order_problem(roles: Sequence[str]) -> str | None:
+def _order_problem(roles: Sequence[str], answered: bool) -> str | None:
     """Return how the turns differ from an optional system turn, then user and assistant in turn."""
     turns = roles[1:] if roles[:1] == ["system"] else roles
     for number, role in enumerate(turns):
         if role != (expected := ("user", "assistant")[number % 2]):
             where = number + len(roles) - len(turns)
             return f"turn {where} is {role}, expected {expected}; turns alternate, the user's first"
-    if not turns or len(turns) % 2:
+    if answered and (not turns or len(turns) % 2):
         return f"the last of {len(roles)} turns is not an answer; leave it out or answer it"
+    if not answered and len(turns) % 2 == 0:
+        return "no user turn is left to answer; give a question"
     return None
 
 

@@ -61,7 +61,7 @@ def test_the_defaults_are_the_issues_and_the_files_those_that_recipes_train_on()
         ("leakage.n=0", "leakage.n=0: at least 1"),
         ("push_to_hub=true", "push_to_hub=True: give hub_id"),
         ("image.n=1", "image: no such key; did you mean images?"),
-        ("kind=other", "kind=other: one of format_oriented, llava_style, response_format"),
+        ("kind=other", "kind=other: one of format_oriented, llava_style, "),
     ],
 )
 def test_what_is_wrong_is_a_line(override: str, message: str) -> None:

@@ -1,0 +1,180 @@
+"""Sample completions from a checkpoint on this machine, by the adapters that runs use.
+
+Prompts are sampled in batches whose members never change, each batch from a seed of its own, and
+kept in `sampled.jsonl` as soon as a batch is there: what a killed build left is not sampled again,
+and the rest comes out as it would have.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.builders.kinds.completions import (
+    LENGTH,
+    STAGE,
+    STOP,
+    conversation,
+    seed_of,
+    with_candidates,
+)
+from verbalizer_bench.builders.pipeline.preference_blocks import Completions, LocalCheckpoint
+from verbalizer_bench.builders.pipeline.progress import StageProgress
+from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample
+from verbalizer_bench.client.budget import UsageTotals
+from verbalizer_bench.io.append_log import AppendLog
+from verbalizer_bench.io.preferences import IMAGE
+
+_FORMAT = 1
+# By what the adapters call it.
+_ENDINGS = {"eos": STOP, "stop": STOP, "limit": LENGTH}
+
+
+class LocalSampler:
+    """Samples from a checkpoint, which is loaded when the first batch is not there yet."""
+
+    def __init__(
+        self, folder: Path, settings: Completions, checkpoint: LocalCheckpoint, images: Path | None
+    ) -> None:
+        """Take what is sampled, the folder of what was, and the folder of images."""
+        self.folder, self.settings = folder, settings
+        self.checkpoint, self.images = checkpoint, images
+        self._model: Any = None
+
+    async def sample(self, samples: list[TrainingSample]) -> list[TrainingSample]:
+        """Return the samples with their completions.
+
+        Raises:
+            ValueError: The checkpoint cannot be loaded, or a prompt does not fit it.
+        """
+        asked = [sample for sample in samples if not sample.rejection]
+        weights = await asyncio.to_thread(self._weights)
+        path = self.folder / "sampled.jsonl"
+        log = AppendLog(path, "sampled", _FORMAT, "wait until it is done, or give another output")
+        try:
+            known = {row["key"]: row for _, row in log.read() if "key" in row}
+            if log.is_empty:
+                log.append({"sampled": _FORMAT})
+            sampled: dict[str, TrainingSample] = {}
+            with StageProgress(STAGE, len(asked), UsageTotals()) as progress:
+                for batch in self._batches(asked):
+                    # Ctrl-C is heard here.
+                    await asyncio.sleep(0)
+                    key = self._key(batch, weights)
+                    if key not in known:
+                        known[key] = self._row(key, batch)
+                        log.append(known[key])
+                        log.sync()
+                    done = [_with_completions(one, known[key], self.settings) for one in batch]
+                    sampled |= {one.id: one for one in done}
+                    progress.done(*done)
+        finally:
+            log.close()
+        return [sampled.get(sample.id, sample) for sample in samples]
+
+    def _weights(self) -> str:
+        from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
+
+        return weights_sha256(**self.checkpoint.model_args)
+
+    def _batches(self, samples: Sequence[TrainingSample]) -> Iterator[list[TrainingSample]]:
+        """Yield prompts whose completions are sampled together, those with an image apart."""
+        size = max(1, self.checkpoint.batch_size // self.settings.k)
+        for shown in (True, False):
+            alike = [sample for sample in samples if bool(sample.image) == shown]
+            for start in range(0, len(alike), size):
+                yield alike[start : start + size]
+
+    def _key(self, batch: Sequence[TrainingSample], weights: str) -> str:
+        """Return the hash of what a batch's completions depend on."""
+        prompts = [
+            [sample.id, sample.system, sample.turns, sample.image_sha256] for sample in batch
+        ]
+        depends = [vars(self.checkpoint), weights, self.settings.k, self.settings.seed, prompts]
+        return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+    def _row(self, key: str, batch: Sequence[TrainingSample]) -> dict[str, Any]:
+        """Sample a batch; a prompt that does not fit the model has its problem instead."""
+        import torch
+
+        seed, k = seed_of(self.settings, batch[0], 0), self.settings.k
+        model = self._model = self._model or load(self.checkpoint)
+        requests = {sample.id: self._request(model, sample) for sample in batch}
+        problems = {name: self._problem(model, one) for name, one in requests.items()}
+        fit = [name for name, problem in problems.items() if problem is None]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            responses = model.responses([_copy(requests[name]) for name in fit * k], True)
+        completions: dict[str, list[list[str]]] = {name: [] for name in fit}
+        for name, response in zip(fit * k, responses, strict=True):
+            completions[name].append([response.text.strip(), _ENDINGS[response.ending]])
+        return {"key": key, "seed": seed, "completions": completions, "problems": problems}
+
+    def _request(self, model: Any, sample: TrainingSample) -> tuple[Any, ...]:
+        """Return a prompt as the adapter takes it: the text, what is asked, and the image."""
+        from verbalizer_bench.models.images import read_image
+
+        checkpoint, messages = self.checkpoint, []
+        for message in conversation(sample, self.images):
+            content = message["content"]
+            if not isinstance(content, str):
+                content = IMAGE + content[-1]["text"]
+            messages.append({"role": message["role"], "content": content})
+        asked = {
+            **{"do_sample": True, "until": [], "max_gen_toks": checkpoint.max_tokens},
+            **{name: getattr(checkpoint, name) for name in ("temperature", "top_p", "top_k")},
+        }
+        text = model.apply_chat_template(messages)
+        if sample.image is None:
+            return text, asked
+        assert self.images is not None
+        return text, asked, {"visual": [read_image(self.images / sample.image)]}
+
+    def _problem(self, model: Any, asked: tuple[Any, ...]) -> str | None:
+        """Return why a prompt cannot be asked: neither adapter may cut it here."""
+        tokens, new = model.prompt_tokens(_copy(asked)), self.checkpoint.max_tokens
+        if tokens + new <= model.max_length:
+            return None
+        return (
+            f"{tokens} tokens and {new} new ones do not fit the context of {model.max_length}; "
+            "lower completions.checkpoint.max_tokens, or leave it out"
+        )
+
+
+def _copy(asked: tuple[Any, ...]) -> Any:
+    """Return a request of lm-eval; equal ones must be objects of their own to be sampled each."""
+    from lm_eval.api.instance import Instance
+
+    return Instance(request_type="generate_until", doc={}, arguments=asked, idx=0)
+
+
+def _with_completions(
+    sample: TrainingSample, row: Mapping[str, Any], settings: Completions
+) -> TrainingSample:
+    if problem := row["problems"][sample.id]:
+        return sample.reject(STAGE, "too_long", problem)
+    texts = row["completions"][sample.id]
+    return with_candidates(
+        sample, [Candidate(text, ending, row["seed"]) for text, ending in texts], settings
+    )
+
+
+def load(checkpoint: LocalCheckpoint) -> Any:
+    """Return the adapter with its checkpoint.
+
+    Raises:
+        ValueError: It cannot be loaded, or it has no chat template.
+    """
+    from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+    from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
+
+    # Sampling is generate's; prompts have images of their own, or none.
+    settings: dict[str, Any] = {"engine": "generate", "batch_size": checkpoint.batch_size}
+    try:
+        if checkpoint.model == "verbalizer-llm":
+            return VerbalizerLLM(**settings, **checkpoint.model_args)
+        return VerbalizerLVLM(image="none", **settings, **checkpoint.model_args)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"completions.checkpoint: {error}") from error

@@ -1,0 +1,130 @@
+"""Prompts of existing records: which are asked, and why others cannot be."""
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from verbalizer_bench.builders.filters import wording
+from verbalizer_bench.builders.kinds.images import look_at
+from verbalizer_bench.builders.pipeline.preference_blocks import PromptRecords
+from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
+from verbalizer_bench.client.response_checks import artifact_problem
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, read_prompts
+
+STAGE = "prompts"
+ARM = "prompt"
+
+
+class PromptRecord(NamedTuple):
+    """A record, its source's name, and the order that the seed gives it."""
+
+    record: Conversation | BadRecordError
+    source: str
+    order: str
+
+
+def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[PromptRecord]:
+    """Return the first n records of each source, all in one order, by hashes.
+
+    A greater n keeps the records of a smaller one.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A file is none of records, or has fewer than n.
+    """
+    chosen = []
+    for name, source in sources.items():
+        if not source.file.is_file():
+            raise FileNotFoundError(f"records.{name}.file={source.file}: no such file")
+        known = [
+            PromptRecord(record, name, _order(source.seed, name, record.index))
+            for record in read_prompts(source.file)
+        ]
+        if len(known) < (source.n or 1):
+            raise ValueError(
+                f"records.{name}.n={source.n}: {source.file} has {len(known)} records; lower n, or "
+                "give another file"
+            )
+        chosen += sorted(known, key=lambda one: one.order)[: source.n]
+    return sorted(chosen, key=lambda one: one.order)[:limit]
+
+
+def _order(seed: int, name: str, index: int) -> str:
+    return hashlib.sha256(f"{seed}\t{name}\t{index}".encode()).hexdigest()
+
+
+async def prompt_samples(
+    records: Sequence[PromptRecord], sources: dict[str, PromptRecords], images: Path | None
+) -> list[TrainingSample]:
+    """Return the records' samples; those that cannot be asked, or were asked before, are rejected.
+
+    Args:
+        records: The records.
+        sources: Where they are from.
+        images: The folder that images' names are relative to.
+    """
+
+    def all_samples() -> list[TrainingSample]:
+        made = [_sample(one, sources[one.source].images, images) for one in records]
+        return _distinct(made)
+
+    return await asyncio.to_thread(all_samples)
+
+
+def _sample(one: PromptRecord, below: str, images: Path | None) -> TrainingSample:
+    record = one.record
+    sample = TrainingSample(id=f"{one.source}-{record.index:06}", arm=ARM, source=one.source)
+    if isinstance(record, BadRecordError):
+        return sample.reject(STAGE, "record", str(record))
+    system = "".join(message.text for message in record.messages if message.role == "system")
+    turns = _turns([message for message in record.messages if message.role != "system"])
+    sample = replace(sample, system=system or None, turns=turns)
+    if problem := _text_problem(sample):
+        return sample.reject(STAGE, *problem)
+    return _with_image(sample, [Path(below, name).as_posix() for name in record.images], images)
+
+
+def _turns(messages: Sequence[Message]) -> tuple[Turn, ...]:
+    """Return questions with their answers, the last of which is empty."""
+    texts = [message.text for message in messages]
+    return tuple(
+        Turn(*pair) for pair in itertools.zip_longest(texts[::2], texts[1::2], fillvalue="")
+    )
+
+
+def _text_problem(sample: TrainingSample) -> tuple[str, str] | None:
+    for text in wording.sample_texts(sample):
+        if problem := wording.placeholder_problem(text) or artifact_problem(text):
+            return problem
+    return wording.empty_problem(sample.turns[-1].question, "the question")
+
+
+def _with_image(
+    sample: TrainingSample, names: Sequence[str], images: Path | None
+) -> TrainingSample:
+    """Return a sample with its image, rejected if it cannot be shown."""
+    if not names:
+        return sample
+    if len(names) > 1:
+        return sample.reject(STAGE, "images", f"{len(names)} images; prompts have one at most")
+    if images is None:
+        return sample.reject(STAGE, "image", f"{names[0]}: give images, the folder that it is in")
+    sha256, problem = look_at(images / names[0])
+    sample = replace(sample, image=names[0], image_sha256=sha256)
+    return sample.reject(STAGE, "image", problem) if problem else sample
+
+
+def _distinct(samples: Sequence[TrainingSample]) -> list[TrainingSample]:
+    """Reject samples that ask what an earlier one asks, about the same image."""
+    first: dict[object, str] = {}
+    distinct = []
+    for sample in samples:
+        asked = (sample.image_sha256, sample.system, sample.turns)
+        known = None if sample.rejection else first.setdefault(asked, sample.id)
+        repeated = known not in (None, sample.id)
+        distinct.append(sample.reject(STAGE, "duplicate", f"of {known}") if repeated else sample)
+    return distinct
