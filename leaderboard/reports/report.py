@@ -10,7 +10,7 @@ from typing import Any
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
 from verbalizer_bench.leaderboard.reports.page import report_page
-from verbalizer_bench.results.contrast import refusal
+from verbalizer_bench.results.contrast import unlike
 from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.summary import RunSummary, summary_of
 from verbalizer_bench.results.tables import Tabular, markdown_table
@@ -61,11 +61,7 @@ class Report(Tabular):
             "words; flipped: the other label word), and F1 with every response counted alike:",
             self._outcomes(),
         ]
-        if any(refusal(self.runs[0], run) for run in self.runs[1:]):
-            parts.append(
-                "Not to be compared: the runs differ in protocol or chat template (or image, or "
-                "engine), see below."
-            )
+        parts += filter(None, (_unlike(self.runs[0], run) for run in self.runs[1:]))
         return "\n\n".join([*parts, *filter(None, map(_remarks, self.summaries))])
 
     def _scores(self) -> str:
@@ -119,6 +115,15 @@ def report(*runs: Run) -> Report:
     if not runs:
         raise ValueError("report: no run; give one or more")
     return Report(runs, tuple(map(summary_of, runs)))
+
+
+def _unlike(base: Run, run: Run) -> str:
+    """Return in what two runs were not asked alike, in a line; empty if in nothing."""
+    found = [f"{what}: {one} against {other}" for what, one, other in unlike(base, run)]
+    if not found:
+        return ""
+    names = (base.name, run.name) if base.name != run.name else (base.folder, run.folder)
+    return f"Not to be compared: {names[0]} and {names[1]} differ in {'; in '.join(found)}."
 
 
 def _remarks(summary: RunSummary) -> str:

@@ -151,7 +151,13 @@ def test_other_documents_tasks_and_protocols_are_refused(two: list[Run], tmp_pat
     one = dataclasses.replace(two[1], tasks=two[1].tasks[:3])
     assert "lacks the task verbalizer_sst2_" in refused(two[0], one)
     text = refused(two[0], changed(two[1], generation={"num_beams": 1}))
-    assert "differ in protocol: toy (made data" in text and "num_beams=1" in text
+    told = f"toy (num_beams=10) in {two[0].folder}, toy (num_beams=1) in {two[1].folder};"
+    assert f"differ in protocol: {told} run both alike" in text
+    text = refused(two[0], changed(two[1], generation={"num_beams": 1, "top_k": 5}))
+    assert "toy (num_beams=10) in " in text and ", toy (num_beams=1; top_k=5) in " in text
+    both = [changed(run, generation={"num_beams": 4}) for run in two]
+    text = refused(both[0], changed(both[1], generation={"top_k": 5}))
+    assert "toy (without that) in " in text and ", toy (top_k=5) in " in text
 
 
 def test_one_document_has_no_interval(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ image is asked as a text model is: neither has to be let through, and the answer
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from verbalizer_bench.results.protocol import derive_protocol
-from verbalizer_bench.results.rendering import rendering_refusal
+from verbalizer_bench.results.rendering import rendering_difference
 from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.served import SERVED
+from verbalizer_bench.tasks.spec import protocol as task_protocol
 
 ALLOWABLE = ("image", "template", "engine")
 NO_IMAGE = "no image"
@@ -81,25 +82,32 @@ def contrast(base: Run, run: Run) -> Contrast:
     return Contrast(tuning=not same, **pairs)
 
 
-def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
-    """Say why two runs were not asked alike; None where they were."""
+def unlike(base: Run, run: Run) -> Iterator[tuple[str, str, str]]:
+    """Yield in what two runs were not asked alike: what it is, the base's value, the run's."""
     one, other = _settings(base), _settings(run)
     if one != other:
-        return (
-            f"the runs differ in protocol: {_told(base, one)} in {base.folder}, "
-            f"{_told(run, other)} in {run.folder}; run both alike"
-        )
-    if reason := rendering_refusal(base, run):
-        return reason
+        yield "protocol", _told(base, one, other), _told(run, other, one)
+    if found := rendering_difference(base, run):
+        yield found
     contrasts = contrast(base, run)
     for key in ALLOWABLE:
         pair = getattr(contrasts, key)
-        if pair and key not in allowed and not (key == "image" and _papers_own(base, run)):
-            return (
-                f"the runs differ in {key}: {pair[0]} in {base.folder}, {pair[1]} in {run.folder}; "
-                f"run both alike, or let it through with `compare --allow {key}`: the answer then "
-                "names it"
-            )
+        if pair and not (key == "image" and _papers_own(base, run)):
+            yield key, *pair
+
+
+def refusal(base: Run, run: Run, allowed: Collection[str] = ()) -> str | None:
+    """Say why two runs were not asked alike; None where they were."""
+    for what, one, other in unlike(base, run):
+        if what in allowed:
+            continue
+        text = (
+            f"the runs differ in {what}: {one} in {base.folder}, {other} in {run.folder}; "
+            "run both alike"
+        )
+        if what in ALLOWABLE:
+            text += f", or let it through with `compare --allow {what}`: the answer then names it"
+        return text
     return None
 
 
@@ -173,8 +181,14 @@ def _settings(run: Run) -> tuple[str, ...]:
     )
 
 
-def _told(run: Run, settings: Sequence[str]) -> str:
-    return f"{derive_protocol(run).name} ({'; '.join((*settings, template(run)))})"
+def _told(run: Run, settings: Sequence[str], others: Sequence[str]) -> str:
+    """Return a run's protocol, with what of its settings another run's have not."""
+    paper = task_protocol()["generation_kwargs"]
+    own = [text for text in settings if text not in others]
+    # What a run does not differ in from the paper is not among its settings.
+    given, asked = ({text.partition("=")[0] for text in texts} for texts in (settings, others))
+    own += [f"{key}={value}" for key, value in paper.items() if key in asked - given]
+    return f"{derive_protocol(run).name} ({'; '.join(own) or 'without that'})"
 
 
 def _pretrained(run: Run) -> tuple[str, ...] | None:

@@ -12,21 +12,25 @@ from verbalizer_bench.results.schema import RunRecord, TemplateRendering
 _UNKNOWN_DATE = "the day of the run"
 
 
-def rendering_refusal(base: Run, run: Run) -> str | None:
-    """Say in what two runs' prompts were rendered otherwise; None where in nothing that counts."""
+def rendering_difference(base: Run, run: Run) -> tuple[str, str, str] | None:
+    """Say in what two runs' prompts were rendered otherwise; None where in nothing that counts.
+
+    Returns:
+        What it is, the base's value, and the run's.
+    """
     names = ("system_instruction", "fewshot_as_multiturn")
     for name in names if _shots(base) or _shots(run) else names[:1]:
         given: list[Any] = [getattr(one.results, name) or None for one in (base, run)]
         if given[0] != given[1]:
-            return _told(f"--{name}", given, base, run)
+            return _told(f"--{name}", given)
     dates = [_date(one) for one in (base, run)]
     if None not in dates and dates[0] != dates[1]:
-        return _told("the date that the chat template writes", dates, base, run)
+        return _told("the date that the chat template writes", dates)
     records = [one.record.rendering for one in (base, run)]
     hashes = {one.record.chat_template_sha256 for one in (base, run)}
     given = [record and (record.arguments or {}) for record in records]
     if None not in given and len(hashes) == 1 and given[0] != given[1]:
-        return _told("the arguments of the chat template", given, base, run)
+        return _told("the arguments of the chat template", given)
     return None
 
 
@@ -57,9 +61,6 @@ def _shots(run: Run) -> bool:
     return any(run.results.n_shot.values())
 
 
-def _told(what: str, given: list[Any], base: Run, run: Run) -> str:
+def _told(what: str, given: list[Any]) -> tuple[str, str, str]:
     one, other = (str(value)[:80] for value in given)
-    return (
-        f"the runs were rendered otherwise: {what} is {one} in {base.folder}, {other} in "
-        f"{run.folder}; run both alike"
-    )
+    return what, one, other
