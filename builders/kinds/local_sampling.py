@@ -77,7 +77,11 @@ class LocalSampler:
     def _weights(self) -> str:
         from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 
-        return weights_sha256(**self.checkpoint.model_args)
+        try:
+            return weights_sha256(**self.checkpoint.model_args)
+        except (ValueError, OSError):
+            load(self.checkpoint)  # names what is wrong with the argument
+            raise
 
     def _batches(self, samples: Sequence[TrainingSample]) -> Iterator[list[TrainingSample]]:
         """Yield prompts whose completions are sampled together, those with an image apart."""
@@ -172,9 +176,19 @@ def load(checkpoint: LocalCheckpoint) -> Any:
 
     # Sampling is generate's; prompts have images of their own, or none.
     settings: dict[str, Any] = {"engine": "generate", "batch_size": checkpoint.batch_size}
+    model: Any
     try:
         if checkpoint.model == "verbalizer-llm":
-            return VerbalizerLLM(**settings, **checkpoint.model_args)
-        return VerbalizerLVLM(image="none", **settings, **checkpoint.model_args)
+            model = VerbalizerLLM(**settings, **checkpoint.model_args)
+        else:
+            model = VerbalizerLVLM(image="none", **settings, **checkpoint.model_args)
     except (ValueError, OSError) as error:
         raise ValueError(f"completions.checkpoint: {error}") from error
+    try:
+        model.chat_template(True)
+    except ValueError as error:
+        raise ValueError(
+            f"completions.checkpoint: {checkpoint.model_args['pretrained']} has no chat template; "
+            "write one into the folder (chat_template.jinja)"
+        ) from error
+    return model

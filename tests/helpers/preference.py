@@ -2,18 +2,21 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.helpers.data_recipes import COCO, PROMPTS
-from tests.helpers.endpoint_server import images, prompt
+from tests.helpers.endpoint_server import Server, images, prompt
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
-from verbalizer_bench.io.preferences import ATTRIBUTES
+from verbalizer_bench.builders.pipeline.sample import read_samples
+from verbalizer_bench.io.preferences import ATTRIBUTES, PreferencePair, RatedCompletions, read
 
 _ANSWER = re.compile(r"<answer_(\d+)>\n(.*?)\n</answer_\1>", re.DOTALL)
 _WORDS = ("a", "red", "dog", "sits", "on", "the", "long", "bench", "near", "water", "today")
@@ -37,7 +40,8 @@ class Assistant:
 
     def __call__(self, body: dict[str, Any]) -> Any:
         text = prompt(body)
-        if answers := _ANSWER.findall(text):
+        # Told what was wrong, it is asked in a third message, or in the same once more.
+        if answers := _ANSWER.findall(prompt({"messages": body["messages"][:2]})):
             return self.judge(text, [answer for _, answer in answers])
         self.seen.append(len(images(body)))
         drawn = Random(f"{text} {body.get('seed')}")
@@ -101,9 +105,43 @@ def recipe(
             "completion": {"model": "answerer", "parameters": {"temperature": 1.0}, **endpoint},
             "judge": {"model": "judge", "parameters": {"temperature": 0.0}, **endpoint},
         },
+        "pairs": {"pairs": {"minimum_gap": 2}},
         "leakage": {"data": "sample"},
         "licence": "Ours.",
     }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in (keys | changes).items() if v is not None}))
     return read_recipe(path, overrides)
+
+
+def outputs(made: DataRecipe) -> dict[str, bytes]:
+    """Return what must be the same in builds that are to be identical."""
+    files = [*made.output.glob("*.*"), *made.work.glob("*.jsonl"), made.work / "stages.json"]
+    return {file.name: file.read_bytes() for file in files if file.name != "calls.jsonl"}
+
+
+def calls(made: DataRecipe) -> list[dict[str, Any]]:
+    lines = (made.work / "calls.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines[1:]]
+
+
+def answered(server: Server) -> int:
+    return sum(asked.outcome in ("ok", "slow") for asked in server.requests)
+
+
+def pairs(made: DataRecipe, name: str = "pairs") -> list[PreferencePair]:
+    return [record for _, record in read(PreferencePair, made.output / f"{name}.jsonl")]
+
+
+def rated(made: DataRecipe) -> list[RatedCompletions]:
+    return [record for _, record in read(RatedCompletions, made.output / "completions.jsonl")]
+
+
+def rejections(made: DataRecipe) -> Counter[str]:
+    samples = read_samples(made.work / "set_aside.jsonl")
+    return Counter(sample.rejection.reason for sample in samples if sample.rejection)
+
+
+def photographs() -> None:
+    if not (COCO / "images").is_dir():
+        pytest.skip(f"{COCO} is not there")

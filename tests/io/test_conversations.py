@@ -13,6 +13,7 @@ from verbalizer_bench.io.conversations import (
     BadRecordError,
     Conversation,
     Message,
+    read_prompts,
     read_records,
 )
 
@@ -264,3 +265,57 @@ def test_real_files() -> None:
     ]
     assert isinstance(demo[0], Conversation)
     assert demo[0].messages[2] == Message("user", "What are they doing?", 1)
+
+
+def prompts(tmp_path: Path, *rows: Any) -> list[Conversation | BadRecordError]:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return list(read_prompts(path))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        llava("What?\n<image>", "A cat.", image="a.jpg"),
+        llava("What?", image="a.jpg"),
+        {"id": "x", "image": "a.jpg", "question": "What?", "answer": "A cat."},
+        {"id": "x", "images": ["a.jpg"], "messages": [{"role": "user", "content": "What?"}]},
+    ],
+)
+def test_a_prompt_ends_with_the_user_and_has_its_image_in_front(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    (found,) = prompts(tmp_path, row)
+    assert found == Conversation(0, "x", (Message("user", "What?", 1),), ("a.jpg",))
+
+
+def test_earlier_turns_stay_and_the_image_goes_to_the_first(tmp_path: Path) -> None:
+    turns = ("One?", "Two.", "<image>Three?", "Four.")
+    system = {"from": "system", "value": "Be kind."}
+    row = llava(*turns, image="a.jpg")
+    row["conversations"].insert(0, system)
+    (found,) = prompts(tmp_path, row)
+    assert isinstance(found, Conversation)
+    assert [(message.role, message.text, message.images) for message in found.messages] == [
+        ("system", "Be kind.", 0),
+        ("user", "One?", 1),
+        ("assistant", "Two.", 0),
+        ("user", "Three?", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "<image> What?"}, "placeholders"),
+        ({"question": " "}, "empty turn"),
+        ({"question": 7}, "unknown layout"),
+        ({"messages": []}, "turn order"),
+        ({"messages": [{"role": "assistant", "content": "Hello."}]}, "turn order"),
+        ({"question": "What?", "image": 7}, "malformed images"),
+        (7, "unknown layout"),
+    ],
+)
+def test_what_asks_nothing_is_no_prompt(tmp_path: Path, row: Any, reason: str) -> None:
+    (found,) = prompts(tmp_path, row)
+    assert isinstance(found, BadRecordError) and found.reason == reason

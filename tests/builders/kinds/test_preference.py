@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 
 from tests.helpers.data_recipes import COCO
-from tests.helpers.endpoint_server import Faults, Server
+from tests.helpers.endpoint_server import Faults, Server, images, prompt
 from tests.helpers.kills import killed_at
-from tests.helpers.preference import Assistant, quality, questions, recipe
+from tests.helpers.preference import (
+    Assistant,
+    answered,
+    calls,
+    outputs,
+    pairs,
+    photographs,
+    quality,
+    questions,
+    rated,
+    recipe,
+)
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import read_samples
-from verbalizer_bench.io.preferences import PreferencePair, RatedCompletions, read
+from verbalizer_bench.io.preferences import ATTRIBUTES
 
 FAULTS = Faults(
     seed=5,
@@ -28,39 +39,6 @@ FAULTS = Faults(
     refused=0.02,
     retry_after="0.05",
 )
-
-
-def outputs(made: DataRecipe) -> dict[str, bytes]:
-    """Return what must be the same in builds that are to be identical."""
-    files = [*made.output.glob("*.*"), *made.work.glob("*.jsonl"), made.work / "stages.json"]
-    return {file.name: file.read_bytes() for file in files if file.name != "calls.jsonl"}
-
-
-def calls(made: DataRecipe) -> list[dict[str, Any]]:
-    lines = (made.work / "calls.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines[1:]]
-
-
-def answered(server: Server) -> int:
-    return sum(asked.outcome in ("ok", "slow") for asked in server.requests)
-
-
-def pairs(made: DataRecipe, name: str = "pairs") -> list[PreferencePair]:
-    return [record for _, record in read(PreferencePair, made.output / f"{name}.jsonl")]
-
-
-def rated(made: DataRecipe) -> list[RatedCompletions]:
-    return [record for _, record in read(RatedCompletions, made.output / "completions.jsonl")]
-
-
-def rejections(made: DataRecipe) -> Counter[str]:
-    samples = read_samples(made.work / "set_aside.jsonl")
-    return Counter(sample.rejection.reason for sample in samples if sample.rejection)
-
-
-def photographs() -> None:
-    if not (COCO / "images").is_dir():
-        pytest.skip(f"{COCO} is not there")
 
 
 def check_pairs(made: DataRecipe) -> None:
@@ -110,3 +88,139 @@ def test_a_build_killed_three_times_asks_nothing_twice(
 @pytest.mark.slow
 def test_200_prompts_with_ten_kills(serve: Callable[..., Server], tmp_path: Path) -> None:
     kill_and_compare(200, 4, 10, serve, tmp_path)
+
+
+def reasons(made: DataRecipe) -> dict[str, str]:
+    """Return stage, reason and detail of the rejected samples."""
+    samples = read_samples(made.work / "set_aside.jsonl")
+    return {
+        sample.id: f"{sample.rejection.stage}: {sample.rejection.reason}: {sample.rejection.detail}"
+        for sample in samples
+        if sample.rejection
+    }
+
+
+def test_completions_have_seeds_of_their_own_and_verdicts_say_the_order(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve(Assistant())
+    made = recipe(tmp_path, server.url, questions(20), "judge.twice=0.3")
+    build(made)
+    asked = [one.body for one in server.requests if one.body["model"] == "answerer"]
+    assert len({one["seed"] for one in asked}) == len(asked) == 80
+    assert {one["temperature"] for one in asked} == {1.0}
+    judged = [one.body for one in server.requests if one.body["model"] == "judge"]
+    assert len(judged) == 26
+    form = judged[0]["response_format"]["json_schema"]
+    asked_of_each = form["schema"]["properties"]["answer_1"]["properties"]
+    assert form["strict"] and list(asked_of_each) == ["reasons", *ATTRIBUTES]
+    samples = read_samples(made.work / "accepted.jsonl")
+    assert len({sample.verdicts[0].order for sample in samples}) > 5
+    twice = [sample for sample in samples if len(sample.verdicts) == 2]
+    assert len(twice) == 6
+    for sample in twice:
+        first, second = sample.verdicts
+        assert second.order == first.order[::-1]
+        assert first.by_candidate() == second.by_candidate()
+    origin = (made.output / "pairs.provenance.jsonl").read_text().splitlines()
+    for line in map(json.loads, origin):
+        assert len({one["seed"] for one in line["completions"]}) == 4
+        assert sorted(line["verdicts"][0]["order"]) == [0, 1, 2, 3]
+    check_pairs(made)
+    report = (made.output / "report.md").read_text()
+    assert "| helpfulness | 24 | 100.0% | 1.00 |" in report and "6 prompts were judged" in report
+
+
+def test_images_are_shown_to_the_model_and_to_the_judge(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    photographs()
+    server = serve(Assistant())
+    made = recipe(tmp_path, server.url, questions(6, True), "pairs.blind={image: false}")
+    build(made)
+    shown = Counter(len(images(one.body)) for one in server.requests)
+    # Of six prompts one is judged twice.
+    assert shown[0] >= 15 and shown[1] >= 15 and shown.total() == 31
+    assert sum(bool(record.images) for record in rated(made)) == 3
+    assert any(pair.images for pair in pairs(made))
+    blind = pairs(made, "blind")
+    assert not any(pair.images for pair in blind)
+    assert [pair.chosen for pair in blind] == [pair.chosen for pair in pairs(made)]
+
+
+def test_completions_that_cannot_be_used_are_neither_judged_nor_written(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    leak = "You are a helpful assistant judging the sentiment of a movie review. If the movie"
+    said = ("", "A dog.", "A dog.", "A cat sleeps.", "<image> it is", "<think>so</think> it", leak)
+    server = serve(Assistant(said))
+    made = recipe(tmp_path, server.url, questions(40), "completions.k=6", "retries=0")
+    build(made)
+    samples = read_samples(made.work / "3_check.jsonl")
+    found = Counter(
+        str(one.problem).partition(":")[0] for sample in samples for one in sample.candidates
+    )
+    assert set(found) == {"None", "empty", "same", "placeholder", "thoughts", "leakage"}
+    assert {one.text for record in rated(made) for one in record.completions} == {
+        "A dog.",
+        "A cat sleeps.",
+    }
+    report = (made.output / "report.md").read_text()
+    assert all(f"| {name} | {found[name]} |" in report for name in ("empty", "same", "leakage"))
+    judged = [prompt(one.body) for one in server.requests if one.body["model"] == "judge"]
+    assert not any("<think>" in one or "movie review" in one for one in judged)
+
+
+def test_prompts_that_cannot_be_asked_are_set_aside_with_their_reason(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    photographs()
+    name = next((COCO / "images").glob("*.jpg")).name
+    (tmp_path / "images").mkdir(parents=True)
+    (tmp_path / "images/good.jpg").write_bytes((COCO / "images" / name).read_bytes())
+    (tmp_path / "images/half.jpg").write_bytes((COCO / "images" / name).read_bytes()[:3000])
+    turns = [{"from": "human", "value": "<image>\nWho?"}, {"from": "gpt", "value": "Ann."}]
+    rows = [
+        {"image": "good.jpg", "conversations": turns},
+        {"image": "missing.jpg", "conversations": turns},
+        {"image": "half.jpg", "question": "What is half of it?"},
+        {"image": ["good.jpg", "half.jpg"], "question": "Which is better?"},
+        {"question": "  "},
+        {"messages": [{"role": "assistant", "content": "Hello."}]},
+        {"question": "Who?", "image": "good.jpg"},
+        {"text": "no question"},
+        {"question": "Is <image> a token?"},
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "One?"},
+                {"role": "assistant", "content": "Two."},
+                {"role": "user", "content": "Three?"},
+            ]
+        },
+    ]
+    made = recipe(tmp_path, serve(Assistant()).url, rows, images=str(tmp_path / "images"))
+    built = build(made)
+    assert built.sets and {sample.turns[0].question for sample in built.sets.accepted} == {
+        "Who?",
+        "One?",
+    }
+    said = {name[-2:]: reason.partition(": ")[2] for name, reason in reasons(made).items()}
+    wanted = {"01": "image: ", "02": "image: ", "03": "images: 2 images", "04": "record: "}
+    wanted |= {"05": "record: ", "07": "record: ", "08": "record: "}
+    twins = {"00", "06"} & set(said)
+    assert len(twins) == 1 and said[twins.pop()].startswith("duplicate: of asked-")
+    assert all(said[number].startswith(reason) for number, reason in wanted.items()), said
+    assert "no such file" in said["01"] and "no image" in said["02"]
+    (talk,) = [record for record in rated(made) if len(record.prompt) == 4]
+    assert [turn.role for turn in talk.prompt] == ["system", "user", "assistant", "user"]
+
+
+def test_one_completion_makes_no_pair_and_all_are_rated(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    made = recipe(tmp_path, serve(Assistant()).url, questions(5), "completions.k=1")
+    built = build(made)
+    assert len(rated(made)) == 5 and not pairs(made)
+    assert "none in pairs.jsonl: report.md says why" in str(built)
+    assert "| pairs | 0 | 0 | 0 | 5 | 0 |" in (made.output / "report.md").read_text()
