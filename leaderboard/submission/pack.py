@@ -27,7 +27,7 @@ from verbalizer_bench.leaderboard.submission.models import (
 )
 from verbalizer_bench.leaderboard.submission.reading import SUMS, Malformed, parse, sha256
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
-from verbalizer_bench.results.run import Run, TaskScores, load_run
+from verbalizer_bench.results.run import Run, TaskScores, called, load_run
 from verbalizer_bench.tasks.suite import suite, suite_datasets
 
 _HEX = {length: re.compile(rf"[0-9a-f]{{{length}}}") for length in (40, 64)}
@@ -60,7 +60,7 @@ def pack(
         licence: Of the submission's responses.
         links: Web addresses: paper, code, checkpoint.
         notes: What a reader should know.
-        model_id: `org/model`; default: the run's name.
+        model_id: `org/model`; default: what the run calls the model.
         revision: The hub commit, 40 hex; default: what lm-eval recorded.
         weights_sha256: Hash of the weights; default: the fingerprint of the run.
         kind: `llm` or `lvlm`; default: by the adapter.
@@ -79,7 +79,7 @@ def pack(
     loaded = load_run(run)
     _check_whole(loaded)
     model = {
-        "id": loaded.name if model_id is None else model_id,
+        "id": called(loaded.results) if model_id is None else model_id,
         **_weights(loaded, revision, weights_sha256),
         "kind": kind or _kind(loaded),
         "base": base,

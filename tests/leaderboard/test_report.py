@@ -9,8 +9,9 @@ from tests.helpers.echo import write_run
 from tests.helpers.runs import changed
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.reports.report import report
+from verbalizer_bench.results.contrast import same_weights
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
-from verbalizer_bench.results.run import Run, find_runs, read_run
+from verbalizer_bench.results.run import Run, called, find_runs, read_run
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,23 @@ def test_an_adapter_is_called_by_its_training(tmp_path: Path, path: str, name: s
     (file,) = folder.glob("results_*.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_name": path}))
     assert read_run(folder).name == name
+
+
+def test_a_gguf_is_called_by_its_folder_and_its_file(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"])
+    (file,) = folder.glob("results_*.json")
+    table = json.loads(file.read_text()) | {"model_name": "/models/llama"}
+    runs = []
+    for given in (
+        {"pretrained": "/models/llama", "gguf_file": "llama-Q4_1.gguf"},
+        "pretrained=/models/llama,gguf_file=more/llama-Q8_0.gguf",
+    ):
+        file.write_text(json.dumps(table | {"config": table["config"] | {"model_args": given}}))
+        runs.append(read_run(folder))
+    assert [run.name for run in runs] == ["llama (llama-Q4_1.gguf)", "llama (llama-Q8_0.gguf)"]
+    # A submission's model is the repository, and its files' hash says which.
+    assert {called(run.results) for run in runs} == {"llama"}
+    assert not same_weights(*runs) and same_weights(runs[0], runs[0])
 
 
 def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

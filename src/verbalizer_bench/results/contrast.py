@@ -19,7 +19,7 @@ from pathlib import Path
 
 from verbalizer_bench.results.protocol import derive_protocol
 from verbalizer_bench.results.rendering import rendering_difference
-from verbalizer_bench.results.run import Run
+from verbalizer_bench.results.run import Run, model_args
 from verbalizer_bench.results.served import SERVED
 from verbalizer_bench.tasks.spec import protocol as task_protocol
 
@@ -191,10 +191,8 @@ def _told(run: Run, settings: Sequence[str], others: Sequence[str]) -> str:
     return f"{derive_protocol(run).name} ({'; '.join(own) or 'without that'})"
 
 
-def _pretrained(run: Run) -> tuple[str, ...] | None:
-    given = run.results.config.model_args or {}
-    if isinstance(given, str):
-        given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+def _pretrained(run: Run) -> tuple[str | None, ...] | None:
+    given = model_args(run.results)
     if not given.get("pretrained"):
         return None
-    return tuple(str(given.get(key)) for key in ("pretrained", "peft", "revision", "delta"))
+    return tuple(map(given.get, ("pretrained", "gguf_file", "peft", "revision", "delta")))

@@ -205,8 +205,34 @@ def read_run(folder: Path) -> Run:
             f"{file}: no verbalizer task in it; it has {', '.join(list(results.configs)[:5])}"
         )
     tasks.sort(key=_suite_order)
-    name = _shown(results.model_name or results.config.model)
+    name, gguf = called(results), model_args(results).get("gguf_file")
+    # A folder has one file for each quantisation.
+    name += f" ({Path(gguf).name})" if gguf else ""
     return Run(file, name, results, tuple(tasks), len(files) - 1)
+
+
+def called(results: EvalResults) -> str:
+    """Return what the model of a run is called, its GGUF file apart.
+
+    A path is called by its last folder; an adapter, or a state in the middle of a training, by the
+    training's too: all of them are called `adapter` or `checkpoint-500`.
+    """
+    name = results.model_name or results.config.model
+    path = Path(name)
+    if path.name == "adapter" and path.parent.name:
+        return path.parent.name
+    if re.fullmatch(r"checkpoint-\d+", path.name) and path.parent.name:
+        return f"{path.parent.name}/{path.name}"
+    # A hub id has one slash; more are a path.
+    return path.name if name.count("/") > 1 or name.startswith(".") else name
+
+
+def model_args(results: EvalResults) -> dict[str, str]:
+    """Return a run's `--model_args` as texts; what was not given is not there."""
+    given = results.config.model_args or {}
+    if isinstance(given, str):
+        given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+    return {key: str(value) for key, value in given.items() if value is not None}
 
 
 def read_samples(path: Path, doc_ids: Collection[int] | None = None) -> Iterator[Sample]:
@@ -250,21 +276,6 @@ def _sample(line: bytes, where: str) -> Sample:
         if "bypass" in row:
             raise NotAVerbalizerRun(f"{where}: --predict_only scores nothing") from None
         return validate(Sample, row, where)
-
-
-def _shown(name: str) -> str:
-    """Return what a model is called in tables.
-
-    A path is called by its last folder; an adapter, or a state in the middle of a training, by the
-    training's too: all of them are called `adapter` or `checkpoint-500`.
-    """
-    path = Path(name)
-    if path.name == "adapter" and path.parent.name:
-        return path.parent.name
-    if re.fullmatch(r"checkpoint-\d+", path.name) and path.parent.name:
-        return f"{path.parent.name}/{path.name}"
-    # A hub id has one slash; more are a path.
-    return path.name if name.count("/") > 1 or name.startswith(".") else name
 
 
 def _read_task(path: Path, task: str, metadata: TaskProvenance) -> TaskScores:
