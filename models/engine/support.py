@@ -35,7 +35,10 @@ def unsupported_reason(
     if model.config.model_type in _BOTH_DIRECTIONS:
         return "it attends in both directions over the whole prompt"
     if longest and (limit := _rope_limit(config)) and longest > limit:
-        return f"its rotary frequencies change beyond {limit} tokens, and these have {longest}"
+        return (
+            f"its rotary frequencies change where a prompt with its response has more than {limit} "
+            f"tokens, and the longest here has {longest}"
+        )
     if longest and (limit := _temperature_limit(config)) and longest >= limit:
         return f"its attention's temperature changes from token {limit} on; these have {longest}"
     if not hasattr(base, "get_decoder"):

@@ -45,15 +45,26 @@ _GRANITE = {
 _SHORT, _LONG = {"sliding_window": 6}, {"sliding_window": 64}
 _EACH_SECOND = {**_SHORT, "layer_types": ["sliding_attention", "full_attention"]}
 _GEMMA = {"query_pre_attn_scalar": 8}
-_LONG_ROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "original_max_position_embeddings": 16,
-    "short_factor": [1.0] * 4,
-    "long_factor": [3.0] * 4,
-}
 _WINDOW, _WIDE = "window 6", "window 64"
 _EACH = "window 6 in each second layer"
+
+
+def _long_rope(context: int) -> dict[str, Any]:
+    """Return settings of a LongRoPE whose frequencies change beyond so many tokens."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": context,
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0] * 4,
+    }
+    return {
+        "sliding_window": None,
+        "original_max_position_embeddings": context,
+        "rope_parameters": rope,
+        "head_dim": ABSENT,
+    }
+
 
 LANGUAGE_FAMILIES = (
     Family("llama", "Llama 2, Llama 3.1, Vicuna, TinyLlama, SmolLM2, Yi, Falcon 3"),
@@ -113,13 +124,14 @@ LANGUAGE_FAMILIES = (
     Family(
         "phi3",
         "Phi-3 mini 128k, Phi-3.5, Phi-4 mini",
-        {
-            "sliding_window": None,
-            "original_max_position_embeddings": 16,
-            "rope_parameters": _LONG_ROPE,
-            "head_dim": ABSENT,
-        },
-        "LongRoPE, prompts longer than the original context",
+        _long_rope(64),
+        "LongRoPE, prompts within the original context (theirs: 4,096 tokens)",
+    ),
+    Family(
+        "phi3",
+        "Phi-3 mini 128k, Phi-3.5, Phi-4 mini",
+        _long_rope(16),
+        "LongRoPE, beyond it: the longest prompt decides for all; fewer few-shot examples help",
     ),
     Family("phimoe", "Phi-3.5-MoE", {**_EXPERTS, **_SHORT}, _WINDOW),
     Family("gpt_oss", "gpt-oss-20b, gpt-oss-120b", {**_EXPERTS, **_EACH_SECOND}, f"sinks, {_EACH}"),
