@@ -11,10 +11,19 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from lm_eval.api.instance import Instance
 
 from tests.helpers.asking import requests
-from tests.models.adapters.test_processors import PROMPTS, TEXT, VISION, save, template, tokenizer
+from tests.helpers.processors import (
+    PROMPTS,
+    TEXT,
+    VISION,
+    save,
+    template,
+    tiled,
+    tokenizer,
+    tokenizer_naming,
+    with_images,
+)
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import make_image
 
@@ -64,37 +73,14 @@ def qwen3_vl() -> tuple[Any, Any]:
 
 
 def smolvlm() -> tuple[Any, Any]:
-    places = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
-    tokens = tokenizer("<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places)
-    processor = transformers.SmolVLMProcessor(
-        transformers.SmolVLMImageProcessor(
-            size={"longest_edge": 64}, max_image_size={"longest_edge": 32}
-        ),
-        tokens,
-        transformers.SmolVLMVideoProcessor(),
-        image_seq_len=4,
-        chat_template=template("<image>"),
-    )
-    config = transformers.SmolVLMConfig(
-        image_token_id=3,
-        scale_factor=2,
-        vision_config=VISION | {"num_hidden_layers": 1},
-        text_config={"model_type": "llama", **TEXT},
-        pad_token_id=0,
-    )
-    return transformers.SmolVLMForConditionalGeneration(config), processor
+    videos = transformers.SmolVLMVideoProcessor()
+    return tiled("SmolVLM", transformers.SmolVLMImageProcessor, videos)
 
 
 def internvl() -> tuple[Any, Any]:
     names = {"start_image_token": "<img>", "end_image_token": "</img>"}
     names |= {"context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
-    tokens = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer(*names.values()).backend_tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        extra_special_tokens=names,
-    )
+    tokens = tokenizer_naming(**names)
     processor = transformers.InternVLProcessor(
         transformers.GotOcr2ImageProcessor(size={"height": 32, "width": 32}, max_patches=4),
         tokens,
@@ -170,15 +156,7 @@ def test_the_engine_gives_what_generate_gives(
     save(make, tmp_path)
     white, noise = make_image("white", (32, 32)), make_image("noise", (64, 32))
     two = "look <image> now <image> what?"
-    asked = [
-        Instance(
-            request_type="generate_until",
-            doc={},
-            arguments=(two, {"until": [], "num_beams": 3, "max_gen_toks": 6}, {"visual": images}),
-            idx=0,
-        )
-        for images in ([white, noise], [noise, white])
-    ]
+    asked = with_images([(two, [white, noise]), (two, [noise, white])])
     answers = []
     for engine in ("shared_prefix", "generate"):
         lm = VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", engine=engine)

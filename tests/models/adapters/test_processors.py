@@ -10,61 +10,28 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from lm_eval.api.instance import Instance
 
 from tests.helpers.asking import requests
 from tests.helpers.asking_lvlm import scoring
-from tests.helpers.toy import make_tokenizer, records
+from tests.helpers.processors import (
+    PROMPTS,
+    TEXT,
+    VISION,
+    save,
+    template,
+    tiled,
+    tokenizer,
+    tokenizer_naming,
+    with_images,
+)
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import make_image
 
-TEXT: dict[str, Any] = {
-    **{"vocab_size": 1100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048},
-    **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
-}
-VISION: dict[str, Any] = {
-    **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
-    **{"num_attention_heads": 2, "image_size": 32, "patch_size": 8},
-}
-PROMPTS = ["hello there my friend", "x", "a longer prompt than the other two of this test"]
-
-
-def template(slot: str) -> str:
-    return (
-        "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
-        + slot
-        + "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
-        "{% if add_generation_prompt %} A:{% endif %}"
-    )
-
-
-def tokenizer(*special: str) -> Any:
-    made = make_tokenizer([record.prompt for record in records()])
-    made.add_tokens([transformers.AddedToken(token, special=True) for token in special])
-    return made
-
 
 def idefics3() -> tuple[Any, Any]:
-    """Rows and columns stand as tokens between the image tokens."""
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-    places = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
-    tokens = tokenizer("<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places)
-    processor = transformers.Idefics3Processor(
-        Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
-        tokens,
-        image_seq_len=4,
-        chat_template=template("<image>"),
-    )
-    config = transformers.Idefics3Config(
-        image_token_id=3,
-        scale_factor=2,
-        vision_config=VISION | {"num_hidden_layers": 1},
-        text_config={"model_type": "llama", **TEXT},
-        pad_token_id=0,
-    )
-    return transformers.Idefics3ForConditionalGeneration(config), processor
+    return tiled("Idefics3", Idefics3ImageProcessorPil)
 
 
 def llava_next() -> tuple[Any, Any]:
@@ -102,13 +69,7 @@ def gemma3() -> tuple[Any, Any]:
 
     names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
     names |= {"image_token": "<image_soft_token>"}
-    tokens = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer(*names.values()).backend_tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        extra_special_tokens=names,
-    )
+    tokens = tokenizer_naming(**names)
     ids = {name: tokens.convert_tokens_to_ids(token) for name, token in names.items()}
     processor = transformers.Gemma3Processor(
         Gemma3ImageProcessorPil(size={"height": 32, "width": 32}),
@@ -156,18 +117,6 @@ FAMILIES = pytest.mark.parametrize(
 )
 
 
-def save(make: Callable[[], tuple[Any, Any]], folder: Path) -> Any:
-    """Save a model with large weights, and its processor, which is returned."""
-    torch.manual_seed(0)
-    model, processor = make()
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            weight.data *= 6
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return processor
-
-
 @FAMILIES
 def test_several_images_of_a_task_in_either_order(
     make: Callable[[], tuple[Any, Any]], slot: str, tmp_path: Path
@@ -177,15 +126,7 @@ def test_several_images_of_a_task_in_either_order(
     black = make_image("black", (48, 48))
     two, one = "look <image> now <image> what?", "see <image> ok"
     texts = [(two, [white, noise]), (two, [noise, white]), (one, [black]), (one + " so", [black])]
-    asked = [
-        Instance(
-            request_type="generate_until",
-            doc={},
-            arguments=(text, {"until": [], "num_beams": 3, "max_gen_toks": 6}, {"visual": images}),
-            idx=0,
-        )
-        for text, images in texts
-    ]
+    asked = with_images(texts)
     responses = []
     for engine in ("shared_prefix", "generate"):
         lm = VerbalizerLVLM(str(tmp_path), dtype="float32", device="cpu", engine=engine)
@@ -259,11 +200,7 @@ def test_a_processor_that_joins_what_stands_around_images_is_named(tmp_path: Pat
 
     lm._shown._process = joining
     noise = make_image("noise", (32, 32))
-    kwargs = {"until": [], "num_beams": 3, "max_gen_toks": 4}
     texts = ("<image> and then <image> what is that?", "<image><image> what?")
-    asked = [
-        Instance("generate_until", {}, (text, kwargs, {"visual": [noise, noise]}), 0)
-        for text in texts
-    ]
+    asked = with_images([(text, [noise, noise]) for text in texts], max_gen_toks=4)
     with pytest.raises(ValueError, match="Idefics3Processor makes other tokens of a prompt"):
         lm.generate_until(asked, disable_tqdm=True)
