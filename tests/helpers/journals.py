@@ -3,13 +3,15 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import Journal, Response, Scored, journal_files
 from verbalizer_bench.models.adapters.run_record import RunRecorder
 
@@ -47,6 +49,70 @@ class KilledAt(Journal):
             os.truncate(self.path, before + int(self.part * (whole - before)))
             os.kill(os.getpid(), signal.SIGKILL)
         super().add(key, request, answer)
+
+
+def kill_at(
+    row: int, part: float, model: RunRecorder, folder: Path, work: Callable[[], object]
+) -> list[dict[str, Any]]:
+    """Have a model's process killed as it writes; return the rows that it leaves, which are whole.
+
+    Args:
+        row: As of `killed_at`.
+        part: As of `killed_at`.
+        model: Who writes, in a fork.
+        folder: Where the journal is.
+        work: What the model does.
+    """
+
+    def write() -> None:
+        with writing(model, open_journal(folder, kind=killed_at(row, part))):
+            work()
+
+    assert in_a_fork(write) == signal.SIGKILL
+    left = rows(folder)
+    assert len(left) == row - (part < 1)
+    return left
+
+
+def kill_command(
+    row: int, part: float, arguments: Sequence[str], folder: Path, patch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """Have `verbalizer-bench run` killed as it writes to a folder; return the rows that it leaves.
+
+    The whole command is refused then, since `--resume` is wanted.
+    """
+    command = ["run", *arguments, "--output_path", str(folder)]
+    with patch.context() as patched:
+        patched.setattr("verbalizer_bench.running.harness.Journal", killed_at(row, part))
+        assert in_a_fork(lambda: main(command)) == signal.SIGKILL
+    left = rows(folder)
+    assert len(left) == row - (part < 1)
+    assert main(command) == 2
+    return left
+
+
+def check_went_on(folder: Path, before: Sequence[Mapping[str, Any]], total: int) -> None:
+    """Check that a resumed run kept the rows of its journal, and added those that lacked."""
+    after = rows(folder)
+    assert after[: len(before)] == before
+    assert len({row["key"] for row in after}) == len(after) == total
+
+
+def check_refuses_other_weights(model: Any, folder: Path, work: Callable[[], object]) -> None:
+    """Check that a journal in the folder is not gone on with by the model with another weight."""
+    weight = model.model.get_input_embeddings().weight.data
+    before = weight[0, 0].clone()
+    weight[0, 0] += 1
+    model.__dict__.pop("_weights_fingerprints")
+    try:
+        with (
+            writing(model, open_journal(folder)),
+            pytest.raises(ValueError, match="of another model: weights_loaded is '"),
+        ):
+            work()
+    finally:
+        weight[0, 0] = before
+        model.__dict__.pop("_weights_fingerprints")
 
 
 def killed_at(row: int, part: float) -> type[Journal]:

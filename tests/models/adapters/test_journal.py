@@ -1,6 +1,5 @@
 """A killed run goes on where it was: nothing is lost, nothing is generated twice."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,15 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from tests.conftest import comparable
-from tests.helpers.journals import in_a_fork, killed_at, open_journal, rows, writing
+from tests.helpers.journals import (
+    check_refuses_other_weights,
+    check_went_on,
+    kill_at,
+    kill_command,
+    open_journal,
+    rows,
+    writing,
+)
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters.journal import (
     Response,
@@ -52,18 +59,13 @@ def test_kills_at_every_kind_of_moment(
     ):
         folder = tmp_path / f"{row} {part}"
 
-        def generate(row: int = row, part: float = part, folder: Path = folder) -> None:
-            with writing(model, open_journal(folder, kind=killed_at(row, part))):
-                model.generate_until(requests, disable_tqdm=True)
+        def generate() -> list[str]:
+            return model.generate_until(requests, disable_tqdm=True)
 
-        assert in_a_fork(generate) == signal.SIGKILL
-        before = rows(folder)
-        assert len(before) == row - (part < 1)
+        before = kill_at(row, part, model, folder, generate)
         with writing(model, open_journal(folder)):
-            assert model.generate_until(requests, disable_tqdm=True) == uninterrupted
-        after = rows(folder)
-        assert after[: len(before)] == before
-        assert len({row["key"] for row in after}) == len(after) == last
+            assert generate() == uninterrupted
+        check_went_on(folder, before, last)
 
 
 def test_a_run_that_is_killed_and_resumed(
@@ -79,20 +81,13 @@ def test_a_run_that_is_killed_and_resumed(
         *("--batch_size", "2", "--gen_kwargs", "num_beams=2,max_gen_toks=4"),
     ]
     killed = tmp_path / "killed"
-    with monkeypatch.context() as patch:
-        patch.setattr("verbalizer_bench.running.harness.Journal", killed_at(20, 0.9))
-        end = in_a_fork(lambda: main(["run", *arguments, "--output_path", str(killed)]))
-    assert end == signal.SIGKILL
-    before = [row["key"] for row in rows(killed)]
-    assert len(before) == 19
+    before = kill_command(20, 0.9, arguments, killed, monkeypatch)
     assert main(["run", *arguments, "--output_path", str(tmp_path / "whole")]) == 0
-    assert main(["run", *arguments, "--output_path", str(killed)]) == 2
     assert "are kept" not in caplog.text
     assert main(["run", "--resume", str(killed)]) == 0
     said = f"--resume {killed}: 19 of 36 responses are kept, 17 are left to do"
     assert caplog.text.count("are kept") == caplog.text.count(said) == 1
-    after = [row["key"] for row in rows(killed)]
-    assert after[: len(before)] == before and len(set(after)) == len(after) == 12 * 3
+    check_went_on(killed, before, 12 * 3)
     assert comparable(killed) == comparable(tmp_path / "whole")
 
 
@@ -117,18 +112,9 @@ def test_the_journal_of_another_model_is_refused(
 ) -> None:
     with writing(model, open_journal(tmp_path)):
         model.generate_until(requests[:1], disable_tqdm=True)
-    weight = next(model.model.parameters()).data
-    weight[0, 0] += 1
-    model.__dict__.pop("_weights_fingerprints")
-    try:
-        with (
-            writing(model, open_journal(tmp_path)),
-            pytest.raises(ValueError, match="of another model: weights_loaded is '"),
-        ):
-            model.generate_until(requests[:1], disable_tqdm=True)
-    finally:
-        weight[0, 0] -= 1
-        model.__dict__.pop("_weights_fingerprints")
+    check_refuses_other_weights(
+        model, tmp_path, lambda: model.generate_until(requests[:1], disable_tqdm=True)
+    )
 
 
 def with_rows(folder: Path, request: Any, count: int = 1, **changes: Any) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.helpers.asking import PAPER, STORY, requests
 from tests.helpers.asking_lvlm import PROMPTS, alone, load, scoring
+from tests.helpers.text_tasks import write_text_tasks
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import image_sha256, make_image
 
@@ -268,37 +269,16 @@ def test_add_bos_token_is_refused(toys: tuple[Path, Path]) -> None:
         load(toys[1], add_bos_token=True)
 
 
-def write_text_tasks(folder: Path) -> None:
-    """Write small local tasks of the two kinds that lm-eval has for text."""
-    (folder / "rows.jsonl").write_text(
-        '{"question": "2 + 2?", "choices": ["four", "five"], "answer": 0}\n'
-        '{"question": "3 + 2?", "choices": ["four", "five"], "answer": 1}\n'
-    )
-    common = (
-        f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/rows.jsonl}}}}\n"
-        'test_split: test\ndoc_to_text: "{{question}}"\n'
-    )
-    (folder / "choose.yaml").write_text(
-        f"task: choose\noutput_type: multiple_choice\n{common}doc_to_target: answer\n"
-        'doc_to_choice: "{{choices}}"\nmetric_list: [{metric: acc}]\n'
-    )
-    (folder / "say.yaml").write_text(
-        f"task: say\noutput_type: generate_until\n{common}"
-        'doc_to_target: "{{choices[answer]}}"\n'
-        "generation_kwargs: {until: ['.'], max_gen_toks: 4, do_sample: false}\n"
-        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
-    )
-
-
 @pytest.mark.parametrize("templated", [False, True])
 def test_text_tasks_of_both_kinds_run(
     toys: tuple[Path, Path], tmp_path: Path, templated: bool
 ) -> None:
-    write_text_tasks(tmp_path)
+    asked = [("2 + 2?", "four", "five"), ("3 + 2?", "five", "four")]
+    names = write_text_tasks(tmp_path, asked)
     lm = load(toys[1])
     found = simple_evaluate(
         model=lm,
-        tasks=["choose", "say"],
+        tasks=names.split(","),
         task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
         apply_chat_template=templated,
         fewshot_as_multiturn=templated,

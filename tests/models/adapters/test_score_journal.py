@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,16 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from tests.helpers.asking import STORY
-from tests.helpers.journals import in_a_fork, killed_at, open_journal, rows, writing
+from tests.helpers.journals import (
+    check_refuses_other_weights,
+    check_went_on,
+    kill_at,
+    kill_command,
+    open_journal,
+    rows,
+    writing,
+)
+from tests.helpers.text_tasks import write_text_tasks
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.adapters import scoring
 from verbalizer_bench.models.adapters.journal import Scored, counted, kept
@@ -54,21 +62,12 @@ def test_kills_at_every_kind_of_moment(model: Any, kind: str, tmp_path: Path) ->
     before = model.get_model_info()["verbalizer_bench"]
     for row, part in ((1, 0.5), (2, 1), (last // 2, 0.5), (last - 1, 0.1), (last, 1)):
         folder = tmp_path / f"{row} {part}"
-
-        def work(row: int = row, part: float = part, folder: Path = folder) -> None:
-            with writing(model, open_journal(folder, kind=killed_at(row, part))):
-                score(asked, disable_tqdm=True)
-
-        assert in_a_fork(work) == signal.SIGKILL
-        written = rows(folder)
-        assert len(written) == row - (part < 1)
+        written = kill_at(row, part, model, folder, lambda: score(asked, disable_tqdm=True))
         model._start_counts()
         with writing(model, open_journal(folder)):
             found = score(asked, disable_tqdm=True)
         assert flat(found) == pytest.approx(flat(uninterrupted), abs=1e-4)
-        after = rows(folder)
-        assert after[: len(written)] == written
-        assert len({row["key"] for row in after}) == len(after) == last
+        check_went_on(folder, written, last)
         # What was written is what is given back, to the last bit.
         with writing(model, open_journal(folder)):
             assert score(asked, disable_tqdm=True) == found
@@ -160,41 +159,9 @@ def test_a_run_goes_on_with_fewer_ranks_and_refuses_other_models(
     with writing(model, open_journal(tmp_path)):
         model.loglikelihood(asked, disable_tqdm=True)
     assert len(rows(tmp_path)) == len(asked)
-    weight = model.model.get_input_embeddings().weight.data
-    before = weight[0, 0].clone()
-    weight[0, 0] += 1
-    model.__dict__.pop("_weights_fingerprints")
-    try:
-        with (
-            writing(model, open_journal(tmp_path)),
-            pytest.raises(ValueError, match="of another model: weights_loaded is '"),
-        ):
-            model.loglikelihood(asked, disable_tqdm=True)
-    finally:
-        weight[0, 0] = before
-        model.__dict__.pop("_weights_fingerprints")
-
-
-def write_tasks(folder: Path) -> str:
-    """Write a task that chooses and one that answers; return their names."""
-    folder.mkdir()
-    rows = [{"question": STORY[: 12 * n], "choices": ["yes", "no"], "answer": 0} for n in range(5)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
-    common = (
-        f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/rows.jsonl}}}}\n"
-        'test_split: test\ndoc_to_text: "{{question}}"\n'
+    check_refuses_other_weights(
+        model, tmp_path, lambda: model.loglikelihood(asked, disable_tqdm=True)
     )
-    (folder / "choose.yaml").write_text(
-        f"task: choose\noutput_type: multiple_choice\n{common}doc_to_target: answer\n"
-        'doc_to_choice: "{{choices}}"\nmetric_list: [{metric: acc}]\n'
-    )
-    (folder / "say.yaml").write_text(
-        f"task: say\noutput_type: generate_until\n{common}"
-        'doc_to_target: "{{choices[answer]}}"\n'
-        "generation_kwargs: {until: ['.'], max_gen_toks: 4, do_sample: false}\n"
-        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
-    )
-    return "choose,say"
 
 
 def test_a_run_that_is_killed_and_resumed(
@@ -205,25 +172,19 @@ def test_a_run_that_is_killed_and_resumed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The whole command, with tasks of others."""
-    tasks = write_tasks(tmp_path / "tasks")
+    asked = [(STORY[: 12 * n], "yes", "no") for n in range(1, 5)]
+    tasks = write_text_tasks(tmp_path / "tasks", asked)
     arguments = [
         *("--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"),
         *("--tasks", tasks, "--include_path", str(tmp_path / "tasks"), "--device", "cpu"),
     ]
     killed = tmp_path / "killed"
-    with monkeypatch.context() as patch:
-        patch.setattr("verbalizer_bench.running.harness.Journal", killed_at(7, 0.9))
-        end = in_a_fork(lambda: main(["run", *arguments, "--output_path", str(killed)]))
-    assert end == signal.SIGKILL
-    before = rows(killed)
-    assert len(before) == 6
-    assert main(["run", *arguments, "--output_path", str(killed)]) == 2
+    before = kill_command(7, 0.9, arguments, killed, monkeypatch)
     assert "an unfinished run left 6 scores in it; go on with" in capsys.readouterr().err
     assert main(["run", "--resume", str(killed)]) == 0
     for said in ("6 of 8 scores are kept, 2 are left", "0 of 4 responses are kept, 4 are left"):
         assert caplog.text.count(said) == 1
-    after = rows(killed)
-    assert after[: len(before)] == before and len({row["key"] for row in after}) == 2 * 4 + 4
+    check_went_on(killed, before, 2 * 4 + 4)
     (results,) = killed.rglob("results_*.json")
     record = json.loads(results.read_text())["config"]["verbalizer_bench"]
     assert record["engine"] == {"shared_prefix": 4} and record["responses_by_rank"] == [4]
