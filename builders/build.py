@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from verbalizer_bench.builders.export import counts, dataset_card, report
 from verbalizer_bench.builders.export.sets import Layout, Sets, write_sets
 from verbalizer_bench.builders.filters import leakage
+from verbalizer_bench.builders.kinds.existing_pairs import ExistingPairStages
 from verbalizer_bench.builders.kinds.format_oriented import FormatOrientedStages
+from verbalizer_bench.builders.kinds.format_pairs import FormatPairStages
 from verbalizer_bench.builders.kinds.llava_style import LlavaStyleStages
 from verbalizer_bench.builders.kinds.preference import PreferenceStages
 from verbalizer_bench.builders.kinds.response_format import ResponseFormatStages
@@ -43,7 +45,9 @@ class _Kind(Protocol):
 
 
 _KINDS: dict[str, type[_Kind]] = {
+    "existing_pairs": ExistingPairStages,
     "format_oriented": FormatOrientedStages,
+    "format_pairs": FormatPairStages,
     "llava_style": LlavaStyleStages,
     "preference": PreferenceStages,
     "response_format": ResponseFormatStages,

@@ -14,7 +14,9 @@ from verbalizer_bench.builders.pipeline.preference_blocks import PairRule
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates
 from verbalizer_bench.builders.pipeline.recipe import (
     DataRecipe,
+    ExistingPairs,
     FormatOriented,
+    FormatPairs,
     Preference,
     sources,
 )
@@ -26,6 +28,8 @@ from verbalizer_bench.tasks.data import resolve_data
 _TITLES = {
     "format_oriented": "Format-oriented instruction data: FOVIT, FOIT, NoFOVIT, NoFOIT",
     "llava_style": "Visual instruction data in the manner of LLaVA-Instruct",
+    "format_pairs": "Preference pairs: answers that obey a format instruction, or do not",
+    "existing_pairs": "Preference pairs from published data",
     "preference": "Preference data: rated completions, and pairs of them",
     "response_format": "Visual questions with response-format prompts",
 }
@@ -34,6 +38,10 @@ _SOURCES = {
     "the text of IFEval's verifiers (Zhou et al. 2023, arXiv 2311.07911; Apache-2.0). The wording "
     "of prompts is not the paper's.",
     "llava_style": "After Liu et al. 2023 (arXiv 2304.08485), with other prompts and models.",
+    "format_pairs": "Items are those of format-oriented data (Shiono et al., arXiv 2512.23572). "
+    "IFEval's verifiers (Zhou et al. 2023, arXiv 2311.07911; strict) accept every chosen answer "
+    "and refuse every rejected one; no model judged them.",
+    "existing_pairs": "Pairs as they are published, in another layout; no model was asked.",
     "preference": "After Li, Lin & Pei 2024 (arXiv 2402.10884); the judge's prompt is ours. Scores "
     "are a model's, from 0 to 4; report.md says how far it agrees with itself.",
     "response_format": "After Liu et al. 2023 (arXiv 2310.03744).",
@@ -104,6 +112,8 @@ def _rule(rule: PairRule) -> str:
 
 
 def _layout(recipe: DataRecipe) -> str:
+    if isinstance(recipe, (ExistingPairs, FormatPairs)):
+        return "the layout of preference pairs, which is TRL's"
     if isinstance(recipe, Preference):
         return "the layouts of rated completions and of preference pairs, which is TRL's"
     return "LLaVA's layout"
@@ -111,8 +121,9 @@ def _layout(recipe: DataRecipe) -> str:
 
 def _how(samples: Sequence[TrainingSample], recipe: DataRecipe, prompts: PromptTemplates) -> str:
     rejected = sum(sample.rejection is not None for sample in samples)
-    items = [
-        f"Prompts: version {prompts.version}, sha256 `{prompts.sha256[:16]}`.",
+    items = [f"Prompts: version {prompts.version}, sha256 `{prompts.sha256[:16]}`."]
+    items = items if recipe.prompts else []
+    items += [
         f"Of {len(samples):,} records {rejected:,} were set aside; report.md has reasons and "
         "yields.",
         f"{_distinct(recipe)}; no record shares {recipe.leakage.n} words in a row "
@@ -132,6 +143,10 @@ def _how(samples: Sequence[TrainingSample], recipe: DataRecipe, prompts: PromptT
 
 
 def _distinct(recipe: DataRecipe) -> str:
+    if isinstance(recipe, FormatPairs):
+        return "What was checked of the items stands in the card of their data set"
+    if isinstance(recipe, ExistingPairs):
+        return "A pair with prompt, image and answers of an earlier one was dropped"
     if isinstance(recipe, Preference):
         return "A prompt that asks the same about the same image as an earlier one was dropped"
     return (

@@ -142,6 +142,34 @@ class PairLayout:
         return pair_record(sample, pair, self.image)
 
 
+@dataclass(frozen=True)
+class RankedPairLayout:
+    """Pairs of samples whose first candidate is chosen and whose last one is rejected.
+
+    Attributes:
+        name: Of its file.
+        arms: The arms whose samples are in it.
+        image: Whether records have the image.
+    """
+
+    name: str
+    arms: tuple[str, ...]
+    image: bool = True
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return f"{self.name}.jsonl"
+
+    def takes(self, sample: TrainingSample) -> bool:
+        """Return whether a sample is in the set."""
+        return sample.rejection is None and sample.arm in self.arms
+
+    def record(self, sample: TrainingSample, prompts: PromptTemplates) -> dict[str, Any]:
+        """Return a sample's record."""
+        return pair_record(sample, Pair(0, len(sample.candidates) - 1), self.image)
+
+
 def pair_record(sample: TrainingSample, pair: Pair, image: bool) -> dict[str, Any]:
     """Return a pair as its record."""
     record = make(

@@ -6,12 +6,13 @@ It counts samples and their stored responses: a build that was interrupted has t
 import io
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from verbalizer_bench.builders.export import counts, preference_report
 from verbalizer_bench.builders.export.markdown import table
 from verbalizer_bench.builders.export.sets import Sets
-from verbalizer_bench.builders.pipeline.recipe import DataRecipe
+from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatPairs
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io.files import write_whole
 
@@ -107,6 +108,9 @@ def _example(sample: TrainingSample) -> str:
 
 
 def _costs(samples: Sequence[TrainingSample], recipe: DataRecipe) -> str:
+    if isinstance(recipe, FormatPairs):
+        # Their answers were paid for by the build that they are from.
+        samples = [_sampled_alone(sample) for sample in samples]
     usage = counts.usage_by_role(samples, recipe.endpoints)
     if not usage:
         return "## Cost\n\nNo model was asked."
@@ -118,6 +122,11 @@ def _costs(samples: Sequence[TrainingSample], recipe: DataRecipe) -> str:
     head = ("role", "calls", "input tokens", "output tokens", "cost")
     note = "At the recipe's prices; calls whose response did not arrive are not counted."
     return f"## Cost\n\n{table(head, lines)}\n\n{note}"
+
+
+def _sampled_alone(sample: TrainingSample) -> TrainingSample:
+    own = tuple(attempt for attempt in sample.attempts if attempt.role == "completion")
+    return replace(sample, attempts=own)
 
 
 def draw(samples: Sequence[TrainingSample], stages: Sequence[str], file: Path) -> None:

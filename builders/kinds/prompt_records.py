@@ -41,7 +41,7 @@ def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[
         if not source.file.is_file():
             raise FileNotFoundError(f"records.{name}.file={source.file}: no such file")
         known = [
-            PromptRecord(record, name, _order(source.seed, name, record.index))
+            PromptRecord(record, name, order(source.seed, name, record.index))
             for record in read_prompts(source.file)
         ]
         if len(known) < (source.n or 1):
@@ -53,7 +53,8 @@ def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[
     return sorted(chosen, key=lambda one: one.order)[:limit]
 
 
-def _order(seed: int, name: str, index: int) -> str:
+def order(seed: int, name: str, index: int) -> str:
+    """Return what records are sorted by before the first n are taken."""
     return hashlib.sha256(f"{seed}\t{name}\t{index}".encode()).hexdigest()
 
 
@@ -70,22 +71,37 @@ async def prompt_samples(
 
     def all_samples() -> list[TrainingSample]:
         made = [_sample(one, sources[one.source].images, images) for one in records]
-        return _distinct(made)
+        return distinct(made, STAGE)
 
     return await asyncio.to_thread(all_samples)
 
 
 def _sample(one: PromptRecord, below: str, images: Path | None) -> TrainingSample:
-    record = one.record
-    sample = TrainingSample(id=f"{one.source}-{record.index:06}", arm=ARM, source=one.source)
-    if isinstance(record, BadRecordError):
-        return sample.reject(STAGE, "record", str(record))
+    sample = TrainingSample(id=f"{one.source}-{one.record.index:06}", arm=ARM, source=one.source)
+    if isinstance(one.record, BadRecordError):
+        return sample.reject(STAGE, "record", str(one.record))
+    return asked(sample, one.record, below, images, STAGE)
+
+
+def asked(
+    sample: TrainingSample, record: Conversation, below: str, images: Path | None, stage: str
+) -> TrainingSample:
+    """Return a sample with what a record asks, rejected if it cannot be asked.
+
+    Args:
+        sample: Its id, arm and source.
+        record: The prompt.
+        below: The folder of its image below `images`.
+        images: The folder that images' names are relative to.
+        stage: The stage that rejects.
+    """
     system = "".join(message.text for message in record.messages if message.role == "system")
     turns = _turns([message for message in record.messages if message.role != "system"])
     sample = replace(sample, system=system or None, turns=turns)
     if problem := _text_problem(sample):
-        return sample.reject(STAGE, *problem)
-    return _with_image(sample, [Path(below, name).as_posix() for name in record.images], images)
+        return sample.reject(stage, *problem)
+    names = [Path(below, name).as_posix() for name in record.images]
+    return _with_image(sample, names, images, stage)
 
 
 def _turns(messages: Sequence[Message]) -> tuple[Turn, ...]:
@@ -104,27 +120,28 @@ def _text_problem(sample: TrainingSample) -> tuple[str, str] | None:
 
 
 def _with_image(
-    sample: TrainingSample, names: Sequence[str], images: Path | None
+    sample: TrainingSample, names: Sequence[str], images: Path | None, stage: str
 ) -> TrainingSample:
     """Return a sample with its image, rejected if it cannot be shown."""
     if not names:
         return sample
     if len(names) > 1:
-        return sample.reject(STAGE, "images", f"{len(names)} images; prompts have one at most")
+        return sample.reject(stage, "images", f"{len(names)} images; prompts have one at most")
     if images is None:
-        return sample.reject(STAGE, "image", f"{names[0]}: give images, the folder that it is in")
+        return sample.reject(stage, "image", f"{names[0]}: give images, the folder that it is in")
     sha256, problem = look_at(images / names[0])
     sample = replace(sample, image=names[0], image_sha256=sha256)
-    return sample.reject(STAGE, "image", problem) if problem else sample
+    return sample.reject(stage, "image", problem) if problem else sample
 
 
-def _distinct(samples: Sequence[TrainingSample]) -> list[TrainingSample]:
-    """Reject samples that ask what an earlier one asks, about the same image."""
+def distinct(samples: Sequence[TrainingSample], stage: str) -> list[TrainingSample]:
+    """Reject samples with the prompt, image and answers of an earlier one."""
     first: dict[object, str] = {}
     distinct = []
     for sample in samples:
-        asked = (sample.image_sha256, sample.system, sample.turns)
-        known = None if sample.rejection else first.setdefault(asked, sample.id)
+        texts = tuple(candidate.text for candidate in sample.candidates)
+        whole = (sample.image_sha256, sample.system, sample.turns, texts)
+        known = None if sample.rejection else first.setdefault(whole, sample.id)
         repeated = known not in (None, sample.id)
-        distinct.append(sample.reject(STAGE, "duplicate", f"of {known}") if repeated else sample)
+        distinct.append(sample.reject(stage, "duplicate", f"of {known}") if repeated else sample)
     return distinct

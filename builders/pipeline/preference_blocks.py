@@ -127,3 +127,28 @@ class PairRule:
         check("minimum_gap", self.minimum_gap, 1 <= self.minimum_gap <= 12, "from 1 to 12")
         ratio = self.length_ratio
         check("length_ratio", ratio, ratio is None or ratio >= 1, "at least 1")
+
+
+@dataclass(frozen=True)
+class PublishedPairs:
+    """Pairs that somebody published: the first n by the sha256 of seed, name and place.
+
+    Attributes:
+        file: `.json`, `.jsonl` or `.parquet`, or a folder with several `.parquet`.
+        layout: `rlaif_v`, `llava_rlhf` or `llama_factory`.
+        images: Folder of their images, below the recipe's `images`; images that are in the file
+            itself are written there.
+        n: How many; None: all.
+        seed: Of the choice.
+    """
+
+    file: Path
+    layout: str
+    images: str = ""
+    n: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = ("rlaif_v", "llava_rlhf", "llama_factory")
+        check("layout", self.layout, self.layout in known, f"one of {', '.join(known)}")
+        check("n", self.n, self.n is None or self.n >= 1, "at least 1")

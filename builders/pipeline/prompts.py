@@ -78,11 +78,13 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text).strip()
 
 
-def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) -> PromptTemplates:
+def read_prompts(
+    path: Path | None, needed: Mapping[str, Mapping[str, Sequence[str]]]
+) -> PromptTemplates:
     """Read and check a file of prompts.
 
     Args:
-        path: The file.
+        path: The file; None where nothing is needed.
         needed: The required texts by block (`prompts`, `records` …) and name, with the placeholders
             that each may have; those of `records` must have all of them.
 
@@ -90,6 +92,10 @@ def read_prompts(path: Path, needed: Mapping[str, Mapping[str, Sequence[str]]]) 
         FileNotFoundError: There is no such file.
         ValueError: A text is missing or has a placeholder that nothing fills.
     """
+    if path is None:
+        if needed:
+            raise ValueError("prompts: missing; give the file, such as ./prompts/preference.yaml")
+        return PromptTemplates("none")
     if not path.is_file():
         raise FileNotFoundError(f"prompts={path}: no such file")
     templates = read(PromptTemplates, path)

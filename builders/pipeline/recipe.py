@@ -8,7 +8,7 @@ how they are read.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from verbalizer_bench.builders.pipeline.preference_blocks import (
     Judge,
     PairRule,
     PromptRecords,
+    PublishedPairs,
 )
 from verbalizer_bench.client.budget import Budget
 from verbalizer_bench.client.endpoint import Endpoint, endpoint_for
@@ -36,9 +37,10 @@ class DataRecipe:
     """The settings of all kinds of data sets.
 
     Attributes:
-        kind: `format_oriented`, `llava_style`, `response_format` or `preference`.
+        kind: `format_oriented`, `llava_style`, `response_format`, `preference`, `format_pairs` or
+            `existing_pairs`.
         output: Folder of the data set; its stages and calls are in a folder of the kind's name.
-        prompts: YAML of the prompts.
+        prompts: YAML of the prompts; None for kinds that need none.
         endpoints: By role; `default` for roles without one of their own.
         budget: What all runs in the folder may cost.
         retries: Further attempts at a record whose response is refused, empty or wrong.
@@ -60,7 +62,7 @@ class DataRecipe:
 
     kind: str
     output: Path
-    prompts: Path
+    prompts: Path | None = None
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     retries: int = 3
@@ -180,24 +182,82 @@ class Preference(DataRecipe):
             for name in getattr(self, block):
                 right = re.fullmatch(r"[\w-]+", name) and name != "completions"
                 check(f"{block}.{name}", "", right, "another name: letters, digits, - and _")
-        if not self.completions.checkpoint:
-            self._check_sampling()
+        _check_sampling(self.completions, self.endpoints)
 
-    def _check_sampling(self) -> None:
-        """Raise ValueError if the record would not say how completions were sampled."""
-        endpoint = endpoint_for(self.endpoints, "completion")
-        where = "endpoints.completion.parameters"
-        if "temperature" not in endpoint.parameters:
-            raise ValueError(f"{where}.temperature: missing; give it, as it is part of the data")
-        if "seed" in endpoint.parameters:
-            raise ValueError(f"{where}.seed: each completion has its own; give completions.seed")
+
+@dataclass(frozen=True, kw_only=True)
+class FormatPairs(DataRecipe):
+    """Pairs without a judge: answers that an IFEval verifier accepts, against refused ones.
+
+    Attributes:
+        samples: `accepted.jsonl` in the work folder of a `format_oriented` data set.
+        images: Folder that its images' names are relative to.
+        prompted: How the prompt is made: `fovit` (with the image), `foit` (with its caption).
+        chosen: The data set's answer (`set`), or a completion that the verifier accepts
+            (`sampled`).
+        rejected: The answer that its item has without the instruction (`plain`; needs
+            `pairing: same_items`), or a completion that the verifier refuses (`sampled`).
+        completions: What is sampled, if anything is.
+    """
+
+    samples: Path
+    images: Path | None = None
+    prompted: OneOrMore[str] = ("fovit", "foit")
+    chosen: str = "set"
+    rejected: str = "plain"
+    completions: Completions = field(default_factory=Completions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.prompted:
+            check("prompted", name, name in ("fovit", "foit"), "some of fovit, foit")
+        for name, known in (("chosen", ("set", "sampled")), ("rejected", ("plain", "sampled"))):
+            value = getattr(self, name)
+            check(name, value, value in known, " or ".join(known))
+        if self.is_sampled:
+            _check_sampling(self.completions, self.endpoints)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether completions are needed."""
+        return "sampled" in (self.chosen, self.rejected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingPairs(DataRecipe):
+    """Pairs that are published in layouts of their own.
+
+    Attributes:
+        records: The files, by a name.
+        images: Folder that images' names in the records written are relative to.
+    """
+
+    records: dict[str, PublishedPairs]
+    images: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check("records", self.records, self.records, "a name with `file` and `layout` at least")
+
+
+def _check_sampling(completions: Completions, endpoints: Mapping[str, Endpoint]) -> None:
+    """Raise ValueError if the record would not say how completions were sampled."""
+    if completions.checkpoint:
+        return
+    endpoint, where = endpoint_for(endpoints, "completion"), "endpoints.completion.parameters"
+    if "temperature" not in endpoint.parameters:
+        raise ValueError(f"{where}.temperature: missing; give it, as it is part of the data")
+    if "seed" in endpoint.parameters:
+        raise ValueError(f"{where}.seed: each completion has its own; give completions.seed")
 
 
 KINDS: dict[str, type[DataRecipe]] = {
     "format_oriented": FormatOriented,
     "llava_style": LlavaStyle,
-    "preference": Preference,
     "response_format": ResponseFormat,
+    "preference": Preference,
+    "format_pairs": FormatPairs,
+    "existing_pairs": ExistingPairs,
 }
 
 
@@ -237,9 +297,11 @@ def sources(recipe: DataRecipe) -> dict[str, Path]:
         paths["captions.file"] = recipe.captions.file
     if isinstance(recipe, ResponseFormat):
         paths["records"] = recipe.records
-    if isinstance(recipe, Preference):
+    if isinstance(recipe, (Preference, ExistingPairs)):
         paths["images"] = recipe.images
         paths |= {f"records.{name}": one.file for name, one in recipe.records.items()}
+    if isinstance(recipe, FormatPairs):
+        paths |= {"images": recipe.images, "samples": recipe.samples}
     return {name: path for name, path in paths.items() if path}
 
 

@@ -80,7 +80,7 @@ def read_prompts(path: Path) -> Iterator[Conversation | BadRecordError]:
     Raises:
         As `read_records`.
     """
-    yield from _read(path, 0, _prompt)
+    yield from _read(path, 0, prompt_of)
 
 
 def _read(
@@ -114,8 +114,12 @@ def _id(row: Any) -> str:
     return str(row.get("id", "")) if isinstance(row, Mapping) else ""
 
 
-def _prompt(index: int, row: Any) -> Conversation:
-    """Make a prompt of a row."""
+def prompt_of(index: int, row: Any) -> Conversation:
+    """Return what a row of a file of records asks.
+
+    Raises:
+        BadRecordError: It asks nothing, or is of no layout.
+    """
     if not isinstance(row, Mapping) or not isinstance(row.get("question"), str):
         record = _parse(index, row, answered=False)
     else:

@@ -31,7 +31,9 @@ def test_it_opens_with_its_command_and_has_prompts(path: Path) -> None:
     assert lines[0].startswith(f"# verbalizer-bench build recipes/data/{path.name}")
     head = "\n".join(line for line in lines if line.startswith("#"))
     assert "# Yields" in head and "# Needs" in head
-    assert recipe.prompts == PROMPTS / path.name
+    # Format pairs are worded as the data that they are from; existing ones are not worded at all.
+    others = {"format_pairs": PROMPTS / "format_oriented.yaml", "existing_pairs": None}
+    assert recipe.prompts == others.get(recipe.kind, PROMPTS / path.name)
     assert not recipe.push_to_hub and recipe.leakage.n == 13 and recipe.licence
 
 
