@@ -145,11 +145,13 @@ def shared_prefix_batch_size(
 
 
 def even_batch_size(size: int, items: int) -> int:
-    """Return a batch size of at most `size` that cuts so many items into nearly equal batches.
+    """Return a batch size of at most `size` after which no batch of a few is left.
 
-    A last batch of a few takes a step's time of a wide one where kernel launches decide it.
+    Such a last batch takes a step's time of a wide one where kernel launches decide it. Only the
+    last two are made equal: in batches before them the longest prompts go first, and more of the
+    shorter ones will fit.
     """
-    return -(-items // -(-items // size))
+    return size if items > 2 * size else -(-items // -(-items // size))
 
 
 def kv_cache_bytes(model: Any) -> int:

@@ -172,9 +172,11 @@ def test_keys_and_values_take_as_many_bytes_as_attention_is_given(
 
 @pytest.mark.parametrize(
     ("size", "items", "expected"),
-    [(204, 825, 165), (204, 204, 204), (204, 205, 103), (300, 8, 8), (1, 3, 1)],
+    [(204, 825, 204), (204, 204, 204), (204, 205, 103), (204, 408, 204), (300, 8, 8), (1, 3, 1)],
 )
-def test_batches_of_a_group_are_nearly_equal(size: int, items: int, expected: int) -> None:
+def test_the_last_two_batches_of_a_group_are_nearly_equal(
+    size: int, items: int, expected: int
+) -> None:
     assert even_batch_size(size, items) == expected
 
 
