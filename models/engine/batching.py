@@ -144,14 +144,18 @@ def shared_prefix_batch_size(
     return max(1, count)
 
 
-def even_batch_size(size: int, items: int) -> int:
-    """Return a batch size of at most `size` after which no batch of a few is left.
+def even_batch_size(lengths: Sequence[int], fitting: Callable[[Sequence[int]], int]) -> int:
+    """Return how many of some prompts come first: those that fit, or half if two batches remain.
 
-    Such a last batch takes a step's time of a wide one where kernel launches decide it. Only the
-    last two are made equal: in batches before them the longest prompts go first, and more of the
-    shorter ones will fit.
+    A last batch of a few takes a step's time of a wide one where kernel launches decide it.
+
+    Args:
+        lengths: The prompts' tokens, ascending.
+        fitting: Says how many of the first of such prompts fit into a batch.
     """
-    return size if items > 2 * size else -(-items // -(-items // size))
+    size, half = fitting(lengths), -(-len(lengths) // 2)
+    rest = lengths[half:]
+    return half if half < size < len(lengths) and fitting(rest) >= len(rest) else size
 
 
 def kv_cache_bytes(model: Any) -> int:

@@ -158,12 +158,13 @@ class SharedPrefixEngine:
         budget = self.decoder.budget
         limit = min(max_batch_size or len(lengths), budget.tokens_per_pass)
 
-        def batch_size(coming: Sequence[int]) -> int:
-            suffixes = [lengths[index] for index in coming[:limit]]
-            size = shared_prefix_batch_size(
-                self.model, suffixes, prefix.length, budget, new_tokens, beams
+        def fitting(suffixes: Sequence[int]) -> int:
+            return shared_prefix_batch_size(
+                self.model, suffixes[:limit], prefix.length, budget, new_tokens, beams
             )
-            return even_batch_size(size, len(coming))
+
+        def batch_size(coming: Sequence[int]) -> int:
+            return even_batch_size([lengths[index] for index in coming], fitting)
 
         yield from in_batches(group.members, batch_size, lambda batch: run(batch, prefix))
 

@@ -171,13 +171,23 @@ def test_keys_and_values_take_as_many_bytes_as_attention_is_given(
 
 
 @pytest.mark.parametrize(
-    ("size", "items", "expected"),
-    [(204, 825, 204), (204, 204, 204), (204, 205, 103), (204, 408, 204), (300, 8, 8), (1, 3, 1)],
+    ("lengths", "expected"),
+    [
+        ([2] * 8, 8),
+        ([2] * 9, 5),
+        ([2] * 16, 8),
+        ([2] * 17, 8),
+        # Half would leave four long ones, of which two fit.
+        ([2, 2, 2, 2, 8, 8, 8, 8], 4),
+        ([2, 2, 2, 2, 2, 8, 8], 5),
+        ([20], 1),
+    ],
 )
-def test_the_last_two_batches_of_a_group_are_nearly_equal(
-    size: int, items: int, expected: int
-) -> None:
-    assert even_batch_size(size, items) == expected
+def test_of_two_batches_none_is_of_a_few(lengths: list[int], expected: int) -> None:
+    def fitting(coming: Sequence[int]) -> int:
+        return max(1, sum(length * (place + 1) <= 16 for place, length in enumerate(coming)))
+
+    assert even_batch_size(lengths, fitting) == expected
 
 
 def test_the_size_is_asked_for_what_is_still_to_come() -> None:
