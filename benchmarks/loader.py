@@ -108,7 +108,7 @@ def _load(records: int, batches: int, folder: Path) -> dict[str, Any]:
         data = build(
             [folder / "records.json"],
             folder / "images",
-            FixedEncoder(),  # type: ignore[arg-type]
+            FixedEncoder(),
             skip_bad=False,
             cache=folder / "cache",
         )

@@ -33,7 +33,7 @@ from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.conversations.formats import training_template
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
-from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
+from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
 from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 from verbalizer_bench.trainers.training.trainer import make_trainer, training_arguments
 
@@ -150,7 +150,9 @@ def run_arm(arm: str, case: Case, folder: Path) -> Trained:
             else:
                 recipe = dataclasses.replace(recipe, cache=Path(cache))
                 data = encoded_data(recipe, checkpoint, recipe.data)
-                trainer = make_trainer(recipe, checkpoint, data, arguments)
+                trainer = make_trainer(
+                    recipe, checkpoint, data, arguments, make_collator(recipe, checkpoint)
+                )
         # Plain has none.
         trainer.remove_callback(TrainingProgressBar)
         with _Clock() as training:

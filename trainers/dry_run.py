@@ -19,10 +19,10 @@ from verbalizer_bench.io.conversations import BadRecordError, read_files
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.trainers.checkpoints.load import load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
-from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
+from verbalizer_bench.trainers.conversations.encoder import Encoded
 from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.training.inputs import sample_order
+from verbalizer_bench.trainers.training.inputs import make_encoder, row_kind, sample_order
 from verbalizer_bench.trainers.training.resources import disk, gib, lacking_room, memory
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
@@ -35,6 +35,7 @@ class DataSummary(NamedTuple):
     Attributes:
         lengths: Tokens of each record, image tokens counted.
         has_image: Of each record, bool.
+        tokens: That a model sees in an epoch.
         trained: Tokens that the loss is on, of all records.
         bad: How many records cannot be trained on, by reason.
         first: The first record, encoded.
@@ -42,6 +43,7 @@ class DataSummary(NamedTuple):
 
     lengths: np.ndarray
     has_image: np.ndarray
+    tokens: int
     trained: int
     bad: Counter[str]
     first: Encoded | None
@@ -84,7 +86,11 @@ def _how(recipe: Recipe) -> str:
         return "the connector alone"
     if recipe.lora:
         return f"low-rank adapter, r={recipe.lora.r}, alpha={recipe.lora.alpha}"
-    return "connector and language model" if recipe.method == "vit" else "all weights"
+    language = {"all": "language model", "attention": "the language model's attention"}
+    part = language.get(recipe.trained_modules, "the projections into the language model's MLPs")
+    if recipe.method == "tower" or (recipe.text_model and recipe.trained_modules == "all"):
+        return "all weights"
+    return part if recipe.text_model else f"connector and {part}"
 
 
 def _not_resolved(error: OSError) -> str:
@@ -122,17 +128,16 @@ def _tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
 
 def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     """Encode every record; images need only be there."""
-    encoder = Encoder(
+    encoder: Any = make_encoder(
+        recipe,
         tokenizer,
-        recipe.format,
-        None if recipe.method == "sft" else tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        None if recipe.text_model else tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         int(getattr(getattr(model, "config", None), "image_seq_length", 0)),
-        recipe.max_length,
     )
-    lengths, has_image, trained, first = [], [], 0, None
+    lengths, has_image, tokens, trained, first = [], [], 0, 0, None
     bad: Counter[str] = Counter()
     folder = recipe.images_folder or Path()
-    for _, record in read_files(recipe.data):
+    for _, record in read_files(recipe.data, row_kind(recipe).parse):
         try:
             if isinstance(record, BadRecordError):
                 raise record
@@ -142,23 +147,24 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
             continue
         if any(not (folder / name).is_file() for name in record.images):
             bad["image missing"] += 1
-        first = first or encoded
+        first = first or encoded.shown
         lengths.append(encoded.length)
         has_image.append(bool(record.images))
-        trained += sum(encoded.assistant_mask)
+        tokens += encoded.tokens
+        trained += encoded.trained
     if not lengths:
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.data))}")
-    return DataSummary(np.array(lengths), np.array(has_image), trained, bad, first)
+    return DataSummary(np.array(lengths), np.array(has_image), tokens, trained, bad, first)
 
 
 def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
     order = sample_order(recipe, data.lengths, data.has_image)
-    steps, tokens = total_steps(recipe, len(order)), int(data.lengths.sum())
+    steps = total_steps(recipe, len(order))
     lines = [
         ("data", f"{len(data.lengths):,} records, {int(data.has_image.sum()):,} with images"),
         (
             "tokens",
-            f"{tokens:,} an epoch, {data.trained:,} of them trained on; "
+            f"{data.tokens:,} an epoch, {data.trained:,} of them trained on; "
             f"longest record {int(data.lengths.max()):,}",
         ),
         (

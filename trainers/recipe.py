@@ -17,13 +17,18 @@ from transformers import SchedulerType
 
 from verbalizer_bench.config import OneOrMore, check, plain, read
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
+from verbalizer_bench.models.checkpoints.language_parts import PARTS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
 from verbalizer_bench.trainers.data.collator import LossWeights
 from verbalizer_bench.trainers.data.sampler import GROUPS
 
 log = logging.getLogger(__name__)
 
-METHODS = ("pretrain", "vit", "sft", "tower")
+METHODS = ("pretrain", "vit", "sft", "tower", "dpo")
+# They train a LLaVA where `images` is given, and a text model where it is not.
+EITHER = ("dpo",)
+# TRL's losses of a pair that need no setting but beta.
+PAIR_LOSSES = ("sigmoid", "hinge", "ipo", "bco_pair", "apo_zero", "apo_down", "sft")
 REPORTERS = ("wandb", "trackio", "tensorboard")
 # Keys of older recipes, and what transformers calls them.
 RENAMED = {
@@ -93,19 +98,54 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class DpoSettings:
+    """Direct preference optimisation, under TRL's names.
+
+    Attributes:
+        beta: How much it costs to move away from the reference; of `ipo` its tau.
+        loss_type: One of `PAIR_LOSSES`, or several, which are added: MPO (arXiv 2411.10442) is
+            [sigmoid, bco_pair, sft] with loss_weights [0.8, 0.2, 1.0].
+        loss_weights: A weight for each of them; None: 1 each.
+    """
+
+    beta: float = 0.1
+    loss_type: OneOrMore[str] = ("sigmoid",)
+    loss_weights: OneOrMore[float] | None = None
+
+    def __post_init__(self) -> None:
+        check("dpo.beta", self.beta, self.beta > 0, "above 0")
+        check("dpo.loss_type", "[]", self.loss_type, f"one of {', '.join(PAIR_LOSSES)}")
+        for name in self.loss_type:
+            check("dpo.loss_type", name, name in PAIR_LOSSES, f"one of {', '.join(PAIR_LOSSES)}")
+        twice = len(set(self.loss_type)) < len(self.loss_type)
+        check("dpo.loss_type", list(self.loss_type), not twice, "each once")
+        weights = self.loss_weights
+        if weights is None:
+            return
+        same = len(weights) == len(self.loss_type) and all(weight > 0 for weight in weights)
+        check(
+            "dpo.loss_weights",
+            list(weights),
+            same,
+            f"a weight above 0 for each of {', '.join(self.loss_type)}",
+        )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one checkpoint is made.
 
     Attributes:
         method: `tower` (a CLIP on images and captions, `plain` format), `pretrain` (the connector
             alone, `plain` format), `vit` (visual instruction tuning: connector and language model,
-            vision tower frozen) or `sft` (a text model).
+            vision tower frozen), `sft` (a text model) or `dpo` (either, on preference pairs).
         output: Folder of the checkpoint.
         model: What is trained.
         data: Files of records, JSON or JSON lines.
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
-        images: Folder that the records' image names are relative to; default: the data file's.
+        images: Folder that the records' image names are relative to; default: the data file's. With
+            `dpo` it says that a LLaVA is trained, also where no record has an image.
         held_out: Files of records that are not trained on: their loss is measured at the end,
             before the weights are saved in the base's precision.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.
@@ -132,6 +172,9 @@ class Recipe:
         precision: `bf16` (autocast; a frozen base of an adapter is held in it) or `fp32`.
         gradient_checkpointing: Trade time for memory.
         lora: Train an adapter instead of the language model's weights.
+        trained_modules: What of the language model is trained. `all`; `attention`: the projections
+            of its attention; `mlp_in`: those into its MLPs, gate and up (arXiv 2510.08564).
+        dpo: Loss of `dpo`; None: TRL's default.
         trained_parameters: How many parameters must turn out to be trained; None: any number.
         seed: Of weights that are initialised, and of the order of the data.
         save_steps: Steps between checkpoints that `resume` can go on from; None: none are kept.
@@ -168,6 +211,8 @@ class Recipe:
     precision: str = "bf16"
     gradient_checkpointing: bool = True
     lora: LoraSettings | None = None
+    trained_modules: str = "all"
+    dpo: DpoSettings | None = None
     trained_parameters: int | None = None
     seed: int = 0
     save_steps: int | None = None
@@ -192,6 +237,7 @@ class Recipe:
             ("image_aspect_ratio", self.image_aspect_ratio, ("square", "pad")),
             ("bad_records", self.bad_records, ("error", "skip")),
             ("precision", self.precision, ("bf16", "fp32")),
+            ("trained_modules", self.trained_modules, PARTS),
             ("lr_scheduler_type", self.lr_scheduler_type, [kind.value for kind in SchedulerType]),
         ):
             check(name, value, value in known, f"one of {', '.join(known)}")
@@ -229,10 +275,12 @@ class Recipe:
             check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
 
     def _check_method(self) -> None:
-        if self.method == "sft" and (self.model.llm or self.connector_learning_rate or self.images):
+        if self.text_model and (self.model.llm or self.connector_learning_rate or self.images):
+            other = "method=vit" if self.method == "sft" else "images=FOLDER for a LLaVA"
             raise ValueError(
-                "method=sft trains a text model: leave out model.llm, model.vision_tower, "
-                "model.connector, connector_learning_rate and images, or give method=vit"
+                f"method={self.method} trains a text model: leave out model.llm, "
+                "model.vision_tower, model.connector, connector_learning_rate and images, or give "
+                f"{other}"
             )
         if (self.method in ("pretrain", "tower")) != (self.format == "plain"):
             raise ValueError(
@@ -241,6 +289,15 @@ class Recipe:
             )
         if self.method == "pretrain" and self.lora:
             raise ValueError("lora: method=pretrain trains the connector alone; leave lora out")
+        if self.method in ("pretrain", "tower") and self.trained_modules != "all":
+            raise ValueError(
+                f"trained_modules={self.trained_modules}: method={self.method} trains no language "
+                "model; leave it out"
+            )
+        if self.method == "dpo":
+            self._check_dpo()
+        elif self.dpo:
+            raise ValueError(f"dpo: method={self.method} has no pairs; leave it out, or method=dpo")
         if self.method == "tower":
             self._check_tower()
         # A step's answers and prompts are weighted against each other, so that it is one batch.
@@ -268,10 +325,25 @@ class Recipe:
                 "apart within a batch"
             )
 
+    def _check_dpo(self) -> None:
+        if self.model.llm:
+            raise ValueError(
+                "method=dpo begins with a model that answers: give model.path of one, in place of "
+                "model.llm, model.vision_tower and model.connector"
+            )
+        for name, given in (("loss", self.loss != "tokens"), ("loss_weights", self.loss_weights)):
+            if given:
+                raise ValueError(f"{name}: method=dpo has the losses of pairs, in dpo.loss_type")
+
+    @property
+    def text_model(self) -> bool:
+        """Tell whether a text model is trained, not a LLaVA or a CLIP."""
+        return self.method == "sft" or (self.method in EITHER and not self.images)
+
     @property
     def images_folder(self) -> Path | None:
         """Return the folder that image names are relative to; None for a text model."""
-        return None if self.method == "sft" else self.images or self.data[0].parent
+        return None if self.text_model else self.images or self.data[0].parent
 
     def gradient_accumulation_steps(self, processes: int) -> int:
         """Return how many micro-batches make an optimiser step on each of so many processes.
@@ -300,7 +372,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     where these are replaced, it is not asked for.
     """
     keys = {override.partition("=")[0] for override in overrides}
-    adapter = sorted(key for key in keys if key.partition(".")[0] in ("lora", "method"))
+    parts = ("lora", "method", "trained_modules")
+    adapter = sorted(key for key in keys if key.partition(".")[0] in parts)
     if adapter and "trained_parameters" not in keys:
         overrides = [*overrides, "trained_parameters=null"]
         log.info("with another %s the recipe's trained_parameters is not asked for", adapter[0])

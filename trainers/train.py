@@ -1,25 +1,27 @@
-"""Make a recipe's checkpoint; methods `tower`, `pretrain`, `vit`, `sft` differ in what they train.
+"""Make a recipe's checkpoint; methods differ in what they train, and on what.
 
 verbalizer-bench train recipes/tiny/vit.yaml
 
-Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and PEFT's;
-`SFTTrainer` is given encoded records, an order of them, and a second learning rate.
+Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and PEFT's; its
+`SFTTrainer` or `DPOTrainer` is given encoded records, an order of them, and a second learning rate.
 """
 
 import logging
 from pathlib import Path
 
-from trl import SFTConfig
+from trl import DPOConfig, SFTConfig
 
 from verbalizer_bench.trainers.checkpoints.export import export
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
 from verbalizer_bench.trainers.data.cache import TrainingData
+from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.output.folder import OutputFolder
 from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training import state_saving
-from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
+from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
+from verbalizer_bench.trainers.training.reference import reference
 from verbalizer_bench.trainers.training.resources import lacking_room
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 from verbalizer_bench.trainers.training.trainer import (
@@ -80,11 +82,16 @@ def _train(
     data: TrainingData,
     held_out: TrainingData | None,
     folder: OutputFolder,
-    arguments: SFTConfig,
+    arguments: SFTConfig | DPOConfig,
 ) -> None:
+    collator = make_collator(recipe, checkpoint)
+    if isinstance(collator, PairCollator):
+        pairs = [data, held_out] if held_out else [data]
+        stored = reference(recipe, checkpoint, pairs, collator, arguments)
+        collator.reference, folder.reference = stored.logps, stored.record()
     state = folder.last_state()
     run = folder.start(checkpoint, data, arguments.world_size) if folder.main else folder.run
-    trainer = make_trainer(recipe, checkpoint, data, arguments)
+    trainer = make_trainer(recipe, checkpoint, data, arguments, collator)
     trainer.timer = state_saving.AttemptTimer(run)
     if state:
         trainer.timer = state_saving.AttemptTimer(run, state.record["attempts"], state.step)

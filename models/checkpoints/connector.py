@@ -1,4 +1,4 @@
-"""The connector of a LLaVA: what it is, which of its layers are trained, and what LoRA adapts.
+"""The connector of a LLaVA: what it is, and which of its layers are trained.
 
 The stock class has two layers. A `linear` connector (LLaVA, arXiv 2304.08485 section 4.1) has the
 activation `linear` and the identity as its second layer; no file of a checkpoint says what is not
@@ -6,14 +6,10 @@ to be trained, so a marker in config.json (`CONNECTOR_KEY`) tells `fix_identity`
 every load. `mlp2x_gelu` is LLaVA-1.5's (arXiv 2310.03744).
 """
 
-import re
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from transformers import LlavaForConditionalGeneration
-from transformers.pytorch_utils import Conv1D
 
 CONNECTORS = ("linear", "mlp2x_gelu")
 CONNECTOR_KEY = "verbalizer_connector"
@@ -119,54 +115,6 @@ def trained_connector_modules(config: Any) -> list[str]:
         return []
     numbers = (1,) if connector_of(config) == "linear" else (1, 2)
     return [f"multi_modal_projector.linear_{number}" for number in numbers]
-
-
-def lora_targets(model: Any) -> str:
-    """Return a regular expression for PEFT's `target_modules`.
-
-    Args:
-        model: A LLaVA or a causal language model.
-
-    Returns:
-        What fully matches the linear layers inside the language model, and neither its output
-        layer, nor a vision tower or connector.
-
-    Raises:
-        ValueError: The language model has no linear layer, or PEFT would adapt others.
-    """
-    decoder = model.get_decoder()
-    prefix = next(name for name, module in model.named_modules() if module is decoder)
-    layers = sorted(
-        {
-            name.rpartition(".")[2]
-            for name, module in decoder.named_modules()
-            if isinstance(module, torch.nn.Linear | Conv1D)
-        }
-    )
-    if not layers:
-        raise ValueError(
-            f"{type(decoder).__name__} has no linear layer that LoRA could adapt; train it in full"
-        )
-    start = re.escape(f"{prefix}.") if prefix else ""
-    pattern = rf"{start}(?:.+\.)?(?:{'|'.join(map(re.escape, layers))})"
-    _check_kept(model, pattern)
-    return pattern
-
-
-def _check_kept(model: Any, pattern: str) -> None:
-    """Raise ValueError where PEFT replaces the layers that it is told to adapt.
-
-    For some mixtures of experts it takes the names of linear layers for those of experts, as they
-    were in transformers 4: it would adapt these, and not the linear layers of that name.
-    """
-    config = LoraConfig(target_modules=pattern)
-    convert_peft_config_for_transformers(config, model, None)
-    if others := getattr(config, "target_parameters", None):
-        raise ValueError(
-            f"lora: of {type(model).__name__} PEFT would adapt the experts' "
-            f"{', '.join(sorted(others))} and leave out the linear layers that were called so; "
-            "train it in full"
-        )
 
 
 def _connector(model: torch.nn.Module) -> Any:

@@ -63,7 +63,19 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"model": {}}, ["model: give path, or config, or all parts", "model.llm"]),
         ({"model": {"llm": "l"}, **VIT}, ["missing: model.vision_tower, model.connector"]),
         # Values.
-        ({"method": "dpo"}, ["method=dpo", "one of pretrain, vit, sft"]),
+        ({"method": "ppo"}, ["method=ppo", "one of pretrain, vit, sft"]),
+        ({"trained_modules": "mlp"}, ["trained_modules=mlp", "one of all, attention, mlp_in"]),
+        ({"method": "dpo", "dpo": {"beta": 0}}, ["dpo.beta=0.0", "above 0"]),
+        ({"method": "dpo", "dpo": {"loss_type": "dpo"}}, ["dpo.loss_type=dpo", "one of sigmoid"]),
+        ({"method": "dpo", "dpo": {"loss_type": []}}, ["dpo.loss_type=[]", "one of sigmoid"]),
+        (
+            {"method": "dpo", "dpo": {"loss_type": ["sft", "sft"]}},
+            ["dpo.loss_type=['sft', 'sft']", "each once"],
+        ),
+        (
+            {"method": "dpo", "dpo": {"loss_type": ["ipo", "sft"], "loss_weights": 1}},
+            ["dpo.loss_weights=[1.0]", "a weight above 0 for each of ipo, sft"],
+        ),
         ({"format": "chatml"}, ["format=chatml", "one of plain, llama-2"]),
         ({"precision": "fp16"}, ["precision=fp16", "one of bf16, fp32"]),
         ({"image_aspect_ratio": "crop"}, ["image_aspect_ratio=crop", "one of square, pad"]),
@@ -96,6 +108,20 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ),
         ({"model": PARTS}, ["method=sft trains a text model", "give method=vit"]),
         ({"images": "x"}, ["method=sft trains a text model", "images"]),
+        ({"dpo": {"beta": 0.1}}, ["dpo: method=sft has no pairs", "method=dpo"]),
+        ({"method": "dpo", "loss": "micro_batches"}, ["loss: method=dpo has the losses of pairs"]),
+        (
+            {"method": "dpo", "connector_learning_rate": 1e-3},
+            ["method=dpo trains a text model", "or give images=FOLDER for a LLaVA"],
+        ),
+        (
+            {"method": "dpo", "images": "x", "model": PARTS},
+            ["method=dpo begins with a model that answers: give model.path"],
+        ),
+        (
+            {"method": "pretrain", "format": "plain", "trained_modules": "attention"},
+            ["trained_modules=attention: method=pretrain trains no language model"],
+        ),
         ({"connector_learning_rate": 1}, ["method=sft", "connector_learning_rate"]),
         ({"format": "plain"}, ["method=sft", "format=plain", "belong together"]),
         ({"method": "pretrain"}, ["method=pretrain", "format=llama-2", "belong together"]),

@@ -40,7 +40,7 @@ def test_the_recipes_that_are_shipped() -> None:
         "lvlm_nofovit",
         "lvlm_llava",
     }
-    assert names["tiny"] == {"pretrain", "vit", "vit_lora", "sft", "sft_lora"}
+    assert names["tiny"] == {"pretrain", "vit", "vit_lora", "sft", "sft_lora", "dpo"}
     assert names["llava15"] >= set(LADDER)
     assert ACCELERATE == ["cpu2.yaml", "ddp.yaml", "fsdp2.yaml", "zero2.yaml", "zero3.yaml"]
 
@@ -164,6 +164,7 @@ def test_trained_parameters_by_hand() -> None:
         "llava15/8_sharegpt_lora": adapter + two,
         "tiny/pretrain": 2_112,
         "tiny/vit": 153_984,
+        "tiny/dpo": 153_984,
         "tiny/vit_lora": 20_032,
         "tiny/sft": 151_872,
         "tiny/sft_lora": 17_920,
@@ -181,7 +182,7 @@ def ladder(steps: int) -> list[tuple[int, str]]:
     return list(enumerate(LADDER[:steps]))
 
 
-@pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora"])
+@pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora", "dpo"])
 def test_trained_parameters_of_the_tiny_models(name: str) -> None:
     from verbalizer_bench.trainers.checkpoints.load import load_shapes
     from verbalizer_bench.trainers.checkpoints.trainable import count_parameters

@@ -26,15 +26,14 @@ from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ra
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
-from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.recipe import EITHER, Recipe
 
 
 class Checkpoint(NamedTuple):
     """A model with what encodes its inputs.
 
     Attributes:
-        model: A causal LM for `sft`, a `CLIPModel` for `tower`, else a
-            `LlavaForConditionalGeneration`.
+        model: A `LlavaForConditionalGeneration`, a causal LM, or for `tower` a `CLIPModel`.
         processor: The LLaVA's processor; a text model's tokenizer.
         saved_dtype: The type that the saved checkpoint's configuration states.
         dtypes: The types of the base's weights in its files, by name; they are saved in these.
@@ -115,7 +114,7 @@ def _from_config(recipe: Recipe, config: Any) -> Checkpoint:
     dtype = config.dtype or torch.float32
     torch.manual_seed(recipe.seed)
     model = _auto_model(recipe).from_config(config, dtype=torch.float32)
-    if recipe.method in ("pretrain", "vit"):
+    if not recipe.text_model and recipe.method != "tower":
         new_connector(model, recipe.seed)
     processor = _processor(recipe, str(recipe.model.config))
     return Checkpoint(model, processor, dtype, file_dtypes(model, {}, dtype))
@@ -187,8 +186,9 @@ def load_shapes(recipe: Recipe) -> Any:
 
 
 def _auto_model(recipe: Recipe) -> Any:
-    kinds = {"sft": AutoModelForCausalLM, "tower": AutoModelForZeroShotImageClassification}
-    return kinds.get(recipe.method, AutoModelForImageTextToText)
+    if recipe.method == "tower":
+        return AutoModelForZeroShotImageClassification
+    return AutoModelForCausalLM if recipe.text_model else AutoModelForImageTextToText
 
 
 def _config(recipe: Recipe) -> Any:
@@ -209,18 +209,22 @@ def _config(recipe: Recipe) -> Any:
 
 def _check_kind(recipe: Recipe, config: Any) -> None:
     kind = {"llava": "llava", "clip": "clip"}.get(config.model_type, "text")
-    wanted = {"sft": "text", "tower": "clip"}.get(recipe.method, "llava")
+    wanted = "text" if recipe.text_model else "clip" if recipe.method == "tower" else "llava"
     if kind == wanted:
         return
+    how = ""
+    if recipe.method in EITHER:
+        how = " without images" if recipe.text_model else f" with images={recipe.images}"
     fix = {
         "text": "give a text model (`verbalizer-bench extract-llm` takes one out of a LLaVA), or "
-        "method=vit",
+        + ("method=vit" if recipe.method == "sft" else "images=FOLDER for a LLaVA"),
         "clip": "give a CLIP with both halves",
-        "llava": "give a LLaVA (`verbalizer-bench compose` makes one), its parts, or method=sft",
+        "llava": "give a LLaVA (`verbalizer-bench compose` makes one), its parts, or "
+        + ("leave images out" if recipe.method in EITHER else "method=sft"),
     }[wanted]
     raise ValueError(
-        f"model {recipe.model.config or recipe.model.path}: method={recipe.method} does not train "
-        f"a {config.model_type} model; {fix}"
+        f"model {recipe.model.config or recipe.model.path}: method={recipe.method}{how} does not "
+        f"train a {config.model_type} model; {fix}"
     )
 
 
@@ -234,10 +238,10 @@ def _processor(recipe: Recipe, folder: str) -> Any:
     key = "tokenizer"
     if not recipe.tokenizer:
         key = "model.config" if recipe.model.config else "model.path"
-    kind = AutoTokenizer if recipe.method == "sft" else AutoProcessor
+    kind = AutoTokenizer if recipe.text_model else AutoProcessor
     with reading(f"{key}={place}: its tokenizer", "give tokenizer=DIR of a whole one"):
         processor = kind.from_pretrained(place)
-    if recipe.method != "sft" and not isinstance(processor, ProcessorMixin):
+    if not recipe.text_model and not isinstance(processor, ProcessorMixin):
         raise ValueError(f"{place}: no processor in it; give tokenizer=DIR of a LLaVA's processor")
     return processor
 

@@ -5,11 +5,8 @@ from typing import Any
 
 from peft import LoraConfig
 
-from verbalizer_bench.models.checkpoints.connector import (
-    fix_identity,
-    lora_targets,
-    trained_connector_modules,
-)
+from verbalizer_bench.models.checkpoints.connector import fix_identity, trained_connector_modules
+from verbalizer_bench.models.checkpoints.language_parts import lora_targets, part_layers
 from verbalizer_bench.trainers.recipe import Recipe
 
 _CONNECTOR = "multi_modal_projector"
@@ -19,18 +16,21 @@ def choose_trained(model: Any, recipe: Recipe) -> None:
     """Set `requires_grad` of each weight, before an adapter is added.
 
     Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an
-    adapter is trained, the language model; the vision tower never.
+    adapter is trained, the language model or the recipe's part of it; the vision tower never.
 
     Raises:
         ValueError: Another number of parameters is trained than the recipe says.
     """
     whole = recipe.lora is None and recipe.method != "pretrain"
     connector = tuple(trained_connector_modules(model.config))
+    part = None
+    if whole and recipe.trained_modules != "all":
+        part = set(part_layers(model, recipe.trained_modules))
     for name, weight in model.named_parameters():
-        tower = "vision_tower." in name
+        outside = "vision_tower." in name or _CONNECTOR in name
         weight.requires_grad_(
             any(f"{module}." in name for module in connector)
-            or (whole and not tower and _CONNECTOR not in name)
+            or (whole and not outside and (part is None or name.rpartition(".")[0] in part))
         )
     if connector and not any(weight.is_meta for weight in model.parameters()):
         fix_identity(model)
@@ -54,7 +54,7 @@ def count_parameters(model: Any, recipe: Recipe) -> tuple[int, int]:
     trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
     frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
     if recipe.lora:
-        adapted = re.compile(lora_targets(model))
+        adapted = re.compile(lora_targets(model, recipe.trained_modules))
         trained += recipe.lora.r * sum(
             sum(module.weight.shape)
             for name, module in model.named_modules()
@@ -71,7 +71,7 @@ def lora_config(model: Any, recipe: Recipe) -> LoraConfig | None:
         r=recipe.lora.r,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
-        target_modules=lora_targets(model),
-        modules_to_save=trained_connector_modules(model.config) if recipe.method == "vit" else None,
+        target_modules=lora_targets(model, recipe.trained_modules),
+        modules_to_save=trained_connector_modules(model.config) or None,
         task_type="CAUSAL_LM",
     )

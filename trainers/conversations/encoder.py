@@ -37,6 +37,21 @@ class Encoded(NamedTuple):
     assistant_mask: list[bool]
     length: int
 
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens a model sees of it."""
+        return self.length
+
+    @property
+    def trained(self) -> int:
+        """Return how many tokens the loss is on."""
+        return sum(self.assistant_mask)
+
+    @property
+    def shown(self) -> "Encoded":
+        """Return what is shown of it as a sample."""
+        return self
+
 
 class Encoder:
     """Turn records into token ids and the assistant mask.
@@ -99,6 +114,15 @@ class Encoder:
                 that is trained is left.
             ValueError: The chat template does not put one image token for each image.
         """
+        return self._cut(record, *self.whole(record))
+
+    def whole(self, record: Conversation) -> tuple[list[int], list[bool]]:
+        """Return a record's ids, one for each image, and its assistant mask, whatever its length.
+
+        Raises:
+            BadRecordError: The record does not fit the format.
+            ValueError: The chat template does not put one image token for each image.
+        """
         if problem := self._misfit(record):
             raise BadRecordError(record.index, record.id, *problem)
         ids, mask = self._tokenize(record)
@@ -109,7 +133,24 @@ class Encoder:
                 f"{self.image_token_id}) of {len(record.images)} images; use llama-2 or vicuna-v1 "
                 "with a tokenizer that has <image>"
             )
-        return self._cut(record, ids, mask)
+        return ids, mask
+
+    def asked(self, record: Conversation) -> list[int]:
+        """Return the ids with which a model is asked for a record's last answer.
+
+        Raises:
+            BadRecordError: The template leaves out or changes a text.
+        """
+        try:
+            text = self._chat.render(_contents(record.messages[:-1]))
+        except ValueError as error:
+            raise BadRecordError(record.index, record.id, "template", str(error)) from error
+        encoding = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        return self._in_front(text) + list(encoding["input_ids"])
+
+    def _in_front(self, text: str) -> list[int]:
+        """Return the ids before a text's, as the adapters put them where a template does not."""
+        return [] if text.startswith(self._openings) else list(self._front)
 
     def _tokenize(self, record: Conversation) -> tuple[list[int], list[bool]]:
         """Return ids and assistant mask before the cut: tokens with a character of a block.
@@ -119,6 +160,7 @@ class Encoder:
         all at the same offsets.
         """
         text, blocks = self._render_answers(record)
+        blocks = blocks[-1:] if record.last_only else blocks
         encoding = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -127,11 +169,8 @@ class Encoder:
             for start, end in encoding["offset_mapping"]
         ]
         _check_joints(record, text, blocks, encoding["offset_mapping"])
-        ids = encoding["input_ids"]
-        if not text.startswith(self._openings):
-            # As the adapters do where a template leaves it to the tokenizer.
-            ids, mask = self._front + ids, [False] * len(self._front) + mask
-        return ids, mask
+        front = self._in_front(text)
+        return front + encoding["input_ids"], [False] * len(front) + mask
 
     def _check_asked(self) -> None:
         """Raise TemplateFaultError where a template with marks asks otherwise than it writes."""

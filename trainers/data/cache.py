@@ -19,10 +19,11 @@ import numpy as np
 from datasets import Dataset
 
 from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
-from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.data import encoded_files
+from verbalizer_bench.trainers.data.encoded_files import RecordEncoder
 from verbalizer_bench.trainers.data.image_check import recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
+from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Raise it when the same records would be encoded differently or stored otherwise.
 _LAYOUT = 2
@@ -41,7 +42,8 @@ class TrainingData:
     """Encoded records, with what can be known of them without reading them.
 
     Attributes:
-        dataset: Columns record, input_ids, assistant_mask, length, and images if any row has one.
+        dataset: Columns record, those of its kind (of conversations input_ids and assistant_mask),
+            length, and images if any row has one (of pairs, pictures).
         lengths: Expanded tokens of each row, int32.
         has_image: Of each row, bool.
         files: What it is made of, in order; a file that was given twice is there twice.
@@ -66,10 +68,11 @@ class TrainingData:
 def build(
     files: Sequence[Path],
     images: Path | None,
-    encoder: Encoder,
+    encoder: RecordEncoder,
     *,
     skip_bad: bool,
     cache: Path,
+    kind: RowKind = CONVERSATIONS,
 ) -> TrainingData:
     """Encode the records of files, or load what an earlier call encoded.
 
@@ -84,6 +87,7 @@ def build(
         encoder: Makes token ids of a record.
         skip_bad: Leave bad records out, instead of raising one error for all of them.
         cache: The folder for what is built.
+        kind: What the files' records are, and what `encoder` makes of one.
 
     Raises:
         ValueError: There are bad records that are not to be skipped, or no record is left.
@@ -92,27 +96,34 @@ def build(
     hashed = tuple(DataFile(str(path), file_sha256(path)) for path in files)
     base, mode = str(images.resolve()) if images else None, "skip" if skip_bad else "error"
     key = [_LAYOUT, [one.sha256 for one in hashed], base, encoder.fingerprint(), mode]
+    # What there was before there were kinds keeps its place.
+    key += [] if kind is CONVERSATIONS else [kind.name]
     folder = cache / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     part = folder.with_name(f"{folder.name}.part")
     while (images_hash := _images_hash(folder, images)) is None:
         with wait_for_lock(part / _LOCK) as held:
             if held and _images_hash(folder, images) is None:
-                _build(files, images, encoder, part, skip_bad)
+                _build(files, images, encoder, part, skip_bad, kind)
                 _install(part, folder)
             elif held:
                 # The process that held the lock has built it.
                 remove(part)
-    return _load(folder, hashed, images_hash or None)
+    return _load(folder, hashed, images_hash or None, kind)
 
 
 def _build(
-    files: Sequence[Path], images: Path | None, encoder: Encoder, part: Path, skip_bad: bool
+    files: Sequence[Path],
+    images: Path | None,
+    encoder: RecordEncoder,
+    part: Path,
+    skip_bad: bool,
+    kind: RowKind,
 ) -> None:
     """Build in a folder, or go on there; remove what no later call could go on from."""
     try:
         if recheck(images, encoded_files.checked_images(part)) is None:
             encoded_files.start_over(part)
-        done = encoded_files.encode_files(files, images, encoder, part)
+        done = encoded_files.encode_files(files, images, encoder, part, kind)
         _refuse(done, part, files, skip_bad)
         write_whole(part / _INDEX, json.dumps({"skipped": done.bad}))
     except BaseException as error:
@@ -160,9 +171,12 @@ def _images_hash(folder: Path, images: Path | None) -> str | None:
     return recheck(images, encoded_files.checked_images(folder)) if done else None
 
 
-def _load(folder: Path, files: tuple[DataFile, ...], images: str | None) -> TrainingData:
+def _load(
+    folder: Path, files: tuple[DataFile, ...], images: str | None, kind: RowKind
+) -> TrainingData:
     has_image = np.load(folder / "modalities.npy")
-    table = MappedTable(folder / encoded_files.ROWS, () if has_image.any() else ("images",))
+    unused = () if has_image.any() else ("images",)
+    table = MappedTable(folder / encoded_files.ROWS, unused, kind.renamed)
     return TrainingData(
         dataset=Dataset(table),
         lengths=np.load(folder / "lengths.npy"),

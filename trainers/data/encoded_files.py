@@ -12,35 +12,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, read_files
+from verbalizer_bench.io.conversations import BadRecordError, Record, read_files
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
+from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file
 # touches some pages of each batch, so that these are large.
 _CHUNK, _PART = 256, 16
 _SHOWN = 3
-_SCHEMA = pa.schema(
-    [
-        ("record", pa.int64()),
-        ("input_ids", pa.list_(pa.int32())),
-        ("answer", pa.list_(pa.bool_())),  # the assistant mask
-        ("length", pa.int32()),
-        ("images", pa.list_(pa.string())),
-    ]
-)
 ROWS, BAD, IMAGES = "rows.arrow", "bad_records.jsonl", "images.jsonl"
 _RAW = {"lengths": np.int32, "modalities": np.bool_}
 _FILES = (ROWS, BAD, IMAGES, *_RAW)
 _PROGRESS = "progress.json"
+
+
+class RecordEncoder(Protocol):
+    """What makes token ids of a kind's records: `Encoder`, `PairEncoder`."""
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all that the ids depend on besides the records."""
+
+    def encode(self, record: Any, /) -> tuple[Any, ...]:
+        """Return the columns of a record's row, and its length in expanded tokens.
+
+        Raises:
+            BadRecordError: It cannot be trained on.
+        """
 
 
 @dataclass
@@ -63,7 +68,11 @@ class EncodingProgress:
 
 
 def encode_files(
-    files: Sequence[Path], images: Path | None, encoder: Encoder, folder: Path
+    files: Sequence[Path],
+    images: Path | None,
+    encoder: RecordEncoder,
+    folder: Path,
+    kind: RowKind = CONVERSATIONS,
 ) -> EncodingProgress:
     """Encode the records of files, from where an earlier call was stopped.
 
@@ -76,14 +85,14 @@ def encode_files(
     done = _progress(folder)
     check = ImageCheck(images, checked_images(folder))
     with (
-        _Files(folder, done) as out,
+        _Files(folder, done, kind.schema) as out,
         tqdm(desc="Encoding records", unit="record", initial=done.records) as bar,
     ):
         batches: list[pa.RecordBatch] = []
-        records = islice(read_files(files), done.records, None)
+        records = islice(read_files(files, kind.parse), done.records, None)
         while chunk := list(islice(records, _CHUNK)):
             out.images(check.check(name for _, item in chunk for name in _images(item)))
-            batches.append(_batch(chunk, encoder, check, done, out))
+            batches.append(_batch(chunk, encoder, check, done, out, kind))
             bar.update(len(chunk))
             if len(batches) == _PART:
                 out.commit(batches)
@@ -109,13 +118,13 @@ def _progress(folder: Path) -> EncodingProgress:
 class _Files:
     """The files of a build, which are appended to together."""
 
-    def __init__(self, folder: Path, done: EncodingProgress):
-        self.folder, self.done = folder, done
+    def __init__(self, folder: Path, done: EncodingProgress, schema: pa.Schema):
+        self.folder, self.done, self.schema = folder, done, schema
 
     def __enter__(self) -> "_Files":
         self._open: dict[str, BinaryIO] = {name: (self.folder / name).open("ab") for name in _FILES}
-        skip = _SCHEMA.serialize().size if self.done.sizes[ROWS] else 0
-        self._rows = pa.ipc.new_stream(_Behind(self._open[ROWS], skip), _SCHEMA)
+        skip = self.schema.serialize().size if self.done.sizes[ROWS] else 0
+        self._rows = pa.ipc.new_stream(_Behind(self._open[ROWS], skip), self.schema)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,7 +144,7 @@ class _Files:
 
     def commit(self, batches: list[pa.RecordBatch]) -> None:
         """Write the rows of a part, empty the list, and note that all of it is there."""
-        table = pa.Table.from_batches(batches, _SCHEMA).combine_chunks()
+        table = pa.Table.from_batches(batches, self.schema).combine_chunks()
         batches.clear()
         self._rows.write_table(table)
         lengths = table.column("length").to_numpy().astype(np.int32)
@@ -185,33 +194,34 @@ def tidy(folder: Path) -> None:
         (folder / name).unlink()
 
 
-def _images(item: Conversation | BadRecordError) -> tuple[str, ...]:
-    return item.images if isinstance(item, Conversation) else ()
+def _images(item: Record | BadRecordError) -> tuple[str, ...]:
+    return () if isinstance(item, BadRecordError) else item.images
 
 
 def _batch(
-    chunk: Sequence[tuple[Path, Conversation | BadRecordError]],
-    encoder: Encoder,
+    chunk: Sequence[tuple[Path, Record | BadRecordError]],
+    encoder: RecordEncoder,
     check: ImageCheck,
     done: EncodingProgress,
     out: _Files,
+    kind: RowKind,
 ) -> pa.RecordBatch:
     """Encode some records, and count and list those that are left out."""
     rows = []
     for path, item in chunk:
         try:
-            rows.append(_row(item, encoder, check))
+            rows.append(_row(item, encoder, check, kind))
         except BadRecordError as error:
             error.place = error.place or str(path)
             done.bad[error.reason] = done.bad.get(error.reason, 0) + 1
             done.first.extend([str(error)] if len(done.first) < _SHOWN else [])
             out.bad(path, error)
     done.records += len(chunk)
-    return pa.RecordBatch.from_pylist(rows, _SCHEMA)
+    return pa.RecordBatch.from_pylist(rows, kind.schema)
 
 
 def _row(
-    item: Conversation | BadRecordError, encoder: Encoder, check: ImageCheck
+    item: Record | BadRecordError, encoder: RecordEncoder, check: ImageCheck, kind: RowKind
 ) -> dict[str, Any]:
     """Return the columns of a record, or raise a BadRecordError."""
     if isinstance(item, BadRecordError):
@@ -219,9 +229,9 @@ def _row(
     for name in item.images:
         if problem := check.bad.get(name):
             raise BadRecordError(item.index, item.id, *problem)
-    input_ids, mask, length = encoder.encode(item)
+    *columns, length = encoder.encode(item)
     row = {"record": item.index, "images": item.images, "length": length}
-    return row | {"input_ids": input_ids, "answer": mask}
+    return row | dict(zip(kind.columns, columns, strict=True))
 
 
 def checked_images(folder: Path) -> Iterator[CheckedImage]:

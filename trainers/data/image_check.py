@@ -103,6 +103,11 @@ def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:
     return digest.hexdigest() if any_image else ""
 
 
+def current_contents(folder: Path | None, before: Iterable[CheckedImage]) -> dict[str, str | None]:
+    """Return the blake2b of images' bytes as they are now, by name; None of those that are bad."""
+    return {image.name: _again(folder, image).content for image in before}
+
+
 def _again(folder: Path | None, image: CheckedImage) -> CheckedImage:
     same = _state(folder, image.name) == image.state
     return image if same else check_image(folder, image.name)

@@ -1,7 +1,7 @@
 """An Arrow file that is mapped into memory, and gives back the pages that were read."""
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ class MappedTable(MemoryMappedTable):
     cannot; rows are copied before.
     """
 
-    def __init__(self, path: Path, without: Sequence[str]):
+    def __init__(self, path: Path, without: Sequence[str], renamed: Mapping[str, str]):
         with path.open("rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.without = without
+        self.without, self.renamed = without, renamed
         table = pa.ipc.open_stream(pa.py_buffer(self.map)).read_all()
-        # A cache that is there keeps its names.
-        names = ["assistant_mask" if name == "answer" else name for name in table.column_names]
-        super().__init__(table.rename_columns(names).drop_columns(list(without)), str(path))
+        table = table.drop_columns(list(without))
+        names = [renamed.get(name, name) for name in table.column_names]
+        super().__init__(table.rename_columns(names), str(path))
 
     def fast_gather(self, indices: Sequence[int]) -> pa.Table:
         """Return rows as `datasets` asks for them, in memory."""
@@ -57,10 +57,10 @@ class MappedTable(MemoryMappedTable):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "without": self.without}
+        return {"path": self.path, "without": self.without, "renamed": self.renamed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(Path(state["path"]), state["without"])  # type: ignore[misc]
+        self.__init__(Path(state["path"]), state["without"], state["renamed"])  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "MappedTable":
         return self

@@ -45,6 +45,7 @@ class OutputFolder:
         finished: Whether it holds the finished checkpoint of this recipe already.
         started: Whether it holds a training of this recipe that goes on.
         places: The folders where its states may be.
+        reference: Of `dpo`: what the reference log-probabilities were made of, for the record.
     """
 
     def __init__(self, recipe: Recipe, main: bool) -> None:
@@ -55,6 +56,7 @@ class OutputFolder:
         """
         self.recipe, self.path, self.main = recipe, recipe.output, main
         self.places = state_places(recipe.output, recipe.cache)
+        self.reference: dict[str, Any] | None = None
         self.finished = self.started = False
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output={self.path}: is a file; give a folder")
@@ -102,6 +104,7 @@ class OutputFolder:
         before = {RENAMED.get(key, key): value for key, value in before.items()}
         # What there was before there was a choice.
         before.setdefault("loss", "tokens")
+        before.setdefault("trained_modules", "all")
         bound = {"per_device_batch_size"} if self.recipe.loss == "micro_batches" else set()
         for key in now:
             if key not in {*_FREE} - bound and before.get(key) != now[key]:
@@ -220,6 +223,7 @@ class OutputFolder:
                 "answers": describe_answers(self.recipe.format, checkpoint.tokenizer),
                 "asking": asking_notes(checkpoint),
                 "base_weights": self._base_weights(),
+                **({"reference": self.reference} if self.reference else {}),
                 "processes": processes,
                 "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
                 "versions": versions() | {"trl": version("trl"), "datasets": version("datasets")},

@@ -11,7 +11,7 @@ from verbalizer_bench.trainers.recipe import Recipe
 def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:
     """Return the command that scores a checkpoint on the suite."""
     dtype = checkpoint.saved_dtype_name
-    adapter, image = ("llm", "") if recipe.method == "sft" else ("lvlm", ",image=white")
+    adapter, image = ("llm", "") if recipe.text_model else ("lvlm", ",image=white")
     template = "--apply_chat_template " if checkpoint.processor.chat_template else ""
     return (
         f"verbalizer-bench run --model verbalizer-{adapter} "
@@ -35,6 +35,11 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
             f" Held out: loss {scores['loss']:.4f}, the mean over {scores['records']:,} records, "
         )
         held_out += "each alone."
+        if "accuracies" in scores:
+            held_out += (
+                f" Of these pairs {scores['accuracies']:.1%} have the higher reward on the chosen "
+                f"answer; mean margin {scores['margins']:.4f}."
+            )
     asking = "".join(f"\n\n{note}" for note in record.get("asking", ()))
     return f"""---
 library_name: transformers

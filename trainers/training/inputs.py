@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.conversations.encoder import Encoder
+from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.data.pair_collator import PairCollator
+from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, PAIRS, RowKind
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.contrastive import CaptionCollator
@@ -17,15 +21,25 @@ from verbalizer_bench.trainers.training.contrastive import CaptionCollator
 log = logging.getLogger(__name__)
 
 
+def row_kind(recipe: Recipe) -> RowKind:
+    """Return what a recipe's records are, and what is made of one."""
+    return {"dpo": PAIRS}.get(recipe.method, CONVERSATIONS)
+
+
+def make_encoder(
+    recipe: Recipe, tokenizer: Any, image_token_id: int | None, image_tokens: int
+) -> Encoder | PairEncoder:
+    """Return what makes token ids of a recipe's records; the arguments are `Encoder`'s."""
+    encoder = Encoder(tokenizer, recipe.format, image_token_id, image_tokens, recipe.max_length)
+    return PairEncoder(encoder) if row_kind(recipe) is PAIRS else encoder
+
+
 def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> TrainingData:
     """Encode the records of some of a recipe's files, or load them from the cache."""
-    encoder = Encoder(
-        checkpoint.tokenizer,
-        recipe.format,
-        checkpoint.image_token_id,
-        checkpoint.image_tokens,
-        recipe.max_length,
+    encoder = make_encoder(
+        recipe, checkpoint.tokenizer, checkpoint.image_token_id, checkpoint.image_tokens
     )
+    kind = row_kind(recipe)
     for ending in encoder.unknown_endings:
         log.warning("%r, which ends answers, is no token: nothing will stop the model", ending)
     data = build(
@@ -34,6 +48,7 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
         encoder,
         skip_bad=recipe.bad_records == "skip",
         cache=recipe.cache.expanduser(),
+        kind=kind,
     )
     for reason, number in data.skipped.items():
         log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
@@ -52,8 +67,8 @@ def sample_order(recipe: Recipe, lengths: np.ndarray, has_image: np.ndarray) -> 
 def make_collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
     """Return the collator of a recipe's rows."""
     pad = checkpoint.tokenizer.pad_token_id
-    kind = CaptionCollator if recipe.method == "tower" else Collator
-    return kind(
+    kinds = {"tower": CaptionCollator, "dpo": PairCollator}
+    return kinds.get(recipe.method, Collator)(
         image_processor=getattr(checkpoint.processor, "image_processor", None),
         # Padding is masked: any id does.
         pad_token_id=0 if pad is None else pad,

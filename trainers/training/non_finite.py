@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-from verbalizer_bench.io.conversations import read_files
+from verbalizer_bench.io.conversations import AnyParse, conversation, read_files
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite, non_finite
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.training.state_saving import SealingTrainer
@@ -25,9 +25,11 @@ class FiniteTrainer(SealingTrainer):
 
     Attributes:
         files: The files of records, where their ids stand.
+        parse: Makes records of what they hold.
     """
 
     files: Sequence[Path] = ()
+    parse: AnyParse = staticmethod(conversation)
     _micro_batch = 0
 
     def __init__(self, sampler: Sampler[int], **kwargs: Any):
@@ -93,17 +95,19 @@ class FiniteTrainer(SealingTrainer):
             f"({self.args.learning_rate:g}), or give precision=fp32"
         )
         dataset: Any = self.train_dataset
-        records = _named(sorted({int(dataset[row]["record"]) for row in rows}), self.files)
+        records = _named(
+            sorted({int(dataset[row]["record"]) for row in rows}), self.files, self.parse
+        )
         raise ValueError(
             f"step {self.state.global_step + 1}: {what} for {records}; {why}. "
             "No checkpoint was written"
         )
 
 
-def _named(numbers: list[int], files: Sequence[Path]) -> str:
+def _named(numbers: list[int], files: Sequence[Path], parse: AnyParse) -> str:
     """Return records by number and id."""
     wanted = numbers[:_SHOWN]
-    records = islice((record for _, record in read_files(files)), max(wanted) + 1)
+    records = islice((record for _, record in read_files(files, parse)), max(wanted) + 1)
     ids = {record.index: record.id for record in records if record.index in wanted}
     shown = ", ".join(f"{n} (id {ids.get(n, '')!r})" for n in wanted)
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
@@ -117,5 +121,6 @@ def first_non_finite(trainer: Any, data: TrainingData) -> str:
         batch = trainer.data_collator([record])
         loss = trainer.prediction_step(trainer.model, batch, prediction_loss_only=True)[0]
         if not math.isfinite(loss.item()):
-            return _named([int(record["record"])], [Path(file.file) for file in data.files])
+            files = [Path(file.file) for file in data.files]
+            return _named([int(record["record"])], files, trainer.parse)
     return "records that are finite one by one"

@@ -6,23 +6,42 @@ from typing import Any
 
 import torch
 from transformers import PrinterCallback, Trainer
-from trl import SFTConfig
+from trl import DPOConfig, SFTConfig
 
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import lora_config
 from verbalizer_bench.trainers.data.cache import TrainingData
-from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.recipe import DpoSettings, Recipe
 from verbalizer_bench.trainers.training.contrastive import ContrastiveTrainer
-from verbalizer_bench.trainers.training.inputs import make_collator, sample_order
+from verbalizer_bench.trainers.training.inputs import row_kind, sample_order
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer, first_non_finite
+from verbalizer_bench.trainers.training.preference import PreferenceTrainer
 from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
 
 
-def training_arguments(recipe: Recipe) -> SFTConfig:
+def training_arguments(recipe: Recipe) -> SFTConfig | DPOConfig:
     """Return TRL's configuration of a recipe for this process."""
+    common = _common_arguments(recipe)
+    if recipe.method != "dpo":
+        return SFTConfig(dataset_kwargs={"skip_prepare_dataset": True}, **common)
+    settings = recipe.dpo or DpoSettings()
+    weights = settings.loss_weights
+    return DPOConfig(
+        beta=settings.beta,
+        loss_type=list(settings.loss_type),
+        loss_weights=None if weights is None else list(weights),
+        precompute_ref_log_probs=True,
+        # TRL's default, but for a dropout that the recipe states.
+        disable_dropout=not (recipe.lora and recipe.lora.dropout),
+        **common,
+    )
+
+
+def _common_arguments(recipe: Recipe) -> dict[str, Any]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return SFTConfig(
+    return dict(
         output_dir=str(recipe.output / "state"),
         per_device_train_batch_size=recipe.per_device_batch_size,
         per_device_eval_batch_size=1,
@@ -48,16 +67,19 @@ def training_arguments(recipe: Recipe) -> SFTConfig:
         disable_tqdm=True,
         dataloader_num_workers=recipe.dataloader_num_workers,
         remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
         # A LLaVA does not return router logits: no load-balancing loss can be computed.
-        router_aux_loss_coef=None if recipe.method == "sft" else 0.0,
-        # Samples are cut when they are encoded.
+        router_aux_loss_coef=None if recipe.text_model else 0.0,
+        # Samples are cut, or refused, when they are encoded.
         max_length=None,
     )
 
 
 def make_trainer(
-    recipe: Recipe, checkpoint: Checkpoint, data: TrainingData, arguments: SFTConfig
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    data: TrainingData,
+    arguments: SFTConfig | DPOConfig,
+    collator: Collator,
 ) -> FiniteTrainer:
     """Return the trainer of a recipe's method, with its model, data and order."""
     common: dict[str, Any] = {
@@ -65,27 +87,27 @@ def make_trainer(
         "model": checkpoint.model,
         "args": arguments,
         "train_dataset": data.dataset,
-        "data_collator": make_collator(recipe, checkpoint),
+        "data_collator": collator,
         "processing_class": checkpoint.processor,
         "callbacks": [TrainingProgressBar()],
     }
     if recipe.method == "tower":
         trainer: FiniteTrainer = ContrastiveTrainer(**common)
     else:
-        trainer = SupervisedTrainer(
-            connector_learning_rate=recipe.connector_learning_rate,
-            micro_batch_loss=recipe.loss == "micro_batches",
-            peft_config=lora_config(checkpoint.model, recipe),
-            **common,
-        )
-    trainer.files = recipe.data
+        common["connector_learning_rate"] = recipe.connector_learning_rate
+        common["peft_config"] = lora_config(checkpoint.model, recipe)
+        if recipe.method == "dpo":
+            trainer = PreferenceTrainer(**common)
+        else:
+            trainer = SupervisedTrainer(micro_batch_loss=recipe.loss == "micro_batches", **common)
+    trainer.files, trainer.parse = recipe.data, row_kind(recipe).parse
     # transformers prints each step's losses beside our bar.
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
-    """Return the mean of the held-out records' losses.
+    """Return the mean of the held-out records' losses, and of pairs their accuracy and margin.
 
     Each record is a batch of its own, so that the mean depends neither on an order nor on padding.
     To be called on all processes.
@@ -94,9 +116,14 @@ def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
         ValueError: It is not finite.
     """
     loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
+    logged = trainer.state.log_history[-1]
     if not math.isfinite(loss):
         raise ValueError(
             f"held_out: the loss is {loss} for {first_non_finite(trainer, data)}; lower "
             "learning_rate, or give precision=fp32. No checkpoint was written"
         )
-    return {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}
+    found = {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}
+    rewards = ("accuracies", "margins")
+    return found | {
+        n: logged[f"eval_rewards/{n}"] for n in rewards if f"eval_rewards/{n}" in logged
+    }

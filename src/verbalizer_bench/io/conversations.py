@@ -14,12 +14,12 @@ A `.json` file is a list of records, a `.jsonl` file has one a line; both are re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_list
+from verbalizer_bench.io.preferences import IMAGE
 
-IMAGE = "<image>"
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
 
 
@@ -39,12 +39,42 @@ class Message(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """A conversation that ends with an answer, and the names of the images it shows, in order."""
+    """A conversation that ends with an answer.
+
+    Attributes:
+        index: Its number.
+        id: Its name.
+        messages: The turns.
+        images: The names of the images it shows, in order.
+        last_only: Whether answers before the last are context, which is not trained.
+    """
 
     index: int  # type: ignore[assignment]
     id: str
     messages: tuple[Message, ...]
     images: tuple[str, ...]
+    last_only: bool = False
+
+
+class Pair(NamedTuple):
+    """Two conversations that differ in their last answer.
+
+    Attributes:
+        index: Its number.
+        id: Its name.
+        images: The names of the images that both show, in order.
+        chosen: The conversation with the preferred answer.
+        rejected: The one with the other.
+    """
+
+    index: int  # type: ignore[assignment]
+    id: str
+    images: tuple[str, ...]
+    chosen: Conversation
+    rejected: Conversation
+
+
+Record = Conversation | Pair
 
 
 @dataclass(eq=False)
@@ -62,14 +92,29 @@ class BadRecordError(ValueError):
         return f"record {self.index} (id {self.id!r}){where}: {self.reason}: {self.detail}"
 
 
+Kind = TypeVar("Kind", bound=Record)
+# Makes the records of what JSON holds, given the first one's number; each has the next.
+Parse = Callable[[int, Any], Sequence[Kind | BadRecordError]]
+AnyParse = Parse[Any]
+
+
+def conversation(index: int, row: Any) -> list[Conversation]:
+    """Make a conversation of a row of either layout, as `Parse` has it.
+
+    Raises:
+        BadRecordError: It cannot be trained on.
+    """
+    return [_parse(index, row)]
+
+
 def read_records(path: Path, start: int = 0) -> Iterator[Conversation | BadRecordError]:
-    """Yield the records of a file one by one; the first has the index `start`.
+    """Yield the conversations of a file one by one; the first has the index `start`.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is neither `.json` with a list nor `.jsonl`, or not UTF-8.
     """
-    yield from _read(path, start, _parse)
+    yield from read_as(conversation, path, start)
 
 
 def read_prompts(path: Path) -> Iterator[Conversation | BadRecordError]:
@@ -80,37 +125,49 @@ def read_prompts(path: Path) -> Iterator[Conversation | BadRecordError]:
     Raises:
         As `read_records`.
     """
-    yield from _read(path, 0, prompt_of)
+    yield from read_as(lambda index, row: [prompt_of(index, row)], path, 0)
 
 
-def _read(
-    path: Path, start: int, parse: Callable[[int, Any], Conversation]
-) -> Iterator[Conversation | BadRecordError]:
+def read_as(parse: Parse[Kind], path: Path, start: int) -> Iterator[Kind | BadRecordError]:
+    """Yield the records of a file one by one, as `read_records` does.
+
+    Args:
+        parse: Makes records of what JSON holds.
+        path: The file.
+        start: The first record's number.
+    """
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
     values = read_list(path) if path.suffix == ".json" else jsonl.parsed(path)
-    for index, (place, value, problem) in enumerate(values, start):
+    index = start
+    records: Sequence[Kind | BadRecordError]
+    for place, value, problem in values:
         try:
             if problem:
-                raise BadRecordError(index, _id(value), *problem)
-            record = parse(index, value)
+                raise BadRecordError(index, record_id(value), *problem)
+            records = parse(index, value)
         except BadRecordError as error:
-            error.place = f"{path}, {place}"
-            yield error
-        else:
+            records = [error]
+        for record in records:
+            if isinstance(record, BadRecordError):
+                record.place = f"{path}, {place}"
             yield record
+        index += len(records)
 
 
-def read_files(files: Iterable[Path]) -> Iterator[tuple[Path, Conversation | BadRecordError]]:
+def read_files(
+    files: Iterable[Path], parse: AnyParse = conversation
+) -> Iterator[tuple[Path, Record | BadRecordError]]:
     """Yield the records of files, numbered through all of them, each with its file."""
     following = 0
     for path in files:
-        for record in read_records(path, following):
+        for record in read_as(parse, path, following):
             following = record.index + 1
             yield path, record
 
 
-def _id(row: Any) -> str:
+def record_id(row: Any) -> str:
+    """Return the name of a record that may be malformed; empty if it has none."""
     return str(row.get("id", "")) if isinstance(row, Mapping) else ""
 
 
@@ -136,7 +193,7 @@ def prompt_of(index: int, row: Any) -> Conversation:
 
 def _parse(index: int, row: Any, answered: bool = True) -> Conversation:
     """Make a record of a row of either layout, with or without its last answer."""
-    key = _id(row)
+    key = record_id(row)
 
     def refuse(reason: str, detail: str) -> BadRecordError:
         return BadRecordError(index, key, reason, detail)

@@ -53,10 +53,10 @@ from verbalizer_bench.models.checkpoints.connector import (
     CONNECTORS,
     connector_of,
     fix_identity,
-    lora_targets,
     new_connector,
     trained_connector_modules,
 )
+from verbalizer_bench.models.checkpoints.language_parts import lora_targets
 from verbalizer_bench.models.images import make_image
 
 SMALL = {

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from tests.helpers.asking import requests
 from tests.helpers.tokenizer_families import FAMILIES, adds_eos, glm, llama_2
 from tests.helpers.toy import make_llava, make_llm
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, Pair
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.chat import template as chat
@@ -23,6 +23,7 @@ from verbalizer_bench.models.chat.bos import adds_bos, append_nothing, bos_note,
 from verbalizer_bench.models.checkpoints.compose import extract_llm
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, _set_template
 from verbalizer_bench.trainers.conversations.encoder import Encoder
+from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
 from verbalizer_bench.trainers.output.model_card import asking_notes
 
 QUESTION = 'You need to output "positive" or "negative".\n\nMovie review: 12 good ones\nAnswer:'
@@ -67,13 +68,22 @@ def trained(tokenizer: Any, format: str, turns: Turns, images: int) -> list[int]
         messages[place] = messages[place]._replace(images=1)
     record = Conversation(0, "0", tuple(messages), ("x.jpg",) * images)
     image_token = tokenizer.convert_tokens_to_ids("<image>") if images else None
-    found = Encoder(tokenizer, format, image_token, IMAGE_TOKENS, 4096).encode(record)
+    encoder = Encoder(tokenizer, format, image_token, IMAGE_TOKENS, 4096)
+    found = encoder.encode(record)
     start = max(
         i
         for i in range(len(found.assistant_mask))
         if found.assistant_mask[i] and not found.assistant_mask[i - 1]
     )
     ids = found.input_ids[:start]
+    if format != "plain":
+        chosen = record._replace(last_only=True)
+        other = chosen._replace(messages=(*messages[:-1], Message("assistant", "no")))
+        pair = PairEncoder(encoder).encode(Pair(0, "0", record.images, chosen, other))
+        assert (
+            pair.prompt_ids == ids
+            and pair.chosen_ids == found.input_ids[start:][: len(pair.chosen_ids)]
+        )
     return [one for i in ids for one in [i] * (IMAGE_TOKENS if i == image_token else 1)]
 
 

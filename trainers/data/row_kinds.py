@@ -1,0 +1,49 @@
+"""What rows of training data are made of: how their records are read, and their columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from verbalizer_bench.io import conversations
+from verbalizer_bench.trainers.conversations import preferences
+
+_IDS, _MASK = pa.list_(pa.int32()), pa.list_(pa.bool_())
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """A kind of rows.
+
+    Attributes:
+        name: Tells builds of the same files in different kinds apart.
+        parse: Makes records of what JSON holds.
+        columns: Of the Arrow file, in the order of what the encoder returns before the length.
+        renamed: What columns are called when they are read, where that is not their name there.
+    """
+
+    name: str
+    parse: conversations.AnyParse
+    columns: Mapping[str, pa.DataType]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the Arrow file's columns."""
+        numbers = [("record", pa.int64()), *self.columns.items(), ("length", pa.int32())]
+        return pa.schema([*numbers, ("images", pa.list_(pa.string()))])
+
+
+CONVERSATIONS = RowKind(
+    "conversations",
+    conversations.conversation,
+    {"input_ids": _IDS, "answer": _MASK},
+    {"answer": "assistant_mask"},
+)
+# TRL 1.16 refuses stored reference log-probabilities where a column is called `images`.
+PAIRS = RowKind(
+    "pairs",
+    preferences.pair,
+    {"prompt_ids": _IDS, "chosen_ids": _IDS, "rejected_ids": _IDS},
+    {"images": "pictures"},
+)

@@ -1,0 +1,73 @@
+"""What TRL's trainers are given alike: the connector's learning rate, weights to go on from."""
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule
+
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole
+from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
+
+
+class RecipeTrainer(FiniteTrainer):
+    """A trainer of a language model, with or without a vision tower and a connector."""
+
+    def __init__(self, connector_learning_rate: float | None, **kwargs: Any):
+        """Set up TRL's trainer, which comes behind this class.
+
+        Args:
+            connector_learning_rate: None for that of the other weights.
+            kwargs: The sampler, and arguments of TRL's trainer.
+        """
+        self._connector_learning_rate = connector_learning_rate
+        super().__init__(**kwargs)
+        self.base_model.register_forward_pre_hook(_gather_output_layer)
+
+    @property
+    def base_model(self) -> Any:
+        """Return the model without its adapter's wrapper."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights that training goes on from.
+
+        Trainer of transformers 5.23 reads the file's names as they are, but a LLaVA is saved under
+        others than its own: with a warning, it would go on from the weights before training.
+        """
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        model = self.model if model is None else model
+        if sharded or isinstance(model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Not "auto", which is the type of whichever weight comes first.
+        what = f"resume_from_checkpoint={resume_from_checkpoint}"
+        saved = load_whole(type(model), resume_from_checkpoint, what, dtype=torch.float32)
+        model.load_state_dict(saved.state_dict())
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make AdamW, with separate parameter groups for a connector that has its own rate."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        rate = self._connector_learning_rate
+        if rate is None:
+            return optimizer
+        weights = (self.model if model is None else model).named_parameters()
+        connector = {id(weight) for name, weight in weights if "multi_modal_projector" in name}
+        for group in list(optimizer.param_groups):
+            moved = [weight for weight in group["params"] if id(weight) in connector]
+            if moved:
+                group["params"] = [w for w in group["params"] if id(w) not in connector]
+                optimizer.add_param_group(group | {"params": moved, "lr": rate})
+        return optimizer
+
+
+def _gather_output_layer(model: Any, _: Any) -> None:
+    """Have FSDP2 gather the output layer before a forward pass, as if it was called in it.
+
+    TRL 1.16 multiplies by its weights instead, and where they are spread gathers them in a way
+    whose gradient is that of one process's samples: in a LLaVA, where accelerate wraps the layer by
+    itself.
+    """
+    layer = model.get_output_embeddings()
+    if isinstance(layer, FSDPModule):
+        layer.unshard()
