@@ -73,7 +73,10 @@ class EngineChoice(RunRecorder):
             raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
         if self.engine == "auto":
             instead = "a forward pass a score" if settings is None else "generate"
-            log.warning("engine: %s, not shared_prefix: %s", instead, reason)
+            # Whoever samples wants no search: that is no news.
+            samples = settings is not None and settings.kwargs.get("do_sample")
+            level = logging.DEBUG if samples else logging.WARNING
+            log.log(level, "engine: %s, not shared_prefix: %s", instead, reason)
         return None
 
     def _unsupported_reason(

@@ -66,8 +66,8 @@ def read(
     if not isinstance(values, dict):
         raise ValueError(f"{file}: keys and values are expected, this is {type(values).__name__}")
     values = _placed(values, file.parent)
-    for override in overrides:
-        _override(values, override)
+    for text in overrides:
+        override(values, text)
     try:
         if old := [key for key in values if key in renamed]:
             raise ValueError("; ".join(f"{key} is called {renamed[key]} now" for key in old))
@@ -120,19 +120,24 @@ def _placed(value: Any, folder: Path | None) -> Any:
     return str(folder / value) if folder and str(value).startswith("./") else value
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def override(values: dict[str, Any], text: str) -> None:
+    """Replace a key by `key=value`, whose value is YAML; a dot goes into a block.
+
+    Raises:
+        ValueError: It is not of that form, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ValueError(f"{override}: give key=value, such as seed=1 or lora.r=64")
+        raise ValueError(f"{text}: give key=value, such as seed=1 or lora.r=64")
     *blocks, last = key.split(".")
     for block in blocks:
         inner = values.get(block) or {}
         if not isinstance(inner, dict):
-            raise ValueError(f"{override}: {block} is {inner!r}, no block of keys")
+            raise ValueError(f"{text}: {block} is {inner!r}, no block of keys")
         values[block] = inner
         values = inner
     try:
-        values[last] = _placed(parse_yaml(text, override, CoreLoader), None)
+        values[last] = _placed(parse_yaml(value, text, CoreLoader), None)
     except ValueError as error:
         raise ValueError(f"{error}; quote the value if it is a text") from error
 
@@ -154,7 +159,7 @@ def build(kind: type[Kind], values: dict[str, Any], overrides: Sequence[str] = (
         if not corrections:
             raise ValueError(_problem(kind, faults)) from error
     for correction in corrections:
-        _override(values, correction)
+        override(values, correction)
     return build(kind, values)
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("client",),
     ("tasks", "models"),
     ("trainers", "builders", "lmms", "results"),
-    ("running",),
+    ("running", "judged"),
     ("leaderboard",),
     ("api",),
     (PACKAGE,),

@@ -9,7 +9,16 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from verbalizer_bench.cli import build, checkpoints, demo, evaluation, publishing, results, tasks
+from verbalizer_bench.cli import (
+    build,
+    checkpoints,
+    demo,
+    evaluation,
+    judging,
+    publishing,
+    results,
+    tasks,
+)
 from verbalizer_bench.cli.options import CommandGroup
 from verbalizer_bench.errors import failed, interrupted, terminations
 from verbalizer_bench.version import __version__
@@ -19,7 +28,7 @@ app = CommandGroup(
     help="Does tuning hurt a model's ability to follow instructions?",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (evaluation, results, checkpoints, build, tasks, publishing, demo):
+for module in (evaluation, judging, results, checkpoints, build, tasks, publishing, demo):
     app.add_typer(module.commands)
 
 

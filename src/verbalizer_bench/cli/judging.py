@@ -1,0 +1,112 @@
+"""Benchmarks with a judge: `judge mtbench`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from verbalizer_bench.cli.options import CommandGroup, Overrides
+
+if TYPE_CHECKING:
+    from verbalizer_bench.judged.questions import Answer, Question
+
+commands, judge = CommandGroup(), CommandGroup()
+commands.add_typer(judge, name="judge", help="Judged benchmarks: mtbench.")
+BenchmarkData = Annotated[Path, Option("--data", metavar="DIR")]
+RunOutput = Annotated[Path, Option("--output", "-o", "--output_path")]
+JudgeModel = Annotated[str, Option("--judge", metavar="MODEL")]
+Model = Annotated[str, Option(metavar="verbalizer-llm|verbalizer-lvlm")]
+ModelArguments = Annotated[str | None, Option("--model_args", "--model-args")]
+Answers = Annotated[Path | None, Option(metavar="FILE")]
+
+
+@judge.command()
+def mtbench(
+    overrides: Overrides,
+    data: BenchmarkData,
+    judge: JudgeModel,
+    output: RunOutput,
+    model: Model = "verbalizer-llm",
+    model_args: ModelArguments = None,
+    answers: Answers = None,
+    max_tokens: int = 1024,
+    seed: int = 0,
+) -> None:
+    r"""Answer MT-Bench's 80 questions, and have the answers rated.
+
+    verbalizer-bench judge mtbench --data mtbench --judge gpt-4-0613 -o out/mtbench \
+        --model verbalizer-lvlm --model_args pretrained=llava,dtype=bfloat16,image=none
+    verbalizer-bench judge mtbench --data mtbench --judge NAME -o out/mtbench \
+        base_url=http://localhost:8000/v1 key_variable='""'
+
+    The second one has answers that are there judged once more. Answers and verdicts are stored:
+    the same command goes on, and asks for nothing twice. A verdict that cannot be had is asked for
+    three times, then left out and counted; with more than 1 % left out there is no score.
+
+    Args:
+        overrides: key=value of the judge's endpoint (base_url, key_variable, concurrency,
+            parameters.max_tokens, …), as in an endpoint's block of a data recipe.
+        data: FastChat's files: question.jsonl, judge_prompts.jsonl, reference_answer/gpt-4.jsonl.
+        judge: The judge's name at its server (default server: OpenAI's).
+        output: The folder of the answers; each judge has a folder in it.
+        model: The adapter that answers.
+        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
+        answers: Answers that were made elsewhere, in FastChat's layout.
+        max_tokens: The longest answer.
+        seed: Of answers that are sampled (MT-Bench samples in four of its eight categories).
+    """
+    from verbalizer_bench.judged.judge import judge_endpoint
+    from verbalizer_bench.judged.mtbench import NAME, judge_mtbench, lines, read_mtbench
+
+    bench = read_mtbench(data)
+    endpoint = judge_endpoint(judge, overrides)
+    endpoint.key()
+    source = _Source(model, model_args, answers, max_tokens, seed)
+    with _keeping(output):
+        given = source.answers(NAME, bench.questions, output)
+        found, file = judge_mtbench(bench, given, endpoint, output)
+    print("\n".join([f"MT-Bench, judged by {judge}", *lines(found), f"Wrote {file}"]))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where answers come from: a checkpoint, a file, or what the folder has."""
+
+    model: str
+    model_args: str | None
+    file: Path | None
+    max_tokens: int
+    seed: int = 0
+
+    def answers(
+        self, benchmark: str, questions: "Sequence[Question]", output: Path
+    ) -> "dict[str, Answer]":
+        """Return the answers to a benchmark's questions."""
+        from verbalizer_bench.judged import answering
+        from verbalizer_bench.running.arguments import model_arguments
+
+        if self.file and self.model_args:
+            raise ValueError("--answers and --model_args: give one of them")
+        if self.file:
+            return answering.take_answers(self.file, questions, output)
+        if self.model_args is None:
+            return answering.kept_answers(questions, output)
+        arguments = model_arguments(self.model_args)
+        how = answering.Answering(benchmark, self.model, arguments, self.max_tokens, self.seed)
+        return answering.answer_all(how, questions, output)
+
+
+@contextmanager
+def _keeping(output: Path) -> Iterator[None]:
+    """Say what is kept where Ctrl-C ends a command."""
+    from verbalizer_bench.errors import Interrupted
+
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"answers and verdicts so far are kept in {output}; the same command goes on"
+        ) from error

@@ -1,0 +1,1 @@
+"""Judged benchmarks: a checkpoint answers, a judge gives verdicts, and both are kept."""

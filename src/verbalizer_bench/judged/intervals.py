@@ -1,0 +1,64 @@
+"""Means of what was judged, with bootstrap intervals over questions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verbalizer_bench.results.resampling import bootstrap, interval
+
+RESAMPLES, SEED = 10_000, 0
+
+
+class Mean(NamedTuple):
+    """A mean with its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        low: The interval's lower end; NaN where there is one question only.
+        high: Its upper end.
+        questions: How many questions it is over.
+    """
+
+    value: float
+    low: float
+    high: float
+    questions: int
+
+    def __str__(self) -> str:
+        ends = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:.2f}{ends} ({self.questions} questions)"
+
+    def record(self, digits: int = 4) -> dict[str, Any]:
+        """Return what a result has of it."""
+        ends = None if np.isnan(self.low) else [round(self.low, digits), round(self.high, digits)]
+        return {"mean": round(self.value, digits), "interval": ends, "questions": self.questions}
+
+
+def mean_of(groups: Mapping[str, Sequence[Sequence[float]]]) -> Mean:
+    """Return the mean over all values, and its interval.
+
+    Questions are drawn with replacement, each with all its values, within their group: how many
+    questions of each kind there are is the benchmark's own.
+
+    Args:
+        groups: For each group the values of each question; a question without any is left out.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    tables = {}
+    for name, questions in groups.items():
+        rows = [(sum(values), len(values)) for values in questions if values]
+        if rows:
+            tables[name] = np.array(rows, dtype=float)
+    if not tables:
+        raise ValueError("no verdict is there, and so no score; give another judge")
+    sizes = np.array([len(table) for table in tables.values()], dtype=float)
+    total, count = (sum(float(t[:, column].sum()) for t in tables.values()) for column in (0, 1))
+    if sizes.sum() < 2:
+        return Mean(total / count, np.nan, np.nan, 1)
+    draws = bootstrap(tables, RESAMPLES, SEED).reshape(RESAMPLES, len(tables), 2)
+    sums, counts = (draws[:, :, column] @ sizes for column in (0, 1))
+    low, high = interval((sums / counts)[:, None])
+    return Mean(total / count, float(low[0]), float(high[0]), int(sizes.sum()))

@@ -1,0 +1,159 @@
+"""Ask a judge: every verdict is kept; what cannot be read is asked again, then left out, counted.
+
+`calls.jsonl` in the judge's folder has every response, so that a verdict is paid for once;
+`verdicts.jsonl` what was read in them. A benchmark of which more than 1 % of the verdicts are
+missing has no score: the mean of what is left would be another benchmark's.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from verbalizer_bench.client.chat_client import CallFailed, ChatClient
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.client.event_loop import run_to_end
+from verbalizer_bench.client.protocol import Request
+from verbalizer_bench.client.response_checks import finish_kind, strip_reasoning
+from verbalizer_bench.config import build, override
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
+
+ROLE = "judge"
+VERDICTS, RESULT = "verdicts.jsonl", "result.json"
+# How often a verdict is asked for, and which share of them may be missing.
+ATTEMPTS = 3
+MOST_MISSING = 0.01
+
+
+class Wanted(NamedTuple):
+    """A verdict that is wanted.
+
+    Attributes:
+        id: Its name: question and turn.
+        messages: What the judge is asked.
+        read: Returns what the judge's text says; None if it says none.
+    """
+
+    id: str
+    messages: tuple[Mapping[str, Any], ...]
+    read: Callable[[str], Any]
+
+
+class Verdict(NamedTuple):
+    """A verdict, or why there is none.
+
+    Attributes:
+        id: As in `Wanted`.
+        value: What the judge said; None: nothing that can be read.
+        text: Its last response.
+        model: The judge's name as its server gives it.
+        attempts: How often it was asked.
+        problem: Why there is no value.
+        key: The response's in `calls.jsonl`.
+    """
+
+    id: str
+    value: Any
+    text: str
+    model: str
+    attempts: int
+    problem: str | None
+    key: str
+
+
+class JudgeStopped(ValueError):
+    """No other verdict can be had now; what was answered is stored."""
+
+
+def judge_endpoint(model: str, overrides: Sequence[str], max_tokens: int = 2048) -> Endpoint:
+    """Return a judge's endpoint: temperature 0, and what `key=value` replaces.
+
+    Raises:
+        ValueError: A key or value is wrong.
+    """
+    values: dict[str, Any] = {"model": model}
+    values["parameters"] = {"temperature": 0, "max_tokens": max_tokens}
+    for text in overrides:
+        override(values, text)
+    try:
+        return build(Endpoint, values, overrides)
+    except ValueError as error:
+        raise ValueError(f"--judge {model} {' '.join(overrides)}".strip() + f": {error}") from error
+
+
+def ask_verdicts(endpoint: Endpoint, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
+    """Return a verdict for each that is wanted, and write them down.
+
+    Args:
+        endpoint: The judge.
+        wanted: What is asked.
+        folder: The judge's.
+
+    Raises:
+        JudgeStopped: The server can answer none of the rest: the key is wrong, the model unknown.
+    """
+    # A score that is there is of all the verdicts beside it.
+    (folder / RESULT).unlink(missing_ok=True)
+    verdicts = run_to_end(_ask_all(endpoint, wanted, folder))
+    write_whole(folder / VERDICTS, jsonl.dumps(verdict._asdict() for verdict in verdicts))
+    return verdicts
+
+
+async def _ask_all(endpoint: Endpoint, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
+    found: dict[str, Verdict] = {}
+    waiting = iter(wanted)
+    async with ChatClient({ROLE: endpoint}, folder) as client:
+        with tqdm(desc="Verdicts", total=len(wanted), unit="verdict") as bar:
+
+            async def work() -> None:
+                for one in waiting:
+                    found[one.id] = await _verdict(client, one)
+                    bar.update()
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(endpoint.concurrency, len(wanted))):
+                        group.create_task(work())
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+    return [found[one.id] for one in wanted]
+
+
+async def _verdict(client: ChatClient, wanted: Wanted) -> Verdict:
+    text = model = key = problem = ""
+    for number in range(ATTEMPTS):
+        try:
+            reply = await client.ask(Request(ROLE, wanted.messages, None, number))
+        except CallFailed as error:
+            if error.fatal:
+                raise JudgeStopped(
+                    f"{error}; mend what it says and run the same command again: it asks for the "
+                    f"verdicts that are not stored in {client.folder}"
+                ) from error
+            problem = str(error)
+            continue
+        text, model, key = reply.text, reply.model, reply.key
+        value = wanted.read(strip_reasoning(reply.text))
+        if value is not None:
+            return Verdict(wanted.id, value, text, model, number + 1, None, key)
+        kind = finish_kind(reply.finish_reason)
+        problem = "a refusal" if reply.refusal or kind == "refused" else "no verdict in the text"
+        if kind == "too_long":
+            problem = "cut off before its verdict (max_tokens)"
+    return Verdict(wanted.id, None, text, model, ATTEMPTS, problem, key)
+
+
+def check_complete(benchmark: str, verdicts: Sequence[Verdict]) -> None:
+    """Raise ValueError if so many verdicts are missing that there is no score."""
+    missing = [verdict for verdict in verdicts if verdict.value is None]
+    if len(missing) <= MOST_MISSING * len(verdicts):
+        return
+    raise ValueError(
+        f"{benchmark}: {len(missing)} of {len(verdicts)} verdicts are missing "
+        f"({len(missing) / len(verdicts):.1%}), and with more than {MOST_MISSING:.0%} there is no "
+        f"score; the first: {missing[0].id}: {missing[0].problem}; run the same command again, "
+        "which asks once more for what failed, or give another judge"
+    )
