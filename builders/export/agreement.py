@@ -82,12 +82,15 @@ class Position(NamedTuple):
         score: Their mean score, 0 to 12.
         best: How often the answer there was the best; those that share the best score share it.
         expected: How often it would be if places did not count.
+        spread: How far from that chance alone may take it: 1.96 standard deviations of as many
+            draws.
     """
 
     answers: int
     score: float
     best: float
     expected: float
+    spread: float
 
 
 def positions(samples: Sequence[TrainingSample]) -> list[Position]:
@@ -105,12 +108,15 @@ def positions(samples: Sequence[TrainingSample]) -> list[Position]:
         if len(one.order) == answers
     ]
     shares = [[(value == max(row)) / row.count(max(row)) for value in row] for row in counted]
+    total, share = len(counted), 1 / answers
+    spread = 1.96 * math.sqrt(total * share * (1 - share))
     return [
         Position(
-            len(counted),
-            sum(row[place] for row in counted) / len(counted),
+            total,
+            sum(row[place] for row in counted) / total,
             sum(row[place] for row in shares),
-            len(counted) / answers,
+            total * share,
+            spread,
         )
         for place in range(answers)
     ]

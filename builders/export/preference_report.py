@@ -91,16 +91,21 @@ def _positions(accepted: Sequence[TrainingSample]) -> str:
     if not found:
         return "## Position of an answer\n\nNo verdict."
     lines = [
-        (place, f"{one.answers:,}", f"{one.score:.2f}", f"{one.best:.1f}", f"{one.expected:.1f}")
+        (place, f"{one.answers:,}", f"{one.score:.2f}", f"{one.best:.1f}", _chance(one))
         for place, one in enumerate(found, 1)
     ]
-    head = ("shown as number", "answers", "mean score", "best", "expected")
+    head = ("shown as number", "answers", "mean score", "best", "by chance, 95 %")
     note = (
         "Answers are shown in a shuffled order: without position bias the mean scores are equal "
-        "but for chance, and the best answer is as often at one place as at another (expected). "
-        "First verdicts, about as many answers as most."
+        "but for chance, and the best answer is as often at one place as at another. Answers that "
+        "share the best score share it here. First verdicts, about as many answers as most."
     )
     return f"## Position of an answer\n\n{table(head, lines)}\n\n{note}"
+
+
+def _chance(one: agreement.Position) -> str:
+    low, high = max(0.0, one.expected - one.spread), one.expected + one.spread
+    return f"{low:.1f} to {min(high, one.answers):.1f}"
 
 
 def _scores(accepted: Sequence[TrainingSample]) -> str:

@@ -27,6 +27,7 @@ from verbalizer_bench.client.budget import UsageTotals
 from verbalizer_bench.io.append_log import AppendLog
 from verbalizer_bench.io.preferences import IMAGE
 
+NAME = "sampled.jsonl"
 _FORMAT = 1
 # By what the adapters call it.
 _ENDINGS = {"eos": STOP, "stop": STOP, "limit": LENGTH}
@@ -51,7 +52,7 @@ class LocalSampler:
         """
         asked = [sample for sample in samples if not sample.rejection]
         weights = await asyncio.to_thread(self._weights)
-        path = self.folder / "sampled.jsonl"
+        path = self.folder / NAME
         log = AppendLog(path, "sampled", _FORMAT, "wait until it is done, or give another output")
         try:
             known = {row["key"]: row for _, row in log.read() if "key" in row}

@@ -38,10 +38,11 @@ def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[
     """
     chosen = []
     for name, source in sources.items():
+        turn = first_turn if source.turn == "first" else _as_it_is
         if not source.file.is_file():
             raise FileNotFoundError(f"records.{name}.file={source.file}: no such file")
         known = [
-            PromptRecord(record, name, order(source.seed, name, record.index))
+            PromptRecord(turn(record), name, order(source.seed, name, record.index))
             for record in read_prompts(source.file)
         ]
         if len(known) < (source.n or 1):
@@ -51,6 +52,18 @@ def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[
             )
         chosen += sorted(known, key=lambda one: one.order)[: source.n]
     return sorted(chosen, key=lambda one: one.order)[:limit]
+
+
+def _as_it_is(record: Conversation | BadRecordError) -> Conversation | BadRecordError:
+    return record
+
+
+def first_turn(record: Conversation | BadRecordError) -> Conversation | BadRecordError:
+    """Return a record that ends with its first question."""
+    if isinstance(record, BadRecordError):
+        return record
+    end = next(n for n, message in enumerate(record.messages, 1) if message.role == "user")
+    return record._replace(messages=record.messages[:end])
 
 
 def order(seed: int, name: str, index: int) -> str:

@@ -18,15 +18,19 @@ class PromptRecords:
         images: Folder of their images, below the recipe's `images`; "": that folder itself.
         n: How many; None: all.
         seed: Of the choice.
+        turn: Which question of a conversation is asked: the `last`, after the turns before it with
+            their answers, or the `first` alone.
     """
 
     file: Path
     images: str = ""
     n: int | None = None
     seed: int = 0
+    turn: str = "last"
 
     def __post_init__(self) -> None:
         check("n", self.n, self.n is None or self.n >= 1, "at least 1")
+        check("turn", self.turn, self.turn in ("first", "last"), "first or last")
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,11 @@ def _check_sampling(completions: Completions, endpoints: Mapping[str, Endpoint])
     endpoint, where = endpoint_for(endpoints, "completion"), "endpoints.completion.parameters"
     if "temperature" not in endpoint.parameters:
         raise ValueError(f"{where}.temperature: missing; give it, as it is part of the data")
+    if completions.k > 1 and endpoint.parameters["temperature"] == 0:
+        raise ValueError(
+            f"{where}.temperature=0: all {completions.k} completions of a prompt would be the "
+            "same; give more than 0, or completions.k=1"
+        )
     if "seed" in endpoint.parameters:
         raise ValueError(f"{where}.seed: each completion has its own; give completions.seed")
 

@@ -54,8 +54,13 @@ def training_hint(recipe: "Recipe", words: Sequence[str]) -> str:
 
 
 def build_hint(recipe: "DataRecipe", words: Sequence[str]) -> str:
-    """Describe how many responses a build has stored."""
+    """Describe how many responses a build has stored, or batches of completions."""
+    from verbalizer_bench.builders.kinds.local_sampling import NAME as SAMPLED
+
     count, command = _stored(recipe.work), shlex.join(["verbalizer-bench", *words])
+    sampled = recipe.work / SAMPLED
+    if not count and (batches := _lines(sampled)):
+        return f"{batches} batches of completions are kept in {sampled}; `{command}` goes on"
     if not count:
         return f"no response was stored yet; `{command}` starts again"
     return (
@@ -66,6 +71,9 @@ def build_hint(recipe: "DataRecipe", words: Sequence[str]) -> str:
 
 def _stored(folder: Path) -> int:
     """Count the responses that an endpoint's client stored in a folder."""
-    file = folder / STORE
-    # The first line says what the file is.
+    return _lines(folder / STORE)
+
+
+def _lines(file: Path) -> int:
+    """Count a log's lines after the first, which says what the file is."""
     return max(0, file.read_bytes().count(b"\n") - 1) if file.is_file() else 0

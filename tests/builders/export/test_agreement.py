@@ -69,6 +69,8 @@ def test_positions_count_the_order_shown_and_share_ties() -> None:
     assert [one.score for one in found] == [7.5, 5.0, 5.0]
     assert [one.best for one in found] == [1.0, 0.5, 0.5]
     assert found[0].answers == 2 and found[0].expected == pytest.approx(2 / 3)
+    # 1.96 times the root of 2 draws with 1/3 and 2/3.
+    assert found[0].spread == pytest.approx(1.96 * (4 / 9) ** 0.5)
     assert positions([]) == []
 
 

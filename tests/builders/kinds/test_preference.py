@@ -224,3 +224,104 @@ def test_one_completion_makes_no_pair_and_all_are_rated(
     assert len(rated(made)) == 5 and not pairs(made)
     assert "none in pairs.jsonl: report.md says why" in str(built)
     assert "| pairs | 0 | 0 | 0 | 5 | 0 |" in (made.output / "report.md").read_text()
+
+
+def test_datasets_reads_both_kinds(serve: Callable[..., Server], tmp_path: Path) -> None:
+    import datasets
+
+    photographs()
+    made = recipe(tmp_path, serve(Assistant()).url, questions(12, True))
+    build(made)
+    for name in ("pairs", "completions"):
+        file = made.output / f"{name}.jsonl"
+        table = datasets.load_dataset(
+            "json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert table.to_list() == [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_more_completions_and_other_pairs_ask_for_nothing_that_is_stored(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve(Assistant())
+    made = recipe(tmp_path, server.url, questions(10), "completions.k=3", "judge.twice=0")
+    assert build(made).usage.calls == 40
+    other = recipe(
+        tmp_path,
+        server.url,
+        questions(10),
+        "completions.k=3",
+        "judge.twice=0",
+        "pairs.pairs.minimum_gap=5",
+        "pairs.matched={length_ratio: 1.5}",
+    )
+    assert build(other).usage.calls == 0
+    assert all((pair.score_chosen or 0) - (pair.score_rejected or 0) >= 5 for pair in pairs(other))
+    for pair in pairs(other, "matched"):
+        lengths = sorted((len(pair.chosen[0].content), len(pair.rejected[0].content)))
+        assert lengths[1] <= 1.5 * lengths[0]
+    more = recipe(tmp_path, server.url, questions(10), "completions.k=4", "judge.twice=0")
+    # One completion more of each, and verdicts about four.
+    assert build(more).usage.calls == 10 + 10
+    check_pairs(more)
+
+
+def test_stages_can_be_run_one_by_one(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(Assistant())
+    rows = questions(4)
+    with pytest.raises(FileNotFoundError, match="run stage=completions first"):
+        build(recipe(tmp_path, server.url, rows, "stage=check"))
+    for stage in ("prompts", "completions", "check", "annotations"):
+        assert build(recipe(tmp_path, server.url, rows, f"stage={stage}")).sets is None
+    asked = len(server.requests)
+    built = build(recipe(tmp_path, server.url, rows, "stage=sets"))
+    assert built.sets and len(built.sets.accepted) == 4 and len(server.requests) == asked
+
+
+def test_an_image_that_vanishes_after_it_was_seen_is_named(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    photographs()
+    (tmp_path / "images").mkdir()
+    picture = next((COCO / "images").glob("*.jpg"))
+    (tmp_path / "images/a.jpg").write_bytes(picture.read_bytes())
+    rows = [{"question": "What?", "image": "a.jpg"}]
+    server, changes = serve(Assistant()), {"images": str(tmp_path / "images")}
+    build(recipe(tmp_path, server.url, rows, "stage=prompts", **changes))
+    (tmp_path / "images/a.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.jpg"):
+        build(recipe(tmp_path, server.url, rows, **changes))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("completions.k=0", "completions.k=0: at least 1"),
+        ("completions.kk=2", "completions.kk: no such key; did you mean completions.k?"),
+        ("pairs.pairs.gap=2", "pairs.pairs.gap: no such key; known: minimum_gap"),
+        ("pairs.pairs.minimum_gap=13", "minimum_gap=13: from 1 to 12"),
+        ("pairs.pairs.length_ratio=0.5", "length_ratio=0.5: at least 1"),
+        ("pairs.completions={}", "pairs.completions=: another name"),
+        ("judge.twice=5", "judge.twice=5.0: from 0 to 1"),
+        ("records.asked.n=9", "records.asked.n=9: "),
+        ("records.asked.turn=second", "turn=second: first or last"),
+        ("records.other={file: nowhere.jsonl}", "records.other.file=nowhere.jsonl: no such file"),
+        ("endpoints.completion.parameters={}", "parameters.temperature: missing; give it"),
+        (
+            "endpoints.completion.parameters.temperature=0",
+            "all 4 completions of a prompt would be the same",
+        ),
+        ("endpoints.completion.parameters.seed=1", "each completion has its own"),
+        ("endpoints.judges={model: x}", "endpoints.judges: no stage has that role; did you mean"),
+        ("images=nowhere", "images=nowhere: no such folder"),
+        ("prompts=null", "prompts: missing"),
+    ],
+)
+def test_what_is_wrong_is_a_line_before_any_call(
+    override: str, message: str, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve(Assistant())
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        build(recipe(tmp_path, server.url, questions(3), override))
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not server.requests
