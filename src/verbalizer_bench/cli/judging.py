@@ -1,4 +1,4 @@
-"""Benchmarks with a judge: `judge mtbench`."""
+"""Benchmarks with a judge: `judge mtbench|alpacaeval`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from verbalizer_bench.judged.questions import Answer, Question
 
 commands, judge = CommandGroup(), CommandGroup()
-commands.add_typer(judge, name="judge", help="Judged benchmarks: mtbench.")
+commands.add_typer(judge, name="judge", help="Judged benchmarks: mtbench, alpacaeval.")
 BenchmarkData = Annotated[Path, Option("--data", metavar="DIR")]
 RunOutput = Annotated[Path, Option("--output", "-o", "--output_path")]
 JudgeModel = Annotated[str, Option("--judge", metavar="MODEL")]
@@ -69,6 +69,60 @@ def mtbench(
         given = source.answers(NAME, bench.questions, output)
         found, file = judge_mtbench(bench, given, endpoint, output)
     print("\n".join([f"MT-Bench, judged by {judge}", *lines(found), f"Wrote {file}"]))
+
+
+@judge.command()
+def alpacaeval(
+    overrides: Overrides,
+    data: Annotated[Path, Option(metavar="FILE")],
+    references: Annotated[Path, Option(metavar="FILE")],
+    prompt: Annotated[Path, Option(metavar="FILE")],
+    judge: JudgeModel,
+    output: RunOutput,
+    model: Model = "verbalizer-llm",
+    model_args: ModelArguments = None,
+    answers: Answers = None,
+    max_tokens: int = 2048,
+) -> None:
+    r"""Answer AlpacaEval's instructions, and have the answers held against fixed ones (version 1).
+
+    verbalizer-bench judge alpacaeval --data alpaca_eval_instructions.json \
+        --references text_davinci_003.json --prompt alpaca_eval_gpt4/alpaca_eval.txt \
+        --judge gpt-4-0613 -o out/alpacaeval --model_args pretrained=vicuna,dtype=bfloat16
+
+    Answers, verdicts and what cannot be judged: as in `judge mtbench`. Equal answers are ties. The
+    mean length of both sides stands beside the win rate, which rises with it.
+
+    Args:
+        overrides: key=value of the judge's endpoint.
+        data: The instructions, a JSON list.
+        references: The outputs that they are held against: instruction and output each.
+        prompt: The judge's prompt as alpaca_eval has it: {instruction}, {output_1}, {output_2}, to
+            which the judge answers with ranks of model_1 and model_2.
+        judge: The judge's name at its server.
+        output: The folder of the answers; each judge has a folder in it.
+        model: The adapter that answers.
+        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
+        answers: Answers that were made elsewhere: instruction and output each.
+        max_tokens: The longest answer.
+    """
+    from verbalizer_bench.judged.alpacaeval import (
+        NAME,
+        VERDICT_TOKENS,
+        judge_alpacaeval,
+        lines,
+        read_alpacaeval,
+    )
+    from verbalizer_bench.judged.judge import judge_endpoint
+
+    bench = read_alpacaeval(data, references, prompt)
+    endpoint = judge_endpoint(judge, overrides, VERDICT_TOKENS)
+    endpoint.key()
+    source = _Source(model, model_args, answers, max_tokens)
+    with _keeping(output):
+        given = source.answers(NAME, bench.questions, output)
+        found, file = judge_alpacaeval(bench, given, endpoint, output)
+    print("\n".join([f"AlpacaEval 1, judged by {judge}", *lines(found), f"Wrote {file}"]))
 
 
 @dataclass(frozen=True)

@@ -232,20 +232,24 @@ def write_answers(file: Path, model: str, answers: Mapping[str, Answer]) -> None
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> dict[str, Answer]:
-    """Read answers in FastChat's layout, one for each turn of each question.
+    """Read answers, one for each turn of each question.
+
+    Args:
+        file: Rows in FastChat's layout (`question_id`, `choices`), or in alpaca_eval's
+            (`instruction`, `output`).
+        questions: What they answer.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A question has no answer, or not one for each turn.
     """
+    by_instruction = {question.turns[0]: question.id for question in questions}
     answers = {}
-    for place, row in rows_of(file, {"choices": list}):
-        choice = row["choices"][0] if row["choices"] else None
-        turns = choice.get("turns") if isinstance(choice, dict) else None
-        if not isinstance(turns, list) or not all(isinstance(text, str) for text in turns):
-            raise ValueError(f"{place}: choices has no turns; give answers in FastChat's layout")
+    for place, row in rows_of(file, {}):
+        name = by_instruction.get(str(row.get("instruction")), str(row.get("question_id")))
+        turns = _answered(place, row)
         endings = row.get("endings") or [None] * len(turns)
-        answers[str(row.get("question_id"))] = Answer(tuple(turns), tuple(endings))
+        answers[name] = Answer(tuple(turns), tuple(endings))
     for question in questions:
         found = len(answers[question.id].turns) if question.id in answers else 0
         if found != len(question.turns):
@@ -254,3 +258,18 @@ def read_answers(file: Path, questions: Sequence[Question]) -> dict[str, Answer]
                 "turns; give answers to all of the questions"
             )
     return {question.id: answers[question.id] for question in questions}
+
+
+def _answered(place: str, row: Mapping[str, Any]) -> list[str]:
+    """Return the texts that a row holds, turn by turn."""
+    if isinstance(row.get("output"), str):
+        return [row["output"]]
+    choices = row.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    turns = choice.get("turns") if isinstance(choice, dict) else None
+    if not isinstance(turns, list) or not all(isinstance(text, str) for text in turns):
+        raise ValueError(
+            f"{place}: no answer in it; give FastChat's layout (choices with turns) or "
+            "alpaca_eval's (instruction and output)"
+        )
+    return turns

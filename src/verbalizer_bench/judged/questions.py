@@ -54,8 +54,10 @@ def rows_of(file: Path, wanted: Mapping[str, type]) -> Iterator[tuple[str, dict[
         ValueError: It cannot be read, or a row lacks a key or has one of another type.
     """
     for place, row in _values(file):
+        if not isinstance(row, dict):
+            raise ValueError(f"{file}, {place}: an object is expected; give the benchmark's file")
         for key, kind in wanted.items():
-            value = row.get(key) if isinstance(row, dict) else None
+            value = row.get(key)
             if not isinstance(value, kind) or value == "":
                 raise ValueError(
                     f"{file}, {place}: {key}={value!r}: {_NAMES[kind]} is expected; give the "
