@@ -53,7 +53,9 @@ def plan_without_data(recipe: DataRecipe, context: BuildContext) -> list[Planned
         numbers = [source.n for source in recipe.records.values()]
         prompts = sum(number or 0 for number in numbers)
         prompts = min(prompts, recipe.limit or prompts)
-        return preference.plan(context, recipe, prompts) if all(numbers) else None
+        shown = prompts if recipe.images else 0
+        plan = preference.plan(context, recipe, shown, prompts - shown)
+        return plan if all(numbers) else None
     if not isinstance(recipe, (FormatOriented, LlavaStyle)) or recipe.images.n is None:
         return None
     images = min(recipe.images.n, recipe.limit or recipe.images.n)

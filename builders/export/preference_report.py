@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from verbalizer_bench.builders.export import agreement
 from verbalizer_bench.builders.export.markdown import table
@@ -13,26 +13,60 @@ from verbalizer_bench.builders.export.preference_sets import (
     first_scores,
 )
 from verbalizer_bench.builders.pipeline.preference_blocks import PairRule
-from verbalizer_bench.builders.pipeline.recipe import DataRecipe, Preference
+from verbalizer_bench.builders.pipeline.recipe import (
+    DataRecipe,
+    ExistingPairs,
+    FormatPairs,
+    Preference,
+)
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io.preferences import ATTRIBUTES
 
+# A sample and the pair that it makes.
+Paired = tuple[TrainingSample, Pair]
 _REASONS = ("gap", "tie", "one answer", "length")
 
 
 def sections(samples: Sequence[TrainingSample], recipe: DataRecipe) -> list[str]:
     """Return the report's sections about completions, verdicts and pairs; none for other data."""
+    accepted = [sample for sample in samples if not sample.rejection]
+    if isinstance(recipe, (ExistingPairs, FormatPairs)):
+        ranked = [(one, Pair(0, len(one.candidates) - 1)) for one in accepted]
+        arms = sorted({sample.arm for sample in accepted})
+        by_arm = {arm: [pair for pair in ranked if pair[0].arm == arm] for arm in arms}
+        return [_sources(samples, {}), _lengths(by_arm)]
     if not isinstance(recipe, Preference):
         return []
-    accepted = [sample for sample in samples if not sample.rejection]
+    made = {name: _made(accepted, rule) for name, rule in recipe.pairs.items()}
     return [
+        _sources(samples, made),
         _completions(samples),
         _agreement(samples, accepted, recipe),
         _positions(accepted),
         _scores(accepted),
         _pairs(accepted, recipe.pairs),
-        _lengths(accepted, recipe.pairs),
+        _lengths(made),
     ]
+
+
+def _made(accepted: Iterable[TrainingSample], rule: PairRule) -> list[Paired]:
+    """Return the samples that make a pair by a rule, with the pair."""
+    return [
+        (sample, pair)
+        for sample in accepted
+        if isinstance(pair := best_and_worst(sample, rule), Pair)
+    ]
+
+
+def _sources(samples: Sequence[TrainingSample], made: Mapping[str, Sequence[Paired]]) -> str:
+    """Return what became of the records of each source."""
+    lines = []
+    for source in dict.fromkeys(str(sample.source) for sample in samples):
+        own = [sample for sample in samples if str(sample.source) == source]
+        accepted = sum(not sample.rejection for sample in own)
+        pairs = (sum(str(one.source) == source for one, _ in some) for some in made.values())
+        lines.append((source, f"{len(own):,}", f"{accepted:,}", *(f"{n:,}" for n in pairs)))
+    return f"## Sources\n\n{table(('source', 'records', 'accepted', *made), lines)}"
 
 
 def _completions(samples: Sequence[TrainingSample]) -> str:
@@ -134,9 +168,9 @@ def _pairs(accepted: Sequence[TrainingSample], rules: dict[str, PairRule]) -> st
         made = len(accepted) - sum(lost.values())
         lines.append((name, f"{made:,}", *(f"{lost.get(reason, 0):,}" for reason in _REASONS)))
     head = ("set", "pairs", *(f"dropped: {reason}" for reason in _REASONS))
-    gaps = Counter(_gap(sample) for sample in accepted)
+    gaps = Counter(_gap(sample) for sample in accepted if len(agreement.usable(sample)) > 1)
     spread = ", ".join(f"{gap}: {count:,}" for gap, count in sorted(gaps.items()))
-    note = f"Prompts by the gap between their best and worst score: {spread}."
+    note = f"Prompts by the gap between their best and worst score: {spread or 'none'}."
     return f"## Pairs\n\n{table(head, lines)}\n\n{note}"
 
 
@@ -145,24 +179,21 @@ def _gap(sample: TrainingSample) -> int:
     return max(values) - min(values)
 
 
-def _lengths(accepted: Sequence[TrainingSample], rules: dict[str, PairRule]) -> str:
-    lines = [(name, *_length_gap(accepted, rule)) for name, rule in rules.items()]
+def _lengths(made: Mapping[str, Sequence[Paired]]) -> str:
+    lines = [(name, *_length_gap(pairs)) for name, pairs in made.items()]
     head = ("set", "chosen", "rejected", "median difference", "chosen is longer")
     note = (
         "Means in characters. Whoever trains on pairs whose chosen answers are longer trains "
-        "length too: `pairs.NAME.length_ratio` matches them."
+        "length too; `pairs.NAME.length_ratio` of a judged set matches them."
     )
     return f"## Length of chosen and rejected\n\n{table(head, lines)}\n\n{note}"
 
 
-def _length_gap(accepted: Iterable[TrainingSample], rule: PairRule) -> tuple[str, ...]:
-    lengths = [
-        (len(sample.candidates[pair.chosen].text), len(sample.candidates[pair.rejected].text))
-        for sample in accepted
-        if isinstance(pair := best_and_worst(sample, rule), Pair)
-    ]
-    if not lengths:
+def _length_gap(pairs: Sequence[Paired]) -> tuple[str, ...]:
+    if not pairs:
         return ("-",) * 4
+    texts = [(one.candidates[pair.chosen], one.candidates[pair.rejected]) for one, pair in pairs]
+    lengths = [(len(better.text), len(worse.text)) for better, worse in texts]
     chosen, rejected = (statistics.fmean(some) for some in zip(*lengths, strict=True))
     difference = statistics.median(one - other for one, other in lengths)
     longer = sum(one > other for one, other in lengths) / len(lengths)

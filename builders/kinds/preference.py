@@ -8,6 +8,8 @@ samples, attributes from 0 to 4 by a judge, and the best against the worst.
 
 import hashlib
 import json
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.export.preference_sets import CompletionLayout, PairLayout
@@ -18,6 +20,7 @@ from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCall
 from verbalizer_bench.builders.pipeline.recipe import Preference
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
+from verbalizer_bench.io.conversations import Conversation
 
 NEEDED = {
     "prompts": {annotation.ROLE: annotation.PLACEHOLDERS},
@@ -61,7 +64,12 @@ class PreferenceStages:
 
     def plan(self) -> list[PlannedCalls]:
         """Return the calls to make."""
-        return plan(self.context, self.recipe, len(self.records))
+        asked = [one.record for one in self.records if isinstance(one.record, Conversation)]
+        texts = ["".join(turn.text for turn in record.messages) for record in asked]
+        length = sum(len(text.encode()) for text in texts) // max(1, len(texts))
+        shown = sum(bool(record.images) for record in asked)
+        question = max(1, round(length / 3))
+        return plan(self.context, self.recipe, shown, len(asked) - shown, question)
 
     def _sampled_by(self) -> dict[str, Any]:
         """Return what completions depend on."""
@@ -89,24 +97,44 @@ def _sha256(records: list[prompt_records.PromptRecord]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def plan(context: BuildContext, recipe: Preference, prompts: int) -> list[PlannedCalls]:
-    """Return the calls to make for so many prompts."""
-    k, image = recipe.completions.k, recipe.images
-    question, answer = typical(_QUESTION_TOKENS), typical(_ANSWER_TOKENS)
+def plan(
+    context: BuildContext,
+    recipe: Preference,
+    shown: int,
+    bare: int = 0,
+    tokens: int = _QUESTION_TOKENS,
+) -> list[PlannedCalls]:
+    """Return the calls to make.
+
+    Args:
+        context: With the prompts.
+        recipe: What is sampled, and how it is judged.
+        shown: Prompts with an image.
+        bare: Prompts without one.
+        tokens: Of a typical prompt.
+    """
+    numbers = ((shown, recipe.images), (bare, None))
+    made = [_plan(context, recipe, number, image, tokens) for number, image in numbers if number]
+    # All completions come before all verdicts.
+    return [one for stage in zip_longest(*made) for one in stage if one]
+
+
+def _plan(
+    context: BuildContext, recipe: Preference, prompts: int, image: Path | None, tokens: int
+) -> list[PlannedCalls]:
+    """Return the calls about prompts that all have an image, or none."""
+    k, role = recipe.completions.k, annotation.ROLE
+    question, answer = typical(tokens), typical(_ANSWER_TOKENS)
     sample = TrainingSample("", turns=(Turn(question, ""),), image="" if image else None)
-    values = {"before": "", "question": question, "answers": annotation.shown([answer] * k)}
     calls = []
     if not recipe.completions.checkpoint:
-        asked = completions.conversation(sample, image)
-        number = k * prompts
-        calls.append(
-            PlannedCalls(completions.STAGE, completions.ROLE, number, asked, None, _ANSWER_TOKENS)
-        )
-    twice = round(recipe.judge.twice * prompts) if k > 1 else 0
-    messages = context.prompts.messages(annotation.ROLE, values, image)
-    tokens = k * context.prompts.prompts[annotation.ROLE].reply_tokens
+        asked = (completions.STAGE, completions.ROLE, k * prompts)
+        messages = completions.conversation(sample, image)
+        calls.append(PlannedCalls(*asked, messages, None, _ANSWER_TOKENS))
+    values = {"before": "", "question": question, "answers": annotation.shown([answer] * k)}
+    messages = context.prompts.messages(role, values, image)
+    judged = prompts + (round(recipe.judge.twice * prompts) if k > 1 else 0)
+    longest = k * context.prompts.prompts[role].reply_tokens
     schema = annotation.schema(k)
-    calls.append(
-        PlannedCalls(annotation.STAGE, annotation.ROLE, prompts + twice, messages, schema, tokens)
-    )
+    calls.append(PlannedCalls(annotation.STAGE, role, judged, messages, schema, longest))
     return calls
