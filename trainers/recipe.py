@@ -24,9 +24,9 @@ from verbalizer_bench.trainers.data.sampler import GROUPS
 
 log = logging.getLogger(__name__)
 
-METHODS = ("pretrain", "vit", "sft", "tower", "dpo")
+METHODS = ("pretrain", "vit", "sft", "tower", "dpo", "rejection", "steerlm")
 # They train a LLaVA where `images` is given, and a text model where it is not.
-EITHER = ("dpo",)
+EITHER = ("dpo", "rejection", "steerlm")
 # TRL's losses of a pair that need no setting but beta.
 PAIR_LOSSES = ("sigmoid", "hinge", "ipo", "bco_pair", "apo_zero", "apo_down", "sft")
 REPORTERS = ("wandb", "trackio", "tensorboard")
@@ -138,14 +138,16 @@ class Recipe:
     Attributes:
         method: `tower` (a CLIP on images and captions, `plain` format), `pretrain` (the connector
             alone, `plain` format), `vit` (visual instruction tuning: connector and language model,
-            vision tower frozen), `sft` (a text model) or `dpo` (either, on preference pairs).
+            vision tower frozen), `sft` (a text model); or a LLaVA or a text model on preference
+            data: `dpo` (pairs), `rejection` (the best of each prompt's completions), `steerlm` (all
+            of them, each with its scores in the question).
         output: Folder of the checkpoint.
         model: What is trained.
         data: Files of records, JSON or JSON lines.
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's. With
-            `dpo` it says that a LLaVA is trained, also where no record has an image.
+            preference data it says that a LLaVA is trained, also where no record has an image.
         held_out: Files of records that are not trained on: their loss is measured at the end,
             before the weights are saved in the base's precision.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.

@@ -19,6 +19,7 @@ SHIPPED = sorted(
     for file in (RECIPES / folder).rglob("*.yaml")
 )
 ACCELERATE = sorted(file.name for file in (RECIPES / "accelerate").glob("*.yaml"))
+PREFERENCE = ("dpo", "rejection", "steerlm")
 LADDER = ("0_llava", "1_vqav2", "2_format_prompt", "3_mlp", "4_okvqa_ocr")
 LADDER += ("5_region", "6_336px", "7_gqa", "8_sharegpt", "9_13b")
 
@@ -40,7 +41,7 @@ def test_the_recipes_that_are_shipped() -> None:
         "lvlm_nofovit",
         "lvlm_llava",
     }
-    assert names["tiny"] == {"pretrain", "vit", "vit_lora", "sft", "sft_lora", "dpo"}
+    assert names["tiny"] == {"pretrain", "vit", "vit_lora", "sft", "sft_lora", *PREFERENCE}
     assert names["llava15"] >= set(LADDER)
     assert ACCELERATE == ["cpu2.yaml", "ddp.yaml", "fsdp2.yaml", "zero2.yaml", "zero3.yaml"]
 
@@ -164,7 +165,7 @@ def test_trained_parameters_by_hand() -> None:
         "llava15/8_sharegpt_lora": adapter + two,
         "tiny/pretrain": 2_112,
         "tiny/vit": 153_984,
-        "tiny/dpo": 153_984,
+        **{f"tiny/{name}": 153_984 for name in PREFERENCE},
         "tiny/vit_lora": 20_032,
         "tiny/sft": 151_872,
         "tiny/sft_lora": 17_920,
@@ -182,7 +183,7 @@ def ladder(steps: int) -> list[tuple[int, str]]:
     return list(enumerate(LADDER[:steps]))
 
 
-@pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora", "dpo"])
+@pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora", "vit", "vit_lora", *PREFERENCE])
 def test_trained_parameters_of_the_tiny_models(name: str) -> None:
     from verbalizer_bench.trainers.checkpoints.load import load_shapes
     from verbalizer_bench.trainers.checkpoints.trainable import count_parameters

@@ -26,6 +26,7 @@ from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ra
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
+from verbalizer_bench.trainers.conversations.steering import steered
 from verbalizer_bench.trainers.recipe import EITHER, Recipe
 
 
@@ -257,6 +258,8 @@ def _set_template(checkpoint: Checkpoint, recipe: Recipe) -> None:
         template = processor.chat_template or tokenizer.chat_template
     else:
         template = chat_template(recipe.format, tokenizer)
+    if recipe.method == "steerlm":
+        template = steered(template)
     processor.chat_template = tokenizer.chat_template = template
     if processor is not tokenizer:
         leave_bos_to_template(processor)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
@@ -62,6 +62,7 @@ class Encoder:
         image_token_id: The id that the format's image part becomes, None for a model of text.
         image_tokens: How many of it a model takes for one image.
         max_length: In expanded tokens; longer conversations lose their end.
+        arguments: Variables that the template is given.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Encoder:
         image_token_id: int | None,
         image_tokens: int,
         max_length: int,
+        arguments: Mapping[str, Any] | None = None,
     ):
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} has no character offsets: use a fast one")
@@ -89,7 +91,11 @@ class Encoder:
         slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
         owner = f"format {format!r}"
         self._chat = ChatTemplate(
-            self.template, tokenizer.special_tokens_map, owner, image_slot=slot
+            self.template,
+            tokenizer.special_tokens_map,
+            owner,
+            image_slot=slot,
+            arguments=arguments,
         )
         self.unknown_endings = [] if self._marked else self._find_unknown_endings()
         self._endings += self.unknown_endings
@@ -104,6 +110,7 @@ class Encoder:
         specials = {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()}
         sizes = [self.image_token_id, self.image_tokens, self.max_length]
         parts = [backend, specials, self.format, self.template, f"{DATE:%Y-%m-%d}", sizes]
+        parts += [self._chat.arguments] if self._chat.arguments else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, record: Conversation) -> Encoded:

@@ -34,12 +34,13 @@ class RowKind:
         return pa.schema([*numbers, ("images", pa.list_(pa.string()))])
 
 
-CONVERSATIONS = RowKind(
-    "conversations",
-    conversations.conversation,
+_ANSWERS: tuple[Mapping[str, pa.DataType], Mapping[str, str]] = (
     {"input_ids": _IDS, "answer": _MASK},
     {"answer": "assistant_mask"},
 )
+CONVERSATIONS = RowKind("conversations", preferences.answered, *_ANSWERS)
+BEST = RowKind("best", preferences.best, *_ANSWERS)
+STEERED = RowKind("steered", preferences.steered, *_ANSWERS)
 # TRL 1.16 refuses stored reference log-probabilities where a column is called `images`.
 PAIRS = RowKind(
     "pairs",

@@ -19,6 +19,7 @@ from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import describe_answers
+from verbalizer_bench.trainers.conversations.preferences import BEST, count_tied
 from verbalizer_bench.trainers.data.cache import TrainingData, file_sha256
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
@@ -220,6 +221,7 @@ class OutputFolder:
                 "records": len(data.dataset),
                 "skipped": data.skipped,
                 "parameters": {"trained": trained, "frozen": frozen},
+                **_selection(self.recipe),
                 "answers": describe_answers(self.recipe.format, checkpoint.tokenizer),
                 "asking": asking_notes(checkpoint),
                 "base_weights": self._base_weights(),
@@ -267,3 +269,10 @@ class OutputFolder:
 
     def _write(self, record: dict[str, Any]) -> None:
         write_whole(self.path / "training.json", json.dumps(record, indent=1) + "\n")
+
+
+def _selection(recipe: Recipe) -> dict[str, Any]:
+    """Return how completions were chosen, if they were."""
+    if recipe.method != "rejection":
+        return {}
+    return {"selection": {"rule": BEST, "tied": count_tied(recipe.data)}}

@@ -5,6 +5,7 @@ from typing import Any
 from verbalizer_bench.models.chat.bos import bos_note
 from verbalizer_bench.models.chat.template import DATE, PARTS, ChatTemplate, default_template
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
+from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.recipe import Recipe
 
 
@@ -84,6 +85,12 @@ def asking_notes(checkpoint: Checkpoint) -> list[str]:
     sees_images = checkpoint.processor is not tokenizer
     notes = [bos_note(template, tokenizer, sees_images)]
     notes.append(_content_note(template, tokenizer, sees_images))
+    if VARIABLE in template:
+        notes.append(
+            "The chat template ends the last question with SteerLM's attributes, the highest of "
+            f'each: `chat_template_args={{"{VARIABLE}": ""}}` among the model\'s arguments '
+            "leaves them out, and another text in place of the empty one asks for others."
+        )
     if "strftime_now" in template:
         notes.append(
             f"The chat template may write the date: it was trained with {DATE:%Y-%m-%d}, which "

@@ -10,10 +10,11 @@ import numpy as np
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
+from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
-from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, PAIRS, RowKind
+from verbalizer_bench.trainers.data.row_kinds import BEST, CONVERSATIONS, PAIRS, STEERED, RowKind
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.contrastive import CaptionCollator
@@ -23,14 +24,19 @@ log = logging.getLogger(__name__)
 
 def row_kind(recipe: Recipe) -> RowKind:
     """Return what a recipe's records are, and what is made of one."""
-    return {"dpo": PAIRS}.get(recipe.method, CONVERSATIONS)
+    kinds = {"dpo": PAIRS, "rejection": BEST, "steerlm": STEERED}
+    return kinds.get(recipe.method, CONVERSATIONS)
 
 
 def make_encoder(
     recipe: Recipe, tokenizer: Any, image_token_id: int | None, image_tokens: int
 ) -> Encoder | PairEncoder:
     """Return what makes token ids of a recipe's records; the arguments are `Encoder`'s."""
-    encoder = Encoder(tokenizer, recipe.format, image_token_id, image_tokens, recipe.max_length)
+    # What a SteerLM's template ends questions with, its records have already.
+    arguments = {VARIABLE: ""} if recipe.method == "steerlm" else {}
+    encoder = Encoder(
+        tokenizer, recipe.format, image_token_id, image_tokens, recipe.max_length, arguments
+    )
     return PairEncoder(encoder) if row_kind(recipe) is PAIRS else encoder
 
 

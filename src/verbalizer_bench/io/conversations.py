@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.json_reading import read_list
+from verbalizer_bench.io.json_reading import Parsed, read_list
 from verbalizer_bench.io.preferences import IMAGE
 
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
@@ -136,12 +136,9 @@ def read_as(parse: Parse[Kind], path: Path, start: int) -> Iterator[Kind | BadRe
         path: The file.
         start: The first record's number.
     """
-    if path.suffix not in (".json", ".jsonl"):
-        raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
-    values = read_list(path) if path.suffix == ".json" else jsonl.parsed(path)
     index = start
     records: Sequence[Kind | BadRecordError]
-    for place, value, problem in values:
+    for place, value, problem in parsed(path):
         try:
             if problem:
                 raise BadRecordError(index, record_id(value), *problem)
@@ -153,6 +150,17 @@ def read_as(parse: Parse[Kind], path: Path, start: int) -> Iterator[Kind | BadRe
                 record.place = f"{path}, {place}"
             yield record
         index += len(records)
+
+
+def parsed(path: Path) -> Iterator[Parsed]:
+    """Yield what a file's records are as JSON, each with its problem if it has one.
+
+    Raises:
+        As `read_records`.
+    """
+    if path.suffix not in (".json", ".jsonl"):
+        raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
+    return read_list(path) if path.suffix == ".json" else jsonl.parsed(path)
 
 
 def read_files(

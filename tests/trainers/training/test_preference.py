@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
+from transformers import AutoModelForImageTextToText
 from trl import DPOConfig, DPOTrainer
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.checkpoints.trainable import lora_config
+from verbalizer_bench.trainers.output.losses import draw_losses
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.training import trainer as trainers
 from verbalizer_bench.trainers.training.inputs import encoded_data, sample_order
@@ -121,6 +124,37 @@ def test_the_loss_curve_is_that_of_plain_trl(loss: str, make: Make, tmp_path: Pa
     assert abs(theirs[-1]["rewards/margins"]) > 1e-3, "else nothing was trained"
 
 
+def test_the_loss_curve_with_images_is_that_of_plain_trl(make: Make, tmp_path: Path) -> None:
+    """Gradients too, of the connector: ours goes through one image for both answers."""
+    recipe = make(f"data={PAIRS}", "num_train_epochs=0.6", "group=none")
+    train.train(recipe)
+    ours = curve(recipe.output)
+    checkpoint = load(recipe)
+    data = encoded_data(recipe, checkpoint, recipe.data)
+    order = sample_order(recipe, data.lengths, data.has_image).order().tolist()[:24]
+    plain = Ordered(
+        model=checkpoint.model,
+        ref_model=load(recipe).model,
+        args=plain_arguments(recipe, tmp_path / "plain"),
+        train_dataset=Dataset.from_list(with_images(recipe, order)),
+        processing_class=checkpoint.processor,
+    )
+    plain.train()
+    theirs = [row for row in plain.state.log_history if "loss" in row]
+    assert len(ours) == len(theirs) == 3
+    for name in ("loss", "grad_norm", "rewards/chosen", "rewards/rejected", "logps/chosen"):
+        found = [row[name] for row in ours]
+        assert found == pytest.approx([row[name] for row in theirs], rel=1e-5, abs=2e-6), name
+
+
+def with_images(recipe: Recipe, order: list[int]) -> list[dict[str, Any]]:
+    """Return the tiny pairs in some places with their images, as TRL takes them."""
+    names = [json.loads(line)["images"] for line in PAIRS.read_text().splitlines()]
+    shown = [[Image.open(TINY / "data" / "images" / name) for name in names[n]] for n in order]
+    found = rows(recipe, order)
+    return [row | {"images": images} for row, images in zip(found, shown, strict=True)]
+
+
 @pytest.mark.parametrize("how", ["full", "lora"])
 def test_stored_is_a_live_reference_also_with_images(
     how: str, make: Make, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -131,17 +165,11 @@ def test_stored_is_a_live_reference_also_with_images(
     train.train(recipe)
     lines = stored(own, 40)
     checkpoint = load(recipe)
-    records = rows(recipe, list(range(40)))
-    names = [json.loads(line)["images"] for line in PAIRS.read_text().splitlines()]
-    for record, images in zip(records, names, strict=True):
-        record["images"] = [Image.open(TINY / "data" / "images" / name) for name in images]
-        text = record["prompt"][0]["content"]
-        record["prompt"] = [{"role": "user", "content": text}]
     live = DPOTrainer(
         model=checkpoint.model,
         ref_model=None if how == "lora" else load(recipe).model,
         args=plain_arguments(recipe, tmp_path / "plain"),
-        train_dataset=Dataset.from_list(records),
+        train_dataset=Dataset.from_list(with_images(recipe, list(range(40)))),
         processing_class=checkpoint.processor,
         peft_config=lora_config(checkpoint.model, recipe),
     )
@@ -267,3 +295,44 @@ def test_pairs_that_cannot_be_trained_on_stop_it_before_the_first_step(
     assert not recipe.output.exists()
     with pytest.raises(ValueError, match="max_length=40 would cut"):
         train.train(make("max_length=40", f"cache={tmp_path / 'cache'}", text=True))
+
+
+@pytest.mark.parametrize("method", ["rejection", "steerlm"])
+@pytest.mark.parametrize("how", ["full", "lora", "text"])
+def test_completions_are_trained_on(method: str, how: str, make: Make, tmp_path: Path) -> None:
+    file, text = TINY / "data" / "completions.jsonl", how == "text"
+    if text:
+        lines = [line for line in file.read_text().splitlines() if '"images": []' in line]
+        file = tmp_path / "text.jsonl"
+        file.write_text("\n".join(lines) + "\n")
+    words = [f"method={method}", "dpo=null", "max_length=448", *(LORA if how == "lora" else [])]
+    recipe = make(*words, f"data={file}", "learning_rate=5e-3", "num_train_epochs=1", text=text)
+    train.train(recipe if not text else replace(recipe, data=(file,)))
+    prompts, each = (24 if text else 64), (4 if method == "steerlm" else 1)
+    record = json.loads((recipe.output / "training.json").read_text())
+    assert record["records"] == prompts * each
+    found = [row["loss"] for row in curve(recipe.output)]
+    assert len(found) == prompts * each // 8 and found[-1] < found[0]
+    template = (recipe.output / "chat_template.jinja").read_text()
+    assert ("Helpfulness:4" in template) == (method == "steerlm")
+    if method == "rejection":
+        assert record["selection"]["rule"].endswith("of equals the first in the file")
+        assert record["selection"]["tied"] == 0
+
+
+@pytest.mark.parametrize("part", ["attention", "mlp_in"])
+def test_a_part_of_the_language_model_is_trained_alone(part: str, make: Make) -> None:
+    recipe = make(f"trained_modules={part}", f"data={PAIRS}", "gradient_checkpointing=true")
+    train.train(recipe)
+    before = load(recipe).model.state_dict()
+    after = AutoModelForImageTextToText.from_pretrained(recipe.output).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    wanted = ".self_attn." if part == "attention" else ".mlp."
+    layers = {name for name in changed if "multi_modal_projector" not in name}
+    assert layers and all(wanted in name and "down_proj" not in name for name in layers)
+    assert len(changed) == len(layers) + 2
+
+
+def test_losses_are_drawn_also_of_one_step(tmp_path: Path) -> None:
+    draw_losses([{"step": 1, "loss": 0.5, "rewards/margins": 0.1}], tmp_path / "one.png")
+    assert (tmp_path / "one.png").stat().st_size > 5000

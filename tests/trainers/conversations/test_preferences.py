@@ -1,0 +1,101 @@
+"""Conversations of completions: the best of several, and all with their attributes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, read_files
+from verbalizer_bench.io.preferences import ATTRIBUTES
+from verbalizer_bench.trainers.conversations.preferences import (
+    answered,
+    best,
+    count_tied,
+    steered,
+)
+
+ASKED = (
+    "What is it?\nPlease answer the question such that your response is in the following "
+    "attributes in 5-point Likert scale:\nHelpfulness:"
+)
+
+
+def rated(*completions: tuple[str, tuple[int, ...] | None], **more: Any) -> dict[str, Any]:
+    found = [
+        {"text": text, "scores": dict(zip(ATTRIBUTES, n, strict=True)) if n else None}
+        for text, n in completions
+    ]
+    prompt = [{"role": "user", "content": "What is it?"}]
+    rows = [one | {"ending": "stop"} for one in found]
+    return {
+        "id": "7",
+        "prompt": prompt,
+        "images": ["a.png"],
+        "source": "x",
+        "completions": rows,
+    } | more
+
+
+FOUR = rated(
+    ("a", (4, 1, 4, 0, 0)),
+    ("b ", (4, 4, 3, 4, 4)),
+    ("c", None),
+    ("d", (4, 3, 4, 0, 0)),
+)
+
+
+def test_the_best_is_that_of_the_first_three_and_of_equals_the_first() -> None:
+    (found,) = best(3, FOUR)
+    answer = Message("assistant", "b")
+    asked = Message("user", "What is it?", images=1)
+    assert found == Conversation(3, "7", (asked, answer), ("a.png",), last_only=True)
+
+
+def test_ties_are_counted(tmp_path: Path) -> None:
+    one = rated(("a", (4, 1, 4, 0, 0)), ("b", (1, 1, 4, 4, 4)))
+    file = tmp_path / "completions.jsonl"
+    file.write_text("\n".join(map(json.dumps, (FOUR, one, FOUR, {"id": "no record"}))))
+    assert count_tied([file, file]) == 4
+
+
+def test_every_completion_that_was_judged_is_a_conversation_with_its_attributes() -> None:
+    found = steered(3, FOUR)
+    assert [one.index for one in found] == [3, 4, 5]
+    texts = [
+        (one.messages[0].text, one.messages[0].images, one.messages[1].text)
+        for one in found
+        if isinstance(one, Conversation)
+    ]
+    assert texts == [
+        (f"{ASKED}4,Correctness:1,Coherence:4,Complexity:0,Verbosity:0", 1, "a"),
+        (f"{ASKED}4,Correctness:4,Coherence:3,Complexity:4,Verbosity:4", 1, "b"),
+        (f"{ASKED}4,Correctness:3,Coherence:4,Complexity:0,Verbosity:0", 1, "d"),
+    ]
+
+
+@pytest.mark.parametrize("parse", [best, steered])
+def test_what_cannot_be_used_is_refused_by_record(parse: Any, tmp_path: Path) -> None:
+    file = tmp_path / "completions.jsonl"
+    rows = [FOUR, rated(("a", None)), FOUR | {"prompt": []}, FOUR]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = [record for _, record in read_files([file], parse)]
+    bad = [str(one) for one in found if isinstance(one, BadRecordError)]
+    number = 1 if parse is best else 3
+    assert bad == [
+        f"record {number} (id '7') in {file}, line 2: no scores: no completion was judged; judge "
+        "them, or leave the record out",
+        f"record {number + 1} (id '7') in {file}, line 3: turn order: prompt: no turn; a system "
+        "turn if any, then user and assistant in turn, the user's last",
+    ]
+    assert [one.index for one in found] == list(range(len(found)))
+
+
+def test_sft_takes_a_pairs_preferred_answer_beside_conversations() -> None:
+    turns = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    pair = {name: FOUR[name] for name in ("id", "prompt", "images", "source")} | turns
+    (found,) = answered(0, pair | {"score_chosen": 1, "score_rejected": 0})
+    assert found.messages[-1] == Message("assistant", "chosen") and found.images == ("a.png",)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    (plain,) = answered(0, {"messages": messages})
+    assert plain.messages[-1].text == "Hello" and not plain.last_only
