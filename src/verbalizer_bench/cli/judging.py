@@ -1,4 +1,4 @@
-"""Benchmarks with a judge: `judge mtbench|alpacaeval`."""
+"""Benchmarks with a judge: `judge mtbench|alpacaeval|pope`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from verbalizer_bench.judged.questions import Answer, Question
 
 commands, judge = CommandGroup(), CommandGroup()
-commands.add_typer(judge, name="judge", help="Judged benchmarks: mtbench, alpacaeval.")
+commands.add_typer(judge, name="judge", help="Benchmarks of answers: mtbench, alpacaeval, pope.")
 BenchmarkData = Annotated[Path, Option("--data", metavar="DIR")]
 RunOutput = Annotated[Path, Option("--output", "-o", "--output_path")]
 JudgeModel = Annotated[str, Option("--judge", metavar="MODEL")]
@@ -123,6 +123,41 @@ def alpacaeval(
         given = source.answers(NAME, bench.questions, output)
         found, file = judge_alpacaeval(bench, given, endpoint, output)
     print("\n".join([f"AlpacaEval 1, judged by {judge}", *lines(found), f"Wrote {file}"]))
+
+
+@judge.command()
+def pope(
+    data: BenchmarkData,
+    images: Annotated[Path, Option(metavar="DIR")],
+    output: RunOutput,
+    model: Model = "verbalizer-lvlm",
+    model_args: ModelArguments = None,
+    answers: Answers = None,
+    max_tokens: int = 16,
+) -> None:
+    r"""Answer POPE's questions on its three splits; no judge is asked.
+
+    verbalizer-bench judge pope --data pope --images coco/val2014 -o out/pope \
+        --model_args pretrained=llava,dtype=bfloat16
+
+    Args:
+        data: coco_pope_random.json, coco_pope_popular.json and coco_pope_adversarial.json.
+        images: COCO's val2014 images.
+        output: The folder of the answers and of result.json.
+        model: The adapter that answers.
+        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
+        answers: Answers that were made elsewhere, in FastChat's layout; a question's id is its
+            split and number: random-1.
+        max_tokens: The longest answer.
+    """
+    from verbalizer_bench.judged.pope import NAME, lines, read_pope, score_pope
+
+    bench = read_pope(data, images)
+    source = _Source(model, model_args, answers, max_tokens)
+    with _keeping(output):
+        given = source.answers(NAME, bench.questions, output)
+    found, file = score_pope(bench, given, output)
+    print("\n".join(["POPE", *lines(found), f"Wrote {file}"]))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ A sampled answer has a seed of its own, so that a command that went on ends as a
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ ANSWERS, RECORD = "answers.jsonl", "answers.json"
 ADAPTERS = ("verbalizer-llm", "verbalizer-lvlm")
 IMAGE = "<image>"
 NO_ROOM = "no room"
+# Questions whose images are held in memory.
+_AT_ONCE = 128
 # Arguments on which no answer depends.
 _HARMLESS = ("batch_size", "max_batch_size", "device")
 
@@ -168,19 +170,22 @@ def _turn(
     questions: Sequence[Question],
     so_far: Mapping[str, Answer],
     turn: int,
-) -> list[tuple[str, str, str | None]]:
-    """Return id, text and ending of the answers of a turn."""
-    asked = [(one, _request(model, how, one, so_far[one.id], turn)) for one in questions]
-    full = [(one.id, "", NO_ROOM) for one, request in asked if request is None]
-    greedy = [(one, request) for one, request in asked if request and not one.temperature]
-    sampled = [(one, request) for one, request in asked if request and one.temperature]
-    responses = model.responses([request for _, request in greedy]) if greedy else []
-    for one, request in tqdm(sampled, desc="Sampling", unit="answer", disable=not sampled):
-        responses += _sampled(model, request, f"{how.seed}\t{one.id}\t{turn}")
-    return full + [
-        (one.id, response.text.strip(), response.ending)
-        for (one, _), response in zip(greedy + sampled, responses, strict=True)
-    ]
+) -> Iterator[tuple[str, str, str | None]]:
+    """Yield id, text and ending of the answers of a turn; of a share of its images at a time."""
+    with tqdm(desc=f"Answers, turn {turn + 1}", total=len(questions), unit="answer") as bar:
+        for start in range(0, len(questions), _AT_ONCE):
+            share = questions[start : start + _AT_ONCE]
+            asked = [(one, _request(model, how, one, so_far[one.id], turn)) for one in share]
+            yield from ((one.id, "", NO_ROOM) for one, request in asked if request is None)
+            greedy = [(one, request) for one, request in asked if request and not one.temperature]
+            responses = model.responses([one for _, one in greedy], True) if greedy else []
+            bar.update(len(share))
+            for one, request in asked:
+                if request and one.temperature:
+                    greedy.append((one, request))
+                    responses += _sampled(model, request, f"{how.seed}\t{one.id}\t{turn}")
+            for (one, _), response in zip(greedy, responses, strict=True):
+                yield one.id, response.text.strip(), response.ending
 
 
 def _sampled(model: Any, request: Any, seed: str) -> list[Any]:
