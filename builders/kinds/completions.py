@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from verbalizer_bench.client.response_checks import Problem, artifact_problem, f
 
 ROLE = "completion"
 STAGE = "completions"
+# What a judge is shown answers between.
+_TAG = re.compile(r"</?answer_\d+>")
 # What ended a completion.
 STOP, LENGTH, FILTERED, UNKNOWN = "stop", "length", "filtered", "unknown"
 
@@ -119,6 +122,8 @@ def self_problem(candidate: Candidate, settings: Completions) -> Problem | None:
         return Problem("refusal", candidate.text[:200] or "the server's content filter")
     if candidate.ending == LENGTH and settings.cut_off == "drop":
         return Problem("cut_off", "it is longer than max_tokens")
+    if tag := _TAG.search(candidate.text):
+        return Problem("tags", f"it has {tag.group()}, which would part answers for the judge")
     return (
         wording.empty_problem(candidate.text, "the completion")
         or wording.placeholder_problem(candidate.text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,30 +39,33 @@ def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[
     """
     chosen = []
     for name, source in sources.items():
-        turn = first_turn if source.turn == "first" else _as_it_is
         if not source.file.is_file():
             raise FileNotFoundError(f"records.{name}.file={source.file}: no such file")
-        known = [
-            PromptRecord(turn(record), name, order(source.seed, name, record.index))
-            for record in read_prompts(source.file)
-        ]
-        if len(known) < (source.n or 1):
+        known = (_ordered(name, source, record) for record in read_prompts(source.file))
+        if source.n is None:
+            first = list(known)
+        else:
+            # Of a large file only those that are taken are held in memory.
+            first = heapq.nsmallest(source.n, known, key=lambda one: one.order)
+        if len(first) < (source.n or 1):
             raise ValueError(
-                f"records.{name}.n={source.n}: {source.file} has {len(known)} records; lower n, or "
+                f"records.{name}.n={source.n}: {source.file} has {len(first)} records; lower n, or "
                 "give another file"
             )
-        chosen += sorted(known, key=lambda one: one.order)[: source.n]
+        chosen += first
     return sorted(chosen, key=lambda one: one.order)[:limit]
 
 
-def _as_it_is(record: Conversation | BadRecordError) -> Conversation | BadRecordError:
-    return record
+def _ordered(
+    name: str, source: PromptRecords, record: Conversation | BadRecordError
+) -> PromptRecord:
+    if source.turn == "first" and isinstance(record, Conversation):
+        record = first_turn(record)
+    return PromptRecord(record, name, order(source.seed, name, record.index))
 
 
-def first_turn(record: Conversation | BadRecordError) -> Conversation | BadRecordError:
+def first_turn(record: Conversation) -> Conversation:
     """Return a record that ends with its first question."""
-    if isinstance(record, BadRecordError):
-        return record
     end = next(n for n, message in enumerate(record.messages, 1) if message.role == "user")
     return record._replace(messages=record.messages[:end])
 

@@ -216,6 +216,8 @@ class FormatPairs(DataRecipe):
             check(name, value, value in known, " or ".join(known))
         if self.is_sampled:
             _check_sampling(self.completions, self.endpoints)
+            if "fovit" in self.prompted and not self.images:
+                raise ValueError("images: missing; fovit's completions are asked with them")
 
     @property
     def is_sampled(self) -> bool:

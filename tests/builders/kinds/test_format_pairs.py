@@ -155,6 +155,14 @@ def test_sampled_completions_are_sorted_by_the_verifier(
     assert len(found) + len(said) + 2 == len(formatted)
 
 
+def test_sampled_completions_about_images_need_the_images(accepted: Path, tmp_path: Path) -> None:
+    endpoint = {"model": "answerer", "parameters": {"temperature": 1.0}}
+    with pytest.raises(ValueError, match="images: missing"):
+        recipe(
+            tmp_path, accepted, rejected="sampled", endpoints={"completion": endpoint}, images=None
+        )
+
+
 def test_completions_need_an_endpoint_with_a_temperature(accepted: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"endpoints\.completion: missing"):
         recipe(tmp_path, accepted, rejected="sampled")

@@ -21,6 +21,7 @@ from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.kinds import local_sampling
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
+from verbalizer_bench.running.resume_hints import build_hint
 
 
 def made_from(
@@ -90,9 +91,11 @@ def test_an_interrupted_build_ends_in_the_same_files_and_samples_nothing_twice(
         return row(self, key, batch)
 
     monkeypatch.setattr(local_sampling.LocalSampler, "_row", counted)
-    for _ in range(2):
+    for count in (1, 2):
         with pytest.raises(KeyboardInterrupt):
             build(made)
+        kept = f"{count} batches of completions are kept in {made.work / 'sampled.jsonl'}"
+        assert build_hint(made, ["build", "x"]) == f"{kept}; `verbalizer-bench build x` goes on"
     build(made)
     done = [key for key in batches if key != "interrupted"]
     assert len(done) == len(set(done)) == 5
