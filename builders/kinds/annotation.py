@@ -112,7 +112,8 @@ def _before(sample: TrainingSample) -> str:
 def verdict(value: Mapping[str, Any], order: tuple[int, ...]) -> Verdict:
     """Return a judge's object as a verdict."""
     answers = [value[_key(number)] for number in range(len(order))]
-    scores = tuple({name: answer[name] for name in ATTRIBUTES} for answer in answers)
+    # A schema takes 3.0 for a whole number.
+    scores = tuple({name: int(answer[name]) for name in ATTRIBUTES} for answer in answers)
     return Verdict(order, scores, tuple(answer["reasons"] for answer in answers))
 
 

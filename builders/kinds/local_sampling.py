@@ -106,8 +106,14 @@ class LocalSampler:
 
         seed, k = seed_of(self.settings, batch[0], 0), self.settings.k
         model = self._model = self._model or load(self.checkpoint)
-        requests = {sample.id: self._request(model, sample) for sample in batch}
-        problems = {name: self._problem(model, one) for name, one in requests.items()}
+        problems: dict[str, list[str] | None] = {}
+        requests = {}
+        for sample in batch:
+            try:
+                requests[sample.id] = self._request(model, sample)
+                problems[sample.id] = self._problem(model, requests[sample.id])
+            except ValueError as error:  # the template does not take this conversation
+                problems[sample.id] = ["template", str(error)]
         fit = [name for name, problem in problems.items() if problem is None]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -137,15 +143,16 @@ class LocalSampler:
         assert self.images is not None
         return text, asked, {"visual": [read_image(self.images / sample.image)]}
 
-    def _problem(self, model: Any, asked: tuple[Any, ...]) -> str | None:
+    def _problem(self, model: Any, asked: tuple[Any, ...]) -> list[str] | None:
         """Return why a prompt cannot be asked: neither adapter may cut it here."""
         tokens, new = model.prompt_tokens(_copy(asked)), self.checkpoint.max_tokens
         if tokens + new <= model.max_length:
             return None
-        return (
+        return [
+            "too_long",
             f"{tokens} tokens and {new} new ones do not fit the context of {model.max_length}; "
-            "lower completions.checkpoint.max_tokens, or leave it out"
-        )
+            "lower completions.checkpoint.max_tokens, or leave it out",
+        ]
 
 
 def _copy(asked: tuple[Any, ...]) -> Any:
@@ -159,7 +166,7 @@ def _with_completions(
     sample: TrainingSample, row: Mapping[str, Any], settings: Completions
 ) -> TrainingSample:
     if problem := row["problems"][sample.id]:
-        return sample.reject(STAGE, "too_long", problem)
+        return sample.reject(STAGE, *problem)
     texts = row["completions"][sample.id]
     return with_candidates(
         sample, [Candidate(text, ending, row["seed"]) for text, ending in texts], settings

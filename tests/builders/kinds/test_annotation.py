@@ -56,6 +56,17 @@ def test_a_verdict_that_is_none_is_asked_for_again(
     assert len(judged) == 8
 
 
+def test_whole_numbers_may_be_written_with_a_point(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve(spoiled(lambda verdict: with_first(verdict, helpfulness=4.0), mends=False))
+    made = recipe(tmp_path, server.url, questions(3), "judge.twice=0")
+    build(made)
+    scores = [one.scores for record in rated(made) for one in record.completions]
+    assert len(scores) == 12 and all(one is not None for one in scores)
+    assert len([one for one in server.requests if one.body["model"] == "judge"]) == 3
+
+
 def test_verdicts_that_stay_none_are_excluded_and_counted(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.checkpoints import clone
 from tests.helpers.endpoint_server import Server
 from tests.helpers.preference import (
     Assistant,
@@ -111,6 +112,20 @@ def test_a_prompt_that_does_not_fit_is_set_aside(
     made = made_from(tmp_path, toys[0], serve(Assistant()), rows)
     build(made)
     assert rejections(made)["too_long"] == 1
+
+
+def test_a_conversation_that_the_template_does_not_take_is_set_aside(
+    toys: tuple[Path, Path], serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    checkpoint = clone(toys[0], tmp_path / "llama")
+    template = checkpoint / "chat_template.jinja"
+    refuse = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    template.write_text(refuse + template.read_text())
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    rows = [*questions(5), {"messages": turns}]
+    made = made_from(tmp_path / "made", checkpoint, serve(Assistant()), rows)
+    build(made)
+    assert rejections(made)["template"] == 1 and rated(made)
 
 
 def test_a_checkpoint_that_is_not_there_is_a_line(
