@@ -20,10 +20,17 @@ from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.trainers.checkpoints.load import load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import Encoded
+from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.prerequisites import missing_files
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.training.inputs import make_encoder, row_kind, sample_order
-from verbalizer_bench.trainers.training.resources import disk, gib, lacking_room, memory
+from verbalizer_bench.trainers.training.inputs import drawn, make_encoder, row_kind, sample_order
+from verbalizer_bench.trainers.training.resources import (
+    disk,
+    gib,
+    lacking_room,
+    memory,
+    reference_memory,
+)
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
@@ -39,6 +46,7 @@ class DataSummary(NamedTuple):
         trained: Tokens that the loss is on, of all records.
         bad: How many records cannot be trained on, by reason.
         first: The first record, encoded.
+        mixture: How many records of each file are drawn; None for all.
     """
 
     lengths: np.ndarray
@@ -47,6 +55,7 @@ class DataSummary(NamedTuple):
     trained: int
     bad: Counter[str]
     first: Encoded | None
+    mixture: Mixture | None
 
 
 def dry_run(recipe: Recipe, colour: bool) -> str:
@@ -134,7 +143,8 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
         None if recipe.text_model else tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         int(getattr(getattr(model, "config", None), "image_seq_length", 0)),
     )
-    lengths, has_image, tokens, trained, first = [], [], 0, 0, None
+    sizes: list[tuple[int, int, int, int]] = []
+    has_image, first = [], None
     bad: Counter[str] = Counter()
     folder = recipe.images_folder or Path()
     for _, record in read_files(recipe.data, row_kind(recipe).parse):
@@ -148,13 +158,22 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
         if any(not (folder / name).is_file() for name in record.images):
             bad["image missing"] += 1
         first = first or encoded.shown
-        lengths.append(encoded.length)
+        sizes.append((record.index, encoded.length, encoded.tokens, encoded.trained))
         has_image.append(bool(record.images))
-        tokens += encoded.tokens
-        trained += encoded.trained
-    if not lengths:
+    if not sizes:
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.data))}")
-    return DataSummary(np.array(lengths), np.array(has_image), tokens, trained, bad, first)
+    records, lengths, tokens, trained = np.array(sizes).T
+    mixture = drawn(recipe, records)
+    rows = np.arange(len(records)) if mixture is None else mixture.rows
+    return DataSummary(
+        lengths[rows],
+        np.array(has_image)[rows],
+        int(tokens[rows].sum()),
+        int(trained[rows].sum()),
+        bad,
+        first,
+        mixture,
+    )
 
 
 def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
@@ -172,6 +191,10 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
             f"{steps:,} of {recipe.global_batch_size} records, {recipe.num_train_epochs:g} epochs",
         ),
     ]
+    if data.mixture:
+        parts = zip(recipe.data, data.mixture.drawn, data.mixture.available, strict=True)
+        shares = ", ".join(f"{n:,} of {size:,} of {file}" for file, n, size in parts)
+        lines.insert(1, ("drawn", shares))
     try:
         check_steps(recipe, data.has_image, steps)
     except ValueError as error:
@@ -192,6 +215,10 @@ def _memory_lines(recipe: Recipe, model: Any, longest: int) -> list[tuple[str, s
         ("", f"{gib(spread / 8 + each)} on each of 8 (FSDP2 or ZeRO-3)"),
         ("disk", f"{gib(sum(files.values()))}, estimated: {_listed(files)}"),
     ]
+    if recipe.method == "dpo":
+        size = gib(reference_memory(model, min(longest, recipe.max_length)))
+        line = f"{size} on one device, estimated, before training: float32, one pair at a time"
+        lines.insert(2, ("reference", line))
     lacking = lacking_room(recipe, model)
     return [*lines, ("NO ROOM", lacking)] if lacking else lines
 

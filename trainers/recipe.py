@@ -144,6 +144,9 @@ class Recipe:
         output: Folder of the checkpoint.
         model: What is trained.
         data: Files of records, JSON or JSON lines.
+        data_records: How many records of each file are drawn, by the seed; null for all of it.
+        data_weights: In place of that the files' proportion: the first is there whole, and the
+            others are drawn to fit; [2, 1] has half as many of the second as the first has.
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's. With
@@ -198,6 +201,8 @@ class Recipe:
     learning_rate: float
     tokenizer: str | None = None
     images: Path | None = None
+    data_records: OneOrMore[int | None] | None = None
+    data_weights: OneOrMore[float] | None = None
     held_out: OneOrMore[Path] | None = None
     image_aspect_ratio: str = "square"
     bad_records: str = "error"
@@ -258,6 +263,7 @@ class Recipe:
         check("held_out", "[]", self.held_out != (), "at least one file, or leave it out")
         for file in self.held_out or ():
             check("held_out", file, file not in self.data, "is trained on; give another file")
+        self._check_mixture()
         self._check_method()
         self.gradient_accumulation_steps(processes=1)
 
@@ -275,6 +281,18 @@ class Recipe:
             check(name, value, value is None or value >= 1, "at least 1")
         for name in ("dataloader_num_workers", "seed", "weight_decay"):
             check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+
+    def _check_mixture(self) -> None:
+        records, weights = self.data_records, self.data_weights
+        if records and weights:
+            raise ValueError("data_records and data_weights exclude each other; leave one out")
+        wanted = f"a number for each of {len(self.data)} files, above 0"
+        if records is not None:
+            right = all(number is None or number >= 1 for number in records)
+            check("data_records", list(records), right and len(records) == len(self.data), wanted)
+        if weights is not None:
+            right = all(weight > 0 for weight in weights)
+            check("data_weights", list(weights), right and len(weights) == len(self.data), wanted)
 
     def _check_method(self) -> None:
         if self.text_model and (self.model.llm or self.connector_learning_rate or self.images):

@@ -11,9 +11,9 @@ import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -23,6 +23,7 @@ from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.encoded_files import RecordEncoder
 from verbalizer_bench.trainers.data.image_check import recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
+from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Raise it when the same records would be encoded differently or stored otherwise.
@@ -49,6 +50,7 @@ class TrainingData:
         files: What it is made of, in order; a file that was given twice is there twice.
         images: The sha256 of all images' names and contents; None without images.
         skipped: How many records were left out for each reason.
+        mixture: How many rows of each file were drawn, and of how many; None for all of them.
         folder: Where it is cached; `bad_records.jsonl` there lists what was left out.
     """
 
@@ -59,10 +61,26 @@ class TrainingData:
     images: str | None
     skipped: Mapping[str, int]
     folder: Path
+    mixture: Mixture | None = None
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         """Return what identifies the data, as JSON values."""
-        return {"files": [one._asdict() for one in self.files], "images": self.images}
+        files: list[dict[str, Any]] = [one._asdict() for one in self.files]
+        if self.mixture:
+            parts = zip(files, self.mixture.drawn, self.mixture.available, strict=True)
+            files = [file | {"drawn": drawn, "of": size} for file, drawn, size in parts]
+        return {"files": files, "images": self.images}
+
+    def mixed(self, mixture: Mixture) -> "TrainingData":
+        """Return the rows that a mixture draws."""
+        rows = mixture.rows
+        return replace(
+            self,
+            dataset=self.dataset.select(rows),
+            lengths=self.lengths[rows],
+            has_image=self.has_image[rows],
+            mixture=mixture,
+        )
 
 
 def build(

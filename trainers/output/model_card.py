@@ -27,7 +27,9 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     base = model.path or f"{model.vision_tower} + {model.llm}, connector {model.connector}"
     if model.config:
         base = f"random weights, seed {recipe.seed}, of the architecture {model.config}"
-    data = "\n".join(f"- `{one['file']}`, sha256 {one['sha256']}" for one in record["data"])
+    data = "\n".join(
+        f"- `{one['file']}`, sha256 {one['sha256']}{_share(one)}" for one in record["data"]
+    )
     skipped = "".join(f"; {n} left out: {why}" for why, n in record["skipped"].items())
     parameters = record["parameters"]
     held_out = ""
@@ -75,6 +77,11 @@ The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.jso
 It loads in plain transformers; licences are those of the base and of the data.\
 {asking}
 """
+
+
+def _share(file: dict[str, Any]) -> str:
+    """Return how much of a file was drawn, if it was not simply all of it."""
+    return f": {file['drawn']:,} of {file['of']:,} records drawn" if "drawn" in file else ""
 
 
 def asking_notes(checkpoint: Checkpoint) -> list[str]:

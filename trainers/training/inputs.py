@@ -13,6 +13,7 @@ from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.data.mixture import Mixture, mix, records_of
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.data.row_kinds import BEST, CONVERSATIONS, PAIRS, STEERED, RowKind
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
@@ -58,7 +59,23 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
     )
     for reason, number in data.skipped.items():
         log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
-    return data
+    if files is not recipe.data:
+        return data
+    mixture = drawn(recipe, data.dataset.data.column("record").to_numpy())
+    return data.mixed(mixture) if mixture else data
+
+
+def drawn(recipe: Recipe, records: np.ndarray) -> Mixture | None:
+    """Return what a recipe draws of its files; None for all records.
+
+    Args:
+        recipe: The recipe.
+        records: The number of each row's record.
+    """
+    if recipe.data_records is None and recipe.data_weights is None:
+        return None
+    counts = records_of(recipe.data, row_kind(recipe).parse)
+    return mix(records, counts, recipe.data_records, recipe.data_weights, recipe.seed)
 
 
 def sample_order(recipe: Recipe, lengths: np.ndarray, has_image: np.ndarray) -> SeededSampler:

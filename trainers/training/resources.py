@@ -38,7 +38,9 @@ def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
     trained, frozen = count_parameters(model, recipe)
     text = model.config.get_text_config()
     half = recipe.precision == "bf16"
-    tokens = recipe.per_device_batch_size * min(longest, recipe.max_length)
+    # A pair is two rows.
+    rows = recipe.per_device_batch_size * (2 if recipe.method == "dpo" else 1)
+    tokens = rows * min(longest, recipe.max_length)
     layer = tokens * (18 * text.hidden_size + 3 * _inner_width(model, text))
     kept = tokens * text.hidden_size if recipe.gradient_checkpointing else layer
     size = 2 if half else 4
@@ -52,6 +54,16 @@ def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
         "logits": _logits(recipe, tokens, text.vocab_size, size),
     }
     return {name: value / _GIB for name, value in parts.items()}
+
+
+def reference_memory(model: Any, longest: int) -> float:
+    """Estimate the GiB in which a pair's reference log-probabilities are computed, in float32.
+
+    Weights, all logits of both rows, their transposed copy and log-softmax.
+    """
+    weights = sum(weight.numel() for weight in model.parameters())
+    words = model.config.get_text_config().vocab_size
+    return 4 * (weights + 3 * 2 * longest * words) / _GIB
 
 
 def _logits(recipe: Recipe, tokens: int, words: int, size: int) -> int:
