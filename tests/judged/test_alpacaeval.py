@@ -7,10 +7,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.conftest import SHARED
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.cli.app import main
-from verbalizer_bench.judged.alpacaeval import is_switched, preference, read_alpacaeval
+from verbalizer_bench.judged.alpacaeval import (
+    NAME,
+    is_switched,
+    preference,
+    read_alpacaeval,
+    wanted_verdicts,
+    win_rate,
+)
+from verbalizer_bench.judged.judge import Verdict, check_complete
+from verbalizer_bench.judged.questions import Answer
 
 Serve = Callable[..., Server]
 PROMPT = """<|im_start|>system
@@ -57,23 +65,37 @@ def by_our_text(body: dict[str, Any]) -> Any:
     return FIRST if pair[0] == better else SECOND
 
 
-def test_a_published_number(serve: Serve, tmp_path: Path) -> None:
-    """68.75 = (548 + 4 / 2) / 800: 805 instructions, 5 of them without a verdict."""
+def test_a_published_number(tmp_path: Path) -> None:
+    """68.75 = (548 + 4 / 2) / 800: 805 instructions, 4 equal answers, 5 without a verdict."""
     outputs = ["win"] * 548 + ["ref"] * 4 + ["loss"] * 248 + ["fail"] * 5
-    instructions = None
-    file = SHARED / "data" / "alpacaeval" / "alpaca_eval_instructions.json"
-    if file.is_file():
-        instructions = [row["instruction"] for row in json.loads(file.read_text())]
+    words = write(tmp_path, outputs)
+    bench = read_alpacaeval(*(Path(words[place]) for place in (1, 3, 5)))
+    answers = {str(n): Answer((text,), (None,)) for n, text in enumerate(outputs)}
+    said = {"win": 1.0, "loss": 0.0, "fail": None}
+    asked = {one.id for one in wanted_verdicts(bench, answers)}
+    assert asked == {str(n) for n, text in enumerate(outputs) if text != "ref"}
+    verdicts = [
+        Verdict(str(n), said[text], "", "m", 1, None, "")
+        for n, text in enumerate(outputs)
+        if str(n) in asked
+    ]
+    check_complete(NAME, verdicts)
+    found = win_rate(bench, answers, verdicts)
+    assert found.rate.value == 68.75
+    assert (found.wins, found.ties, found.losses) == (548, 4, 248)
+    assert found.rate.high - found.rate.low == pytest.approx(2 * 1.96 * 1.63, rel=0.1)
+
+
+def test_a_win_rate(serve: Serve, tmp_path: Path) -> None:
     server = serve(by_our_text)
-    assert judged(write(tmp_path, outputs, instructions), server) == 0
+    outputs = ["win"] * 60 + ["ref"] * 4 + ["loss"] * 55 + ["fail"]
+    assert judged(write(tmp_path, outputs), server) == 0
     found = json.loads((tmp_path / "out" / "judge-gpt-4" / "result.json").read_text())
-    assert found["score"]["mean"] == 68.75
-    assert (found["wins"], found["ties"], found["losses"]) == (548, 4, 248)
-    assert found["verdicts"]["wanted"] == 801 and found["verdicts"]["left_out"] == 5
+    assert found["score"]["mean"] == pytest.approx(100 * 62 / 119, abs=1e-4)
+    assert (found["wins"], found["ties"], found["losses"]) == (60, 4, 55)
+    assert found["verdicts"]["wanted"] == 116 and found["verdicts"]["left_out"] == 1
     # Equal answers are a tie that nobody is asked about.
     assert not any(prompt(asked.body).count("<ref>") == 2 for asked in server.requests)
-    low, high = found["score"]["interval"]
-    assert low < 68.75 < high and high - low == pytest.approx(2 * 1.96 * 1.63, rel=0.1)
     assert found["reference_mean_characters"] == 3
     assert found["judge"]["parameters"]["max_tokens"] == 100
 

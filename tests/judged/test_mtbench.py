@@ -139,19 +139,19 @@ def test_half_a_percent_of_failures(serve: Serve, tmp_path: Path) -> None:
 def test_five_percent_of_failures(
     serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No score; once the server is mended, the same command asks for the ten alone."""
-    judge = Judge(broken={f"answer {n}-1" for n in range(10)})
-    server, words = serve(judge), made(tmp_path, 100)
+    """No score; once the server is mended, the same command asks for the four alone."""
+    judge = Judge(broken={f"answer {n}-1" for n in range(4)})
+    server, words = serve(judge), made(tmp_path, 40)
     assert judged(tmp_path, server, *words) == 2
     error = capsys.readouterr().err.strip().split("\n")[-1]
-    assert "mtbench: 10 of 200 verdicts are missing (5.0%), and with more than 1%" in error
+    assert "mtbench: 4 of 80 verdicts are missing (5.0%), and with more than 1%" in error
     folder = tmp_path / "out" / "judge-gpt-4"
     assert not (folder / "result.json").exists()
     verdicts = [row for _, row in read_objects(folder / "verdicts.jsonl")]
-    assert len(verdicts) == 200 and sum(row["value"] is None for row in verdicts) == 10
+    assert len(verdicts) == 80 and sum(row["value"] is None for row in verdicts) == 4
     judge.broken, judge.asked = (), []
     assert judged(tmp_path, server, *words) == 0
-    assert sorted(judge.asked) == sorted(f"answer {n}-1" for n in range(10))
+    assert sorted(judge.asked) == sorted(f"answer {n}-1" for n in range(4))
     assert result(tmp_path)["verdicts"]["left_out"] == 0
 
 

@@ -86,9 +86,10 @@ def test_real_questions() -> None:
         read_pope(folder, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("verbalizer_bench.judged.pope.check_images", lambda *given: None)
+        patch.setattr("verbalizer_bench.judged.pope.RESAMPLES", 100)
         bench = read_pope(folder, folder)
+        found = scores(bench, answered(bench, ["Yes"]), "exact")
     assert len(bench.questions) == 9000 and bench.questions[0].turns[0].endswith(SUFFIX)
-    found = scores(bench, answered(bench, ["Yes"]), "exact")
     assert found.f1.value == pytest.approx(2 / 3) and len(found.splits) == 3
     assert all((one.accuracy, one.yes) == (0.5, 1.0) for one in found.splits.values())
 

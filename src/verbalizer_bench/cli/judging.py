@@ -1,10 +1,10 @@
-"""Benchmarks with a judge: `judge mtbench|alpacaeval|pope`."""
+"""Benchmarks with a judge: `judge mtbench|alpacaeval|pope|mmvet|llava-bench`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from verbalizer_bench.judged.questions import Answer, Question
 
 commands, judge = CommandGroup(), CommandGroup()
-commands.add_typer(judge, name="judge", help="Benchmarks of answers: mtbench, alpacaeval, pope.")
+commands.add_typer(
+    judge,
+    name="judge",
+    help="Free answers: mtbench, alpacaeval, mmvet, llava-bench, pope.",
+)
 BenchmarkData = Annotated[Path, Option("--data", metavar="DIR")]
 RunOutput = Annotated[Path, Option("--output", "-o", "--output_path")]
 JudgeModel = Annotated[str, Option("--judge", metavar="MODEL")]
@@ -58,17 +62,11 @@ def mtbench(
         max_tokens: The longest answer.
         seed: Of answers that are sampled (MT-Bench samples in four of its eight categories).
     """
-    from verbalizer_bench.judged.judge import judge_endpoint
-    from verbalizer_bench.judged.mtbench import NAME, judge_mtbench, lines, read_mtbench
+    from verbalizer_bench.judged import mtbench as benchmark
 
-    bench = read_mtbench(data)
-    endpoint = judge_endpoint(judge, overrides)
-    endpoint.key()
+    bench = benchmark.read_mtbench(data)
     source = _Source(model, model_args, answers, max_tokens, seed)
-    with _keeping(output):
-        given = source.answers(NAME, bench.questions, output)
-        found, file = judge_mtbench(bench, given, endpoint, output)
-    print("\n".join([f"MT-Bench, judged by {judge}", *lines(found), f"Wrote {file}"]))
+    _judge(benchmark, bench, source, judge, overrides, output)
 
 
 @judge.command()
@@ -106,23 +104,11 @@ def alpacaeval(
         answers: Answers that were made elsewhere: instruction and output each.
         max_tokens: The longest answer.
     """
-    from verbalizer_bench.judged.alpacaeval import (
-        NAME,
-        VERDICT_TOKENS,
-        judge_alpacaeval,
-        lines,
-        read_alpacaeval,
-    )
-    from verbalizer_bench.judged.judge import judge_endpoint
+    from verbalizer_bench.judged import alpacaeval as benchmark
 
-    bench = read_alpacaeval(data, references, prompt)
-    endpoint = judge_endpoint(judge, overrides, VERDICT_TOKENS)
-    endpoint.key()
+    bench = benchmark.read_alpacaeval(data, references, prompt)
     source = _Source(model, model_args, answers, max_tokens)
-    with _keeping(output):
-        given = source.answers(NAME, bench.questions, output)
-        found, file = judge_alpacaeval(bench, given, endpoint, output)
-    print("\n".join([f"AlpacaEval 1, judged by {judge}", *lines(found), f"Wrote {file}"]))
+    _judge(benchmark, bench, source, judge, overrides, output)
 
 
 @judge.command()
@@ -158,6 +144,115 @@ def pope(
         given = source.answers(NAME, bench.questions, output)
     found, file = score_pope(bench, given, output)
     print("\n".join(["POPE", *lines(found), f"Wrote {file}"]))
+
+
+@judge.command()
+def mmvet(
+    overrides: Overrides,
+    data: Annotated[Path, Option(metavar="FILE")],
+    images: Annotated[Path, Option(metavar="DIR")],
+    prompt: Annotated[Path, Option(metavar="FILE")],
+    judge: JudgeModel,
+    output: RunOutput,
+    model: Model = "verbalizer-lvlm",
+    model_args: ModelArguments = None,
+    answers: Answers = None,
+    max_tokens: int = 1024,
+) -> None:
+    r"""Answer MM-Vet's questions, and have each answer's correctness judged from 0 to 1.
+
+    verbalizer-bench judge mmvet --data mm-vet.json --images mm-vet/images --prompt prompt.txt \
+        --judge gpt-4-0613 -o out/mmvet --model_args pretrained=llava,dtype=bfloat16
+
+    Answers, verdicts and what cannot be judged: as in `judge mtbench`.
+
+    Args:
+        overrides: key=value of the judge's endpoint.
+        data: MM-Vet's mm-vet.json.
+        images: Its images.
+        prompt: What MM-Vet's evaluator says to the judge, up to the last example.
+        judge: The judge's name at its server.
+        output: The folder of the answers; each judge has a folder in it.
+        model: The adapter that answers.
+        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
+        answers: Answers that were made elsewhere, in FastChat's layout.
+        max_tokens: The longest answer.
+    """
+    from verbalizer_bench.judged import mmvet as benchmark
+
+    bench = benchmark.read_mmvet(data, images, prompt)
+    source = _Source(model, model_args, answers, max_tokens)
+    _judge(benchmark, bench, source, judge, overrides, output)
+
+
+@judge.command("llava-bench")
+def llava_bench(
+    overrides: Overrides,
+    data: BenchmarkData,
+    references: Annotated[Path, Option(metavar="FILE")],
+    rules: Annotated[Path, Option(metavar="FILE")],
+    judge: JudgeModel,
+    output: RunOutput,
+    model: Model = "verbalizer-lvlm",
+    model_args: ModelArguments = None,
+    answers: Answers = None,
+    max_tokens: int = 1024,
+) -> None:
+    r"""Answer LLaVA-Bench's questions, and have the answers rated beside GPT-4's.
+
+    verbalizer-bench judge llava-bench --data llava-bench-in-the-wild \
+        --references answers_gpt4.jsonl --rules rule.json --judge gpt-4-0613 -o out/llava-bench \
+        --model_args pretrained=llava,dtype=bfloat16
+
+    Answers, verdicts and what cannot be judged: as in `judge mtbench`.
+
+    Args:
+        overrides: key=value of the judge's endpoint.
+        data: questions.jsonl, context.jsonl and images.
+        references: GPT-4's answers, a row with `text` for each question.
+        rules: LLaVA's llava/eval/table/rule.json.
+        judge: The judge's name at its server.
+        output: The folder of the answers; each judge has a folder in it.
+        model: The adapter that answers.
+        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
+        answers: Answers that were made elsewhere, in FastChat's layout.
+        max_tokens: The longest answer.
+    """
+    from verbalizer_bench.judged import llava_bench as benchmark
+
+    bench = benchmark.read_llava_bench(data, references, rules)
+    source = _Source(model, model_args, answers, max_tokens)
+    _judge(benchmark, bench, source, judge, overrides, output)
+
+
+def _judge(
+    benchmark: Any,
+    bench: Any,
+    source: "_Source",
+    judge: str,
+    overrides: "Sequence[str]",
+    output: Path,
+) -> None:
+    """Get answers, have them judged, and print the scores.
+
+    Args:
+        benchmark: The benchmark's module.
+        bench: Its files.
+        source: Where the answers come from.
+        judge: The judge's name.
+        overrides: key=value of its endpoint.
+        output: The folder.
+    """
+    from verbalizer_bench.judged.judge import judge_endpoint
+
+    endpoint = judge_endpoint(judge, overrides, benchmark.VERDICT_TOKENS)
+    # A key that is missing is said before a checkpoint answers for hours.
+    endpoint.key()
+    with _keeping(output):
+        given = source.answers(benchmark.NAME, bench.questions, output)
+        found, file = benchmark.judge_answers(bench, given, endpoint, output)
+    title = f"{benchmark.TITLE}, judged by {judge}"
+    print("\n".join([title, *benchmark.lines(found), f"Wrote {file}"]))
 
 
 @dataclass(frozen=True)

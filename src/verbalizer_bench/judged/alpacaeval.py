@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.judged.intervals import Mean, mean_of
-from verbalizer_bench.judged.judge import Verdict, Wanted, ask_verdicts, check_complete
+from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import (
     Answer,
     Question,
@@ -26,16 +26,10 @@ from verbalizer_bench.judged.questions import (
     rows_of,
     sha256_of,
 )
-from verbalizer_bench.judged.record import (
-    answer_counts,
-    judge_folder,
-    judge_record,
-    verdict_counts,
-    write_result,
-)
+from verbalizer_bench.judged.record import have_judged, write_judged
 
-NAME = "alpacaeval"
-MAX_TOKENS, VERDICT_TOKENS = 2048, 100
+NAME, TITLE = "alpacaeval", "AlpacaEval 1"
+VERDICT_TOKENS = 100
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 _PLACES = ("{instruction}", "{output_1}", "{output_2}")
 _MALFORMED = (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError)
@@ -160,26 +154,22 @@ def win_rate(
     return WinRate(rate, counts[1.0], counts[0.5], counts[0.0], (lengths[0], lengths[1]))
 
 
-def judge_alpacaeval(
+def judge_answers(
     bench: AlpacaEval, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
 ) -> tuple[WinRate, Path]:
-    """Have all answers judged, and write the result; as `judge_mtbench`."""
-    folder = judge_folder(output, endpoint.model)
-    verdicts = ask_verdicts(endpoint, wanted_verdicts(bench, answers), folder)
-    check_complete(NAME, verdicts)
+    """Have all answers judged, and write the result; as MT-Bench does."""
+    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
     found = win_rate(bench, answers, verdicts)
-    result: dict[str, Any] = {
+    result = {
         "score": found.rate.record(),
         "wins": found.wins,
         "ties": found.ties,
         "losses": found.losses,
         "reference_mean_characters": round(found.characters[1], 1),
         "references_sha256": sha256_of(bench.references),
-        "judge": judge_record(endpoint, sha256_of(bench.prompt), verdicts),
-        "verdicts": verdict_counts(verdicts),
-        "answers": answer_counts(answers),
     }
-    return found, write_result(output, folder, NAME, result)
+    asked = (verdicts, answers, bench.prompt)
+    return found, write_judged(NAME, endpoint, output, result, asked)
 
 
 def lines(found: WinRate) -> list[str]:

@@ -36,10 +36,7 @@ class Mean(NamedTuple):
 
 
 def mean_of(groups: Mapping[str, Sequence[Sequence[float]]]) -> Mean:
-    """Return the mean over all values, and its interval.
-
-    Questions are drawn with replacement, each with all its values, within their group: how many
-    questions of each kind there are is the benchmark's own.
+    """Return the mean over all values, and its interval, as `ratio_of`.
 
     Args:
         groups: For each group the values of each question; a question without any is left out.
@@ -47,18 +44,34 @@ def mean_of(groups: Mapping[str, Sequence[Sequence[float]]]) -> Mean:
     Raises:
         ValueError: There is no value.
     """
-    tables = {}
-    for name, questions in groups.items():
-        rows = [(sum(values), len(values)) for values in questions if values]
-        if rows:
-            tables[name] = np.array(rows, dtype=float)
+    return ratio_of(
+        {
+            name: [(sum(values), len(values)) for values in questions if values]
+            for name, questions in groups.items()
+        }
+    )
+
+
+def ratio_of(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Mean:
+    """Return the ratio of two sums, and its interval.
+
+    Questions are drawn with replacement, each with all its values, within their group: how many
+    questions of each kind there are is the benchmark's own.
+
+    Args:
+        groups: For each group what each question adds to the sums.
+
+    Raises:
+        ValueError: There is no question.
+    """
+    tables = {name: np.array(rows, dtype=float) for name, rows in groups.items() if rows}
     if not tables:
         raise ValueError("no verdict is there, and so no score; give another judge")
     sizes = np.array([len(table) for table in tables.values()], dtype=float)
-    total, count = (sum(float(t[:, column].sum()) for t in tables.values()) for column in (0, 1))
+    above, below = (sum(float(t[:, column].sum()) for t in tables.values()) for column in (0, 1))
     if sizes.sum() < 2:
-        return Mean(total / count, np.nan, np.nan, 1)
+        return Mean(above / below, np.nan, np.nan, 1)
     draws = bootstrap(tables, RESAMPLES, SEED).reshape(RESAMPLES, len(tables), 2)
-    sums, counts = (draws[:, :, column] @ sizes for column in (0, 1))
-    low, high = interval((sums / counts)[:, None])
-    return Mean(total / count, float(low[0]), float(high[0]), int(sizes.sum()))
+    drawn_above, drawn_below = (draws[:, :, column] @ sizes for column in (0, 1))
+    low, high = interval((drawn_above / drawn_below)[:, None])
+    return Mean(above / below, float(low[0]), float(high[0]), int(sizes.sum()))

@@ -68,7 +68,7 @@ class JudgeStopped(ValueError):
     """No other verdict can be had now; what was answered is stored."""
 
 
-def judge_endpoint(model: str, overrides: Sequence[str], max_tokens: int = 2048) -> Endpoint:
+def judge_endpoint(model: str, overrides: Sequence[str], max_tokens: int) -> Endpoint:
     """Return a judge's endpoint: temperature 0, and what `key=value` replaces.
 
     Raises:

@@ -9,11 +9,11 @@ only as far as `judge.check_complete` allows.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.judged.intervals import Mean, mean_of
-from verbalizer_bench.judged.judge import Verdict, Wanted, ask_verdicts, check_complete
+from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import (
     Answer,
     Question,
@@ -22,16 +22,10 @@ from verbalizer_bench.judged.questions import (
     rows_of,
     sha256_of,
 )
-from verbalizer_bench.judged.record import (
-    answer_counts,
-    judge_folder,
-    judge_record,
-    verdict_counts,
-    write_result,
-)
+from verbalizer_bench.judged.record import have_judged, write_judged
 
-NAME = "mtbench"
-MAX_TOKENS = 1024
+NAME, TITLE = "mtbench", "MT-Bench"
+VERDICT_TOKENS = 2048
 _TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 _WITH_REFERENCE = ("math", "reasoning", "coding")
 _RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
@@ -159,7 +153,7 @@ def scores(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> Scores
     return Scores(mean_of(both), (first, second), by_category)
 
 
-def judge_mtbench(
+def judge_answers(
     bench: MTBench, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
 ) -> tuple[Scores, Path]:
     """Have all answers judged, and write the result.
@@ -176,21 +170,17 @@ def judge_mtbench(
     Raises:
         ValueError: The judge cannot be asked, or too many verdicts are missing.
     """
-    folder = judge_folder(output, endpoint.model)
-    verdicts = ask_verdicts(endpoint, wanted_verdicts(bench, answers), folder)
-    check_complete(NAME, verdicts)
+    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
     found = scores(bench.questions, verdicts)
     first, second = found.turns
-    result: dict[str, Any] = {
+    result = {
         "score": found.overall.record(),
         "turns": {"first": first.record(), "second": second.record()},
         "categories": {name: mean.record() for name, mean in found.categories.items()},
-        "judge": judge_record(endpoint, sha256_of(bench.prompts), verdicts),
         "references_sha256": sha256_of(bench.references),
-        "verdicts": verdict_counts(verdicts),
-        "answers": answer_counts(answers),
     }
-    return found, write_result(output, folder, NAME, result)
+    asked = (verdicts, answers, bench.prompts)
+    return found, write_judged(NAME, endpoint, output, result, asked)
 
 
 def lines(found: Scores) -> list[str]:

@@ -6,20 +6,19 @@ yes. The score is the mean F1 of the three splits, as LLaVA's table has it; an a
 neither word is wrong.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from verbalizer_bench.judged.intervals import RESAMPLES, SEED, Mean
-from verbalizer_bench.judged.questions import Answer, Question, check_unique, rows_of
+from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique, rows_of
 from verbalizer_bench.judged.record import answer_counts, write_result
 from verbalizer_bench.results.resampling import bootstrap, interval
 
 NAME = "pope"
 SPLITS = ("random", "popular", "adversarial")
-MAX_TOKENS = 16
 SUFFIX = "\nAnswer the question using a single word or phrase."
 _NEGATIONS = {"No", "no", "not"}
 # Of a table's columns: true and false positives, false negatives, right ones, yeses, all.
@@ -63,16 +62,6 @@ def read_pope(folder: Path, images: Path, suffix: str = SUFFIX) -> Pope:
     check_unique(questions, folder)
     check_images(questions, images)
     return Pope(tuple(questions), labels)
-
-
-def check_images(questions: Sequence[Question], folder: Path) -> None:
-    """Raise FileNotFoundError if images are not there."""
-    wanted = {question.image for question in questions if question.image}
-    if missing := sorted(image.name for image in wanted if not image.is_file()):
-        raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(wanted)} images are not there, such as "
-            f"{missing[0]}; give the folder that has them all"
-        )
 
 
 def exact(text: str) -> str | None:

@@ -90,6 +90,16 @@ def check_unique(questions: Sequence[Question], file: Path) -> None:
         raise ValueError(f"{file}: question {twice[0]} is there twice; remove one")
 
 
+def check_images(questions: Sequence[Question], folder: Path) -> None:
+    """Raise FileNotFoundError if images are not there."""
+    wanted = {question.image for question in questions if question.image}
+    if missing := sorted(image.name for image in wanted if not image.is_file()):
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(wanted)} images are not there, such as "
+            f"{missing[0]}; give the folder that has them all"
+        )
+
+
 def fill(template: str, values: Mapping[str, str]) -> str:
     """Return a template with `{name}` replaced where the name is known; other braces stay."""
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)

@@ -12,14 +12,53 @@ from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.answering import NO_ROOM, RECORD
-from verbalizer_bench.judged.judge import RESULT, Verdict
-from verbalizer_bench.judged.questions import Answer
+from verbalizer_bench.judged.judge import RESULT, Verdict, Wanted, ask_verdicts, check_complete
+from verbalizer_bench.judged.questions import Answer, sha256_of
 from verbalizer_bench.version import __version__
 
 
 def judge_folder(output: Path, judge: str) -> Path:
     """Return where a judge's verdicts on a folder's answers are."""
     return output / ("judge-" + re.sub(r"[^\w.-]+", "_", judge))
+
+
+def have_judged(
+    benchmark: str, endpoint: Endpoint, wanted: Sequence[Wanted], output: Path
+) -> list[Verdict]:
+    """Return a judge's verdicts on a folder's answers.
+
+    Raises:
+        ValueError: The judge cannot be asked, or too many verdicts are missing.
+    """
+    verdicts = ask_verdicts(endpoint, wanted, judge_folder(output, endpoint.model))
+    check_complete(benchmark, verdicts)
+    return verdicts
+
+
+def write_judged(
+    benchmark: str,
+    endpoint: Endpoint,
+    output: Path,
+    scores: Mapping[str, Any],
+    asked: tuple[Sequence[Verdict], Mapping[str, Answer], Any],
+) -> Path:
+    """Write the result of a judged benchmark; return its file.
+
+    Args:
+        benchmark: Its name.
+        endpoint: The judge.
+        output: The folder of the answers.
+        scores: What the benchmark makes of the verdicts.
+        asked: The verdicts, the answers that were judged, and the judge's prompts.
+    """
+    verdicts, answers, prompts = asked
+    result = {
+        **scores,
+        "judge": judge_record(endpoint, sha256_of(prompts), verdicts),
+        "verdicts": verdict_counts(verdicts),
+        "answers": answer_counts(answers),
+    }
+    return write_result(output, judge_folder(output, endpoint.model), benchmark, result)
 
 
 def judge_record(

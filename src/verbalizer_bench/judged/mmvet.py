@@ -1,0 +1,132 @@
+"""MM-Vet (Yu et al. 2023): how right an answer about an image is, from 0 to 1, by capability.
+
+As in its evaluator: the judge gets a prompt with examples, which ends in a table, and a row with
+question, ground truth and answer, whose last cell it fills in. Other than there it is asked once
+for each answer, and a number outside 0-1 is asked for again and then left out, not taken for 0.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from verbalizer_bench.client.endpoint import Endpoint
+from verbalizer_bench.io.json_reading import read_json
+from verbalizer_bench.judged.intervals import Mean, mean_of
+from verbalizer_bench.judged.judge import Verdict, Wanted
+from verbalizer_bench.judged.questions import (
+    Answer,
+    Question,
+    check_images,
+    check_unique,
+)
+from verbalizer_bench.judged.record import have_judged, write_judged
+
+NAME, TITLE = "mmvet", "MM-Vet"
+VERDICT_TOKENS = 16
+_KEYS = {"imagename": str, "question": str, "answer": str, "capability": list}
+_NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]*\d)")
+
+
+class MMVet(NamedTuple):
+    """The benchmark's files.
+
+    Attributes:
+        questions: The questions; a category is the capabilities together, such as `ocr+math`.
+        truths: The ground truths by the question's id.
+        prompt: What stands before the row that the judge completes.
+    """
+
+    questions: tuple[Question, ...]
+    truths: Mapping[str, str]
+    prompt: str
+
+
+def read_mmvet(file: Path, images: Path, prompt: Path) -> MMVet:
+    """Read `mm-vet.json` and the judge's prompt.
+
+    Raises:
+        FileNotFoundError: A file or an image is not there.
+        ValueError: A file is not as MM-Vet has it.
+    """
+    table = read_json(file)
+    if not isinstance(table, dict):
+        raise ValueError(f"{file}: an object of questions is expected; give MM-Vet's mm-vet.json")
+    questions = []
+    for name, row in table.items():
+        for key, kind in _KEYS.items():
+            if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+                raise ValueError(f"{file}, {name}: no {key} as MM-Vet has it; give its mm-vet.json")
+        category, image = "+".join(row["capability"]), images / row["imagename"]
+        questions.append(Question(name, category, (row["question"],), 0.0, image))
+    check_unique(questions, file)
+    check_images(questions, images)
+    text = prompt.read_text(encoding="utf-8").rstrip()
+    if "|" not in text:
+        raise ValueError(f"{prompt}: no table in it; give the prompt of MM-Vet's evaluator")
+    truths = {name: row["answer"] for name, row in table.items()}
+    return MMVet(tuple(questions), truths, text)
+
+
+def correctness(text: str) -> float | None:
+    """Return the first number in a judge's text; None if it is not from 0 to 1."""
+    match = _NUMBER.search(text)
+    value = float(match[0]) if match else -1.0
+    return value if 0 <= value <= 1 and not text.strip().startswith("-") else None
+
+
+def wanted_verdicts(bench: MMVet, answers: Mapping[str, Answer]) -> list[Wanted]:
+    """Return what the judge is asked: to complete a row for each answer."""
+    wanted = []
+    for question in bench.questions:
+        truth = bench.truths[question.id].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+        row = " | ".join([question.turns[0], truth, answers[question.id].turns[0], ""])
+        message = {"role": "user", "content": f"{bench.prompt}\n{row}"}
+        wanted.append(Wanted(question.id, (message,), correctness))
+    return wanted
+
+
+class Scores(NamedTuple):
+    """Scores in percent: of all, by capability, and by capabilities together."""
+
+    overall: Mean
+    capabilities: Mapping[str, Mean]
+    together: Mapping[str, Mean]
+
+
+def scores(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> Scores:
+    """Return the mean scores of the verdicts that are there."""
+    values = {one.id: 100 * one.value for one in verdicts if one.value is not None}
+    rows = {one: [values[one.id]] for one in questions if one.id in values}
+    names = dict.fromkeys(name for one in rows for name in one.category.split("+"))
+
+    def mean(chosen: Sequence[Question]) -> Mean:
+        return mean_of({"all": [rows[one] for one in chosen]})
+
+    single = {
+        name: mean([one for one in rows if name in one.category.split("+")]) for name in names
+    }
+    kinds = dict.fromkeys(one.category for one in rows)
+    together = {kind: mean([one for one in rows if one.category == kind]) for kind in kinds}
+    return Scores(mean(list(rows)), single, together)
+
+
+def judge_answers(
+    bench: MMVet, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
+) -> tuple[Scores, Path]:
+    """Have all answers judged, and write the result; as MT-Bench does."""
+    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
+    found = scores(bench.questions, verdicts)
+    result = {
+        "score": found.overall.record(),
+        "capabilities": {name: mean.record() for name, mean in found.capabilities.items()},
+        "together": {name: mean.record() for name, mean in found.together.items()},
+    }
+    asked = (verdicts, answers, bench.prompt)
+    return found, write_judged(NAME, endpoint, output, result, asked)
+
+
+def lines(found: Scores) -> list[str]:
+    """Return what is printed of the scores."""
+    shown = {"in %, all": found.overall} | dict(found.capabilities)
+    return [f"{name}: {mean}" for name, mean in shown.items()]
