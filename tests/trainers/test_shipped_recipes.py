@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 
 RECIPES = REPOSITORY / "recipes"
-FOLDERS = ("paper", "llava15", "tiny")
+FOLDERS = ("paper", "llava15", "alignment", "tiny")
 SHIPPED = sorted(
     file.relative_to(REPOSITORY).as_posix()
     for folder in FOLDERS
@@ -72,7 +72,8 @@ def test_what_was_not_run_is_said(name: str) -> None:
 def test_a_recipe_begins_with_what_another_makes(name: str) -> None:
     path = read_recipe(REPOSITORY / name).model.path
     made = {str(read_recipe(REPOSITORY / other).output) for other in SHIPPED}
-    assert path is None or path in made
+    hub = {"llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-13b-hf"} if "/alignment/" in name else ()
+    assert path is None or path in made or path in hub
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,7 @@ def test_trained_parameters_by_hand() -> None:
     one, two = linear(1024, 4096), linear(1024, 4096) + linear(4096, 4096)
     wide = linear(1024, 5120) + linear(5120, 5120)
     adapter = 32 * 128 * (4 * (4096 + 4096) + 3 * (4096 + 11_008))
+    large_adapter = 40 * 128 * (4 * (5120 + 5120) + 3 * (5120 + 13_824))
     expected = {
         "paper/connector": one,
         "paper/llm_foit": llama(4096, 11_008, 32),
@@ -163,6 +165,16 @@ def test_trained_parameters_by_hand() -> None:
         **{f"llava15/{step}": small + (one if number < 3 else two) for number, step in ladder(9)},
         "llava15/9_13b": large + wide,
         "llava15/8_sharegpt_lora": adapter + two,
+        **dict.fromkeys(("alignment/sft_7b", "alignment/steerlm_7b"), adapter + two),
+        **dict.fromkeys(("alignment/rejection_7b", "alignment/mpo_7b"), adapter + two),
+        "alignment/dpo_7b": adapter + two,
+        **{f"alignment/dpo_7b_{name}": adapter + two for name in ("no_image", "format_pairs")},
+        "alignment/dpo_7b_attention": 32 * 128 * 4 * (4096 + 4096) + two,
+        **{f"alignment/{name}_13b": large_adapter + wide for name in ("sft", "steerlm", "dpo")},
+        **{f"alignment/{n}": large_adapter + wide for n in ("rejection_13b", "dpo_13b_no_image")},
+        "alignment/vit_7b_attention": 32 * 4 * 4096**2 + two,
+        "alignment/vit_7b_mlp_in": 32 * 2 * 4096 * 11_008 + two,
+        "alignment/vit_7b_text_replay": small + two,
         "tiny/pretrain": 2_112,
         "tiny/vit": 153_984,
         **{f"tiny/{name}": 153_984 for name in PREFERENCE},
