@@ -10,10 +10,12 @@ from typing import Any
 
 from verbalizer_bench.builders.filters import leakage, screening, wording
 from verbalizer_bench.builders.pipeline.context import BuildContext
+from verbalizer_bench.builders.pipeline.failure_monitor import OTHERWISE
 from verbalizer_bench.builders.pipeline.generation import attempt_of
 from verbalizer_bench.builders.pipeline.preference_blocks import Completions
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import Attempt, Candidate, TrainingSample
+from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 from verbalizer_bench.client.protocol import Reply, Request
 from verbalizer_bench.client.response_checks import Problem, artifact_problem, finish_kind
 
@@ -21,6 +23,8 @@ ROLE = "completion"
 STAGE = "completions"
 # What a judge is shown answers between.
 _TAG = re.compile(r"</?answer_\d+>")
+# So many prompts without two different completions: it is not the prompts.
+_FIRST = 20
 # What ended a completion.
 STOP, LENGTH, FILTERED, UNKNOWN = "stop", "length", "filtered", "unknown"
 
@@ -56,6 +60,8 @@ class EndpointSampler:
     def __init__(self, context: BuildContext, settings: Completions, images: Path | None) -> None:
         """Take what is sampled, and the folder of images."""
         self.context, self.settings, self.images = context, settings, images
+        # Prompts with two answers or more that are one text, and with different ones.
+        self._alike = self._different = 0
 
     async def sample(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         """Return the samples with their completions."""
@@ -78,7 +84,29 @@ class EndpointSampler:
             attempts.append(attempt_of(ROLE, reply, problem))
             candidates.append(candidate)
         sample = replace(sample, attempts=(*sample.attempts, *attempts))
-        return with_candidates(sample, candidates, self.settings)
+        sample = with_candidates(sample, candidates, self.settings)
+        self._check_sampling(sample)
+        return sample
+
+    def _check_sampling(self, sample: TrainingSample) -> None:
+        """Raise BuildStopped if the server gives one answer, whatever the seed: it does not sample.
+
+        `transformers serve` does so for a checkpoint whose generation_config.json has no do_sample.
+        """
+        problems = [one.problem for one in sample.candidates]
+        if problems.count(None) > 1:
+            self._different += 1
+        elif any(str(problem).startswith("same:") for problem in problems):
+            self._alike += 1
+        if self._alike >= _FIRST and not self._different:
+            model = self.context.endpoint(ROLE).model
+            raise BuildStopped(
+                f"each of the first {self._alike} prompts has the same completion "
+                f"{self.settings.k} times: {model} does not sample",
+                "have the server heed temperature and seed (of transformers serve: do_sample in "
+                "the checkpoint's generation_config.json), raise the temperature, or give "
+                f"completions.k=1; {OTHERWISE}",
+            )
 
 
 def candidate_of(reply: Reply, seed: int | None) -> Candidate:

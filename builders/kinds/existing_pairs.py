@@ -85,6 +85,8 @@ def choose(sources: dict[str, PublishedPairs], limit: int | None) -> dict[str, f
         if not source.file.exists():
             raise FileNotFoundError(f"records.{name}.file={source.file}: no such file")
         total = count(source.file)
+        if not total:
+            raise ValueError(f"records.{name}.file={source.file}: no pair in it; give another")
         if total < (source.n or 1):
             raise ValueError(
                 f"records.{name}.n={source.n}: {source.file} has {total} pairs; lower n, or give "

@@ -47,6 +47,8 @@ def choose(sources: dict[str, PromptRecords], limit: int | None = None) -> list[
         else:
             # Of a large file only those that are taken are held in memory.
             first = heapq.nsmallest(source.n, known, key=lambda one: one.order)
+        if not first:
+            raise ValueError(f"records.{name}.file={source.file}: no record in it; give another")
         if len(first) < (source.n or 1):
             raise ValueError(
                 f"records.{name}.n={source.n}: {source.file} has {len(first)} records; lower n, or "

@@ -56,16 +56,19 @@ class LocalCheckpoint:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        check("model", self.model, self.model in ADAPTERS, f"one of {', '.join(ADAPTERS)}")
-        given = "pretrained" in self.model_args
-        check("model_args", self.model_args, given, "pretrained is missing")
+        known = ", ".join(ADAPTERS)
+        self._check("model", self.model in ADAPTERS, f"one of {known}")
+        self._check("model_args", "pretrained" in self.model_args, "pretrained is missing")
         for name in ("engine", "image", "batch_size"):
-            check(f"model_args.{name}", "", name not in self.model_args, "cannot be set here")
-        check("temperature", self.temperature, self.temperature > 0, "above 0")
-        check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
-        check("top_k", self.top_k, self.top_k >= 0, "at least 0")
+            self._check("model_args", name not in self.model_args, f"{name} cannot be set there")
+        self._check("temperature", self.temperature > 0, "above 0")
+        self._check("top_p", 0 < self.top_p <= 1, "above 0, at most 1")
+        self._check("top_k", self.top_k >= 0, "at least 0")
         for name in ("max_tokens", "batch_size"):
-            check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+
+    def _check(self, name: str, right: bool, wanted: str) -> None:
+        check(f"completions.checkpoint.{name}", getattr(self, name), right, wanted)
 
 
 @dataclass(frozen=True)

@@ -180,8 +180,11 @@ class Preference(DataRecipe):
         check("records", self.records, self.records, "a name with `file` at least")
         for block in ("records", "pairs"):
             for name in getattr(self, block):
-                right = re.fullmatch(r"[\w-]+", name) and name != "completions"
-                check(f"{block}.{name}", "", right, "another name: letters, digits, - and _")
+                if not re.fullmatch(r"[\w-]+", name) or name == "completions":
+                    raise ValueError(
+                        f"{block}.{name}: it is part of a file's name; give another, of letters, "
+                        "digits, - and _, other than completions"
+                    )
         _check_sampling(self.completions, self.endpoints)
 
 

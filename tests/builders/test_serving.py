@@ -13,9 +13,13 @@ import pytest
 import yaml
 
 from tests.helpers.builder import about, question
+from tests.helpers.checkpoints import clone
 from tests.helpers.data_recipes import COCO, PROMPTS, real_data, recipe
+from tests.helpers.endpoint_server import Server
 from tests.helpers.model_server import needs_server, serving
 from tests.helpers.obeying import obey
+from tests.helpers.preference import Assistant, photographs, questions, rated
+from tests.helpers.preference import recipe as preference_recipe
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.kinds.items import schema
 from verbalizer_bench.builders.pipeline.prompts import read_prompts
@@ -176,3 +180,34 @@ def test_every_record_ends_accepted_or_rejected(tmp_path: Path, toys: tuple[Path
         f"{len(dealt)} records: {len(accepted)} accepted, of which {len(formatted)} with an "
         f"instruction, all verified again; {len(rejected)} set aside: {dict(reasons)}"
     )
+
+
+def test_completions_of_a_served_model_are_judged_and_paired(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The server samples, with and without images; a scripted judge rates."""
+    needs_server()
+    photographs()
+    # The server samples only where the checkpoint says so, whatever temperature it is sent.
+    model = clone(toys[1], tmp_path / "llava")
+    settings = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps(settings | {"do_sample": True}))
+    sampled = {"temperature": 1.5, "max_tokens": 8}
+    with serving(tmp_path / "server.log") as url, Server(Assistant()) as judge:
+        made = preference_recipe(
+            tmp_path,
+            judge.url,
+            questions(8, True),
+            f"endpoints.completion.base_url={url}",
+            f"endpoints.completion.model={model}",
+            f"endpoints.completion.parameters={json.dumps(sampled)}",
+            "endpoints.completion.concurrency=1",
+            "completions.cut_off=keep",
+        )
+        build(made)
+    samples = read_samples(made.work / "2_completions.jsonl")
+    assert sum(bool(sample.image) for sample in samples) == 4
+    asked = [sample for sample in samples if sample.candidates]
+    assert all(len(sample.candidates) == 4 for sample in asked) and len(asked) == 8
+    assert any(len({one.text for one in sample.candidates}) > 1 for sample in asked)
+    assert rated(made)

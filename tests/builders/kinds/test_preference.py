@@ -311,7 +311,7 @@ def test_an_image_that_vanishes_after_it_was_seen_is_named(
         ("pairs.pairs.gap=2", "pairs.pairs.gap: no such key; known: minimum_gap"),
         ("pairs.pairs.minimum_gap=13", "minimum_gap=13: from 1 to 12"),
         ("pairs.pairs.length_ratio=0.5", "length_ratio=0.5: at least 1"),
-        ("pairs.completions={}", "pairs.completions=: another name"),
+        ("pairs.completions={}", "pairs.completions: it is part of a file's name; give another"),
         ("judge.twice=5", "judge.twice=5.0: from 0 to 1"),
         ("records.asked.n=9", "records.asked.n=9: "),
         ("records.asked.turn=second", "turn=second: first or last"),
@@ -323,6 +323,14 @@ def test_an_image_that_vanishes_after_it_was_seen_is_named(
         ),
         ("endpoints.completion.parameters.seed=1", "each completion has its own"),
         ("endpoints.judges={model: x}", "endpoints.judges: no stage has that role; did you mean"),
+        (
+            "completions.checkpoint={model: hf, model_args: {}}",
+            "completions.checkpoint.model=hf: one",
+        ),
+        (
+            "completions.checkpoint={model: verbalizer-llm, model_args: {dtype: float32}}",
+            "completions.checkpoint.model_args={'dtype': 'float32'}: pretrained is missing",
+        ),
         ("images=nowhere", "images=nowhere: no such folder"),
         ("prompts=null", "prompts: missing"),
     ],
@@ -335,3 +343,20 @@ def test_what_is_wrong_is_a_line_before_any_call(
         build(recipe(tmp_path, server.url, questions(3), override))
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not server.requests
+
+
+def test_a_server_that_does_not_sample_is_found_out_before_the_judge_is_asked(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    assistant = Assistant()
+    server = serve(lambda body: assistant({**body, "seed": 0}))
+    made = recipe(tmp_path, server.url, questions(200))
+    with pytest.raises(
+        ValueError, match=r"same completion 4 times: answerer does not sample; have"
+    ):
+        build(made)
+    assert len(server.requests) < 200 * 4
+    assert not any(one.body["model"] == "judge" for one in server.requests)
+    # Of a few prompts it may be chance.
+    few = recipe(tmp_path / "few", server.url, questions(5))
+    assert build(few).sets and not pairs(few)
