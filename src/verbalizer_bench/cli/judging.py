@@ -225,6 +225,23 @@ def llava_bench(
     _judge(benchmark, bench, source, judge, overrides, output)
 
 
+@judge.command()
+def table(folders: list[Path]) -> None:
+    """Print checkpoints by benchmark: judged ones, and the F1 of verbalizer runs.
+
+    verbalizer-bench judge table out
+
+    A row is a checkpoint, by its weights. Another judge, other prompts, references or questions are
+    another column.
+
+    Args:
+        folders: Where `judge` and `run` wrote.
+    """
+    from verbalizer_bench.leaderboard.reports.methods import methods_table
+
+    print(methods_table(folders))
+
+
 def _judge(
     benchmark: Any,
     bench: Any,
