@@ -237,7 +237,8 @@ def test_a_tasks_own_image_is_shown_and_literal_tokens_are_text(toys: tuple[Path
 
 def test_without_a_chat_template(toys: tuple[Path, Path]) -> None:
     lm = adapter(toys[1])
-    lm.lvlm.processor.chat_template = None
+    # The tokenizer's is used where the processor has none.
+    lm.lvlm.processor.chat_template = lm.lvlm.tokenizer.chat_template = None
     white, noise = (make_image(mode, (32, 32)) for mode in ("white", "noise"))
     assert ask(lm, "Once", task_image()) == alone(lm, "<image>\nOnce", white)
     assert ask(lm, "Once", noise) == alone(lm, "<image>\nOnce", noise)
