@@ -34,7 +34,8 @@ def sections(samples: Sequence[TrainingSample], recipe: DataRecipe) -> list[str]
         ranked = [(one, Pair(0, len(one.candidates) - 1)) for one in accepted]
         arms = sorted({sample.arm for sample in accepted})
         by_arm = {arm: [pair for pair in ranked if pair[0].arm == arm] for arm in arms}
-        return [_sources(samples, {}), _lengths(by_arm)]
+        by_set = {f"pairs_{arm}".removesuffix("_pair"): some for arm, some in by_arm.items()}
+        return [_sources(samples, {}), _lengths(by_set)]
     if not isinstance(recipe, Preference):
         return []
     made = {name: _made(accepted, rule) for name, rule in recipe.pairs.items()}

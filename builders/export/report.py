@@ -143,7 +143,7 @@ def draw(samples: Sequence[TrainingSample], stages: Sequence[str], file: Path) -
     left.set_xlim(0, 100)
     left.set_xlabel("records that went on (%)")
     accepted = [sample for sample in samples if sample.rejection is None]
-    colours = {"question": "#E69F00", "answer": "#009E73", "completion": "#009E73"}
+    colours = {"question": "#E69F00", "answer": "#009E73", "completion": "#CC79A7"}
     for name, colour in colours.items():
         if words := counts.lengths(accepted).get(name):
             right.hist(words, bins=30, histtype="step", label=name, color=colour, linewidth=1.5)

@@ -164,7 +164,7 @@ def test_completions_that_cannot_be_used_are_neither_judged_nor_written(
         tag,
     )
     server = serve(Assistant(said))
-    made = recipe(tmp_path, server.url, questions(40), "completions.k=6", "retries=0")
+    made = recipe(tmp_path, server.url, questions(20), "completions.k=6", "retries=0")
     build(made)
     samples = read_samples(made.work / "3_check.jsonl")
     found = Counter(
@@ -350,12 +350,12 @@ def test_a_server_that_does_not_sample_is_found_out_before_the_judge_is_asked(
 ) -> None:
     assistant = Assistant()
     server = serve(lambda body: assistant({**body, "seed": 0}))
-    made = recipe(tmp_path, server.url, questions(200))
+    made = recipe(tmp_path, server.url, questions(100))
     with pytest.raises(
         ValueError, match=r"same completion 4 times: answerer does not sample; have"
     ):
         build(made)
-    assert len(server.requests) < 200 * 4
+    assert len(server.requests) < 100 * 4
     assert not any(one.body["model"] == "judge" for one in server.requests)
     # Of a few prompts it may be chance.
     few = recipe(tmp_path / "few", server.url, questions(5))
