@@ -24,6 +24,8 @@ _TITLES = {
     "llava-bench": "LLaVA-Bench",
     "pope": "POPE",
 }
+# Those whose questions have no image of their own.
+_TEXTS = ("mtbench", "alpacaeval")
 
 
 class Cell(NamedTuple):
@@ -162,7 +164,10 @@ def _judge(record: Mapping[str, Any]) -> str:
 
 def _answers(asked: Mapping[str, Any]) -> str:
     limit = f", answers of up to {asked['max_tokens']} tokens" if "max_tokens" in asked else ""
-    return f"questions {str(asked.get('questions'))[:8]}{limit}"
+    image = asked.get("model_args", {}).get("image", "white")
+    texts = asked.get("benchmark") in _TEXTS and asked.get("model") == "verbalizer-lvlm"
+    shown = f", shown the image {image}" if texts and image != "none" else ""
+    return f"questions {str(asked.get('questions'))[:8]}{limit}{shown}"
 
 
 def _left_out(record: Mapping[str, Any]) -> str:

@@ -100,6 +100,16 @@ def test_a_win_rate(serve: Serve, tmp_path: Path) -> None:
     assert found["judge"]["parameters"]["max_tokens"] == 100
 
 
+def test_an_empty_answer_is_judged(serve: Serve, tmp_path: Path) -> None:
+    words = write(tmp_path, ["", "win"])
+    (tmp_path / "theirs.json").write_text(
+        '[{"instruction": "Do 0.", "output": "ref"}, {"instruction": "Do 1.", "output": ""}]'
+    )
+    assert judged(words, serve(lambda body: FIRST)) == 0
+    found = json.loads((tmp_path / "out" / "judge-gpt-4" / "result.json").read_text())
+    assert found["verdicts"]["wanted"] == 2 and found["answers"]["empty"] == 1
+
+
 def test_more_than_one_percent(
     serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

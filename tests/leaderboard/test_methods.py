@@ -31,8 +31,9 @@ def write_result(folder: Path, weights: str = "ab12", **changes: Any) -> Path:
         "verdicts": {"wanted": 160, "left_out": 0},
         "answers": {"mean_characters": 1070.2},
     }
-    record |= {name: value for name, value in changes.items() if name != "judge"}
-    record["judge"] |= changes.get("judge", {})
+    record["judge"] |= changes.pop("judge", {})
+    record["answered"]["asked"] |= changes.pop("asked", {})
+    record |= changes
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(record))
     return folder
@@ -70,6 +71,18 @@ def test_two_judges_are_two_columns(tmp_path: Path, judge: dict[str, Any]) -> No
     table = methods_table([tmp_path])
     assert rows_of(table)[0] == ["Checkpoint", "MT-Bench #1", "MT-Bench #2"]
     assert len(rows_of(table)) == 2
+
+
+def test_a_blank_image_is_another_way_to_ask(tmp_path: Path) -> None:
+    """An LVLM without an image is asked as its base is."""
+    seen = {"benchmark": "mtbench", "model": "verbalizer-lvlm"}
+    write_result(tmp_path / "base")
+    for image in ("none", "white"):
+        given = {"pretrained": "llava", "image": image}
+        write_result(tmp_path / image, asked=seen | {"model_args": given, "weights": image})
+    header, *_ = rows_of(table := methods_table([tmp_path]))
+    assert header[1:] == ["MT-Bench #1", "MT-Bench #2"]
+    assert "up to 1024 tokens, shown the image white" in table
 
 
 def test_two_results_in_one_place(tmp_path: Path) -> None:

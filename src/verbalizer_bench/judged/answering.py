@@ -78,16 +78,22 @@ def answer_all(how: Answering, questions: Sequence[Question], folder: Path) -> d
     Raises:
         ValueError: The checkpoint cannot be loaded or asked, or the folder's answers are others.
     """
-    asked = how.asked(questions) | {"weights": weights_sha256(**how.model_args)}
     if (folder / RECORD).is_file():
-        _check_same(folder / RECORD, asked)
+        _check_same(folder / RECORD, _asked(how, questions))
         return read_answers(folder / ANSWERS, questions)
-    answers, fingerprint = _ask(how, questions, folder, asked)
+    model = load(how)
+    # Not before: a checkpoint of the hub has no files to hash until it is loaded.
+    asked = _asked(how, questions)
+    answers, fingerprint = _ask(model, how, questions, folder, asked)
     write_answers(folder / ANSWERS, str(how.model_args["pretrained"]), answers)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     record = {"asked": asked, "fingerprint": fingerprint, "time": made}
     write_whole(folder / RECORD, json.dumps(record, indent=1, default=str) + "\n")
     return answers
+
+
+def _asked(how: Answering, questions: Sequence[Question]) -> dict[str, Any]:
+    return how.asked(questions) | {"weights": weights_sha256(**how.model_args)}
 
 
 def kept_answers(questions: Sequence[Question], folder: Path) -> dict[str, Answer]:
@@ -133,11 +139,14 @@ def _check_same(file: Path, asked: Mapping[str, Any]) -> None:
 
 
 def _ask(
-    how: Answering, questions: Sequence[Question], folder: Path, asked: Mapping[str, Any]
+    model: Any,
+    how: Answering,
+    questions: Sequence[Question],
+    folder: Path,
+    asked: Mapping[str, Any],
 ) -> tuple[dict[str, Answer], Mapping[str, Any]]:
     from verbalizer_bench.models.adapters.journal import Journal
 
-    model = load(how)
     with closing(Journal(folder, [], dict(asked), {}, resume=True)) as journal:
         model.journal = journal
         answers = {question.id: Answer((), ()) for question in questions}
