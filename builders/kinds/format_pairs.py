@@ -13,7 +13,7 @@ from verbalizer_bench.builders.export.preference_sets import RankedPairLayout
 from verbalizer_bench.builders.filters import screening
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.kinds import completions
-from verbalizer_bench.builders.kinds.local_sampling import LocalSampler
+from verbalizer_bench.builders.kinds.sampling import sampled_by, sampler
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
 from verbalizer_bench.builders.pipeline.prompts import fill
 from verbalizer_bench.builders.pipeline.recipe import FormatPairs
@@ -77,7 +77,8 @@ class FormatPairStages:
         stages = [Stage("items", settings, self._samples)]
         if self.recipe.is_sampled:
             screened = {"leakage": screening.settings(self.recipe)["leakage"]}
-            stages.append(Stage(completions.STAGE, self._sampled_by(), self._sampled))
+            depends = sampled_by(self.context, self.recipe.completions)
+            stages.append(Stage(completions.STAGE, depends, self._sampled))
             stages.append(Stage("check", screened, self._check))
         return [*stages, Stage(_STAGE, verified, self._verified)]
 
@@ -94,12 +95,6 @@ class FormatPairStages:
         messages = completions.conversation(longest, recipe.images)
         role = completions.ROLE
         return [PlannedCalls(completions.STAGE, role, number, messages, None, _ANSWER_TOKENS)]
-
-    def _sampled_by(self) -> dict[str, Any]:
-        settings: dict[str, Any] = {"completions": self.recipe.completions}
-        if not self.recipe.completions.checkpoint:
-            settings |= self.context.settings(completions.ROLE) | {"prompts": None}
-        return settings
 
     async def _samples(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         return [self._sample(item, arm) for arm in self.recipe.prompted for item in self.items]
@@ -120,11 +115,8 @@ class FormatPairStages:
 
     async def _sampled(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         """Return the samples with completions behind the data set's answers."""
-        settings, images = self.recipe.completions, self.recipe.images
-        sampler: Any = completions.EndpointSampler(self.context, settings, images)
-        if settings.checkpoint:
-            sampler = LocalSampler(self.recipe.work, settings, settings.checkpoint, images)
-        asked = await sampler.sample([replace(sample, candidates=()) for sample in samples])
+        own = sampler(self.context, self.recipe.completions, self.recipe.images)
+        asked = await own.sample([replace(sample, candidates=()) for sample in samples])
         return [
             replace(after, candidates=before.candidates + after.candidates)
             for before, after in zip(samples, asked, strict=True)

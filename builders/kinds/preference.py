@@ -10,12 +10,11 @@ import hashlib
 import json
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from verbalizer_bench.builders.export.preference_sets import CompletionLayout, PairLayout
 from verbalizer_bench.builders.filters import screening
 from verbalizer_bench.builders.kinds import annotation, completions, prompt_records
-from verbalizer_bench.builders.kinds.local_sampling import LocalSampler
+from verbalizer_bench.builders.kinds.sampling import sampled_by, sampler
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls, typical
 from verbalizer_bench.builders.pipeline.recipe import Preference
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
@@ -52,12 +51,13 @@ class PreferenceStages:
     def stages(self) -> list[Stage]:
         """Return the stages in their order."""
         recipe, context = self.recipe, self.context
+        sampled = sampler(context, recipe.completions, recipe.images)
         judge = annotation.AnnotationStage(context, recipe.judge, recipe.images)
         rated = context.settings(annotation.ROLE) | {"judge": recipe.judge}
         screened = {name: screening.settings(recipe)[name] for name in ("leakage",)}
         return [
             Stage(prompt_records.STAGE, {"records": _sha256(self.records)}, self._prompts),
-            Stage(completions.STAGE, self._sampled_by(), self._sampler().sample),
+            Stage(completions.STAGE, sampled_by(context, recipe.completions), sampled.sample),
             Stage("check", screened, self._check),
             Stage(annotation.STAGE, rated, judge.annotate),
         ]
@@ -70,19 +70,6 @@ class PreferenceStages:
         shown = sum(bool(record.images) for record in asked)
         question = max(1, round(length / 3))
         return plan(self.context, self.recipe, shown, len(asked) - shown, question)
-
-    def _sampled_by(self) -> dict[str, Any]:
-        """Return what completions depend on."""
-        settings: dict[str, Any] = {"completions": self.recipe.completions}
-        if not self.recipe.completions.checkpoint:
-            settings |= self.context.settings(completions.ROLE) | {"prompts": None}
-        return settings
-
-    def _sampler(self) -> Any:
-        settings, images = self.recipe.completions, self.recipe.images
-        if settings.checkpoint:
-            return LocalSampler(self.recipe.work, settings, settings.checkpoint, images)
-        return completions.EndpointSampler(self.context, settings, images)
 
     async def _prompts(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         recipe = self.recipe
