@@ -12,7 +12,12 @@ from verbalizer_bench.trainers.recipe import read_recipe
 
 TINY = REPOSITORY / "recipes" / "tiny"
 FOLDER = REPOSITORY / "recipes" / "alignment"
-NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+# One of each shape and method is shown by default.
+SHOWN = ("dpo_13b", "steerlm_13b", "rejection_7b", "dpo_7b_attention", "vit_7b_mlp_in")
+NAMES = [
+    pytest.param(file.stem, marks=() if file.stem in SHOWN else pytest.mark.slow)
+    for file in sorted(FOLDER.glob("*.yaml"))
+]
 ROWS = {"sft": "vit", "steerlm": "steerlm", "rejection": "rejection", "dpo": "dpo"}
 DATA = {
     "vit": "instruct.json",

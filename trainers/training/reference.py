@@ -101,10 +101,16 @@ def reference(
 def _made_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
     """Return what log-probabilities depend on besides the pairs, as the file's header has it."""
     place = recipe.model.path
+    weights = weights_sha256(place) if place else f"random, seed {recipe.seed}"
+    if weights.startswith("unknown"):
+        raise ValueError(
+            f"model.path={place}: its weights have no hash ({weights}), by which its reference "
+            "log-probabilities would be kept; give a folder of safetensors"
+        )
     images = getattr(checkpoint.processor, "image_processor", None)
     template = [recipe.format, checkpoint.processor.chat_template]
     return {
-        "weights": weights_sha256(place) if place else f"random, seed {recipe.seed}",
+        "weights": weights,
         "config": _sha256(_stable(checkpoint.config.to_dict())),
         "template": _sha256(template),
         "images": _sha256([images.to_dict(), checkpoint.image_tokens]) if images else "none",

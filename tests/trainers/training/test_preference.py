@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 from trl import DPOConfig, DPOTrainer
 
-from tests.conftest import REPOSITORY
+from tests.conftest import PATIENCE, REPOSITORY
 from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.checkpoints.trainable import lora_config
@@ -98,7 +101,7 @@ def plain_arguments(recipe: Recipe, folder: Path, **more: Any) -> DPOConfig:
     )
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "ipo", MPO])
+@pytest.mark.parametrize("loss", ["sigmoid", pytest.param("ipo", marks=pytest.mark.slow), MPO])
 def test_the_loss_curve_is_that_of_plain_trl(loss: str, make: Make, tmp_path: Path) -> None:
     words = [loss if loss == MPO else f"dpo={{beta: 0.1, loss_type: {loss}}}"]
     recipe = make(*words, "num_train_epochs=1", text=True)
@@ -181,7 +184,7 @@ def test_stored_is_a_live_reference_also_with_images(
         assert torch.allclose(found[:, 1], rejected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("how", ["full", "lora", "lora in bfloat16"])
+@pytest.mark.parametrize("how", ["full", "lora", "full in bfloat16", "lora in bfloat16"])
 def test_training_starts_at_the_reference_and_holds_no_other_model(
     how: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +301,7 @@ def test_pairs_that_cannot_be_trained_on_stop_it_before_the_first_step(
 
 
 @pytest.mark.parametrize("method", ["rejection", "steerlm"])
-@pytest.mark.parametrize("how", ["full", "lora", "text"])
+@pytest.mark.parametrize("how", ["full", pytest.param("lora", marks=pytest.mark.slow), "text"])
 def test_completions_are_trained_on(method: str, how: str, make: Make, tmp_path: Path) -> None:
     file, text = TINY / "data" / "completions.jsonl", how == "text"
     if text:
@@ -336,3 +339,27 @@ def test_a_part_of_the_language_model_is_trained_alone(part: str, make: Make) ->
 def test_losses_are_drawn_also_of_one_step(tmp_path: Path) -> None:
     draw_losses([{"step": 1, "loss": 0.5, "rewards/margins": 0.1}], tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_reference_and_give_the_losses_of_one(
+    make: Make, tmp_path: Path
+) -> None:
+    words = [f"data=[{PAIRS},{TEXT}]", "num_train_epochs=0.5"]
+    one = make(*words, f"output={tmp_path / 'one'}", f"cache={tmp_path / 'one-cache'}")
+    train.train(one)
+    changes = [f"output={tmp_path / 'two'}", f"cache={tmp_path / 'cache'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+        + ["-m", "verbalizer_bench", "train", str(one.output / "recipe.yaml"), *changes],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "cache" / "reference").iterdir()
+    assert {file.name for file in folder.iterdir()} == {"0.jsonl", "1.jsonl"}
+    for ours, theirs in zip(curve(tmp_path / "two"), curve(one.output), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
