@@ -6,6 +6,7 @@ verbalizer-bench build recipes/data/existing_pairs.yaml
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from verbalizer_bench.builders.export.preference_sets import RankedPairLayout
 from verbalizer_bench.builders.filters import screening, wording
@@ -51,7 +52,18 @@ class ExistingPairStages:
         """Return the stages in their order."""
         files = [_state(source.file) for source in self.recipe.records.values()]
         chosen = {name: sorted(places) for name, places in self.chosen.items()}
-        settings = {"records": self.recipe.records, "files": files, "chosen": chosen}
+        settings: dict[str, Any] = {
+            "records": self.recipe.records,
+            "files": files,
+            "chosen": chosen,
+        }
+        if self.recipe.images:
+            # Images that are put in their place later.
+            beside = [
+                source for source in self.recipe.records.values() if source.layout != "rlaif_v"
+            ]
+            folders = [self.recipe.images / source.images for source in beside]
+            settings["folders"] = [one.stat().st_mtime_ns for one in folders if one.is_dir()]
         screened = {"leakage": screening.settings(self.recipe)["leakage"]}
         return [
             Stage(_STAGE, settings | {"images": self.recipe.images}, self._samples),

@@ -8,8 +8,10 @@ samples, attributes from 0 to 4 by a judge, and the best against the worst.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from verbalizer_bench.builders.export.preference_sets import CompletionLayout, PairLayout
 from verbalizer_bench.builders.filters import screening
@@ -54,9 +56,9 @@ class PreferenceStages:
         sampled = sampler(context, recipe.completions, recipe.images)
         judge = annotation.AnnotationStage(context, recipe.judge, recipe.images)
         rated = context.settings(annotation.ROLE) | {"judge": recipe.judge}
-        screened = {name: screening.settings(recipe)[name] for name in ("leakage",)}
+        screened = {"leakage": screening.settings(recipe)["leakage"]}
         return [
-            Stage(prompt_records.STAGE, {"records": _sha256(self.records)}, self._prompts),
+            Stage(prompt_records.STAGE, self._asked(), self._prompts),
             Stage(completions.STAGE, sampled_by(context, recipe.completions), sampled.sample),
             Stage("check", screened, self._check),
             Stage(annotation.STAGE, rated, judge.annotate),
@@ -71,6 +73,13 @@ class PreferenceStages:
         question = max(1, round(length / 3))
         return plan(self.context, self.recipe, shown, len(asked) - shown, question)
 
+    def _asked(self) -> dict[str, Any]:
+        """Return what prompts depend on: records, and whether their images are there."""
+        recipe = self.recipe
+        files = prompt_records.image_states(self.records, recipe.records, recipe.images)
+        below = {name: source.images for name, source in recipe.records.items()}
+        return {"records": _sha256(self.records), "images": below, "files": _sha256(files)}
+
     async def _prompts(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         recipe = self.recipe
         return await prompt_records.prompt_samples(self.records, recipe.records, recipe.images)
@@ -79,8 +88,8 @@ class PreferenceStages:
         return await completions.screen(samples, self.recipe)
 
 
-def _sha256(records: list[prompt_records.PromptRecord]) -> str:
-    content = json.dumps(records, default=str)
+def _sha256(values: Sequence[Any]) -> str:
+    content = json.dumps(values, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -77,6 +77,23 @@ def order(seed: int, name: str, index: int) -> str:
     return hashlib.sha256(f"{seed}\t{name}\t{index}".encode()).hexdigest()
 
 
+def image_states(
+    records: Sequence[PromptRecord], sources: dict[str, PromptRecords], images: Path | None
+) -> list[tuple[int, int] | None]:
+    """Return size and time of each image's file, None where there is none.
+
+    A build that goes on once an image was put in its place shall find it.
+    """
+    names = [
+        Path(images or "", sources[one.source].images, name)
+        for one in records
+        if isinstance(one.record, Conversation)
+        for name in one.record.images
+    ]
+    states = [path.stat() if path.is_file() else None for path in names]
+    return [(state.st_size, state.st_mtime_ns) if state else None for state in states]
+
+
 async def prompt_samples(
     records: Sequence[PromptRecord], sources: dict[str, PromptRecords], images: Path | None
 ) -> list[TrainingSample]:

@@ -303,6 +303,24 @@ def test_an_image_that_vanishes_after_it_was_seen_is_named(
         build(recipe(tmp_path, server.url, rows, **changes))
 
 
+def test_an_image_that_is_put_in_its_place_is_found_by_the_next_run(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    photographs()
+    (tmp_path / "images").mkdir()
+    picture = next((COCO / "images").glob("*.jpg")).read_bytes()
+    rows = [{"question": "What?", "image": "a.jpg"}, {"question": "Why?"}]
+    server, changes = serve(Assistant()), {"images": str(tmp_path / "images")}
+    first = build(recipe(tmp_path, server.url, rows, **changes))
+    assert first.sets and len(first.sets.accepted) == 1
+    (tmp_path / "images/a.jpg").write_bytes(picture)
+    second = build(recipe(tmp_path, server.url, rows, **changes))
+    assert second.sets and len(second.sets.accepted) == 2
+    # Four completions, a verdict, and another for the one that is judged twice, maybe.
+    assert second.usage.calls in (5, 6)
+    assert build(recipe(tmp_path, server.url, rows, **changes)).usage.calls == 0
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
