@@ -29,6 +29,7 @@ from verbalizer_bench.io.preferences import IMAGE
 
 NAME = "sampled.jsonl"
 _FORMAT = 1
+_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".msgpack")
 # By what the adapters call it.
 _ENDINGS = {"eos": STOP, "stop": STOP, "limit": LENGTH}
 
@@ -76,10 +77,12 @@ class LocalSampler:
         return [sampled.get(sample.id, sample) for sample in samples]
 
     def _weights(self) -> str:
+        """Return the hash of all that the checkpoint's folders have."""
         from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 
         try:
-            return weights_sha256(**self.checkpoint.model_args)
+            weights = weights_sha256(**self.checkpoint.model_args)
+            return weights + _others_sha256(self.checkpoint)
         except (ValueError, OSError):
             load(self.checkpoint)  # names what is wrong with the argument
             raise
@@ -171,6 +174,22 @@ def _with_completions(
     return with_candidates(
         sample, [Candidate(text, ending, row["seed"]) for text, ending in texts], settings
     )
+
+
+def files(checkpoint: LocalCheckpoint) -> list[Path]:
+    """Return the files of a checkpoint's folders, and of its adapter's; none of a hub id."""
+    folders = [checkpoint.model_args.get(name) for name in ("pretrained", "peft", "tokenizer")]
+    paths = [Path(str(folder)).expanduser() for folder in folders if folder]
+    return [file for path in paths if path.is_dir() for file in sorted(path.iterdir())]
+
+
+def _others_sha256(checkpoint: LocalCheckpoint) -> str:
+    """Return the hash of a checkpoint's files but for its weights: template, tokenizer, config."""
+    digest = hashlib.sha256()
+    for file in files(checkpoint):
+        if file.is_file() and file.suffix not in _WEIGHTS:
+            digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def load(checkpoint: LocalCheckpoint) -> Any:

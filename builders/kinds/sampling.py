@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from verbalizer_bench.builders.kinds.completions import ROLE, EndpointSampler
-from verbalizer_bench.builders.kinds.local_sampling import LocalSampler
+from verbalizer_bench.builders.kinds.local_sampling import LocalSampler, files
 from verbalizer_bench.builders.pipeline.context import BuildContext
 from verbalizer_bench.builders.pipeline.preference_blocks import Completions
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
@@ -27,7 +27,10 @@ def sampler(context: BuildContext, settings: Completions, images: Path | None) -
 def sampled_by(context: BuildContext, settings: Completions) -> dict[str, Any]:
     """Return what completions depend on, for their stage."""
     depends: dict[str, Any] = {"completions": settings}
-    if not settings.checkpoint:
+    if settings.checkpoint:
+        states = [(str(file), file.stat()) for file in files(settings.checkpoint)]
+        depends["files"] = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    else:
         # Prompts are the records' own, whatever the recipe's texts are.
         depends |= context.settings(ROLE) | {"prompts": None}
     return depends

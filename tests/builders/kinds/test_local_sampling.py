@@ -128,6 +128,23 @@ def test_a_conversation_that_the_template_does_not_take_is_set_aside(
     assert rejections(made)["template"] == 1 and rated(made)
 
 
+def test_a_checkpoint_that_changed_in_its_place_is_sampled_again(
+    toys: tuple[Path, Path], serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    checkpoint = clone(toys[0], tmp_path / "llama")
+    made = made_from(tmp_path / "made", checkpoint, serve(Assistant()), questions(3))
+    build(made)
+    log = made.work / "sampled.jsonl"
+    before = log.read_bytes()
+    (checkpoint / "config.json").touch()
+    build(made)
+    assert log.read_bytes() == before
+    template = checkpoint / "chat_template.jinja"
+    template.write_text(template.read_text().replace("USER: ", "Q: "))
+    build(made)
+    assert log.read_bytes().startswith(before) and len(log.read_bytes()) > len(before)
+
+
 def test_a_checkpoint_that_is_not_there_is_a_line(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
