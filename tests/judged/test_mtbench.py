@@ -107,6 +107,7 @@ def test_scores(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert about["model"] == "gpt-4" and about["served"] == {"gpt-4-served": 16}
     assert about["parameters"] == {"temperature": 0, "max_tokens": 2048}
     assert len(about["prompts_sha256"]) == 64 and about["date"]
+    assert about["input_tokens"] > about["output_tokens"] > 16 and about["money"] is None
     assert "both turns: 7.25 [" in capsys.readouterr().out
 
 
@@ -161,6 +162,9 @@ def test_a_text_without_a_rating_is_asked_for_again(serve: Serve, tmp_path: Path
     judge.rate = lambda answer: texts[answer].pop(0) if texts.get(answer) else 7
     assert judged(tmp_path, serve(judge), *made(tmp_path, 2)) == 0
     found = result(tmp_path)
+    calls = [row["usage"] for _, row in read_objects(tmp_path / "out/judge-gpt-4/calls.jsonl")
+             if "usage" in row]  # fmt: skip
+    assert found["judge"]["output_tokens"] == sum(usage["output_tokens"] for usage in calls)
     assert found["verdicts"]["asked_again"] == 1 and found["score"]["mean"] == (7 * 3 + 5) / 4
     assert len(judge.asked) == 5
 

@@ -53,6 +53,8 @@ class Verdict(NamedTuple):
         attempts: How often it was asked.
         problem: Why there is no value.
         key: The response's in `calls.jsonl`.
+        input_tokens: Of all prompts that were answered.
+        output_tokens: Of all responses.
     """
 
     id: str
@@ -62,6 +64,8 @@ class Verdict(NamedTuple):
     attempts: int
     problem: str | None
     key: str
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class JudgeStopped(ValueError):
@@ -124,6 +128,7 @@ async def _ask_all(endpoint: Endpoint, wanted: Sequence[Wanted], folder: Path) -
 
 async def _verdict(client: ChatClient, wanted: Wanted) -> Verdict:
     text = model = key = problem = ""
+    read = written = 0
     for number in range(ATTEMPTS):
         try:
             reply = await client.ask(Request(ROLE, wanted.messages, None, number))
@@ -136,14 +141,15 @@ async def _verdict(client: ChatClient, wanted: Wanted) -> Verdict:
             problem = str(error)
             continue
         text, model, key = reply.text, reply.model, reply.key
+        read, written = read + reply.input_tokens, written + reply.output_tokens
         value = wanted.read(strip_reasoning(reply.text))
         if value is not None:
-            return Verdict(wanted.id, value, text, model, number + 1, None, key)
+            return Verdict(wanted.id, value, text, model, number + 1, None, key, read, written)
         kind = finish_kind(reply.finish_reason)
         problem = "a refusal" if reply.refusal or kind == "refused" else "no verdict in the text"
         if kind == "too_long":
             problem = "cut off before its verdict (max_tokens)"
-    return Verdict(wanted.id, None, text, model, ATTEMPTS, problem, key)
+    return Verdict(wanted.id, None, text, model, ATTEMPTS, problem, key, read, written)
 
 
 def check_complete(benchmark: str, verdicts: Sequence[Verdict]) -> None:

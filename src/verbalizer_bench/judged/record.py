@@ -65,12 +65,18 @@ def judge_record(
     endpoint: Endpoint, prompts_sha256: str, verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
     """Return who judged and how: what another judge's result may not be compared with."""
+    read = sum(verdict.input_tokens for verdict in verdicts)
+    written = sum(verdict.output_tokens for verdict in verdicts)
+    priced = endpoint.input_price is not None and endpoint.output_price is not None
     return {
         "model": endpoint.model,
         "served": dict(Counter(verdict.model for verdict in verdicts if verdict.model)),
         "address": endpoint.address,
         "parameters": endpoint.parameters,
         "prompts_sha256": prompts_sha256,
+        "input_tokens": read,
+        "output_tokens": written,
+        "money": round(endpoint.money(read, written), 6) if priced else None,
         "date": datetime.now(UTC).date().isoformat(),
     }
 
