@@ -60,7 +60,11 @@ def _without(key):
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        (_without("images"), "missing key: images; write it, or null or [] where nothing is known"),
+        (
+            _without("images"),
+            "missing key: images (there are id, prompt, chosen, rejected, score_chosen, "
+            "score_rejected, source); write it, or null or [] where nothing is known",
+        ),
         (PAIR | {"image": "7.jpg"}, "unknown key: image; leave it out"),
         (PAIR | {"score_chosen": "11"}, "wrong value: score_chosen='11': Input should be a valid"),
         (PAIR | {"id": 7}, "wrong value: id='7': Input should be a valid string"),
@@ -117,6 +121,6 @@ def test_completions_that_are_none_say_which_and_why(completions, fault):
 def test_a_file_names_itself_and_the_line(tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps(PAIR) + "\n\n" + json.dumps(_without("source")) + "\n")
-    with pytest.raises(ValueError, match=rf"^{file}, line 3: missing key: source; ") as raised:
+    with pytest.raises(ValueError, match=rf"^{file}, line 3: missing key: source \(") as raised:
         list(read(PreferencePair, file))
     assert "\n" not in str(raised.value)

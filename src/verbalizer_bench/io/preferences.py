@@ -208,7 +208,9 @@ def _first_fault(error: ValidationError) -> RecordFault:
         context = fault["ctx"]
         return RecordFault(context["reason"], context["detail"])
     if fault["type"] == "missing":
-        return RecordFault("missing key", f"{key}; write it, or null or [] where nothing is known")
+        there = ", ".join(map(str, fault["input"]))
+        fix = f"{key} (there are {there}); write it, or null or [] where nothing is known"
+        return RecordFault("missing key", fix)
     if fault["type"] == "extra_forbidden":
         return RecordFault("unknown key", f"{key}; leave it out")
     shown = _short(str(fault["input"]))
