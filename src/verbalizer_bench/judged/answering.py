@@ -188,12 +188,12 @@ def _turn(
             yield from ((one.id, "", NO_ROOM) for one, request in asked if request is None)
             greedy = [(one, request) for one, request in asked if request and not one.temperature]
             responses = model.responses([one for _, one in greedy], True) if greedy else []
-            bar.update(len(share))
-            for one, request in asked:
-                if request and one.temperature:
-                    greedy.append((one, request))
-                    responses += _sampled(model, request, f"{how.seed}\t{one.id}\t{turn}")
-            for (one, _), response in zip(greedy, responses, strict=True):
+            sampled = [(one, request) for one, request in asked if request and one.temperature]
+            bar.update(len(share) - len(sampled))
+            for one, request in sampled:
+                responses += _sampled(model, request, f"{how.seed}\t{one.id}\t{turn}")
+                bar.update()
+            for (one, _), response in zip(greedy + sampled, responses, strict=True):
                 yield one.id, response.text.strip(), response.ending
 
 
