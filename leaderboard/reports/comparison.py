@@ -1,6 +1,7 @@
 """Compare runs over the same documents: did tuning hurt? The answer, tables, JSON and a figure.
 
 verbalizer-bench compare BASE OTHER… -o DIR
+verbalizer-bench compare BASE TUNED --repaired REPAIRED -o DIR
 """
 
 import dataclasses
@@ -20,6 +21,10 @@ from verbalizer_bench.results.contrast import engine, image, template
 from verbalizer_bench.results.differences import FAMILIES, Difference, Pair, differences
 from verbalizer_bench.results.pairing import check_prompts, check_scores
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
+from verbalizer_bench.results.repair import Repair, check_repaired, repairs
+from verbalizer_bench.results.repair_answers import HEADER as REPAIR_HEADER
+from verbalizer_bench.results.repair_answers import NOTE as REPAIR_NOTE
+from verbalizer_bench.results.repair_answers import repair_answer, repair_rows
 from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import RESAMPLES, SEED
 from verbalizer_bench.results.tables import Tabular, html_table, markdown_table
@@ -49,6 +54,7 @@ class Comparison(Tabular):
         resamples: How many bootstrap samples and permutations.
         seed: Of the random numbers.
         allowed: Differences that were let through and stand in the answer.
+        repairs: What came back by each repaired run, which stand last among the runs.
     """
 
     runs: tuple[Run, ...]
@@ -56,11 +62,12 @@ class Comparison(Tabular):
     resamples: int
     seed: int
     allowed: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def answers(self) -> list[str]:
-        """Return whether what differs hurt, in a sentence or two a pair."""
-        return answers(self.pairs)
+        """Return how much came back, and whether what differs hurt, in a sentence or two each."""
+        return [*map(repair_answer, self.repairs), *answers(self.pairs)]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the differences of all groups, a row each, in [-1, 1]."""
@@ -74,7 +81,9 @@ class Comparison(Tabular):
         """Return the answers and the differences by label type for a notebook."""
         header = [*_HEADER[:1], "Label type", *_HEADER[2:]]
         paragraphs = "".join(f"<p>{escape(text)}</p>" for text in self.answers)
-        return paragraphs + html_table(header, self._rows_of("label type"))
+        repaired = repair_rows(self.repairs)
+        tables = html_table(REPAIR_HEADER, repaired) if repaired else ""
+        return paragraphs + tables + html_table(header, self._rows_of("label type"))
 
     def __str__(self) -> str:
         """Return the comparison as Markdown; the single tasks stand in the JSON only."""
@@ -86,6 +95,8 @@ class Comparison(Tabular):
         ]
         if self.allowed:
             parts.append(f"Let through by --allow: {', '.join(self.allowed)}.")
+        if self.repairs:
+            parts += [markdown_table(REPAIR_HEADER, repair_rows(self.repairs)), REPAIR_NOTE]
         for family in FAMILIES[:-1]:
             header = [*_HEADER[:1], family.capitalize(), *_HEADER[2:]]
             parts.append(markdown_table(header, self._rows_of(family)))
@@ -127,6 +138,9 @@ class Comparison(Tabular):
                 dataclasses.asdict(pair) | {"differs": list(pair.contrast.changed)}
                 for pair in self.pairs
             ],
+            "repairs": [
+                dataclasses.asdict(repair) | {"note": REPAIR_NOTE} for repair in self.repairs
+            ],
             "note": NOTE,
         }
 
@@ -147,6 +161,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     allowed: Collection[str] = (),
+    repaired: Sequence[Run] = (),
 ) -> Comparison:
     """Compare runs with a base over the same documents; nothing is written.
 
@@ -157,15 +172,20 @@ def compare(
         seed: Of the random numbers.
         allowed: Differences that are let through and stand in the answer: of
             `contrast.ALLOWABLE`.
+        repaired: Runs of the tuned checkpoint with a remedy; `others` is the tuned run then.
 
     Raises:
-        ValueError: The runs differ in protocol, tasks, documents or raw prompts.
+        ValueError: The runs differ in protocol, tasks, documents or raw prompts; or with `repaired`
+            there is not one tuned run, or a run is there twice.
     """
-    runs = (base, *others)
+    if repaired:
+        check_repaired((base, *others), repaired, allowed)
+    runs = (base, *others, *repaired)
     check_scores(runs)
     check_prompts(runs, allowed)
     pairs = differences(runs, resamples, seed)
-    return Comparison(runs, pairs, resamples, seed, tuple(sorted(allowed)))
+    back = repairs(runs, pairs, resamples, seed) if repaired else ()
+    return Comparison(runs, pairs, resamples, seed, tuple(sorted(allowed)), back)
 
 
 def _renamed(difference: dict[str, Any]) -> dict[str, Any]:

@@ -146,27 +146,37 @@ def compare(
     base: "Run | str | Path",
     *others: "Run | str | Path",
     allow: Collection[str] = (),
+    repaired: "Sequence[Run | str | Path] | Run | str | Path" = (),
 ) -> "Comparison":
     """Compare runs with a base over the same documents, as `verbalizer-bench compare` does.
 
     Example:
         print(compare("out/llama", "out/llava-white", "out/llava-none"))
+        print(compare("out/llama", "out/llava-white", repaired="out/llava-dpo"))
 
     Args:
         base: What the others are compared with.
         others: Runs, or paths that hold some.
         allow: Differences to let through, which the answer names: `image`, `template`, `engine`.
+        repaired: Runs of what should have repaired the tuned run, the only other one then.
 
     Raises:
         FileNotFoundError: A path holds no run.
-        ValueError: The runs differ in protocol, tasks, documents or raw prompts.
+        ValueError: The runs differ in protocol, tasks, documents or raw prompts; or with `repaired`
+            there is not one tuned run, or a run is there twice.
     """
     from verbalizer_bench.leaderboard.reports.comparison import compare
     from verbalizer_bench.results.contrast import parse_allowed
     from verbalizer_bench.results.run import find_runs
 
     allowed = parse_allowed([allow] if isinstance(allow, str) else list(allow))
-    return compare(*find_runs((base, *others)), allowed=allowed)
+    remedies = [repaired] if isinstance(repaired, str) else repaired
+    remedies = remedies if isinstance(remedies, Sequence) else [remedies]
+    given, back = find_runs((base, *others)), find_runs(remedies)
+    # Names are told apart over all of them.
+    named = {run.folder: run for run in find_runs((*given, *back))}
+    given, back = ([named[run.folder] for run in runs] for runs in (given, back))
+    return compare(*given, allowed=allowed, repaired=back)
 
 
 def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoint:

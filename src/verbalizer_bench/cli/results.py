@@ -28,21 +28,26 @@ def report(runs: list[Path], output: ReportOutput = None) -> None:
 
 
 @commands.command()
-def compare(runs: list[Path], allow: Repeated, output: ReportOutput = None) -> None:
-    """Compare runs over the same documents: did tuning hurt?
+def compare(
+    runs: list[Path], allow: Repeated, repaired: Repeated, output: ReportOutput = None
+) -> None:
+    """Compare runs over the same documents: did tuning hurt? How much came back?
 
     verbalizer-bench compare out/llama out/llava-white out/llava-none -o comparison
     verbalizer-bench compare out/llava-white out/llava-noise --allow image
+    verbalizer-bench compare out/llama out/llava-white --repaired out/llava-dpo
 
     Args:
         runs: An --output_path each; the first is the base.
         allow: A difference to let through, which the answer names: image, template or engine; more
             than one: repeat it, or give a list with commas.
+        repaired: The --output_path of what should have repaired the second run, which is the only
+            other one then: says how much of its cost came back; again for another remedy.
         output: A folder (default: `compare` in the first run's).
     """
     from verbalizer_bench import api
 
-    write(api.compare(*runs, allow=allow), output or runs[0] / "compare")
+    write(api.compare(*runs, allow=allow, repaired=repaired), output or runs[0] / "compare")
 
 
 def write(made: "Report | Comparison", folder: Path) -> None:

@@ -64,11 +64,16 @@ def interval_of_few(
     """Return a bootstrap's interval or, where fewer than `FEW` documents differ, that of above."""
     if differing(strata) >= FEW:
         return low, high
+    return unseen_interval(strata, resamples, seed)
+
+
+def unseen_interval(strata: Sequence[Stratum], resamples: int, seed: int) -> tuple[float, float]:
+    """Return the interval that allows for documents not seen, however many differ."""
     mean = sum(float(stratum.values.mean()) for stratum in strata)
     if mean < 0:
         # One minus another must be the other minus the one, whatever is drawn.
         turned = [Stratum(s.dataset, -s.values, -s.highest, -s.lowest) for s in strata]
-        low, high = interval_of_few(-high, -low, turned, resamples, seed)
+        low, high = unseen_interval(turned, resamples, seed)
         return -high, -low
     low, high = (
         _alike(strata)
