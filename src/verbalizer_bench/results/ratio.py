@@ -52,11 +52,12 @@ def ratios(
     """
     if any(len(values) < 2 for values in numerators.values()):
         return [None] * weights.shape[1]
-    draws = [bootstrap(table, resamples, seed) @ weights for table in (numerators, denominators)]
-    parts = zip(*(strata_of(t, weights, -1.0) for t in (numerators, denominators)), strict=True)
+    tables = (numerators, denominators)
+    over, under = (strata_of(table, weights, -1.0) for table in tables)
+    draws = [(bootstrap(table, resamples, seed) @ weights).T for table in tables]
     return [
-        _Group(*strata, over, under, resamples, seed).ratio()
-        for strata, over, under in zip(parts, draws[0].T, draws[1].T, strict=True)
+        _Group(*group, resamples, seed).ratio()
+        for group in zip(over, under, draws[0], draws[1], strict=True)
     ]
 
 
