@@ -201,14 +201,16 @@ def load(checkpoint: LocalCheckpoint) -> Any:
     from verbalizer_bench.models.adapters.llm import VerbalizerLLM
     from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 
-    # Sampling is generate's; prompts have images of their own, or none.
-    settings: dict[str, Any] = {"engine": "generate", "batch_size": checkpoint.batch_size}
+    # Sampling is generate's; prompts have images of their own, or none. cuda:0, as lm-eval's
+    # command line says: a GPU where there is one.
+    settings: dict[str, Any] = {"engine": "generate", "device": "cuda:0"}
+    settings["batch_size"] = checkpoint.batch_size
     model: Any
     try:
         if checkpoint.model == "verbalizer-llm":
-            model = VerbalizerLLM(**settings, **checkpoint.model_args)
+            model = VerbalizerLLM(**(settings | checkpoint.model_args))
         else:
-            model = VerbalizerLVLM(image="none", **settings, **checkpoint.model_args)
+            model = VerbalizerLVLM(image="none", **(settings | checkpoint.model_args))
     except (ValueError, OSError) as error:
         raise ValueError(f"completions.checkpoint: {error}") from error
     try:

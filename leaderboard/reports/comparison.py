@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import save
 from verbalizer_bench.results.answers import answers, interval, row_name
-from verbalizer_bench.results.contrast import engine, image, template
+from verbalizer_bench.results.contrast import engine, image, precision, template
 from verbalizer_bench.results.differences import FAMILIES, Difference, Pair, differences
 from verbalizer_bench.results.pairing import check_prompts, check_scores
 from verbalizer_bench.results.protocol import derive_protocol, is_partial
@@ -131,6 +131,7 @@ class Comparison(Tabular):
                     "image": image(run),
                     "chat_template": template(run),
                     "engine": engine(run),
+                    "precision": precision(run),
                 }
                 for run in self.runs
             ],

@@ -222,7 +222,7 @@ DIFFERENT: dict[str, tuple[str | None, dict[str, object], str]] = {
     "image": ("noise", ALIKE, "white image in"),
     "template": ("white", {"chat_template_sha256": None}, "with a chat template in"),
     "another template": ("white", {"chat_template_sha256": "u"}, "chat template t in"),
-    "engine": ("white", {"dtype": "torch.bfloat16"}, "our adapters in"),
+    "precision": ("white", {"dtype": "torch.bfloat16"}, "float32 in"),
 }
 
 
@@ -236,7 +236,7 @@ def test_one_named_difference_is_let_through_and_stands_in_the_answer(
     run = asked(two[1], "other", "v", shown, **changes)
     text = refused(base, run)
     assert f"differ in {name}: {told}" in text and f"`compare --allow {name}`" in text
-    for wrong in {"image", "template", "engine"} - {name}:
+    for wrong in {"image", "template", "engine", "precision"} - {name}:
         with pytest.raises(ValueError, match=f"--allow {name}"):
             compare(base, run, resamples=10, allowed={wrong})
     found = compare(base, run, resamples=10, allowed={name})
@@ -250,7 +250,7 @@ def test_one_named_difference_is_let_through_and_stands_in_the_answer(
     # What is not named stays refused, whatever is let through.
     greedy = changed(run, generation={"num_beams": 1})
     with pytest.raises(ValueError, match=r"differ in protocol: .*num_beams=1"):
-        compare(base, greedy, allowed={"image", "template", "engine"})
+        compare(base, greedy, allowed={"image", "template", "engine", "precision"})
 
 
 def test_what_is_let_through_is_a_list_of_known_names(
@@ -259,7 +259,10 @@ def test_what_is_let_through_is_a_list_of_known_names(
     folders = [str(run.folder) for run in two]
     assert main(["compare", *folders, "-o", str(tmp_path), "--allow", "images"]) == 2
     error = capsys.readouterr().err
-    assert "--allow images: one of image, template, engine" in error and error.count("\n") == 1
+    assert (
+        "--allow images: one of image, template, engine, precision" in error
+        and error.count("\n") == 1
+    )
     options = ["--allow", "image,template", "--allow", "engine"]
     assert main(["compare", *folders, "-o", str(tmp_path), *options]) == 0
     assert "Let through by --allow: engine, image, template." in capsys.readouterr().out
@@ -271,6 +274,22 @@ def test_a_stock_model_is_another_engine(two: list[Run], tmp_path: Path) -> None
     assert "differ in engine: lm-eval's hf in" in text
     (said,) = compare(two[0], ours, resamples=10, allowed={"engine"}).answers
     assert said.startswith("Did tuning and engine together hurt? ")
+
+
+def test_below_float32_the_engine_is_told_from_the_precision(two: list[Run]) -> None:
+    low = {"dtype": "torch.bfloat16"}
+    shared = asked(two[0], "shared", "v", "white", **low)
+    plain = asked(two[1], "plain", "v", "white", **low, engine={"generate": 9})
+    text = refused(shared, plain)
+    assert "differ in engine: our adapters, shared_prefix in" in text and "precision" not in text
+    half = asked(two[1], "half", "v", "white", dtype="torch.float16", engine={"generate": 9})
+    (said,) = compare(shared, half, resamples=10, allowed={"engine", "precision"}).answers
+    assert said.startswith("Did engine and precision together hurt? ")
+    assert "half (our adapters, generate, float16) against shared (our adapters, shared" in said
+    # In float32 both engines give the same responses.
+    exact = asked(two[1], "exact", "v", "white", engine={"generate": 9})
+    (said,) = compare(shared, exact, resamples=10, allowed={"precision"}).answers
+    assert said.startswith("Did the precision hurt? The weights are the same. ")
 
 
 def test_files_of_one_name_are_two_images(two: list[Run], tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def compare(
 
     Args:
         runs: An --output_path each; the first is the base.
-        allow: A difference to let through, which the answer names: image, template or engine; more
-            than one: repeat it, or give a list with commas.
+        allow: A difference to let through, which the answer names: image, template, engine or
+            precision; more than one: repeat it, or give a list with commas.
         repaired: The --output_path of what should have repaired the second run, which is the only
             other one then: says how much of its cost came back; again for another remedy.
         output: A folder (default: `compare` in the first run's).

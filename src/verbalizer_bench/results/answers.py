@@ -1,8 +1,8 @@
-"""Answer "did tuning hurt?" in sentences that name what else differs: image, template, engine."""
+"""Answer "did tuning hurt?" in sentences that name what else differs, such as the image."""
 
 from collections.abc import Sequence
 
-from verbalizer_bench.results.contrast import NO_IMAGE
+from verbalizer_bench.results.contrast import ALLOWABLE, NO_IMAGE
 from verbalizer_bench.results.differences import Difference, Pair
 from verbalizer_bench.results.resampling import ALPHA
 
@@ -53,11 +53,7 @@ def finding(pair: Pair) -> str:
 def named(pair: Pair, side: int) -> str:
     """Return the name of a pair's base (0) or model (1), with what it alone was asked with."""
     name = (pair.base, pair.model)[side]
-    shown = [
-        values[side]
-        for values in (pair.contrast.image, pair.contrast.template, pair.contrast.engine)
-        if values
-    ]
+    shown = [values[side] for key in ALLOWABLE if (values := getattr(pair.contrast, key))]
     return f"{name} ({', '.join(shown)})" if shown else name
 
 

@@ -1,12 +1,13 @@
 """In what two runs differ beside their answers, and what of it may be let through.
 
-Runs are compared where they were asked alike. Three differences can be let through by name, one or
+Runs are compared where they were asked alike. Four differences can be let through by name, one or
 more at a time (`compare --allow`), and then stand in the answer:
 
 - `image`: what an LVLM was shown (white, noise, none, a file).
 - `template`: with a chat template or without; for one checkpoint, with which.
 - `engine`: what made the responses: lm-eval's own model class, a served model or our adapters;
   below float32, where they give other responses, the shared prefix or `generate`.
+- `precision`: of the weights, where both runs say it.
 
 Few-shot examples, a system instruction, generation settings, rows and prompts stay as they are. An
 LVLM with a white image against a text model is the paper's own comparison, and an LVLM without an
@@ -23,10 +24,13 @@ from verbalizer_bench.results.run import Run, model_args
 from verbalizer_bench.results.served import SERVED
 from verbalizer_bench.tasks.spec import protocol as task_protocol
 
-ALLOWABLE = ("image", "template", "engine")
+ALLOWABLE = ("image", "template", "engine", "precision")
 NO_IMAGE = "no image"
 # What a protocol says of these, which are compared by themselves.
 _OWN_WORDS = ("image=", "model class ", SERVED)
+_OURS = "our adapters"
+# In which the shared prefix and `generate` give the same responses.
+_EXACT = ("float32", "float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Contrast:
         image: What the base was shown and what the run; None where the same, as below.
         template: With a chat template or without.
         engine: What made the responses.
+        precision: Of the weights.
     """
 
     tuning: bool = True
     image: tuple[str, str] | None = None
     template: tuple[str, str] | None = None
     engine: tuple[str, str] | None = None
+    precision: tuple[str, str] | None = None
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -73,9 +79,14 @@ def contrast(base: Run, run: Run) -> Contrast:
     """Say in what a run differs from another, allowed or not."""
     pairs = {
         key: (one, other)
-        for key, shown in (("image", image), ("template", template), ("engine", engine))
+        for key, shown in (("image", image), ("template", template))
         if (one := shown(base)) != (other := shown(run))
     }
+    precisions, engines = (precision(base), precision(run)), (engine(base), engine(run))
+    if all(precisions) and precisions[0] != precisions[1]:
+        pairs["precision"] = precisions
+    if engines[0] != engines[1] and not (_both_ours(base, run) and set(precisions) & set(_EXACT)):
+        pairs["engine"] = engines
     same = same_weights(base, run)
     if same and "template" not in pairs and (texts := _other_texts(base, run)):
         pairs["template"] = texts
@@ -148,10 +159,20 @@ def engine(run: Run) -> str:
         return f"lm-eval's {run.results.config.model}"
     if run.record.served:
         return "a served model"
-    if (run.record.dtype or "float32").endswith("float32"):
-        return "our adapters"
+    if precision(run) in (None, *_EXACT):
+        return _OURS
     used = [name for name, count in run.record.engine.items() if count]
-    return f"our adapters, {' and '.join(sorted(used))}" if used else "our adapters"
+    return f"{_OURS}, {' and '.join(sorted(used))}" if used else _OURS
+
+
+def precision(run: Run) -> str | None:
+    """Return the type of a run's weights; None where the run does not say it."""
+    given = run.record.dtype if run.is_ours else run.results.config.model_dtype
+    return str(given).removeprefix("torch.") if given else None
+
+
+def _both_ours(*runs: Run) -> bool:
+    return all(run.is_ours and not run.record.served for run in runs)
 
 
 def _other_texts(base: Run, run: Run) -> tuple[str, str] | None:

@@ -128,6 +128,7 @@ class Settings(_Part):
     model_args: dict[str, Any] | str | None = None
     model_sha: Any = None
     model_num_parameters: Any = None
+    model_dtype: Any = None
     batch_size: Any = None
     limit: int | float | None = None
     random_seed: Any = None

@@ -212,6 +212,11 @@ def _check_generation(gen_kwargs: Mapping[str, Any]) -> None:
             f"run: --gen_kwargs {alias}: lm-eval gives way to the tasks' max_gen_toks; "
             "write max_gen_toks="
         )
+    for alias in {"stop", "stop_strings", "stop_sequences"} & set(gen_kwargs):
+        raise ValueError(
+            f"run: --gen_kwargs {alias}={gen_kwargs[alias]}: lm-eval's name for it is until; "
+            "write until="
+        )
     for key in ("max_gen_toks", "num_beams"):
         value = gen_kwargs.get(key, 1)
         if type(value) is not int or value < 1:
