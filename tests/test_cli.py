@@ -200,6 +200,7 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["run", *GOOD, "--num_fewshot", "-1"], "--num_fewshot -1: give a count"),
         (["run", *GOOD, "--batch_size", "foo"], "--batch_size foo: give a count of prompts"),
         (["run", *GOOD, "--gen_kwargs", "num_beems=3"], "num_beems=3: no argument of generate; di"),
+        (["run", *GOOD, "--gen_kwargs", "stop=no"], "stop=no: lm-eval's name for it is until"),
         (["run", *GOOD, "--gen_kwargs", "num_beams=0"], "num_beams=0: give a count, at least 1"),
         (["run", *GOOD, "--gen_kwargs", "max_gen_toks=abc"], "max_gen_toks=abc: give a count"),
         (["run", *GOOD, "--model", "verbalizer-lm"], "did you mean verbalizer-llm?"),
