@@ -82,11 +82,11 @@ def contrast(base: Run, run: Run) -> Contrast:
         for key, shown in (("image", image), ("template", template))
         if (one := shown(base)) != (other := shown(run))
     }
-    one, other = precision(base), precision(run)
-    if one and other and one != other:
-        pairs["precision"] = one, other
+    first, second = precision(base), precision(run)
+    if first and second and first != second:
+        pairs["precision"] = first, second
     engines = engine(base), engine(run)
-    if engines[0] != engines[1] and not (_both_ours(base, run) and {one, other} & set(_EXACT)):
+    if engines[0] != engines[1] and not (_both_ours(base, run) and {first, second} & set(_EXACT)):
         pairs["engine"] = engines
     same = same_weights(base, run)
     if same and "template" not in pairs and (texts := _other_texts(base, run)):
