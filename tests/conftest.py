@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,16 @@ SHARED = Path(os.environ.get("VERBALIZER_BENCH_SHARED", REPOSITORY.parent / "sha
 
 
 @pytest.fixture(autouse=True)
-def fresh_log() -> Iterator[None]:
-    """Take back what a command or an adapter set up of our log: other tests read theirs."""
-    yield
-    ours = logging.getLogger("verbalizer_bench")
-    ours.handlers.clear()
-    ours.setLevel(logging.NOTSET)
+def fresh_log() -> None:
+    """Take back what a command, an adapter or another test's fixture set up of our log."""
+    if utilities := sys.modules.get("lm_eval.utils"):
+        # It sets up its own once a process.
+        utilities._LOGGING_CONFIGURED = False
+    for name in ("lm_eval", "verbalizer_bench"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
 
 @pytest.fixture(scope="session")
