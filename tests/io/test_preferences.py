@@ -53,6 +53,10 @@ def test_completions_are_ranked_by_the_first_three_attributes():
     assert make(RatedCompletions, RATED).completions[0].scores.quality == 9
 
 
+def test_equal_scores_are_taken():
+    assert make(PreferencePair, PAIR | {"score_rejected": 11}).score_rejected == 11
+
+
 def _without(key):
     return {name: value for name, value in PAIR.items() if name != key}
 
@@ -67,13 +71,22 @@ def _without(key):
         ),
         (PAIR | {"image": "7.jpg"}, "unknown key: image; leave it out"),
         (PAIR | {"score_chosen": "11"}, "wrong value: score_chosen='11': Input should be a valid"),
-        (PAIR | {"id": 7}, "wrong value: id='7': Input should be a valid string"),
-        ([PAIR], "wrong value: record="),
+        (PAIR | {"id": 7}, "wrong value: id=7: Input should be a valid string"),
+        ([PAIR], "wrong value: [{'id': '7', "),
+        (None, "wrong value: None is no record; give an object of JSON"),
+        (
+            PAIR | {"score_rejected": 11.5},
+            "scores: score_chosen=11 is below score_rejected=11.5; exchange the answers",
+        ),
         (PAIR | {"prompt": []}, "turn order: prompt: no turn"),
         (PAIR | {"prompt": [*ASKED, *ASKED]}, "turn order: prompt: user, user"),
         (PAIR | {"prompt": [*ASKED, *PAIR["chosen"]]}, "turn order: prompt: user, assistant"),
-        (PAIR | {"chosen": ASKED}, "malformed answer: chosen: one assistant turn is expected"),
-        (PAIR | {"chosen": []}, "malformed answer: chosen"),
+        (
+            PAIR | {"chosen": [*ASKED, *PAIR["chosen"]]},
+            "malformed answer: chosen: user, assistant; write one assistant turn, and those before "
+            "it in prompt",
+        ),
+        (PAIR | {"chosen": []}, "malformed answer: chosen: no turn; write one assistant turn"),
         (
             PAIR | {"rejected": [{"role": "assistant", "content": " \n"}]},
             "empty text: rejected: it has no text; leave the record out",
@@ -100,16 +113,16 @@ def test_a_pair_that_is_none_says_key_value_and_fix(value, fault):
 @pytest.mark.parametrize(
     ("completions", "fault"),
     [
-        ([], "wrong value: completions='[]'"),
+        ([], "wrong value: completions=[]"),
         ([{"text": "", "scores": None, "ending": "stop"}], "empty text: completions.0.text"),
         ([{"text": "A", "ending": "stop"}], "missing key: completions.0.scores"),
         (
             [{"text": "A", "scores": SCORES | {"verbosity": 5}, "ending": "stop"}],
-            "wrong value: completions.0.scores.verbosity='5'",
+            "wrong value: completions.0.scores.verbosity=5",
         ),
         (
             [{"text": "A", "scores": SCORES | {"verbosity": 2.5}, "ending": "stop"}],
-            "wrong value: completions.0.scores.verbosity='2.5'",
+            "wrong value: completions.0.scores.verbosity=2.5",
         ),
     ],
 )

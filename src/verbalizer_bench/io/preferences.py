@@ -111,12 +111,18 @@ class PreferencePair(_Record):
     @model_validator(mode="after")
     def _check_answers(self) -> "PreferencePair":
         for name, turns in (("chosen", self.chosen), ("rejected", self.rejected)):
-            if [turn.role for turn in turns] != ["assistant"]:
-                raise _fault("malformed answer", f"{name}: one assistant turn is expected")
+            roles = [turn.role for turn in turns]
+            if roles != ["assistant"]:
+                detail = f"{name}: {', '.join(roles) or 'no turn'}; write one assistant turn"
+                raise _fault("malformed answer", f"{detail}, and those before it in prompt")
             _check_text(name, turns[0].content)
         if self.chosen[0].content.strip() == self.rejected[0].content.strip():
             text = _short(self.chosen[0].content)
             raise _fault("same answer", f"chosen and rejected are both {text}; leave it out")
+        one, other = self.score_chosen, self.score_rejected
+        if one is not None and other is not None and one < other:
+            detail = f"score_chosen={one:g} is below score_rejected={other:g}; exchange the answers"
+            raise _fault("scores", f"{detail}, or write null for scores where less is better")
         return self
 
 
@@ -213,8 +219,10 @@ def _first_fault(error: ValidationError) -> RecordFault:
         return RecordFault("missing key", fix)
     if fault["type"] == "extra_forbidden":
         return RecordFault("unknown key", f"{key}; leave it out")
-    shown = _short(str(fault["input"]))
-    return RecordFault("wrong value", f"{key or 'record'}={shown}: {fault['msg']}")
+    shown = _cut(repr(fault["input"]))
+    if not key:
+        return RecordFault("wrong value", f"{shown} is no record; give an object of JSON")
+    return RecordFault("wrong value", f"{key}={shown}: {fault['msg']}")
 
 
 def _fault(reason: str, detail: str) -> PydanticCustomError:
@@ -222,4 +230,8 @@ def _fault(reason: str, detail: str) -> PydanticCustomError:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
