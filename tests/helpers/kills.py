@@ -1,4 +1,4 @@
-"""Processes that are killed at an event: when the server has been asked so many times more."""
+"""Processes that are killed at an event: the server's next requests, or a place in the work."""
 
 import os
 import signal
@@ -24,6 +24,22 @@ def killed_at(server: Server, requests: int, work: Callable[[], object]) -> bool
     server.watch = None
     assert status in (0, signal.SIGKILL), status
     return status == signal.SIGKILL
+
+
+def killed_inside(work: Callable[[Callable[[], None]], object]) -> None:
+    """Work in a process of its own, which is killed where it calls what `work` is given."""
+    reached, reach = os.pipe()
+
+    def here() -> None:
+        os.write(reach, b"x")
+        signal.pause()
+
+    child = _fork(lambda: work(here))
+    os.close(reach)
+    assert os.read(reached, 1), "it ended before"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reached)
 
 
 def _fork(work: Callable[[], object]) -> int:

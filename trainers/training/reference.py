@@ -78,6 +78,7 @@ def reference(
 
     Raises:
         ValueError: A stored line is not what was written.
+        OSError: The cache cannot be written to; what was computed is kept.
     """
     made_of = _made_of(recipe, checkpoint)
     name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
@@ -227,6 +228,13 @@ def _compute(
                 )
             lines.append({"pair": pair.key, "logps": logps, "check": _check(pair.key, logps)})
         lines.sync()
+    except OSError as error:
+        if error.filename != str(file):
+            raise
+        raise OSError(
+            f"{file}: {error.strerror}; make room, or give another cache: what was computed is "
+            "kept, and the same command goes on from there"
+        ) from error
     finally:
         lines.close()
 

@@ -1,7 +1,9 @@
 """Stored reference log-probabilities: computed once, gone on with, and never another's."""
 
 import json
+import resource
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from tests.helpers.kills import killed_inside
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.recipe import read_recipe
@@ -126,6 +129,60 @@ def test_what_was_stopped_goes_on(compute: Any, monkeypatch: pytest.MonkeyPatch)
     file.write_bytes(file.read_bytes()[:-20])
     again, number = compute()
     assert number == 1 and again.logps == found.logps
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_killed_process_costs_the_pair_that_it_computed(
+    compute: Any, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    """SIGKILL, before a pair's line is written or in the middle of it."""
+    alone, _ = compute()
+    whole = file_of(alone).read_bytes()
+    shutil.rmtree(alone.folder)
+    append = module.AppendLog.append
+    written: list[Any] = []
+
+    def work(here: Callable[[], None]) -> None:
+        def write(self: Any, row: Any) -> None:
+            written.append(row)
+            # The header and four pairs are there.
+            if len(written) == 6:
+                self._file.write(json.dumps(row)[:40].encode() if torn else b"")
+                here()
+            append(self, row)
+
+        monkeypatch.setattr(module.AppendLog, "append", write)
+        compute()
+
+    killed_inside(work)
+    left = file_of(alone).read_bytes()
+    assert left.count(b"\n") == 5 and left.endswith(b"\n") != torn
+    found, number = compute()
+    assert number == 2 and found.logps == alone.logps
+    assert file_of(found).read_bytes() == whole
+
+
+@pytest.mark.parametrize("room", [0, 1, 900])
+def test_a_full_disk_is_said_and_costs_the_pair_that_did_not_fit(
+    compute: Any, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, _ = compute()
+    shutil.rmtree(alone.folder)
+    # The bar goes to a file here, which the limit is on too.
+    monkeypatch.setattr(module, "tqdm", lambda pairs, **_: pairs)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"0\.jsonl: .*; make room, or give another cache"):
+            compute()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    kept = max(0, file_of(alone).read_bytes().count(b"\n") - 1)
+    assert kept < 6 and (kept > 0) == (room == 900)
+    found, number = compute()
+    assert number == 6 - kept and found.logps == alone.logps
 
 
 def test_a_line_that_is_not_what_was_written_is_refused(compute: Any) -> None:
