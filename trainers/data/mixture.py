@@ -58,12 +58,17 @@ def mix(
         fit, and some once more.
 
     Raises:
-        ValueError: A file that rows are drawn of has none.
+        ValueError: A file that rows are drawn of, or that the proportion is of, has none.
     """
     ends = np.searchsorted(records, np.cumsum(counts)).tolist()
     starts = [0, *ends[:-1]]
     available = [end - start for start, end in zip(starts, ends, strict=True)]
     if weights is not None:
+        if not available[0]:
+            raise ValueError(
+                "data: file 1, which data_weights has whole, has no record; give another first, or "
+                "data_records"
+            )
         wanted = [round(available[0] * weight / weights[0]) for weight in weights]
     assert wanted is not None
     drawn = [

@@ -54,6 +54,8 @@ def test_what_is_drawn_is_the_seeds() -> None:
 def test_a_file_of_which_nothing_is_left_cannot_be_drawn_from() -> None:
     with pytest.raises(ValueError, match="data: file 2 has no record to draw 1 of; leave it out"):
         mix(np.array([0, 1]), [2, 3], [1, 1], None, seed=0)
+    with pytest.raises(ValueError, match="data: file 1, which data_weights has whole, has no rec"):
+        mix(np.array([2, 3]), [2, 3], None, [1, 1], seed=0)
 
 
 def test_a_mixture_is_trained_on_recorded_and_said(
