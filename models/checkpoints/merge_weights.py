@@ -121,9 +121,10 @@ def plan(base: str, tuned: Sequence[str]) -> Merge:
     models = tuple(language_model(stored_weights(name, "--tuned")) for name in tuned)
     _check_format(models[0].stored)
     rows = torch.ones(models[0].weight(EMBEDDINGS).shape[0], dtype=torch.bool)
+    for model in (source, *models):
+        _check_types(model)
     for model in models:
         check_same_architecture(source, model)
-        _check_types(source, model)
         common = common_rows(source, model)
         rows[: len(common)] &= common[: len(rows)]
         rows[len(common) :] = False
@@ -155,14 +156,13 @@ def _check_format(frame: StoredWeights) -> None:
         )
 
 
-def _check_types(base: LanguageModel, tuned: LanguageModel) -> None:
-    for model in (base, tuned):
-        for name in model.names:
-            if (kind := model.weight(name).dtype) not in FLOATING:
-                raise ValueError(
-                    f"{model.stored.what}: {model.names[name]} is stored as {kind}, quantised; "
-                    "give the checkpoint in bfloat16, float16 or float32"
-                )
+def _check_types(model: LanguageModel) -> None:
+    for name in model.names:
+        if (kind := model.weight(name).dtype) not in FLOATING:
+            raise ValueError(
+                f"{model.stored.what}: {model.names[name]} is stored as {kind}, quantised; "
+                "give the checkpoint in bfloat16, float16 or float32"
+            )
 
 
 def _check_head(base: LanguageModel, models: Sequence[LanguageModel]) -> None:
@@ -180,7 +180,10 @@ def _check_head(base: LanguageModel, models: Sequence[LanguageModel]) -> None:
 
 
 def _name(point: Point) -> str:
-    return "_".join(f"{coefficient:g}" for coefficient in point)
+    # Six digits are enough for all but near neighbours.
+    shown = [f"{coefficient:g}" for coefficient in point]
+    exact = zip(shown, point, strict=True)
+    return "_".join(text if float(text) == number else repr(number) for text, number in exact)
 
 
 def _check_room(frame: StoredWeights, part: Path, copies: int) -> None:

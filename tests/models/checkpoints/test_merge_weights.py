@@ -199,6 +199,15 @@ def test_grid_of_several_checkpoints(pair: tuple[Path, Path], tmp_path: Path) ->
     assert "--model verbalizer-llm" in (folders[0] / "README.md").read_text()
 
 
+def test_points_of_a_grid_that_are_near_have_folders_of_their_own(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    points = [(1 / 3,), (0.333333,), (0.25,)]
+    folders = merge_weights(str(pair[0]), [str(pair[1])], points, tmp_path / "grid")
+    assert [one.name for one in folders] == ["0.3333333333333333", "0.333333", "0.25"]
+    assert len({checkpoint_sha256(folder) for folder in folders}) == 3
+
+
 def test_types(pair: tuple[Path, Path], tmp_path: Path) -> None:
     """The sum is made in float32 and rounded once, to the tuned one's type."""
     base = rewrite(clone(pair[0], tmp_path / "base"), half)
@@ -276,6 +285,14 @@ def _quantised(folder: Path) -> None:
     rewrite(folder, lambda weights: weights | {name: weights[name].to(torch.int8)})
 
 
+def _in_four_bits(folder: Path) -> None:
+    """As bitsandbytes writes it: bytes of another shape, and what they are to be scaled by."""
+    name = f"{IN_LLAVA}layers.0.mlp.up_proj.weight"
+    scales = {f"{name}.absmax": torch.ones(32)}
+    packed = {name: torch.zeros(1024, 1, dtype=torch.uint8)}
+    rewrite(folder, lambda weights: weights | packed | scales)
+
+
 def _narrow(folder: Path) -> None:
     name = f"{IN_LLAVA}layers.0.mlp.up_proj.weight"
     rewrite(folder, lambda weights: weights | {name: weights[name][:32]})
@@ -300,6 +317,10 @@ BROKEN = [
     (_nan_in_the_tower, r"multi_modal_projector.linear_1.weight holds NaN"),
     (_torn, r"model.safetensors: damaged: \S+ ends beyond the file; copy or save it again"),
     (_quantised, r"language_model.model.norm.weight is stored as I8, quantised; give"),
+    (
+        _in_four_bits,
+        r"--tuned \S+: \S+layers.0.mlp.up_proj.weight is stored as U8, quantised; give",
+    ),
     (_narrow, r"1 weights have another shape than in --base \S+, such as .*layers.0.mlp.up_proj"),
     (_heads, r"num_attention_heads is 2, in --base \S+ 4: the same weights mean something else"),
     (_missing_shard, r"1 of its 2 files are not there, such as model-b.safetensors; copy"),
