@@ -146,6 +146,11 @@ class FormatPairStages:
         rejected = own[1:] if self.recipe.rejected == "plain" else sampled
         if not rejected:
             return sample.reject(_STAGE, "no answer", "there is none without the instruction")
+        for candidates in (chosen, rejected):
+            if not any(one in accepted for one in candidates):
+                alone = replace(sample, candidates=candidates)
+                rejection = completions.reject_unusable(alone, _STAGE).rejection
+                return replace(sample, rejection=rejection)
         good = [one for one in chosen if accepted.get(one)]
         bad = [one for one in rejected if accepted.get(one) is False]
         if not good:

@@ -20,6 +20,13 @@ from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 
 
+# An instruction of the evaluation data.
+LEAK = (
+    "You are a helpful assistant judging the sentiment of a movie review. If the movie review is "
+    "positive, you need to output"
+)
+
+
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the samples of a format-oriented set whose items are the same with and without."""
@@ -110,7 +117,7 @@ def test_sampled_completions_are_sorted_by_the_verifier(
     formatted = [sample for sample in items(accepted).values() if sample.instruction]
 
     def answer(body: dict[str, Any]) -> str:
-        """Obey with every second seed, but never for one item, and always for another."""
+        """Obey with every second seed; never for one item, always for one, leak for one."""
         asked = prompt(body)
         item = next(
             sample
@@ -118,6 +125,8 @@ def test_sampled_completions_are_sorted_by_the_verifier(
             if sample.turns[0].question in asked and sample.instruction
         )
         place, number = formatted.index(item), body["seed"]
+        if place == 2:
+            return LEAK
         if place == 1 or (place != 0 and number % 2):
             assert item.instruction
             kind, arguments = item.instruction.type, item.instruction.arguments
@@ -152,7 +161,9 @@ def test_sampled_completions_are_sorted_by_the_verifier(
     }
     assert said.pop(formatted[0].id) == "refused"
     assert said.pop(formatted[1].id) == "accepted"
-    assert len(found) + len(said) + 2 == len(formatted)
+    # The set's own answer could be used; none of those that were sampled can.
+    assert said.pop(formatted[2].id) == "leakage"
+    assert len(found) + len(said) + 3 == len(formatted)
 
 
 def test_sampled_completions_about_images_need_the_images(accepted: Path, tmp_path: Path) -> None:
