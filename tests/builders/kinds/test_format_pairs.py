@@ -19,7 +19,6 @@ from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 
-
 # An instruction of the evaluation data.
 LEAK = (
     "You are a helpful assistant judging the sentiment of a movie review. If the movie review is "
