@@ -104,7 +104,8 @@ class DpoSettings:
     Attributes:
         beta: How much it costs to move away from the reference; of `ipo` its tau.
         loss_type: One of `PAIR_LOSSES`, or several, which are added: MPO (arXiv 2411.10442) is
-            [sigmoid, bco_pair, sft] with loss_weights [0.8, 0.2, 1.0].
+            [sigmoid, bco_pair, sft] with loss_weights [0.8, 0.2, 1.0]. `sft` is a mean over the
+            tokens of a micro-batch, which `per_device_batch_size` changes; the others over pairs.
         loss_weights: A weight for each of them; None: 1 each.
     """
 
@@ -114,8 +115,7 @@ class DpoSettings:
 
     def __post_init__(self) -> None:
         check("dpo.beta", self.beta, self.beta > 0, "above 0")
-        check("dpo.loss_type", "[]", self.loss_type, f"one of {', '.join(PAIR_LOSSES)}")
-        for name in self.loss_type:
+        for name in self.loss_type or ("[]",):
             check("dpo.loss_type", name, name in PAIR_LOSSES, f"one of {', '.join(PAIR_LOSSES)}")
         twice = len(set(self.loss_type)) < len(self.loss_type)
         check("dpo.loss_type", list(self.loss_type), not twice, "each once")

@@ -18,6 +18,7 @@ from verbalizer_bench.builders.pipeline.sample import Attempt, Candidate, Traini
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 from verbalizer_bench.client.protocol import Reply, Request
 from verbalizer_bench.client.response_checks import Problem, artifact_problem, finish_kind
+from verbalizer_bench.io.preferences import LENGTH
 
 ROLE = "completion"
 STAGE = "completions"
@@ -25,8 +26,8 @@ STAGE = "completions"
 _TAG = re.compile(r"</?answer_\d+>")
 # So many prompts without two different completions: it is not the prompts.
 _FIRST = 20
-# What ended a completion.
-STOP, LENGTH, FILTERED, UNKNOWN = "stop", "length", "filtered", "unknown"
+# What ended a completion, besides `LENGTH`.
+STOP, FILTERED, UNKNOWN = "stop", "filtered", "unknown"
 
 
 def conversation(sample: TrainingSample, images: Path | None) -> tuple[dict[str, Any], ...]:

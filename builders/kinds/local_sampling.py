@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.kinds.completions import (
-    LENGTH,
     STAGE,
     STOP,
     conversation,
@@ -25,7 +24,7 @@ from verbalizer_bench.builders.pipeline.progress import StageProgress
 from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample
 from verbalizer_bench.client.budget import UsageTotals
 from verbalizer_bench.io.append_log import AppendLog
-from verbalizer_bench.io.preferences import IMAGE
+from verbalizer_bench.io.preferences import IMAGE, LENGTH
 
 NAME = "sampled.jsonl"
 _FORMAT = 1

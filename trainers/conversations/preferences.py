@@ -6,9 +6,10 @@ What the records are: `io/preferences.py`.
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from verbalizer_bench.io.conversations import (
+    AnyParse,
     BadRecordError,
     Conversation,
     Message,
@@ -18,6 +19,7 @@ from verbalizer_bench.io.conversations import (
     record_id,
 )
 from verbalizer_bench.io.preferences import (
+    LENGTH,
     Completion,
     PreferencePair,
     RatedCompletions,
@@ -70,24 +72,47 @@ def best(index: int, row: Any) -> list[Conversation]:
         BadRecordError: It is none, or no completion has scores.
     """
     record = _made(RatedCompletions, index, row)
-    found = max(_rated(record, index), key=lambda one: one.scores.quality if one.scores else -1)
+    found = _best(_rated(record, index))
     return [_with_answer(record, index, messages(record.prompt, len(record.images)), found.text)]
 
 
-def count_tied(files: Iterable[Path]) -> int:
-    """Return of how many records several completions share the best score.
+def _quality(completion: Completion) -> int:
+    assert completion.scores
+    return completion.scores.quality
 
-    Args:
-        files: Of records that `best` was made of.
+
+def _best(rated: Sequence[Completion]) -> Completion:
+    return max(rated, key=_quality)
+
+
+class Selection(NamedTuple):
+    """What was chosen of the completions of some files.
+
+    Attributes:
+        unrated: Completions that were left out, for they have no scores.
+        cut_off: Chosen ones that a limit of tokens cut off: that they end there is trained too.
+        tied: Records of which several completions share the best score.
     """
-    count = 0
+
+    unrated: int
+    cut_off: int
+    tied: int
+
+
+def selection(files: Iterable[Path], parse: AnyParse) -> Selection:
+    """Count what `best` or `steered` chooses of the completions of files."""
+    unrated = cut_off = tied = 0
     for file in files:
         for _, row, _ in parsed(file):
             with suppress(RecordFault):
                 completions = make(RatedCompletions, row).completions
-                values = [one.scores.quality for one in completions if one.scores]
-                count += values.count(max(values, default=0)) > 1
-    return count
+                rated = [one for one in completions if one.scores]
+                chosen = [_best(rated)] if rated and parse is best else rated
+                unrated += len(completions) - len(rated)
+                cut_off += sum(one.ending == LENGTH for one in chosen)
+                values = [_quality(one) for one in rated]
+                tied += values.count(max(values, default=0)) > 1
+    return Selection(unrated, cut_off, tied)
 
 
 def steered(index: int, row: Any) -> list[Conversation | BadRecordError]:

@@ -19,11 +19,12 @@ from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import describe_answers
-from verbalizer_bench.trainers.conversations.preferences import BEST, count_tied
+from verbalizer_bench.trainers.conversations.preferences import BEST, selection
 from verbalizer_bench.trainers.data.cache import TrainingData, file_sha256
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
 from verbalizer_bench.trainers.recipe import RENAMED, Recipe
+from verbalizer_bench.trainers.training.inputs import row_kind
 from verbalizer_bench.trainers.training.resume_states import ResumeState, newest_whole, state_places
 
 log = logging.getLogger(__name__)
@@ -272,7 +273,15 @@ class OutputFolder:
 
 
 def _selection(recipe: Recipe) -> dict[str, Any]:
-    """Return how completions were chosen, if they were."""
-    if recipe.method != "rejection":
+    """Return how completions were chosen, if they were; warn of those that end nowhere."""
+    if recipe.method not in ("rejection", "steerlm"):
         return {}
-    return {"selection": {"rule": BEST, "tied": count_tied(recipe.data)}}
+    found = selection(recipe.data, row_kind(recipe).parse)
+    if found.cut_off:
+        log.warning(
+            "%d of the completions that are trained on were cut off by a limit of tokens, and the "
+            "model learns to stop there; build them with completions.cut_off=drop",
+            found.cut_off,
+        )
+    rule = BEST if recipe.method == "rejection" else "every completion that has scores"
+    return {"selection": {"rule": rule, **found._asdict()}}

@@ -26,6 +26,8 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 
 IMAGE = "<image>"
+# The ending of an answer that a limit of tokens cut off.
+LENGTH = "length"
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 Kind = TypeVar("Kind", bound="_Record")
 

@@ -9,9 +9,10 @@ import pytest
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, read_files
 from verbalizer_bench.io.preferences import ATTRIBUTES
 from verbalizer_bench.trainers.conversations.preferences import (
+    Selection,
     answered,
     best,
-    count_tied,
+    selection,
     steered,
 )
 
@@ -52,11 +53,16 @@ def test_the_best_is_that_of_the_first_three_and_of_equals_the_first() -> None:
     assert found == Conversation(3, "7", (asked, answer), ("a.png",), last_only=True)
 
 
-def test_ties_are_counted(tmp_path: Path) -> None:
+def test_what_is_chosen_is_counted(tmp_path: Path) -> None:
+    """FOUR has two best ones, and one without scores."""
     one = rated(("a", (4, 1, 4, 0, 0)), ("b", (1, 1, 4, 4, 4)))
+    cut = rated(("a", (4, 4, 4, 0, 0)), ("b", (1, 1, 4, 4, 4)), ("c", (1, 1, 1, 1, 1)), ("d", None))
+    for completion in cut["completions"]:
+        completion["ending"] = "length"
     file = tmp_path / "completions.jsonl"
-    file.write_text("\n".join(map(json.dumps, (FOUR, one, FOUR, {"id": "no record"}))))
-    assert count_tied([file, file]) == 4
+    file.write_text("\n".join(map(json.dumps, (FOUR, one, cut, FOUR, {"id": "no record"}))))
+    assert selection([file], best) == Selection(unrated=3, cut_off=1, tied=2)
+    assert selection([file, file], steered) == Selection(unrated=6, cut_off=6, tied=4)
 
 
 def test_every_completion_that_was_judged_is_a_conversation_with_its_attributes() -> None:
