@@ -16,6 +16,10 @@ from verbalizer_bench.version import __version__
 
 RECORD = "merge.json"
 RULE = "base + sum of coefficient * (tuned - base); 0 is the base, 1 the tuned checkpoint"
+TIES = (
+    "base + coefficient * TIES (arXiv 2306.01708) of the differences to the base: of each tensor "
+    "of them the largest {:g} is kept, and the mean taken of those with the sign of their sum"
+)
 # Settings of which a merge has the tuned checkpoint's, though weights of both are in it.
 _COMPARED = ("model_type", "rope_parameters", "rms_norm_eps", "tie_word_embeddings")
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -27,6 +31,7 @@ def write_record(
     rows: torch.Tensor,
     folders: Mapping[tuple[float, ...], Path],
     output: Path,
+    density: float | None = None,
 ) -> None:
     """Write record and card into the folders of a merge.
 
@@ -36,13 +41,16 @@ def write_record(
         rows: Which rows of the vocabulary were merged.
         folders: The folders with the weights, by their coefficients.
         output: What the command was given as the merge's place, which the folders get.
+        density: By TIES, the share that was kept; the one coefficient is then every tuned one's.
     """
     hashes = {one.stored.what: checkpoint_sha256(one.stored.folder) for one in (base, *tuned)}
-    common = _record(base, tuned, rows, hashes)
+    rule = RULE if density is None else TIES.format(density)
+    common = _record(base, tuned, rows, hashes) | {"rule": rule}
     for point, folder in folders.items():
+        coefficients = point if density is None else point * len(tuned)
         shares = [
             _source(one, hashes) | {"coefficient": share}
-            for one, share in zip(tuned, point, strict=True)
+            for one, share in zip(tuned, coefficients, strict=True)
         ]
         record = common | {"tuned": shares, "weights": checkpoint_sha256(folder)}
         write_whole(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -63,7 +71,6 @@ def _record(
     lacking = max(0, base.weight(EMBEDDINGS).shape[0] - len(rows))
     return {
         "verbalizer-bench": __version__,
-        "rule": RULE,
         "arithmetic": "float32 (float64 for weights in it), written in the first tuned one's types",
         "base": _source(base, hashes),
         "tuned": [],

@@ -3,9 +3,10 @@
     verbalizer-bench merge-weights --base LLM --tuned LVLM --coefficient 0.5 -o DIR
 
 A coefficient is the share of the tuned model: merged = base + coefficient * (tuned - base), of
-several tuned ones the sum of such task vectors (Ilharco et al. 2023). 0 is the base's language
-model and 1 the tuned one's, bit for bit where both are stored in one type. Everything else (vision
-tower, connector, tokens that the base has not, configuration, tokenizer) is the first tuned one's.
+several tuned ones the sum of such task vectors, or TIES of them (`merge_rules`). 0 is the base's
+language model and, of a sum, 1 the tuned one's, bit for bit where both are stored in one type.
+Everything else (vision tower, connector, tokens that the base has not, configuration, tokenizer) is
+the first tuned one's.
 
 Each file of the tuned checkpoint is written once more with the same header: a piece of some
 millions of values is read of each checkpoint, merged in float32, written in the tuned one's type.
@@ -14,8 +15,9 @@ millions of values is read of each checkpoint, merged in float32, written in the
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -30,6 +32,13 @@ from verbalizer_bench.models.checkpoints.language_weights import (
     language_model,
 )
 from verbalizer_bench.models.checkpoints.merge_record import write_record
+from verbalizer_bench.models.checkpoints.merge_rules import (
+    Point,
+    add,
+    add_ties,
+    least_kept,
+    task_vector,
+)
 from verbalizer_bench.models.checkpoints.safetensors_files import StoredTensor, damaged, header_size
 from verbalizer_bench.models.checkpoints.stored_weights import (
     FLOATING,
@@ -45,8 +54,6 @@ _COPIED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 _LEFT = ("training.json", "merge.json", "trainer_state.json")
 _FOLDERS = ("additional_chat_templates",)
 
-Point = tuple[float, ...]
-
 
 class Merge(NamedTuple):
     """What is merged with what.
@@ -55,11 +62,13 @@ class Merge(NamedTuple):
         base: The base.
         tuned: The tuned checkpoints; the first one's files are written once more.
         rows: Which rows of the vocabulary are merged (`common_rows`, of all of them).
+        density: By TIES, the share of a task vector that is kept; None for the sum.
     """
 
     base: LanguageModel
     tuned: tuple[LanguageModel, ...]
     rows: torch.Tensor
+    density: float | None = None
 
     @property
     def frame(self) -> StoredWeights:
@@ -72,16 +81,21 @@ class Merge(NamedTuple):
 
 
 def merge_weights(
-    base: str, tuned: Sequence[str], points: Sequence[Point], output: Path
+    base: str,
+    tuned: Sequence[str],
+    points: Sequence[Point],
+    output: Path,
+    density: float | None = None,
 ) -> list[Path]:
     """Write a checkpoint for each point of a grid of coefficients.
 
     Args:
         base: Folder or hub id of the base: a causal language model, or an LVLM with one.
         tuned: Folders or hub ids of what was tuned from it. The first has to be of safetensors.
-        points: The coefficients of each output, one for each of `tuned`.
+        points: The coefficients of each output, one for each of `tuned`; by TIES one alone.
         output: A folder that is empty or not there; with several points it gets a folder for each,
             named after its coefficients: `0.25`, `0.3_0.5`.
+        density: Merge by TIES, and keep this share of each task vector; None: the sum of all.
 
     Returns:
         The checkpoints' folders.
@@ -90,8 +104,8 @@ def merge_weights(
         ValueError: Coefficients do not fit; a checkpoint cannot be read, is an adapter or of
             another architecture; a weight is NaN or infinite; or the disk has no room.
     """
-    _check(tuned, points, output)
-    merge = plan(base, tuned)
+    _check(tuned, points, output, density)
+    merge = plan(base, tuned)._replace(density=density)
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     folders = {point: part / _name(point) if len(points) > 1 else part for point in points}
@@ -103,7 +117,7 @@ def merge_weights(
                 _copy_files(merge.frame.folder, folder)
             for file in merge.frame.files:
                 _write_file(merge, file, folders)
-            write_record(merge.base, merge.tuned, merge.rows, folders, output)
+            write_record(merge.base, merge.tuned, merge.rows, folders, output, density)
             part.replace(output)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -132,11 +146,20 @@ def plan(base: str, tuned: Sequence[str]) -> Merge:
     return Merge(source, models, rows)
 
 
-def _check(tuned: Sequence[str], points: Sequence[Point], output: Path) -> None:
+def _check(
+    tuned: Sequence[str], points: Sequence[Point], output: Path, density: float | None
+) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output}: is there and not an empty folder; give another")
+    if density is not None and not 0 < density <= 1:
+        raise ValueError(f"--ties {density:g}: give a share above 0, and 1 at most")
     for point in points:
-        if len(point) != len(tuned):
+        if density is not None and len(point) > 1:
+            raise ValueError(
+                f"--coefficient {','.join(map(str, point))}: by --ties there is one, of the mean; "
+                "give one"
+            )
+        if density is None and len(point) != len(tuned):
             raise ValueError(
                 f"--coefficient {','.join(map(str, point))}: {len(point)} coefficients for "
                 f"{len(tuned)} --tuned; give one for each, with commas between, and --coefficient "
@@ -238,26 +261,51 @@ def _write_kept(tensor: StoredTensor, name: str, what: str, streams: list[Binary
 
 
 def _write_merged(merge: Merge, stored: str, name: str, streams: Mapping[Point, BinaryIO]) -> None:
-    weight = merge.frame.tensors[stored]
-    rows = _rows(merge, name) if name in (EMBEDDINGS, HEAD) else None
-    width = math.prod(weight.shape[1:]) if rows is not None else 1
-    for start, stop in pieces(math.prod(weight.shape), width):
-        mask = rows[start // width : stop // width] if rows is not None else None
-        kept = _read(merge.tuned[0], name, start, stop)
-        values = [
-            _filled(_read(model, name, start, stop), kept)
-            for model in (merge.base, *merge.tuned[1:])
-        ]
+    weight, numbers = merge.frame.tensors[stored], range(len(merge.tuned))
+    least = []
+    if merge.density is not None:
+        vectors = [partial(_task_vector, merge, name, number) for number in numbers]
+        least = [least_kept(vector, merge.density) for vector in vectors]
+    for base, tuned, mask in _values(merge, name):
         for point, stream in streams.items():
-            merged = combine(values[0], [kept, *values[1:]], point)
+            merged = add_ties(base, tuned, least, point[0]) if least else add(base, tuned, point)
             if mask is not None:
-                merged = torch.where(mask.repeat_interleave(width), merged, kept)
+                merged = torch.where(mask, merged, tuned[0])
             if not _is_finite(merged):
                 raise ValueError(
                     f"--coefficient {','.join(map(str, point))}: {stored} becomes infinite in "
                     f"{weight.dtype}; give a coefficient nearer to 0 and 1"
                 )
             stream.write(merged.view(torch.uint8).numpy().data)
+
+
+def _task_vector(merge: Merge, name: str, number: int) -> Iterator[torch.Tensor]:
+    """Yield the values of a weight's task vector that are merged, a piece at a time."""
+    for base, tuned, mask in _values(merge, name):
+        vector = task_vector(base, tuned[number])
+        yield vector if mask is None else vector[mask]
+
+
+def _values(
+    merge: Merge, name: str
+) -> Iterator[tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]]:
+    """Yield a weight's values piece by piece: the base's, the tuned ones', and which are merged.
+
+    These are None for all; values that are not there are the first tuned one's.
+    """
+    shape = merge.tuned[0].weight(name).shape
+    rows = _rows(merge, name) if name in (EMBEDDINGS, HEAD) else None
+    width = math.prod(shape[1:]) if rows is not None else 1
+    for start, stop in pieces(math.prod(shape), width):
+        kept = _read(merge.tuned[0], name, start, stop)
+        base, *others = (
+            _filled(_read(model, name, start, stop), kept)
+            for model in (merge.base, *merge.tuned[1:])
+        )
+        mask = None
+        if rows is not None:
+            mask = rows[start // width : stop // width].repeat_interleave(width)
+        yield base, [kept, *others], mask
 
 
 def _rows(merge: Merge, name: str) -> torch.Tensor:
@@ -297,29 +345,3 @@ def _is_finite(values: torch.Tensor) -> bool:
     return not values.numel() or all(
         map(math.isfinite, torch.stack(torch.aminmax(values)).tolist())
     )
-
-
-def combine(base: torch.Tensor, tuned: Sequence[torch.Tensor], point: Point) -> torch.Tensor:
-    """Return base + sum of coefficient * (tuned - base), in the type of the first tuned one.
-
-    Args:
-        base: Values of the base.
-        tuned: The same values of each tuned checkpoint.
-        point: The coefficients.
-
-    Returns:
-        The merged values: the base's own where all coefficients are 0, and a tuned one's own where
-        its coefficient is 1 and the others are 0, as float arithmetic alone would not have it.
-    """
-    dtype = tuned[0].dtype
-    used = [(share, values) for share, values in zip(point, tuned, strict=True) if share]
-    if not used:
-        return base.to(dtype)
-    if len(used) == 1 and used[0][0] == 1:
-        return used[0][1].to(dtype)
-    wide = torch.promote_types(torch.float32, base.dtype)
-    start = base.to(wide)
-    total = start.clone()
-    for share, values in used:
-        total += share * (values.to(wide) - start)
-    return total.to(dtype)

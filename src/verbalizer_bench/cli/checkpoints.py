@@ -94,6 +94,7 @@ def merge_weights(
     tuned: Repeated,
     coefficient: Repeated,
     output: Output,
+    ties: float | None = None,
 ) -> None:
     r"""Merge the language model of a tuned checkpoint with that of its base.
 
@@ -112,13 +113,16 @@ def merge_weights(
         coefficient: The share, any finite number; of several --tuned one for each, with commas
             between. Given again: a grid, with a folder for each point.
         output: The checkpoint's folder; of a grid the folder of its folders.
+        ties: Merge several --tuned by TIES: of each one's difference to the base the largest values
+            are kept, this share of each tensor (the paper's: 0.2 of all), and of these the mean of
+            those with the sign of their sum; --coefficient is one number then, 1 in the paper.
     """
     from verbalizer_bench.models.checkpoints.merge_weights import merge_weights
 
     if not tuned:
         raise ValueError("merge-weights: no --tuned; give the tuned checkpoint's folder")
     points = [_numbers(text) for text in coefficient]
-    for folder in merge_weights(base, tuned, points, output):
+    for folder in merge_weights(base, tuned, points, output, ties):
         print(f"Wrote {folder}; {folder / 'README.md'} has the command that scores it")
 
 

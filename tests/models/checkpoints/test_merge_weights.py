@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -23,7 +24,8 @@ from tests.helpers.checkpoints import clone, renamed, rewrite, without
 from verbalizer_bench.cli.app import main
 from verbalizer_bench.models.checkpoints import stored_weights
 from verbalizer_bench.models.checkpoints.compose import compose, extract_llm
-from verbalizer_bench.models.checkpoints.merge_weights import combine, merge_weights
+from verbalizer_bench.models.checkpoints.merge_rules import add, add_ties, least_kept
+from verbalizer_bench.models.checkpoints.merge_weights import merge_weights
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
@@ -369,12 +371,81 @@ def test_command(
         (["-o", "x", "--coefficient", "half"], "--coefficient half: is no number, such as 0.5"),
         (["-o", "x", "--coefficient", "0.1,0.2"], "2 coefficients for 1 --tuned; give one for"),
         (["-o", "x", "--coefficient", "nan"], "--coefficient nan: give finite numbers"),
+        (["-o", "x", "--ties", "0", "--coefficient", "1"], "--ties 0: give a share above 0, and 1"),
+        (["-o", "x", "--ties", "0.2", "--coefficient", "1,1"], "by --ties there is one, of the me"),
         (["-o", "x"], "--coefficient: give each point of the grid once, and at least one"),
     ]:
         assert main([*words, *extra]) == 2
         assert message in capsys.readouterr().err
 
 
-def test_combine_in_double() -> None:
+def test_the_sum_in_double() -> None:
     base, tuned = torch.tensor([1.0, 1.0 + 1e-12], dtype=torch.float64).split(1)
-    assert combine(base, [tuned], (0.5,)).item() == pytest.approx(1.0 + 5e-13, abs=1e-16)
+    assert add(base, [tuned], (0.5,)).item() == pytest.approx(1.0 + 5e-13, abs=1e-16)
+
+
+def ties(base: torch.Tensor, tuned: list[torch.Tensor], density: float) -> torch.Tensor:
+    """Return TIES of the task vectors of a tensor, value by value."""
+    vectors = [(one - base).flatten().tolist() for one in tuned]
+    for vector in vectors:
+        kept = sorted(map(abs, vector), reverse=True)[: math.ceil(density * len(vector))]
+        vector[:] = [value if abs(value) >= kept[-1] else 0.0 for value in vector]
+    merged = []
+    for values in zip(*vectors, strict=True):
+        sign = math.copysign(1, sum(values))
+        same = [value for value in values if value * sign > 0]
+        merged.append(sum(same) / len(same) if same else 0.0)
+    return torch.tensor(merged).reshape(base.shape)
+
+
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_ties_is_what_a_naive_computation_gives(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, density: float
+) -> None:
+    """Of three text models, in pieces; the token that the first has alone is its own."""
+    base, llava = pair
+    first = extract_llm(str(llava), tmp_path / "first")
+    others = [rewrite(clone(base, tmp_path / f"{scale}"), moved_by(scale)) for scale in (0.1, 0.3)]
+    monkeypatch.setattr(stored_weights, "_PIECE", 100)
+    models = [first, *others]
+    (folder,) = merge_weights(
+        str(base), list(map(str, models)), [(0.7,)], tmp_path / "merged", density
+    )
+    found, own = weights_of(folder), weights_of(first)
+    for name, weight in weights_of(base).items():
+        rows = len(weight)
+        vector = ties(weight, [weights_of(one)[name][:rows] for one in models], density)
+        wanted = weight + 0.7 * vector
+        torch.testing.assert_close(found[name][:rows], wanted, rtol=1e-6, atol=1e-7)
+        assert (found[name][:rows] == weight).any() == (density < 1), "else nothing was trimmed"
+        assert torch.equal(found[name][rows:], own[name][rows:])
+    record = json.loads((folder / "merge.json").read_text())
+    assert f"of each tensor of them the largest {density:g} is kept" in record["rule"]
+    assert [one["coefficient"] for one in record["tuned"]] == [0.7] * 3
+
+
+def moved_by(scale: float) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    def move(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(int(100 * scale))
+        return {name: w + torch.randn_like(w) * scale for name, w in weights.items()}
+
+    return move
+
+
+def test_what_is_kept_is_the_largest_and_what_equals_the_last_of_them() -> None:
+    most = 3 + 2**-22
+    values = torch.tensor([0.5, -3.0, 1e-40, 2.0, -2.0, 0.0, most])
+    for density, least in [(1e-9, most), (2 / 7, 3.0), (3 / 7, 2.0), (4 / 7, 2.0), (1, 0.0)]:
+        found = least_kept(lambda: values.split(2), density)
+        assert found == least, density
+    assert least_kept(lambda: [torch.zeros(5)], 0.2) == least_kept(lambda: [], 0.2) == 0.0
+
+
+def test_nothing_is_elected_where_the_sum_is_zero() -> None:
+    base, one, other = (
+        torch.zeros(3),
+        torch.tensor([1.0, 2.0, 3.0]),
+        torch.tensor([-1.0, 1.0, -1.0]),
+    )
+    assert add_ties(base, [one, other], [0.0, 0.0], 1.0).tolist() == [0.0, 1.5, 3.0]
+    assert add_ties(base, [one, other], [2.0, 1.0], 1.0).tolist() == [-1.0, 1.5, 3.0]
