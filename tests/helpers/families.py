@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from PIL import Image
 from transformers import (
@@ -48,6 +49,8 @@ TEXT_SIZES: Mapping[str, Any] = {
 }
 # What a family's configuration has no place for is left out.
 ABSENT = object()
+# How a forward of transformers 5.24 ends, Llama 4's: it asks a text model's output for images'.
+_BROKEN_FORWARD = "has no attribute 'image_outputs'"
 Inputs = dict[str, torch.Tensor]
 
 
@@ -235,7 +238,13 @@ def outcome(model: Any, prompts: Sequence[Shown]) -> Outcome:
     """
     adapter = Adapter(model)
     longest = NEW_TOKENS + max(len(prompt.encoded.ids) for prompt in prompts)
-    if reason := adapter._unsupported_reason(prompts[0], settings(10), longest):
+    try:
+        reason = adapter._unsupported_reason(prompts[0], settings(10), longest)
+    except AttributeError as error:
+        if not _is_broken(model, prompts[0].inputs, error):
+            raise
+        return Outcome(f"its own generate ends in AttributeError: {error}")
+    if reason:
         return Outcome(reason)
     engine = adapter._shared_prefix_engine
     assert engine
@@ -251,6 +260,15 @@ def outcome(model: Any, prompts: Sequence[Shown]) -> Outcome:
                 _check_tie(model, prompt.inputs, beams, found[number], wanted[number])
         mended |= wrong
     return Outcome(None, mended)
+
+
+def _is_broken(model: Any, inputs: Inputs, error: AttributeError) -> bool:
+    """Return whether it is a known error that the model's own `generate` ends in, too."""
+    if not str(error).endswith(_BROKEN_FORWARD):
+        return False
+    with pytest.raises(AttributeError, match=_BROKEN_FORWARD):
+        _generate(model, inputs, 1, 1)
+    return True
 
 
 def _check_tie(model: Any, inputs: Inputs, beams: int, found: list[int], wanted: list[int]) -> None:
