@@ -27,8 +27,6 @@ SHARED = Path(os.environ.get("VERBALIZER_BENCH_SHARED", REPOSITORY.parent / "sha
 @pytest.fixture(autouse=True)
 def fresh_log() -> None:
     """Take back what a command, an adapter or another test's fixture set up of our log."""
-    # A submission that is checked leaves it behind.
-    os.environ.pop("LMEVAL_LOG_LEVEL", None)
     if utilities := sys.modules.get("lm_eval.utils"):
         # It sets up its own once a process.
         utilities._LOGGING_CONFIGURED = False

@@ -1,11 +1,11 @@
 """The checkpoints of the miniature: how each is trained from a base, and how it is scored."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from verbalizer_bench import api
+from verbalizer_bench.running.log_level import lm_eval_warnings_only
 
 if TYPE_CHECKING:
     from verbalizer_bench.results.run import Run
@@ -86,10 +86,8 @@ def score(
         log: The file that lm-eval's tables go to.
         image: What `verbalizer-lvlm` shows; None for its own choice, white.
     """
-    # lm-eval logs several lines a task.
-    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
     shown = {"image": image} if image else {}
-    with log.open("a") as tables, contextlib.redirect_stdout(tables):
+    with log.open("a") as tables, contextlib.redirect_stdout(tables), lm_eval_warnings_only():
         return api.evaluate(
             adapter,
             {"pretrained": checkpoint, "dtype": "float32", **shown},

@@ -1,11 +1,11 @@
 """Run a few documents again, and return the run instead of a report."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 
 from verbalizer_bench.results.run import Run, read_run
 from verbalizer_bench.running.harness import harness
+from verbalizer_bench.running.log_level import lm_eval_warnings_only
 
 
 def regenerate(arguments: Sequence[str]) -> Run:
@@ -14,8 +14,6 @@ def regenerate(arguments: Sequence[str]) -> Run:
     Args:
         arguments: Those of `verbalizer-bench run`, with `--output_path`.
     """
-    # lm-eval logs a line a task.
-    os.environ.setdefault("LMEVAL_LOG_LEVEL", "WARNING")
-    with contextlib.redirect_stdout(None):
+    with lm_eval_warnings_only(), contextlib.redirect_stdout(None):
         (folder,) = harness("run", arguments)
     return read_run(folder)
