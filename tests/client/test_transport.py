@@ -217,7 +217,7 @@ def test_what_is_not_tried_again(
     error = failure(tmp_path, endpoint(server))
     assert message in str(error) and len(str(error)) < 500
     assert (error.status, error.fatal) == (status, fatal)
-    assert len(server.requests) == 1
+    assert len(server.requests) == 1 and str(error).endswith("(sent once)")
 
 
 def test_a_hopeless_endpoint_is_not_asked_again(serve: Serve, tmp_path: Path) -> None:
@@ -230,6 +230,8 @@ def test_a_hopeless_endpoint_is_not_asked_again(serve: Serve, tmp_path: Path) ->
     errors = asyncio.run(run())
     assert len(server.requests) <= 2
     assert all(isinstance(error, CallFailed) and error.fatal for error in errors)
+    said = [str(error).endswith("(sent once)") for error in errors]
+    assert sum(said) == len(server.requests) and str(errors[-1]).endswith("(not sent)")
 
 
 def reply_to(serve: Serve, folder: Path, response: dict[str, Any]) -> Reply:

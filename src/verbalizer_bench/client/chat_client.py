@@ -9,6 +9,7 @@ the folder. A call that fails for good stores nothing, so that a later run sends
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,8 @@ class ChatClient:
         self._channels: dict[tuple[Any, ...], Channel] = {}
         self._running: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
         self._sending: set[str] = set()
+        # How often each running call was sent.
+        self._sent: Counter[str] = Counter()
         self._closing = False
 
     async def __aenter__(self) -> "ChatClient":
@@ -166,6 +169,7 @@ class ChatClient:
 
         def done(task: asyncio.Task[Any]) -> None:
             del self._running[key]
+            self._sent.pop(key, None)
             self._sending.discard(key)
             # Otherwise asyncio logs an exception that nobody retrieved.
             _ = task.cancelled() or task.exception()
@@ -188,7 +192,7 @@ class ChatClient:
         attempt = partial(self._attempt, request, endpoint, channel, key)
         outcome: Outcome = await attempts(channel.run, attempt)
         if isinstance(outcome, Failure):
-            raise _failed(request, endpoint, outcome, attempts.statistics["attempt_number"])
+            raise _failed(request, endpoint, outcome, self._sent[key])
         usage = usage_of(outcome, request, endpoint)
         return await self._store.add(key, request.role, endpoint.model, outcome, usage)
 
@@ -231,6 +235,7 @@ class ChatClient:
             self._sending.add(key)
             # Images are read here, so that only calls in flight hold theirs in memory.
             sent = body(request, endpoint, structured)
+            self._sent[key] += 1
             outcome = await channel.send(sent, endpoint.timeout, key, len(self._running))
             used = self._count(outcome, reserved, request, endpoint)
             channel.correct_tokens(used.tokens - reserved.tokens)
@@ -260,12 +265,14 @@ class ChatClient:
         return reserved if outcome.lost else NO_USAGE
 
 
-def _failed(request: Request, endpoint: Endpoint, failure: Failure, attempts: int) -> CallFailed:
+def _failed(request: Request, endpoint: Endpoint, failure: Failure, sent: int) -> CallFailed:
     status = f"{failure.status}: " if failure.status else ""
     asks = f"; it asks to wait {failure.retry_after:.0f} s" if failure.retry_after else ""
+    # Another call may be why the endpoint is given up.
+    often = {0: "not sent", 1: "sent once"}.get(sent, f"sent {sent} times")
     return CallFailed(
         f"{request.role}: {endpoint.model} at {endpoint.address}: {status}{failure.message}{asks} "
-        f"(attempt {attempts})",
+        f"({often})",
         failure.status,
         failure.fatal,
     )
