@@ -252,7 +252,7 @@ def test_a_400_that_has_other_reasons(serve: Serve, tmp_path: Path) -> None:
     asked = endpoint(server)
     with pytest.raises(ExceptionGroup) as error:
         ask_all(tmp_path, [request("bad", schema=SCHEMA)], asked)
-    assert "400: prompt too long (attempt 1)" in str(error.value.exceptions[0])
+    assert "400: prompt too long (tried 3 times)" in str(error.value.exceptions[0])
     ask_all(tmp_path, [request("good", schema=SCHEMA)], asked)
     assert server.requests[-1].body["response_format"]["json_schema"]["strict"] is True
 

@@ -63,7 +63,7 @@ def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     [
         ("http://nowhere.invalid/v1", "no connection ("),
         # What answers there is no server of TLS.
-        ("https", "; without TLS it is http://) (attempt 1)"),
+        ("https", "; without TLS it is http://) (tried once)"),
     ],
 )
 def test_no_name_and_no_certificate(url: str, message: str, serve: Serve, tmp_path: Path) -> None:

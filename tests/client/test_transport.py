@@ -159,7 +159,7 @@ def test_answers_that_trickle(
     [
         ("rate_limited", "429: too many requests"),
         ("error", "500: internal error"),
-        ("unavailable", "503: Service Unavailable (attempt"),
+        ("unavailable", "503: Service Unavailable (tried"),
         ("cut", "cut off (peer closed connection without sending complete message body ("),
         ("garbled", 'the response is no JSON: {"id"'),
         ("empty", "the response has no choices"),
@@ -171,7 +171,7 @@ def test_what_is_tried_again_in_vain(
     plan: dict[str, Any] = {fault: 1.0}
     server = serve(faults=Faults(**plan, at_most=99, retry_after="0"))
     error = failure(tmp_path, endpoint(server, retries=2))
-    assert message in str(error) and "(attempt 3)" in str(error) and not error.fatal
+    assert message in str(error) and "(tried 3 times)" in str(error) and not error.fatal
     assert len(server.requests) == 3
     server.faults = None
     assert ask_all(tmp_path, [request("x")], endpoint(server))[0][0].text == "echo: x"
@@ -217,7 +217,7 @@ def test_what_is_not_tried_again(
     error = failure(tmp_path, endpoint(server))
     assert message in str(error) and len(str(error)) < 500
     assert (error.status, error.fatal) == (status, fatal)
-    assert len(server.requests) == 1 and str(error).endswith("(sent once)")
+    assert len(server.requests) == 1 and str(error).endswith("(tried once)")
 
 
 def test_a_hopeless_endpoint_is_not_asked_again(serve: Serve, tmp_path: Path) -> None:
@@ -230,8 +230,8 @@ def test_a_hopeless_endpoint_is_not_asked_again(serve: Serve, tmp_path: Path) ->
     errors = asyncio.run(run())
     assert len(server.requests) <= 2
     assert all(isinstance(error, CallFailed) and error.fatal for error in errors)
-    said = [str(error).endswith("(sent once)") for error in errors]
-    assert sum(said) == len(server.requests) and str(errors[-1]).endswith("(not sent)")
+    said = [str(error).endswith("(tried once)") for error in errors]
+    assert sum(said) == len(server.requests) and str(errors[-1]).endswith("(not tried)")
 
 
 def reply_to(serve: Serve, folder: Path, response: dict[str, Any]) -> Reply:
@@ -280,7 +280,7 @@ def test_unusual_responses(
 )
 def test_a_body_that_is_none(body: str, message: str, serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda asked: web.Response(text=body, content_type="text/html"))
-    assert f"{message} (attempt 1)" in str(failure(tmp_path, endpoint(server, retries=0)))
+    assert f"{message} (tried once)" in str(failure(tmp_path, endpoint(server, retries=0)))
 
 
 def test_a_byte_order_mark(serve: Serve, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_counts_that_are_none_cost_what_is_estimated(
 def test_an_error_with_status_200(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda body: web.json_response({"error": {"message": "overloaded"}}))
     error = failure(tmp_path, endpoint(server, retries=1))
-    assert "the response says: overloaded (attempt 2)" in str(error)
+    assert "the response says: overloaded (tried 2 times)" in str(error)
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     asked = Endpoint(model="m", base_url=url, retries=1, backoff=0.01)
-    assert "no connection (Connection refused) (attempt 2)" in str(failure(tmp_path, asked))
+    assert "no connection (Connection refused) (tried 2 times)" in str(failure(tmp_path, asked))
 
 
 def test_the_key_is_written_nowhere(

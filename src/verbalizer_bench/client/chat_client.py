@@ -98,8 +98,8 @@ class ChatClient:
         self._channels: dict[tuple[Any, ...], Channel] = {}
         self._running: dict[str, asyncio.Task[Mapping[str, Any]]] = {}
         self._sending: set[str] = set()
-        # How often each running call was sent.
-        self._sent: Counter[str] = Counter()
+        # How often each running call was tried, whether or not the server took it.
+        self._tried: Counter[str] = Counter()
         self._closing = False
 
     async def __aenter__(self) -> "ChatClient":
@@ -169,7 +169,7 @@ class ChatClient:
 
         def done(task: asyncio.Task[Any]) -> None:
             del self._running[key]
-            self._sent.pop(key, None)
+            self._tried.pop(key, None)
             self._sending.discard(key)
             # Otherwise asyncio logs an exception that nobody retrieved.
             _ = task.cancelled() or task.exception()
@@ -192,7 +192,7 @@ class ChatClient:
         attempt = partial(self._attempt, request, endpoint, channel, key)
         outcome: Outcome = await attempts(channel.run, attempt)
         if isinstance(outcome, Failure):
-            raise _failed(request, endpoint, outcome, self._sent[key])
+            raise _failed(request, endpoint, outcome, self._tried[key])
         usage = usage_of(outcome, request, endpoint)
         return await self._store.add(key, request.role, endpoint.model, outcome, usage)
 
@@ -235,7 +235,7 @@ class ChatClient:
             self._sending.add(key)
             # Images are read here, so that only calls in flight hold theirs in memory.
             sent = body(request, endpoint, structured)
-            self._sent[key] += 1
+            self._tried[key] += 1
             outcome = await channel.send(sent, endpoint.timeout, key, len(self._running))
             used = self._count(outcome, reserved, request, endpoint)
             channel.correct_tokens(used.tokens - reserved.tokens)
@@ -265,11 +265,11 @@ class ChatClient:
         return reserved if outcome.lost else NO_USAGE
 
 
-def _failed(request: Request, endpoint: Endpoint, failure: Failure, sent: int) -> CallFailed:
+def _failed(request: Request, endpoint: Endpoint, failure: Failure, tried: int) -> CallFailed:
     status = f"{failure.status}: " if failure.status else ""
     asks = f"; it asks to wait {failure.retry_after:.0f} s" if failure.retry_after else ""
     # Another call may be why the endpoint is given up.
-    often = {0: "not sent", 1: "sent once"}.get(sent, f"sent {sent} times")
+    often = {0: "not tried", 1: "tried once"}.get(tried, f"tried {tried} times")
     return CallFailed(
         f"{request.role}: {endpoint.model} at {endpoint.address}: {status}{failure.message}{asks} "
         f"({often})",

@@ -384,7 +384,7 @@ def test_a_server_that_has_one_error_to_say(serve: Callable[..., Server]) -> Non
     server = serve(lambda body: web.Response(text="Internal Server Error", status=500))
     said = (
         r"500: Internal Server Error, 6 times in a row and no answer since; look at its log "
-        r"\(sent 6 times\).*where model=NAME is none that they have"
+        r"\(tried 6 times\).*where model=NAME is none that they have"
     )
     with pytest.raises(ValueError, match=f"^task, document 0: m at http.*{said}") as raised:
         api(server, backoff=0.001).generate_until(asked(["a", "b"]))
