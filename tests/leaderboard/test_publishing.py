@@ -70,7 +70,7 @@ def commands(page: str) -> list[list[str]]:
     ]
 
 
-def test_the_readmes_commands(
+def test_the_commands_of_the_page(
     published: Path,
     toys: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -78,7 +78,7 @@ def test_the_readmes_commands(
 ) -> None:
     monkeypatch.chdir(published)
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", "sample")
-    found = commands("README.md")
+    found = commands("docs/submissions.md")
     assert {tuple(command[:2]) for command in found} == {
         *(("submit", action) for action in ("pack", "validate", "spot-check", "export")),
         *(("leaderboard", action) for action in ("build", "init")),

@@ -208,11 +208,11 @@ def test_trained_parameters_of_the_tiny_models(name: str) -> None:
 
 
 def test_another_adapter_is_another_number() -> None:
-    """README's `lora.r=64`: eight times the 17,920 of rank 8, whatever the recipe states."""
+    """The page's `lora.r=64`: eight times the 17,920 of rank 8, whatever the recipe states."""
     from verbalizer_bench.trainers.checkpoints.load import load_shapes
     from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 
-    assert "`lora.r=64`" in (REPOSITORY / "README.md").read_text()
+    assert "`lora.r=64`" in (REPOSITORY / "docs" / "training.md").read_text()
     recipe = read_recipe("tiny/sft_lora", ["lora.r=64"])
     assert count_parameters(load_shapes(recipe), recipe)[0] == 8 * 17_920
     whole = read_recipe("tiny/sft_lora", ["lora=null"])
