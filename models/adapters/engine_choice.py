@@ -71,8 +71,10 @@ class EngineChoice(RunRecorder):
             return engine
         if self.engine == "shared_prefix":
             raise ValueError(f"engine=shared_prefix: not exact here: {reason}; give engine=auto")
-        if self.engine == "auto":
-            instead = "a forward pass a score" if settings is None else "generate"
+        instead = "a forward pass a score" if settings is None else "generate"
+        if self.engine == "generate":
+            log.info("engine: %s, as asked", instead)
+        else:
             # Whoever samples wants no search: that is no news.
             samples = settings is not None and settings.kwargs.get("do_sample")
             level = logging.DEBUG if samples else logging.WARNING

@@ -1,13 +1,20 @@
 """Our log lines beside lm-eval's: the same place, the same form, the level that its user chose.
 
 lm-eval's command line sets up the logger `lm_eval` alone, so that what ours says at INFO would be
-seen nowhere.
+seen nowhere. What it says itself of each of our 108 tasks alike is said once.
 """
 
 import logging
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LM_EVAL = logging.getLogger("lm_eval")
+# What lm-eval says of tasks: its command line has named those that were asked for.
+_OF_TASKS = ("lm_eval.evaluator", "lm_eval.evaluator_utils")
+_SELECTED = re.compile(r"Selected tasks:$|\s*(Task|Group): verbalizer")
+_ASKED = re.compile(r"(?P<task>\S+): (?P<arguments>Using gen_kwargs: .*)", re.DOTALL)
 
 
 class _AsLmEvals(logging.Handler):
@@ -18,6 +25,49 @@ class _AsLmEvals(logging.Handler):
             return
         for handler in _LM_EVAL.handlers:
             handler.handle(record)
+
+
+class _OncePerRun(logging.Filter):
+    """Pass what lm-eval says of our tasks once: that they are selected, and how they are asked."""
+
+    def __init__(self, served: bool) -> None:
+        super().__init__()
+        self._served = served
+        self._asked: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if _SELECTED.match(text):
+            return False
+        if not (asked := _ASKED.match(text)):
+            return True
+        if self._served:
+            return False
+        if not asked["task"].startswith("verbalizer"):
+            return True
+        first = asked["arguments"] not in self._asked
+        self._asked.add(asked["arguments"])
+        record.msg, record.args = f"{asked['task']} and all like it: {asked['arguments']}", ()
+        return first
+
+
+@contextmanager
+def quiet_task_lines(served: bool) -> Iterator[None]:
+    """Have lm-eval name our tasks, and how they are asked, once in a run and not once a task.
+
+    Args:
+        served: Whether a server is asked, which the tasks' generation arguments do not reach as
+            they are: `verbalizer-api` says itself how it decodes.
+    """
+    once = _OncePerRun(served)
+    loggers = [logging.getLogger(name) for name in _OF_TASKS]
+    for logger in loggers:
+        logger.addFilter(once)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(once)
 
 
 def show_log_lines() -> None:

@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 from transformers.utils import cached_file
 
+from verbalizer_bench.models.checkpoints.load_log import true_lines_only
+
 # What a checkpoint may hold without the model's using it, beside the lists that transformers'
 # classes have: tables that old versions stored and new ones compute (rotations, and the masks of
 # GPT-J and its kin), the value head of reinforcement learning, and heads that only guess several
@@ -71,7 +73,7 @@ def load_whole(
     _check_files(name, what, kwargs)
     # So that all weights of another shape are in the report, instead of an error that names none.
     kwargs["ignore_mismatched_sizes"] = True
-    with _quiet_report(what), reading(what):
+    with _quiet_report(what), true_lines_only(kwargs) as log_true_lines, reading(what):
         loaded = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
     if not isinstance(loaded, tuple):
         raise ValueError(
@@ -82,6 +84,7 @@ def load_whole(
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ValueError(f"{what}: holds an adapter; give its base there, and peft={name}")
     _check_report(model, report, what, unused, part)
+    log_true_lines(model)
     _untie_config(model)
     return model
 

@@ -196,6 +196,9 @@ class VerbalizerAPI(LM):
             settings = GenerationSettings.from_request(request.args[1], default, ())
             check_generation(settings)
             self._asked[key] = settings
+            beams = self.settings.beams
+            how = f"{beams} beams of vLLM's" if beams > 1 else "greedy"
+            log.info("decoding: %s, up to %d new tokens", how, settings.max_new_tokens)
         return self._asked[key]
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Score]:

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,15 @@ def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     assert "1 prompts held a literal image token" in text and "stock-beams" not in text
     assert "2 prompts held '</s>' in their text, which the model reads as a special" in text
     assert derive_protocol(run) == ("other", ("3 prompts did not fit and lost text at the left",))
+
+
+def test_that_prompts_were_cut_may_be_why_responses_are_the_same(real_run: Run) -> None:
+    for cut, why in ((0, "the prompts do not matter"), (3, "3 prompts did not fit its context")):
+        record = OURS["verbalizer_bench"] | {"truncated_prompts": cut}
+        tasks = tuple(replace(task, common=("foo", len(task.doc_ids))) for task in real_run.tasks)
+        run = replace(changed(real_run, {"verbalizer_bench": record}), tasks=tasks)
+        (line,) = [text for text in warnings(run) if "are the same text, 'foo': " in text]
+        assert f"'foo': {why}" in line
 
 
 def test_a_part_of_the_suite_says_so(tmp_path: Path) -> None:

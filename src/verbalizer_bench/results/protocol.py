@@ -180,10 +180,14 @@ def _same_responses(run: Run) -> list[str]:
     text, times = said.most_common(1)[0] if said else ("", 0)
     if total < _FEW or times < _NEARLY_ALL * total:
         return []
-    return [
-        f"{times} of {total} responses are the same text, {ascii(text)[:60]}: the prompts do not "
-        "matter to this model; are its weights numbers?"
-    ]
+    same = f"{times} of {total} responses are the same text, {ascii(text)[:60]}"
+    if cut := run.record.truncated_prompts:
+        return [
+            f"{same}: {cut} prompts did not fit its context and lost text at the left, which may "
+            "be why; if it is not, the prompts do not matter to this model, and are its weights "
+            "numbers?"
+        ]
+    return [f"{same}: the prompts do not matter to this model; are its weights numbers?"]
 
 
 def facts(run: Run) -> list[str]:

@@ -23,7 +23,7 @@ from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
-from verbalizer_bench.models.adapters.log_lines import show_log_lines
+from verbalizer_bench.models.adapters.log_lines import quiet_task_lines, show_log_lines
 from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, our_options, parse
 from verbalizer_bench.running.merge import in_document_order
@@ -172,7 +172,8 @@ def _evaluate(
     output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
     started, clock = datetime.now(UTC), time.monotonic()
-    with _handed_to_lm_eval(index, journal):
+    served = args.model == "verbalizer-api"
+    with _handed_to_lm_eval(index, journal), quiet_task_lines(served):
         parser.execute(args)
     if _rank() != 0:
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.adapters.log_lines import show_log_lines
+from verbalizer_bench.models.adapters.log_lines import quiet_task_lines, show_log_lines
 
 LM_EVAL = logging.getLogger("lm_eval")
 
@@ -96,3 +96,30 @@ def test_an_adapter_in_plain_lm_eval_shows_its_lines(toys: tuple[Path, Path]) ->
         model = VerbalizerLLM(str(toys[0]), device="cpu", dtype="float32", batch_size="auto")
         model._plain_batch_size(8)
     assert shown.getvalue().count("batch_size=auto: ") == 1
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_what_lm_eval_says_of_each_task_is_said_once(served: bool) -> None:
+    """Of our tasks; a server is not asked as it says."""
+    asked = "Using gen_kwargs: {'num_beams': 10}"
+    with logging_of(LM_EVAL) as shown:
+        evaluator = logging.getLogger("lm_eval.evaluator")
+        utilities = logging.getLogger("lm_eval.evaluator_utils")
+        with quiet_task_lines(served):
+            for line in ("Selected tasks:", "Group: verbalizer", "  Task: verbalizer_a (x)"):
+                utilities.info(line)
+            utilities.info("Task: ifeval (y)")
+            for task in ("verbalizer_a", "verbalizer_b", "ifeval"):
+                evaluator.info(f"{task}: {asked}")
+            evaluator.info("verbalizer_c: Using gen_kwargs: {'num_beams': 1}")
+            evaluator.warning("Overwriting default num_fewshot of ifeval from 0 to 1")
+        utilities.info("Selected tasks:")
+    said = ["Task: ifeval (y)"]
+    if not served:
+        said += [
+            f"verbalizer_a and all like it: {asked}",
+            f"ifeval: {asked}",
+            "verbalizer_c and all like it: Using gen_kwargs: {'num_beams': 1}",
+        ]
+    said += ["Overwriting default num_fewshot of ifeval from 0 to 1", "Selected tasks:"]
+    assert shown.getvalue().splitlines() == said

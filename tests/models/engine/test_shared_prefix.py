@@ -225,6 +225,16 @@ def test_out_of_memory_halves_the_batch(
     assert sizes == [8, 4, 2, 2, 2, 2]
 
 
+def test_the_engine_that_was_asked_for_is_named(
+    toys: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    lm = load(VerbalizerLLM, toys[0], engine="generate")
+    with caplog.at_level("INFO"):
+        lm.generate_until(requests(["a", "b"], num_beams=2, max_gen_toks=3), disable_tqdm=True)
+    (line,) = [line.message for line in caplog.records if line.message.startswith("engine: ")]
+    assert line == "engine: generate, as asked"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
