@@ -33,7 +33,15 @@ ROOMS = {
     "builders": ("pipeline", "filters", "export", "kinds"),
     "leaderboard": ("submission", "pages", "reports", "site"),
     "models": ("images", "chat", "checkpoints", "engine", "adapters", "served"),
-    "trainers": ("conversations", "data", "recipe", "checkpoints", "training", "output"),
+    "trainers": (
+        "conversations",
+        "data",
+        "recipe_settings",
+        "recipe",
+        "checkpoints",
+        "training",
+        "output",
+    ),
 }
 
 

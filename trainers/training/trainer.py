@@ -12,7 +12,8 @@ from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import lora_config
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.collator import Collator
-from verbalizer_bench.trainers.recipe import DpoSettings, Recipe
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.recipe_settings import DpoSettings
 from verbalizer_bench.trainers.training.contrastive import ContrastiveTrainer
 from verbalizer_bench.trainers.training.inputs import row_kind, sample_order
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer, first_non_finite

@@ -1,0 +1,99 @@
+"""What stands in a recipe below `model`, `lora` and `dpo`, checked before any weight is read."""
+
+from dataclasses import dataclass
+
+from verbalizer_bench.config import OneOrMore, check
+from verbalizer_bench.models.checkpoints.connector import CONNECTORS
+
+# TRL's losses of a pair that need no setting but beta.
+PAIR_LOSSES = ("sigmoid", "hinge", "ipo", "bco_pair", "apo_zero", "apo_down", "sft")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model to train: a checkpoint, the parts of a LLaVA, or a configuration alone.
+
+    Attributes:
+        path: A checkpoint folder or hub id: a causal LM for `sft`, a CLIP for `tower`, a LLaVA for
+            the other methods.
+        llm: With `vision_tower` and `connector`: the parts of a LLaVA, composed at the start.
+        vision_tower: A folder or hub id; CLIP, SigLIP or another tower with patch features.
+        connector: `linear` or `mlp2x_gelu`.
+        config: A folder with a config.json: that architecture with random weights, in place of
+            the others. For training from scratch, and for `--dry-run` where no weights are.
+    """
+
+    path: str | None = None
+    llm: str | None = None
+    vision_tower: str | None = None
+    connector: str | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = {"llm": self.llm, "vision_tower": self.vision_tower, "connector": self.connector}
+        given = [name for name, value in parts.items() if value]
+        if self.config or (self.path and not given):
+            return
+        if self.path:
+            raise ValueError(
+                f"model: path and {', '.join(given)} exclude each other; leave one out"
+            )
+        if len(given) < len(parts):
+            missing = ", ".join(f"model.{name}" for name in parts if name not in given)
+            raise ValueError(f"model: give path, or config, or all parts; missing: {missing}")
+        if self.connector not in CONNECTORS:
+            raise ValueError(f"model.connector={self.connector}: one of {', '.join(CONNECTORS)}")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """A low-rank adapter on the language model's linear layers; the connector is trained beside it.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale; the update is multiplied by alpha / r.
+        dropout: Of the adapter's input.
+    """
+
+    r: int
+    alpha: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check("lora.r", self.r, self.r >= 1, "at least 1")
+        check("lora.alpha", self.alpha, self.alpha >= 1, "at least 1")
+        check("lora.dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class DpoSettings:
+    """Direct preference optimisation, under TRL's names.
+
+    Attributes:
+        beta: How much it costs to move away from the reference; of `ipo` its tau.
+        loss_type: One of `PAIR_LOSSES`, or several, which are added: MPO (arXiv 2411.10442) is
+            [sigmoid, bco_pair, sft] with loss_weights [0.8, 0.2, 1.0]. `sft` is a mean over the
+            tokens of a micro-batch, which `per_device_batch_size` changes; the others over pairs.
+        loss_weights: A weight for each of them; None: 1 each.
+    """
+
+    beta: float = 0.1
+    loss_type: OneOrMore[str] = ("sigmoid",)
+    loss_weights: OneOrMore[float] | None = None
+
+    def __post_init__(self) -> None:
+        check("dpo.beta", self.beta, self.beta > 0, "above 0")
+        for name in self.loss_type or ("[]",):
+            check("dpo.loss_type", name, name in PAIR_LOSSES, f"one of {', '.join(PAIR_LOSSES)}")
+        twice = len(set(self.loss_type)) < len(self.loss_type)
+        check("dpo.loss_type", list(self.loss_type), not twice, "each once")
+        weights = self.loss_weights
+        if weights is None:
+            return
+        same = len(weights) == len(self.loss_type) and all(weight > 0 for weight in weights)
+        check(
+            "dpo.loss_weights",
+            list(weights),
+            same,
+            f"a weight above 0 for each of {', '.join(self.loss_type)}",
+        )
