@@ -336,9 +336,15 @@ def test_a_part_of_the_language_model_is_trained_alone(part: str, make: Make) ->
     assert len(changed) == len(layers) + 2
 
 
-def test_losses_are_drawn_also_of_one_step(tmp_path: Path) -> None:
-    draw_losses([{"step": 1, "loss": 0.5, "rewards/margins": 0.1}], tmp_path / "one.png")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "more", [{}, {"rewards/margins": 0.1}, {"rewards/margins": 0.1, "rewards/chosen": 0.2}]
+)
+def test_losses_are_drawn_also_of_one_step(more: dict[str, float], tmp_path: Path) -> None:
+    draw_losses([{"step": 1, "loss": 0.5, **more}], tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 5000
+    draw_losses([], tmp_path / "none.png")
+    assert (tmp_path / "none.png").is_file()
 
 
 @pytest.mark.slow
