@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.experiments.miniature.base import GATE, check_gate
-from verbalizer_bench.experiments.miniature.study.contrasts import contrast
+from verbalizer_bench.experiments.miniature.contrast import contrast
+from verbalizer_bench.experiments.miniature.measuring import write_fixed
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Grid, Place, Point, read_grid
 from verbalizer_bench.experiments.miniature.study.report import write
 from verbalizer_bench.experiments.miniature.study.run import (
@@ -21,10 +22,9 @@ from verbalizer_bench.experiments.miniature.study.run import (
     main,
     measure,
     prepare,
-    write_fixed,
 )
 from verbalizer_bench.experiments.miniature.study.tables import gather
-from verbalizer_bench.experiments.miniature.study.unseen import judge
+from verbalizer_bench.experiments.miniature.unseen import judge
 from verbalizer_bench.results.files import newest_results
 from verbalizer_bench.results.run import read_run
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -304,7 +304,7 @@ def test_a_point_measured_twice_is_the_same_and_is_kept(tmp_path: Path) -> None:
     found: list[Mapping[str, object]] = []
     for name in ("one", "other"):
         place = Place(tmp_path / name)
-        write_fixed(place, SMALL)
+        write_fixed(place.fixed, SMALL.unseen, SMALL.texts)
         prepare(place, SMALL, 0)
         measure(place, point, images)
         held = tables(place, point, images)

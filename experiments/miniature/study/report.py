@@ -11,12 +11,13 @@ import numpy as np
 
 from verbalizer_bench.experiments.miniature.arms import ARMS
 from verbalizer_bench.experiments.miniature.base import GATE, below_gate
+from verbalizer_bench.experiments.miniature.contrast import SeedContrast, told_interval
+from verbalizer_bench.experiments.miniature.rows import UNSEEN, WORDS
 from verbalizer_bench.experiments.miniature.study import figures
 from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
     MODELS,
     PAIRS,
-    SeedContrast,
     Shown,
     f1_contrasts,
     outcome_shares,
@@ -26,13 +27,8 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     unseen_contrast,
 )
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
-from verbalizer_bench.experiments.miniature.study.tables import (
-    UNSEEN,
-    WORDS,
-    StudyTables,
-    read_tables,
-)
-from verbalizer_bench.experiments.miniature.study.verdicts import told_interval, verdicts
+from verbalizer_bench.experiments.miniature.study.tables import StudyTables, read_tables
+from verbalizer_bench.experiments.miniature.study.verdicts import verdicts
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.tables import markdown_table as table

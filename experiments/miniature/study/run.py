@@ -8,25 +8,18 @@ that its numbers do not depend on how many are run at a time.
 """
 
 import argparse
-import contextlib
-import json
-import multiprocessing
 import os
-import shutil
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from verbalizer_bench.experiments.miniature.arms import (
     ARMS,
-    score,
     train_arm,
     train_connector,
     train_recipe,
 )
+from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
 from verbalizer_bench.experiments.miniature.study.grid import (
     ALIGNED,
     GRID,
@@ -37,26 +30,8 @@ from verbalizer_bench.experiments.miniature.study.grid import (
 )
 from verbalizer_bench.experiments.miniature.study.report import write
 from verbalizer_bench.experiments.miniature.study.tables import gather
-from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
 from verbalizer_bench.io.json_reading import read_record
-
-
-class Work(NamedTuple):
-    """Something to do, by a function in a process of its own.
-
-    Attributes:
-        kind: Works of a kind take about as long as each other.
-        name: For the line that says that it is done.
-        log: The file that what it prints goes to.
-        function: What does it.
-        arguments: Its arguments.
-    """
-
-    kind: str
-    name: str
-    log: Path
-    function: Callable[..., None]
-    arguments: tuple[Any, ...]
 
 
 def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
@@ -74,9 +49,9 @@ def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
         ValueError: The folder holds a study from other bases.
     """
     _make_bases(place, grid)
-    write_fixed(place, grid)
-    with _pool(jobs) as pool:
-        run = _Progress(pool, jobs)
+    write_fixed(place.fixed, grid.unseen, grid.texts)
+    with pool(jobs) as processes:
+        run = Progress(processes, jobs)
         seeds = [_seed_work(place, grid, seed) for seed in grid.seeds]
         run(seeds, "worlds, towers and connectors")
         first = grid.images[:1]
@@ -92,16 +67,6 @@ def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
         points = [*grid.untuned(), *grid.chosen(rates)]
         run([_work("cell", place, p, grid.images) for p in points], "cells")
     return rates
-
-
-def write_fixed(place: Place, grid: Grid) -> None:
-    """Write the texts and unseen scenes that every point is asked, unless they are there."""
-    from verbalizer_bench.experiments.miniature.world.build import write_world
-
-    # The last file that a world consists of.
-    if not (place.fixed / "test" / "llava.json").exists():
-        items = {"train": 1, "choose": 1, "test": grid.unseen}
-        write_world(place.fixed, 0, items=items, stages=(), texts=grid.texts)
 
 
 def prepare(place: Place, grid: Grid, seed: int) -> None:
@@ -136,29 +101,10 @@ def measure(place: Place, point: Point, images: Sequence[str]) -> None:
             f"seed={point.seed}",
             "resume=true",
         )
+    asked = place.checkpoint(point), point.adapter, place.fixed
     for image in point.images(images):
-        _score(place, point, image)
-    if not place.answers(point).exists():
-        _ask(place, point)
-
-
-def _score(place: Place, point: Point, image: str) -> None:
-    output = place.run(point, image)
-    if not any(output.rglob("run.json")):
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        data, log = place.fixed / "sets", output / "lm-eval.log"
-        score(place.checkpoint(point), point.adapter, data, output, log, image or None)
-
-
-def _ask(place: Place, point: Point) -> None:
-    from verbalizer_bench.experiments.miniature.study.unseen import ask
-
-    kind = "fovit" if point.shows_images else "foit"
-    records = place.fixed / "test" / f"{kind}.json"
-    answers = ask(place.checkpoint(point), point.adapter, records, place.fixed / "images")
-    text = json.dumps([answer._asdict() for answer in answers], indent=1)
-    write_whole(place.answers(point), text + "\n")
+        score_once(*asked, place.run(point, image), image)
+    ask_once(*asked, place.answers(point))
 
 
 def choose(place: Place, grid: Grid) -> dict[str, float]:
@@ -220,63 +166,6 @@ def _make_bases(place: Place, grid: Grid) -> None:
             check_gate(place.base(seed))
         except ValueError as error:
             print(f"It goes on with this base all the same: {error}", flush=True)
-
-
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=fresh) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-class _Progress:
-    """Runs works in a pool; says after each how long the rest of them will take."""
-
-    def __init__(self, pool: ProcessPoolExecutor, jobs: int) -> None:
-        self._pool, self._jobs = pool, jobs
-
-    def __call__(self, works: Sequence[Work], title: str) -> None:
-        """Run works, and raise what the first that fails raises."""
-        print(f"{title}: {len(works)}", flush=True)
-        futures = {self._pool.submit(_timed, work): work for work in works}
-        waiting = [work.kind for work in works]
-        taken: dict[str, list[float]] = defaultdict(list)
-        for future in as_completed(futures):
-            work = futures[future]
-            try:
-                seconds = future.result()
-            except Exception as error:
-                error.add_note(f"{work.name}; what it printed is in {work.log}")
-                raise
-            taken[work.kind].append(seconds)
-            waiting.remove(work.kind)
-            print(f"  {work.name}: {seconds:.0f} s; {self._left(waiting, taken)}", flush=True)
-
-    def _left(self, waiting: Sequence[str], taken: dict[str, list[float]]) -> str:
-        every = [seconds for durations in taken.values() for seconds in durations]
-        mean = {kind: sum(durations) / len(durations) for kind, durations in taken.items()}
-        rest = sum(mean.get(kind, sum(every) / len(every)) for kind in waiting) / self._jobs
-        return f"{len(waiting)} left, about {rest / 60:.0f} min"
-
-
-def _timed(work: Work) -> float:
-    import torch
-
-    torch.set_num_threads(1)
-    started = time.perf_counter()
-    work.log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        work.log.open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        work.function(*work.arguments)
-    return time.perf_counter() - started
 
 
 def main(argv: Sequence[str] | None = None) -> None:

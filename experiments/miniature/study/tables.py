@@ -5,9 +5,8 @@ measure by record, `examples.csv` some responses, `study.json` what it ran on. T
 them alone.
 """
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,22 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.machine import processor
+from verbalizer_bench.experiments.miniature.rows import (
+    UNSEEN,
+    document_rows,
+    example_rows,
+    read_rows,
+    score_row,
+    unseen_row,
+    write_rows,
+)
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results
-from verbalizer_bench.results.run import Run, TaskScores, read_run
-from verbalizer_bench.results.statistics import by_dataset
-from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.results.run import read_run
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
-UNSEEN = ("exact", "follows", "right")
-# Of a response with no label word: it has four words or more.
-WORDS = "words"
-# The first document of each of these, with one verbalizer a label type, is shown in the report.
-_SHOWN = (
-    "verbalizer_sst2_natural_positive_negative",
-    "verbalizer_sst2_neutral_foo_bar",
-    "verbalizer_sst2_unnatural_negative_positive",
-    "verbalizer_sick_neutral_lake_river",
-)
 _KEY = ("base", "seed", "model", "learning_rate")
 
 
@@ -80,15 +76,15 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
         for image in point.images(grid.images if chosen else grid.images[:1]):
             run = read_run(newest_results(place.run(point, image)).parent)
             shown = {**_key(point), "image": image}
-            rows.append({**shown, **_trained(place, point), **_scores(run)})
-            documents += [{**shown, **row} for row in _documents(run)]
+            rows.append({**shown, **_trained(place, point), **score_row(run)})
+            documents += [{**shown, **row} for row in document_rows(run)]
             if chosen and point.base == grid.bases[0] and point.seed in (None, grid.seeds[0]):
-                examples += [{**shown, **row} for row in _examples(run)]
-        unseen.append({**_key(point), **_unseen(place, point)})
-    _write(rows, folder / "points.csv")
-    _write(documents, folder / "documents.csv")
-    _write(unseen, folder / "unseen.csv")
-    _write(examples, folder / "examples.csv")
+                examples += [{**shown, **row} for row in example_rows(run)]
+        unseen.append({**_key(point), **unseen_row(place.answers(point))})
+    write_rows(rows, folder / "points.csv")
+    write_rows(documents, folder / "documents.csv")
+    write_rows(unseen, folder / "unseen.csv")
+    write_rows(examples, folder / "examples.csv")
     text = json.dumps(_about(place, grid, rates), indent=1) + "\n"
     write_whole(folder / "study.json", text)
     write_whole(folder / "grid.yaml", grid.as_yaml())
@@ -99,7 +95,7 @@ def read_tables(folder: Path) -> StudyTables:
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     f1: dict[tuple[Point, str], dict[str, list[float]]] = {}
     datasets: dict[str, int] = {}
-    for row in _read(folder / "documents.csv"):
+    for row in read_rows(folder / "documents.csv"):
         values = [float(value) for value in row["f1"].split()]
         by_type = f1.setdefault((_point(row), row["image"]), {})
         by_type.setdefault(row["label_type"], []).extend(values)
@@ -107,7 +103,7 @@ def read_tables(folder: Path) -> StudyTables:
     return StudyTables(
         grid=read_grid(folder / "grid.yaml"),
         about=about,
-        points={(_point(row), row["image"]): row for row in _read(folder / "points.csv")},
+        points={(_point(row), row["image"]): row for row in read_rows(folder / "points.csv")},
         f1={key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()},
         datasets=[name for name, number in datasets.items() for _ in range(number)],
         unseen={
@@ -115,9 +111,9 @@ def read_tables(folder: Path) -> StudyTables:
                 name: np.array([np.nan if bit == "-" else float(bit) for bit in row[name]])
                 for name in UNSEEN
             }
-            for row in _read(folder / "unseen.csv")
+            for row in read_rows(folder / "unseen.csv")
         },
-        examples=_read(folder / "examples.csv"),
+        examples=read_rows(folder / "examples.csv"),
     )
 
 
@@ -145,50 +141,6 @@ def _trained(place: Place, point: Point) -> dict[str, str]:
     }
 
 
-def _scores(run: Run) -> dict[str, str]:
-    """Return F1 and the outcomes' shares of each label type, in points of 100.
-
-    `words` is the share of responses without a label word that have four words or more.
-    """
-    row = {}
-    for label_type in LABEL_TYPES:
-        wordy = [_wordy(run, task) for task in run.of_type(label_type)]
-        row[f"{label_type}_{WORDS}"] = f"{100 * np.mean(wordy):.2f}"
-        for metric in ("f1", *OUTCOMES):
-            means = [task.scores[metric].mean() for task in run.of_type(label_type)]
-            row[f"{label_type}_{metric}"] = f"{100 * np.mean(means):.2f}"
-    return row
-
-
-def _wordy(run: Run, task: TaskScores) -> float:
-    samples = run.samples(task.task)
-    return sum(s.neither and len(s.response.split()) >= 4 for s in samples) / len(task.doc_ids)
-
-
-def _documents(run: Run) -> Iterable[dict[str, str]]:
-    """Yield each data set's F1 by document, the mean over a label type's verbalizers."""
-    for dataset, tasks in by_dataset(run.tasks).items():
-        for label_type in LABEL_TYPES:
-            scores = [task.scores["f1"] for task in tasks if task.verbalizer.type == label_type]
-            values = " ".join(f"{value:.4g}" for value in np.mean(scores, axis=0))
-            yield {"label_type": label_type, "data_set": dataset, "f1": values}
-
-
-def _examples(run: Run) -> Iterable[dict[str, str]]:
-    for task in _SHOWN:
-        first = min(run.samples(task), key=lambda sample: sample.doc_id)
-        shown = {"target": first.target, "response": first.response, "outcome": first.outcome}
-        yield {"task": task, **shown}
-
-
-def _unseen(place: Place, point: Point) -> dict[str, str]:
-    answers = json.loads(place.answers(point).read_text(encoding="utf-8"))
-    return {
-        name: "".join("-" if a[name] is None else str(int(a[name])) for a in answers)
-        for name in UNSEEN
-    }
-
-
 def _about(place: Place, grid: Grid, rates: Mapping[str, float]) -> dict[str, Any]:
     first = place.training(grid.tried()[0])
     bases = {seed: read_record(place.base(seed) / "base.json") for seed in grid.bases}
@@ -198,15 +150,3 @@ def _about(place: Place, grid: Grid, rates: Mapping[str, float]) -> dict[str, An
         "versions": first["versions"],
         "machine": f"{processor()}, one thread a point",
     }
-
-
-def _write(rows: Sequence[Mapping[str, str]], file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _read(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))

@@ -6,10 +6,11 @@ from itertools import pairwise
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.arms import ARMS
+from verbalizer_bench.experiments.miniature.contrast import told_interval
+from verbalizer_bench.experiments.miniature.rows import WORDS
 from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
     PAIRS,
-    SeedContrast,
     Shown,
     f1_contrasts,
     outcome_shares,
@@ -17,7 +18,7 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     unseen_contrast,
 )
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
-from verbalizer_bench.experiments.miniature.study.tables import WORDS, StudyTables
+from verbalizer_bench.experiments.miniature.study.tables import StudyTables
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.resampling import ALPHA, holm
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -205,9 +206,3 @@ def _by_rate(tables: StudyTables) -> str:
         f"rates are not to be compared by it. {pairs}; the table of rates below has "
         "the others."
     )
-
-
-def told_interval(difference: SeedContrast) -> str:
-    """Return a difference with its interval, in points of 100."""
-    low, high = signed_points(difference.low), signed_points(difference.high)
-    return f"{signed_points(difference.mean)} [{low}, {high}]"

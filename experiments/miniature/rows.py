@@ -1,0 +1,84 @@
+"""Rows of the experiments' tables: what a run scored, by label type and by document."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from verbalizer_bench.results.run import Run, TaskScores
+from verbalizer_bench.results.statistics import by_dataset
+from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+UNSEEN = ("exact", "follows", "right")
+# Of a response with no label word: it has four words or more.
+WORDS = "words"
+# The first document of each of these, with one verbalizer a label type, is shown in the report.
+_SHOWN = (
+    "verbalizer_sst2_natural_positive_negative",
+    "verbalizer_sst2_neutral_foo_bar",
+    "verbalizer_sst2_unnatural_negative_positive",
+    "verbalizer_sick_neutral_lake_river",
+)
+
+
+def score_row(run: Run) -> dict[str, str]:
+    """Return F1 and the outcomes' shares of each label type, in points of 100.
+
+    `words` is the share of responses without a label word that have four words or more.
+    """
+    row = {}
+    for label_type in LABEL_TYPES:
+        wordy = [_wordy(run, task) for task in run.of_type(label_type)]
+        row[f"{label_type}_{WORDS}"] = f"{100 * np.mean(wordy):.2f}"
+        for metric in ("f1", *OUTCOMES):
+            means = [task.scores[metric].mean() for task in run.of_type(label_type)]
+            row[f"{label_type}_{metric}"] = f"{100 * np.mean(means):.2f}"
+    return row
+
+
+def _wordy(run: Run, task: TaskScores) -> float:
+    samples = run.samples(task.task)
+    return sum(s.neither and len(s.response.split()) >= 4 for s in samples) / len(task.doc_ids)
+
+
+def document_rows(run: Run) -> Iterable[dict[str, str]]:
+    """Yield each data set's F1 by document, the mean over a label type's verbalizers."""
+    for dataset, tasks in by_dataset(run.tasks).items():
+        for label_type in LABEL_TYPES:
+            scores = [task.scores["f1"] for task in tasks if task.verbalizer.type == label_type]
+            values = " ".join(f"{value:.4g}" for value in np.mean(scores, axis=0))
+            yield {"label_type": label_type, "data_set": dataset, "f1": values}
+
+
+def example_rows(run: Run) -> Iterable[dict[str, str]]:
+    """Yield the response to the first document of some tasks."""
+    for task in _SHOWN:
+        first = min(run.samples(task), key=lambda sample: sample.doc_id)
+        shown = {"target": first.target, "response": first.response, "outcome": first.outcome}
+        yield {"task": task, **shown}
+
+
+def write_rows(rows: Sequence[Mapping[str, str]], file: Path) -> None:
+    """Write rows as CSV; the first one's keys are the columns."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Read rows of a CSV."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def unseen_row(file: Path) -> dict[str, str]:
+    """Return the measures of answers about unseen scenes, a digit a record (`-`: no verifier)."""
+    answers = json.loads(file.read_text(encoding="utf-8"))
+    return {
+        name: "".join("-" if a[name] is None else str(int(a[name])) for a in answers)
+        for name in UNSEEN
+    }

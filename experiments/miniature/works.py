@@ -1,0 +1,90 @@
+"""Works that are done several at a time, each in a process of one thread, and what is left of them.
+
+Every work takes one thread, so that its numbers do not depend on how many are done at a time.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Work(NamedTuple):
+    """Something to do, by a function in a process of its own.
+
+    Attributes:
+        kind: Works of a kind take about as long as each other.
+        name: For the line that says that it is done.
+        log: The file that what it prints goes to.
+        function: What does it.
+        arguments: Its arguments.
+    """
+
+    kind: str
+    name: str
+    log: Path
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+@contextlib.contextmanager
+def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Give fresh processes of one thread each, so many at a time."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=fresh) as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+class Progress:
+    """Runs works in a pool; says after each how long the rest of them will take."""
+
+    def __init__(self, pool: ProcessPoolExecutor, jobs: int) -> None:
+        self._pool, self._jobs = pool, jobs
+
+    def __call__(self, works: Sequence[Work], title: str) -> None:
+        """Run works, and raise what the first that fails raises."""
+        print(f"{title}: {len(works)}", flush=True)
+        futures = {self._pool.submit(_timed, work): work for work in works}
+        waiting = [work.kind for work in works]
+        taken: dict[str, list[float]] = defaultdict(list)
+        for future in as_completed(futures):
+            work = futures[future]
+            try:
+                seconds = future.result()
+            except Exception as error:
+                error.add_note(f"{work.name}; what it printed is in {work.log}")
+                raise
+            taken[work.kind].append(seconds)
+            waiting.remove(work.kind)
+            print(f"  {work.name}: {seconds:.0f} s; {self._left(waiting, taken)}", flush=True)
+
+    def _left(self, waiting: Sequence[str], taken: dict[str, list[float]]) -> str:
+        every = [seconds for durations in taken.values() for seconds in durations]
+        mean = {kind: sum(durations) / len(durations) for kind, durations in taken.items()}
+        rest = sum(mean.get(kind, sum(every) / len(every)) for kind in waiting) / self._jobs
+        return f"{len(waiting)} left, about {rest / 60:.0f} min"
+
+
+def _timed(work: Work) -> float:
+    import torch
+
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    work.log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        work.log.open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        work.function(*work.arguments)
+    return time.perf_counter() - started
