@@ -73,8 +73,10 @@ def _instructions(samples: Sequence[TrainingSample]) -> str:
     yields, first = counts.instruction_yields(samples), counts.first_attempts(samples)
     if not yields:
         return ""
+    # Samples that were not made here come without their attempts.
+    told = {name: f"{one.share:.1%}" for name, one in first.items()}
     lines = (
-        (name, f"{one.samples:,}", f"{first[name].share:.1%}", f"{one.kept:,}", f"{one.share:.1%}")
+        (name, f"{one.samples:,}", told.get(name, "-"), f"{one.kept:,}", f"{one.share:.1%}")
         for name, one in yields.items()
     )
     head = ("instruction", "records", "first answer taken", "accepted", "share")

@@ -1,6 +1,7 @@
 """The checkpoints of the miniature: how each is trained from a base, and how it is scored."""
 
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,7 +53,7 @@ def train_recipe(name: str, world: Path, output: Path, *overrides: str) -> Path:
 
     shipped = read_recipe(f"miniature/{name}")
     data = [str(world / Path(file).relative_to("data/miniature")) for file in shipped.data]
-    words = [f"data={','.join(data)}", f"output={output}", f"cache={output.parent / 'cache'}"]
+    words = [f"data={json.dumps(data)}", f"output={output}", f"cache={output.parent / 'cache'}"]
     if shipped.images:
         words.append(f"images={world / 'images'}")
     return api.train(f"miniature/{name}", *words, *overrides).path

@@ -7,6 +7,7 @@ format, and is *right* if it has the short answer in it, in whatever format.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,12 +35,28 @@ class Answer(NamedTuple):
 
 
 def ask(checkpoint: Path, adapter: str, records: Path, images: Path) -> list[Answer]:
-    """Ask a checkpoint a file's records, with 10 beams, and judge its answers.
+    """Ask a checkpoint a file's records, and judge its answers.
 
     Args:
         checkpoint: A checkpoint folder.
         adapter: `verbalizer-llm` or `verbalizer-lvlm`.
         records: Format-oriented records of `world`, of captions or of images.
+        images: The folder that their image names are relative to.
+    """
+    rows: list[dict[str, Any]] = json.loads(records.read_text(encoding="utf-8"))
+    answers = answered(checkpoint, adapter, rows, images)
+    return [judge(row, answer) for row, answer in zip(rows, answers, strict=True)]
+
+
+def answered(
+    checkpoint: Path, adapter: str, rows: Sequence[dict[str, Any]], images: Path
+) -> list[str]:
+    """Return a checkpoint's answers to the first questions of records, with 10 beams.
+
+    Args:
+        checkpoint: A checkpoint folder.
+        adapter: `verbalizer-llm` or `verbalizer-lvlm`.
+        rows: Records of `world`.
         images: The folder that their image names are relative to.
     """
     from lm_eval.api.instance import Instance
@@ -51,7 +68,6 @@ def ask(checkpoint: Path, adapter: str, records: Path, images: Path) -> list[Ans
     model = get_model(adapter).create_from_arg_obj(
         {"pretrained": str(checkpoint), "dtype": "float32"}, {"batch_size": 32, "device": "cpu"}
     )
-    rows: list[dict[str, Any]] = json.loads(records.read_text(encoding="utf-8"))
     settings = {"do_sample": False, "num_beams": 10, "max_gen_toks": MAX_NEW_TOKENS, "until": []}
     requests = []
     for number, row in enumerate(rows):
@@ -61,8 +77,8 @@ def ask(checkpoint: Path, adapter: str, records: Path, images: Path) -> list[Ans
             with Image.open(images / row["image"]) as image:
                 arguments += ({"visual": [image.convert("RGB")]},)
         requests.append(Instance("generate_until", row, arguments, number))
-    answers = model.generate_until(requests, disable_tqdm=True)
-    return [judge(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    texts: list[str] = model.generate_until(requests, disable_tqdm=True)
+    return texts
 
 
 def judge(row: dict[str, Any], answer: str) -> Answer:

@@ -8,6 +8,7 @@ ratios have no end, and there is none.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -59,6 +60,23 @@ def ratios(
         _Group(*group, resamples, seed).ratio()
         for group in zip(over, under, draws[0], draws[1], strict=True)
     ]
+
+
+def distance_told(told: Callable[[float], bool]) -> float | None:
+    """Return how far from a ratio one must go until it can be told; None if further than 64.
+
+    Args:
+        told: Whether it can be told at a distance, from which on it can at all further ones.
+    """
+    near, far = 0.0, 1.0
+    while not told(far):
+        near, far = far, 2 * far
+        if far > _FARTHEST:
+            return None
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        near, far = (near, middle) if told(middle) else (middle, far)
+    return near
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +141,5 @@ class _Group:
             # A smaller ratio leaves a rest on the denominator's side.
             return bool(low > 0 if (way < 0) == positive else high < 0)
 
-        near, far = 0.0, 1.0
-        while not told(far):
-            near, far = far, 2 * far
-            if far > _FARTHEST:
-                return None
-        for _ in range(_HALVINGS):
-            middle = (near + far) / 2
-            near, far = (near, middle) if told(middle) else (middle, far)
-        return ratio + way * near
+        distance = distance_told(told)
+        return None if distance is None else ratio + way * distance

@@ -1,0 +1,189 @@
+"""What the repair study runs: its grid, the points of it, and where each of them is kept."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from verbalizer_bench.config import OneOrMore, check, plain, read
+from verbalizer_bench.experiments.miniature.arms import BASE
+from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES, merged_name
+from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.models.images import MODES
+
+GRID = Path(__file__).with_name("grid.yaml")
+# What must be the same in all points of a folder.
+_SIZES = ("texts", "items", "unseen", "prompts", "minimum_gap", "replay", "captions")
+
+
+@dataclass(frozen=True)
+class RepairGrid:
+    """The repair study's grid, read from a YAML file.
+
+    Attributes:
+        seeds: Tuning seeds: of the items, their order, tower, connector and prompts.
+        images: What checkpoints are shown; the first one is shown at every point.
+        texts: How many texts a stand-in has, half of each class.
+        items: Records, or pairs, of a training.
+        unseen: Records of other scenes: so many give the held-out loss, and others are asked.
+        prompts: Prompts that preference data are made of, and items of format pairs.
+        minimum_gap: Of the marks of a pair.
+        replay: The share of text in `Replay`.
+        coefficients: The tuned model's shares in merged weights.
+        learning_rates: What each remedy is tried with, at the first tuning seed.
+        captions: Captions that tower and connector are trained on; None for one a scene.
+    """
+
+    seeds: OneOrMore[int]
+    images: OneOrMore[str]
+    texts: int
+    items: int
+    unseen: int
+    prompts: int
+    minimum_gap: int
+    replay: float
+    coefficients: OneOrMore[float]
+    learning_rates: dict[str, OneOrMore[float]]
+    captions: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "images", "coefficients"):
+            values = getattr(self, name)
+            right = bool(values) and len(set(values)) == len(values)
+            check(name, list(values), right, "at least one, and none twice")
+        check(
+            "seeds", list(self.seeds), len(self.seeds) > 1, "at least two: intervals are over them"
+        )
+        for image in self.images:
+            check("images", image, image in MODES, f"one of {', '.join(MODES)}")
+        check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
+        for name in ("items", "unseen", "prompts", "captions"):
+            value = getattr(self, name)
+            check(name, value, value is None or value >= 1, "at least 1")
+        check("replay", self.replay, 0 < self.replay < 1, "above 0 and below 1")
+        for name in self.learning_rates:
+            check("learning_rates", name, name in REMEDIES, f"some of {', '.join(REMEDIES)}")
+        missing = [name for name in REMEDIES if not self.learning_rates.get(name)]
+        check("learning_rates", "", not missing, f"at least one rate for {', '.join(missing)}")
+
+    def as_yaml(self) -> str:
+        """Return the grid as its file has it."""
+        return yaml.safe_dump(plain(dataclasses.asdict(self)), sort_keys=False)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return what is scored, in the order of tables."""
+        merged = (merged_name(coefficient) for coefficient in self.coefficients)
+        return ("base", ALIGNED, PLAIN, *REMEDIES, *merged)
+
+    def tried(self) -> "list[RemedyPoint]":
+        """Return the remedies at the first tuning seed with every learning rate."""
+        return [
+            RemedyPoint(self.seeds[0], name, rate)
+            for name in REMEDIES
+            for rate in self.learning_rates[name]
+        ]
+
+    def of_cell(self, seed: int, rates: dict[str, float]) -> "list[RemedyPoint]":
+        """Return what is scored of a tuning seed, the remedies with their chosen rates."""
+        names = [name for name in self.models if name != "base"]
+        return [RemedyPoint(seed, name, rates.get(name)) for name in names]
+
+
+class RemedyPoint(NamedTuple):
+    """A checkpoint of the repair study.
+
+    Attributes:
+        seed: Tuning seed; None for the base itself.
+        model: `base`, `LVLM-aligned`, `LVLM-LLaVA`, a remedy, or `Merge-` with a coefficient.
+        rate: Learning rate of a remedy; None for the others.
+    """
+
+    seed: int | None
+    model: str
+    rate: float | None = None
+
+    @property
+    def adapter(self) -> str:
+        """Return what asks it."""
+        return "verbalizer-llm" if self.model == "base" else "verbalizer-lvlm"
+
+    def images(self, every: OneOrMore[str]) -> tuple[str, ...]:
+        """Return those of the images that it is asked with; a text model has one way, `""`.
+
+        A LLaVA that is not tuned is its base where there is no image.
+        """
+        if self.model == "base":
+            return ("",)
+        return tuple(image for image in every if self.model != ALIGNED or image != "none")
+
+
+BASE_POINT = RemedyPoint(None, "base")
+
+
+class RepairPlace(NamedTuple):
+    """The folder of a repair study, and what is where in it."""
+
+    folder: Path
+
+    def keep(self, grid: RepairGrid) -> None:
+        """Note the grid and the base; raise ValueError where what is there was made otherwise."""
+        file = self.folder / "grid.yaml"
+        if file.exists():
+            before = read_grid(file)
+            for name in _SIZES:
+                was, now = getattr(before, name), getattr(grid, name)
+                if was != now:
+                    raise ValueError(
+                        f"{file}: the study there has {name}={was}, not {now}; give that, or "
+                        "another folder"
+                    )
+        write_whole(file, grid.as_yaml())
+        now, noted = read_record(BASE / "base.json")["sha256"], self.folder / "base_sha256"
+        if noted.exists() and (was := noted.read_text(encoding="utf-8").strip()) != now:
+            raise ValueError(
+                f"{noted}: the study there started from weights {was[:12]}, the base is "
+                f"{now[:12]}; give another folder"
+            )
+        write_whole(noted, now + "\n")
+
+    @property
+    def fixed(self) -> Path:
+        """Return the world whose texts and unseen scenes all points are asked."""
+        return self.folder / "world"
+
+    def cell(self, seed: int) -> Path:
+        """Return a tuning seed's folder."""
+        return self.folder / f"seed-{seed}"
+
+    def world(self, seed: int) -> Path:
+        """Return the world that a tuning seed draws, with its preference data."""
+        return self.cell(seed) / "world"
+
+    def point(self, point: RemedyPoint) -> Path:
+        """Return the folder of a point: its checkpoint, runs and answers."""
+        if point.seed is None:
+            return self.folder / "base"
+        name = point.model if point.rate is None else f"{point.model}-lr-{point.rate:g}"
+        return self.cell(point.seed) / name
+
+    def checkpoint(self, point: RemedyPoint) -> Path:
+        """Return a point's checkpoint."""
+        return BASE if point.seed is None else self.point(point) / "checkpoint"
+
+    def training(self, point: RemedyPoint) -> dict[str, Any]:
+        """Return what stands beside a point's checkpoint of its training."""
+        return read_record(self.checkpoint(point) / "training.json")
+
+    def run(self, point: RemedyPoint, image: str) -> Path:
+        """Return the folder of a point's run with an image; `""` for a text model."""
+        return self.point(point) / "runs" / (image or "text")
+
+
+def read_grid(path: str | Path = GRID) -> RepairGrid:
+    """Read and check a grid; the shipped one by default."""
+    return read(RepairGrid, path)

@@ -1,0 +1,201 @@
+"""The repair study in miniature: every remedy in several cells, and its report.
+
+    python -m verbalizer_bench.experiments.miniature.repair.run miniature_out/repair --report out
+
+A cell is a tuning seed. Learning rates are chosen by the loss on held-out records, or pairs, of a
+remedy's own kind, never by the benchmark. What is there is kept: an interrupted study goes on.
+`key=value` replaces a key of the grid: `seeds=[0,1,2] images=white` runs, and reports, fewer.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from verbalizer_bench.config import read
+from verbalizer_bench.experiments.miniature.arms import (
+    BASE,
+    train_arm,
+    train_connector,
+    train_recipe,
+)
+from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
+from verbalizer_bench.experiments.miniature.repair import preferences
+from verbalizer_bench.experiments.miniature.repair.grid import (
+    BASE_POINT,
+    GRID,
+    RemedyPoint,
+    RepairGrid,
+    RepairPlace,
+)
+from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
+from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
+from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
+
+
+def repair(place: RepairPlace, grid: RepairGrid, jobs: int) -> dict[str, float]:
+    """Run what is not there yet of the grid; as many cells as jobs are whole before the next.
+
+    Args:
+        place: Where.
+        grid: What.
+        jobs: How many points are run at a time.
+
+    Returns:
+        Each remedy's chosen learning rate.
+    """
+    write_fixed(place.fixed, grid.unseen, grid.texts)
+    with pool(jobs) as processes:
+        run = Progress(processes, jobs)
+        first, images = grid.seeds[0], grid.images[:1]
+        run([_cell_work(place, grid, first)], "the first cell's models and preference data")
+        tried = [_work("rate", place, grid, point, images) for point in grid.tried()]
+        run(tried, "learning rates")
+        rates = choose(place, grid)
+        for name, rate in rates.items():
+            print(f"{name}: learning rate {rate:g}", flush=True)
+        for start in range(0, len(grid.seeds), jobs):
+            seeds = grid.seeds[start : start + jobs]
+            run([_cell_work(place, grid, seed) for seed in seeds], f"cells {seeds}")
+            run(_scored(place, grid, seeds, rates, images), f"remedies of {seeds}")
+        # Further images last, so that all cells can be reported with the first one before.
+        if grid.images[1:]:
+            run(_scored(place, grid, grid.seeds, rates, grid.images), "further images")
+    return rates
+
+
+def _scored(
+    place: RepairPlace,
+    grid: RepairGrid,
+    seeds: Sequence[int],
+    rates: dict[str, float],
+    images: Sequence[str],
+) -> list[Work]:
+    points = [BASE_POINT, *(one for seed in seeds for one in grid.of_cell(seed, rates))]
+    return [_work("point", place, grid, point, images) for point in points]
+
+
+def prepare(place: RepairPlace, grid: RepairGrid, seed: int) -> None:
+    """Write a tuning seed's world, train its tower, connector and tuned model, and ask the latter.
+
+    Its preference data are made of what it answers.
+    """
+    from verbalizer_bench.experiments.miniature.world.build import write_world
+
+    world, tower = place.world(seed), place.cell(seed) / "tower"
+    if not tower.exists():
+        items = {"train": grid.items, "choose": grid.unseen, "test": 1}
+        write_world(world, seed, items=items, stages=(), texts=2, captions=grid.captions)
+    overrides = (f"seed={seed}", "resume=true")
+    train_recipe("tower", world, tower, *overrides)
+    aligned = place.checkpoint(RemedyPoint(seed, ALIGNED))
+    plain = place.checkpoint(RemedyPoint(seed, PLAIN))
+    train_connector(world, BASE, tower, aligned, *overrides)
+    held_out = f"held_out={world / 'choose' / 'llava.json'}"
+    train_arm(PLAIN, world, BASE, aligned, plain, held_out, *overrides)
+    preferences.write_replay(world, seed, grid.items)
+    for split, number in (("train", grid.prompts), ("choose", grid.unseen)):
+        preferences.write_prompts(world, split, seed, number)
+        preferences.write_format_items(world, split, seed, number)
+        gaps = [f"pairs.{name}.minimum_gap={grid.minimum_gap}" for name in preferences.PAIRS]
+        preferences.build(world, split, plain, place.fixed / "sets", *gaps)
+
+
+def measure(
+    place: RepairPlace, grid: RepairGrid, point: RemedyPoint, images: Sequence[str]
+) -> None:
+    """Make a point unless it is there, run the suite on it with each image, and ask of scenes."""
+    from verbalizer_bench.experiments.miniature.repair.scene_answers import ask_scenes_once
+
+    if point.model in REMEDIES:
+        train_remedy(place, grid, point)
+    elif point.model not in ("base", ALIGNED, PLAIN):
+        merge(place, point)
+    asked = place.checkpoint(point), point.adapter, place.fixed
+    for image in point.images(images):
+        score_once(*asked, place.run(point, image), image)
+    ask_once(*asked, place.point(point) / "formats.json")
+    if point.adapter == "verbalizer-lvlm":
+        ask_scenes_once(*asked, place.point(point) / "scenes.json")
+
+
+def train_remedy(place: RepairPlace, grid: RepairGrid, point: RemedyPoint) -> None:
+    """Train a remedy, in as many steps as the tuning had."""
+    assert point.seed is not None
+    remedy, world = REMEDIES[point.model], place.world(point.seed)
+    start = place.checkpoint(RemedyPoint(point.seed, remedy.start))
+    words = [f"model.path={start}", f"learning_rate={point.rate}"]
+    words += [f"seed={point.seed}", "resume=true"]
+    if remedy.data:
+        words.append(f"data={preferences.folder_of(world, 'train') / remedy.data}")
+        held_out = preferences.folder_of(world, "choose") / remedy.data
+        words.append(f"data_records={grid.items}")
+    else:
+        held_out = world / "choose" / "llava.json"
+    if point.model == "Replay":
+        text = round(grid.items * grid.replay)
+        words.append(f"data_records=[{grid.items - text},{text}]")
+    words.append(f"held_out={held_out}")
+    train_recipe(remedy.recipe, world, place.checkpoint(point), *words)
+
+
+def merge(place: RepairPlace, point: RemedyPoint) -> None:
+    """Merge the language models of the base and a cell's tuned model, unless it was done."""
+    from verbalizer_bench.models.checkpoints.merge_weights import merge_weights
+
+    output = place.checkpoint(point)
+    if not (output / "merge.json").exists():
+        tuned = place.checkpoint(RemedyPoint(point.seed, PLAIN))
+        coefficient = float(point.model.removeprefix("Merge-"))
+        merge_weights(str(BASE), [str(tuned)], [(coefficient,)], output)
+
+
+def choose(place: RepairPlace, grid: RepairGrid) -> dict[str, float]:
+    """Return each remedy's learning rate: that of the least held-out loss at the first seed."""
+    losses: dict[str, dict[float, float]] = {}
+    for point in grid.tried():
+        assert point.rate is not None
+        loss = place.training(point)["held_out"]["loss"]
+        losses.setdefault(point.model, {})[point.rate] = loss
+    return {name: min(by_rate, key=by_rate.__getitem__) for name, by_rate in losses.items()}
+
+
+def _cell_work(place: RepairPlace, grid: RepairGrid, seed: int) -> Work:
+    log = place.cell(seed) / "log.txt"
+    return Work("cell", f"seed {seed}", log, prepare, (place, grid, seed))
+
+
+def _work(
+    kind: str, place: RepairPlace, grid: RepairGrid, point: RemedyPoint, images: Sequence[str]
+) -> Work:
+    rate = "" if point.rate is None else f", learning rate {point.rate:g}"
+    name = f"seed {point.seed}, {point.model}{rate}" if point.seed is not None else point.model
+    log = place.point(point) / "log.txt"
+    return Work(kind, name, log, measure, (place, grid, point, images))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the study, and write its report."""
+    from verbalizer_bench.experiments.miniature.repair.report import write
+    from verbalizer_bench.experiments.miniature.repair.tables import gather
+
+    parser = argparse.ArgumentParser("python -m verbalizer_bench.experiments.miniature.repair.run")
+    parser.add_argument("folder", type=Path, help="where; what is there is kept")
+    parser.add_argument("overrides", nargs="*", help="key=value, in place of the grid's")
+    parser.add_argument("--grid", default=GRID, type=Path, help="a YAML file of a grid")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="points at a time")
+    parser.add_argument("--report", type=Path, required=True, help="where tables and report go")
+    args = parser.parse_args(argv)
+    place = RepairPlace(args.folder)
+    try:
+        grid = read(RepairGrid, args.grid, args.overrides)
+        place.keep(grid)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    rates = repair(place, grid, args.jobs)
+    gather(place, grid, rates, args.report)
+    print(f"Wrote {write(args.report)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""How much of what tuning cost came back, over seeds and documents.
+
+`compare --repaired` answers it for one run of each, over documents. Here the same ratio and the
+same rule (Fieller's, `results.ratio`) are over the study's crossed seeds and documents
+(`contrast.py`): the interval has each share s for which came back - s x cost cannot be told from 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast
+from verbalizer_bench.experiments.miniature.repair.grid import BASE_POINT
+from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
+from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
+from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
+from verbalizer_bench.results.ratio import Ratio, distance_told
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+
+GROUPS = (*LABEL_TYPES, "All")
+
+
+@dataclass(frozen=True)
+class CameBack:
+    """What a remedy brought back, all in [-1, 1] but for the share.
+
+    Attributes:
+        cost: F1 of the base minus that of the tuned model.
+        back: F1 of the repaired model minus that of the tuned one.
+        share: `back` by `cost`; None where the cost cannot be told from 0.
+    """
+
+    cost: SeedContrast
+    back: SeedContrast
+    share: Ratio | None
+
+
+def f1(tables: RepairTables, model: str, image: str) -> np.ndarray:
+    """Return a model's F1; shape (seeds, groups, documents), groups as in `GROUPS`.
+
+    A base has no tuning seed: its scores are repeated. So are they for an aligned LLaVA without an
+    image, which is the base.
+    """
+    cells = []
+    for seed in tables.grid.seeds:
+        point = tables.point(seed, model)
+        if model == ALIGNED and image == "none":
+            point = BASE_POINT
+        cell = tables.f1[point, "" if point == BASE_POINT else image]
+        cells.append(np.concatenate([cell, cell.mean(axis=0, keepdims=True)]))
+    return np.stack(cells)
+
+
+def difference(
+    tables: RepairTables, one: str, other: str, image: str, group: str = "All"
+) -> SeedContrast:
+    """Return one model's F1 minus another's, with the same image."""
+    number = GROUPS.index(group)
+    table = f1(tables, one, image)[:, number] - f1(tables, other, image)[:, number]
+    return contrast(table[None], tables.datasets)
+
+
+def came_back(tables: RepairTables, model: str, image: str, group: str = "All") -> CameBack:
+    """Return how much of what plain tuning cost came back with a model."""
+    number = GROUPS.index(group)
+    base, tuned, repaired = (f1(tables, m, image)[:, number] for m in ("base", PLAIN, model))
+    cost, back = base - tuned, repaired - tuned
+    return CameBack(
+        contrast(cost[None], tables.datasets),
+        contrast(back[None], tables.datasets),
+        share(back, cost, tables.datasets),
+    )
+
+
+def share(back: np.ndarray, cost: np.ndarray, strata: Sequence[str]) -> Ratio | None:
+    """Return the ratio of two mean differences, with its 95 % interval.
+
+    Args:
+        back: Shape (seeds, documents).
+        cost: Of the same.
+        strata: The data set of each document.
+
+    Returns:
+        None where the cost cannot be told from 0, or the interval would have no end.
+    """
+    if contrast(cost[None], strata).direction != 1:
+        return None
+    ratio = float(back.mean() / cost.mean())
+
+    def end(way: int) -> float | None:
+        def told(distance: float) -> bool:
+            rest = contrast((back - (ratio + way * distance) * cost)[None], strata)
+            return rest.direction == -way
+
+        distance = distance_told(told)
+        return None if distance is None else ratio + way * distance
+
+    low, high = end(-1), end(1)
+    return None if low is None or high is None else Ratio(ratio, low, high)
