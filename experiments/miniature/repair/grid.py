@@ -1,6 +1,7 @@
 """What the repair study runs: its grid, the points of it, and where each of them is kept."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ class RemedyPoint(NamedTuple):
         """Return what asks it."""
         return "verbalizer-llm" if self.model == "base" else "verbalizer-lvlm"
 
-    def images(self, every: OneOrMore[str]) -> tuple[str, ...]:
+    def images(self, every: Sequence[str]) -> tuple[str, ...]:
         """Return those of the images that it is asked with; a text model has one way, `""`.
 
         A LLaVA that is not tuned is its base where there is no image.

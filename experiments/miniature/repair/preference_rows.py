@@ -41,9 +41,7 @@ def _sampled(folder: Path) -> dict[str, str]:
 
 
 def _items(folder: Path) -> dict[str, str]:
-    return _row(
-        read_samples(folder / "format" / "format_pairs" / "verify.jsonl"), Counter(), "", ""
-    )
+    return _row(_read(folder / "format" / "format_pairs"), Counter(), "", "")
 
 
 def _read(work: Path) -> list[TrainingSample]:

@@ -7,6 +7,7 @@ and without images), `format/` (pairs by IFEval's verifiers). Beside them `repla
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -68,22 +69,19 @@ def write_format_items(world: Path, split: str, seed: int, number: int) -> Path:
             continue
         name, image = f"{len(samples) // 2:06}", f"{item.scene.name}.png"
         content = hashlib.sha256((world / "images" / image).read_bytes()).hexdigest()
-        shown = {"image": image, "image_sha256": content}
-        asked, plain = item.question.text, item.question.sentence
+        plain = TrainingSample(f"{name}-plain", "plain", image=image, image_sha256=content)
+        plain = replace(plain, turns=(Turn(item.question.text, item.question.sentence),))
         kind, arguments = check["instruction_id"], check["kwargs"]
-        instruction = Instruction(kind, arguments, item.instruction, "miniature")
-        samples += [
-            TrainingSample(
-                name,
-                "format",
-                **shown,
-                caption=item.caption,
-                instruction=instruction,
-                turns=(Turn(asked, item.formatted),),
-                pair=f"{name}-plain",
-            ),
-            TrainingSample(f"{name}-plain", "plain", **shown, turns=(Turn(asked, plain),)),
-        ]
+        formatted = replace(
+            plain,
+            id=name,
+            arm="format",
+            caption=item.caption,
+            instruction=Instruction(kind, arguments, item.instruction, "miniature"),
+            turns=(Turn(item.question.text, item.formatted),),
+            pair=plain.id,
+        )
+        samples += [formatted, plain]
     file = folder_of(world, split) / "format_items.jsonl"
     write_whole(file, jsonl.dumps(sample.as_json() for sample in samples))
     return file
