@@ -42,14 +42,16 @@ def saved(tokenizer: Any, format: str, folder: Path, image: bool) -> Checkpoint:
     return checkpoint
 
 
-def trained(checkpoint: Checkpoint, format: str, image: bool, scores: int = 4) -> list[int]:
+def trained(
+    checkpoint: Checkpoint, format: str, image: bool, scores: int = 4, system: Any = ()
+) -> list[int]:
     """Return what stands before an answer of these scores in training, images expanded."""
     rating = dict.fromkeys(ATTRIBUTES, scores)
     (record,) = records(
         0,
         {
             "id": "0",
-            "prompt": TURNS,
+            "prompt": [*system, *TURNS],
             "images": ["x.png"] * image,
             "source": "made",
             "completions": [{"text": "positive", "scores": rating, "ending": "stop"}],
@@ -80,6 +82,18 @@ def test_a_text_model_is_asked_as_its_best_answers_were_trained(
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     text = tokenizer.apply_chat_template(TURNS, add_generation_prompt=True, tokenize=False)
     assert text.count("Helpfulness:4,Correctness:4,Coherence:4,Complexity:4,Verbosity:4") == 1
+
+
+@pytest.mark.parametrize("format", ["tokenizer", "vicuna-v1"])
+def test_a_system_instruction_stands_beside_the_attributes(format: str, tmp_path: Path) -> None:
+    """As `--system_instruction` puts it in front of what lm-eval asks."""
+    system = [{"role": "system", "content": "Be brief."}]
+    checkpoint = saved(FAMILIES["qwen2.5"](), format, tmp_path, image=False)
+    expected = trained(checkpoint, format, image=False, system=system)
+    assert "Be brief." in checkpoint.tokenizer.decode(expected)
+    ours = VerbalizerLLM(pretrained=str(tmp_path), dtype="float32", device="cpu")
+    (request,) = requests([ours.apply_chat_template([*system, *map(dict, TURNS)])])
+    assert ours._prompt(request, 15) == expected
 
 
 @pytest.mark.parametrize("format", ["tokenizer", "vicuna-v1"])
