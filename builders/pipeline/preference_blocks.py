@@ -79,7 +79,8 @@ class Completions:
         k: How many.
         seed: Of all of them; each is sent one of its own. None: none is sent, for servers that take
             none.
-        cut_off: What becomes of one that is longer than allowed: `drop` or `keep`.
+        cut_off: What becomes of one that is longer than allowed: `drop`, or `keep`, with which it
+            is trained, in a pair too, that an answer may end there.
         checkpoint: Sampled from in place of an endpoint.
     """
 
