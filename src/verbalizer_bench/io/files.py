@@ -1,6 +1,7 @@
-"""Atomic writes, and locks between processes."""
+"""Atomic writes, hashes of files, and locks between processes."""
 
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
@@ -32,6 +33,12 @@ def write_whole(file: Path, content: str | bytes) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def file_sha256(file: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

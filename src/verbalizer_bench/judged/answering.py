@@ -18,10 +18,10 @@ from typing import Any
 from tqdm import tqdm
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.files import file_sha256, write_whole
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.questions import Answer, Question, rows_of, sha256_of
-from verbalizer_bench.models.checkpoints.weight_hash import file_sha256, weights_sha256
+from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 
 ANSWERS, RECORD = "answers.jsonl", "answers.json"
 ADAPTERS = ("verbalizer-llm", "verbalizer-lvlm")

@@ -20,10 +20,9 @@ from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
-from verbalizer_bench.io.files import try_lock
+from verbalizer_bench.io.files import file_sha256, try_lock
 from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints import export
-from verbalizer_bench.trainers.data.cache import file_sha256
 from verbalizer_bench.trainers.recipe import RENAMED, Recipe, read_recipe
 from verbalizer_bench.trainers.training import inputs, state_saving
 from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
