@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from verbalizer_bench.builders.filters.wording import IMAGE
 from verbalizer_bench.builders.pipeline.prompts import PromptTemplates, fill
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.preferences import IMAGE
 
 
 class Layout(Protocol):

@@ -58,8 +58,8 @@ def describe(kind: str, arguments: Mapping[str, Any]) -> str:
     """Return an instruction's text, `build_description(**arguments)` of its verifier.
 
     Raises:
-        LeftToChance: An argument is missing or out of range, and the verifier would draw another
-            each time.
+        RandomInstruction: An argument is missing or out of range, and the verifier would draw
+            another each time.
         ValueError: The type does not take these arguments.
     """
     texts = set()

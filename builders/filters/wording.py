@@ -8,8 +8,8 @@ from verbalizer_bench.client.response_checks import (
     artifact_problem,
     refusal_problem,
 )
+from verbalizer_bench.io.preferences import IMAGE
 
-IMAGE = "<image>"
 _MENTION = re.compile(r"\b(captions?|captioned|descriptions?)\b", re.IGNORECASE)
 _BOX = re.compile(r"\b(bounding box(es)?|coordinates?)\b", re.IGNORECASE)
 
