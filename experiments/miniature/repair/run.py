@@ -49,7 +49,7 @@ def repair(place: RepairPlace, grid: RepairGrid, jobs: int) -> dict[str, float]:
         run = Progress(processes, jobs)
         first, images = grid.seeds[0], grid.images[:1]
         run([_cell_work(place, grid, first)], "the first cell's models and preference data")
-        tried = [_work("rate", place, grid, point, images) for point in grid.tried()]
+        tried = [_work("rate", place, grid, point, images, False) for point in grid.tried()]
         run(tried, "learning rates")
         rates = choose(place, grid)
         for name, rate in rates.items():
@@ -102,9 +102,21 @@ def prepare(place: RepairPlace, grid: RepairGrid, seed: int) -> None:
 
 
 def measure(
-    place: RepairPlace, grid: RepairGrid, point: RemedyPoint, images: Sequence[str]
+    place: RepairPlace,
+    grid: RepairGrid,
+    point: RemedyPoint,
+    images: Sequence[str],
+    of_scenes: bool = True,
 ) -> None:
-    """Make a point unless it is there, run the suite on it with each image, and ask of scenes."""
+    """Make a point unless it is there, run the suite on it with each image, and ask of scenes.
+
+    Args:
+        place: Where.
+        grid: What.
+        point: The point.
+        images: What it is shown with the suite's prompts.
+        of_scenes: Whether it is asked about unseen scenes too.
+    """
     from verbalizer_bench.experiments.miniature.repair.scene_answers import ask_scenes_once
 
     if point.model in REMEDIES:
@@ -114,6 +126,8 @@ def measure(
     asked = place.checkpoint(point), point.adapter, place.fixed
     for image in point.images(images):
         score_once(*asked, place.run(point, image), image)
+    if not of_scenes:
+        return
     ask_once(*asked, place.point(point) / "formats.json")
     if point.adapter == "verbalizer-lvlm":
         ask_scenes_once(*asked, place.point(point) / "scenes.json")
@@ -166,12 +180,17 @@ def _cell_work(place: RepairPlace, grid: RepairGrid, seed: int) -> Work:
 
 
 def _work(
-    kind: str, place: RepairPlace, grid: RepairGrid, point: RemedyPoint, images: Sequence[str]
+    kind: str,
+    place: RepairPlace,
+    grid: RepairGrid,
+    point: RemedyPoint,
+    images: Sequence[str],
+    of_scenes: bool = True,
 ) -> Work:
     rate = "" if point.rate is None else f", learning rate {point.rate:g}"
     name = f"seed {point.seed}, {point.model}{rate}" if point.seed is not None else point.model
     log = place.point(point) / "log.txt"
-    return Work(kind, name, log, measure, (place, grid, point, images))
+    return Work(kind, name, log, measure, (place, grid, point, images, of_scenes))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

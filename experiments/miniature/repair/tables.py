@@ -1,7 +1,8 @@
 """The repair study's results as tables: gathered from its folder, written, and read again.
 
 `points.csv` has a row for each run, `documents.csv` its F1 by document, `unseen.csv` and
-`scenes.csv` what was answered about unseen scenes, by record, `preferences.csv` what the preference
+`scenes.csv` what was answered about unseen scenes, by record, at the chosen rates,
+`preferences.csv` what the preference
 data of each cell are, `examples.csv` some responses, `repair.json` what it ran on. The report is
 made of them alone.
 """
@@ -98,6 +99,8 @@ def gather(place: RepairPlace, grid: RepairGrid, rates: Mapping[str, float], fol
             documents += [{**shown, **row} for row in document_rows(run)]
             if chosen and point.seed in (None, grid.seeds[0]):
                 examples += [{**shown, **row} for row in example_rows(run)]
+        if not chosen:
+            continue
         answers = place.point(point)
         unseen.append({**_key(point), **unseen_row(answers / "formats.json")})
         if point.adapter == "verbalizer-lvlm":
