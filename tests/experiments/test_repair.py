@@ -311,6 +311,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         write_table(rows, folder / f"{name}.csv")
     about = {"learning_rates": rates, "base": {"sha256": "a" * 64}, "machine": "a box"}
+    about |= {"tuned_rate": 3e-3}
+    about["compared"] = {"DPO": "How much came back? A part."}
     (folder / "repair.json").write_text(json.dumps(about))
     (folder / "grid.yaml").write_text(SMALL.as_yaml())
     return folder
@@ -341,7 +343,7 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     assert "**It does more than preferences without it.**" in text
     assert "DPO -50.0 [-50.0, -50.0]" in text  # of the marks
     assert ["DPO", "seed 1", "2", "2", "0.75", "0.3"] in rows_of(text, "DPO", "seed 1")
-    assert "foo \\| bar" in text
+    assert "foo \\| bar" in text and "- DPO. How much came back? A part." in text
     assert {file.name for file in made.glob("*.png")} == {"scores.png", "shares.png"}
     assert write(made).read_text() == text
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from verbalizer_bench.experiments.miniature.repair import figures
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.sections import (
+    compared,
     controls,
     examples,
     kept,
@@ -45,6 +46,7 @@ def write(folder: Path) -> Path:
         outcomes(tables),
         lengths(tables),
         rates(tables),
+        compared(tables),
         examples(tables),
         _known(),
         _files(),
@@ -93,9 +95,10 @@ judge. What real judges get wrong is not here.
 
 
 def _models(tables: RepairTables) -> str:
+    tuned = f"{tables.about['tuned_rate']:g}"
     rows = [
         [ALIGNED, "the base", "the connector alone, on captions of images", "-"],
-        [PLAIN, ALIGNED, "tuned on dialogues in sentences about images", "0.003"],
+        [PLAIN, ALIGNED, "tuned on dialogues in sentences about images", tuned],
     ]
     for name in remedied(tables):
         if name in REMEDIES:

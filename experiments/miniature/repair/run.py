@@ -9,7 +9,9 @@ remedy's own kind, never by the benchmark. What is there is kept: an interrupted
 
 import argparse
 import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from verbalizer_bench.config import read
@@ -33,16 +35,17 @@ from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
 
 
-def repair(place: RepairPlace, grid: RepairGrid, jobs: int) -> dict[str, float]:
-    """Run what is not there yet of the grid; as many cells as jobs are whole before the next.
+def repair(place: RepairPlace, grid: RepairGrid, jobs: int, report: Path) -> None:
+    """Run what is not there yet of the grid, and report it.
+
+    As many cells as jobs are whole before the next, and reported where there are two or more: what
+    is stopped has a report of what it has.
 
     Args:
         place: Where.
         grid: What.
         jobs: How many points are run at a time.
-
-    Returns:
-        Each remedy's chosen learning rate.
+        report: Where tables and report go.
     """
     write_fixed(place.fixed, grid.unseen, grid.texts)
     with pool(jobs) as processes:
@@ -58,10 +61,21 @@ def repair(place: RepairPlace, grid: RepairGrid, jobs: int) -> dict[str, float]:
             seeds = grid.seeds[start : start + jobs]
             run([_cell_work(place, grid, seed) for seed in seeds], f"cells {seeds}")
             run(_scored(place, grid, seeds, rates, images), f"remedies of {seeds}")
+            if len(done := grid.seeds[: start + jobs]) > 1:
+                _report(place, replace(grid, seeds=done, images=images), rates, report)
         # Further images last, so that all cells can be reported with the first one before.
         if grid.images[1:]:
             run(_scored(place, grid, grid.seeds, rates, grid.images), "further images")
-    return rates
+            _report(place, grid, rates, report)
+
+
+def _report(place: RepairPlace, grid: RepairGrid, rates: dict[str, float], report: Path) -> None:
+    from verbalizer_bench.experiments.miniature.repair.report import write
+    from verbalizer_bench.experiments.miniature.repair.tables import gather
+
+    gather(place, grid, rates, report)
+    shown = ", ".join(grid.images)
+    print(f"Wrote {write(report)}: {len(grid.seeds)} cells, images: {shown}", flush=True)
 
 
 def _scored(
@@ -159,6 +173,7 @@ def merge(place: RepairPlace, point: RemedyPoint) -> None:
 
     output = place.checkpoint(point)
     if not (output / "merge.json").exists():
+        shutil.rmtree(output, ignore_errors=True)
         tuned = place.checkpoint(RemedyPoint(point.seed, PLAIN))
         coefficient = float(point.model.removeprefix("Merge-"))
         merge_weights(str(BASE), [str(tuned)], [(coefficient,)], output)
@@ -195,9 +210,6 @@ def _work(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study, and write its report."""
-    from verbalizer_bench.experiments.miniature.repair.report import write
-    from verbalizer_bench.experiments.miniature.repair.tables import gather
-
     parser = argparse.ArgumentParser("python -m verbalizer_bench.experiments.miniature.repair.run")
     parser.add_argument("folder", type=Path, help="where; what is there is kept")
     parser.add_argument("overrides", nargs="*", help="key=value, in place of the grid's")
@@ -211,9 +223,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         place.keep(grid)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
-    rates = repair(place, grid, args.jobs)
-    gather(place, grid, rates, args.report)
-    print(f"Wrote {write(args.report)}")
+    repair(place, grid, args.jobs, args.report)
 
 
 if __name__ == "__main__":

@@ -265,6 +265,21 @@ def rates(tables: RepairTables) -> str:
     )
 
 
+def compared(tables: RepairTables) -> str:
+    """Return what `compare --repaired` says of the first cell."""
+    told = "\n".join(f"- {name}. {text}" for name, text in tables.about["compared"].items())
+    return "\n\n".join(
+        [
+            "## What `compare --repaired` says",
+            f"Of tuning seed {tables.grid.seeds[0]} alone, over its documents: one run of each, as "
+            "a user has them. What other seeds would give is not in its intervals.",
+            "<details><summary>A sentence a remedy</summary>",
+            told,
+            "</details>",
+        ]
+    )
+
+
 def examples(tables: RepairTables) -> str:
     """Return some responses."""
     rows = [

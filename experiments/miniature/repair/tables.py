@@ -2,9 +2,8 @@
 
 `points.csv` has a row for each run, `documents.csv` its F1 by document, `unseen.csv` and
 `scenes.csv` what was answered about unseen scenes, by record, at the chosen rates,
-`preferences.csv` what the preference
-data of each cell are, `examples.csv` some responses, `repair.json` what it ran on. The report is
-made of them alone.
+`preferences.csv` what the preference data of each cell are, `examples.csv` some responses,
+`repair.json` what it ran on. The report is made of them alone.
 """
 
 import json
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.arms import BASE
+from verbalizer_bench import api
+from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.repair.grid import (
     BASE_POINT,
@@ -25,6 +25,7 @@ from verbalizer_bench.experiments.miniature.repair.grid import (
     read_grid,
 )
 from verbalizer_bench.experiments.miniature.repair.preference_rows import preference_rows
+from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
 from verbalizer_bench.experiments.miniature.rows import (
     UNSEEN,
     document_rows,
@@ -34,11 +35,14 @@ from verbalizer_bench.experiments.miniature.rows import (
     unseen_row,
     write_rows,
 )
+from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results
+from verbalizer_bench.results.repair_answers import repair_answer
 from verbalizer_bench.results.run import Run, read_run
 from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.trainers.recipe import read_recipe
 
 _KEY = ("seed", "model", "learning_rate")
 _TRAINED = ("steps", "last_loss", "held_out_loss", "held_out_accuracy", "held_out_margin")
@@ -196,7 +200,23 @@ def _about(place: RepairPlace, grid: RepairGrid, rates: Mapping[str, float]) -> 
     first = place.training(grid.tried()[0])
     return {
         "learning_rates": dict(rates),
+        "tuned_rate": read_recipe(f"miniature/{ARMS[PLAIN].recipe}").learning_rate,
+        "compared": _compared(place, grid, rates),
         "base": read_record(BASE / "base.json"),
         "versions": first["versions"],
         "machine": f"{processor()}, one thread a point",
     }
+
+
+def _compared(place: RepairPlace, grid: RepairGrid, rates: Mapping[str, float]) -> dict[str, str]:
+    """Return what `compare --repaired` says of the first cell, a sentence a remedy."""
+    seed, image = grid.seeds[0], grid.images[0]
+    names = [name for name in grid.models if name not in ("base", ALIGNED, PLAIN)]
+    points = [RemedyPoint(seed, name, rates.get(name)) for name in (PLAIN, *names)]
+    base, *others = (
+        newest_results(place.run(point, "" if point == BASE_POINT else image)).parent
+        for point in (BASE_POINT, *points)
+    )
+    # A SteerLM's checkpoint asks with a template of its own.
+    found = api.compare(base, others[0], repaired=others[1:], allow=("template",))
+    return dict(zip(names, map(repair_answer, found.repairs), strict=True))
