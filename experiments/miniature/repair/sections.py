@@ -72,6 +72,7 @@ def shares(tables: RepairTables) -> str:
                     ]
                 )
     header = ["Model", "Image", "Label type", "Cost", "Came back", "Share", "-", "+"]
+    over_all = [row for row in rows if row[2] == "All"]
     return "\n\n".join(
         [
             "## How much came back?",
@@ -79,7 +80,10 @@ def shares(tables: RepairTables) -> str:
             f"{PLAIN}'s; `-` and `+`: cells in which less, and more, came back than nothing. "
             f"{ALIGNED} was not tuned: what it lacks to 100 % is the image's.",
             "![What came back, and what was kept](shares.png)",
-            table(header, rows),
+            table(header, over_all),
+            "<details><summary>By label type</summary>",
+            table(header, [row for row in rows if row not in over_all]),
+            "</details>",
         ]
     )
 
