@@ -99,21 +99,31 @@ def _draw_intervals(axes: Axes, tables: RepairTables) -> None:
     axes.axvline(100, color="#555555", lw=0.8, ls="--")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("share of the F1 (All) that tuning cost, come back (%)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_xlabel("share of what tuning cost in F1 (All) that came back (%)")
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     _bare(axes, "x")
 
 
 def _draw_kept(axes: Axes, tables: RepairTables) -> None:
+    """Draw F1 beside marks, with the names in a column, for points may be near each other."""
     image = tables.grid.images[0]
+    found = []
     for name in tables.grid.models[1:]:
         kept = np.mean([tables.scenes[tables.point(s, name)] for s in tables.grid.seeds]) / 0.12
-        level = 100 * f1(tables, name, image)[:, -1].mean()
+        found.append((100 * f1(tables, name, image)[:, -1].mean(), kept, name))
+    for place, (level, kept, name) in enumerate(sorted(found)):
         axes.plot(kept, level, "o", color=_colour(name), markersize=7, markeredgecolor="#555555")
-        axes.annotate(name, (kept, level), xytext=(5, 4), textcoords="offset points", fontsize=7.5)
+        axes.annotate(
+            name,
+            (kept, level),
+            xytext=(1.04, (place + 0.5) / len(found)),
+            textcoords="axes fraction",
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": _colour(name), "lw": 0.7},
+        )
     axes.set_xlabel("marks of answers about unseen scenes (% of 12)")
     axes.set_ylabel(f"F1, All, {image} image (%)")
-    axes.margins(x=0.18, y=0.1)
     _bare(axes, "both")
 
 
