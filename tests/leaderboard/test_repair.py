@@ -190,11 +190,11 @@ def test_odd_runs_are_refused_in_one_line(three: list[Run], tmp_path: Path) -> N
     )
 
 
-def asked(run: Run, weights: str, image: str | None) -> Run:
+def asked(run: Run, weights: str, image: str | None, dtype: str = "float32") -> Run:
     """Return a run as our adapters record it: of these weights, shown this image."""
     shown = None if image is None else {"mode": image, "sha256": image * 3}
     record = {"fingerprint": {"weights": weights}, "image": shown, "bos_counts": [1, 1]}
-    return changed(run, {"verbalizer_bench": record | {"dtype": "torch.float32"}})
+    return changed(run, {"verbalizer_bench": record | {"dtype": f"torch.{dtype}"}})
 
 
 def said(*runs: Run, allowed: Any = ()) -> str:
@@ -221,6 +221,10 @@ def test_a_remedy_that_was_shown_something_else_is_refused_or_named(three: list[
     assert "the runs differ in image: white image in" in refused(base, tuned, remedy)
     text = said(base, tuned, remedy, allowed={"image"})
     assert "not the remedy's alone: white image for t, no image for r." in text
+    coarse = asked(three[2], "r", "white", "bfloat16")
+    assert "the runs differ in precision: float32 in" in refused(base, tuned, coarse)
+    text = said(base, tuned, coarse, allowed={"precision"})
+    assert "not the remedy's alone: float32 for t, bfloat16 for r." in text
     same = said(base, tuned, asked(three[2], "t", "white"))
     assert same.endswith("The weights of t and r are the same.")
     same = said(base, asked(three[1], "b", None), remedy)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from verbalizer_bench.results.answers import signed_points
-from verbalizer_bench.results.contrast import Contrast
+from verbalizer_bench.results.contrast import ALLOWABLE, Contrast
 from verbalizer_bench.results.ratio import Ratio
 from verbalizer_bench.results.repair import Recovery, Repair
 from verbalizer_bench.results.statistics import Interval
@@ -99,8 +99,8 @@ def _remarks(repair: Repair) -> list[str]:
         )
     if not repair.remedy.tuning:
         remarks.append(f"The weights of {tuned} and {repaired} are the same.")
-    for pair in (repair.remedy.image, repair.remedy.template, repair.remedy.engine):
-        if pair:
+    for key in ALLOWABLE:
+        if pair := getattr(repair.remedy, key):
             remarks.append(
                 f"What came back is not the remedy's alone: {pair[0]} for {tuned}, {pair[1]} for "
                 f"{repaired}."
