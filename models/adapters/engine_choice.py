@@ -21,7 +21,8 @@ DEFAULT_MAX_BATCH_SIZE = 64
 # A log probability may differ by so much from a plain forward pass: float sums in another order.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 # In low precision one token of 150,000 may by chance: what counts is the mean over what is likely.
-_LOW_PRECISION_TOLERANCE = 0.2
+# float16 has three bits more. Of quantised weights nothing was measured.
+_LOW_PRECISION_TOLERANCE, _FLOAT16_TOLERANCE = 0.2, 0.025
 
 
 class EngineChoice(RunRecorder):
@@ -112,6 +113,15 @@ class EngineChoice(RunRecorder):
 
         Models do in their attention what no list of ours foresees (soft caps, sinks, biases), and
         it reaches the engine's attention function as arguments that it ignores.
+
+        In float32 mistakes stand out. In low precision they do not where they change less than its
+        rounding does; it was measured with mistakes that were put in. bfloat16, longest prompts of
+        the 99 tiny families that the engine takes: 0.007 without a mistake (median of all prompts;
+        0.055 at most; SmolLM2-135M 0.07); above the tolerance are 23 of 23 ignored windows, 60 of
+        98 positions that are off by one behind the prefix, 50 of 99 first layers that look ahead,
+        and 17 of 99 that do not see the prefix's last token. float16, stories260K, 12 prompts:
+        0.006 at most without a mistake; above the tolerance are 3, 12 and 3 of the last three.
+        What it lets pass in low precision may still be wrong: families are tested in float32.
         """
         inputs = self._model_inputs([prompt], "right")
         with torch.inference_mode():
@@ -128,14 +138,20 @@ class EngineChoice(RunRecorder):
             return f"a pass of it ends in {type(error).__name__}: {one_line(error)}"
         # A logit of minus infinity, which is a suppressed token, is no distance from itself.
         distances = torch.where(shared == plain, 0, shared - plain).abs()
-        exact = _TOLERANCE.get(self.model.dtype)
-        if not exact:
+        tolerance = _TOLERANCE.get(self.model.dtype)
+        if not tolerance:
+            tolerance = self._low_precision_tolerance()
             likely = plain.exp()
             distances = torch.where(likely > 0, likely * distances, 0).sum()
         distance = float(distances.max())
-        if not distance <= (exact or _LOW_PRECISION_TOLERANCE):
+        if not distance <= tolerance:
             return f"it differs from a plain forward pass by {distance:.2g}"
         return None
+
+    def _low_precision_tolerance(self) -> float:
+        quantised = getattr(self.model, "hf_quantizer", None) is not None
+        fine = self.model.dtype == torch.float16 and not quantised
+        return _FLOAT16_TOLERANCE if fine else _LOW_PRECISION_TOLERANCE
 
     def _max_shared_batch_size(self) -> int | None:
         """Return the user's limit to the engine's batches; lm-eval's default of 1 is no wish."""

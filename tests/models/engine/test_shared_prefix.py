@@ -293,6 +293,21 @@ def test_a_model_whose_attention_it_would_get_wrong_is_found_out(
     assert lm.get_model_info()["verbalizer_bench"]["engine"] == {"generate": 1}
 
 
+def test_float16_is_held_to_less_than_bfloat16(stories: Path) -> None:
+    """A mistake of a size that bfloat16's rounding nearly has, and float16's has not."""
+    found = {}
+    for dtype in ("float16", "bfloat16"):
+        lm = VerbalizerLLM(str(stories), dtype=dtype, device="cpu")
+        ids = lm.tok_encode(STORY)
+        engine = SharedPrefixEngine(lm.model, 0, [2])
+        plain = engine.next_log_probs(EncodedPrompt(ids))
+        for factor in (1.0, 1.05):
+            wrong = torch.log_softmax(plain * factor, dim=-1)
+            engine.next_log_probs = lambda prompt, wrong=wrong: wrong  # type: ignore[method-assign]
+            found[dtype, factor] = lm._difference_from_plain_pass(ids, EncodedPrompt(ids), engine)
+    assert [reason is None for reason in found.values()] == [True, False, True, True]
+
+
 def test_a_model_whose_layers_refuse_its_pass_goes_to_generate(
     toys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
