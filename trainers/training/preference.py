@@ -14,12 +14,18 @@ from trl import DPOTrainer
 
 from verbalizer_bench.trainers.training.recipe_trainer import RecipeTrainer
 
+# How far log-probabilities may be from the reference before anything is trained: a share of them,
+# and nats. Far less than another head or scale of the logits makes; `low` is with rounding to
+# bfloat16, or with dropout.
+_NEAR = {"exact": (1e-3, 1e-3), "low": (0.2, 2.0)}
+
 
 class PreferenceTrainer(RecipeTrainer, DPOTrainer):
     """DPOTrainer on encoded pairs, whose collator has the reference's log-probabilities."""
 
     def __init__(self, **kwargs: Any):
         """Set up DPOTrainer; no reference model is loaded."""
+        self._checked = False
         super().__init__(**kwargs)
         show_images_twice(self.base_model)
 
@@ -30,13 +36,39 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
         return dataset
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any) -> Any:
-        """Return TRL's loss, and note how long the answers are."""
+        """Return TRL's loss, and note how long the answers are.
+
+        Raises:
+            ValueError: Training does not begin at the reference.
+        """
         mode = "train" if self.model.training else "eval"
         lengths = inputs["completion_mask"].sum(1).float().chunk(2)
         for name, length in zip(("chosen", "rejected"), lengths, strict=True):
             mean = self.accelerator.gather(length).mean().item()
             self._metrics[mode][f"lengths/{name}"].append(mean)
-        return super()._compute_loss(model, inputs, *rest)
+        loss = super()._compute_loss(model, inputs, *rest)
+        if mode == "train" and not self._checked:
+            self._checked = True
+            if self.state.global_step == 0:
+                self._check_start(inputs)
+        return loss
+
+    def _check_start(self, inputs: dict[str, torch.Tensor]) -> None:
+        """Raise ValueError unless the first answers are as likely as under the reference.
+
+        That is computed by the model's own head, and TRL 1.16 trains with one that it makes.
+        """
+        low = self.args.bf16 or not self.args.disable_dropout
+        share, nats = _NEAR["low" if low else "exact"]
+        for name in ("chosen", "rejected"):
+            found = self._metrics["train"][f"logps/{name}"][-1]
+            wanted = self.accelerator.gather(inputs[f"ref_{name}_logps"]).mean().item()
+            if abs(found - wanted) > share * abs(wanted) + nats:
+                raise ValueError(
+                    f"step 1: the {name} answers' log-probability is {found:.3f} and was "
+                    f"{wanted:.3f} under the reference, though nothing is trained yet: TRL "
+                    "computes it otherwise than this architecture does; give another base"
+                )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate pairs whose reference is stored, which TRL takes for not computed."""

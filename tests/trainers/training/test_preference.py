@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,6 +207,37 @@ def test_training_starts_at_the_reference_and_holds_no_other_model(
     (trainer,) = made
     assert trainer.ref_model is None
     assert trainer.precompute_ref_logps
+
+
+def with_head(recipe: Recipe, folder: Path, **settings: Any) -> Recipe:
+    """Return a recipe of a text model whose configuration says this of its head besides."""
+    shutil.copytree(TINY / "llama", folder)
+    config = json.loads((folder / "config.json").read_text()) | {"initializer_range": 0.5}
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return replace(recipe, model=replace(recipe.model, config=str(folder)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_that_does_not_begin_at_its_reference_is_refused(
+    precision: str, make: Make, tmp_path: Path
+) -> None:
+    """TRL reads Granite's key wherever it stands, and a Llama's forward pass does not."""
+    recipe = make(f"precision={precision}", text=True)
+    with pytest.raises(ValueError, match=r"step 1: the chosen answers' log-probability is .*yet"):
+        train.train(with_head(recipe, tmp_path / "llama", logits_scaling=0.05))
+    assert not (recipe.output / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [("gemma2", {"final_logit_softcapping": 0.5}), ("granite", {"logits_scaling": 0.05})],
+)
+def test_heads_that_scale_or_cap_begin_at_the_reference(
+    family: str, head: dict[str, Any], make: Make, tmp_path: Path
+) -> None:
+    recipe = with_head(make(text=True), tmp_path / family, model_type=family, **head)
+    train.train(recipe)
+    assert curve(recipe.output)[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_the_tower_sees_an_image_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
