@@ -18,6 +18,10 @@ from PIL import Image
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
 from verbalizer_bench.models.images import is_task_image
 
+# What tasks say beside `generate`'s arguments: how LLaVA's own code pads an image, which a
+# checkpoint's processor decides here.
+_NOT_GENERATES = ("image_aspect_ratio",)
+
 
 class LmmsVerbalizerLVLM(lmms):
     """Hands lmms-eval's requests to VerbalizerLVLM, and takes its arguments.
@@ -45,6 +49,7 @@ class LmmsVerbalizerLVLM(lmms):
     def _request(self, args: tuple[Any, ...]) -> Instance:
         """Translate the arguments of a chat request to those of an lm-eval request."""
         _, doc_to_messages, gen_kwargs, doc_id, task, split = args
+        settings = {key: value for key, value in gen_kwargs.items() if key not in _NOT_GENERATES}
         messages = doc_to_messages(self.task_dict[task][split][doc_id])
         images = [
             self._image(part, task)
@@ -70,7 +75,7 @@ class LmmsVerbalizerLVLM(lmms):
         return Instance(
             request_type="generate_until",
             doc={},
-            arguments=(context, gen_kwargs, {"visual": images}),
+            arguments=(context, settings, {"visual": images}),
             idx=0,
         )
 

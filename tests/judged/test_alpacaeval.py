@@ -9,14 +9,7 @@ from aiohttp import web
 
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.cli.app import main
-from verbalizer_bench.judged.alpacaeval import (
-    NAME,
-    is_switched,
-    preference,
-    read_alpacaeval,
-    wanted_verdicts,
-    win_rate,
-)
+from verbalizer_bench.judged.alpacaeval import is_switched, preference, read_alpacaeval
 from verbalizer_bench.judged.judge import Verdict, check_complete
 from verbalizer_bench.judged.questions import Answer
 
@@ -72,15 +65,15 @@ def test_a_published_number(tmp_path: Path) -> None:
     bench = read_alpacaeval(*(Path(words[place]) for place in (1, 3, 5)))
     answers = {str(n): Answer((text,), (None,)) for n, text in enumerate(outputs)}
     said = {"win": 1.0, "loss": 0.0, "fail": None}
-    asked = {one.id for one in wanted_verdicts(bench, answers)}
+    asked = {one.id for one in bench.wanted(answers)}
     assert asked == {str(n) for n, text in enumerate(outputs) if text != "ref"}
     verdicts = [
         Verdict(str(n), said[text], "", "m", 1, None, "")
         for n, text in enumerate(outputs)
         if str(n) in asked
     ]
-    check_complete(NAME, verdicts)
-    found = win_rate(bench, answers, verdicts)
+    check_complete(bench.name, verdicts)
+    found = bench.scores(answers, verdicts)
     assert found.rate.value == 68.75
     assert (found.wins, found.ties, found.losses) == (548, 4, 248)
     assert found.rate.high - found.rate.low == pytest.approx(2 * 1.96 * 1.63, rel=0.1)

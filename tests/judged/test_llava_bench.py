@@ -9,12 +9,7 @@ from tests.conftest import SHARED
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.cli.app import main
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.judged.llava_bench import (
-    ratings,
-    read_llava_bench,
-    scores,
-    wanted_verdicts,
-)
+from verbalizer_bench.judged.llava_bench import ratings, read_llava_bench
 from verbalizer_bench.judged.questions import Answer
 from verbalizer_bench.models.images import make_image
 
@@ -63,7 +58,7 @@ def test_relative_scores(serve: Serve, tmp_path: Path, toys: tuple[Path, Path]) 
 def test_what_the_judge_sees(tmp_path: Path) -> None:
     bench = read(write_llava_bench(tmp_path))
     answers = {str(n): Answer(("Ours.",), (None,)) for n in range(4)}
-    system, asked = wanted_verdicts(bench, answers)[0].messages
+    system, asked = bench.wanted(answers)[0].messages
     assert system["content"].startswith("You are a helpful and precise assistant")
     assert asked["content"] == (
         "[Context]\nAll white\n\n[Question]\nWhat is 0?\n\n[Assistant 1]\nIt is 0.\n\n"
@@ -79,9 +74,9 @@ def test_a_relative_score_is_of_sums(tmp_path: Path) -> None:
     bench = read(write_llava_bench(tmp_path))
     pairs = [(4.0, 2.0), None, (10.0, 9.0), None]
     verdicts = [Verdict(str(n), pair, "", "m", 1, None, "") for n, pair in enumerate(pairs)]
-    found = scores(bench.questions, verdicts)
+    found = bench.scores({}, verdicts)
     assert found.overall.value == pytest.approx(100 * 11 / 14) and found.overall.questions == 2
-    assert set(found.categories) == {"conv"}
+    assert set(found.groups["categories"]) == {"conv"}
 
 
 @pytest.mark.parametrize(

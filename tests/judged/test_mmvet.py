@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import SHARED
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.cli.app import main
-from verbalizer_bench.judged.mmvet import correctness, read_mmvet, wanted_verdicts
+from verbalizer_bench.judged.mmvet import correctness, read_mmvet
 from verbalizer_bench.judged.questions import Answer
 from verbalizer_bench.models.images import make_image
 
@@ -63,8 +63,11 @@ def test_scores_by_capability(serve: Serve, tmp_path: Path, toys: tuple[Path, Pa
 def test_the_row_that_the_judge_completes(tmp_path: Path) -> None:
     folder = write_mmvet(tmp_path)
     bench = read_mmvet(folder / "mm-vet.json", folder, folder / "prompt.txt")
-    (asked,) = wanted_verdicts(bench, {name: Answer(("x = 3",), (None,)) for name in "abc"})[0][1]
-    assert asked["content"] == PROMPT + "What is a? | -1 <AND> -5 | x = 3 | "
+    first, *_ = bench.wanted({name: Answer(("x = 3",), (None,)) for name in "abc"})
+    row = PROMPT + "\nWhat is a? | -1 <AND> -5 | x = 3 | "
+    assert first.request(0).messages == ({"role": "user", "content": row},)
+    (again,) = first.request(1).messages
+    assert again["content"] == row + "\nPredict the correctness of the answer (digit): "
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from verbalizer_bench.cli.app import main
 from verbalizer_bench.io.jsonl import read_objects
 from verbalizer_bench.judged import answering
 from verbalizer_bench.judged.intervals import mean_of
-from verbalizer_bench.judged.mtbench import rating, read_mtbench, wanted_verdicts
+from verbalizer_bench.judged.mtbench import rating, read_mtbench
 from verbalizer_bench.judged.questions import Answer
 
 Serve = Callable[..., Server]
@@ -73,7 +73,7 @@ def test_real_files() -> None:
     answers = {
         question.id: Answer(("one {x}", "two"), (None, None)) for question in bench.questions
     }
-    wanted = {one.id: one.messages for one in wanted_verdicts(bench, answers)}
+    wanted = {one.id: one.messages for one in bench.wanted(answers)}
     assert len(wanted) == 160
     first, second = (wanted[f"101-{turn}"] for turn in (1, 2))
     assert first[0]["content"] == "You are a helpful assistant."

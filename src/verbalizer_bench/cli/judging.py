@@ -4,14 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Argument, Option
 
-from verbalizer_bench.cli.options import CommandGroup, Overrides
+from verbalizer_bench.cli.options import CommandGroup
 
 if TYPE_CHECKING:
     from verbalizer_bench.judged.questions import Answer, Question
+    from verbalizer_bench.judged.record import JudgedBenchmark
 
 commands, judge = CommandGroup(), CommandGroup()
 commands.add_typer(
@@ -20,24 +21,76 @@ commands.add_typer(
     help="Free answers: mtbench, alpacaeval, mmvet, llava-bench, pope.",
 )
 BenchmarkData = Annotated[Path, Option("--data", metavar="DIR")]
-RunOutput = Annotated[Path, Option("--output", "-o", "--output_path")]
-JudgeModel = Annotated[str, Option("--judge", metavar="MODEL")]
-Model = Annotated[str, Option(metavar="verbalizer-llm|verbalizer-lvlm")]
-ModelArguments = Annotated[str | None, Option("--model_args", "--model-args")]
-Answers = Annotated[Path | None, Option(metavar="FILE")]
+BenchmarkFile = Annotated[Path, Option(metavar="FILE")]
+Images = Annotated[Path, Option(metavar="DIR")]
+JudgeKeys = Annotated[
+    list[str],
+    Argument(
+        metavar="key=value...",
+        default_factory=list,
+        show_default=False,
+        help="Of the judge's endpoint (base_url, key_variable, concurrency, input_price, "
+        "parameters.max_tokens, …), as in an endpoint's block of a data recipe; and budget.tokens "
+        "or budget.money, for all verdicts in the judge's folder.",
+    ),
+]
+JudgeModel = Annotated[
+    str,
+    Option(
+        "--judge",
+        metavar="MODEL",
+        help="The judge's name at its server (default server: OpenAI's).",
+    ),
+]
+RunOutput = Annotated[
+    Path,
+    Option(
+        "--output",
+        "-o",
+        "--output_path",
+        help="The folder of the answers; each judge has a folder in it.",
+    ),
+]
+Model = Annotated[
+    str, Option(metavar="verbalizer-llm|verbalizer-lvlm", help="The adapter that answers.")
+]
+ModelArguments = Annotated[
+    str | None,
+    Option(
+        "--model_args",
+        "--model-args",
+        help="Its arguments, as in `run`; left out: the answers that are in the folder.",
+    ),
+]
+Answers = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE",
+        help="Answers that were made elsewhere, in FastChat's layout, or with `instruction` and "
+        "`output`.",
+    ),
+]
+MaxTokens = Annotated[int, Option(help="The longest answer.")]
+DryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run", help="Say how much would be asked, and at what cost; load and ask nothing."
+    ),
+]
 
 
 @judge.command()
 def mtbench(
-    overrides: Overrides,
+    overrides: JudgeKeys,
     data: BenchmarkData,
     judge: JudgeModel,
     output: RunOutput,
     model: Model = "verbalizer-llm",
     model_args: ModelArguments = None,
     answers: Answers = None,
-    max_tokens: int = 1024,
+    max_tokens: MaxTokens = 1024,
     seed: int = 0,
+    dry_run: DryRun = False,
 ) -> None:
     r"""Answer MT-Bench's 80 questions, and have the answers rated.
 
@@ -51,36 +104,29 @@ def mtbench(
     three times, then left out and counted; with more than 1 % left out there is no score.
 
     Args:
-        overrides: key=value of the judge's endpoint (base_url, key_variable, concurrency,
-            parameters.max_tokens, …), as in an endpoint's block of a data recipe.
         data: FastChat's files: question.jsonl, judge_prompts.jsonl, reference_answer/gpt-4.jsonl.
-        judge: The judge's name at its server (default server: OpenAI's).
-        output: The folder of the answers; each judge has a folder in it.
-        model: The adapter that answers.
-        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
-        answers: Answers that were made elsewhere, in FastChat's layout.
-        max_tokens: The longest answer.
         seed: Of answers that are sampled (MT-Bench samples in four of its eight categories).
     """
     from verbalizer_bench.judged import mtbench as benchmark
 
+    source = _Source(model, model_args, answers, max_tokens, output, seed)
     bench = benchmark.read_mtbench(data)
-    source = _Source(model, model_args, answers, max_tokens, seed)
-    _judge(benchmark, bench, source, judge, overrides, output)
+    _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
 @judge.command()
 def alpacaeval(
-    overrides: Overrides,
-    data: Annotated[Path, Option(metavar="FILE")],
-    references: Annotated[Path, Option(metavar="FILE")],
-    prompt: Annotated[Path, Option(metavar="FILE")],
+    overrides: JudgeKeys,
+    data: BenchmarkFile,
+    references: BenchmarkFile,
+    prompt: BenchmarkFile,
     judge: JudgeModel,
     output: RunOutput,
     model: Model = "verbalizer-llm",
     model_args: ModelArguments = None,
     answers: Answers = None,
-    max_tokens: int = 2048,
+    max_tokens: MaxTokens = 2048,
+    dry_run: DryRun = False,
 ) -> None:
     r"""Answer AlpacaEval's instructions, and have the answers held against fixed ones (version 1).
 
@@ -92,34 +138,28 @@ def alpacaeval(
     mean length of both sides stands beside the win rate, which rises with it.
 
     Args:
-        overrides: key=value of the judge's endpoint.
         data: The instructions, a JSON list.
         references: The outputs that they are held against: instruction and output each.
         prompt: The judge's prompt as alpaca_eval has it: {instruction}, {output_1}, {output_2}, to
             which the judge answers with ranks of model_1 and model_2.
-        judge: The judge's name at its server.
-        output: The folder of the answers; each judge has a folder in it.
-        model: The adapter that answers.
-        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
-        answers: Answers that were made elsewhere: instruction and output each.
-        max_tokens: The longest answer.
     """
     from verbalizer_bench.judged import alpacaeval as benchmark
 
+    source = _Source(model, model_args, answers, max_tokens, output)
     bench = benchmark.read_alpacaeval(data, references, prompt)
-    source = _Source(model, model_args, answers, max_tokens)
-    _judge(benchmark, bench, source, judge, overrides, output)
+    _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
 @judge.command()
 def pope(
     data: BenchmarkData,
-    images: Annotated[Path, Option(metavar="DIR")],
+    images: Images,
     output: RunOutput,
     model: Model = "verbalizer-lvlm",
     model_args: ModelArguments = None,
     answers: Answers = None,
-    max_tokens: int = 16,
+    max_tokens: MaxTokens = 16,
+    dry_run: DryRun = False,
 ) -> None:
     r"""Answer POPE's questions on its three splits; no judge is asked.
 
@@ -130,34 +170,35 @@ def pope(
         data: coco_pope_random.json, coco_pope_popular.json and coco_pope_adversarial.json.
         images: COCO's val2014 images.
         output: The folder of the answers and of result.json.
-        model: The adapter that answers.
-        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
         answers: Answers that were made elsewhere, in FastChat's layout; a question's id is its
             split and number: random-1.
-        max_tokens: The longest answer.
     """
-    from verbalizer_bench.judged.pope import NAME, lines, read_pope, score_pope
+    from verbalizer_bench.judged.pope import lines, read_pope, score_pope
 
     bench = read_pope(data, images)
-    source = _Source(model, model_args, answers, max_tokens)
+    source = _Source(model, model_args, answers, max_tokens, output)
+    if dry_run:
+        print(f"POPE: {len(bench.questions):,} answers of up to {max_tokens} tokens; no judge")
+        return
     with _keeping(output):
-        given = source.answers(NAME, bench.questions, output)
+        given = source.answers(bench.name, bench.questions)
     found, file = score_pope(bench, given, output)
     print("\n".join(["POPE", *lines(found), f"Wrote {file}"]))
 
 
 @judge.command()
 def mmvet(
-    overrides: Overrides,
-    data: Annotated[Path, Option(metavar="FILE")],
-    images: Annotated[Path, Option(metavar="DIR")],
-    prompt: Annotated[Path, Option(metavar="FILE")],
+    overrides: JudgeKeys,
+    data: BenchmarkFile,
+    images: Images,
+    prompt: BenchmarkFile,
     judge: JudgeModel,
     output: RunOutput,
     model: Model = "verbalizer-lvlm",
     model_args: ModelArguments = None,
     answers: Answers = None,
-    max_tokens: int = 1024,
+    max_tokens: MaxTokens = 1024,
+    dry_run: DryRun = False,
 ) -> None:
     r"""Answer MM-Vet's questions, and have each answer's correctness judged from 0 to 1.
 
@@ -167,36 +208,30 @@ def mmvet(
     Answers, verdicts and what cannot be judged: as in `judge mtbench`.
 
     Args:
-        overrides: key=value of the judge's endpoint.
         data: MM-Vet's mm-vet.json.
         images: Its images.
         prompt: What MM-Vet's evaluator says to the judge, up to the last example.
-        judge: The judge's name at its server.
-        output: The folder of the answers; each judge has a folder in it.
-        model: The adapter that answers.
-        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
-        answers: Answers that were made elsewhere, in FastChat's layout.
-        max_tokens: The longest answer.
     """
     from verbalizer_bench.judged import mmvet as benchmark
 
+    source = _Source(model, model_args, answers, max_tokens, output)
     bench = benchmark.read_mmvet(data, images, prompt)
-    source = _Source(model, model_args, answers, max_tokens)
-    _judge(benchmark, bench, source, judge, overrides, output)
+    _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
 @judge.command("llava-bench")
 def llava_bench(
-    overrides: Overrides,
+    overrides: JudgeKeys,
     data: BenchmarkData,
-    references: Annotated[Path, Option(metavar="FILE")],
-    rules: Annotated[Path, Option(metavar="FILE")],
+    references: BenchmarkFile,
+    rules: BenchmarkFile,
     judge: JudgeModel,
     output: RunOutput,
     model: Model = "verbalizer-lvlm",
     model_args: ModelArguments = None,
     answers: Answers = None,
-    max_tokens: int = 1024,
+    max_tokens: MaxTokens = 1024,
+    dry_run: DryRun = False,
 ) -> None:
     r"""Answer LLaVA-Bench's questions, and have the answers rated beside GPT-4's.
 
@@ -207,69 +242,15 @@ def llava_bench(
     Answers, verdicts and what cannot be judged: as in `judge mtbench`.
 
     Args:
-        overrides: key=value of the judge's endpoint.
         data: questions.jsonl, context.jsonl and images.
         references: GPT-4's answers, a row with `text` for each question.
         rules: LLaVA's llava/eval/table/rule.json.
-        judge: The judge's name at its server.
-        output: The folder of the answers; each judge has a folder in it.
-        model: The adapter that answers.
-        model_args: Its arguments, as in `run`; left out: the answers that are in the folder.
-        answers: Answers that were made elsewhere, in FastChat's layout.
-        max_tokens: The longest answer.
     """
     from verbalizer_bench.judged import llava_bench as benchmark
 
+    source = _Source(model, model_args, answers, max_tokens, output)
     bench = benchmark.read_llava_bench(data, references, rules)
-    source = _Source(model, model_args, answers, max_tokens)
-    _judge(benchmark, bench, source, judge, overrides, output)
-
-
-@judge.command()
-def table(folders: list[Path]) -> None:
-    """Print checkpoints by benchmark: judged ones, and the F1 of verbalizer runs.
-
-    verbalizer-bench judge table out
-
-    A row is a checkpoint, by its weights. Another judge, other prompts, references or questions are
-    another column.
-
-    Args:
-        folders: Where `judge` and `run` wrote.
-    """
-    from verbalizer_bench.leaderboard.reports.methods import methods_table
-
-    print(methods_table(folders))
-
-
-def _judge(
-    benchmark: Any,
-    bench: Any,
-    source: "_Source",
-    judge: str,
-    overrides: "Sequence[str]",
-    output: Path,
-) -> None:
-    """Get answers, have them judged, and print the scores.
-
-    Args:
-        benchmark: The benchmark's module.
-        bench: Its files.
-        source: Where the answers come from.
-        judge: The judge's name.
-        overrides: key=value of its endpoint.
-        output: The folder.
-    """
-    from verbalizer_bench.judged.judge import judge_endpoint
-
-    endpoint = judge_endpoint(judge, overrides, benchmark.VERDICT_TOKENS)
-    # A key that is missing is said before a checkpoint answers for hours.
-    endpoint.key()
-    with _keeping(output):
-        given = source.answers(benchmark.NAME, bench.questions, output)
-        found, file = benchmark.judge_answers(bench, given, endpoint, output)
-    title = f"{benchmark.TITLE}, judged by {judge}"
-    print("\n".join([title, *benchmark.lines(found), f"Wrote {file}"]))
+    _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
 @dataclass(frozen=True)
@@ -280,24 +261,71 @@ class _Source:
     model_args: str | None
     file: Path | None
     max_tokens: int
+    folder: Path
     seed: int = 0
 
-    def answers(
-        self, benchmark: str, questions: "Sequence[Question]", output: Path
-    ) -> "dict[str, Answer]":
+    def __post_init__(self) -> None:
+        if self.file and self.model_args:
+            raise ValueError("--answers and --model_args: give one of them")
+
+    def answers(self, benchmark: str, questions: "Sequence[Question]") -> "dict[str, Answer]":
         """Return the answers to a benchmark's questions."""
         from verbalizer_bench.judged import answering
         from verbalizer_bench.running.arguments import model_arguments
 
-        if self.file and self.model_args:
-            raise ValueError("--answers and --model_args: give one of them")
         if self.file:
-            return answering.take_answers(self.file, questions, output)
+            return answering.take_answers(self.file, questions, self.folder)
         if self.model_args is None:
-            return answering.kept_answers(questions, output)
+            return answering.kept_answers(questions, self.folder)
         arguments = model_arguments(self.model_args)
         how = answering.Answering(benchmark, self.model, arguments, self.max_tokens, self.seed)
-        return answering.answer_all(how, questions, output)
+        return answering.answer_all(how, questions, self.folder)
+
+    def present(self, questions: "Sequence[Question]") -> "dict[str, Answer] | None":
+        """Return the answers that are there already; None if they are not."""
+        from verbalizer_bench.judged import answering
+
+        if self.file:
+            return answering.read_answers(self.file, questions)
+        if self.model_args is None or (self.folder / answering.RECORD).is_file():
+            return answering.kept_answers(questions, self.folder)
+        return None
+
+
+def _judge(
+    bench: "JudgedBenchmark",
+    source: _Source,
+    name: str,
+    overrides: "Sequence[str]",
+    verdict_tokens: int,
+    dry_run: bool,
+) -> None:
+    """Get answers, have them judged, and print the scores.
+
+    Args:
+        bench: The benchmark's files.
+        source: Where the answers come from.
+        name: The judge's name.
+        overrides: key=value of its endpoint and budget.
+        verdict_tokens: The longest verdict.
+        dry_run: Say what would be asked instead.
+    """
+    from verbalizer_bench.judged.dry_run import describe
+    from verbalizer_bench.judged.judge import make_judge
+    from verbalizer_bench.judged.record import TITLES, judge_answers
+
+    judge = make_judge(name, overrides, verdict_tokens)
+    if dry_run:
+        given = source.present(bench.questions)
+        print(describe(bench, given, judge, source.folder, source.max_tokens))
+        return
+    # A key that is missing is said before a checkpoint answers for hours.
+    judge.endpoint.key()
+    with _keeping(source.folder):
+        answers = source.answers(bench.name, bench.questions)
+        found, file = judge_answers(bench, answers, judge, source.folder)
+    title = f"{TITLES[bench.name]}, judged by {name}"
+    print("\n".join([title, *found.lines(), f"Wrote {file}"]))
 
 
 @contextmanager

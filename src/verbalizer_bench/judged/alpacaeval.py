@@ -13,27 +13,54 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.judged.intervals import Mean, mean_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
-from verbalizer_bench.judged.questions import (
-    Answer,
-    Question,
-    check_unique,
-    fill,
-    rows_of,
-    sha256_of,
-)
-from verbalizer_bench.judged.record import have_judged, write_judged
+from verbalizer_bench.judged.questions import Answer, Question, check_unique, fill, rows_of
 
-NAME, TITLE = "alpacaeval", "AlpacaEval 1"
 VERDICT_TOKENS = 100
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 _PLACES = ("{instruction}", "{output_1}", "{output_2}")
 _MALFORMED = (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError)
 _PREFERENCES = {(1, 2): 1.0, (2, 1): 0.0, (1, 1): 0.5}
+
+
+class WinRate(NamedTuple):
+    """How often the answers are preferred to the references.
+
+    Attributes:
+        rate: In percent, ties counted half.
+        wins: Preferred answers.
+        ties: Pairs of which neither is preferred.
+        losses: Preferred references.
+        characters: Mean length of the answers, and of the references.
+    """
+
+    rate: Mean
+    wins: int
+    ties: int
+    losses: int
+    characters: tuple[float, float]
+
+    def record(self) -> dict[str, Any]:
+        """Return what a result has of it."""
+        return {
+            "score": self.rate.record(),
+            "wins": self.wins,
+            "ties": self.ties,
+            "losses": self.losses,
+            "reference_mean_characters": round(self.characters[1], 1),
+        }
+
+    def lines(self) -> list[str]:
+        """Return what is printed of it."""
+        ours, theirs = self.characters
+        counts = f"{self.wins} won, {self.ties} tied, {self.losses} lost"
+        return [
+            f"win rate in %: {self.rate}: {counts}",
+            f"mean length: {ours:,.0f} characters, the references' {theirs:,.0f}",
+        ]
 
 
 class AlpacaEval(NamedTuple):
@@ -42,12 +69,38 @@ class AlpacaEval(NamedTuple):
     Attributes:
         questions: The instructions.
         references: What the answers are held against, by the question's id.
-        prompt: The judge's turns: role and template each.
+        prompts: The judge's turns: role and template each.
     """
 
     questions: tuple[Question, ...]
     references: Mapping[str, str]
-    prompt: tuple[tuple[str, str], ...]
+    prompts: tuple[tuple[str, str], ...]
+    name: str = "alpacaeval"
+
+    def wanted(self, answers: Mapping[str, Answer]) -> list[Wanted]:
+        """Return what the judge is asked: about each pair of answers that are not the same."""
+        wanted = []
+        for question in self.questions:
+            pair = [answers[question.id].turns[0], self.references[question.id]]
+            if pair[0] == pair[1]:
+                continue
+            if switched := is_switched(question.turns[0]):
+                pair.reverse()
+            values = {"instruction": question.turns[0], "output_1": pair[0], "output_2": pair[1]}
+            messages = tuple({"role": r, "content": fill(text, values)} for r, text in self.prompts)
+            wanted.append(Wanted(question.id, messages, partial(_switched_preference, switched)))
+        return wanted
+
+    def scores(self, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]) -> WinRate:
+        """Return the win rate of the verdicts that are there, and of the ties without one."""
+        judged = {verdict.id: verdict.value for verdict in verdicts}
+        values = [judged.get(question.id, 0.5) for question in self.questions]
+        found = [value for value in values if value is not None]
+        counts = Counter(found)
+        texts = [answers[question.id].turns[0] for question in self.questions]
+        lengths = [sum(map(len, side)) / len(texts) for side in (texts, self.references.values())]
+        rate = mean_of({"all": [[100 * value] for value in found]})
+        return WinRate(rate, counts[1.0], counts[0.5], counts[0.0], (lengths[0], lengths[1]))
 
 
 def read_alpacaeval(instructions: Path, references: Path, prompt: Path) -> AlpacaEval:
@@ -105,77 +158,3 @@ def _switched_preference(switched: bool, text: str) -> float | None:
 def is_switched(instruction: str) -> bool:
     """Return whether the judge sees the reference first."""
     return bool(hashlib.sha256(instruction.encode()).digest()[0] % 2)
-
-
-def wanted_verdicts(bench: AlpacaEval, answers: Mapping[str, Answer]) -> list[Wanted]:
-    """Return what the judge is asked: about each pair of answers that are not the same."""
-    wanted = []
-    for question in bench.questions:
-        pair = [answers[question.id].turns[0], bench.references[question.id]]
-        if pair[0] == pair[1]:
-            continue
-        if switched := is_switched(question.turns[0]):
-            pair.reverse()
-        values = {"instruction": question.turns[0], "output_1": pair[0], "output_2": pair[1]}
-        messages = tuple({"role": r, "content": fill(text, values)} for r, text in bench.prompt)
-        wanted.append(Wanted(question.id, messages, partial(_switched_preference, switched)))
-    return wanted
-
-
-class WinRate(NamedTuple):
-    """How often the answers are preferred to the references.
-
-    Attributes:
-        rate: In percent, ties counted half.
-        wins: Preferred answers.
-        ties: Pairs of which neither is preferred.
-        losses: Preferred references.
-        characters: Mean length of the answers, and of the references.
-    """
-
-    rate: Mean
-    wins: int
-    ties: int
-    losses: int
-    characters: tuple[float, float]
-
-
-def win_rate(
-    bench: AlpacaEval, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]
-) -> WinRate:
-    """Return the win rate of the verdicts that are there, and of the ties without one."""
-    judged = {verdict.id: verdict.value for verdict in verdicts}
-    values = [judged.get(question.id, 0.5) for question in bench.questions]
-    found = [value for value in values if value is not None]
-    counts = Counter(found)
-    texts = [answers[question.id].turns[0] for question in bench.questions]
-    lengths = [sum(map(len, side)) / len(texts) for side in (texts, bench.references.values())]
-    rate = mean_of({"all": [[100 * value] for value in found]})
-    return WinRate(rate, counts[1.0], counts[0.5], counts[0.0], (lengths[0], lengths[1]))
-
-
-def judge_answers(
-    bench: AlpacaEval, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
-) -> tuple[WinRate, Path]:
-    """Have all answers judged, and write the result; as MT-Bench does."""
-    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
-    found = win_rate(bench, answers, verdicts)
-    result = {
-        "score": found.rate.record(),
-        "wins": found.wins,
-        "ties": found.ties,
-        "losses": found.losses,
-        "reference_mean_characters": round(found.characters[1], 1),
-        "references_sha256": sha256_of(bench.references),
-    }
-    asked = (verdicts, answers, bench.prompt)
-    return found, write_judged(NAME, endpoint, output, result, asked)
-
-
-def lines(found: WinRate) -> list[str]:
-    """Return what is printed of a win rate."""
-    ours, theirs = found.characters
-    return [
-        f"win rate in %: {found.rate}: {found.wins} won, {found.ties} tied, {found.losses} lost",
-        f"mean length: {ours:,.0f} characters, the references' {theirs:,.0f}",
-    ]

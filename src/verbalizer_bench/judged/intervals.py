@@ -35,6 +35,36 @@ class Mean(NamedTuple):
         return {"mean": round(self.value, digits), "interval": ends, "questions": self.questions}
 
 
+class Scores(NamedTuple):
+    """A benchmark's score, and what it is made of.
+
+    Attributes:
+        label: What the score is, for a reader.
+        overall: The score.
+        groups: By what (`categories`, `turns`), name and score of each.
+    """
+
+    label: str
+    overall: Mean
+    groups: Mapping[str, Mapping[str, Mean]]
+
+    def record(self) -> dict[str, Any]:
+        """Return what a result has of them."""
+        parts = {
+            kind: {name: mean.record() for name, mean in means.items()}
+            for kind, means in self.groups.items()
+        }
+        return {"score": self.overall.record(), **parts}
+
+    def lines(self) -> list[str]:
+        """Return what is printed of them."""
+        return [f"{self.label}: {self.overall}"] + [
+            f"{name} ({kind}): {mean}"
+            for kind, means in self.groups.items()
+            for name, mean in means.items()
+        ]
+
+
 def mean_of(groups: Mapping[str, Sequence[Sequence[float]]]) -> Mean:
     """Return the mean over all values, and its interval, as `ratio_of`.
 

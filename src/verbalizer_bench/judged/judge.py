@@ -2,7 +2,8 @@
 
 `calls.jsonl` in the judge's folder has every response, so that a verdict is paid for once;
 `verdicts.jsonl` what was read in them. A benchmark of which more than 1 % of the verdicts are
-missing has no score: the mean of what is left would be another benchmark's.
+missing has no score: the mean of what is left would be another benchmark's. A budget is for all
+commands that asked in the folder together.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from verbalizer_bench.client.budget import Budget, BudgetExceeded
 from verbalizer_bench.client.chat_client import CallFailed, ChatClient
 from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.client.event_loop import run_to_end
@@ -35,11 +37,20 @@ class Wanted(NamedTuple):
         id: Its name: question and turn.
         messages: What the judge is asked.
         read: Returns what the judge's text says; None if it says none.
+        reminder: What stands behind the last message where the verdict is asked for again.
     """
 
     id: str
     messages: tuple[Mapping[str, Any], ...]
     read: Callable[[str], Any]
+    reminder: str = ""
+
+    def request(self, attempt: int) -> Request:
+        """Return what the judge is sent, at the first attempt (0) or a further one."""
+        *before, last = self.messages
+        if attempt and self.reminder:
+            last = {**last, "content": last["content"] + self.reminder}
+        return Request(ROLE, (*before, last), None, attempt)
 
 
 class Verdict(NamedTuple):
@@ -72,44 +83,65 @@ class JudgeStopped(ValueError):
     """No other verdict can be had now; what was answered is stored."""
 
 
-def judge_endpoint(model: str, overrides: Sequence[str], max_tokens: int) -> Endpoint:
-    """Return a judge's endpoint: temperature 0, and what `key=value` replaces.
+class Judge(NamedTuple):
+    """Who judges, and what it may cost.
+
+    Attributes:
+        endpoint: The judge.
+        budget: For all verdicts in its folder.
+    """
+
+    endpoint: Endpoint
+    budget: Budget
+
+
+def make_judge(model: str, overrides: Sequence[str], max_tokens: int) -> Judge:
+    """Return a judge: temperature 0, no limit, and what `key=value` replaces.
+
+    Args:
+        model: Its name at its server.
+        overrides: Keys of its endpoint, `budget.tokens` and `budget.money`.
+        max_tokens: The longest verdict.
 
     Raises:
         ValueError: A key or value is wrong.
     """
     values: dict[str, Any] = {"model": model}
     values["parameters"] = {"temperature": 0, "max_tokens": max_tokens}
-    for text in overrides:
-        override(values, text)
     try:
-        return build(Endpoint, values, overrides)
+        for text in overrides:
+            override(values, text)
+        limits = values.pop("budget", {})
+        if not isinstance(limits, dict):
+            raise ValueError(f"budget={limits!r}: give budget.tokens=… or budget.money=…")
+        return Judge(build(Endpoint, values, overrides), build(Budget, limits))
     except ValueError as error:
         raise ValueError(f"--judge {model} {' '.join(overrides)}".strip() + f": {error}") from error
 
 
-def ask_verdicts(endpoint: Endpoint, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
+def ask_verdicts(judge: Judge, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
     """Return a verdict for each that is wanted, and write them down.
 
     Args:
-        endpoint: The judge.
+        judge: The judge.
         wanted: What is asked.
         folder: The judge's.
 
     Raises:
-        JudgeStopped: The server can answer none of the rest: the key is wrong, the model unknown.
+        JudgeStopped: The server can answer none of the rest: the key is wrong, the model unknown,
+            or the budget is spent.
     """
     # A score that is there is of all the verdicts beside it.
     (folder / RESULT).unlink(missing_ok=True)
-    verdicts = run_to_end(_ask_all(endpoint, wanted, folder))
+    verdicts = run_to_end(_ask_all(judge, wanted, folder))
     write_whole(folder / VERDICTS, jsonl.dumps(verdict._asdict() for verdict in verdicts))
     return verdicts
 
 
-async def _ask_all(endpoint: Endpoint, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
+async def _ask_all(judge: Judge, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
     found: dict[str, Verdict] = {}
     waiting = iter(wanted)
-    async with ChatClient({ROLE: endpoint}, folder) as client:
+    async with ChatClient({ROLE: judge.endpoint}, folder, budget=judge.budget) as client:
         with tqdm(desc="Verdicts", total=len(wanted), unit="verdict") as bar:
 
             async def work() -> None:
@@ -119,7 +151,7 @@ async def _ask_all(endpoint: Endpoint, wanted: Sequence[Wanted], folder: Path) -
 
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(endpoint.concurrency, len(wanted))):
+                    for _ in range(min(judge.endpoint.concurrency, len(wanted))):
                         group.create_task(work())
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
@@ -131,7 +163,9 @@ async def _verdict(client: ChatClient, wanted: Wanted) -> Verdict:
     read = written = 0
     for number in range(ATTEMPTS):
         try:
-            reply = await client.ask(Request(ROLE, wanted.messages, None, number))
+            reply = await client.ask(wanted.request(number))
+        except BudgetExceeded as error:
+            raise JudgeStopped(f"stopped: {error}") from error
         except CallFailed as error:
             if error.fatal:
                 raise JudgeStopped(

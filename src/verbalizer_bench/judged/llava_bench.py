@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.io.json_reading import read_json
-from verbalizer_bench.judged.intervals import Mean, ratio_of
+from verbalizer_bench.judged.intervals import Scores, ratio_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import (
     Answer,
@@ -20,11 +19,8 @@ from verbalizer_bench.judged.questions import (
     check_images,
     check_unique,
     rows_of,
-    sha256_of,
 )
-from verbalizer_bench.judged.record import have_judged, write_judged
 
-NAME, TITLE = "llava-bench", "LLaVA-Bench"
 VERDICT_TOKENS = 1024
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 _PAIR = re.compile(r"(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)")
@@ -44,6 +40,30 @@ class LlavaBench(NamedTuple):
     captions: Mapping[str, str]
     references: Mapping[str, str]
     rules: Mapping[str, tuple[str, str]]
+    name: str = "llava-bench"
+
+    @property
+    def prompts(self) -> Any:
+        """Return all that the judge is told beside texts and captions."""
+        return [SYSTEM, self.rules]
+
+    def wanted(self, answers: Mapping[str, Answer]) -> list[Wanted]:
+        """Return what the judge is asked: to rate the reference and the answer."""
+        return [
+            Wanted(one.id, _messages(self, one, answers[one.id].turns[0]), ratings)
+            for one in self.questions
+        ]
+
+    def scores(self, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]) -> Scores:
+        """Return relative scores in percent: of all, and by category."""
+        values = {one.id: one.value for one in verdicts if one.value is not None}
+        groups: dict[str, list[tuple[float, float]]] = {}
+        for question in self.questions:
+            if question.id in values:
+                reference, answer = values[question.id]
+                groups.setdefault(question.category, []).append((100 * answer, reference))
+        by_category = {name: ratio_of({name: rows}) for name, rows in groups.items()}
+        return Scores("relative score in %", ratio_of(groups), {"categories": by_category})
 
 
 def read_llava_bench(folder: Path, references: Path, rules: Path) -> LlavaBench:
@@ -109,59 +129,11 @@ def ratings(text: str) -> tuple[float, float] | None:
     return pair if all(1 <= value <= 10 for value in pair) else None
 
 
-def wanted_verdicts(bench: LlavaBench, answers: Mapping[str, Answer]) -> list[Wanted]:
-    """Return what the judge is asked: to rate the reference and the answer."""
-    wanted = []
-    for question in bench.questions:
-        told, role = bench.rules[question.category]
-        parts = [f"[Context]\n{bench.captions[question.id]}", f"[Question]\n{question.turns[0]}"]
-        texts = (bench.references[question.id], answers[question.id].turns[0])
-        for number, text in enumerate(texts, 1):
-            parts += [f"[{role} {number}]\n{text}", f"[End of {role} {number}]"]
-        parts.append(f"[System]\n{told}\n\n")
-        messages = (
-            {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": "\n\n".join(parts)},
-        )
-        wanted.append(Wanted(question.id, messages, ratings))
-    return wanted
-
-
-class Scores(NamedTuple):
-    """Relative scores in percent: of all, and by category."""
-
-    overall: Mean
-    categories: Mapping[str, Mean]
-
-
-def scores(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> Scores:
-    """Return the relative scores of the verdicts that are there."""
-    values = {one.id: one.value for one in verdicts if one.value is not None}
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for question in questions:
-        if question.id in values:
-            reference, answer = values[question.id]
-            groups.setdefault(question.category, []).append((100 * answer, reference))
-    by_category = {name: ratio_of({name: rows}) for name, rows in groups.items()}
-    return Scores(ratio_of(groups), by_category)
-
-
-def judge_answers(
-    bench: LlavaBench, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
-) -> tuple[Scores, Path]:
-    """Have all answers judged, and write the result; as MT-Bench does."""
-    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
-    found = scores(bench.questions, verdicts)
-    result = {
-        "score": found.overall.record(),
-        "categories": {name: mean.record() for name, mean in found.categories.items()},
-        "references_sha256": sha256_of(bench.references),
-    }
-    asked = (verdicts, answers, [SYSTEM, bench.rules])
-    return found, write_judged(NAME, endpoint, output, result, asked)
-
-
-def lines(found: Scores) -> list[str]:
-    """Return what is printed of the scores."""
-    shown = {"relative score in %": found.overall} | dict(found.categories)
-    return [f"{name}: {mean}" for name, mean in shown.items()]
+def _messages(bench: LlavaBench, question: Question, answer: str) -> tuple[dict[str, str], ...]:
+    told, role = bench.rules[question.category]
+    parts = [f"[Context]\n{bench.captions[question.id]}", f"[Question]\n{question.turns[0]}"]
+    for number, text in enumerate((bench.references[question.id], answer), 1):
+        parts += [f"[{role} {number}]\n{text}", f"[End of {role} {number}]"]
+    parts.append(f"[System]\n{told}\n\n")
+    asked = {"role": "user", "content": "\n\n".join(parts)}
+    return ({"role": "system", "content": SYSTEM}, asked)

@@ -10,20 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.io.json_reading import read_json
-from verbalizer_bench.judged.intervals import Mean, mean_of
+from verbalizer_bench.judged.intervals import Mean, Scores, mean_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
-from verbalizer_bench.judged.questions import (
-    Answer,
-    Question,
-    check_images,
-    check_unique,
-)
-from verbalizer_bench.judged.record import have_judged, write_judged
+from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique
 
-NAME, TITLE = "mmvet", "MM-Vet"
 VERDICT_TOKENS = 16
+# What the evaluator adds where a verdict was no number.
+_REMINDER = "\nPredict the correctness of the answer (digit): "
 _KEYS = {"imagename": str, "question": str, "answer": str, "capability": list}
 _NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]*\d)")
 
@@ -33,13 +27,41 @@ class MMVet(NamedTuple):
 
     Attributes:
         questions: The questions; a category is the capabilities together, such as `ocr+math`.
-        truths: The ground truths by the question's id.
-        prompt: What stands before the row that the judge completes.
+        references: The ground references by the question's id.
+        prompts: What stands before the row that the judge completes.
     """
 
     questions: tuple[Question, ...]
-    truths: Mapping[str, str]
-    prompt: str
+    references: Mapping[str, str]
+    prompts: str
+    name: str = "mmvet"
+
+    def wanted(self, answers: Mapping[str, Answer]) -> list[Wanted]:
+        """Return what the judge is asked: to complete a row for each answer."""
+        wanted = []
+        for one in self.questions:
+            truth = self.references[one.id].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+            row = " | ".join([one.turns[0], truth, answers[one.id].turns[0], ""])
+            message = {"role": "user", "content": f"{self.prompts}\n\n{row}"}
+            wanted.append(Wanted(one.id, (message,), correctness, _REMINDER))
+        return wanted
+
+    def scores(self, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]) -> Scores:
+        """Return mean scores in percent: of all, by capability, by capabilities together."""
+        values = {one.id: 100 * one.value for one in verdicts if one.value is not None}
+        rows = {one: [values[one.id]] for one in self.questions if one.id in values}
+        names = dict.fromkeys(name for one in rows for name in one.category.split("+"))
+
+        def mean(chosen: Sequence[Question]) -> Mean:
+            return mean_of({"all": [rows[one] for one in chosen]})
+
+        single = {
+            name: mean([one for one in rows if name in one.category.split("+")]) for name in names
+        }
+        kinds = dict.fromkeys(one.category for one in rows)
+        together = {kind: mean([one for one in rows if one.category == kind]) for kind in kinds}
+        groups = {"capabilities": single, "together": together}
+        return Scores("in %, all", mean(list(rows)), groups)
 
 
 def read_mmvet(file: Path, images: Path, prompt: Path) -> MMVet:
@@ -64,8 +86,8 @@ def read_mmvet(file: Path, images: Path, prompt: Path) -> MMVet:
     text = prompt.read_text(encoding="utf-8").rstrip()
     if "|" not in text:
         raise ValueError(f"{prompt}: no table in it; give the prompt of MM-Vet's evaluator")
-    truths = {name: row["answer"] for name, row in table.items()}
-    return MMVet(tuple(questions), truths, text)
+    references = {name: row["answer"] for name, row in table.items()}
+    return MMVet(tuple(questions), references, text)
 
 
 def correctness(text: str) -> float | None:
@@ -73,60 +95,3 @@ def correctness(text: str) -> float | None:
     match = _NUMBER.search(text)
     value = float(match[0]) if match else -1.0
     return value if 0 <= value <= 1 and not text.strip().startswith("-") else None
-
-
-def wanted_verdicts(bench: MMVet, answers: Mapping[str, Answer]) -> list[Wanted]:
-    """Return what the judge is asked: to complete a row for each answer."""
-    wanted = []
-    for question in bench.questions:
-        truth = bench.truths[question.id].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-        row = " | ".join([question.turns[0], truth, answers[question.id].turns[0], ""])
-        message = {"role": "user", "content": f"{bench.prompt}\n{row}"}
-        wanted.append(Wanted(question.id, (message,), correctness))
-    return wanted
-
-
-class Scores(NamedTuple):
-    """Scores in percent: of all, by capability, and by capabilities together."""
-
-    overall: Mean
-    capabilities: Mapping[str, Mean]
-    together: Mapping[str, Mean]
-
-
-def scores(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> Scores:
-    """Return the mean scores of the verdicts that are there."""
-    values = {one.id: 100 * one.value for one in verdicts if one.value is not None}
-    rows = {one: [values[one.id]] for one in questions if one.id in values}
-    names = dict.fromkeys(name for one in rows for name in one.category.split("+"))
-
-    def mean(chosen: Sequence[Question]) -> Mean:
-        return mean_of({"all": [rows[one] for one in chosen]})
-
-    single = {
-        name: mean([one for one in rows if name in one.category.split("+")]) for name in names
-    }
-    kinds = dict.fromkeys(one.category for one in rows)
-    together = {kind: mean([one for one in rows if one.category == kind]) for kind in kinds}
-    return Scores(mean(list(rows)), single, together)
-
-
-def judge_answers(
-    bench: MMVet, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
-) -> tuple[Scores, Path]:
-    """Have all answers judged, and write the result; as MT-Bench does."""
-    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
-    found = scores(bench.questions, verdicts)
-    result = {
-        "score": found.overall.record(),
-        "capabilities": {name: mean.record() for name, mean in found.capabilities.items()},
-        "together": {name: mean.record() for name, mean in found.together.items()},
-    }
-    asked = (verdicts, answers, bench.prompt)
-    return found, write_judged(NAME, endpoint, output, result, asked)
-
-
-def lines(found: Scores) -> list[str]:
-    """Return what is printed of the scores."""
-    shown = {"in %, all": found.overall} | dict(found.capabilities)
-    return [f"{name}: {mean}" for name, mean in shown.items()]

@@ -11,20 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from verbalizer_bench.client.endpoint import Endpoint
-from verbalizer_bench.judged.intervals import Mean, mean_of
+from verbalizer_bench.judged.intervals import Scores, mean_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
-from verbalizer_bench.judged.questions import (
-    Answer,
-    Question,
-    check_unique,
-    fill,
-    rows_of,
-    sha256_of,
-)
-from verbalizer_bench.judged.record import have_judged, write_judged
+from verbalizer_bench.judged.questions import Answer, Question, check_unique, fill, rows_of
 
-NAME, TITLE = "mtbench", "MT-Bench"
 VERDICT_TOKENS = 2048
 _TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 _WITH_REFERENCE = ("math", "reasoning", "coding")
@@ -44,6 +34,35 @@ class MTBench(NamedTuple):
     questions: tuple[Question, ...]
     references: Mapping[str, Sequence[str]]
     prompts: Mapping[str, tuple[str, str]]
+    name: str = "mtbench"
+
+    def wanted(self, answers: Mapping[str, Answer]) -> list[Wanted]:
+        """Return what the judge is asked: about each answer to each question."""
+        return [
+            Wanted(f"{one.id}-{turn}", _messages(self, one, answers[one.id], turn), rating)
+            for one in self.questions
+            for turn in (1, 2)
+        ]
+
+    def scores(self, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]) -> Scores:
+        """Return the mean ratings: over both turns, by turn, and by category."""
+        values = {verdict.id: verdict.value for verdict in verdicts if verdict.value is not None}
+
+        def grouped(turns: Sequence[int]) -> dict[str, list[list[float]]]:
+            groups: dict[str, list[list[float]]] = {}
+            for question in self.questions:
+                names = [f"{question.id}-{turn}" for turn in turns]
+                found = [values[name] for name in names if name in values]
+                groups.setdefault(question.category, []).append(found)
+            return groups
+
+        both = grouped((1, 2))
+        by_turn = {
+            name: mean_of(grouped((turn,))) for turn, name in enumerate(("first", "second"), 1)
+        }
+        by_category = {name: mean_of({name: rows}) for name, rows in both.items()}
+        groups = {"turns": by_turn, "categories": by_category}
+        return Scores("both turns", mean_of(both), groups)
 
 
 def read_mtbench(folder: Path) -> MTBench:
@@ -101,17 +120,6 @@ def rating(text: str) -> float | None:
     return value if 1 <= value <= 10 else None
 
 
-def wanted_verdicts(bench: MTBench, answers: Mapping[str, Answer]) -> list[Wanted]:
-    """Return what the judge is asked: each answer of each question."""
-    return [
-        Wanted(
-            f"{question.id}-{turn}", _messages(bench, question, answers[question.id], turn), rating
-        )
-        for question in bench.questions
-        for turn in (1, 2)
-    ]
-
-
 def _messages(
     bench: MTBench, question: Question, answer: Answer, turn: int
 ) -> tuple[dict[str, str], ...]:
@@ -125,66 +133,3 @@ def _messages(
             values[f"ref_answer_{number}"] = references[number - 1]
     asked = {"role": "user", "content": fill(template, values)}
     return ({"role": "system", "content": system}, asked)
-
-
-class Scores(NamedTuple):
-    """MT-Bench's scores: over both turns, by turn, and by category."""
-
-    overall: Mean
-    turns: tuple[Mean, Mean]
-    categories: Mapping[str, Mean]
-
-
-def scores(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> Scores:
-    """Return the mean ratings of the verdicts that are there."""
-    values = {verdict.id: verdict.value for verdict in verdicts if verdict.value is not None}
-
-    def grouped(turns: Sequence[int]) -> dict[str, list[list[float]]]:
-        groups: dict[str, list[list[float]]] = {}
-        for question in questions:
-            names = [f"{question.id}-{turn}" for turn in turns]
-            found = [values[name] for name in names if name in values]
-            groups.setdefault(question.category, []).append(found)
-        return groups
-
-    both = grouped((1, 2))
-    first, second = (mean_of(grouped((turn,))) for turn in (1, 2))
-    by_category = {name: mean_of({name: rows}) for name, rows in both.items()}
-    return Scores(mean_of(both), (first, second), by_category)
-
-
-def judge_answers(
-    bench: MTBench, answers: Mapping[str, Answer], endpoint: Endpoint, output: Path
-) -> tuple[Scores, Path]:
-    """Have all answers judged, and write the result.
-
-    Args:
-        bench: The benchmark's files.
-        answers: To all of its questions.
-        endpoint: The judge.
-        output: The folder of the answers; the judge gets a folder in it.
-
-    Returns:
-        The scores, and the file that has them.
-
-    Raises:
-        ValueError: The judge cannot be asked, or too many verdicts are missing.
-    """
-    verdicts = have_judged(NAME, endpoint, wanted_verdicts(bench, answers), output)
-    found = scores(bench.questions, verdicts)
-    first, second = found.turns
-    result = {
-        "score": found.overall.record(),
-        "turns": {"first": first.record(), "second": second.record()},
-        "categories": {name: mean.record() for name, mean in found.categories.items()},
-        "references_sha256": sha256_of(bench.references),
-    }
-    asked = (verdicts, answers, bench.prompts)
-    return found, write_judged(NAME, endpoint, output, result, asked)
-
-
-def lines(found: Scores) -> list[str]:
-    """Return what is printed of the scores."""
-    first, second = found.turns
-    shown = {"both turns": found.overall, "first turn": first, "second turn": second}
-    return [f"{name}: {mean}" for name, mean in (shown | dict(found.categories)).items()]

@@ -17,7 +17,6 @@ from verbalizer_bench.judged.questions import Answer, Question, check_images, ch
 from verbalizer_bench.judged.record import answer_counts, write_result
 from verbalizer_bench.results.resampling import bootstrap, interval
 
-NAME = "pope"
 SPLITS = ("random", "popular", "adversarial")
 SUFFIX = "\nAnswer the question using a single word or phrase."
 _NEGATIONS = {"No", "no", "not"}
@@ -35,6 +34,7 @@ class Pope(NamedTuple):
 
     questions: tuple[Question, ...]
     labels: Mapping[str, str]
+    name: str = "pope"
 
 
 def read_pope(folder: Path, images: Path, suffix: str = SUFFIX) -> Pope:
@@ -107,7 +107,7 @@ def scores(bench: Pope, answers: Mapping[str, Answer], rule: str) -> Scores:
         for split, column in zip(SPLITS, table.sum(axis=0), strict=True)
     }
     flat = table.reshape(len(table), -1)
-    draws = bootstrap({NAME: flat}, RESAMPLES, SEED).reshape(RESAMPLES, len(SPLITS), _COLUMNS)
+    draws = bootstrap({bench.name: flat}, RESAMPLES, SEED).reshape(RESAMPLES, len(SPLITS), _COLUMNS)
     low, high = interval(_f1(draws).mean(axis=1)[:, None])
     value = float(np.mean([split.f1 for split in splits.values()]))
     mean = Mean(value, float(low[0]), float(high[0]), len(bench.questions))
@@ -162,7 +162,7 @@ def score_pope(
         "judge": None,
         "answers": answer_counts(answers),
     }
-    return found, write_result(output, output, NAME, result)
+    return found, write_result(output, output, bench.name, result)
 
 
 def lines(found: Mapping[str, Scores]) -> list[str]:

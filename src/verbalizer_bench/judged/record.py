@@ -1,4 +1,4 @@
-"""What is kept of a judged benchmark: `result.json` in the judge's folder."""
+"""Judge answers, and keep what comes of it: `result.json` in the judge's folder."""
 
 import json
 import re
@@ -6,15 +6,69 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.answering import NO_ROOM, RECORD
-from verbalizer_bench.judged.judge import RESULT, Verdict, Wanted, ask_verdicts, check_complete
-from verbalizer_bench.judged.questions import Answer, sha256_of
+from verbalizer_bench.judged.judge import (
+    RESULT,
+    Judge,
+    Verdict,
+    Wanted,
+    ask_verdicts,
+    check_complete,
+)
+from verbalizer_bench.judged.questions import Answer, Question, sha256_of
 from verbalizer_bench.version import __version__
+
+TITLES = {
+    "mmvet": "MM-Vet",
+    "llava-bench": "LLaVA-Bench",
+    "pope": "POPE",
+    "mtbench": "MT-Bench",
+    "alpacaeval": "AlpacaEval 1",
+}
+
+
+class Found(Protocol):
+    """What a benchmark makes of verdicts."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what a result has of it."""
+
+    def lines(self) -> list[str]:
+        """Return what is printed of it."""
+
+
+class JudgedBenchmark(Protocol):
+    """A benchmark's files, as each benchmark with a judge reads them.
+
+    They are read-only here, for named tuples have them.
+    """
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name in results."""
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """What is asked."""
+
+    @property
+    def references(self) -> Mapping[str, Any]:
+        """What answers are held against, by question; for a hash."""
+
+    @property
+    def prompts(self) -> Any:
+        """All else that the judge is told; for a hash."""
+
+    def wanted(self, answers: Mapping[str, Answer]) -> list[Wanted]:
+        """Return what the judge is asked."""
+
+    def scores(self, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]) -> Found:
+        """Return the scores of the verdicts that are there."""
 
 
 def judge_folder(output: Path, judge: str) -> Path:
@@ -22,43 +76,35 @@ def judge_folder(output: Path, judge: str) -> Path:
     return output / ("judge-" + re.sub(r"[^\w.-]+", "_", judge))
 
 
-def have_judged(
-    benchmark: str, endpoint: Endpoint, wanted: Sequence[Wanted], output: Path
-) -> list[Verdict]:
-    """Return a judge's verdicts on a folder's answers.
+def judge_answers(
+    bench: JudgedBenchmark, answers: Mapping[str, Answer], judge: Judge, output: Path
+) -> tuple[Found, Path]:
+    """Have all answers judged, and write the result.
+
+    Args:
+        bench: The benchmark's files.
+        answers: To all of its questions.
+        judge: Who judges.
+        output: The folder of the answers; the judge gets a folder in it.
+
+    Returns:
+        The scores, and the file that has them.
 
     Raises:
         ValueError: The judge cannot be asked, or too many verdicts are missing.
     """
-    verdicts = ask_verdicts(endpoint, wanted, judge_folder(output, endpoint.model))
-    check_complete(benchmark, verdicts)
-    return verdicts
-
-
-def write_judged(
-    benchmark: str,
-    endpoint: Endpoint,
-    output: Path,
-    scores: Mapping[str, Any],
-    asked: tuple[Sequence[Verdict], Mapping[str, Answer], Any],
-) -> Path:
-    """Write the result of a judged benchmark; return its file.
-
-    Args:
-        benchmark: Its name.
-        endpoint: The judge.
-        output: The folder of the answers.
-        scores: What the benchmark makes of the verdicts.
-        asked: The verdicts, the answers that were judged, and the judge's prompts.
-    """
-    verdicts, answers, prompts = asked
+    folder = judge_folder(output, judge.endpoint.model)
+    verdicts = ask_verdicts(judge, bench.wanted(answers), folder)
+    check_complete(bench.name, verdicts)
+    found = bench.scores(answers, verdicts)
     result = {
-        **scores,
-        "judge": judge_record(endpoint, sha256_of(prompts), verdicts),
+        **found.record(),
+        "judge": judge_record(judge.endpoint, sha256_of(bench.prompts), verdicts),
         "verdicts": verdict_counts(verdicts),
         "answers": answer_counts(answers),
+        "references_sha256": sha256_of(bench.references),
     }
-    return write_result(output, judge_folder(output, endpoint.model), benchmark, result)
+    return found, write_result(output, folder, bench.name, result)
 
 
 def judge_record(
