@@ -11,9 +11,9 @@ from tests.helpers.judging import Judge, write_answers, write_mtbench
 from verbalizer_bench.cli.app import main
 from verbalizer_bench.io.jsonl import read_objects
 from verbalizer_bench.judged import answering
-from verbalizer_bench.judged.intervals import mean_of
 from verbalizer_bench.judged.mtbench import rating, read_mtbench
 from verbalizer_bench.judged.questions import Answer
+from verbalizer_bench.results.means import mean_of
 
 Serve = Callable[..., Server]
 FAST = ["backoff=0.001", "retries=0", "concurrency=4"]

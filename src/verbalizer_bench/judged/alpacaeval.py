@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.judged.intervals import Mean, mean_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import Answer, Question, check_unique, fill, rows_of
+from verbalizer_bench.results.means import Mean, mean_of
 
 VERDICT_TOKENS = 100
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.io.json_reading import read_json
-from verbalizer_bench.judged.intervals import Scores, ratio_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import (
     Answer,
@@ -20,6 +19,7 @@ from verbalizer_bench.judged.questions import (
     check_unique,
     rows_of,
 )
+from verbalizer_bench.results.means import Scores, ratio_of
 
 VERDICT_TOKENS = 1024
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from verbalizer_bench.io.json_reading import read_json
-from verbalizer_bench.judged.intervals import Mean, Scores, mean_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique
+from verbalizer_bench.results.means import Mean, Scores, mean_of
 
 VERDICT_TOKENS = 16
 # What the evaluator adds where a verdict was no number.

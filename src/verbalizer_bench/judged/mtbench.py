@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from verbalizer_bench.judged.intervals import Scores, mean_of
 from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import Answer, Question, check_unique, fill, rows_of
+from verbalizer_bench.results.means import Scores, mean_of
 
 VERDICT_TOKENS = 2048
 _TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.judged.intervals import RESAMPLES, SEED, Mean
 from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique, rows_of
 from verbalizer_bench.judged.record import answer_counts, write_result
+from verbalizer_bench.results.means import RESAMPLES, SEED, Mean
 from verbalizer_bench.results.resampling import bootstrap, interval
 
 SPLITS = ("random", "popular", "adversarial")

@@ -1,4 +1,4 @@
-"""Means of what was judged, with bootstrap intervals over questions."""
+"""Means and ratios over questions, with bootstrap intervals; and scores made of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
