@@ -12,6 +12,7 @@ from verbalizer_bench.leaderboard.reports.comparison import NOTE
 from verbalizer_bench.leaderboard.reports.every_two import FAMILIES, every_two
 from verbalizer_bench.leaderboard.reports.examples import choose_examples
 from verbalizer_bench.leaderboard.reports.forest import forest
+from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
 from verbalizer_bench.leaderboard.reports.sentence import sentence
 from verbalizer_bench.results.answers import answers
 from verbalizer_bench.results.differences import (
@@ -54,12 +55,15 @@ _RECORD = {
 }
 
 
-def report_page(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> str:
+def report_page(
+    runs: Sequence[Run], summaries: Sequence[RunSummary], benchmarks: BenchmarkTable | None = None
+) -> str:
     """Return the page.
 
     Args:
         runs: The first is the base that the others are compared with.
         summaries: Of each run.
+        benchmarks: Checkpoints by benchmark.
     """
     named = [(summary.model, summary.label_types) for summary in summaries]
     protocols = sorted({summary.protocol for summary in summaries})
@@ -88,6 +92,7 @@ def report_page(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> str:
             "Bars of F1 by label type for each model; the numbers are in the table below.",
         ),
         columns=COLUMNS,
+        benchmarks=benchmarks,
         outcomes=OUTCOMES,
         pairs=pairs,
         answers=answers(pairs),

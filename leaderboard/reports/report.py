@@ -1,6 +1,8 @@
 """Report what runs scored: tables for the terminal and Markdown, a page, a figure, `summary.json`.
 
 verbalizer-bench report OUT…
+
+Where judged benchmarks stand beside the runs, a table of checkpoints by benchmark comes with it.
 """
 
 import dataclasses
@@ -9,6 +11,7 @@ from typing import Any
 
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
+from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
 from verbalizer_bench.leaderboard.reports.page import report_page
 from verbalizer_bench.results.contrast import unlike
 from verbalizer_bench.results.run import Run
@@ -33,13 +36,18 @@ class Report(Tabular):
     Attributes:
         runs: The runs, the base first.
         summaries: Of each run.
+        benchmarks: Checkpoints by benchmark; None: only verbalizer runs were given.
     """
 
     runs: tuple[Run, ...]
     summaries: tuple[RunSummary, ...]
+    benchmarks: BenchmarkTable | None = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the scores, a row a run and label type, in [0, 1]."""
+        """Return the scores, a row a run and label type, in [0, 1]; else a row a checkpoint."""
+        if not self.runs and self.benchmarks:
+            table = self.benchmarks
+            return [dict(zip(table.header, row, strict=True)) for row in table.rows]
         return [
             {
                 **{"model": summary.model, "protocol": summary.protocol, "label_type": name},
@@ -54,6 +62,9 @@ class Report(Tabular):
 
     def __str__(self) -> str:
         """Return tables and warnings as Markdown that reads well in a terminal too."""
+        benchmarks = [str(self.benchmarks)] if self.benchmarks else []
+        if not self.runs:
+            return "\n\n".join(benchmarks)
         parts = [
             self._scores(),
             FOOTNOTE,
@@ -62,7 +73,8 @@ class Report(Tabular):
             self._outcomes(),
         ]
         parts += filter(None, (_unlike(self.runs[0], run) for run in self.runs[1:]))
-        return "\n\n".join([*parts, *filter(None, map(_remarks, self.summaries))])
+        parts += filter(None, map(_remarks, self.summaries))
+        return "\n\n".join([*parts, *benchmarks])
 
     def _scores(self) -> str:
         rows = [
@@ -87,10 +99,13 @@ class Report(Tabular):
         """Write the files, and `summary.json` into each run directory.
 
         Returns:
-            `report.html`, `report.md`, `scores.png` and `scores.svg`.
+            `report.html`, `report.md`, `scores.png` and `scores.svg`; without a run `report.md`.
         """
-        page, text = report_page(self.runs, self.summaries), str(self)
-        folder = Path(folder)
+        text, folder = str(self), Path(folder)
+        if not self.runs:
+            write_whole(folder / "report.md", f"{text}\n".encode(errors="replace"))
+            return (folder / "report.md",)
+        page = report_page(self.runs, self.summaries, self.benchmarks)
         folder.mkdir(parents=True, exist_ok=True)
         names = ("report.html", "report.md", "scores.png", "scores.svg")
         html, markdown, png, svg = (folder / name for name in names)
@@ -106,15 +121,15 @@ class Report(Tabular):
         return html, markdown, png, svg
 
 
-def report(*runs: Run) -> Report:
+def report(*runs: Run, benchmarks: BenchmarkTable | None = None) -> Report:
     """Summarise runs; nothing is written.
 
     Raises:
-        ValueError: There is no run, or a run's tasks do not share documents or arguments.
+        ValueError: There is nothing, or a run's tasks do not share documents or arguments.
     """
-    if not runs:
+    if not runs and not benchmarks:
         raise ValueError("report: no run; give one or more")
-    return Report(runs, tuple(map(summary_of, runs)))
+    return Report(runs, tuple(map(summary_of, runs)), benchmarks)
 
 
 def _unlike(base: Run, run: Run) -> str:

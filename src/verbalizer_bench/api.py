@@ -123,23 +123,24 @@ def load_run(path: str | Path) -> "Run":
     return load_run(path)
 
 
-def report(*runs: "Run | str | Path") -> "Report":
-    """Summarise runs; `verbalizer-bench report` prints it, and writes its files.
+def report(*runs: "Run | str | Path", evaluation: str | Path = "evaluation/llava15") -> "Report":
+    """Summarise runs and benchmarks; `verbalizer-bench report` prints it, and writes its files.
 
     Example:
         report("out/llama", "out/llava-white").write("report")
 
     Args:
-        runs: Runs, or paths that hold some.
+        runs: Runs, or paths that hold some, or what `judge` or lmms-eval wrote.
+        evaluation: The recipe that says which of lmms-eval's tasks are which benchmarks.
 
     Raises:
-        FileNotFoundError: A path holds no run.
-        ValueError: A run's tasks do not share documents or arguments.
+        FileNotFoundError: A path holds none.
+        ValueError: A run's tasks do not share documents or arguments, or a checkpoint has two
+            results of a benchmark.
     """
-    from verbalizer_bench.leaderboard.reports.report import report
-    from verbalizer_bench.results.run import find_runs
+    from verbalizer_bench.leaderboard.reports.gathering import report_of
 
-    return report(*find_runs(runs))
+    return report_of(runs, evaluation)
 
 
 def compare(

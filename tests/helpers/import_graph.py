@@ -20,7 +20,7 @@ LAYERS = (
     ("client",),
     ("tasks", "models"),
     ("trainers", "builders", "lmms", "results"),
-    ("running", "judged"),
+    ("running", "judged", "evaluation"),
     ("leaderboard",),
     ("api",),
     (PACKAGE,),

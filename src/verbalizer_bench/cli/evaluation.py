@@ -1,10 +1,10 @@
-"""Run a model on the tasks: `run`, `ls` and `validate`, which are lm-eval's, and `merge`."""
+"""Run a model on the tasks: lm-eval's `run`, `ls` and `validate`; `merge`; and `benchmarks`."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from typer import Context
+from typer import Context, Option
 
 from verbalizer_bench.cli.options import CommandGroup, Output
 from verbalizer_bench.cli.results import write
@@ -54,6 +54,37 @@ def merge(shards: list[Path], output: Output) -> None:
     from verbalizer_bench.running.merge import merge
 
     _summarize([merge(shards, output)])
+
+
+@commands.command()
+def benchmarks(
+    recipe: str,
+    checkpoints: list[str],
+    output: Output,
+    model: Annotated[str, Option(metavar="MODEL")] = "verbalizer-lvlm",
+    model_args: Annotated[str, Option("--model_args", "--model-args")] = "dtype=bfloat16",
+    judge: Annotated[str, Option("--judge", metavar="MODEL")] = "JUDGE",
+) -> None:
+    """Print the command by which each checkpoint takes each benchmark of a recipe (lmms-eval's).
+
+    verbalizer-bench benchmarks evaluation/llava15 checkpoints/llava15/8_sharegpt -o out > all.sh
+
+    Nothing is run. `verbalizer-bench report out` reads what the commands write.
+
+    Args:
+        recipe: A YAML file, or the name of a shipped one.
+        checkpoints: Folders or ids of the hub; or model arguments, such as pretrained=DIR,peft=DIR.
+        output: The folder of all results.
+        model: The adapter, or a model class of lmms-eval.
+        model_args: Its arguments beside the checkpoint.
+        judge: The judge's name at its server, where one is asked by `judge`.
+    """
+    from verbalizer_bench.evaluation.commands import Asked
+    from verbalizer_bench.evaluation.commands import commands as lines
+    from verbalizer_bench.evaluation.recipe import read_evaluation
+
+    asked = Asked(model, model_args, judge, output)
+    print(lines(read_evaluation(recipe), checkpoints, asked))
 
 
 def _summarize(folders: Sequence[Path]) -> None:

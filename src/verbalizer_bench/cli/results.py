@@ -1,10 +1,13 @@
 """Say what runs mean: `report` and `compare`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
 
 from verbalizer_bench.cli.options import CommandGroup, Repeated, ReportOutput
 
+Evaluation = Annotated[str, Option(metavar="RECIPE")]
 if TYPE_CHECKING:
     from verbalizer_bench.leaderboard.reports.comparison import Comparison
     from verbalizer_bench.leaderboard.reports.report import Report
@@ -13,18 +16,25 @@ commands = CommandGroup()
 
 
 @commands.command()
-def report(runs: list[Path], output: ReportOutput = None) -> None:
-    """Write tables and a figure of runs.
+def report(
+    runs: list[Path], output: ReportOutput = None, evaluation: Evaluation = "evaluation/llava15"
+) -> None:
+    """Write tables and a figure of runs, and a table of checkpoints by benchmark.
 
     verbalizer-bench report out/llama out/llava-white -o comparison
+    verbalizer-bench report out/llava-white out/llava-mtbench out/llava-pope
+
+    A row of the second table is a checkpoint. Another judge, other prompts, references or questions
+    are another column.
 
     Args:
-        runs: An --output_path each.
+        runs: An --output_path each: of `run`, `judge` or lmms-eval.
         output: A folder (default: `report` in the first run's).
+        evaluation: The recipe that says which of lmms-eval's tasks are which benchmarks.
     """
     from verbalizer_bench import api
 
-    write(api.report(*runs), output or runs[0] / "report")
+    write(api.report(*runs, evaluation=evaluation), output or runs[0] / "report")
 
 
 @commands.command()

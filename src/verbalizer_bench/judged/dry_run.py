@@ -42,7 +42,8 @@ def describe(
     wanted = bench.wanted(answers or _unwritten(bench.questions, max_tokens))
     left = [one for one in wanted if not _is_answered(one, stored, judge)]
     costs = [estimate(one.request(0), judge.endpoint) for one in left]
-    read, written = (sum(cost[column] for cost in costs) for column in (0, 1))
+    read = sum(cost.input_tokens for cost in costs)
+    written = sum(cost.output_tokens for cost in costs)
     money = sum(cost.money for cost in costs)
     priced = None not in (judge.endpoint.input_price, judge.endpoint.output_price)
     price = f"at most {money:,.2f} in money" if priced else "no price without input_price"

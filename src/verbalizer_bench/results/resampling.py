@@ -20,7 +20,7 @@ Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 ALPHA = 0.05
 Z_ALPHA = 1.959963984540054  # the normal's quantile at 1 - ALPHA / 2
 Z_POWER = 0.8416212335729143  # the normal's quantile at 0.8, the power
-_BOOTSTRAP, _SIGNS = 1, 2
+_BOOTSTRAP, _SIGNS, _ALIKE = 1, 2, 3
 # Cells (resamples x documents) at a time: some MB, which stay in the cache.
 _CELLS = 500_000
 
@@ -47,6 +47,26 @@ def bootstrap(clusters: Clusters, resamples: int, seed: int) -> np.ndarray:
     return _resample(clusters, resamples, seed, _BOOTSTRAP, draw)
 
 
+def bootstrap_alike(clusters: Clusters, resamples: int, seed: int) -> np.ndarray:
+    """Bootstrap as `bootstrap` does, tables whose rows are often equal, however long they are.
+
+    How often each kind of row is drawn is multinomial, so that only different rows cost time.
+
+    Returns:
+        Shape (resamples, columns).
+    """
+    columns = []
+    for name, values in clusters.items():
+        kinds, counts = np.unique(values, axis=0, return_counts=True)
+        generator = _generator(seed, _ALIKE, name)
+        drawn = np.empty((resamples, values.shape[1]))
+        for block in _blocks(resamples, len(kinds)):
+            size = block.stop - block.start
+            drawn[block] = generator.multinomial(len(values), counts / len(values), size) @ kinds
+        columns.append(drawn / len(values))
+    return np.concatenate(columns, axis=1)
+
+
 def sign_flips(clusters: Clusters, resamples: int, seed: int) -> np.ndarray:
     """Flip the sign of each document's values by a fair coin, and return the means of the columns.
 
@@ -67,13 +87,17 @@ def _resample(
     column = 0
     for dataset, values in clusters.items():
         n, width = values.shape
-        entropy = [seed, purpose, *dataset.encode()]
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+        generator = _generator(seed, purpose, dataset)
         for block in _blocks(resamples, n):
             weights = draw(generator, block.stop - block.start, n).astype(float)
             draws[block, column : column + width] = weights @ values / n
         column += width
     return draws
+
+
+def _generator(seed: int, purpose: int, name: str) -> np.random.Generator:
+    entropy = [seed, purpose, *name.encode()]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def _blocks(resamples: int, n: int) -> Iterator[slice]:

@@ -1,0 +1,56 @@
+"""Gather what paths hold: verbalizer runs, judged benchmarks and lmms-eval's results."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from verbalizer_bench.evaluation.lmms_results import read_scores, result_files
+from verbalizer_bench.evaluation.recipe import LLAVA15, Evaluation, read_evaluation
+from verbalizer_bench.leaderboard.reports.cells import judged_cells, lmms_cell, run_cells
+from verbalizer_bench.leaderboard.reports.methods import Cell, benchmark_table
+from verbalizer_bench.leaderboard.reports.report import Report, report
+from verbalizer_bench.results.run import Run, find_runs
+
+
+def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15) -> Report:
+    """Report on all that is at or below some paths.
+
+    Args:
+        sources: Runs, and paths that hold runs, what `judge` wrote or what lmms-eval wrote.
+        recipe: Which of lmms-eval's tasks are which benchmarks.
+
+    Raises:
+        FileNotFoundError: A path holds nothing to report on.
+        ValueError: A file is none of ours, a checkpoint has two results in one column, or a run's
+            tasks do not share documents or arguments.
+    """
+    evaluation = read_evaluation(recipe)
+    runs: list[Run | str | Path] = []
+    cells: dict[str, dict[tuple[str, str], Cell]] = {}
+    notes: dict[str, None] = {}
+    for source in sources:
+        if isinstance(source, Run):
+            runs.append(source)
+            continue
+        found, left = _benchmarks(Path(source), evaluation)
+        # What holds nothing is refused as a run would be.
+        if not (found or left) or any(Path(source).rglob("results_*.json")):
+            runs.append(source)
+        for cell in found:
+            cells.setdefault(cell.source, {})[cell.column] = cell
+        notes |= dict.fromkeys(left)
+    named = find_runs(runs)
+    if not cells and not notes:
+        return report(*named)
+    every = [cell for by_column in cells.values() for cell in by_column.values()]
+    every += [cell for run in named for cell in run_cells(run)]
+    return report(*named, benchmarks=benchmark_table(every, tuple(notes)))
+
+
+def _benchmarks(folder: Path, evaluation: Evaluation) -> tuple[list[Cell], list[str]]:
+    """Return the scores at or below a folder, and what is not among them."""
+    cells, left = list(judged_cells(folder)), []
+    for file in result_files(folder):
+        scores, others = read_scores(file, evaluation)
+        cells += map(lmms_cell, scores)
+        left += [others] if others else []
+    return cells, left

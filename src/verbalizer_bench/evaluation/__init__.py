@@ -1,0 +1,1 @@
+"""Benchmarks that lmms-eval runs: which, by what commands, and what its results say."""
