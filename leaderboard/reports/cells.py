@@ -66,6 +66,9 @@ def loaded_as(given: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a model's arguments load (folder or hub id, adapter, revision), and its name."""
     parts = [str(given[key]) for key in ("pretrained", "peft", "revision") if given.get(key)]
     places = [str(Path(part).resolve()) if Path(part).exists() else part for part in parts]
+    if not places:
+        # A served model, say.
+        places = [f"{key}={value}" for key, value in sorted(given.items())]
     named = given.get("peft") or given.get("pretrained") or given.get("model") or "unnamed"
     return " + ".join(places), Path(str(named)).name
 

@@ -9,6 +9,7 @@ from tests.helpers.echo import write_run
 from tests.helpers.endpoint_fixtures import key, serve
 from tests.helpers.endpoint_server import Server
 from tests.helpers.judging import Judge, write_answers, write_mtbench
+from tests.helpers.lmms_results import LETTER, VALUES, Made, choice, write_lmms
 from verbalizer_bench.cli.app import main
 from verbalizer_bench.leaderboard.reports.gathering import report_of
 
@@ -127,3 +128,59 @@ def test_the_command(
     write_result(tmp_path / "wrong", score=3)
     assert main(["report", str(tmp_path / "wrong")]) == 2
     assert "not what `judge` writes (TypeError" in capsys.readouterr().err
+
+
+def test_lmms_evals_columns(tmp_path: Path) -> None:
+    """A checkpoint's row is that of the weights that were loaded from the same folder."""
+    write_result(tmp_path / "judged", "ab12")
+    write_lmms(tmp_path / "lmms", {"gqa": VALUES, "mmlu": VALUES}, pretrained="/x/ab12/llava")
+    write_lmms(tmp_path / "lmms", {"gqa": VALUES}, "/x/base", date="20261130_113213", limit=4)
+    table = table_of(tmp_path)
+    header, first, second = rows_of(table)
+    assert header == ["Checkpoint", "MT-Bench", "GQA #1", "GQA #2"]
+    assert first[:2] == ["llava", "6.12 [5.50, 6.75]"] and first[2].startswith("50.0 [")
+    assert second[:3] == ["base", "-", "-"] and second[3].endswith("], partial")
+    assert "GQA #2: exact_match of lmms-eval's gqa, 4 of 5,000 documents, asked by" in table
+    assert "_results.json: not in the recipe, and not shown: mmlu" in table
+
+
+def test_a_folder_with_two_weights(tmp_path: Path) -> None:
+    """Trained again in between: which of them lmms-eval had, nobody knows."""
+    given = {"pretrained": "/x/llava"}
+    for name in ("old", "new"):
+        judge = {"model": name}
+        write_result(tmp_path / name, name * 4, asked={"model_args": given}, judge=judge)
+    write_lmms(tmp_path / "lmms", {"gqa": VALUES})
+    table = table_of(tmp_path)
+    assert len(rows_of(table)) == 4
+    assert "llava, GQA: /x/llava has had 2 different weights, and which of them this is" in table
+
+
+def test_a_ladder_is_one_table(tmp_path: Path) -> None:
+    """The six benchmarks in the paper's order, from three kinds of folders; nothing twice."""
+    score = {"mean": 31.1, "interval": [28.0, 34.0], "questions": 218}
+    for step in ("base", "dpo"):
+        place = tmp_path / step
+        about = {"asked": {"model_args": {"pretrained": f"/x/{step}"}}}
+        write_result(place / "mtbench", step * 4, **about)
+        write_result(place / "mmvet", step * 4, benchmark="mmvet", score=score, **about)
+        tasks = {
+            "mmbench_en_dev_static": Made("gpt_eval_score", 100.0, [choice(1, "A", "A")], LETTER)
+        }
+        write_lmms(place / "lmms", tasks | {"gqa": VALUES}, f"/x/{step}")
+    found = report_of([tmp_path, tmp_path / "dpo"])
+    header, *rows = rows_of(str(found))
+    assert header == ["Checkpoint", "MM-Vet", "MMBench", "MT-Bench", "GQA"]
+    assert [row[0] for row in rows] == ["base", "dpo"] and rows[0][1:] == rows[1][1:]
+    assert rows[0][2] == "100.0" and found.rows()[1]["MM-Vet"] == "31.1 [28.0, 34.0]"
+    assert [file.name for file in found.write(tmp_path / "report")] == ["report.md"]
+
+
+def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x__llava").mkdir()
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "no results_*.json at or below it; give the --output_path of a run" in error
+    write_lmms(tmp_path, {"gqa": VALUES})
+    assert main(["report", str(tmp_path), "--evaluation", "evaluation/llava"]) == 2
+    assert "did you mean evaluation/llava15?" in capsys.readouterr().err
