@@ -58,7 +58,8 @@ def lmms_cell(score: LmmsScore) -> Cell:
         text = shown(score.mean.record(digits + 1), digits)
     text += ", partial" if score.partial else ""
     note = f" ({score.benchmark.note})" if score.benchmark.note else ""
-    about = ("", *loaded_as(score.given), score.title, score.way + note)
+    loaded, name = loaded_as(score.given)
+    about = ("", loaded or str(score.file), name, score.title, score.way + note)
     return Cell(*about, text, score.remark, str(score.file))
 
 

@@ -39,6 +39,8 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
             cells.setdefault(cell.source, {})[cell.column] = cell
         notes |= dict.fromkeys(left)
     named = find_runs(runs)
+    if notes and not (cells or named):
+        raise ValueError(f"{next(iter(notes))}; give --evaluation RECIPE that has them")
     if not cells and not notes:
         return report(*named)
     every = [cell for by_column in cells.values() for cell in by_column.values()]

@@ -144,10 +144,21 @@ def test_verdicts_have_a_judges_name(tmp_path: Path) -> None:
     assert "could not read is a 0" in mmvet.remark and "asked without 'First please" in mmvet.remark
 
 
+def test_two_judges_make_no_score(tmp_path: Path) -> None:
+    graded = [{"score": 0.2, "eval_model": judge} for judge in ("gpt-4o", "other")]
+    write_lmms(tmp_path, {"mmvet": Made("gpt_eval_score", 20.0, graded, "")})
+    found = scores(tmp_path)["MM-Vet"]
+    assert found.value is None
+    assert found.remark.startswith("no score: its verdicts are of 2 judges: gpt-4o, other")
+
+
 def test_a_part_is_called_one(tmp_path: Path) -> None:
     write_lmms(tmp_path, {"gqa": VALUES}, limit=4.0)
     found = scores(tmp_path)["GQA"]
     assert found.partial and "4 of 5,000 documents" in found.way
+    write_lmms(tmp_path, {"gqa": VALUES}, offset=3)
+    found = scores(tmp_path)["GQA"]
+    assert found.partial and "4 of 4 documents from number 3 on" in found.way
 
 
 @pytest.mark.parametrize(
@@ -155,6 +166,7 @@ def test_a_part_is_called_one(tmp_path: Path) -> None:
     [
         (Made("exact_match", math.nan, [1.0]), "gqa has exact_match=nan, which is no number"),
         (Made("exact_match", None, [1.0]), "gqa has exact_match=None, which is no number"),
+        (Made("exact_match", 0.5, [1.0, math.nan]), "a sample of gqa has exact_match=nan"),
         (Made("accuracy", 0.5, [1.0]), "gqa has no exact_match; of numbers it has accuracy,none"),
     ],
 )
@@ -214,7 +226,11 @@ def test_broken_files(tmp_path: Path) -> None:
     samples.write_text(text.replace('"exact_match": 1.0', '"exact_match": {"a": 1}'))
     with pytest.raises(ValueError, match=r"exact_match is not as lmms-eval's gqa writes it \(Type"):
         scores(tmp_path)
-    file.write_text(file.read_text()[:400])
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"n-samples": {}}))
+    with pytest.raises(ValueError, match=r"_results.json: no gqa in its n-samples; run it again"):
+        scores(tmp_path)
+    file.write_text(json.dumps(record)[:400])
     with pytest.raises(ValueError, match=r"_results.json: not JSON"):
         scores(tmp_path)
     file.write_text('{"overall_acc": 0.5}')

@@ -181,6 +181,8 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["report", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "no results_*.json at or below it; give the --output_path of a run" in error
-    write_lmms(tmp_path, {"gqa": VALUES})
+    write_lmms(tmp_path, {"mmlu": VALUES})
+    assert main(["report", str(tmp_path)]) == 2
+    assert "not shown: mmlu; give --evaluation RECIPE that has them" in capsys.readouterr().err
     assert main(["report", str(tmp_path), "--evaluation", "evaluation/llava"]) == 2
     assert "did you mean evaluation/llava15?" in capsys.readouterr().err

@@ -98,6 +98,8 @@ def read_scores(file: Path, evaluation: Evaluation) -> tuple[list[LmmsScore], st
         ValueError: A file is not what lmms-eval writes, or samples are not those of the results.
     """
     results = validate(LmmsResults, read_record(file), file)
+    if uncounted := sorted(set(results.configs) - set(results.counts)):
+        raise ValueError(f"{file}: no {uncounted[0]} in its n-samples; run it again")
     scores = [
         _Reading(file, results, title, benchmark).score()
         for title, benchmark in evaluation.benchmarks.items()
@@ -133,7 +135,7 @@ class _Reading(NamedTuple):
                 remarks.append("no interval" + ("" if found else ", for want of --log_samples"))
         remark = "; ".join(filter(None, remarks))
         about = (self.title, self.benchmark, self._given(), self._way(found))
-        return LmmsScore(*about, value, mean, self._asked() < self._all(), remark, self.file)
+        return LmmsScore(*about, value, mean, self._is_partial(), remark, self.file)
 
     def _given(self) -> dict[str, str]:
         given = self.results.config.model_args or {}
@@ -149,6 +151,9 @@ class _Reading(NamedTuple):
                 f"no score: {', '.join(gone)} not beside {', '.join(set(tasks) - set(gone))}; run "
                 f"them together: --tasks {','.join(tasks)}"
             )
+        judges = sorted({judge for items in tasks.values() if items for judge in items.judges})
+        if len(judges) > 1:
+            return f"no score: its verdicts are of {len(judges)} judges: {', '.join(judges)}"
         for task, items in tasks.items():
             reported = self._reported(task)
             if isinstance(reported, str):
@@ -160,6 +165,8 @@ class _Reading(NamedTuple):
                 )
             if items and items.refusal:
                 return f"no score: {items.refusal}"
+            if items and not math.isfinite(items.value):
+                return f"no score: a sample of {task} has {self._metric}=nan"
             if items and self.benchmark.judge and not items.sure:
                 return (
                     f"no score: {items.remark}; a judge, or where its call failed a random letter, "
@@ -197,11 +204,12 @@ class _Reading(NamedTuple):
         if task not in self.results.results or not path.is_file():
             return None
         rows = [row for _, row in read_objects(path)]
-        counts = self.results.counts.get(task)
-        if counts and len(rows) != int(counts.effective):
+        wanted = int(self.results.counts[task].effective)
+        # With an offset lmms-eval counts those before it too.
+        if len(rows) != wanted and not self.results.config.offset:
             raise ValueError(
-                f"{path}: {len(rows):,} samples of {int(counts.effective):,} documents that "
-                f"{self.file.name} has; run the task again"
+                f"{path}: {len(rows):,} samples of {wanted:,} documents that {self.file.name} has; "
+                "run the task again"
             )
         found = [row[self._metric] for row in rows if self._metric in row]
         try:
@@ -243,16 +251,16 @@ class _Reading(NamedTuple):
         judges = sorted({judge for items in found for judge in items.judges})
         if self.benchmark.judge:
             parts.append(f"judged by {', '.join(judges)}" if judges else "judged by nobody")
-        asked, all_of = self._asked(), self._all()
-        parts.append((f"{asked:,} of " if asked < all_of else "") + f"{all_of:,} documents")
+        all_of = sum(one.original for one in self._counts())
+        part = f"{sum(int(one.effective) for one in self._counts()):,} of "
+        start = f" from number {config.offset} on" if config.offset else ""
+        parts.append(f"{part if self._is_partial() else ''}{all_of:,} documents{start}")
         parts.append(f"asked by {config.model}, settings {self._settings()}")
         return ", ".join(parts)
 
-    def _asked(self) -> int:
-        return sum(int(one.effective) for one in self._counts())
-
-    def _all(self) -> int:
-        return sum(one.original for one in self._counts())
+    def _is_partial(self) -> bool:
+        skipped = any(one.effective < one.original for one in self._counts())
+        return skipped or bool(self.results.config.offset)
 
     def _counts(self) -> list[_Counts]:
         counts = self.results.counts
