@@ -16,8 +16,8 @@ from lm_eval.loggers import EvaluationTracker
 from tests.conftest import REPOSITORY
 from verbalizer_bench import __main__ as entry_point
 from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.reports import gathering
 from verbalizer_bench.models.adapters.journal import Journal
-from verbalizer_bench.results import run as runs
 from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
@@ -59,7 +59,7 @@ def test_what_nobody_expected_is_one_line_and_a_file(
     def fail(paths: list[Path]) -> None:
         raise error
 
-    monkeypatch.setattr(runs, "find_runs", fail)
+    monkeypatch.setattr(gathering, "find_runs", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["report", "out"]) == code
     said = last_line(capsys)
@@ -75,7 +75,7 @@ def test_an_error_of_a_library_names_its_type_and_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`int` complains of a value that no user wrote: the line alone would help nobody."""
-    monkeypatch.setattr(runs, "find_runs", lambda paths: int("x"))
+    monkeypatch.setattr(gathering, "find_runs", lambda paths: int("x"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["report", "out"]) == 2
     assert "error: ValueError: invalid literal for int()" in last_line(capsys)
@@ -85,7 +85,7 @@ def test_an_error_of_a_library_names_its_type_and_its_traceback(
 def test_no_room_for_the_traceback_prints_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runs, "find_runs", lambda paths: {}["x"])
+    monkeypatch.setattr(gathering, "find_runs", lambda paths: {}["x"])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     assert main(["report", "out"]) == 1
     error = capsys.readouterr().err

@@ -85,18 +85,20 @@ def benchmark_table(cells: Sequence[Cell], notes: Sequence[str] = ()) -> Benchma
                 f"{other.source} and {cell.source}: two results of {cell.name} in one column "
                 f"({cell.title}); give one of them"
             )
-    rows = [
-        (
-            name,
-            *(found[key].text if (key := (checkpoint, one)) in found else "-" for one in columns),
-        )
-        for checkpoint, name in _rows(cells)
-    ]
+    names = dict(_rows(cells))
+
+    def text(checkpoint: str, column: tuple[str, str]) -> str:
+        cell = found.get((checkpoint, column))
+        return cell.text if cell else "-"
+
+    rows = [(names[one], *(text(one, column) for column in columns)) for one in names]
     headers = _headers(columns)
     titles = dict(zip(columns, headers, strict=True))
     ways = [f"{titles[column]}: {column[1]}" for column in columns]
     remarks = [
-        f"{cell.name}, {titles[cell.column]}: {cell.remark}" for cell in cells if cell.remark
+        f"{names[cell.checkpoint]}, {titles[cell.column]}: {cell.remark}"
+        for cell in cells
+        if cell.remark
     ]
     return BenchmarkTable(("Checkpoint", *headers), tuple(rows), (*ways, *remarks, *notes))
 
@@ -133,7 +135,8 @@ def _rows(cells: Sequence[Cell]) -> Iterator[tuple[str, str]]:
         name = names[checkpoint]
         # Checkpoints of one name are told apart by their weights.
         twice = list(names.values()).count(name) > 1
-        yield checkpoint, f"{name} ({checkpoint[:8]})" if twice else name
+        short = checkpoint if "/" in checkpoint else checkpoint[:8]
+        yield checkpoint, f"{name} ({short})" if twice else name
 
 
 def _headers(columns: Sequence[tuple[str, str]]) -> list[str]:

@@ -153,7 +153,10 @@ def test_a_folder_with_two_weights(tmp_path: Path) -> None:
     write_lmms(tmp_path / "lmms", {"gqa": VALUES})
     table = table_of(tmp_path)
     assert len(rows_of(table)) == 4
-    assert "llava, GQA: /x/llava has had 2 different weights, and which of them this is" in table
+    assert (
+        "llava (/x/llava), GQA: /x/llava has had 2 different weights, and which of them this is"
+        in table
+    )
 
 
 def test_a_ladder_is_one_table(tmp_path: Path) -> None:
