@@ -3,7 +3,8 @@
 They are computed once, in float32, one pair at a time, so that neither an order nor a batch changes
 them, and then no reference model is needed. The file is named after all that they depend on: the
 base's weights, the chat template, what is done to images, the precision; and a line after its pair:
-token ids and the images' contents. A computation that was stopped goes on where it was.
+token ids and the images' contents. A computation that was stopped goes on where it was, and another
+training of the same base waits for it.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from verbalizer_bench.io.append_log import AppendLog, read_log
+from verbalizer_bench.io.files import wait_for_lock
 from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
 from verbalizer_bench.trainers.data.cache import TrainingData
@@ -86,11 +88,14 @@ def reference(
     pairs = [pair for one in data for pair in _pairs(one, recipe.images_folder)]
     stored = _stored(folder, made_of)
     share = pairs[arguments.process_index :: arguments.world_size]
-    if missing := list({pair.key: pair for pair in share if pair.key not in stored}.values()):
-        log.info("Reference log-probabilities of %d pairs are computed", len(missing))
-        with _exact_model(recipe, checkpoint, arguments.device) as model:
-            file = folder / f"{arguments.process_index}.jsonl"
-            _compute(model, collator, missing, file, made_of)
+    if _missing(share, stored):
+        number = arguments.process_index
+        with wait_for_lock(folder.parent.with_name("reference_locks") / f"{name}-{number}"):
+            # Another training of the same base may have held it.
+            if missing := _missing(share, _stored(folder, made_of)):
+                log.info("Reference log-probabilities of %d pairs are computed", len(missing))
+                with _exact_model(recipe, checkpoint, arguments.device) as model:
+                    _compute(model, collator, missing, folder / f"{number}.jsonl", made_of)
         stored = _stored(folder, made_of)
     # A process that fails ends the others.
     while not all(pair.key in stored for pair in pairs):
@@ -144,6 +149,11 @@ def _pairs(data: TrainingData, images: Path | None) -> Iterator[_Pair]:
         names = row.get("pictures") or ()
         key = pair_key(row, [contents[name] for name in names])
         yield _Pair(pair_key(row, names), key, data, number)
+
+
+def _missing(pairs: Sequence[_Pair], stored: Mapping[str, Any]) -> list[_Pair]:
+    """Return the pairs that are not stored, each once."""
+    return list({pair.key: pair for pair in pairs if pair.key not in stored}.values())
 
 
 def _stored(folder: Path, made_of: Mapping[str, str]) -> dict[str, tuple[float, float]]:

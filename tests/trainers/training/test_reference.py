@@ -4,7 +4,8 @@ import json
 import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -222,6 +223,26 @@ def test_processes_compute_a_share_each(compute: Any, monkeypatch: pytest.Monkey
     assert {file.name for file in alone.folder.iterdir()} == {"0.jsonl", "1.jsonl"}
     written = [sum(1 for _ in file.open()) - 1 for file in alone.folder.iterdir()]
     assert written == [3, 3]
+
+
+def test_what_another_training_computes_is_waited_for(
+    compute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait, others = module.wait_for_lock, []
+
+    @contextmanager
+    def held(file: Path) -> Iterator[bool]:
+        """Wait for what computes all of it meanwhile."""
+        monkeypatch.setattr(module, "wait_for_lock", wait)
+        others.append(compute())
+        with wait(file) as free:
+            yield free
+
+    monkeypatch.setattr(module, "wait_for_lock", held)
+    found, number = compute()
+    ((other, computed),) = others
+    assert number == computed == 6 and found.logps == other.logps, "nothing twice"
+    assert len(file_of(found).read_text().splitlines()) == 7
 
 
 def test_a_base_that_gives_no_number_is_refused(
