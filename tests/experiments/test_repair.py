@@ -188,6 +188,7 @@ def test_a_rate_is_chosen_by_held_out_loss(tmp_path: Path) -> None:
         ({"seeds": [0]}, "seeds=.0.: at least two"),
         ({"images": ["white", "white"]}, "images=.*none twice"),
         ({"images": ["blakc"]}, "images=blakc: one of white"),
+        ({"images": ["none", "white"]}, "images=none: an image first, for LVLM-aligned"),
         ({"texts": 3}, "texts=3: even"),
         ({"replay": 1}, "replay=1.0: above 0 and below 1"),
         ({"learning_rates": {"DPO": 1e-3}}, "at least one rate for SFT-more, Rejection"),

@@ -61,6 +61,8 @@ class RepairGrid:
         )
         for image in self.images:
             check("images", image, image in MODES, f"one of {', '.join(MODES)}")
+        first = self.images[0]
+        check("images", first, first != "none", f"an image first, for {ALIGNED} is asked with it")
         check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
         for name in ("items", "unseen", "prompts", "captions"):
             value = getattr(self, name)
