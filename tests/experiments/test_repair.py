@@ -338,6 +338,9 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     assert row[3] == row[4] and row[5] == "100.0 % [100.0, 100.0]"
     (row,) = rows_of(text, "DPO - DPO-no-image", "the images of preference data", "white")
     assert row[3] == "+20.0 [+20.0, +20.0]"
+    (row,) = rows_of(text, "DPO - DPO-no-image", "0.001 / 0.001")
+    assert row[2:] == ["+20.0"]
+    assert "Their rates differ" not in text
     assert "**DPO-format**: a part, 74.1 % [" in text
     assert "**Yes.** DPO with them is above DPO on the same pairs without: +20.0" in text
     assert "**No.** As many steps more on reference answers" in text
@@ -347,6 +350,29 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     assert "foo \\| bar" in text and "- DPO. How much came back? A part." in text
     assert {file.name for file in made.glob("*.png")} == {"scores.png", "shares.png"}
     assert write(made).read_text() == text
+
+
+def test_a_report_of_remedies_with_different_rates(made: Path, tmp_path: Path) -> None:
+    """DPO was tried with a higher rate too, which is chosen, at which F1 is 0.1 higher."""
+    folder = tmp_path / "rates"
+    shutil.copytree(made, folder)
+    rates = dict(SMALL.learning_rates) | {"DPO": (1e-3, 1e-2)}
+    grid = dataclasses.replace(SMALL, learning_rates=rates)
+    (folder / "grid.yaml").write_text(grid.as_yaml())
+    about = json.loads((folder / "repair.json").read_text())
+    about["learning_rates"]["DPO"] = 1e-2
+    (folder / "repair.json").write_text(json.dumps(about))
+    for name in ("points", "documents", "unseen", "scenes"):
+        with (folder / f"{name}.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        more = [row | {"learning_rate": "0.01"} for row in rows if row["model"] == "DPO"]
+        for row in more if name == "documents" else []:
+            row["f1"] = " ".join(f"{float(value) + 0.1:g}" for value in row["f1"].split())
+        write_table([*rows, *more], folder / f"{name}.csv")
+    text = write(folder).read_text()
+    assert "+30.0 [+30.0, +30.0] (All)" in text
+    assert "Their rates differ (0.01 and 0.001); at common ones, tuning seed 0: 0.001 +20.0" in text
+    assert "At the end of the grid: DPO;" in text
 
 
 def test_a_report_with_one_image(made: Path, tmp_path: Path) -> None:

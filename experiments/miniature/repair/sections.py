@@ -10,6 +10,7 @@ from verbalizer_bench.experiments.miniature.contrast import (
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.shares import (
     GROUPS,
+    by_rate,
     came_back,
     difference,
     f1,
@@ -18,6 +19,7 @@ from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.repair.verdicts import marks, remedied, told_share
 from verbalizer_bench.experiments.miniature.rows import UNSEEN, WORDS
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
+from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.tables import markdown_table as table
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
@@ -96,7 +98,23 @@ def controls(tables: RepairTables) -> str:
         for image in tables.grid.images
     ]
     header = ["One - other", "What it tells", "Image", "F1, All", "-", "+"]
-    return f"## One remedy beside another\n\n{table(header, rows)}"
+    tried = sorted({rate for some in tables.grid.learning_rates.values() for rate in some})
+    common = []
+    for one, other, _ in CONTROLS:
+        found = by_rate(tables, one, other)
+        chosen = f"{tables.rates[one]:g} / {tables.rates[other]:g}"
+        cells = (signed_points(found[rate]) if rate in found else "-" for rate in tried)
+        common.append([f"{one} - {other}", chosen, *cells])
+    return "\n\n".join(
+        [
+            "## One remedy beside another",
+            "Each at its chosen rate:",
+            table(header, rows),
+            "Where the chosen rates differ, that is in the difference too. F1 (All) at common "
+            f"rates, tuning seed {tables.grid.seeds[0]}, {tables.grid.images[0]} image:",
+            table(["One - other", "Chosen", *(f"{rate:g}" for rate in tried)], common),
+        ]
+    )
 
 
 def kept(tables: RepairTables) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast
-from verbalizer_bench.experiments.miniature.repair.grid import BASE_POINT
+from verbalizer_bench.experiments.miniature.repair.grid import BASE_POINT, RemedyPoint
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
@@ -59,6 +59,20 @@ def difference(
     number = GROUPS.index(group)
     table = f1(tables, one, image)[:, number] - f1(tables, other, image)[:, number]
     return contrast(table[None], tables.datasets)
+
+
+def by_rate(tables: RepairTables, one: str, other: str) -> dict[float, float]:
+    """Return one remedy's F1 minus another's at each rate that both were tried with.
+
+    At the first tuning seed, over all label types, with the first image.
+    """
+    grid, levels = tables.grid, {}
+    common = [rate for rate in grid.learning_rates[one] if rate in grid.learning_rates[other]]
+    for rate in common:
+        points = (RemedyPoint(grid.seeds[0], name, rate) for name in (one, other))
+        above, below = (float(tables.f1[point, grid.images[0]].mean()) for point in points)
+        levels[rate] = above - below
+    return levels
 
 
 def came_back(tables: RepairTables, model: str, image: str, group: str = "All") -> CameBack:

@@ -10,11 +10,13 @@ from verbalizer_bench.experiments.miniature.contrast import (
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
 from verbalizer_bench.experiments.miniature.repair.shares import (
     CameBack,
+    by_rate,
     came_back,
     difference,
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
+from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.ratio import Ratio
 
 _INTERVALS = (
@@ -107,6 +109,7 @@ def _images(tables: RepairTables) -> str:
     return (
         f"{words}: {told_interval(found)} (All); of the program's marks about unseen scenes "
         f"{told_interval(kept)}. {_shares(tables, ('DPO', 'DPO-no-image'))}."
+        f"{_rates(tables, 'DPO', 'DPO-no-image')}"
     )
 
 
@@ -143,6 +146,7 @@ def _formats(tables: RepairTables) -> str:
         f"{words} DPO on pairs of an answer in the format asked for and one in a sentence brings "
         f"back {told_share(found.share)} ({verdict(found)}), minus DPO {told_interval(beside)}. "
         "Whether it learned the formats is in the second measure below."
+        f"{_rates(tables, 'DPO-format', 'DPO')}"
     )
 
 
@@ -171,6 +175,18 @@ def _kept(tables: RepairTables) -> str:
     return (
         f"Of the marks that the program gives answers about unseen scenes (of 100), minus {PLAIN}: "
         f"{told}."
+    )
+
+
+def _rates(tables: RepairTables, one: str, other: str) -> str:
+    """Say that the rates of two remedies differ, and what there is at common ones."""
+    rates = [tables.rates[name] for name in (one, other)]
+    if rates[0] == rates[1]:
+        return ""
+    told = ", ".join(f"{r:g} {signed_points(d)}" for r, d in by_rate(tables, one, other).items())
+    return (
+        f" Their rates differ ({rates[0]:g} and {rates[1]:g}); at common ones, tuning seed "
+        f"{tables.grid.seeds[0]}: {told}."
     )
 
 
