@@ -36,6 +36,8 @@ class RepairGrid:
         replay: The share of text in `Replay`.
         coefficients: The tuned model's shares in merged weights.
         learning_rates: What each remedy is tried with, at the first tuning seed.
+        tuned_rates: Other rates of the tuning itself, at the first tuning seed: how much is
+            forgotten where less is learned.
         captions: Captions that tower and connector are trained on; None for one a scene.
     """
 
@@ -49,6 +51,7 @@ class RepairGrid:
     replay: float
     coefficients: OneOrMore[float]
     learning_rates: dict[str, OneOrMore[float]]
+    tuned_rates: OneOrMore[float] = ()
     captions: int | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +94,10 @@ class RepairGrid:
             for rate in self.learning_rates[name]
         ]
 
+    def tuned(self) -> "list[RemedyPoint]":
+        """Return the tuned model at the first tuning seed with other rates than its recipe's."""
+        return [RemedyPoint(self.seeds[0], PLAIN, rate) for rate in self.tuned_rates]
+
     def of_cell(self, seed: int, rates: dict[str, float]) -> "list[RemedyPoint]":
         """Return what is scored of a tuning seed, the remedies with their chosen rates."""
         names = [name for name in self.models if name != "base"]
@@ -103,7 +110,8 @@ class RemedyPoint(NamedTuple):
     Attributes:
         seed: Tuning seed; None for the base itself.
         model: `base`, `LVLM-aligned`, `LVLM-LLaVA`, a remedy, or `Merge-` with a coefficient.
-        rate: Learning rate of a remedy; None for the others.
+        rate: Learning rate of a remedy, or of a tuning whose rate is not its recipe's; None for
+            the others.
     """
 
     seed: int | None

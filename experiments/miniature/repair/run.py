@@ -52,8 +52,8 @@ def repair(place: RepairPlace, grid: RepairGrid, jobs: int, report: Path) -> Non
         run = Progress(processes, jobs)
         first, images = grid.seeds[0], grid.images[:1]
         run([_cell_work(place, grid, first)], "the first cell's models and preference data")
-        tried = [_work("rate", place, grid, point, images, False) for point in grid.tried()]
-        run(tried, "learning rates")
+        tried = [*grid.tried(), *grid.tuned()]
+        run([_work("rate", place, grid, p, images, False) for p in tried], "learning rates")
         rates = choose(place, grid)
         for name, rate in rates.items():
             print(f"{name}: learning rate {rate:g}", flush=True)
@@ -103,10 +103,8 @@ def prepare(place: RepairPlace, grid: RepairGrid, seed: int) -> None:
     overrides = (f"seed={seed}", "resume=true")
     train_recipe("tower", world, tower, *overrides)
     aligned = place.checkpoint(RemedyPoint(seed, ALIGNED))
-    plain = place.checkpoint(RemedyPoint(seed, PLAIN))
     train_connector(world, BASE, tower, aligned, *overrides)
-    held_out = f"held_out={world / 'choose' / 'llava.json'}"
-    train_arm(PLAIN, world, BASE, aligned, plain, held_out, *overrides)
+    plain = tune(place, RemedyPoint(seed, PLAIN))
     preferences.write_replay(world, seed, grid.items)
     for split, number in (("train", grid.prompts), ("choose", grid.unseen)):
         preferences.write_prompts(world, split, seed, number)
@@ -133,9 +131,11 @@ def measure(
     """
     from verbalizer_bench.experiments.miniature.repair.scene_answers import ask_scenes_once
 
-    if point.model in REMEDIES:
+    if point.model == PLAIN:
+        tune(place, point)
+    elif point.model in REMEDIES:
         train_remedy(place, grid, point)
-    elif point.model not in ("base", ALIGNED, PLAIN):
+    elif point.model not in ("base", ALIGNED):
         merge(place, point)
     asked = place.checkpoint(point), point.adapter, place.fixed
     for image in point.images(images):
@@ -145,6 +145,17 @@ def measure(
     ask_once(*asked, place.point(point) / "formats.json")
     if point.adapter == "verbalizer-lvlm":
         ask_scenes_once(*asked, place.point(point) / "scenes.json")
+
+
+def tune(place: RepairPlace, point: RemedyPoint) -> Path:
+    """Train a cell's tuned model, with its recipe's rate or another; return its checkpoint."""
+    assert point.seed is not None
+    world, words = place.world(point.seed), [f"seed={point.seed}", "resume=true"]
+    words.append(f"held_out={world / 'choose' / 'llava.json'}")
+    if point.rate is not None:
+        words.append(f"learning_rate={point.rate}")
+    aligned = place.checkpoint(RemedyPoint(point.seed, ALIGNED))
+    return train_arm(PLAIN, world, BASE, aligned, place.checkpoint(point), *words)
 
 
 def train_remedy(place: RepairPlace, grid: RepairGrid, point: RemedyPoint) -> None:

@@ -14,6 +14,7 @@ from verbalizer_bench.experiments.miniature.repair.shares import (
     came_back,
     difference,
     f1,
+    trade_offs,
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.repair.verdicts import marks, remedied, told_share
@@ -256,7 +257,7 @@ def rates(tables: RepairTables) -> str:
     rows = []
     image, first = tables.grid.images[0], tables.grid.seeds[0]
     for (point, shown), row in tables.points.items():
-        if point.rate is None or shown != image:
+        if point.rate is None or point.model not in REMEDIES or shown != image:
             continue
         scores = [float(row[f"{t}_f1"]) for t in LABEL_TYPES]
         chosen = " (chosen)" if point.rate == tables.rates[point.model] else ""
@@ -283,6 +284,25 @@ def rates(tables: RepairTables) -> str:
                 ["Remedy", "Cell", "Rate", "Held-out loss", *(g.capitalize() for g in GROUPS)], rows
             ),
             "</details>",
+        ]
+    )
+
+
+def learned(tables: RepairTables) -> str:
+    """Return what trainings on the same dialogues learned of them, and what they forgot."""
+    rows = [
+        [one.model, f"{one.rate:g}", f"{one.loss:.4f}", f"{100 * one.f1:.1f}"]
+        for one in sorted(trade_offs(tables), key=lambda one: one.loss)
+    ]
+    return "\n\n".join(
+        [
+            "## Learned and forgotten",
+            f"{PLAIN}, Attention and Replay are tunings on the same dialogues, and what is not "
+            "learned need not be forgotten. Tuning seed "
+            f"{tables.grid.seeds[0]}, {tables.grid.images[0]} image; the loss is of held-out "
+            f"dialogues, the rates of {PLAIN} but for {tables.about['tuned_rate']:g} were added "
+            "once those of the remedies had been run.",
+            table(["Model", "Rate", "Held-out loss", "F1, All"], rows),
         ]
     )
 

@@ -7,12 +7,13 @@ same rule (Fieller's, `results.ratio`) are over the study's crossed seeds and do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast
 from verbalizer_bench.experiments.miniature.repair.grid import BASE_POINT, RemedyPoint
-from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
+from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.results.ratio import Ratio, distance_told
@@ -34,6 +35,15 @@ class CameBack:
     cost: SeedContrast
     back: SeedContrast
     share: Ratio | None
+
+
+class TradeOff(NamedTuple):
+    """A tuning: its loss on held-out dialogues, and F1 of the suite's tasks, in [0, 1]."""
+
+    model: str
+    rate: float
+    loss: float
+    f1: float
 
 
 def f1(tables: RepairTables, model: str, image: str) -> np.ndarray:
@@ -73,6 +83,22 @@ def by_rate(tables: RepairTables, one: str, other: str) -> dict[float, float]:
         above, below = (float(tables.f1[point, grid.images[0]].mean()) for point in points)
         levels[rate] = above - below
     return levels
+
+
+def trade_offs(tables: RepairTables) -> list[TradeOff]:
+    """Return the tunings on dialogues at the first tuning seed, with the first image."""
+    grid = tables.grid
+    tuned: list[tuple[RemedyPoint, float]] = [
+        (RemedyPoint(grid.seeds[0], PLAIN), tables.about["tuned_rate"]),
+        *((point, point.rate or 0.0) for point in grid.tuned()),
+        *((p, p.rate or 0.0) for p in grid.tried() if REMEDIES[p.model].start == ALIGNED),
+    ]
+    found = []
+    for point, rate in tuned:
+        key = point, grid.images[0]
+        loss = float(tables.points[key]["held_out_loss"])
+        found.append(TradeOff(point.model, rate, loss, float(tables.f1[key].mean())))
+    return found
 
 
 def came_back(tables: RepairTables, model: str, image: str, group: str = "All") -> CameBack:

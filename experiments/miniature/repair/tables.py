@@ -94,8 +94,8 @@ def gather(place: RepairPlace, grid: RepairGrid, rates: Mapping[str, float], fol
     folder.mkdir(parents=True, exist_ok=True)
     cells = [point for seed in grid.seeds for point in grid.of_cell(seed, dict(rates))]
     rows, documents, unseen, scenes, examples = [], [], [], [], []
-    for point in dict.fromkeys([BASE_POINT, *cells, *grid.tried()]):
-        chosen = point.rate is None or point.rate == rates[point.model]
+    for point in dict.fromkeys([BASE_POINT, *cells, *grid.tried(), *grid.tuned()]):
+        chosen = point.rate is None or point.rate == rates.get(point.model)
         for image in point.images(grid.images if chosen else grid.images[:1]):
             run = read_run(newest_results(place.run(point, image)).parent)
             shown = {**_key(point), "image": image}

@@ -13,6 +13,7 @@ from verbalizer_bench.experiments.miniature.repair.shares import (
     by_rate,
     came_back,
     difference,
+    trade_offs,
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
@@ -38,6 +39,7 @@ def verdicts(tables: RepairTables) -> str:
         ("Do the images of preference data help?", _images(tables)),
         ("Does more of the same tuning explain it?", _more(tables)),
         ("Does knowledge of formats explain it?", _formats(tables)),
+        ("Is tuning a part, or with text, better than tuning less?", _less(tables)),
         ("Is it the language model, or the image in front of the prompt?", _language(tables)),
         ("What does it take of what tuning gave?", _kept(tables)),
     ]
@@ -147,6 +149,26 @@ def _formats(tables: RepairTables) -> str:
         f"back {told_share(found.share)} ({verdict(found)}), minus DPO {told_interval(beside)}. "
         "Whether it learned the formats is in the second measure below."
         f"{_rates(tables, 'DPO-format', 'DPO')}"
+    )
+
+
+def _less(tables: RepairTables) -> str:
+    """Say how often plain tuning with some rate learns more and forgets less."""
+    found = trade_offs(tables)
+    plain = [one for one in found if one.model == PLAIN]
+    others = [one for one in found if one.model != PLAIN]
+    if len(plain) < 2:
+        return "Not run: the plain tuning has one rate."
+    worse = [one for one in others if any(p.loss <= one.loss and p.f1 >= one.f1 for p in plain)]
+    verdict = "**No.**" if len(worse) == len(others) else "**In part.**" if worse else "**Yes.**"
+    best = max(plain, key=lambda one: one.f1)
+    return (
+        f"{verdict} At tuning seed {tables.grid.seeds[0]}, {len(worse)} of the {len(others)} "
+        f"tunings of Attention and Replay have a rate of {PLAIN} that learned the held-out "
+        "dialogues at least as well (by their loss) and kept at least as much F1. "
+        f"{PLAIN} with {best.rate:g} in place of {tables.about['tuned_rate']:g} has "
+        f"{100 * best.f1:.1f} (All), with a loss of {best.loss:.3f} in place of "
+        f"{plain[0].loss:.3f}."
     )
 
 
