@@ -35,7 +35,10 @@ def test_a_mean_with_its_interval(tmp_path: Path) -> None:
     # Of four draws of 1, 0, 0.5, 0.5: 12.5 and 87.5 are each drawn about once in fifty.
     assert 10 <= found.mean.low <= 20 and 80 <= found.mean.high <= 90
     assert found.given["pretrained"] == "/x/llava" and not found.partial
-    assert "exact_match of lmms-eval's gqa, 4 documents, asked by verbalizer-lvlm" in found.way
+    assert (
+        "exact_match of lmms-eval's gqa (hub/made), 4 documents, asked by verbalizer-lvlm"
+        in found.way
+    )
 
 
 def test_many_items_are_drawn_as_few(tmp_path: Path) -> None:

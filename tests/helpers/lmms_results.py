@@ -68,7 +68,7 @@ def write_lmms(
             name: made.score,
             f"{made.metric}_stderr,none": "N/A",
         }
-        results["configs"][task] = {"task": task, "dataset_path": "lmms-lab-encoder/made"}
+        results["configs"][task] = {"task": task, "dataset_path": "hub/made"}
         results["versions"][task] = "Yaml"
         results["n-samples"][task] = {"original": 5000 if limit else count, "effective": count}
         rows = (

@@ -140,7 +140,9 @@ def test_lmms_evals_columns(tmp_path: Path) -> None:
     assert header == ["Checkpoint", "MT-Bench", "GQA #1", "GQA #2"]
     assert first[:2] == ["llava", "6.12 [5.50, 6.75]"] and first[2].startswith("50.0 [")
     assert second[:3] == ["base", "-", "-"] and second[3].endswith("], partial")
-    assert "GQA #2: exact_match of lmms-eval's gqa, 4 of 5,000 documents, asked by" in table
+    assert (
+        "GQA #2: exact_match of lmms-eval's gqa (hub/made), 4 of 5,000 documents, asked by" in table
+    )
     assert "_results.json: not in the recipe, and not shown: mmlu" in table
 
 

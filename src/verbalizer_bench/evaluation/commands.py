@@ -40,7 +40,8 @@ def commands(evaluation: Evaluation, checkpoints: Sequence[str], asked: Asked) -
     """
     if twice := sorted({one for one in checkpoints if checkpoints.count(one) > 1}):
         raise ValueError(f"{twice[0]}: given twice; give each checkpoint once")
-    parts = [f"# Tasks and metrics as in lmms-eval {evaluation.lmms_eval}."]
+    known = f"# Tasks and metrics as in lmms-eval {evaluation.lmms_eval}."
+    parts = [known, "# Words in capitals (JUDGE, MMVET) stand for what only you have."]
     for checkpoint, name in zip(checkpoints, _names(checkpoints), strict=True):
         parts.append(f"\n# {checkpoint}")
         for title, benchmark in evaluation.benchmarks.items():

@@ -247,7 +247,10 @@ class _Reading(NamedTuple):
 
     def _way(self, found: Sequence[Items]) -> str:
         config = self.results.config
-        parts = [f"{self._metric} of lmms-eval's {', '.join(self.benchmark.tasks)}"]
+        configs = (self.results.configs.get(task, {}) for task in self.benchmark.tasks)
+        sets = dict.fromkeys(str(one["dataset_path"]) for one in configs if "dataset_path" in one)
+        tasks = ", ".join(self.benchmark.tasks)
+        parts = [f"{self._metric} of lmms-eval's {tasks} ({', '.join(sets) or 'no data set'})"]
         judges = sorted({judge for items in found for judge in items.judges})
         if self.benchmark.judge:
             parts.append(f"judged by {', '.join(judges)}" if judges else "judged by nobody")

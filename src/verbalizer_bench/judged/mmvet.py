@@ -8,7 +8,7 @@ for each answer, and a number outside 0-1 is asked for again and then left out, 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.judge import Verdict, Wanted
@@ -28,13 +28,18 @@ class MMVet(NamedTuple):
     Attributes:
         questions: The questions; a category is the capabilities together, such as `ocr+math`.
         references: The ground references by the question's id.
-        prompts: What stands before the row that the judge completes.
+        prompt: What stands before the row that the judge completes.
     """
 
     questions: tuple[Question, ...]
     references: Mapping[str, str]
-    prompts: str
+    prompt: str
     name: str = "mmvet"
+
+    @property
+    def prompts(self) -> Any:
+        """Return all that the judge is told beside rows, an empty line between them included."""
+        return [f"{self.prompt}\n\n", _REMINDER]
 
     def wanted(self, answers: Mapping[str, Answer]) -> list[Wanted]:
         """Return what the judge is asked: to complete a row for each answer."""
@@ -42,7 +47,7 @@ class MMVet(NamedTuple):
         for one in self.questions:
             truth = self.references[one.id].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
             row = " | ".join([one.turns[0], truth, answers[one.id].turns[0], ""])
-            message = {"role": "user", "content": f"{self.prompts}\n\n{row}"}
+            message = {"role": "user", "content": f"{self.prompt}\n\n{row}"}
             wanted.append(Wanted(one.id, (message,), correctness, _REMINDER))
         return wanted
 
