@@ -27,7 +27,7 @@ from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Raise it when the same records would be encoded differently or stored otherwise.
-_LAYOUT = 2
+_LAYOUT = 3
 _INDEX, _LOCK = "index.json", "lock"
 
 
