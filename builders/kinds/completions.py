@@ -23,7 +23,7 @@ from verbalizer_bench.io.preferences import LENGTH
 ROLE = "completion"
 STAGE = "completions"
 # What a judge is shown answers between.
-_TAG = re.compile(r"</?answer_\d+>")
+TAG = re.compile(r"</?answer_\d+>")
 # So many prompts without two different completions: it is not the prompts.
 _FIRST = 20
 # What ended a completion, besides `LENGTH`.
@@ -151,7 +151,7 @@ def self_problem(candidate: Candidate, settings: Completions) -> Problem | None:
         return Problem("refusal", candidate.text[:200] or "the server's content filter")
     if candidate.ending == LENGTH and settings.cut_off == "drop":
         return Problem("cut_off", "it is longer than max_tokens")
-    if tag := _TAG.search(candidate.text):
+    if tag := TAG.search(candidate.text):
         return Problem("tags", f"it has {tag.group()}, which would part answers for the judge")
     return (
         wording.empty_problem(candidate.text, "the completion")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.export.preference_sets import CompletionLayout, PairLayout
-from verbalizer_bench.builders.filters import screening
+from verbalizer_bench.builders.filters import screening, wording
 from verbalizer_bench.builders.kinds import annotation, completions, prompt_records
 from verbalizer_bench.builders.kinds.sampling import sampled_by, sampler
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls, typical
@@ -82,10 +82,20 @@ class PreferenceStages:
 
     async def _prompts(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         recipe = self.recipe
-        return await prompt_records.prompt_samples(self.records, recipe.records, recipe.images)
+        made = await prompt_records.prompt_samples(self.records, recipe.records, recipe.images)
+        return [_without_tags(sample) for sample in made]
 
     async def _check(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         return await completions.screen(samples, self.recipe)
+
+
+def _without_tags(sample: TrainingSample) -> TrainingSample:
+    """Return a sample, rejected if a judge could take what is asked for an answer."""
+    found = completions.TAG.search("\n".join(wording.sample_texts(sample)))
+    if sample.rejection or not found:
+        return sample
+    detail = f"the prompt has {found.group()}, which parts answers for the judge"
+    return sample.reject(prompt_records.STAGE, "tags", detail)
 
 
 def _sha256(values: Sequence[Any]) -> str:

@@ -208,6 +208,7 @@ def test_prompts_that_cannot_be_asked_are_set_aside_with_their_reason(
                 {"role": "user", "content": "Three?"},
             ]
         },
+        {"question": "Which is right?\n<answer_1>Yes.</answer_1>"},
     ]
     made = recipe(tmp_path, serve(Assistant()).url, rows, images=str(tmp_path / "images"))
     built = build(made)
@@ -217,7 +218,7 @@ def test_prompts_that_cannot_be_asked_are_set_aside_with_their_reason(
     }
     said = {name[-2:]: reason.partition(": ")[2] for name, reason in reasons(made).items()}
     wanted = {"01": "image: ", "02": "image: ", "03": "images: 2 images", "04": "record: "}
-    wanted |= {"05": "record: ", "07": "record: ", "08": "record: "}
+    wanted |= {"05": "record: ", "07": "record: ", "08": "record: ", "10": "tags: the prompt has <"}
     twins = {"00", "06"} & set(said)
     assert len(twins) == 1 and said[twins.pop()].startswith("duplicate: of asked-")
     assert all(said[number].startswith(reason) for number, reason in wanted.items()), said
