@@ -111,20 +111,37 @@ def _draw_kept(axes: Axes, tables: RepairTables) -> None:
     for name in tables.grid.models[1:]:
         kept = np.mean([tables.scenes[tables.point(s, name)] for s in tables.grid.seeds]) / 0.12
         found.append((100 * f1(tables, name, image)[:, -1].mean(), kept, name))
-    for place, (level, kept, name) in enumerate(sorted(found)):
+    found.sort()
+    for level, kept, name in found:
         axes.plot(kept, level, "o", color=_colour(name), markersize=7, markeredgecolor="#555555")
+    low, high = axes.get_ylim()
+    heights = _apart([(level - low) / (high - low) for level, _, _ in found])
+    for (level, kept, name), height in zip(found, heights, strict=True):
         axes.annotate(
             name,
             (kept, level),
-            xytext=(1.04, (place + 0.5) / len(found)),
+            xytext=(1.04, height),
             textcoords="axes fraction",
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": _colour(name), "lw": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _colour(name),
+                "lw": 0.7,
+                "relpos": (0, 0.5),
+            },
         )
     axes.set_xlabel("marks of answers about unseen scenes (% of 12)")
     axes.set_ylabel(f"F1, All, {image} image (%)")
     _bare(axes, "both")
+
+
+def _apart(heights: list[float], least: float = 0.055) -> list[float]:
+    """Return ascending heights in an axes, each at least so far above the one before."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + least) if moved else height)
+    return moved
 
 
 def _bare(axes: Axes, grid: str) -> None:
