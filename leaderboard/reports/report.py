@@ -6,6 +6,8 @@ Where judged benchmarks stand beside the runs, a table of checkpoints by benchma
 """
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ class Report(Tabular):
             "words; flipped: the other label word), and F1 with every response counted alike:",
             self._outcomes(),
         ]
-        parts += filter(None, (_unlike(self.runs[0], run) for run in self.runs[1:]))
+        parts += _not_compared(self.runs)
         parts += filter(None, map(_remarks, self.summaries))
         return "\n\n".join([*parts, *benchmarks])
 
@@ -132,13 +134,25 @@ def report(*runs: Run, benchmarks: BenchmarkTable | None = None) -> Report:
     return Report(runs, tuple(map(summary_of, runs)), benchmarks)
 
 
-def _unlike(base: Run, run: Run) -> str:
-    """Return in what two runs were not asked alike, in a line; empty if in nothing."""
-    found = [f"{what}: {one} against {other}" for what, one, other in unlike(base, run)]
-    if not found:
-        return ""
-    names = (base.name, run.name) if base.name != run.name else (base.folder, run.folder)
-    return f"Not to be compared: {names[0]} and {names[1]} differ in {'; in '.join(found)}."
+def _not_compared(runs: Sequence[Run]) -> list[str]:
+    """Return which runs were not asked alike, of any two: a line for each way to differ."""
+    distinct = len({run.name for run in runs}) == len(runs)
+    named = [(run.name if distinct else str(run.folder), run) for run in runs]
+    found: dict[tuple[tuple[str, str, str], ...], list[tuple[str, str]]] = {}
+    for (name, run), (other_name, other) in combinations(named, 2):
+        ways, names = tuple(unlike(run, other)), (name, other_name)
+        turned = tuple((what, second, first) for what, first, second in ways)
+        if turned in found:
+            ways, names = turned, names[::-1]
+        if ways:
+            found.setdefault(ways, []).append(names)
+    return [_not_alike(ways, pairs) for ways, pairs in found.items()]
+
+
+def _not_alike(ways: Iterable[tuple[str, str, str]], pairs: Iterable[tuple[str, str]]) -> str:
+    one, other = (", ".join(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+    told = "; ".join(f"{what}: {first} against {second}" for what, first, second in ways)
+    return f"Not to be compared: {one} and {other} differ in {told}."
 
 
 def _remarks(summary: RunSummary) -> str:

@@ -281,11 +281,11 @@ def test_below_float32_the_engine_is_told_from_the_precision(two: list[Run]) -> 
     shared = asked(two[0], "shared", "v", "white", **low)
     plain = asked(two[1], "plain", "v", "white", **low, engine={"generate": 9})
     text = refused(shared, plain)
-    assert "differ in engine: our adapters, shared_prefix in" in text and "precision" not in text
+    assert "differ in engine: our adapters by shared_prefix in" in text and "precision" not in text
     half = asked(two[1], "half", "v", "white", dtype="torch.float16", engine={"generate": 9})
     (said,) = compare(shared, half, resamples=10, allowed={"engine", "precision"}).answers
     assert said.startswith("Did engine and precision together hurt? ")
-    assert "half (our adapters, generate, float16) against shared (our adapters, shared" in said
+    assert "half (our adapters by generate, float16) against shared (our adapters by shared" in said
     # In float32 both engines give the same responses.
     exact = asked(two[1], "exact", "v", "white", engine={"generate": 9})
     (said,) = compare(shared, exact, resamples=10, allowed={"precision"}).answers

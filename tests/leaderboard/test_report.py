@@ -112,6 +112,23 @@ def test_runs_of_different_protocols_are_not_compared(
     assert re.fullmatch(rf"Not to be compared: {names} differ in protocol: {told}\.", line)
 
 
+def test_any_two_runs_that_were_not_asked_alike_are_named(two_runs: Path) -> None:
+    run = read_run(two_runs / "foo")
+
+    def of(name: str, dtype: str, **record: object) -> Run:
+        table = {"bos_counts": [1, 1], "dtype": f"torch.{dtype}", "fingerprint": {"weights": name}}
+        return replace(changed(run, {"verbalizer_bench": table | record}), name=name)
+
+    served = of("api", "float32", served={"address": "http://a", "model": "m", "protocol": "greedy"})
+    half = [of(name, "bfloat16") for name in ("b", "c")]
+    whole = of("f", "float32")
+    lines = [part for part in str(report(half[0], served, whole, half[1])).split("\n\n")]
+    lines = [line for line in lines if line.startswith("Not to be compared")]
+    assert "Not to be compared: b, c and f differ in precision: bfloat16 against float32." in lines
+    # api with b and c, in precision and engine, and api with f, in the engine.
+    assert len(lines) == 3
+
+
 def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     text = "\n".join(warnings(real_run))
     assert "stock-beams: lm-eval's own stop criterion ends beams early" in text

@@ -163,7 +163,7 @@ def engine(run: Run) -> str:
     if precision(run) in (None, *_EXACT):
         return _OURS
     used = [name for name, count in run.record.engine.items() if count]
-    return f"{_OURS}, {' and '.join(sorted(used))}" if used else _OURS
+    return f"{_OURS} by {' and '.join(sorted(used))}" if used else _OURS
 
 
 def precision(run: Run) -> str | None:
