@@ -119,7 +119,9 @@ def test_any_two_runs_that_were_not_asked_alike_are_named(two_runs: Path) -> Non
         table = {"bos_counts": [1, 1], "dtype": f"torch.{dtype}", "fingerprint": {"weights": name}}
         return replace(changed(run, {"verbalizer_bench": table | record}), name=name)
 
-    served = of("api", "float32", served={"address": "http://a", "model": "m", "protocol": "greedy"})
+    served = of(
+        "api", "float32", served={"address": "http://a", "model": "m", "protocol": "greedy"}
+    )
     half = [of(name, "bfloat16") for name in ("b", "c")]
     whole = of("f", "float32")
     lines = [part for part in str(report(half[0], served, whole, half[1])).split("\n\n")]
