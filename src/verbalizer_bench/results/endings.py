@@ -16,7 +16,11 @@ def ending_warnings(record: RunRecord, limit: int | None) -> list[str]:
     warnings = []
     if cut := ends.get("limit"):
         where = "" if limit is None else f" at {limit} tokens"
-        warnings.append(f"{cut} of {total} responses were cut off{where}: no EOS ended them")
+        one = cut == 1
+        warnings.append(
+            f"{cut} of {total} responses {'was' if one else 'were'} cut off{where}: no EOS ended "
+            f"{'it' if one else 'them'}"
+        )
     if unknown := ends.get("unknown"):
         warnings.append(f"of {unknown} of {total} responses it is not known what ended them")
     if withheld := ends.get("filtered"):

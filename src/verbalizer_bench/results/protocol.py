@@ -147,7 +147,8 @@ def warnings(run: Run) -> list[str]:
         texts.append(f"shard {shard} of a run; `verbalizer-bench merge` puts them together")
     count = len(suite())
     if missing := _missing_tasks(run):
-        texts.append(f"{count - missing} of the suite's {count} tasks were run")
+        were = "was" if count - missing == 1 else "were"
+        texts.append(f"{count - missing} of the suite's {count} tasks {were} run")
     others = _other_sets(run)
     if others and any(task.task in suite() for task in run.tasks):
         texts.append(f"the means hold data sets that are not the suite's: {', '.join(others)}")
