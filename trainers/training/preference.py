@@ -14,10 +14,10 @@ from trl import DPOTrainer
 
 from verbalizer_bench.trainers.training.recipe_trainer import RecipeTrainer
 
-# How far log-probabilities may be from the reference before anything is trained: a share of them,
-# and nats. Far less than another head or scale of the logits makes; `low` is with rounding to
-# bfloat16, or with dropout.
-_NEAR = {"exact": (1e-3, 1e-3), "low": (0.2, 2.0)}
+# How far log-probabilities may be from the reference before anything is trained, in float32 and
+# with rounding to bfloat16: a share of them, and nats. Far less than another head or scale of the
+# logits makes.
+_NEAR, _NEAR_BF16 = (1e-3, 1e-3), (0.2, 2.0)
 
 
 class PreferenceTrainer(RecipeTrainer, DPOTrainer):
@@ -50,25 +50,38 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
         if mode == "train" and not self._checked:
             self._checked = True
             if self.state.global_step == 0:
-                self._check_start(inputs)
+                self._check_start(model, inputs, *rest)
         return loss
 
-    def _check_start(self, inputs: dict[str, torch.Tensor]) -> None:
+    def _check_start(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any) -> None:
         """Raise ValueError unless the first answers are as likely as under the reference.
 
-        That is computed by the model's own head, and TRL 1.16 trains with one that it makes.
+        That is computed by the model's own head, and TRL 1.16 trains with one that it makes. What
+        a training pass alone has, dropout and routers' noise, is left out before it is refused.
         """
-        low = self.args.bf16 or not self.args.disable_dropout
-        share, nats = _NEAR["low" if low else "exact"]
+        if not self._distant(inputs, "train"):
+            return
+        model.eval()
+        with torch.no_grad():
+            super()._compute_loss(model, inputs, *rest)
+        model.train()
+        distant = self._distant(inputs, "eval")
+        self._metrics["eval"].clear()
+        if distant:
+            raise ValueError(
+                f"step 1: {distant} under the reference, though nothing is trained yet: TRL "
+                "computes it otherwise than this architecture does; give another base"
+            )
+
+    def _distant(self, inputs: dict[str, torch.Tensor], mode: str) -> str:
+        """Return whose mean log-probability is not the reference's, and both; "" if they are."""
+        share, nats = _NEAR_BF16 if self.args.bf16 else _NEAR
         for name in ("chosen", "rejected"):
-            found = self._metrics["train"][f"logps/{name}"][-1]
+            found = self._metrics[mode][f"logps/{name}"][-1]
             wanted = self.accelerator.gather(inputs[f"ref_{name}_logps"]).mean().item()
             if abs(found - wanted) > share * abs(wanted) + nats:
-                raise ValueError(
-                    f"step 1: the {name} answers' log-probability is {found:.3f} and was "
-                    f"{wanted:.3f} under the reference, though nothing is trained yet: TRL "
-                    "computes it otherwise than this architecture does; give another base"
-                )
+                return f"the {name} answers' log-probability is {found:.3f} and was {wanted:.3f}"
+        return ""
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate pairs whose reference is stored, which TRL takes for not computed."""

@@ -240,6 +240,13 @@ def test_heads_that_scale_or_cap_begin_at_the_reference(
     assert curve(recipe.output)[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_dropout_is_no_other_beginning(make: Make, tmp_path: Path) -> None:
+    """Of attention's, which is no module, TRL's disable_dropout knows nothing."""
+    recipe = with_head(make(text=True), tmp_path / "llama", attention_dropout=0.3)
+    train.train(recipe)
+    assert curve(recipe.output)[0]["loss"] != pytest.approx(math.log(2), abs=1e-4)
+
+
 def test_the_tower_sees_an_image_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import CLIPVisionModel
 
