@@ -16,6 +16,7 @@ from tests.helpers.lmms_results import (
     write_lmms,
     yes_no,
 )
+from verbalizer_bench.evaluation.items import mean_of_tasks
 from verbalizer_bench.evaluation.items import yes_no as pope
 from verbalizer_bench.evaluation.lmms_results import LmmsScore, read_scores, result_files
 from verbalizer_bench.evaluation.recipe import read_evaluation
@@ -73,6 +74,19 @@ def test_pope_counts_as_lmms_eval_does() -> None:
     items = pope([yes_no("yes.", "yes"), yes_no("yes", "yes"), yes_no("yes", "no")])
     assert items.value == pytest.approx(2 / 3)
     assert items.remark == "1 of 3 answers are neither yes nor no"
+
+
+def test_pope_draws_images_in_all_splits_together() -> None:
+    """Of 40 images 20 are missed in all of their six questions, alike in the three splits."""
+    said = [("yes" if (n // 6) % 2 else "no", n + 1) for n in range(240)]
+    split = pope([yes_no(answer, "yes", number) for answer, number in said])
+    mean = mean_of_tasks([split] * 3)
+    # Over questions it would be 0.11.
+    assert mean.high - mean.low == pytest.approx(0.275, abs=0.03)
+    turned = pope([yes_no(answer, "yes", number) for answer, number in reversed(said)])
+    assert mean_of_tasks([split, turned, split]) == mean
+    one = mean_of_tasks([pope([yes_no("yes", "yes", 1), yes_no("no", "yes", 2)])])
+    assert math.isnan(one.low) and one.questions == 2
 
 
 def test_mme_is_a_sum_over_categories(tmp_path: Path) -> None:

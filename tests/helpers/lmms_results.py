@@ -28,9 +28,10 @@ class Made(NamedTuple):
     before: str = ""
 
 
-def yes_no(prediction: str, truth: str) -> dict[str, Any]:
+def yes_no(prediction: str, truth: str, number: int = 1) -> dict[str, Any]:
     """Return what POPE's samples have."""
-    return {"question_id": "1", "score": 1.0, "prediction": prediction, "ground_truth": truth}
+    about = {"question_id": str(number), "score": float(prediction == truth)}
+    return about | {"prediction": prediction, "ground_truth": truth}
 
 
 def choice(index: int, prediction: str, answer: str) -> dict[str, Any]:

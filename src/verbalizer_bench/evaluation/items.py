@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verbalizer_bench.results.means import RESAMPLES, SEED, Mean
-from verbalizer_bench.results.resampling import bootstrap_alike, interval
+from verbalizer_bench.results.resampling import bootstrap, bootstrap_alike, interval
 
 _OPTION = re.compile(r"([A-E])(?:[.,:)]|\)\.)?|\(([A-E])\)\.?")
 # lmms-eval's MMBench: the rounds of a question are this far apart.
 _ROUND = 1_000_000
+# POPE numbers its questions, so many to an image, from 1 on; samples do not name the image.
+_QUESTIONS = 6
 _FAILED = "Failed Request"
 
 
@@ -30,6 +32,7 @@ class Items(NamedTuple):
         refusal: Why the score is none; "" where it is one.
         remark: What a reader must know.
         sure: Whether lmms-eval's score must come out of the items.
+        paired: Whether the tasks of a benchmark have the same rows, which are drawn together.
     """
 
     strata: Mapping[str, np.ndarray]
@@ -39,6 +42,7 @@ class Items(NamedTuple):
     refusal: str = ""
     remark: str = ""
     sure: bool = True
+    paired: bool = False
 
     @property
     def value(self) -> float:
@@ -47,7 +51,9 @@ class Items(NamedTuple):
 
     def draws(self) -> np.ndarray:
         """Return the scores of the resamples."""
-        drawn = bootstrap_alike(self.strata, RESAMPLES, SEED)
+        # Of tables as long as each other `bootstrap` draws the same rows.
+        draw = bootstrap if self.paired else bootstrap_alike
+        drawn = draw(self.strata, RESAMPLES, SEED)
         return self.score(drawn.reshape(RESAMPLES, len(self.strata), -1))
 
 
@@ -55,7 +61,7 @@ def mean_of_tasks(tasks: Sequence[Items]) -> Mean:
     """Return the mean of tasks' scores with its bootstrap interval."""
     value = float(np.mean([one.value for one in tasks]))
     count = sum(one.samples for one in tasks)
-    if count < 2:
+    if max(len(table) for one in tasks for table in one.strata.values()) < 2:
         return Mean(value, np.nan, np.nan, count)
     low, high = interval(np.mean([one.draws() for one in tasks], axis=0)[:, None])
     return Mean(value, float(low[0]), float(high[0]), count)
@@ -81,12 +87,20 @@ def option(found: Sequence[Any]) -> Items:
 
 
 def yes_no(found: Sequence[Any]) -> Items:
-    """POPE's answers: F1 by the exact word, other answers left out of the recall as there."""
-    pairs = [(one["prediction"], one["ground_truth"]) for one in found]
-    table = [(p == t == "yes", (p, t) == ("yes", "no"), (p, t) == ("no", "yes")) for p, t in pairs]
-    neither = sum(said not in ("yes", "no") for said, _ in pairs)
-    remark = f"{neither:,} of {len(pairs):,} answers are neither yes nor no" if neither else ""
-    return Items({"all": np.array(table, dtype=float)}, _f1, len(found), remark=remark)
+    """POPE's answers: F1 by the exact word, other answers left out of the recall as there.
+
+    An image is drawn with all of its questions, in all three splits: half of them are the same.
+    """
+    images: dict[int, np.ndarray] = {}
+    for one in found:
+        pair = (one["prediction"], one["ground_truth"])
+        image = (int(one["question_id"]) - 1) // _QUESTIONS
+        images.setdefault(image, np.zeros(3))
+        images[image] += [pair == kind for kind in (("yes", "yes"), ("yes", "no"), ("no", "yes"))]
+    neither = sum(one["prediction"] not in ("yes", "no") for one in found)
+    remark = f"{neither:,} of {len(found):,} answers are neither yes nor no" if neither else ""
+    table = np.array([images[image] for image in sorted(images)])
+    return Items({"all": table}, _f1, len(found), remark=remark, paired=True)
 
 
 def _f1(means: np.ndarray) -> np.ndarray:
