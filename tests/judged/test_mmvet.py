@@ -75,6 +75,7 @@ def test_the_row_that_the_judge_completes(tmp_path: Path) -> None:
     [
         *[("0.5", 0.5), ("1.0", 1), ("0", 0), (" 0.9 |", 0.9), ("Correctness: 0.3.", 0.3)],
         *[("10", None), ("1.1", None), ("-0.5", None), ("none", None), ("", None), ("1.0.2", None)],
+        *[("0,5", None), ("1/2", None), ("0.5/1.0", None), ("1 %", None), ("0.5, as", 0.5)],
     ],
 )
 def test_correctness(text: str, value: float | None) -> None:

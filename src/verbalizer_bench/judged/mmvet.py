@@ -19,7 +19,8 @@ VERDICT_TOKENS = 16
 # What the evaluator adds where a verdict was no number.
 _REMINDER = "\nPredict the correctness of the answer (digit): "
 _KEYS = {"imagename": str, "question": str, "answer": str, "capability": list}
-_NUMBER = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?![\d.]*\d)")
+# Not 0,5 nor 1/2 nor 50 %, of which a part alone would be another verdict.
+_NUMBER = re.compile(r"(?<![\d.,/])\d+(?:\.\d+)?(?![\d.,/]*\d|\s*[/%])")
 
 
 class MMVet(NamedTuple):
