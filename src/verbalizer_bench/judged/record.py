@@ -1,5 +1,6 @@
 """Judge answers, and keep what comes of it: `result.json` in the judge's folder."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -72,8 +73,11 @@ class JudgedBenchmark(Protocol):
 
 
 def judge_folder(output: Path, judge: str) -> Path:
-    """Return where a judge's verdicts on a folder's answers are."""
-    return output / ("judge-" + re.sub(r"[^\w.-]+", "_", judge))
+    """Return where a judge's verdicts on a folder's answers are; of no two judges the same."""
+    name = re.sub(r"[^\w.-]+", "_", judge)
+    if name != judge:
+        name += f"-{hashlib.sha256(judge.encode()).hexdigest()[:8]}"
+    return output / f"judge-{name}"
 
 
 def judge_answers(
