@@ -8,6 +8,8 @@ import numpy as np
 from verbalizer_bench.results.resampling import bootstrap, interval
 
 RESAMPLES, SEED = 10_000, 0
+# Of fewer questions a bootstrap says nothing: they are drawn too much alike.
+FEWEST = 5
 
 
 class Mean(NamedTuple):
@@ -15,7 +17,8 @@ class Mean(NamedTuple):
 
     Attributes:
         value: The mean.
-        low: The interval's lower end; NaN where there is one question only.
+        low: The interval's lower end; NaN where there is none: of fewer than `FEWEST` questions, or
+            of questions that are all alike.
         high: Its upper end.
         questions: How many questions it is over.
     """
@@ -26,8 +29,12 @@ class Mean(NamedTuple):
     questions: int
 
     def __str__(self) -> str:
-        ends = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.value:.2f}{ends} ({self.questions} questions)"
+        if not np.isnan(self.low):
+            ends = f"[{self.low:.2f}, {self.high:.2f}]"
+            return f"{self.value:.2f} {ends} ({self.questions} questions)"
+        why = "too few" if self.questions < FEWEST else "all alike"
+        count = f"{self.questions} question{'s' * (self.questions != 1)}"
+        return f"{self.value:.2f} ({count}: {why} for an interval)"
 
     def record(self, digits: int = 4) -> dict[str, Any]:
         """Return what a result has of it."""
@@ -86,7 +93,8 @@ def ratio_of(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Mean:
     """Return the ratio of two sums, and its interval.
 
     Questions are drawn with replacement, each with all its values, within their group: how many
-    questions of each kind there are is the benchmark's own.
+    questions of each kind there are is the benchmark's own. Where a group has fewer than `FEWEST`,
+    which drawn alone would hardly vary, all questions are drawn together.
 
     Args:
         groups: For each group what each question adds to the sums.
@@ -99,9 +107,17 @@ def ratio_of(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Mean:
         raise ValueError("no verdict is there, and so no score; give another judge")
     sizes = np.array([len(table) for table in tables.values()], dtype=float)
     above, below = (sum(float(t[:, column].sum()) for t in tables.values()) for column in (0, 1))
-    if sizes.sum() < 2:
-        return Mean(above / below, np.nan, np.nan, 1)
+    count = int(sizes.sum())
+    if count < FEWEST:
+        return Mean(above / below, np.nan, np.nan, count)
+    if sizes.min() < FEWEST:
+        tables, sizes = {"all": np.concatenate(list(tables.values()))}, np.array([count])
     draws = bootstrap(tables, RESAMPLES, SEED).reshape(RESAMPLES, len(tables), 2)
     drawn_above, drawn_below = (draws[:, :, column] @ sizes for column in (0, 1))
     low, high = interval((drawn_above / drawn_below)[:, None])
-    return Mean(above / below, float(low[0]), float(high[0]), int(sizes.sum()))
+    return Mean(above / below, *ends_of(low[0], high[0]), count)
+
+
+def ends_of(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an interval, NaN where no resample differs: alike is not certain."""
+    return (float(low), float(high)) if high - low > 1e-9 else (np.nan, np.nan)
