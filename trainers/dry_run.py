@@ -103,7 +103,7 @@ def _how(recipe: Recipe) -> str:
 
 
 def _not_resolved(error: OSError) -> str:
-    return f"NOT RESOLVED, left out of what follows: {' '.join(str(error).split())[:160]}"
+    return f"NOT RESOLVED, left out of what follows: {' '.join(str(error).split())}"
 
 
 def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:

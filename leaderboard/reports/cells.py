@@ -10,7 +10,7 @@ from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.judge import RESULT
 from verbalizer_bench.judged.record import TITLES
 from verbalizer_bench.leaderboard.reports.methods import VERBALIZER, Cell
-from verbalizer_bench.results.run import Run, model_args
+from verbalizer_bench.results.run import Run, folder_name, model_args
 from verbalizer_bench.results.summary import summary_of
 
 # Those whose questions have no image of their own.
@@ -71,7 +71,7 @@ def loaded_as(given: Mapping[str, Any]) -> tuple[str, str]:
         # A served model, say.
         places = [f"{key}={value}" for key, value in sorted(given.items())]
     named = given.get("peft") or given.get("pretrained") or given.get("model") or "unnamed"
-    return " + ".join(places), Path(str(named)).name
+    return " + ".join(places), folder_name(Path(str(named)))
 
 
 def shown(mean: Mapping[str, Any], digits: int) -> str:

@@ -15,7 +15,9 @@ from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 from verbalizer_bench.version import __version__
 
 RECORD = "merge.json"
-RULE = "base + sum of coefficient * (tuned - base); 0 is the base, 1 the tuned checkpoint"
+RULE = (
+    "base + sum of coefficient * (tuned - base); 0 is the base's language model, 1 the tuned one's"
+)
 TIES = (
     "base + coefficient * TIES (arXiv 2306.01708) of the differences to the base: of each tensor "
     "of them the largest {:g} is kept, and the mean taken of those with the sign of their sum"

@@ -167,8 +167,10 @@ def _check(
             )
         if not all(map(math.isfinite, point)):
             raise ValueError(f"--coefficient {','.join(map(str, point))}: give finite numbers")
-    if len(set(points)) < len(points) or not points:
-        raise ValueError("--coefficient: give each point of the grid once, and at least one")
+    if not points:
+        raise ValueError("merge-weights: no --coefficient; give the tuned one's share, such as 0.5")
+    if len(set(points)) < len(points):
+        raise ValueError("--coefficient: give each point of the grid once")
 
 
 def _check_format(frame: StoredWeights) -> None:

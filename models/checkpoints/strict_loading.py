@@ -39,6 +39,15 @@ _UNREADABLE = (
     *(SafetensorError, StrictDataclassError, pickle.UnpicklingError),
 )
 _SAVE_AGAIN = "copy or save the checkpoint again, or give one of that class"
+# What an error of the hub means where a name is no folder.
+_HUB_SAYS = {
+    r"couldn't connect|cached snapshot|outgoing traffic|offline": (
+        "it cannot be reached (or HF_HUB_OFFLINE is set), and the cache lacks it"
+    ),
+    r"valid model identifier|Repository Not Found|Repo id must": (
+        "it has none of that name that is open to you"
+    ),
+}
 _HUB_OPTIONS = ("revision", "subfolder", "cache_dir", "token", "local_files_only")
 _COLOUR_CODE = re.compile(r"\x1b\[\d*m")
 
@@ -112,7 +121,19 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
             raise
         if "trust_remote_code" in str(error):
             fix = "give trust_remote_code=True if you trust the code in it"
-        raise ValueError(f"{what}: cannot be read: {one_line(error)}; {fix}") from error
+        reason = _not_found(what, error) or one_line(error)
+        raise ValueError(f"{what}: cannot be read: {reason}; {fix}") from error
+
+
+def _not_found(what: str, error: Exception) -> str | None:
+    """Return that there is no such folder, and what the hub said; None for another error."""
+    named = re.split(r"[ =]", what.partition(": ")[0])[-1]
+    if Path(named).exists():
+        return None
+    for pattern, said in _HUB_SAYS.items():
+        if re.search(pattern, str(error)):
+            return f"no such folder here, and the hub was asked for it: {said}"
+    return None
 
 
 @contextmanager

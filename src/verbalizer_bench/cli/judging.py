@@ -174,6 +174,7 @@ def pope(
             split and number: random-1.
     """
     from verbalizer_bench.judged.pope import lines, read_pope, score_pope
+    from verbalizer_bench.judged.record import part_warning
 
     bench = read_pope(data, images)
     source = _Source(model, model_args, answers, max_tokens, output)
@@ -183,7 +184,8 @@ def pope(
     with _keeping(output):
         given = source.answers(bench.name, bench.questions)
     found, file = score_pope(bench, given, output)
-    print("\n".join(["POPE", *lines(found), f"Wrote {file}"]))
+    part = part_warning(bench.name, len(bench.questions))
+    print("\n".join(["POPE", *part, *lines(found), f"Wrote {file}"]))
 
 
 @judge.command()
@@ -312,7 +314,7 @@ def _judge(
     """
     from verbalizer_bench.judged.dry_run import describe
     from verbalizer_bench.judged.judge import make_judge
-    from verbalizer_bench.judged.record import TITLES, judge_answers
+    from verbalizer_bench.judged.record import TITLES, judge_answers, part_warning
 
     judge = make_judge(name, overrides, verdict_tokens)
     if dry_run:
@@ -324,8 +326,9 @@ def _judge(
     with _keeping(source.folder):
         answers = source.answers(bench.name, bench.questions)
         found, file = judge_answers(bench, answers, judge, source.folder)
+    part = part_warning(bench.name, len(bench.questions))
     title = f"{TITLES[bench.name]}, judged by {name}"
-    print("\n".join([title, *found.lines(), f"Wrote {file}"]))
+    print("\n".join([title, *part, *found.lines(), f"Wrote {file}"]))
 
 
 @contextmanager

@@ -31,6 +31,8 @@ TITLES = {
     "mtbench": "MT-Bench",
     "alpacaeval": "AlpacaEval 1",
 }
+# How many questions each has; LLaVA-Bench is In-the-Wild.
+WHOLE = {"mmvet": 218, "llava-bench": 60, "pope": 9000, "mtbench": 80, "alpacaeval": 805}
 
 
 class Found(Protocol):
@@ -70,6 +72,12 @@ class JudgedBenchmark(Protocol):
 
     def scores(self, answers: Mapping[str, Answer], verdicts: Sequence[Verdict]) -> Found:
         """Return the scores of the verdicts that are there."""
+
+
+def part_warning(benchmark: str, questions: int) -> list[str]:
+    """Say whether fewer questions were asked than the benchmark has."""
+    whole = WHOLE[benchmark]
+    return [f"{questions} of {whole} questions: not the benchmark"] if questions < whole else []
 
 
 def judge_folder(output: Path, judge: str) -> Path:

@@ -111,7 +111,10 @@ def ratio_of(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Mean:
     if count < FEWEST:
         return Mean(above / below, np.nan, np.nan, count)
     if sizes.min() < FEWEST:
-        tables, sizes = {"all": np.concatenate(list(tables.values()))}, np.array([count])
+        tables, sizes = (
+            {"all": np.concatenate(list(tables.values()))},
+            np.array([count], dtype=float),
+        )
     draws = bootstrap(tables, RESAMPLES, SEED).reshape(RESAMPLES, len(tables), 2)
     drawn_above, drawn_below = (draws[:, :, column] @ sizes for column in (0, 1))
     low, high = interval((drawn_above / drawn_below)[:, None])

@@ -20,6 +20,8 @@ from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
 
+# What `merge-weights` calls a folder of a grid: 0.5, 0.3_0.5.
+_NUMBERS = re.compile(r"-?\d[\d.e+-]*(_-?\d[\d.e+-]*)*")
 _DOC_ID = re.compile(rb'\{"doc_id": (\d+),')
 _scores = attrgetter(*METRICS)
 
@@ -215,7 +217,8 @@ def called(results: EvalResults) -> str:
     """Return what the model of a run is called, its GGUF file apart.
 
     A path is called by its last folder; an adapter, or a state in the middle of a training, by the
-    training's too: all of them are called `adapter` or `checkpoint-500`.
+    training's too: all of them are called `adapter` or `checkpoint-500`. So is a folder whose name
+    is a number: `merged/0.5`.
     """
     name = results.model_name or results.config.model
     path = Path(name)
@@ -224,7 +227,13 @@ def called(results: EvalResults) -> str:
     if re.fullmatch(r"checkpoint-\d+", path.name) and path.parent.name:
         return f"{path.parent.name}/{path.name}"
     # A hub id has one slash; more are a path.
-    return path.name if name.count("/") > 1 or name.startswith(".") else name
+    return folder_name(path) if name.count("/") > 1 or name.startswith(".") else name
+
+
+def folder_name(path: Path) -> str:
+    """Return a folder's name, with its parent's where it is a number: `merged/0.5`."""
+    named = _NUMBERS.fullmatch(path.name) and path.parent.name
+    return f"{path.parent.name}/{path.name}" if named else path.name
 
 
 def model_args(results: EvalResults) -> dict[str, str]:

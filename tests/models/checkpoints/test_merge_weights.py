@@ -373,7 +373,7 @@ def test_command(
         (["-o", "x", "--coefficient", "nan"], "--coefficient nan: give finite numbers"),
         (["-o", "x", "--ties", "0", "--coefficient", "1"], "--ties 0: give a share above 0, and 1"),
         (["-o", "x", "--ties", "0.2", "--coefficient", "1,1"], "by --ties there is one, of the me"),
-        (["-o", "x"], "--coefficient: give each point of the grid once, and at least one"),
+        (["-o", "x"], "merge-weights: no --coefficient; give the tuned one's share, such as 0.5"),
     ]:
         assert main([*words, *extra]) == 2
         assert message in capsys.readouterr().err
