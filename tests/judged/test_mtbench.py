@@ -13,6 +13,8 @@ from verbalizer_bench.io.jsonl import read_objects
 from verbalizer_bench.judged import answering
 from verbalizer_bench.judged.mtbench import rating, read_mtbench
 from verbalizer_bench.judged.questions import Answer
+from verbalizer_bench.judged.record import judge_folder
+from verbalizer_bench.results import means
 from verbalizer_bench.results.means import mean_of
 
 Serve = Callable[..., Server]
@@ -29,7 +31,8 @@ def judged(
 
 
 def result(folder: Path, judge: str = "gpt-4", output: str = "out") -> dict[str, Any]:
-    made: dict[str, Any] = json.loads((folder / output / f"judge-{judge}/result.json").read_text())
+    file = judge_folder(folder / output, judge) / "result.json"
+    made: dict[str, Any] = json.loads(file.read_text())
     return made
 
 
@@ -178,7 +181,7 @@ def test_another_judge_has_a_folder_of_its_own(
     judge = Judge(lambda answer: 3)
     assert judged(tmp_path, serve(judge), judge="org/other") == 0
     assert result(tmp_path)["score"]["mean"] == 7
-    assert result(tmp_path, "org_other")["score"]["mean"] == 3
+    assert result(tmp_path, "org/other")["score"]["mean"] == 3
     (tmp_path / "bench" / "question.jsonl").write_text(
         '{"question_id": 0, "category": "stem", "turns": ["a", "b"]}\n'
     )
@@ -299,7 +302,8 @@ def test_wrong_files(tmp_path: Path, file: str, content: str, message: str) -> N
     assert message in str(caught.value)
 
 
-def test_means_by_hand() -> None:
+def test_means_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(means, "FEWEST", 1)
     groups: dict[str, Sequence[Sequence[float]]] = {"a": [[1, 3], [5], []], "b": [[7, 8]]}
     mean = mean_of(groups)
     assert mean.value == pytest.approx((1 + 3 + 5 + 7 + 8) / 5) and mean.questions == 3

@@ -121,7 +121,7 @@ def test_the_command(
     capsys.readouterr()
     assert main(["report", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert rows_of(printed)[1] == ["made", "7.00 [7.00, 7.00]"] and key not in printed
+    assert rows_of(printed)[1] == ["made", "7.00"] and key not in printed
     assert (tmp_path / "out" / "report" / "report.md").read_text() in printed
     assert main(["report", str(tmp_path / "bench")]) == 2
     assert "no results_*.json at or below it" in capsys.readouterr().err
