@@ -419,3 +419,12 @@ def test_a_point_measured_again_is_kept(tmp_path: Path) -> None:
 def test_the_shipped_grid_is_read() -> None:
     grid = read_grid(REPOSITORY / "experiments/miniature/repair/grid.yaml")
     assert set(grid.learning_rates) == set(REMEDIES) and len(grid.seeds) == 5
+
+
+def test_the_committed_report_is_what_the_committed_tables_say(tmp_path: Path) -> None:
+    committed = REPOSITORY / "experiments/miniature/results/repair"
+    whole, run = read_grid(), read_grid(committed / "grid.yaml")
+    assert dataclasses.replace(run, seeds=whole.seeds, images=whole.images) == whole
+    assert set(run.seeds) <= set(whole.seeds) and set(run.images) <= set(whole.images)
+    shutil.copytree(committed, tmp_path / "again")
+    assert write(tmp_path / "again").read_text() == (committed / "README.md").read_text()
