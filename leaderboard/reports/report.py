@@ -151,7 +151,7 @@ def _not_compared(runs: Sequence[Run]) -> list[str]:
 
 def _not_alike(ways: Iterable[tuple[str, str, str]], pairs: Iterable[tuple[str, str]]) -> str:
     one, other = (", ".join(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
-    told = "; ".join(f"{what}: {first} against {second}" for what, first, second in ways)
+    told = "; in ".join(f"{what}: {first} against {second}" for what, first, second in ways)
     return f"Not to be compared: {one} and {other} differ in {told}."
 
 
