@@ -127,7 +127,7 @@ class LocalSampler:
 
     def _request(self, model: Any, sample: TrainingSample) -> tuple[Any, ...]:
         """Return a prompt as the adapter takes it: the text, what is asked, and the image."""
-        from verbalizer_bench.models.images import read_image
+        from verbalizer_bench.io.images import read_image
 
         checkpoint, messages = self.checkpoint, []
         for message in conversation(sample, self.images):

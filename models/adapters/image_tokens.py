@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from verbalizer_bench.io.images import image_sha256
 from verbalizer_bench.models.engine.decoder import EncodedPrompt, PromptHead
-from verbalizer_bench.models.images import image_sha256
 
 # Stands between two images, so that what the processor writes for each can be told.
 _BETWEEN = "and"

@@ -22,7 +22,7 @@ from PIL import Image
 
 from verbalizer_bench.client.response_store import NAME as STORE
 from verbalizer_bench.io.append_log import AppendLog, read_log
-from verbalizer_bench.models.images import image_sha256
+from verbalizer_bench.io.images import image_sha256
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
 from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
 
+from verbalizer_bench.io.images import as_rgb, image_sha256, with_8_bits
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
 from verbalizer_bench.models.adapters.fingerprints import settings_sha256
 from verbalizer_bench.models.adapters.generation import ExactGeneration
@@ -31,13 +32,7 @@ from verbalizer_bench.models.chat.bos import give_bos_back
 from verbalizer_bench.models.engine.batching import in_batches
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.finite_logits import check_scores
-from verbalizer_bench.models.images import (
-    as_rgb,
-    image_sha256,
-    make_image,
-    tower_size,
-    with_8_bits,
-)
+from verbalizer_bench.models.images import make_image, tower_size
 
 
 class ImagePrompt(NamedTuple):

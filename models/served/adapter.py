@@ -29,12 +29,13 @@ from verbalizer_bench.client.budget import BudgetExceeded
 from verbalizer_bench.client.chat_client import ChatClient
 from verbalizer_bench.client.event_loop import run_to_end
 from verbalizer_bench.client.protocol import Reply
+from verbalizer_bench.io.images import image_sha256
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
 from verbalizer_bench.models.adapters.journal import Journal
 from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.models.adapters.scoring import Score
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
-from verbalizer_bench.models.images import image_sha256, make_image
+from verbalizer_bench.models.images import make_image
 from verbalizer_bench.models.served.asking import Asker, Call, Unanswered, ask_all, watch
 from verbalizer_bench.models.served.payload import (
     Dialect,

@@ -7,14 +7,8 @@ import pytest
 from PIL import Image
 from transformers.image_transforms import convert_to_rgb
 
-from verbalizer_bench.models.images import (
-    as_rgb,
-    image_sha256,
-    make_image,
-    read_image,
-    tower_size,
-    with_8_bits,
-)
+from verbalizer_bench.io.images import as_rgb, image_sha256, read_image, with_8_bits
+from verbalizer_bench.models.images import make_image, tower_size
 
 
 @pytest.mark.parametrize(("mode", "level"), [("white", 255), ("gray", 128), ("black", 0)])

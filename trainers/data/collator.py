@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from verbalizer_bench.config import check
-from verbalizer_bench.models.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
 
 IGNORED = -100
 

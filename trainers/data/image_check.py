@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.models.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
 
 _AT_ONCE = 4096
 

@@ -210,7 +210,7 @@ def _request(model: Any, how: Answering, question: Question, so_far: Answer, tur
     """Return a turn as the adapter takes it; None if nothing fits behind the conversation."""
     from lm_eval.api.instance import Instance
 
-    from verbalizer_bench.models.images import read_image
+    from verbalizer_bench.io.images import read_image
 
     messages = []
     for said, answered in zip(question.turns[:turn], so_far.turns, strict=True):

@@ -13,8 +13,9 @@ from PIL import Image
 from tests.helpers.asking import PAPER, STORY, requests
 from tests.helpers.asking_lvlm import PROMPTS, alone, load, scoring
 from tests.helpers.text_tasks import write_text_tasks
+from verbalizer_bench.io.images import image_sha256
 from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
-from verbalizer_bench.models.images import image_sha256, make_image
+from verbalizer_bench.models.images import make_image
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from tests.helpers.endpoint_server import Faults, Server, images, prompt
 from tests.helpers.served import api, asked, completion, likely, refusal, repeated, scored
+from verbalizer_bench.io.images import image_sha256
 from verbalizer_bench.models.adapters.thinking import OPEN
-from verbalizer_bench.models.images import image_sha256, make_image
+from verbalizer_bench.models.images import make_image
 from verbalizer_bench.models.served.adapter import VerbalizerAPI
 
 # What vLLM's ChatCompletionRequest has beside OpenAI's fields, as read in its source at commit

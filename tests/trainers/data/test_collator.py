@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessor
 
-from verbalizer_bench.models.images import read_image
+from verbalizer_bench.io.images import read_image
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 
