@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
@@ -19,8 +19,8 @@ IMAGE_ERRORS = (
 )
 
 
-def read_image(path: Path) -> Image.Image:
-    """Return an image file as RGB, decoded; see `as_rgb`.
+def read_image(file: Path | BinaryIO) -> Image.Image:
+    """Return an image file, or what is read of an open one, as RGB, decoded; see `as_rgb`.
 
     An EXIF orientation is not applied, as in LLaVA.
 
@@ -28,7 +28,7 @@ def read_image(path: Path) -> Image.Image:
         FileNotFoundError: There is no such file.
         Exception: Any other of `IMAGE_ERRORS`: the file is broken, or its levels mean nothing sure.
     """
-    with Image.open(path) as image:
+    with Image.open(file) as image:
         return as_rgb(image)
 
 

@@ -1,0 +1,1 @@
+"""MMVP (Tong et al. 2024): pairs of images that CLIP takes for alike, one question for both."""

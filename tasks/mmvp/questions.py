@@ -1,0 +1,272 @@
+"""MMVP's questions: from a folder in the hub's layouts, ours or yours, checked.
+
+A folder holds `Questions.csv` (Index, Question, Options, Correct Answer, optionally Pattern) and
+`MMVP Images/<Index>.jpg` or `.png`, as MMVP/MMVP has them; or one `.parquet`, also in `data`, with
+these columns and `image`, as lmms-lab-eval/MMVP has it. Images are found by Index, never by the
+order of files: that is 1, 10, 100, …
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from verbalizer_bench.tasks.mmvp.patterns import pattern_named
+from verbalizer_bench.tasks.pictures import Picture
+
+FILE, IMAGES = "Questions.csv", "MMVP Images"
+COLUMNS = ("Index", "Question", "Options", "Correct Answer")
+# The hub has none; ours is the first, AMVICC's copy has the other.
+PATTERN_COLUMNS = ("Pattern", "Category")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LETTERS = ("a", "b")
+_OPTIONS = re.compile(r"\s*\(a\)(?P<a>.+?)\(b\)(?P<b>.+)", re.DOTALL | re.IGNORECASE)
+_CELL = re.compile(r'(?:"(?P<quoted>.*?)"|(?P<plain>(?!")[^,\r\n]*))(?P<end>,|\r?\n|\Z)', re.DOTALL)
+_ANSWER = re.compile(r"\(?([ab])\)?\.?", re.IGNORECASE)
+
+
+class Question(NamedTuple):
+    """A question on one image; the next or the one before asks the same of another.
+
+    Attributes:
+        number: Its Index, from 1; 2k - 1 and 2k are pair k.
+        text: The question.
+        options: What (a) and (b) say.
+        answer: The letter of the right option, as the file has it.
+        pattern: Its visual pattern, of `patterns.NAMES`; None where the file says none.
+        picture: The image.
+    """
+
+    number: int
+    text: str
+    options: tuple[str, str]
+    answer: str
+    pattern: str | None
+    picture: Picture
+
+    @property
+    def pair(self) -> int:
+        """Return the pair's number, from 1."""
+        return (self.number + 1) // 2
+
+
+def read_folder(folder: Path) -> tuple[Question, ...]:
+    """Return a folder's questions by Index, checked; images are not decoded, see `check_pictures`.
+
+    Raises:
+        FileNotFoundError: The folder, its table or an image is not there.
+        ValueError: A row is not as MMVP has it, or two rows are no pair.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give one that holds {FILE}")
+    table = folder / FILE
+    if table.is_file():
+        rows: Iterator[tuple[str, Mapping[str, Any]]] = _csv_rows(table)
+    else:
+        table = _parquet(folder)
+        rows = _parquet_rows(table)
+    files = _image_files(folder / IMAGES)
+    found = [_question(place, row, files, folder / IMAGES) for place, row in rows]
+    questions = tuple(sorted(found, key=lambda question: question.number))
+    _check_indices(questions, table)
+    _check_pairs(questions, table)
+    return questions
+
+
+def check_pictures(questions: Sequence[Question]) -> None:
+    """Decode every image.
+
+    Raises:
+        ValueError: One cannot be read.
+    """
+    for question in questions:
+        question.picture.rgb()
+
+
+def parse_options(text: str) -> tuple[str, str]:
+    """Return what `(a) Open (b) Closed` says of a and b.
+
+    Raises:
+        ValueError: There are not two options, one is empty, or both say the same.
+    """
+    match = _OPTIONS.fullmatch(text)
+    options = tuple(" ".join(match[letter].split()) for letter in LETTERS) if match else ()
+    if len(options) != 2 or not all(options):
+        raise ValueError(f"Options={text!r}: two are expected, such as '(a) Open (b) Closed'")
+    if options[0].casefold() == options[1].casefold():
+        raise ValueError(f"Options={text!r}: both say the same; give two that differ")
+    return options
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not in UTF-8 ({error}); save it as UTF-8") from error
+    try:
+        header, *rows = _cells(text) or [(1, [])]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    names = header[1]
+    _check_columns(file, names)
+    for line, cells in rows:
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{file}, line {line}: {len(cells)} cells, and the header has {len(names)}; put "
+                "cells with commas between quotation marks"
+            )
+        yield f"{file}, line {line}", dict(zip(names, cells, strict=True))
+
+
+def _cells(text: str) -> list[tuple[int, list[str]]]:
+    """Return the cells of a CSV, and the line on which each row begins; empty rows are left out.
+
+    The release has quotation marks inside quoted cells that are not doubled ("the key "Z" in"),
+    which the csv module reads as others than stand there. Where it is no strict CSV, a mark
+    therefore closes a cell only if a comma or the line's end follows.
+    """
+    reader, found, line = csv.reader(io.StringIO(text, newline=""), strict=True), [], 1
+    try:
+        for cells in reader:
+            found.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error:
+        found = list(_loose_cells(text))
+    return [(line, cells) for line, cells in found if any(cells)]
+
+
+def _loose_cells(text: str) -> Iterator[tuple[int, list[str]]]:
+    cells: list[str] = []
+    place, line = 0, 1
+    while place < len(text):
+        cell = _CELL.match(text, place)
+        # An opening mark that nothing closes.
+        if cell is None:
+            raise ValueError(f"a quotation mark in line {line} is not closed; mend it")
+        quoted, place = cell["quoted"], cell.end()
+        cells.append(cell["plain"] if quoted is None else quoted.replace('""', '"'))
+        if cell["end"] != ",":
+            yield line, cells
+            cells, line = [], 1 + text.count("\n", 0, place)
+
+
+def _parquet(folder: Path) -> Path:
+    files = sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+    if len(files) != 1:
+        what = f"{len(files)} .parquet files" if files else "no .parquet"
+        raise FileNotFoundError(
+            f"{folder}: no {FILE} in it, and {what}; give a folder in the layout of MMVP/MMVP "
+            f"({FILE} and {IMAGES}) or of lmms-lab-eval/MMVP (one .parquet)"
+        )
+    return files[0]
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: cannot be read as parquet: {error}") from error
+    _check_columns(file, (*table.column_names,), ("image",))
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{file}, row {number}", row
+
+
+def _check_columns(file: Path, names: Sequence[str], more: Sequence[str] = ()) -> None:
+    if missing := [name for name in (*COLUMNS, *more) if name not in names]:
+        raise ValueError(
+            f"{file}: no column {missing[0]}; it has {', '.join(names) or 'none'}, and MMVP has "
+            f"{', '.join((*COLUMNS, *more))}"
+        )
+
+
+def _image_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of a folder by what stands before their suffix."""
+    files: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.suffix.lower() in SUFFIXES:
+            files.setdefault(file.stem, []).append(file)
+    return files
+
+
+def _question(
+    place: str, row: Mapping[str, Any], files: Mapping[str, list[Path]], folder: Path
+) -> Question:
+    index = _index(place, row["Index"])
+    text = str(row["Question"] or "").strip()
+    if not text:
+        raise ValueError(f"{place}: Question is empty; write one")
+    answer = _ANSWER.fullmatch(str(row["Correct Answer"] or "").strip())
+    if not answer:
+        raise ValueError(f"{place}: Correct Answer={row['Correct Answer']!r}: give (a) or (b)")
+    named = next((row[name] for name in PATTERN_COLUMNS if row.get(name)), None)
+    try:
+        options = parse_options(str(row["Options"] or ""))
+        pattern = pattern_named(str(named)) if named and str(named).strip() else None
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    stored = row.get("image")
+    picture = _stored(place, stored) if "image" in row else _found(place, index, files, folder)
+    return Question(index, text, options, answer[1].lower(), pattern, picture)
+
+
+def _index(place: str, value: Any) -> int:
+    text = str(value).strip()
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{place}: Index={value!r}: a whole number from 1 on is expected")
+    return int(text)
+
+
+def _found(place: str, index: int, files: Mapping[str, list[Path]], folder: Path) -> Picture:
+    found = files.get(str(index), [])
+    if not found:
+        raise FileNotFoundError(
+            f"{place}: {folder / str(index)}.jpg (or .png) is not there; give each question the "
+            "image of its Index"
+        )
+    if len(found) > 1:
+        names = " and ".join(file.name for file in found)
+        raise ValueError(f"{place}: {folder}: {names} are both there; remove one")
+    return Picture(str(found[0]), found[0])
+
+
+def _stored(place: str, value: Any) -> Picture:
+    content = value.get("bytes") if isinstance(value, Mapping) else value
+    if not isinstance(content, bytes) or not content:
+        raise ValueError(f"{place}: image holds no file; give a parquet with images in it")
+    return Picture(f"{place}, image", content)
+
+
+def _check_indices(questions: Sequence[Question], table: Path) -> None:
+    indices = [question.number for question in questions]
+    if twice := sorted({index for index in indices if indices.count(index) > 1}):
+        raise ValueError(f"{table}: Index {twice[0]} is there twice; number questions from 1 on")
+    if not indices or len(indices) % 2:
+        raise ValueError(f"{table}: {len(indices)} questions; MMVP has two a pair, 300 in all")
+    if indices != list(range(1, len(indices) + 1)):
+        missing = min(set(range(1, len(indices) + 1)) - set(indices))
+        raise ValueError(
+            f"{table}: Index {missing} is not there among {len(indices)} questions; number them "
+            "from 1 on, the two of a pair one after the other"
+        )
+
+
+def _check_pairs(questions: Sequence[Question], table: Path) -> None:
+    for one, other in zip(questions[::2], questions[1::2], strict=True):
+        where = f"{table}: Index {one.number} and {other.number}, pair {one.pair}"
+        for what in ("text", "options", "pattern"):
+            if getattr(one, what) != getattr(other, what):
+                raise ValueError(
+                    f"{where}: {'questions' if what == 'text' else what} differ, "
+                    f"{getattr(one, what)!r} and {getattr(other, what)!r}; a pair has one question "
+                    "for two images"
+                )
+        if one.answer == other.answer:
+            raise ValueError(
+                f"{where}: both answers are ({one.answer}); a pair's answers differ, so that one "
+                "constant answer gets no pair right"
+            )
