@@ -20,7 +20,7 @@ LAYERS = (
     ("client",),
     ("tasks", "models"),
     ("trainers", "builders", "lmms", "results"),
-    ("running", "judged", "evaluation"),
+    ("running", "judged", "evaluation", "vision"),
     ("leaderboard",),
     ("api",),
     (PACKAGE,),

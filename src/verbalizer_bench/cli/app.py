@@ -18,6 +18,7 @@ from verbalizer_bench.cli import (
     publishing,
     results,
     tasks,
+    vision,
 )
 from verbalizer_bench.cli.options import CommandGroup
 from verbalizer_bench.errors import failed, interrupted, terminations
@@ -28,7 +29,7 @@ app = CommandGroup(
     help="Does tuning hurt a model's ability to follow instructions?",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (evaluation, judging, results, checkpoints, build, tasks, publishing, demo):
+for module in (evaluation, judging, vision, results, checkpoints, build, tasks, publishing, demo):
     app.add_typer(module.commands)
 
 

@@ -1,0 +1,142 @@
+"""Where vision fails: `blind-pairs`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from verbalizer_bench.cli.options import CommandGroup, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from verbalizer_bench.vision.embedding import Embedding
+    from verbalizer_bench.vision.search import Rule
+    from verbalizer_bench.vision.selection import Choice
+    from verbalizer_bench.vision.towers import Tower
+
+commands = CommandGroup()
+STAGES = ("features", "search", "pairs")
+
+
+@commands.command("blind-pairs")
+def blind_pairs(
+    images: Path,
+    output: Output,
+    similar: Annotated[str, Option(metavar="MODEL")],
+    different: Annotated[str, Option(metavar="MODEL")],
+    similar_embedding: str = "projected",
+    different_embedding: str = "cls",
+    above: float = 0.95,
+    below: float = 0.6,
+    cap: int = 3,
+    crowd: int = 100,
+    duplicate: float = 0.95,
+    most_pairs: int = 5_000_000,
+    memory: int = 1024,
+    batch_size: int = 32,
+    device: str = "cpu",
+    dtype: str = "float32",
+    sheet: int = 200,
+    stage: Annotated[str | None, Option(metavar="features|search|pairs")] = None,
+    shard: str = "1/1",
+) -> None:
+    r"""Find images that one vision tower takes for the same and another does not.
+
+    verbalizer-bench blind-pairs photographs --similar openai/clip-vit-large-patch14 \
+        --different facebook/dinov2-large -o out/blind
+    verbalizer-bench blind-pairs … --stage features --shard 3/16
+
+    The second one is a part of a large search: all shards of `features`, then all of `search`, then
+    `pairs` once. A command that was ended goes on. Writes pairs.jsonl, duplicates.jsonl,
+    left_out.jsonl (each with why), result.json and contact_sheet.html.
+
+    Args:
+        images: The folder of the images, searched at any depth.
+        output: The folder of features, pairs and contact sheet.
+        similar: The tower that takes both for the same: CLIP, SigLIP or SigLIP 2.
+        different: The tower that tells them apart: DINOv2, with or without registers, DINOv3.
+        similar_embedding: projected, pooled, cls or patches (their mean); of the last two also of a
+            layer, such as patches@-2.
+        different_embedding: The same of the other tower.
+        above: The cosine in the similar tower that a pair is above.
+        below: The cosine in the different tower that it is below.
+        cap: The most pairs of an image, from the most different on; 0: no cap.
+        crowd: An image near to more than this many is a placeholder, whose pairs are left out; 0:
+            none is.
+        duplicate: The cosine in the different tower from which a near pair is a near duplicate.
+        most_pairs: Of pairs above, after which the search gives up.
+        memory: MiB for the blocks of the search.
+        batch_size: Images that a tower sees at a time.
+        device: Where towers and products are computed.
+        dtype: In which precision towers compute.
+        sheet: The most pairs on the contact sheet.
+        stage: One stage alone.
+        shard: Which part of features or search: 3/16 is the third of sixteen.
+    """
+    from verbalizer_bench.leaderboard.pages.contact_sheet import write_contact_sheet
+    from verbalizer_bench.vision import blind_pairs as work
+    from verbalizer_bench.vision.embedding import parse_embedding
+    from verbalizer_bench.vision.search import Rule
+    from verbalizer_bench.vision.selection import Choice
+
+    number, shards = _shard(shard, stage)
+    rule, choice = Rule(above, most_pairs, memory, device), Choice(below, cap, crowd, duplicate)
+    _check(rule, choice, stage, batch_size)
+    asked = {
+        "similar": (similar, parse_embedding(similar_embedding, "--similar-embedding")),
+        "different": (different, parse_embedding(different_embedding, "--different-embedding")),
+    }
+    if stage in (None, "features"):
+        towers = _towers(asked, device, dtype)
+        for line in work.make_features(images, towers, output, number, shards, batch_size):
+            print(line)
+    else:
+        work.check_towers(output, asked)
+    if stage in (None, "search"):
+        work.search_shard(output, rule, number, shards)
+    if stage in (None, "pairs"):
+        found = work.take_pairs(output, rule, choice)
+        page = write_contact_sheet(found, images, output, sheet)
+        print("\n".join([*found.lines(), f"Wrote {page}"]))
+
+
+def _shard(text: str, stage: str | None) -> tuple[int, int]:
+    """Return which part of how many."""
+    first, _, second = text.partition("/")
+    number, shards = (int(part) if part.isdecimal() else 0 for part in (first, second))
+    if not 1 <= number <= shards:
+        raise ValueError(f"--shard {text}: give the number of a part and how many, such as 3/16")
+    if shards > 1 and stage not in ("features", "search"):
+        raise ValueError(f"--shard {text}: of one stage alone: add --stage features or search")
+    return number, shards
+
+
+def _check(rule: "Rule", choice: "Choice", stage: str | None, batch_size: int) -> None:
+    """Raise ValueError for options out of their range."""
+    if stage not in (None, *STAGES):
+        raise ValueError(f"--stage {stage}: give one of {', '.join(STAGES)}")
+    cosines = {"above": rule.above, "below": choice.below, "duplicate": choice.duplicate}
+    for name, value in cosines.items():
+        if not -1 <= value <= 1:
+            raise ValueError(f"--{name} {value}: a cosine is expected, from -1 to 1")
+    if choice.duplicate < choice.below:
+        raise ValueError(
+            f"--duplicate {choice.duplicate}: a duplicate would be a pair; give at least --below"
+        )
+    least = {"cap": choice.cap, "crowd": choice.crowd}
+    least |= {"most-pairs": rule.most - 1, "batch-size": batch_size - 1}
+    for name, value in least.items():
+        if value < 0:
+            raise ValueError(f"--{name}: too small; `blind-pairs --help` says what it is")
+
+
+def _towers(
+    asked: "Mapping[str, tuple[str, Embedding]]", device: str, dtype: str
+) -> "dict[str, Tower]":
+    from verbalizer_bench.vision.towers import load_tower
+
+    return {
+        role: load_tower(name, embedding, f"--{role}", device, dtype)
+        for role, (name, embedding) in asked.items()
+    }

@@ -1,0 +1,1 @@
+"""Where vision fails: CLIP-blind pairs, questions made of them, and MMVP-VLM (Tong et al. 2024)."""

@@ -1,0 +1,88 @@
+"""Vision towers with their image processors, loaded strictly, and what is recorded of them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+from verbalizer_bench.models.adapters.fingerprints import settings_sha256
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole, reading
+from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
+from verbalizer_bench.vision.embedding import Embedding, embed
+
+
+class Tower(NamedTuple):
+    """A vision tower.
+
+    Attributes:
+        name: Its folder, or its id at the hub.
+        model: The model; of CLIP-like ones both halves, if they are there.
+        processor: The checkpoint's image processor.
+        embedding: Which vector of an image is taken.
+    """
+
+    name: str
+    model: Any
+    processor: Any
+    embedding: Embedding
+
+    def inputs(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """Return what the model is given of RGB images."""
+        return dict(self.processor(images=list(images), return_tensors="pt"))
+
+    def features(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return float32 features of images, shape (images, width), on the CPU."""
+        placed = {name: self._placed(value) for name, value in inputs.items()}
+        with torch.inference_mode():
+            return embed(self.model, placed, self.embedding).float().cpu()
+
+    def _placed(self, value: torch.Tensor) -> torch.Tensor:
+        kind = self.model.dtype if value.is_floating_point() else value.dtype
+        return value.to(self.model.device, kind)
+
+    def record(self) -> dict[str, Any]:
+        """Return what features depend on."""
+        return {
+            "model": self.name,
+            "class": type(self.model).__name__,
+            "weights": weights_sha256(self.name),
+            "processor": settings_sha256(self.processor.to_dict()),
+            "embedding": str(self.embedding),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.model.device.type,
+            "transformers": transformers.__version__,
+        }
+
+
+def load_tower(
+    name: str, embedding: Embedding, option: str, device: str = "cpu", dtype: str = "float32"
+) -> Tower:
+    """Load a tower and its image processor.
+
+    Args:
+        name: A folder or a hub id.
+        embedding: Which vector of an image is taken.
+        option: The option that named it, for errors.
+        device: Where it computes.
+        dtype: In which precision.
+
+    Raises:
+        ValueError: It cannot be loaded whole.
+    """
+    what = f"{option} {name}"
+    with reading(what):
+        config = AutoConfig.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name)
+    model = load_whole(_class(config), name, what, part=True, dtype=getattr(torch, dtype))
+    return Tower(name, model.to(device).eval(), processor, embedding)
+
+
+def _class(config: Any) -> Any:
+    """Return the class that loads a checkpoint; of a half that projects, AutoModel's does not."""
+    for name in getattr(config, "architectures", None) or ():
+        if name.endswith("VisionModelWithProjection"):
+            return getattr(transformers, name)
+    return AutoModel
