@@ -7,7 +7,7 @@ of the estimates.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ from transformers import AutoTokenizer
 from verbalizer_bench.io.conversations import BadRecordError, read_files
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.trainers.checkpoints.load import load_shapes
-from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
+from verbalizer_bench.trainers.checkpoints.trainable import count_parameters, mismatch
 from verbalizer_bench.trainers.conversations.encoder import Encoded
 from verbalizer_bench.trainers.data.mixture import Mixture
-from verbalizer_bench.trainers.prerequisites import missing_files
+from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.inputs import drawn, make_encoder, row_kind, sample_order
 from verbalizer_bench.trainers.training.resources import (
@@ -33,6 +33,7 @@ from verbalizer_bench.trainers.training.resources import (
 )
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
+_SAID = "it is missing, as said above"
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
 
@@ -58,24 +59,41 @@ class DataSummary(NamedTuple):
     mixture: Mixture | None
 
 
-def dry_run(recipe: Recipe, colour: bool) -> str:
-    """Return what `--dry-run` prints.
+class Plan(NamedTuple):
+    """What `--dry-run` says.
+
+    Attributes:
+        text: What is printed.
+        mismatch: That another number of parameters is trained than the recipe states; None: it is
+            that number, or was not told.
+    """
+
+    text: str
+    mismatch: str | None
+
+
+def dry_run(recipe: Recipe, colour: bool) -> Plan:
+    """Return what a recipe would do.
 
     Args:
         recipe: The recipe.
         colour: Show what is trained in colour; else between brackets.
+
+    Raises:
+        ValueError: The recipe cannot work, whatever is at hand.
     """
     check_schedule(recipe)
     lines = [("method", f"{recipe.method}, {_how(recipe)}")]
-    lines += [("MISSING", line) for line in missing_files(recipe)]
+    missing = missing_checkpoints(recipe)
+    lines += [("MISSING", line) for line in [*missing.values(), *missing_files(recipe)]]
     model = tokenizer = summary = None
     try:
-        model = load_shapes(recipe)
+        model = _model(recipe, missing)
         lines += _model_lines(recipe, model)
     except OSError as error:
         lines.append(("model", _not_resolved(error)))
     try:
-        tokenizer = _tokenizer(recipe)
+        tokenizer = _tokenizer(recipe, missing)
         lines.append(("tokenizer", _tokenizer_line(recipe, tokenizer)))
         summary = _summarize(recipe, tokenizer, model)
         lines += _data_lines(recipe, summary)
@@ -87,7 +105,7 @@ def dry_run(recipe: Recipe, colour: bool) -> str:
     text = "\n".join(f"{name:<12}{line}" for name, line in lines)
     if summary is not None and summary.first is not None:
         text += f"\n\n{_legend(colour)}\n{show(summary.first, tokenizer, model, colour)}"
-    return text
+    return Plan(text, None if model is None else mismatch(model, recipe))
 
 
 def _how(recipe: Recipe) -> str:
@@ -116,9 +134,24 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _tokenizer(recipe: Recipe) -> Any:
-    base = recipe.model
-    place = recipe.tokenizer or base.path or base.llm or base.config
+def _model(recipe: Recipe, missing: Container[str]) -> Any:
+    """Return the model's shapes.
+
+    Raises:
+        OSError: A configuration is not at hand; what is known to be missing is not asked for.
+    """
+    if any(f"model.{key}" in missing for key in ("config", "path", "llm", "vision_tower")):
+        raise FileNotFoundError(_SAID)
+    return load_shapes(recipe)
+
+
+def _tokenizer(recipe: Recipe, missing: Container[str]) -> Any:
+    places = {"tokenizer": recipe.tokenizer} | {
+        f"model.{key}": getattr(recipe.model, key) for key in ("config", "path", "llm")
+    }
+    key, place = next((key, place) for key, place in places.items() if place)
+    if key in missing:
+        raise FileNotFoundError(_SAID)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     # transformers raises it for a folder without one.

@@ -3,6 +3,14 @@
 import re
 from pathlib import Path
 
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
 from verbalizer_bench.config import shipped
 from verbalizer_bench.trainers.recipe import Recipe
 
@@ -10,8 +18,8 @@ _OUTPUT = re.compile(r"^output:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
 
 
 def missing_files(recipe: Recipe) -> list[str]:
-    """Return a line for each file and folder that is missing, or that another recipe makes."""
-    missing, folder = _missing_checkpoints(recipe), recipe.images_folder
+    """Return a line for each file and folder of data that is missing."""
+    missing, folder = [], recipe.images_folder
     if folder is not None and not folder.is_dir():
         missing.append(f"images={folder}: no such folder; give the records' images")
     for key, paths in (("data", recipe.data), ("held_out", recipe.held_out or ())):
@@ -23,23 +31,71 @@ def missing_files(recipe: Recipe) -> list[str]:
     return missing
 
 
-def _missing_checkpoints(recipe: Recipe) -> list[str]:
-    if recipe.model.config:
-        return []
-    missing = []
-    for key in ("path", "llm", "vision_tower"):
-        place = getattr(recipe.model, key)
-        if place is None or (Path(place) / "config.json").is_file():
+def missing_checkpoints(recipe: Recipe) -> dict[str, str]:
+    """Return a line for each checkpoint that is not at hand, by the key that names it.
+
+    Of a name that is no folder the hub is asked once, and only what the cache lacks.
+    """
+    keys = ("config",) if recipe.model.config else ("path", "llm", "vision_tower")
+    places = {f"model.{key}": getattr(recipe.model, key) for key in keys}
+    files = {key: (place, "config.json") for key, place in places.items() if place}
+    if recipe.tokenizer:
+        files["tokenizer"] = (recipe.tokenizer, "tokenizer_config.json")
+    missing = {}
+    for key, (place, file) in files.items():
+        if (Path(place) / file).is_file():
             continue
-        if name := maker(place):
-            begun = Path(place).is_dir() and any(Path(place).iterdir())
-            state = "its training is not finished" if begun else "not there yet"
-            again = " resume=true" if begun else ""
-            missing.append(
-                f"model.{key}={place}: {state}; train {name} first: "
-                f"`verbalizer-bench train {name}{again}`"
-            )
+        if line := _made_elsewhere(place) or _not_on_hub(place, file):
+            missing[key] = f"{key}={place}: {line}"
     return missing
+
+
+def _made_elsewhere(place: str) -> str | None:
+    """Return which recipe makes a folder that is not there or not finished; None if none does."""
+    name = maker(place)
+    if name is None:
+        return None
+    begun = Path(place).is_dir() and any(Path(place).iterdir())
+    state = "its training is not finished" if begun else "not there yet"
+    again = " resume=true" if begun else ""
+    return f"{state}; train {name} first: `verbalizer-bench train {name}{again}`"
+
+
+def _not_on_hub(place: str, file: str) -> str | None:
+    """Return why a hub's checkpoint cannot be had; None if it can, or if a folder is meant.
+
+    transformers would ask again and again, for minutes, and for each of its files.
+    """
+    if Path(place).is_dir():
+        return None
+    download = f"`hf download {place}` where there is a network fills the cache"
+    try:
+        if isinstance(try_to_load_from_cache(place, file), str):
+            return None
+        get_hf_file_metadata(hf_hub_url(place, file))
+    except HFValidationError:
+        return "no such folder, and no name on the hub; give a folder or a hub id"
+    except RepositoryNotFoundError:
+        return (
+            "no such folder, and the hub has none of that name that is open to you; correct it, or "
+            "`hf auth login` with an account that has access"
+        )
+    except OfflineModeIsEnabled:
+        return (
+            "no such folder, not in the cache, and HF_HUB_OFFLINE keeps the hub from being asked; "
+            f"unset it, or give a folder; {download}"
+        )
+    except HfHubHTTPError as error:
+        # Which of its files are there is for whoever loads it to say.
+        status = error.response.status_code
+        return None if status == 404 else f"the hub answers {status}; try again, or give a folder"
+    # The hub's client raises what its transport does, another one in each of its versions.
+    except Exception as error:
+        return (
+            f"no such folder, not in the cache, and the hub cannot be reached "
+            f"({type(error).__name__}); give a folder; {download}"
+        )
+    return None
 
 
 def maker(place: str) -> str | None:

@@ -17,7 +17,7 @@ from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.output.folder import OutputFolder
-from verbalizer_bench.trainers.prerequisites import missing_files
+from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training import state_saving
 from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
@@ -49,7 +49,7 @@ def train(recipe: Recipe) -> Path:
     folder = OutputFolder(recipe, main=arguments.process_index == 0)
     if folder.finished:
         return recipe.output
-    if missing := missing_files(recipe):
+    if missing := [*missing_checkpoints(recipe).values(), *missing_files(recipe)]:
         raise FileNotFoundError(missing[0])
     checkpoint = load(recipe)
     # Buffers too, which a base has and training leaves as they are.

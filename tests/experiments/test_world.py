@@ -171,4 +171,4 @@ def test_the_base_runs_dry(world: Path) -> None:
     recipe = read_recipe(
         REPOSITORY / "experiments/miniature/recipes/base_0.yaml", [f"data={world / 'base_0.jsonl'}"]
     )
-    assert "518,304 trained" in dry_run(recipe, colour=False)
+    assert "518,304 trained" in dry_run(recipe, colour=False).text

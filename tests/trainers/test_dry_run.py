@@ -4,22 +4,35 @@ import json
 import resource
 from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.compose import join_configs
-from verbalizer_bench.trainers import train
+from verbalizer_bench.trainers import prerequisites, train
 from verbalizer_bench.trainers.checkpoints.load import load, load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.recipe import read_recipe
 from verbalizer_bench.trainers.training import resources
 from verbalizer_bench.trainers.training.inputs import encoded_data
 from verbalizer_bench.trainers.training.resources import disk, memory, room
+
+
+def status(kind: type[HfHubHTTPError], code: int) -> HfHubHTTPError:
+    """Return what the hub's client raises for an answer's code."""
+    response: Any = SimpleNamespace(status_code=code, headers={}, request=None)
+    return kind("no", response=response)
+
+
+class ConnectError(Exception):
+    """What a transport raises where nobody answers."""
+
 
 TINY = REPOSITORY / "recipes" / "tiny"
 PAPER = sorted((REPOSITORY / "recipes" / "paper").glob("*.yaml"))
@@ -72,9 +85,52 @@ def test_the_papers_recipes(
 def test_what_is_not_at_hand_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "paper/llm_foit", "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:12].strip() for line in lines] == ["method", "MISSING", "model", "tokenizer"]
-    assert "data=data/foit.json: no such file; give" in lines[1]
-    assert all("NOT RESOLVED, left out of what follows" in line for line in lines[2:])
+    names = ["method", "MISSING", "MISSING", "model", "tokenizer"]
+    assert [line[:12].strip() for line in lines] == names
+    assert "data=data/foit.json: no such file; give" in lines[2]
+    assert all("NOT RESOLVED, left out of what follows" in line for line in lines[3:])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (OfflineModeIsEnabled("no"), "not in the cache, and HF_HUB_OFFLINE keeps the hub from"),
+        (ConnectError(), "the hub cannot be reached (ConnectError); give a folder; `hf download"),
+        (status(RepositoryNotFoundError, 401), "has none of that name that is open to you"),
+        (status(HfHubHTTPError, 503), "the hub answers 503; try again, or give a folder"),
+    ],
+)
+def test_a_hub_is_asked_once(
+    answer: Exception,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def ask(url: str) -> None:
+        asked.append(url)
+        raise answer
+
+    monkeypatch.setattr(prerequisites, "get_hf_file_metadata", ask)
+    assert main(["train", "alignment/dpo_7b", "--dry-run"]) == 0
+    _, missing, *others = capsys.readouterr().out.splitlines()
+    assert (
+        missing.startswith("MISSING     model.path=llava-hf/llava-1.5-7b-hf: ") and said in missing
+    )
+    assert [line.split()[0] for line in others] == ["MISSING"] * 2 + ["model", "tokenizer"]
+    assert asked == ["https://huggingface.co/llava-hf/llava-1.5-7b-hf/resolve/main/config.json"]
+    assert main(["train", "alignment/dpo_7b"]) == 2
+    assert said in capsys.readouterr().err and len(asked) == 2
+
+
+def test_a_stand_in_of_another_size_has_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"model.config={TINY / 'llava'}", f"data={TINY / 'data' / 'pairs.jsonl'}"]
+    words += [f"images={TINY / 'data'}", "max_length=512"]
+    assert main(["train", "alignment/dpo_7b", "--dry-run", *words]) == 2
+    said = capsys.readouterr()
+    assert "memory" in said.out and "First sample" in said.out and "MISSING" not in said.out
+    assert "error: trained_parameters=340,795,392, and this model trains 2" in said.err
 
 
 @pytest.mark.parametrize("name", ["pretrain", "sft", "sft_lora"])

@@ -209,7 +209,7 @@ def test_trained_parameters_of_the_tiny_models(name: str) -> None:
 
 def test_another_adapter_is_another_number() -> None:
     """The page's `lora.r=64`: eight times the 17,920 of rank 8, whatever the recipe states."""
-    from verbalizer_bench.trainers.checkpoints.load import load_shapes
+    from verbalizer_bench.trainers.checkpoints.load import load, load_shapes
     from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 
     assert "`lora.r=64`" in (REPOSITORY / "docs" / "training.md").read_text()
@@ -221,7 +221,7 @@ def test_another_adapter_is_another_number() -> None:
         assert read_recipe("tiny/sft_lora", words).trained_parameters == 17_920
     wrong = read_recipe("tiny/sft_lora", ["lora.r=64", "trained_parameters=17920"])
     with pytest.raises(ValueError, match=r"trains 143,360; .* give trained_parameters=143360"):
-        load_shapes(wrong)
+        load(wrong)
 
 
 def test_the_tiny_data() -> None:

@@ -264,7 +264,7 @@ def test_two_processes_of_torchrun(make: Make, tmp_path: Path) -> None:
         ("sft", ["data=missing.jsonl"], "data=missing.jsonl: no such file"),
         ("vit", ["images=missing"], "images=missing: no such folder"),
         ("vit", [f"images={TINY}"], "64 of 96 records cannot be trained on"),
-        ("vit", ["model.path=nowhere"], "model.path=nowhere: cannot be read"),
+        ("vit", ["model.path=nowhere"], "model.path=nowhere: no such folder"),
     ],
 )
 def test_what_is_refused(

@@ -23,7 +23,7 @@ from verbalizer_bench.models.checkpoints.strict_loading import load_whole, readi
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 from verbalizer_bench.trainers.checkpoints.dtypes import file_dtypes, hold_frozen, stored_dtypes
 from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
-from verbalizer_bench.trainers.checkpoints.trainable import choose_trained
+from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mismatch
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
 from verbalizer_bench.trainers.conversations.steering import steered
@@ -91,6 +91,8 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     checkpoint = _read(recipe, config, exact or low)
     model, processor = checkpoint.model, checkpoint.processor
     choose_trained(model, recipe)
+    if fault := mismatch(model, recipe):
+        raise ValueError(fault)
     if low and not exact:
         hold_frozen(model, torch.bfloat16)
     _set_template(checkpoint, recipe)

@@ -17,9 +17,6 @@ def choose_trained(model: Any, recipe: Recipe) -> None:
 
     Of a CLIP all; else the connector (but for the fixed layer of a linear one) and, unless an
     adapter is trained, the language model or the recipe's part of it; the vision tower never.
-
-    Raises:
-        ValueError: Another number of parameters is trained than the recipe says.
     """
     whole = recipe.lora is None and recipe.method != "pretrain"
     connector = tuple(trained_connector_modules(model.config))
@@ -38,12 +35,17 @@ def choose_trained(model: Any, recipe: Recipe) -> None:
     for weight in model.parameters():
         if weight.requires_grad and not weight.is_meta:
             weight.data = weight.data.float()
+
+
+def mismatch(model: Any, recipe: Recipe) -> str | None:
+    """Return that another number of parameters is trained than a recipe states; None if not."""
     wanted, trained = recipe.trained_parameters, count_parameters(model, recipe)[0]
-    if wanted is not None and trained != wanted:
-        raise ValueError(
-            f"trained_parameters={wanted:,}, and this model trains {trained:,}; "
-            f"correct the model, or give trained_parameters={trained}"
-        )
+    if wanted is None or trained == wanted:
+        return None
+    return (
+        f"trained_parameters={wanted:,}, and this model trains {trained:,}; "
+        f"correct the model, or give trained_parameters={trained}"
+    )
 
 
 def count_parameters(model: Any, recipe: Recipe) -> tuple[int, int]:

@@ -29,7 +29,10 @@ def train(recipe: str, overrides: Overrides, dry_run: DryRun = False) -> None:
         from verbalizer_bench.trainers.dry_run import dry_run as estimate
         from verbalizer_bench.trainers.recipe import read_recipe
 
-        print(estimate(read_recipe(recipe, overrides), colour=sys.stdout.isatty()))
+        plan = estimate(read_recipe(recipe, overrides), colour=sys.stdout.isatty())
+        print(plan.text)
+        if plan.mismatch:
+            raise ValueError(plan.mismatch)
         return
     folder = api.train(recipe, *overrides).path
     if os.environ.get("RANK", "0") == "0":
