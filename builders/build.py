@@ -26,6 +26,7 @@ from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped, Unanswe
 from verbalizer_bench.client.budget import BudgetExceeded, UsageTotals
 from verbalizer_bench.client.chat_client import ChatClient
 from verbalizer_bench.client.event_loop import run_to_end
+from verbalizer_bench.io.files import removed_if_empty
 
 SETS = "sets"
 
@@ -108,7 +109,8 @@ def build(recipe: DataRecipe) -> Built:
         leakage.evaluation(recipe.leakage)
     try:
         asked = bool(wanted) and wanted != [SETS]
-        usage = run_to_end(_run(recipe, context, pipeline)) if asked else UsageTotals()
+        with removed_if_empty(recipe.work):
+            usage = run_to_end(_run(recipe, context, pipeline)) if asked else UsageTotals()
     except BudgetExceeded as error:
         raise ValueError(f"stopped: {error}") from error
     except BuildStopped as error:

@@ -252,6 +252,7 @@ def test_usage_errors_are_one_line(
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip().split("\n")[-1]
     assert error.startswith("verbalizer-bench: error: ") and message in error
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

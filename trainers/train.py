@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trl import DPOConfig, SFTConfig
 
+from verbalizer_bench.io.files import removed_if_empty
 from verbalizer_bench.trainers.checkpoints.export import export
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
@@ -61,7 +62,7 @@ def train(recipe: Recipe) -> Path:
     _check_data(recipe, data, held_out)
     if folder.main and (warning := lacking_room(recipe, checkpoint.model)):
         log.warning("%s", warning)
-    with folder.held():
+    with removed_if_empty(recipe.output), folder.held():
         _train(recipe, checkpoint, data, held_out, folder, arguments)
     return recipe.output
 

@@ -333,11 +333,13 @@ def _judge(
 
 @contextmanager
 def _keeping(output: Path) -> Iterator[None]:
-    """Say what is kept where Ctrl-C ends a command."""
+    """Say what is kept where Ctrl-C ends a command; of one that failed no empty folder."""
     from verbalizer_bench.errors import Interrupted
+    from verbalizer_bench.io.files import removed_if_empty
 
     try:
-        yield
+        with removed_if_empty(output):
+            yield
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"answers and verdicts so far are kept in {output}; the same command goes on"

@@ -35,6 +35,19 @@ def write_whole(file: Path, content: str | bytes) -> None:
         raise
 
 
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Where what follows fails, remove a folder and its parents that it made and left empty."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
+        raise
+
+
 def file_sha256(file: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with file.open("rb") as stream:

@@ -21,6 +21,7 @@ from typing import Any
 
 from verbalizer_bench.errors import Interrupted
 from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import removed_if_empty
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
 from verbalizer_bench.models.adapters.log_lines import quiet_task_lines, show_log_lines
@@ -119,6 +120,13 @@ def _run(
     if ours.resume:
         check_resume(ours.resume, args.model)
         args.output_path = ours.resume
+    with removed_if_empty(Path(args.output_path or ".")):
+        return _run_into_folder(parser, args, ours, argv)
+
+
+def _run_into_folder(
+    parser: Any, args: argparse.Namespace, ours: argparse.Namespace, argv: Sequence[str]
+) -> list[Path]:
     check_run(args)
     _set_log_level(args.verbosity)
     args.include_path = include_paths(args.include_path)
