@@ -6,13 +6,12 @@ these columns and `image`, as lmms-lab-eval/MMVP has it. Images are found by Ind
 order of files: that is 1, 10, 100, …
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from verbalizer_bench.io.csv_reading import check_columns, read_csv
 from verbalizer_bench.tasks.mmvp.patterns import pattern_named
 from verbalizer_bench.tasks.pictures import Picture
 
@@ -23,7 +22,6 @@ PATTERN_COLUMNS = ("Pattern", "Category")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LETTERS = ("a", "b")
 _OPTIONS = re.compile(r"\s*\(a\)(?P<a>.+?)\(b\)(?P<b>.+)", re.DOTALL | re.IGNORECASE)
-_CELL = re.compile(r'(?:"(?P<quoted>.*?)"|(?P<plain>(?!")[^,\r\n]*))(?P<end>,|\r?\n|\Z)', re.DOTALL)
 _ANSWER = re.compile(r"\(?([ab])\)?\.?", re.IGNORECASE)
 
 
@@ -63,7 +61,7 @@ def read_folder(folder: Path) -> tuple[Question, ...]:
         raise FileNotFoundError(f"{folder}: no such folder; give one that holds {FILE}")
     table = folder / FILE
     if table.is_file():
-        rows: Iterator[tuple[str, Mapping[str, Any]]] = _csv_rows(table)
+        rows: Iterator[tuple[str, Mapping[str, Any]]] = read_csv(table, COLUMNS, "MMVP")
     else:
         table = _parquet(folder)
         rows = _parquet_rows(table)
@@ -100,58 +98,6 @@ def parse_options(text: str) -> tuple[str, str]:
     return options
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not in UTF-8 ({error}); save it as UTF-8") from error
-    try:
-        header, *rows = _cells(text) or [(1, [])]
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    names = header[1]
-    _check_columns(file, names)
-    for line, cells in rows:
-        if len(cells) != len(names):
-            raise ValueError(
-                f"{file}, line {line}: {len(cells)} cells, and the header has {len(names)}; put "
-                "cells with commas between quotation marks"
-            )
-        yield f"{file}, line {line}", dict(zip(names, cells, strict=True))
-
-
-def _cells(text: str) -> list[tuple[int, list[str]]]:
-    """Return the cells of a CSV, and the line on which each row begins; empty rows are left out.
-
-    The release has quotation marks inside quoted cells that are not doubled ("the key "Z" in"),
-    which the csv module reads as others than stand there. Where it is no strict CSV, a mark
-    therefore closes a cell only if a comma or the line's end follows.
-    """
-    reader, found, line = csv.reader(io.StringIO(text, newline=""), strict=True), [], 1
-    try:
-        for cells in reader:
-            found.append((line, cells))
-            line = reader.line_num + 1
-    except csv.Error:
-        found = list(_loose_cells(text))
-    return [(line, cells) for line, cells in found if any(cells)]
-
-
-def _loose_cells(text: str) -> Iterator[tuple[int, list[str]]]:
-    cells: list[str] = []
-    place, line = 0, 1
-    while place < len(text):
-        cell = _CELL.match(text, place)
-        # An opening mark that nothing closes.
-        if cell is None:
-            raise ValueError(f"a quotation mark in line {line} is not closed; mend it")
-        quoted, place = cell["quoted"], cell.end()
-        cells.append(cell["plain"] if quoted is None else quoted.replace('""', '"'))
-        if cell["end"] != ",":
-            yield line, cells
-            cells, line = [], 1 + text.count("\n", 0, place)
-
-
 def _parquet(folder: Path) -> Path:
     files = sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
     if len(files) != 1:
@@ -171,17 +117,9 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         table = pyarrow.parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{file}: cannot be read as parquet: {error}") from error
-    _check_columns(file, (*table.column_names,), ("image",))
+    check_columns(file, table.column_names, (*COLUMNS, "image"), "MMVP")
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{file}, row {number}", row
-
-
-def _check_columns(file: Path, names: Sequence[str], more: Sequence[str] = ()) -> None:
-    if missing := [name for name in (*COLUMNS, *more) if name not in names]:
-        raise ValueError(
-            f"{file}: no column {missing[0]}; it has {', '.join(names) or 'none'}, and MMVP has "
-            f"{', '.join((*COLUMNS, *more))}"
-        )
 
 
 def _image_files(folder: Path) -> dict[str, list[Path]]:
