@@ -126,7 +126,7 @@ def _not_resolved(error: OSError) -> str:
 
 def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
     base = recipe.model
-    where = base.config or base.path or f"{base.vision_tower} + {base.llm} + {base.connector}"
+    where = base.config or base.path or f"{base.towers} + {base.llm} + {base.connector}"
     trained, frozen = count_parameters(model, recipe)
     return [
         ("model", f"{type(model).__name__}, shapes of {where}"),

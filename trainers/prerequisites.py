@@ -38,6 +38,8 @@ def missing_checkpoints(recipe: Recipe) -> dict[str, str]:
     """
     keys = ("config",) if recipe.model.config else ("path", "llm", "vision_tower")
     places = {f"model.{key}": getattr(recipe.model, key) for key in keys}
+    if recipe.model.second and not recipe.model.config:
+        places["model.second.tower"] = recipe.model.second.tower
     files = {key: (place, "config.json") for key, place in places.items() if place}
     if recipe.tokenizer:
         files["tokenizer"] = (recipe.tokenizer, "tokenizer_config.json")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from verbalizer_bench.config import OneOrMore, check
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
+from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 
 # TRL's losses of a pair that need no setting but beta.
 PAIR_LOSSES = ("sigmoid", "hinge", "ipo", "bco_pair", "apo_zero", "apo_down", "sft")
@@ -19,6 +20,7 @@ class ModelSettings:
         llm: With `vision_tower` and `connector`: the parts of a LLaVA, composed at the start.
         vision_tower: A folder or hub id; CLIP, SigLIP or another tower with patch features.
         connector: `linear` or `mlp2x_gelu`.
+        second: A second vision tower, with which a LLaVA of parts is composed.
         config: A folder with a config.json: that architecture with random weights, in place of
             the others. For training from scratch, and for `--dry-run` where no weights are.
     """
@@ -28,17 +30,25 @@ class ModelSettings:
     vision_tower: str | None = None
     connector: str | None = None
     config: str | None = None
+    second: SecondTower | None = None
+
+    @property
+    def towers(self) -> str:
+        """Return what the vision towers of the parts are, for people."""
+        if self.second is None:
+            return str(self.vision_tower)
+        return f"{self.vision_tower} and {self.second.tower}, {self.second.mixture}"
 
     def __post_init__(self) -> None:
         parts = {"llm": self.llm, "vision_tower": self.vision_tower, "connector": self.connector}
-        given = [name for name, value in parts.items() if value]
+        given = [name for name, value in (parts | {"second": self.second}).items() if value]
         if self.config or (self.path and not given):
             return
         if self.path:
             raise ValueError(
                 f"model: path and {', '.join(given)} exclude each other; leave one out"
             )
-        if len(given) < len(parts):
+        if not all(parts.values()):
             missing = ", ".join(f"model.{name}" for name in parts if name not in given)
             raise ValueError(f"model: give path, or config, or all parts; missing: {missing}")
         if self.connector not in CONNECTORS:

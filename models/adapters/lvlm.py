@@ -15,6 +15,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.hf_vlms import DEFAULT_IMAGE_PLACEHOLDER, HFMultimodalLM
 from lm_eval.models.utils import replace_placeholders, resize_image
 from PIL import Image
+from transformers import LlavaConfig
 
 from verbalizer_bench.io.images import as_rgb, image_sha256, with_8_bits
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
@@ -262,7 +263,7 @@ class VerbalizerLVLM(
         padding |= self._special_tokens(texts[0])
         if images is None:
             return dict(self.tokenizer(texts, return_tensors="pt", **padding).to(self.device))
-        flat = self.config.model_type == "llava"
+        flat = isinstance(self.config, LlavaConfig)
         batch = self.processor(
             text=texts,
             images=[image for row in images for image in row] if flat else images,

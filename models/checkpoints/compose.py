@@ -4,7 +4,8 @@
     verbalizer-bench extract-llm DIR -o DIR
 
 What is written is a stock `LlavaForConditionalGeneration`: transformers, lm-eval and lmms-eval
-load it without this package; `connector.py` says how a connector of one layer is written in it. The
+load it without this package, with a second tower by `trust_remote_code` (`models/mof`);
+`connector.py` says how a connector of one layer is written in it. The
 identity there is exact in every floating type, but not in TF32 arithmetic and not when quantised.
 vLLM has the activation of `mlp2x_gelu` and not `linear`; it was not run.
 """
@@ -15,18 +16,16 @@ from typing import Any, NamedTuple
 
 import torch
 from jinja2 import TemplateError
-from tokenizers import AddedToken
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
-    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from verbalizer_bench.models.chat.bos import append_nothing, give_bos_back, leave_bos_to_template
 from verbalizer_bench.models.checkpoints.connector import (
@@ -34,24 +33,34 @@ from verbalizer_bench.models.checkpoints.connector import (
     CONNECTOR_KEY,
     CONNECTORS,
     check_choice,
+    connectors,
     new_connector,
 )
+from verbalizer_bench.models.checkpoints.llava_parts import (
+    IMAGE_TOKEN,
+    load_llm,
+    load_part,
+    load_tower,
+)
+from verbalizer_bench.models.checkpoints.second_tower import (
+    SecondTower,
+    mixed_config,
+    mixed_tokens,
+)
 from verbalizer_bench.models.checkpoints.strict_loading import (
-    load_whole,
     one_line,
     reading,
     writing,
 )
 from verbalizer_bench.models.checkpoints.vision_tower import (
     FEATURE_LAYER,
+    image_size,
     processed_size,
     tower_features,
 )
-from verbalizer_bench.models.checkpoints.vocabulary import add_embedding_rows
+from verbalizer_bench.models.mof import MofLlavaConfig, MofLlavaForConditionalGeneration
 
-IMAGE_TOKEN = "<image>"
 _DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 
 
 class Llava(NamedTuple):
@@ -75,6 +84,7 @@ def compose(
     chat_template: str | None = None,
     seed: int = 0,
     dtype: str = "auto",
+    second: SecondTower | None = None,
 ) -> Path:
     """Write a LLaVA folder: model, processor, tokenizer and the LLM's generation config.
 
@@ -86,6 +96,7 @@ def compose(
         chat_template: See `load_parts`.
         seed: See `load_parts`.
         dtype: See `load_parts`.
+        second: See `load_parts`.
 
     Returns:
         `output`.
@@ -95,7 +106,11 @@ def compose(
     """
     _check_output(output)
     model, processor = load_parts(
-        vision_tower, llm, connector, chat_template=chat_template, seed=seed, dtype=dtype
+        *(vision_tower, llm, connector),
+        chat_template=chat_template,
+        seed=seed,
+        dtype=dtype,
+        second=second,
     )
     with writing(output):
         model.save_pretrained(output)
@@ -112,6 +127,8 @@ def load_parts(
     seed: int = 0,
     dtype: str = "auto",
     tower_dtype: str | None = None,
+    second: SecondTower | None = None,
+    second_dtype: str | None = None,
 ) -> Llava:
     """Put a vision tower and a new connector before an LLM; its answers to texts do not change.
 
@@ -128,6 +145,8 @@ def load_parts(
         seed: Of the connector.
         dtype: Floating type of the whole model; `auto` is the LLM's.
         tower_dtype: Another one of the vision tower.
+        second: A second vision tower, whose features are mixed with the first one's.
+        second_dtype: Another floating type of it.
 
     Returns:
         Model and processor.
@@ -141,35 +160,50 @@ def load_parts(
     with torch.random.fork_rng(devices=[]):
         # Rows that a tokenizer with holes leaves unused, and a pooler that LLaVA does not use.
         torch.manual_seed(seed)
-        tokenizer, language = _load_llm(llm, dtype)
-        tower = _load_tower(vision_tower, tower_dtype or language.dtype)
+        tokenizer, language = load_llm(llm, dtype)
+        tower = load_tower("vision_tower", vision_tower, tower_dtype or language.dtype)
+        second_tower = None
+        if second:
+            name = second.tower
+            second_tower = load_tower("second_tower", name, second_dtype or language.dtype)
     with reading(f"vision_tower={vision_tower}"):
         image_processor = AutoImageProcessor.from_pretrained(vision_tower)
-    config = join_configs(
-        tower.config, language.config, connector, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    )
+    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     size = processed_size(image_processor, vision_tower)
-    config.image_seq_length = tower_features(tower.config, size).tokens
-    model = _assemble(config, tower, language)
+    config = join_configs(
+        *(tower.config, language.config, connector, image_token),
+        size=size,
+        second=second,
+        image_processor=image_processor,
+    )
+    model = _assemble(config, tower, language, second_tower)
     new_connector(model, seed)
     _check_logits(model, language, f"llm={llm}")
-    processor = _processor(tokenizer, image_processor, config, chat_template)
+    processor = _processor(tokenizer, image_processor, config, size, chat_template)
     append_nothing(tokenizer, f"llm={llm}")
     leave_bos_to_template(processor)
     return Llava(model, processor)
 
 
 def _processor(
-    tokenizer: Any, image_processor: Any, config: LlavaConfig, chat_template: str | None
+    tokenizer: Any,
+    image_processor: Any,
+    config: LlavaConfig,
+    size: tuple[int, int],
+    chat_template: str | None,
 ) -> LlavaProcessor:
+    """Return the stock processor; what towers give beside the first one's patches is additional."""
     tokenizer.chat_template = chat_template or tokenizer.chat_template
+    strategy, patch = config.vision_feature_select_strategy, config.vision_config.patch_size
+    patches = (size[0] // patch) * (size[1] // patch)
     processor = LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=config.vision_config.patch_size,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        patch_size=patch,
+        vision_feature_select_strategy=strategy,
         image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=int(config.vision_feature_select_strategy == "default"),
+        # The class token, which the strategy takes away again.
+        num_additional_image_tokens=config.image_seq_length - patches + int(strategy == "default"),
         chat_template=tokenizer.chat_template,
     )
     if chat_template:
@@ -183,6 +217,10 @@ def join_configs(
     connector: str,
     image_token_id: int,
     vocab_size: int | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    second: SecondTower | None = None,
+    image_processor: Any = None,
 ) -> LlavaConfig:
     """Make the configuration of a LLaVA; reads no weights.
 
@@ -194,6 +232,9 @@ def join_configs(
         connector: One of `CONNECTORS`.
         image_token_id: Id of `IMAGE_TOKEN`.
         vocab_size: Rows of the embeddings; None is what `text_config` says.
+        size: Height and width of an image in pixels; None is what `vision_config` says.
+        second: A second vision tower.
+        image_processor: The first tower's, where the second one's pixels are its own.
 
     Returns:
         The configuration, with the marker. It holds `text_config` itself unless `vocab_size` is
@@ -204,22 +245,27 @@ def join_configs(
     """
     check_choice("connector", connector, CONNECTORS)
     vision_config = getattr(vision_config, "vision_config", vision_config)
-    features = tower_features(vision_config)
+    features = tower_features(vision_config, size)
     if vocab_size is not None:
         text_config = copy.deepcopy(text_config)
         text_config.vocab_size = vocab_size
-    return LlavaConfig(
-        vision_config=vision_config,
-        text_config=text_config,
-        image_token_index=image_token_id,
-        image_seq_length=features.tokens,
-        projector_hidden_act=ACTIVATIONS[connector],
-        vision_feature_select_strategy=features.strategy,
-        vision_feature_layer=FEATURE_LAYER,
-        multimodal_projector_bias=True,
-        tie_word_embeddings=text_config.tie_word_embeddings,
-        **{CONNECTOR_KEY: connector},
-    )
+    settings = {
+        "vision_config": vision_config,
+        "text_config": text_config,
+        "image_token_index": image_token_id,
+        "image_seq_length": features.tokens,
+        "projector_hidden_act": ACTIVATIONS[connector],
+        "vision_feature_select_strategy": features.strategy,
+        "vision_feature_layer": FEATURE_LAYER,
+        "multimodal_projector_bias": True,
+        "tie_word_embeddings": text_config.tie_word_embeddings,
+        CONNECTOR_KEY: connector,
+    }
+    if second is None:
+        return LlavaConfig(**settings)
+    config = mixed_config(settings, second, image_processor)
+    config.image_seq_length = mixed_tokens(config, size or image_size(vision_config))
+    return config
 
 
 def extract_llm(folder: str, output: Path) -> Path:
@@ -242,12 +288,12 @@ def extract_llm(folder: str, output: Path) -> Path:
     with reading(f"folder={folder}"):
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    if config.model_type != "llava":
+    if not isinstance(config, LlavaConfig):
         raise ValueError(
             f"folder={folder}: a checkpoint of {config.model_type}, which has no language model to "
             "take out; give a LLaVA"
         )
-    llava = _load(LlavaForConditionalGeneration, "folder", folder)
+    llava = load_part(AutoModelForImageTextToText, "folder", folder)
     text_config = llava.config.text_config
     text_config.tie_word_embeddings = llava.config.tie_word_embeddings
     with torch.device("meta"):
@@ -266,92 +312,24 @@ def extract_llm(folder: str, output: Path) -> Path:
     return output
 
 
-def _load_llm(llm: str, dtype: str) -> tuple[Any, Any]:
-    """Return tokenizer and model, with image and padding token in both."""
-    with reading(f"llm={llm}"):
-        config = AutoConfig.from_pretrained(llm)
-        tokenizer = AutoTokenizer.from_pretrained(llm)
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ValueError(
-            f"llm={llm}: a checkpoint of {config.model_type}, which is no causal language model; "
-            "give one of AutoModelForCausalLM"
-        )
-    language = _load(AutoModelForCausalLM, "llm", llm, dtype=dtype)
-    _check_layout(language, llm)
-    add_embedding_rows(language, tokenizer, _add_tokens(tokenizer))
-    language.config.pad_token_id = tokenizer.pad_token_id
-    # As in a model that is built with this configuration.
-    language.get_input_embeddings().padding_idx = tokenizer.pad_token_id
-    language.generation_config.pad_token_id = tokenizer.pad_token_id
-    if not language.generation_config.do_sample:
-        # Greedy decoding ignores them, and transformers refuses to save them (Vicuna has some).
-        for key in _SAMPLING:
-            setattr(language.generation_config, key, None)
-    return tokenizer, language
-
-
-def _load_tower(vision_tower: str, dtype: torch.dtype | str) -> Any:
-    """Return a vision model, frozen as LLaVA trains it; of a model with two halves that one."""
-    with reading(f"vision_tower={vision_tower}"):
-        config = AutoConfig.from_pretrained(vision_tower)
-    part = hasattr(config, "vision_config")
-    config = getattr(config, "vision_config", config)
-    tower_features(config)
-    tower = _load(AutoModel, "vision_tower", vision_tower, part, config=config, dtype=dtype)
-    return tower.requires_grad_(False)
-
-
-def _load(auto_class: Any, role: str, name: str, part: bool = False, **kwargs: Any) -> Any:
-    """Load a model, all of it; only a pooler, which LLaVA does not use, may be missing."""
-    model = load_whole(auto_class, name, f"{role}={name}", unused=r"^pooler\.", part=part, **kwargs)
-    # A folder's own path would be written into the checkpoints made of it.
-    model.config._name_or_path = ""
-    return model
-
-
-def _assemble(config: LlavaConfig, tower: Any, language: Any) -> LlavaForConditionalGeneration:
-    """Put the parts themselves, not copies, into a stock LLaVA; the connector stays empty."""
+def _assemble(
+    config: LlavaConfig, tower: Any, language: Any, second_tower: Any
+) -> LlavaForConditionalGeneration:
+    """Put the parts themselves, not copies, into a stock LLaVA; the connectors stay empty."""
+    mixed = isinstance(config, MofLlavaConfig)
     with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config)
+        made = MofLlavaForConditionalGeneration if mixed else LlavaForConditionalGeneration
+        model = made(config)
     model.model.vision_tower = tower
+    if mixed:
+        model.model.second_vision_tower = second_tower
     model.model.language_model = language.base_model
     model.lm_head = language.get_output_embeddings()
-    model.model.multi_modal_projector.to_empty(device="cpu").to(language.dtype)
+    for connector in connectors(model):
+        connector.to_empty(device="cpu").to(language.dtype)
     model.generation_config = language.generation_config
     config.dtype = language.dtype
     return model.eval()
-
-
-def _add_tokens(tokenizer: Any) -> list[int]:
-    """Add image and padding token where they are not there; return the ids that are new."""
-    known = set(tokenizer.get_vocab().values())
-    image = AddedToken(IMAGE_TOKEN, special=True, normalized=False)
-    tokenizer.add_tokens([image], special_tokens=True)
-    if tokenizer.pad_token in (None, tokenizer.eos_token):
-        trained = (None, tokenizer.eos_token, tokenizer.bos_token)
-        spare = "<pad>" if tokenizer.unk_token in trained else tokenizer.unk_token
-        tokenizer.add_special_tokens({"pad_token": spare})
-    return sorted(set(tokenizer.get_vocab().values()) - known)
-
-
-def _check_layout(language: Any, llm: str) -> None:
-    """Raise ValueError unless a model is a decoder under one matrix: LLaVA holds no more."""
-    start = f"{language.base_model_prefix}."
-    parameters = language.named_parameters(remove_duplicate=False)
-    outside = [name for name, _ in parameters if not name.startswith(start)]
-    head, base = language.get_output_embeddings(), language.base_model
-    tied = language.config.tie_word_embeddings
-    if (
-        len(outside) == 1
-        and getattr(head, "bias", None) is None
-        and (not tied or hasattr(base, "embed_tokens"))
-    ):
-        return
-    raise ValueError(
-        f"llm={llm}: {type(language).__name__} is not laid out as LLaVA's language model "
-        f"(outside of {start[:-1]}: {', '.join(outside)}; tied embeddings: {tied}); give one of "
-        "the Llama, Mistral or Qwen2 family"
-    )
 
 
 def _check_logits(llava: Any, language: Any, what: str) -> None:

@@ -17,7 +17,7 @@ ACTIVATIONS = {"linear": "linear", "mlp2x_gelu": "gelu"}
 
 
 def new_connector(model: LlavaForConditionalGeneration, seed: int) -> None:
-    """Initialise the connector in place: normal weights as the LLM's, zero biases.
+    """Initialise each connector in place: normal weights as the LLM's, zero biases.
 
     Of a `linear` connector the second layer becomes the identity, frozen.
 
@@ -36,15 +36,15 @@ def new_connector(model: LlavaForConditionalGeneration, seed: int) -> None:
         )
     generator = torch.Generator().manual_seed(seed)
     deviation = getattr(model.config.text_config, "initializer_range", None) or 0.02
-    connector = _connector(model)
-    with torch.no_grad():
-        for layer in (connector.linear_1, connector.linear_2):
-            drawn = torch.empty(layer.weight.shape).normal_(0, deviation, generator=generator)
-            layer.weight.copy_(drawn)
-            if layer.bias is not None:
-                layer.bias.zero_()
-        if kind == "linear":
-            connector.linear_2.weight.copy_(torch.eye(len(connector.linear_2.weight)))
+    for connector in connectors(model):
+        with torch.no_grad():
+            for layer in (connector.linear_1, connector.linear_2):
+                drawn = torch.empty(layer.weight.shape).normal_(0, deviation, generator=generator)
+                layer.weight.copy_(drawn)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            if kind == "linear":
+                connector.linear_2.weight.copy_(torch.eye(len(connector.linear_2.weight)))
     fix_identity(model)
 
 
@@ -88,7 +88,11 @@ def fix_identity(model: Any) -> None:
     """
     if connector_of(model.config) != "linear":
         return
-    layer = _connector(model).linear_2.requires_grad_(False)
+    for connector in connectors(model):
+        _fix(connector.linear_2.requires_grad_(False))
+
+
+def _fix(layer: Any) -> None:
     if layer.weight.is_meta:
         return
     plain = all(name in ("weight", "bias") for name, _ in layer.named_parameters())
@@ -108,8 +112,8 @@ def trained_connector_modules(config: Any) -> list[str]:
         config: A checkpoint's configuration.
 
     Returns:
-        The ends of the modules' names: one for `linear`, both for other connectors, none for models
-        without a connector.
+        The ends of the modules' names, those of a second connector included: one for `linear`, both
+        for other connectors, none for models without a connector.
     """
     if not hasattr(config, "projector_hidden_act"):
         return []
@@ -117,8 +121,10 @@ def trained_connector_modules(config: Any) -> list[str]:
     return [f"multi_modal_projector.linear_{number}" for number in numbers]
 
 
-def _connector(model: torch.nn.Module) -> Any:
-    return next(m for name, m in model.named_modules() if name.endswith("multi_modal_projector"))
+def connectors(model: torch.nn.Module) -> list[Any]:
+    """Return a model's connectors: two where two towers have one each, none in a text model."""
+    named = model.named_modules()
+    return [module for name, module in named if name.endswith("multi_modal_projector")]
 
 
 def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 from transformers.utils import cached_file
 
+# Whoever loads a checkpoint here can load one of two towers: transformers learns of it.
+import verbalizer_bench.models.mof  # noqa: F401
 from verbalizer_bench.models.checkpoints.load_log import true_lines_only
 
 # What a checkpoint may hold without the model's using it, beside the lists that transformers'

@@ -37,7 +37,7 @@ def tower_features(vision_config: Any, size: tuple[int, int] | None = None) -> T
             f"vision_tower: {name} has image_size={pixels} and patch_size={patch}; LLaVA takes "
             "towers with an image size and one patch size, such as CLIP and SigLIP"
         )
-    height, width = size or ((pixels, pixels) if isinstance(pixels, int) else tuple(pixels))
+    height, width = size or image_size(vision_config)
     channels = getattr(vision_config, "num_channels", 3)
     try:
         with torch.device("meta"), torch.no_grad():
@@ -57,6 +57,12 @@ def tower_features(vision_config: Any, size: tuple[int, int] | None = None) -> T
             "LLaVA takes one vector a patch, with at most a class token before them"
         )
     return TowerFeatures(patches, "default" if shape[1] > patches else "full")
+
+
+def image_size(vision_config: Any) -> tuple[int, int]:
+    """Return the height and width in pixels that a tower's configuration states."""
+    pixels = vision_config.image_size
+    return (pixels, pixels) if isinstance(pixels, int) else tuple(pixels)
 
 
 def processed_size(image_processor: Any, name: str) -> tuple[int, int]:

@@ -32,7 +32,7 @@ LAYERS = (
 ROOMS = {
     "builders": ("pipeline", "filters", "export", "kinds"),
     "leaderboard": ("submission", "pages", "reports", "site"),
-    "models": ("images", "chat", "checkpoints", "engine", "adapters", "served"),
+    "models": ("images", "chat", "mof", "checkpoints", "engine", "adapters", "served"),
     "trainers": (
         "conversations",
         "data",

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForZeroShotImageClassification,
     AutoProcessor,
     AutoTokenizer,
+    LlavaConfig,
     ProcessorMixin,
 )
 
@@ -144,6 +145,7 @@ def _from_parts(recipe: Recipe, config: Any, stored_types: bool) -> Checkpoint:
     assert parts.llm and parts.vision_tower and parts.connector
     with reading(f"model.llm={parts.llm}, model.vision_tower={parts.vision_tower}"):
         llm, tower = (_common(stored_dtypes(part)) for part in (parts.llm, parts.vision_tower))
+    second = parts.second and _common(stored_dtypes(parts.second.tower))
     model, processor = load_parts(
         parts.vision_tower,
         parts.llm,
@@ -152,10 +154,12 @@ def _from_parts(recipe: Recipe, config: Any, stored_types: bool) -> Checkpoint:
         seed=recipe.seed,
         dtype=_name(llm if stored_types else torch.float32),
         tower_dtype=_name(tower if stored_types else torch.float32),
+        second=parts.second,
+        second_dtype=_name(second if second and stored_types else torch.float32),
     )
-    dtypes = {
-        name: tower if "vision_tower." in name else llm for name in file_dtypes(model, {}, llm)
-    }
+    dtypes = dict.fromkeys(file_dtypes(model, {}, llm), llm)
+    for prefix, dtype in (("model.vision_tower.", tower), ("model.second_vision_tower.", second)):
+        dtypes |= {name: dtype for name in dtypes if dtype and name.startswith(prefix)}
     return Checkpoint(model, processor, config.dtype or llm, dtypes)
 
 
@@ -180,7 +184,9 @@ def load_shapes(recipe: Recipe) -> Any:
         assert parts.vision_tower and parts.connector
         vision, words = AutoConfig.from_pretrained(parts.vision_tower), config.vocab_size
         # The image token comes behind the language model's vocabulary.
-        config = join_configs(vision, config, parts.connector, words, words + 1)
+        config = join_configs(
+            vision, config, parts.connector, words, words + 1, second=parts.second
+        )
     _check_kind(recipe, config)
     with torch.device("meta"):
         model = _auto_model(recipe).from_config(config)
@@ -211,7 +217,8 @@ def _config(recipe: Recipe) -> Any:
 
 
 def _check_kind(recipe: Recipe, config: Any) -> None:
-    kind = {"llava": "llava", "clip": "clip"}.get(config.model_type, "text")
+    kind = "clip" if config.model_type == "clip" else "text"
+    kind = "llava" if isinstance(config, LlavaConfig) else kind
     wanted = "text" if recipe.text_model else "clip" if recipe.method == "tower" else "llava"
     if kind == wanted:
         return

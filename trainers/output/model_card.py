@@ -24,7 +24,7 @@ def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:
 def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     """Return a model card: what it was made of and how, and how to score it."""
     model = recipe.model
-    base = model.path or f"{model.vision_tower} + {model.llm}, connector {model.connector}"
+    base = model.path or f"{model.towers} + {model.llm}, connector {model.connector}"
     if model.config:
         base = f"random weights, seed {recipe.seed}, of the architecture {model.config}"
     data = "\n".join(

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import Trainer
 from trl import DPOTrainer
 
+from verbalizer_bench.models.checkpoints.connector import connectors
 from verbalizer_bench.trainers.training.recipe_trainer import RecipeTrainer
 
 # How far log-probabilities may be from the reference before anything is trained, in float32 and
@@ -88,15 +89,13 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
         return Trainer.evaluate(self, *args, **kwargs)
 
 
-def show_images_twice(model: Any) -> RemovableHandle | None:
-    """Have a LLaVA use what its connector makes of a batch's images for both halves of its rows.
+def show_images_twice(model: Any) -> list[RemovableHandle]:
+    """Have a LLaVA use what its connectors make of a batch's images for both halves of its rows.
 
     Returns:
-        What undoes it; None for a text model.
+        What undoes it; nothing for a text model.
     """
-    modules = model.named_modules()
-    connector = next((m for name, m in modules if name.endswith("multi_modal_projector")), None)
-    return connector.register_forward_hook(_twice) if connector is not None else None
+    return [connector.register_forward_hook(_twice) for connector in connectors(model)]
 
 
 def _twice(module: Any, inputs: Any, features: torch.Tensor) -> torch.Tensor:

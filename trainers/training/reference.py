@@ -204,14 +204,14 @@ def _exact_model(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -
     model = checkpoint.model
     if not exact:
         model = load(replace(recipe, precision="fp32")).model
-    mode, hook = model.training, show_images_twice(model)
+    mode, hooks = model.training, show_images_twice(model)
     convolutions = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield model.eval().to(device)
     finally:
         torch.backends.cudnn.allow_tf32 = convolutions
-        if hook:
+        for hook in hooks:
             hook.remove()
         model.train(mode).to("cpu")
 

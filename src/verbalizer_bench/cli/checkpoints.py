@@ -2,11 +2,14 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
 from verbalizer_bench.cli.options import CommandGroup, DryRun, Output, Overrides, Repeated, Required
+
+if TYPE_CHECKING:
+    from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 
 commands = CommandGroup()
 
@@ -47,11 +50,22 @@ def compose(
     output: Output,
     format: str | None = None,
     seed: int = 0,
+    second_tower: str | None = None,
+    mixture: Annotated[str | None, Option(metavar="additive|interleaved|channel")] = None,
+    alpha: float | None = None,
+    normalize: bool = False,
+    first_layer: int | None = None,
+    second_layer: int | None = None,
+    grid: Annotated[str | None, Option(metavar="resize_pixels|resize_features")] = None,
+    second_pixels: Annotated[str | None, Option(metavar="first|own")] = None,
 ) -> None:
-    r"""Make a LLaVA of a vision tower and a language model.
+    r"""Make a LLaVA of a vision tower, or two, and a language model.
 
     verbalizer-bench compose --vision-tower openai/clip-vit-large-patch14 \
         --llm lmsys/vicuna-7b-v1.5 --connector mlp2x_gelu --format vicuna-v1 -o llava
+    verbalizer-bench compose --vision-tower openai/clip-vit-large-patch14 \
+        --second-tower facebook/dinov2-large --mixture interleaved \
+        --llm lmsys/vicuna-7b-v1.5 --connector mlp2x_gelu --format vicuna-v1 -o mof
 
     Args:
         vision_tower: A folder or hub id.
@@ -60,6 +74,20 @@ def compose(
         output: The checkpoint's folder.
         format: Conversation format of its chat template: llama-2 or vicuna-v1 (default: the llm's).
         seed: Of the connector's weights.
+        second_tower: A folder or hub id of another vision tower, whose features are mixed with the
+            first one's (arXiv 2401.06209).
+        mixture: additive: alpha x first + (1 - alpha) x second; interleaved: a connector for each
+            tower, tokens alternate; channel: both vectors of a patch side by side, one connector.
+        alpha: The first tower's share, 0 to 1; of additive alone.
+        normalize: Bring each patch's vector of either tower to mean 0 and variance 1 first.
+        first_layer: Which hidden state of the first tower is taken, beside a second one (default:
+            -2).
+        second_layer: Which of the second tower (default: -1 of a DINO, before its last norm; else
+            -2).
+        grid: What of the second tower is brought to the first one's grid of patches where it has
+            another (default: resize_pixels).
+        second_pixels: first (default): both towers see the same normalised pixels, as in the paper;
+            own: the second one by its own processor's mean and deviation.
     """
     from transformers import AutoTokenizer
 
@@ -67,13 +95,41 @@ def compose(
     from verbalizer_bench.models.checkpoints.strict_loading import reading
     from verbalizer_bench.trainers.conversations.formats import chat_template
 
+    second = _second_tower(
+        second_tower,
+        mixture=mixture,
+        alpha=alpha,
+        normalize=normalize or None,
+        first_layer=first_layer,
+        layer=second_layer,
+        grid=grid,
+        pixels=second_pixels,
+    )
     template = None
     if format:
         with reading(f"llm={llm}"):
             tokenizer = AutoTokenizer.from_pretrained(llm)
         template = chat_template(format, tokenizer)
-    folder = compose(vision_tower, llm, connector, output, chat_template=template, seed=seed)
+    folder = compose(
+        vision_tower, llm, connector, output, chat_template=template, seed=seed, second=second
+    )
     print(f"Wrote {folder}; its connector is untrained: `verbalizer-bench train` trains it")
+
+
+def _second_tower(tower: str | None, **settings: Any) -> "SecondTower | None":
+    from verbalizer_bench.models.checkpoints.second_tower import SecondTower
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    if tower is None and given:
+        raise ValueError(
+            f"compose: {', '.join(given)} is of a second tower; give --second-tower, or leave it "
+            "out"
+        )
+    if tower and "mixture" not in given:
+        raise ValueError(
+            f"--second-tower {tower}: give --mixture: additive, interleaved or channel"
+        )
+    return SecondTower(tower, **given) if tower else None
 
 
 @commands.command()
