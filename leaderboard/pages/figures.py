@@ -13,8 +13,8 @@ from verbalizer_bench.results.statistics import TypeScores
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-_PATTERNS = ("", "//", "..", "xx")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+PATTERNS = ("", "//", "..", "xx")
 # An SVG is drawn for a light page; where the reader's is dark, its browser takes these instead.
 _DARK = {"#ffffff": "#0d1117", "#000000": "#c9d1d9", "#333333": "#e6edf3", "#555555": "#9da7b3"}
 _DARK |= {"#dddddd": "#30363d"}
@@ -71,7 +71,7 @@ def _bars(
 ) -> None:
     groups = [name for name in (*LABEL_TYPES, "All") if any(name in summary for _, summary in runs)]
     # Many runs side by side would be too wide to be read: a panel a label type, two in a row.
-    many = len(runs) > len(_COLOURS) and len(groups) > 1
+    many = len(runs) > len(COLOURS) and len(groups) > 1
     panels = [[name] for name in groups] if many else [groups]
     columns = 2 if many else 1
     rows = math.ceil(len(panels) / columns)
@@ -114,9 +114,9 @@ def _vertical_bars(
             yerr=[lows, highs],
             capsize=2.5,
             error_kw={"elinewidth": 0.9, "ecolor": "#333333"},
-            label=_shown(name),
-            color=_COLOURS[index % len(_COLOURS)],
-            hatch=_PATTERNS[index // len(_COLOURS) % len(_PATTERNS)],
+            label=shown_name(name),
+            color=COLOURS[index % len(COLOURS)],
+            hatch=PATTERNS[index // len(COLOURS) % len(PATTERNS)],
             zorder=2,
         )
     axes.set_xticks(range(len(groups)), [group.capitalize() for group in groups])
@@ -126,7 +126,8 @@ def _vertical_bars(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _shown(name: str, length: int = 40) -> str:
+def shown_name(name: str, length: int = 40) -> str:
+    """Return a model's name as a figure can show it."""
     cut = name if len(name) <= length else f"{name[: length - 1]}…"
     # SVG cannot hold control characters, and no font has half a character.
     cut = "".join(c if c.isprintable() else "\ufffd" for c in cut)
@@ -173,10 +174,10 @@ def _horizontal_bars(axes: Axes, models: Sequence[tuple[str, Mapping[str, TypeSc
             xerr=ends,
             error_kw={"elinewidth": 0.7, "ecolor": "#333333"},
             label=label_type.capitalize(),
-            color=_COLOURS[index],
+            color=COLOURS[index],
             zorder=2,
         )
-    axes.set_yticks(range(len(models)), [_shown(name) for name, _ in models], fontsize=8)
+    axes.set_yticks(range(len(models)), [shown_name(name) for name, _ in models], fontsize=8)
     axes.set_ylim(len(models) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.tick_params(axis="x", labelsize=8)

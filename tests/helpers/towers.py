@@ -89,3 +89,16 @@ def dinov3(folder: Path, seed: int = 0) -> Path:
     # Its own processor needs torchvision.
     _bit().save_pretrained(folder)
     return folder
+
+
+def siglip2(folder: Path, seed: int = 0) -> Path:
+    """Make a SigLIP 2 that is given patches of images of any shape."""
+    torch.manual_seed(seed)
+    vision = {key: value for key, value in _VISION.items() if key != "image_size"}
+    config = transformers.Siglip2Config(
+        text_config=dict(_TEXT), vision_config={**vision, "num_patches": 16}
+    )
+    transformers.Siglip2Model(config).save_pretrained(folder)
+    images = transformers.Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16)
+    transformers.Siglip2Processor(images, tokenizer()).save_pretrained(folder)
+    return folder

@@ -1,4 +1,4 @@
-"""Where vision fails: `blind-pairs`."""
+"""Where vision fails: `blind-pairs` and `vlm-pairs`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,6 +99,44 @@ def blind_pairs(
         found = work.take_pairs(output, rule, choice)
         page = write_contact_sheet(found, images, output, sheet)
         print("\n".join([*found.lines(), f"Wrote {page}"]))
+
+
+@commands.command("vlm-pairs")
+def vlm_pairs(
+    data: Path,
+    output: Output,
+    model: Annotated[list[str], Option(metavar="MODEL")],
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> None:
+    r"""Score models of images and texts on MMVP-VLM: nine visual patterns, fifteen pairs of each.
+
+    verbalizer-bench vlm-pairs MMVP_VLM -o out/vlm --model openai/clip-vit-large-patch14 \
+        --model google/siglip-so400m-patch14-384
+
+    The text is "a photo of " and the statement. The paper's direction: each statement prefers its
+    own image, and a pair is right if both do. The other direction stands beside it. Chance is 25 %.
+    Writes result.json, table.md, patterns.png and patterns.svg.
+
+    Args:
+        data: Questions.csv and images, in the layout of MMVP/MMVP_VLM.
+        output: The folder of the result.
+        model: CLIP, SigLIP, SigLIP 2 or OpenCLIP in transformers' form; give one or several.
+        device: Where models compute.
+        dtype: In which precision.
+    """
+    from verbalizer_bench.leaderboard.pages.pattern_figures import pattern_bars
+    from verbalizer_bench.vision import vlm_pairs as work
+    from verbalizer_bench.vision.vlm_benchmark import read_vlm_benchmark
+
+    if twice := [name for name in model if model.count(name) > 1]:
+        raise ValueError(f"--model {twice[0]}: it is there twice; give each once")
+    benchmark = read_vlm_benchmark(data)
+    scored = [work.score(work.load_model(name, device, dtype), benchmark) for name in model]
+    file = work.write_scores(scored, benchmark, output)
+    pattern_bars(scored, [output / "patterns.png", output / "patterns.svg"])
+    print((output / work.TABLE).read_text(encoding="utf-8"))
+    print(f"Wrote {file}")
 
 
 def _shard(text: str, stage: str | None) -> tuple[int, int]:

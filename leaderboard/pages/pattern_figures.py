@@ -1,0 +1,64 @@
+"""Figures of visual patterns: what models of images and texts get right of each."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from verbalizer_bench.leaderboard.pages.figures import COLOURS, PATTERNS, save, shown_name
+from verbalizer_bench.vision.shares import Share
+from verbalizer_bench.vision.vlm_pairs import DIRECTIONS, TITLES, ModelScores
+
+CHANCE = 25
+
+
+def pattern_bars(scored: Sequence[ModelScores], files: Sequence[Path]) -> None:
+    """Draw the share of pairs that are right by pattern, a bar a model, a panel a direction.
+
+    Args:
+        scored: The models.
+        files: Where to write; the suffix is the format (`.png`, `.svg`).
+    """
+    names = [*scored[0].patterns[DIRECTIONS[0]], "Mean"]
+    with matplotlib.rc_context({"text.parse_math": False}):
+        width = max(9.0, 1.5 + len(names) * (0.55 + 0.22 * len(scored)))
+        figure = Figure(figsize=(width, 7.4), dpi=150, layout="constrained")
+        grid = figure.subplots(len(DIRECTIONS), 1, sharex=True)
+        for axes, direction in zip(grid, DIRECTIONS, strict=True):
+            _panel(axes, scored, direction, names)
+        grid[-1].set_xticks(
+            range(len(names)), [textwrap.fill(name, 18) for name in names], fontsize=8
+        )
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        save(figure, files)
+
+
+def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Sequence[str]) -> None:
+    width = 0.8 / len(scored)
+    for index, model in enumerate(scored):
+        shares: list[Share] = [*model.patterns[direction].values(), model.means[direction]]
+        axes.bar(
+            [place + (index - (len(scored) - 1) / 2) * width for place in range(len(names))],
+            [100 * share.value for share in shares],
+            width * 0.92,
+            yerr=[
+                [100 * (share.value - share.low) for share in shares],
+                [100 * (share.high - share.value) for share in shares],
+            ],
+            capsize=2,
+            error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
+            label=shown_name(model.name),
+            color=COLOURS[index % len(COLOURS)],
+            hatch=PATTERNS[index // len(COLOURS) % len(PATTERNS)],
+            zorder=2,
+        )
+    axes.axhline(CHANCE, color="#555555", linewidth=0.9, linestyle="--", zorder=1)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("Pairs right (%)")
+    axes.set_title(f"{TITLES[direction]}; dashed: chance", loc="left", fontsize=9)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
