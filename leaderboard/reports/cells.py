@@ -91,16 +91,19 @@ def _judged(file: Path, record: Mapping[str, Any]) -> Iterator[Cell]:
         loaded = str(asked.get("answers") or file.parent.name)
         name = Path(loaded).stem
     about = (str(asked.get("weights") or asked.get("sha256") or loaded), loaded, name)
-    title, remark = TITLES[record["benchmark"]], _left_out(record)
+    title, remark = TITLES[record["benchmark"]], _remark(record)
+    partial = ", partial" if record["questions"]["part"] else ""
     for rule, one in (record.get("rules") or {}).items():
         way = f"mean F1 of three splits by the rule {rule}, {_answers(asked)}"
-        yield Cell(*about, f"{title} ({rule})", way, shown(one["f1"], 3), remark, str(file))
+        yield Cell(
+            *about, f"{title} ({rule})", way, shown(one["f1"], 3) + partial, remark, str(file)
+        )
     if "rules" not in record:
         text = shown(record["score"], 2 if record["benchmark"] == "mtbench" else 1)
         if record["benchmark"] == "alpacaeval":
             text += f", {record['answers']['mean_characters']:,.0f} characters"
         way = f"judged by {_judge(record)}, {_answers(asked)}"
-        yield Cell(*about, title, way, text, remark, str(file))
+        yield Cell(*about, title, way, text + partial, remark, str(file))
 
 
 def _judge(record: Mapping[str, Any]) -> str:
@@ -120,9 +123,9 @@ def _answers(asked: Mapping[str, Any]) -> str:
     return f"questions {str(asked.get('questions'))[:8]}{limit}{seen}"
 
 
-def _left_out(record: Mapping[str, Any]) -> str:
+def _remark(record: Mapping[str, Any]) -> str:
     verdicts = record.get("verdicts") or {"left_out": 0}
     dated = f"judged on {record['judge']['date']}" if record["judge"] else ""
     if verdicts["left_out"]:
         dated += f", {verdicts['left_out']} of {verdicts['wanted']} verdicts left out"
-    return dated
+    return "; ".join(filter(None, (record["questions"]["part"], dated)))

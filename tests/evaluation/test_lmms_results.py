@@ -21,6 +21,8 @@ from verbalizer_bench.evaluation.items import yes_no as pope
 from verbalizer_bench.evaluation.lmms_results import LmmsScore, read_scores, result_files
 from verbalizer_bench.evaluation.recipe import read_evaluation
 
+FEW = "no interval of so few questions, or of ones that are all alike"
+
 
 def scores(folder: Path) -> dict[str, LmmsScore]:
     (file,) = result_files(folder)
@@ -32,12 +34,12 @@ def test_a_mean_with_its_interval(tmp_path: Path) -> None:
     write_lmms(tmp_path, {"gqa": VALUES})
     (found,) = scores(tmp_path).values()
     assert found.title == "GQA" and found.value == 50 and found.remark == ""
-    assert found.mean and found.mean.value == 50 and found.mean.questions == 4
-    # Of four draws of 1, 0, 0.5, 0.5: 12.5 and 87.5 are each drawn about once in fifty.
-    assert 10 <= found.mean.low <= 20 and 80 <= found.mean.high <= 90
+    assert found.mean and found.mean.value == 50 and found.mean.questions == 8
+    # 50 +- 1.96 * 12.5, in steps of 6.25.
+    assert (found.mean.low, found.mean.high) == pytest.approx((25, 75))
     assert found.given["pretrained"] == "/x/llava" and not found.partial
     assert (
-        "exact_match of lmms-eval's gqa (hub/made), 4 documents, asked by verbalizer-lvlm"
+        "exact_match of lmms-eval's gqa (hub/made), 8 documents, asked by verbalizer-lvlm"
         in found.way
     )
 
@@ -99,7 +101,26 @@ def test_mme_is_a_sum_over_categories(tmp_path: Path) -> None:
     values = [*two("posters", "a", 1, 1), *two("posters", "b", 1, 0), *two("count", "a", 0, 0)]
     write_lmms(tmp_path, {"mme": Made("mme_perception_score", 125.0, values)})
     found = scores(tmp_path)["MME"]
-    assert found.value == 125 and found.mean and (found.mean.low, found.mean.high) == (50, 200)
+    assert found.value == 125 and found.mean and math.isnan(found.mean.low)
+    assert found.remark == FEW
+    posters = [row for n in range(16) for row in two("posters", f"{n}", 1, n % 2)]
+    counts = [row for n in range(4) for row in two("count", f"{n}", n % 2, 1)]
+    one = [row for n in range(4, 20) for row in two("count", f"{n}", n % 2, 1)]
+    for name, more in {"few": [], "many": one}.items():
+        made = Made("mme_perception_score", 250.0, [*posters, *counts, *more])
+        write_lmms(tmp_path / name, {"mme": made})
+    few, many = (scores(tmp_path / name)["MME"] for name in ("few", "many"))
+    assert few.value == many.value == 250 and few.mean and math.isnan(few.mean.low)
+    # An image is worth 50 or 200: of two categories the error is 75 * sqrt(1 / 16 + 1 / 20).
+    assert few.remark == FEW and many.remark == "" and many.mean
+    assert (many.mean.low, many.mean.high) == pytest.approx((250 - 49.3, 250 + 49.3), abs=8)
+
+
+def test_what_is_all_alike_is_not_certain(tmp_path: Path) -> None:
+    write_lmms(tmp_path, {"gqa": Made("exact_match", 1.0, [1.0] * 20)})
+    found = scores(tmp_path)["GQA"]
+    assert found.value == 100 and found.mean and math.isnan(found.mean.low)
+    assert found.remark == FEW
 
 
 def test_mmbench_is_right_in_all_rounds(tmp_path: Path) -> None:
@@ -108,7 +129,7 @@ def test_mmbench_is_right_in_all_rounds(tmp_path: Path) -> None:
     made = Made("gpt_eval_score", 50.0, values, LETTER)
     write_lmms(tmp_path / "a", {"mmbench_en_dev_static": made})
     found = scores(tmp_path / "a")["MMBench"]
-    assert found.value == 50 and found.mean and found.mean.value == 50 and found.remark == ""
+    assert found.value == 50 and found.mean and found.mean.value == 50 and found.remark == FEW
     # What no rule of ours reads has lmms-eval's number, without an interval.
     values[3] = choice(1_000_002, "I think that it is a bee", "B")
     write_lmms(tmp_path / "b", {"mmbench_en_dev_static": made._replace(score=100.0)})
@@ -170,12 +191,12 @@ def test_two_judges_make_no_score(tmp_path: Path) -> None:
 
 
 def test_a_part_is_called_one(tmp_path: Path) -> None:
-    write_lmms(tmp_path, {"gqa": VALUES}, limit=4.0)
+    write_lmms(tmp_path, {"gqa": VALUES}, limit=8.0)
     found = scores(tmp_path)["GQA"]
-    assert found.partial and "4 of 5,000 documents" in found.way
+    assert found.partial and "8 of 5,000 documents" in found.way
     write_lmms(tmp_path, {"gqa": VALUES}, offset=3)
     found = scores(tmp_path)["GQA"]
-    assert found.partial and "4 of 4 documents from number 3 on" in found.way
+    assert found.partial and "8 of 8 documents from number 3 on" in found.way
 
 
 @pytest.mark.parametrize(
@@ -223,7 +244,7 @@ def test_other_settings_are_another_way(tmp_path: Path) -> None:
 
 def test_samples_of_another_model(tmp_path: Path) -> None:
     folder = write_lmms(tmp_path / "a", {"gqa": VALUES})
-    other = write_lmms(tmp_path / "b", {"gqa": Made("exact_match", 1.0, [1.0] * 4)})
+    other = write_lmms(tmp_path / "b", {"gqa": Made("exact_match", 1.0, [1.0] * 8)})
     name = f"{DATE}_samples_gqa.jsonl"
     (folder / name).write_bytes((other / name).read_bytes())
     with pytest.raises(ValueError, match=r"_samples_gqa.jsonl: its samples make 1, and .* has 0.5"):
@@ -235,10 +256,10 @@ def test_broken_files(tmp_path: Path) -> None:
     file, samples = folder / f"{DATE}_results.json", folder / f"{DATE}_samples_gqa.jsonl"
     text = samples.read_text()
     samples.write_text("".join(text.splitlines(keepends=True)[:3]))
-    with pytest.raises(ValueError, match=r"gqa.jsonl: 3 samples of 4 documents that .* has; run"):
+    with pytest.raises(ValueError, match=r"gqa.jsonl: 3 samples of 8 documents that .* has; run"):
         scores(tmp_path)
     samples.write_text(text[:-20])
-    with pytest.raises(ValueError, match=r"_samples_gqa.jsonl, line 4: not JSON"):
+    with pytest.raises(ValueError, match=r"_samples_gqa.jsonl, line 8: not JSON"):
         scores(tmp_path)
     samples.write_text(text.replace('"exact_match": 1.0', '"exact_match": {"a": 1}'))
     with pytest.raises(ValueError, match=r"exact_match is not as lmms-eval's gqa writes it \(Type"):

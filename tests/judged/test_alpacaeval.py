@@ -93,6 +93,15 @@ def test_a_win_rate(serve: Serve, tmp_path: Path) -> None:
     assert found["judge"]["parameters"]["max_tokens"] == 100
 
 
+def test_a_limit_is_for_both_sides(serve: Serve, tmp_path: Path) -> None:
+    """Lengths too are those of the first three alone."""
+    words = write(tmp_path, ["win"] * 3 + ["a longer one"] * 7)
+    assert judged([*words, "--limit", "3"], serve(by_our_text)) == 0
+    found = json.loads((tmp_path / "out" / "judge-gpt-4" / "result.json").read_text())
+    assert found["answers"]["mean_characters"] == found["reference_mean_characters"] == 3
+    assert found["questions"]["asked"] == found["verdicts"]["wanted"] == found["wins"] == 3
+
+
 def test_an_empty_answer_is_judged(serve: Serve, tmp_path: Path) -> None:
     words = write(tmp_path, ["", "win"])
     (tmp_path / "theirs.json").write_text(

@@ -22,6 +22,7 @@ def write_result(folder: Path, weights: str = "ab12", **changes: Any) -> Path:
     asked = {"model_args": {"pretrained": f"/x/{weights}/llava"}, "weights": weights}
     record: dict[str, Any] = {
         "benchmark": "mtbench",
+        "questions": {"asked": 80, "of": 80, "part": None},
         "answered": {"asked": asked | {"questions": "c0ffee00", "max_tokens": 1024}},
         "score": {"mean": 6.125, "interval": [5.5, 6.75], "questions": 80},
         "judge": {
@@ -32,7 +33,10 @@ def write_result(folder: Path, weights: str = "ab12", **changes: Any) -> Path:
         "verdicts": {"wanted": 160, "left_out": 0},
         "answers": {"mean_characters": 1070.2},
     }
-    record["judge"] |= changes.pop("judge", {})
+    if (judge := changes.pop("judge", {})) is None:
+        record["judge"] = None
+    else:
+        record["judge"] |= judge
     record["answered"]["asked"] |= changes.pop("asked", {})
     record |= changes
     folder.mkdir(parents=True)
@@ -90,6 +94,25 @@ def test_a_blank_image_is_another_way_to_ask(tmp_path: Path) -> None:
     assert "up to 1024 tokens, shown the image white" in table
 
 
+def test_a_part_never_stands_as_the_whole(tmp_path: Path) -> None:
+    """Its questions are others, and so is its column; the cell and a note say it besides."""
+    write_result(tmp_path / "whole")
+    part = {"asked": 3, "of": 80, "part": "3 of 80 questions: not the benchmark"}
+    write_result(tmp_path / "part", questions=part, asked={"questions": "dead", "limit": 3})
+    rules = {"exact": {"f1": {"mean": 0.8701, "interval": None}}}
+    about = {"benchmark": "pope", "rules": rules, "verdicts": None, "judge": None}
+    write_result(tmp_path / "pope", questions=part, **about)
+    header, row = rows_of(table := table_of(tmp_path))
+    assert header == ["Checkpoint", "POPE (exact)", "MT-Bench #1", "MT-Bench #2"]
+    assert row[1:] == ["0.870, partial", "6.12 [5.50, 6.75], partial", "6.12 [5.50, 6.75]"]
+    said = "3 of 80 questions: not the benchmark"
+    assert f"llava, MT-Bench #1: {said}; judged on 2026-11-29" in table
+    assert f"llava, POPE (exact): {said}\n" in table
+    write_result(tmp_path / "older", questions=None)
+    with pytest.raises(ValueError, match=r"not what `judge` writes .* have it judged again"):
+        table_of(tmp_path)
+
+
 def test_two_results_in_one_place(tmp_path: Path) -> None:
     write_result(tmp_path / "one")
     write_result(tmp_path / "other", judge={"date": "2026-12-24"})
@@ -121,7 +144,7 @@ def test_the_command(
     capsys.readouterr()
     assert main(["report", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert rows_of(printed)[1] == ["made", "7.00"] and key not in printed
+    assert rows_of(printed)[1] == ["made", "7.00, partial"] and key not in printed
     assert (tmp_path / "out" / "report" / "report.md").read_text() in printed
     assert main(["report", str(tmp_path / "bench")]) == 2
     assert "no results_*.json at or below it" in capsys.readouterr().err
@@ -134,14 +157,14 @@ def test_lmms_evals_columns(tmp_path: Path) -> None:
     """A checkpoint's row is that of the weights that were loaded from the same folder."""
     write_result(tmp_path / "judged", "ab12")
     write_lmms(tmp_path / "lmms", {"gqa": VALUES, "mmlu": VALUES}, pretrained="/x/ab12/llava")
-    write_lmms(tmp_path / "lmms", {"gqa": VALUES}, "/x/base", date="20261130_113213", limit=4)
+    write_lmms(tmp_path / "lmms", {"gqa": VALUES}, "/x/base", date="20261130_113213", limit=8)
     table = table_of(tmp_path)
     header, first, second = rows_of(table)
     assert header == ["Checkpoint", "MT-Bench", "GQA #1", "GQA #2"]
     assert first[:2] == ["llava", "6.12 [5.50, 6.75]"] and first[2].startswith("50.0 [")
     assert second[:3] == ["base", "-", "-"] and second[3].endswith("], partial")
     assert (
-        "GQA #2: exact_match of lmms-eval's gqa (hub/made), 4 of 5,000 documents, asked by" in table
+        "GQA #2: exact_match of lmms-eval's gqa (hub/made), 8 of 5,000 documents, asked by" in table
     )
     assert "_results.json: not in the recipe, and not shown: mmlu" in table
 

@@ -71,6 +71,10 @@ Answers = Annotated[
     ),
 ]
 MaxTokens = Annotated[int, Option(help="The longest answer.")]
+Limit = Annotated[
+    int | None,
+    Option(min=1, help="Ask the first so many questions alone (of POPE in each split)."),
+]
 DryRun = Annotated[
     bool,
     Option(
@@ -90,6 +94,7 @@ def mtbench(
     answers: Answers = None,
     max_tokens: MaxTokens = 1024,
     seed: int = 0,
+    limit: Limit = None,
     dry_run: DryRun = False,
 ) -> None:
     r"""Answer MT-Bench's 80 questions, and have the answers rated.
@@ -109,8 +114,9 @@ def mtbench(
     """
     from verbalizer_bench.judged import mtbench as benchmark
 
-    source = _Source(model, model_args, answers, max_tokens, output, seed)
+    source = _Source(model, model_args, answers, max_tokens, output, limit, seed)
     bench = benchmark.read_mtbench(data)
+    bench = bench._replace(questions=bench.questions[:limit])
     _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
@@ -126,6 +132,7 @@ def alpacaeval(
     model_args: ModelArguments = None,
     answers: Answers = None,
     max_tokens: MaxTokens = 2048,
+    limit: Limit = None,
     dry_run: DryRun = False,
 ) -> None:
     r"""Answer AlpacaEval's instructions, and have the answers held against fixed ones (version 1).
@@ -145,8 +152,9 @@ def alpacaeval(
     """
     from verbalizer_bench.judged import alpacaeval as benchmark
 
-    source = _Source(model, model_args, answers, max_tokens, output)
+    source = _Source(model, model_args, answers, max_tokens, output, limit)
     bench = benchmark.read_alpacaeval(data, references, prompt)
+    bench = bench._replace(questions=bench.questions[:limit])
     _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
@@ -159,6 +167,7 @@ def pope(
     model_args: ModelArguments = None,
     answers: Answers = None,
     max_tokens: MaxTokens = 16,
+    limit: Limit = None,
     dry_run: DryRun = False,
 ) -> None:
     r"""Answer POPE's questions on its three splits; no judge is asked.
@@ -173,18 +182,19 @@ def pope(
         answers: Answers that were made elsewhere, in FastChat's layout; a question's id is its
             split and number: random-1.
     """
-    from verbalizer_bench.judged.pope import lines, read_pope, score_pope
-    from verbalizer_bench.judged.record import part_warning
+    from verbalizer_bench.judged.pope import limited, lines, read_pope, score_pope
+    from verbalizer_bench.judged.record import part_of
 
-    bench = read_pope(data, images)
-    source = _Source(model, model_args, answers, max_tokens, output)
+    bench = limited(read_pope(data, images), limit)
+    part = filter(None, [part_of(bench.name, len(bench.questions))])
+    source = _Source(model, model_args, answers, max_tokens, output, limit)
     if dry_run:
-        print(f"POPE: {len(bench.questions):,} answers of up to {max_tokens} tokens; no judge")
+        asked = f"POPE: {len(bench.questions):,} answers of up to {max_tokens} tokens; no judge"
+        print("\n".join([asked, *part]))
         return
     with _keeping(output):
         given = source.answers(bench.name, bench.questions)
     found, file = score_pope(bench, given, output)
-    part = part_warning(bench.name, len(bench.questions))
     print("\n".join(["POPE", *part, *lines(found), f"Wrote {file}"]))
 
 
@@ -200,6 +210,7 @@ def mmvet(
     model_args: ModelArguments = None,
     answers: Answers = None,
     max_tokens: MaxTokens = 1024,
+    limit: Limit = None,
     dry_run: DryRun = False,
 ) -> None:
     r"""Answer MM-Vet's questions, and have each answer's correctness judged from 0 to 1.
@@ -216,8 +227,9 @@ def mmvet(
     """
     from verbalizer_bench.judged import mmvet as benchmark
 
-    source = _Source(model, model_args, answers, max_tokens, output)
+    source = _Source(model, model_args, answers, max_tokens, output, limit)
     bench = benchmark.read_mmvet(data, images, prompt)
+    bench = bench._replace(questions=bench.questions[:limit])
     _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
@@ -233,6 +245,7 @@ def llava_bench(
     model_args: ModelArguments = None,
     answers: Answers = None,
     max_tokens: MaxTokens = 1024,
+    limit: Limit = None,
     dry_run: DryRun = False,
 ) -> None:
     r"""Answer LLaVA-Bench's questions, and have the answers rated beside GPT-4's.
@@ -250,8 +263,9 @@ def llava_bench(
     """
     from verbalizer_bench.judged import llava_bench as benchmark
 
-    source = _Source(model, model_args, answers, max_tokens, output)
+    source = _Source(model, model_args, answers, max_tokens, output, limit)
     bench = benchmark.read_llava_bench(data, references, rules)
+    bench = bench._replace(questions=bench.questions[:limit])
     _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
@@ -264,6 +278,7 @@ class _Source:
     file: Path | None
     max_tokens: int
     folder: Path
+    limit: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -276,11 +291,13 @@ class _Source:
         from verbalizer_bench.running.arguments import model_arguments
 
         if self.file:
-            return answering.take_answers(self.file, questions, self.folder)
+            return answering.take_answers(self.file, questions, self.folder, self.limit)
         if self.model_args is None:
-            return answering.kept_answers(questions, self.folder)
+            return answering.kept_answers(questions, self.folder, self.limit)
         arguments = model_arguments(self.model_args)
-        how = answering.Answering(benchmark, self.model, arguments, self.max_tokens, self.seed)
+        how = answering.Answering(
+            benchmark, self.model, arguments, self.max_tokens, self.seed, self.limit
+        )
         return answering.answer_all(how, questions, self.folder)
 
     def present(self, questions: "Sequence[Question]") -> "dict[str, Answer] | None":
@@ -290,7 +307,7 @@ class _Source:
         if self.file:
             return answering.read_answers(self.file, questions)
         if self.model_args is None or (self.folder / answering.RECORD).is_file():
-            return answering.kept_answers(questions, self.folder)
+            return answering.kept_answers(questions, self.folder, self.limit)
         return None
 
 
@@ -314,7 +331,7 @@ def _judge(
     """
     from verbalizer_bench.judged.dry_run import describe
     from verbalizer_bench.judged.judge import make_judge
-    from verbalizer_bench.judged.record import TITLES, judge_answers, part_warning
+    from verbalizer_bench.judged.record import TITLES, judge_answers, part_of
 
     judge = make_judge(name, overrides, verdict_tokens)
     if dry_run:
@@ -326,7 +343,7 @@ def _judge(
     with _keeping(source.folder):
         answers = source.answers(bench.name, bench.questions)
         found, file = judge_answers(bench, answers, judge, source.folder)
-    part = part_warning(bench.name, len(bench.questions))
+    part = filter(None, [part_of(bench.name, len(bench.questions))])
     title = f"{TITLES[bench.name]}, judged by {name}"
     print("\n".join([title, *part, *found.lines(), f"Wrote {file}"]))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.results.means import RESAMPLES, SEED, Mean
+from verbalizer_bench.results.means import FEWEST, RESAMPLES, SEED, Mean, ends_of
 from verbalizer_bench.results.resampling import bootstrap, bootstrap_alike, interval
 
 _OPTION = re.compile(r"([A-E])(?:[.,:)]|\)\.)?|\(([A-E])\)\.?")
@@ -58,13 +58,17 @@ class Items(NamedTuple):
 
 
 def mean_of_tasks(tasks: Sequence[Items]) -> Mean:
-    """Return the mean of tasks' scores with its bootstrap interval."""
+    """Return the mean of tasks' scores with its bootstrap interval.
+
+    There is none where a table has fewer than `FEWEST` rows, which drawn alone would hardly vary
+    (MME with an image a category), nor where no resample differs.
+    """
     value = float(np.mean([one.value for one in tasks]))
     count = sum(one.samples for one in tasks)
-    if max(len(table) for one in tasks for table in one.strata.values()) < 2:
+    if min(len(table) for one in tasks for table in one.strata.values()) < FEWEST:
         return Mean(value, np.nan, np.nan, count)
     low, high = interval(np.mean([one.draws() for one in tasks], axis=0)[:, None])
-    return Mean(value, float(low[0]), float(high[0]), count)
+    return Mean(value, *ends_of(low[0], high[0]), count)
 
 
 def _first(means: np.ndarray) -> np.ndarray:

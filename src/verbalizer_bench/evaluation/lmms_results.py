@@ -131,6 +131,8 @@ class _Reading(NamedTuple):
             value = self.benchmark.scale * _mean([self._reported(task) for task in tasks])
             if len(found) == len(tasks) and all(one.sure for one in found):
                 mean = _scaled(mean_of_tasks(found), self.benchmark.scale)
+                if math.isnan(mean.low):
+                    remarks.append("no interval of so few questions, or of ones that are all alike")
             else:
                 remarks.append("no interval" + ("" if found else ", for want of --log_samples"))
         remark = "; ".join(filter(None, remarks))

@@ -98,7 +98,8 @@ class AlpacaEval(NamedTuple):
         found = [value for value in values if value is not None]
         counts = Counter(found)
         texts = [answers[question.id].turns[0] for question in self.questions]
-        lengths = [sum(map(len, side)) / len(texts) for side in (texts, self.references.values())]
+        references = [self.references[question.id] for question in self.questions]
+        lengths = [sum(map(len, side)) / len(texts) for side in (texts, references)]
         rate = mean_of({"all": [[100 * value] for value in found]})
         return WinRate(rate, counts[1.0], counts[0.5], counts[0.0], (lengths[0], lengths[1]))
 

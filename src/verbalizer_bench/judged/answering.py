@@ -43,6 +43,7 @@ class Answering:
         model_args: The adapter's arguments.
         max_tokens: The longest answer, in tokens.
         seed: Of sampled answers.
+        limit: How many of the benchmark's questions are asked; None: all.
     """
 
     benchmark: str
@@ -50,6 +51,7 @@ class Answering:
     model_args: Mapping[str, Any]
     max_tokens: int
     seed: int = 0
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.model not in ADAPTERS:
@@ -62,7 +64,7 @@ class Answering:
     def asked(self, questions: Sequence[Question]) -> dict[str, Any]:
         """Return what the answers depend on beside the checkpoint's weights."""
         arguments = {key: arg for key, arg in self.model_args.items() if key not in _HARMLESS}
-        asked = vars(self) | {"model_args": arguments, "questions": sha256_of(questions)}
+        asked = vars(self) | {"model_args": arguments, **_which(questions, self.limit)}
         made: dict[str, Any] = json.loads(json.dumps(asked, default=str))
         return made
 
@@ -92,12 +94,24 @@ def answer_all(how: Answering, questions: Sequence[Question], folder: Path) -> d
     return answers
 
 
+def _which(questions: Sequence[Question], limit: int | None) -> dict[str, Any]:
+    """Return which questions are asked; the limit first, which says more than a hash."""
+    return {"limit": limit, "questions": sha256_of(questions)}
+
+
 def _asked(how: Answering, questions: Sequence[Question]) -> dict[str, Any]:
     return how.asked(questions) | {"weights": weights_sha256(**how.model_args)}
 
 
-def kept_answers(questions: Sequence[Question], folder: Path) -> dict[str, Answer]:
+def kept_answers(
+    questions: Sequence[Question], folder: Path, limit: int | None = None
+) -> dict[str, Answer]:
     """Return the answers that a folder has, for another judge.
+
+    Args:
+        questions: What they answer.
+        folder: The folder.
+        limit: How many of the benchmark's questions these are; None: all.
 
     Raises:
         FileNotFoundError: It has none, or not all of them yet.
@@ -108,23 +122,33 @@ def kept_answers(questions: Sequence[Question], folder: Path) -> dict[str, Answe
             f"{folder}: no {RECORD} in it; give --model_args of the checkpoint that answers, or "
             "--answers FILE"
         )
-    _check_same(folder / RECORD, {"questions": sha256_of(questions)})
+    _check_same(folder / RECORD, _which(questions, limit))
     return read_answers(folder / ANSWERS, questions)
 
 
-def take_answers(file: Path, questions: Sequence[Question], folder: Path) -> dict[str, Answer]:
+def take_answers(
+    file: Path, questions: Sequence[Question], folder: Path, limit: int | None = None
+) -> dict[str, Answer]:
     """Keep and return answers that were made elsewhere, in FastChat's layout.
+
+    Args:
+        file: The answers.
+        questions: What they answer.
+        folder: Where they are kept.
+        limit: How many of the benchmark's questions these are; None: all.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It lacks an answer, or the folder's answers are others.
     """
     answers = read_answers(file, questions)
-    asked = {"answers": str(file), "sha256": file_sha256(file), "questions": sha256_of(questions)}
+    same = {"sha256": file_sha256(file), **_which(questions, limit)}
     if (folder / RECORD).is_file():
-        _check_same(folder / RECORD, {"sha256": asked["sha256"], "questions": asked["questions"]})
+        _check_same(folder / RECORD, same)
     write_answers(folder / ANSWERS, file.stem, answers)
-    write_whole(folder / RECORD, json.dumps({"asked": asked}, indent=1) + "\n")
+    write_whole(
+        folder / RECORD, json.dumps({"asked": {"answers": str(file), **same}}, indent=1) + "\n"
+    )
     return answers
 
 

@@ -11,7 +11,7 @@ from verbalizer_bench.client.response_store import NAME as CALLS
 from verbalizer_bench.io.jsonl import read_objects
 from verbalizer_bench.judged.judge import ATTEMPTS, Judge, Wanted
 from verbalizer_bench.judged.questions import Answer, Question
-from verbalizer_bench.judged.record import TITLES, JudgedBenchmark, judge_folder
+from verbalizer_bench.judged.record import TITLES, JudgedBenchmark, judge_folder, part_of
 
 
 class _Stored(NamedTuple):
@@ -60,6 +60,8 @@ def describe(
             f"The {turns:,} answers are not there yet: each is counted as {max_tokens:,} tokens "
             "(--max-tokens), the most that it can have."
         )
+    if part := part_of(bench.name, len(bench.questions)):
+        lines.insert(1, part)
     return "\n".join([*lines, *_beyond(judge, stored, read + written, money)])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique, rows_of
 from verbalizer_bench.judged.record import answer_counts, write_result
-from verbalizer_bench.results.means import RESAMPLES, SEED, Mean
+from verbalizer_bench.results.means import FEWEST, RESAMPLES, SEED, Mean, ends_of
 from verbalizer_bench.results.resampling import bootstrap, interval
 
 SPLITS = ("random", "popular", "adversarial")
@@ -64,6 +64,12 @@ def read_pope(folder: Path, images: Path, suffix: str = SUFFIX) -> Pope:
     return Pope(tuple(questions), labels)
 
 
+def limited(bench: Pope, limit: int | None) -> Pope:
+    """Return the benchmark with the first questions of each split; None: all of them."""
+    splits = ([one for one in bench.questions if one.category == split] for split in SPLITS)
+    return bench._replace(questions=tuple(one for split in splits for one in split[:limit]))
+
+
 def exact(text: str) -> str | None:
     """Return an answer that is `yes` or `no`, in whatever case, and nothing else."""
     word = text.strip().lower()
@@ -100,18 +106,23 @@ class Scores(NamedTuple):
 
 
 def scores(bench: Pope, answers: Mapping[str, Answer], rule: str) -> Scores:
-    """Return the scores by a rule; images are drawn, with all their questions, for the interval."""
+    """Return the scores by a rule; images are drawn, with all their questions, for the interval.
+
+    There is none of fewer than `FEWEST` images, nor where no resample differs.
+    """
     table = _table(bench, answers, RULES[rule])
     splits = {
         split: _split_scores(column)
         for split, column in zip(SPLITS, table.sum(axis=0), strict=True)
     }
+    value = float(np.mean([split.f1 for split in splits.values()]))
+    count = len(bench.questions)
+    if len(table) < FEWEST:
+        return Scores(Mean(value, np.nan, np.nan, count), splits)
     flat = table.reshape(len(table), -1)
     draws = bootstrap({bench.name: flat}, RESAMPLES, SEED).reshape(RESAMPLES, len(SPLITS), _COLUMNS)
     low, high = interval(_f1(draws).mean(axis=1)[:, None])
-    value = float(np.mean([split.f1 for split in splits.values()]))
-    mean = Mean(value, float(low[0]), float(high[0]), len(bench.questions))
-    return Scores(mean, splits)
+    return Scores(Mean(value, *ends_of(low[0], high[0]), count), splits)
 
 
 def _table(
@@ -162,7 +173,7 @@ def score_pope(
         "judge": None,
         "answers": answer_counts(answers),
     }
-    return found, write_result(output, output, bench.name, result)
+    return found, write_result(output, output, bench, result)
 
 
 def lines(found: Mapping[str, Scores]) -> list[str]:
@@ -170,6 +181,8 @@ def lines(found: Mapping[str, Scores]) -> list[str]:
     printed = []
     for rule, one in found.items():
         ends = f"[{one.f1.low:.3f}, {one.f1.high:.3f}]"
+        if np.isnan(one.f1.low):
+            ends = "(no interval of so few images, or of images that are all alike)"
         printed.append(f"{rule}: mean F1 {one.f1.value:.3f} {ends}")
         printed += [
             f"  {split}: F1 {s.f1:.3f}, accuracy {s.accuracy:.3f}, precision {s.precision:.3f}, "

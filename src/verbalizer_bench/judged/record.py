@@ -45,11 +45,8 @@ class Found(Protocol):
         """Return what is printed of it."""
 
 
-class JudgedBenchmark(Protocol):
-    """A benchmark's files, as each benchmark with a judge reads them.
-
-    They are read-only here, for named tuples have them.
-    """
+class Asked(Protocol):
+    """A benchmark's name and questions; read-only, for named tuples have them."""
 
     @property
     def name(self) -> str:
@@ -58,6 +55,10 @@ class JudgedBenchmark(Protocol):
     @property
     def questions(self) -> Sequence[Question]:
         """What is asked."""
+
+
+class JudgedBenchmark(Asked, Protocol):
+    """A benchmark's files, as each benchmark with a judge reads them."""
 
     @property
     def references(self) -> Mapping[str, Any]:
@@ -74,10 +75,10 @@ class JudgedBenchmark(Protocol):
         """Return the scores of the verdicts that are there."""
 
 
-def part_warning(benchmark: str, questions: int) -> list[str]:
-    """Say whether fewer questions were asked than the benchmark has."""
+def part_of(benchmark: str, asked: int) -> str | None:
+    """Return that fewer questions were asked than a benchmark has; None if all were."""
     whole = WHOLE[benchmark]
-    return [f"{questions} of {whole} questions: not the benchmark"] if questions < whole else []
+    return f"{asked:,} of {whole:,} questions: not the benchmark" if asked < whole else None
 
 
 def judge_folder(output: Path, judge: str) -> Path:
@@ -116,7 +117,7 @@ def judge_answers(
         "answers": answer_counts(answers),
         "references_sha256": sha256_of(bench.references),
     }
-    return found, write_result(output, folder, bench.name, result)
+    return found, write_result(output, folder, bench, result)
 
 
 def judge_record(
@@ -163,11 +164,16 @@ def answer_counts(answers: Mapping[str, Answer]) -> dict[str, Any]:
     }
 
 
-def write_result(output: Path, folder: Path, benchmark: str, result: Mapping[str, Any]) -> Path:
+def write_result(output: Path, folder: Path, bench: Asked, result: Mapping[str, Any]) -> Path:
     """Write a result with what made the answers; return its file."""
-    answered = output / RECORD
+    answered, asked = output / RECORD, len(bench.questions)
     record = {
-        "benchmark": benchmark,
+        "benchmark": bench.name,
+        "questions": {
+            "asked": asked,
+            "of": WHOLE[bench.name],
+            "part": part_of(bench.name, asked),
+        },
         "verbalizer-bench": __version__,
         "answered": read_json(answered) if answered.is_file() else None,
         **result,
