@@ -1,5 +1,6 @@
 """What the encoded prompts of a run were like: the first one, BOS, and what was changed in them."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ class InputLog:
         truncated: How many prompts lost text at their left end.
         escaped: How many prompts held a literal image token, which was made harmless.
         specials: In how many prompts a text held which other special token, which was left.
+        own_images: How many prompts were shown images of their task, in place of the adapter's.
+        own_sha256: The hashes of those images.
     """
 
     def __init__(self, bos_token_id: int | None, expected: bool = True) -> None:
@@ -31,6 +34,8 @@ class InputLog:
         self.truncated = 0
         self.escaped = 0
         self.specials: Counter[str] = Counter()
+        self.own_images = 0
+        self.own_sha256: set[str] = set()
 
     def add(self, ids: Sequence[int]) -> None:
         """Note an encoded prompt, without padding.
@@ -65,6 +70,8 @@ class InputLog:
         merged.first_input_ids = logs[0].first_input_ids
         merged.truncated = sum(log.truncated for log in logs)
         merged.escaped = sum(log.escaped for log in logs)
+        merged.own_images = sum(log.own_images for log in logs)
+        merged.own_sha256 = set().union(*(log.own_sha256 for log in logs))
         merged.specials = sum((log.specials for log in logs), Counter())
         if counts := [log._counts for log in logs if log._counts]:
             merged._counts = min(least for least, _ in counts), max(most for _, most in counts)
@@ -78,4 +85,13 @@ class InputLog:
             "truncated_prompts": self.truncated,
             "escaped_prompts": self.escaped,
             "special_tokens": dict(self.specials),
+            **self._own_images(),
         }
+
+    def _own_images(self) -> dict[str, Any]:
+        """Return how many prompts had images of their own, how many those are, and their hash."""
+        if not self.own_images:
+            return {}
+        digest = hashlib.sha256("".join(sorted(self.own_sha256)).encode()).hexdigest()
+        counts = {"prompts": self.own_images, "images": len(self.own_sha256)}
+        return {"task_images": {**counts, "sha256": digest}}

@@ -52,6 +52,11 @@ class ImagePrompt(NamedTuple):
     ids: list[int]
 
 
+def _own_images(request: Any) -> Sequence[Image.Image]:
+    """Return the images that a request's task brings, if any."""
+    return request.args[2].get("visual") or () if len(request.args) > 2 else ()
+
+
 class _Pair(NamedTuple):
     """A context with its continuation as one prompt, and the context's length in tokens."""
 
@@ -135,6 +140,9 @@ class VerbalizerLVLM(
         context = request.args[0]
         self._note_specials(context)
         prompt = self._shown_prompt(request)
+        if _own_images(request):
+            self.inputs.own_images += 1
+            self.inputs.own_sha256 |= {image_sha256(image) for image in prompt.images}
         slots = prompt.text.count(self.image_slot)
         if slots != len(prompt.images):
             fix = "chat template" if isinstance(context, ChatPrompt) else "task's placeholders"
@@ -159,8 +167,8 @@ class VerbalizerLVLM(
     def _shown_prompt(self, request: Any) -> ImagePrompt:
         """Return the prompt of a request with its own images, or the blank one."""
         context = request.args[0]
-        if len(request.args) > 2 and request.args[2].get("visual"):
-            return self._measured(*self._task_image_prompt(context, request.args[2]["visual"]))
+        if visuals := _own_images(request):
+            return self._measured(*self._task_image_prompt(context, visuals))
         return self._measured(*self._blank_image_prompt(context))
 
     def _log_input(self, prompt: ImagePrompt) -> None:

@@ -67,10 +67,10 @@ def _build(file: Path, data: str | None) -> list[str]:
 def check(
     include_path: Annotated[Path | None, Option("--include_path")] = None, data: Data = None
 ) -> None:
-    """Load every task and render a prompt of each.
+    """Load every task of the suite and render a prompt of each.
 
     Args:
-        include_path: A folder of your own tasks, in place of the suite's.
+        include_path: A folder of other tasks, in place of the suite's: yours, or tasks/mmvp.
         data: Where the rows are (default: VERBALIZER_BENCH_DATA, else hub).
     """
     from lm_eval.tasks import TaskManager
@@ -91,7 +91,8 @@ def check(
     missing = sorted(set(suite()) - set(manager.all_subtasks))
     if missing and not include_path:
         raise ValueError(f"tasks missing from the index: {', '.join(missing)}")
-    loaded = manager.load(manager.all_subtasks)["tasks"]
+    names = manager.all_subtasks if include_path else list(suite())
+    loaded = manager.load(names)["tasks"]
     for task in loaded.values():
         task.doc_to_text(task.eval_docs[0])
     documents = sum(len(task.eval_docs) for task in loaded.values())

@@ -33,6 +33,7 @@ from verbalizer_bench.running.options import (
     check_names,
     check_resume,
     check_run,
+    check_sees,
     check_shard,
     include_paths,
     read_samples,
@@ -42,6 +43,8 @@ from verbalizer_bench.tasks.data import resolve_data
 from verbalizer_bench.tasks.generate import check_task_files
 
 log = logging.getLogger(__name__)
+# Nobody else's tasks are called so.
+_OUR_TASKS = ("verbalizer", "mmvp", "naturalbench")
 
 
 def register_models() -> None:
@@ -200,7 +203,7 @@ def _check_whole(results: Path, args: argparse.Namespace) -> None:
     """Raise ValueError if lm-eval's files are incomplete: it only warns about a full disk."""
     try:
         for task, config in read_record(results)["configs"].items():
-            if "verbalizer" in (config.get("metadata") or {}):
+            if {"verbalizer", "benchmark"} & set(config.get("metadata") or {}):
                 for _ in jsonl.read_objects(samples_file(results, task)):
                     pass
     except (ValueError, OSError) as error:
@@ -251,8 +254,7 @@ def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
     names = [n for n in _names(args) if not n.endswith(".yaml") and not Path(n).is_dir()]
     index = TaskManager(include_defaults=False, **options)
     missing = [name for name in names if not index.match_tasks([name])]
-    # Nobody else's tasks are called so.
-    check_names([name for name in missing if name.startswith("verbalizer")], index.all_tasks)
+    check_names([name for name in missing if name.startswith(_OUR_TASKS)], index.all_tasks)
     if missing or not names:
         index = TaskManager(**options)
     check_names([name for name in missing if not index.match_tasks([name])], index.all_tasks)
@@ -307,18 +309,25 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: Rows or examples are wrong, or other tasks than ours are to be sharded.
     """
+    from verbalizer_bench.tasks.picture_task import PictureTask
     from verbalizer_bench.tasks.task import VerbalizerTask
 
     names = index.match_tasks(_names(args))
-    ours = [name for name in names if name.startswith("verbalizer")]
+    ours = [name for name in names if name.startswith(_OUR_TASKS)]
     loaded = index.load(ours)["tasks"] if ours else {}
-    tasks = {name: task for name, task in loaded.items() if isinstance(task, VerbalizerTask)}
+    tasks = {
+        name: task
+        for name, task in loaded.items()
+        if isinstance(task, VerbalizerTask | PictureTask)
+    }
+    check_sees(args.model, [name for name in tasks if getattr(tasks[name], "MULTIMODAL", False)])
     # lm-eval takes names, and paths of task files.
     others = [name for name in _names(args) if not index.match_tasks([name])]
     others += [name for name in names if name not in ours]
     others += [name for name in loaded if name not in tasks]
-    if others and "shard" in args.metadata:
-        raise ValueError(f"run: --shard: {others[0]} is no verbalizer task; run it without")
+    whole = others + [name for name in tasks if not isinstance(tasks[name], VerbalizerTask)]
+    if whole and "shard" in args.metadata:
+        raise ValueError(f"run: --shard: {whole[0]} is no verbalizer task; run it without")
     for name, ids in (args.samples or {}).items():
         if name not in tasks and not others:
             raise ValueError(f"run: --samples: {name} is none of the tasks that are run")

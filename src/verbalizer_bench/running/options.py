@@ -88,6 +88,18 @@ def check_shard(shard: str, model: str | None) -> str:
     return f"{int(number)}/{int(count)}"
 
 
+def check_sees(model: str, tasks: Sequence[str]) -> None:
+    """Raise ValueError where a model that takes no images is to be asked about some."""
+    from lm_eval.api.registry import get_model
+
+    if tasks and not getattr(get_model(model), "MULTIMODAL", False):
+        control = tasks[0].removesuffix("_swapped") + "_blind"
+        raise ValueError(
+            f"run: --tasks {tasks[0]}: it asks about images, and --model {model} takes none; give "
+            f"--model verbalizer-lvlm, or --tasks {control}, which asks without them as a control"
+        )
+
+
 def read_samples(samples: Any) -> dict[str, list[int]] | None:
     """Return lm-eval's `--samples`, documents by task, from JSON or a JSON file.
 

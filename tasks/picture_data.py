@@ -1,0 +1,48 @@
+"""Where the rows and images of a task with images stand: the hub, a local folder, the sample."""
+
+from functools import cache
+from pathlib import Path
+
+from verbalizer_bench.tasks.data import ENVIRONMENT, SAMPLES, read_sources
+
+
+def picture_folder(data: str, name: str, repository: str) -> tuple[Path, str]:
+    """Return the folder of a benchmark's files, and its source's name.
+
+    Args:
+        data: `hub`, `sample`, or a folder: of the benchmark, or of several, each under its name.
+        name: The benchmark's name.
+        repository: Its data set on the hub.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ConnectionError: The hub cannot be reached, and its files are not in the cache.
+    """
+    if data == "sample":
+        return SAMPLES / name, "sample"
+    if data == "hub":
+        folder = _downloaded(name, repository)
+        # A snapshot's folder is named after its revision.
+        return folder, f"hub: {repository} at {folder.name}"
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--data {data}: no such folder; give hub, sample or a folder")
+    inner = folder / name
+    source = read_sources(folder).get(name, {}).get("source", "local")
+    return (inner if inner.is_dir() else folder), source
+
+
+@cache
+def _downloaded(name: str, repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset"))
+    # The libraries below raise dozens of types when a network is away.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConnectionError(
+            f"{name}: cannot load {repository} from the hub ({type(error).__name__}: {reason}); "
+            "without a network give --data sample or --data DIR, in plain lm_eval "
+            f'--metadata \'{{"data": "DIR"}}\', or set {ENVIRONMENT}'
+        ) from error

@@ -1,0 +1,80 @@
+"""What the rule makes of responses; each has its verdict beside it."""
+
+import pytest
+
+from verbalizer_bench.tasks.choices import KINDS, UNPARSED, Choice, read_choice
+
+WINGS, LIGHT = ("Open", "Closed"), ("Yes", "No")
+BUS = ("Towards the camera", "Away from the camera")
+EASTER = ('"Happy Easter"', '"Happy Easter!"')
+RESPONSES = [
+    # Letters.
+    ("(a)", WINGS, "a", "letter"),
+    ("b", WINGS, "b", "letter"),
+    ("B.", WINGS, "b", "letter"),
+    ("**(b)**", WINGS, "b", "letter"),
+    ("[A]", WINGS, "a", "letter"),
+    ("\u249c", WINGS, "a", "letter"),
+    ("\uff08\uff42\uff09", WINGS, "b", "letter"),
+    ("(a) Open", WINGS, "a", "letter"),
+    ("A. Open", WINGS, "a", "letter"),
+    ("b) closed", WINGS, "b", "letter"),
+    ("Answer: B", WINGS, "b", "letter"),
+    ("The answer is (b) Closed.", WINGS, "b", "letter"),
+    ("The correct option is a.", WINGS, "a", "letter"),
+    ("Of (a) Open and (b) Closed the right option is (a).", WINGS, "a", "letter"),
+    ("I'm sorry, it is dark, but I choose (a).", WINGS, "a", "letter"),
+    ("(b), not (a)", WINGS, "b", "letter"),
+    # The options' words.
+    ("open", WINGS, "a", "text"),
+    ("The butterfly's wings are CLOSED.", WINGS, "b", "text"),
+    ("A butterfly with open wings.", WINGS, "a", "text"),
+    ("The wings are closed rather than open.", WINGS, "b", "text"),
+    ("They aren't open, they are closed.", WINGS, "b", "text"),
+    ("Yes.", LIGHT, "a", "text"),
+    ("No, I can't see a backlight.", LIGHT, "b", "text"),
+    ("yes, there is no doubt", LIGHT, "a", "text"),
+    ("Yes", ("No", "Yes"), "b", "text"),
+    ("There are three of them.", ("3", "2"), "a", "text"),
+    ("towards", BUS, "a", "text"),
+    ("It drives away from the camera.", BUS, "b", "text"),
+    ("It is not visible.", ("Visible", "Not visible"), "b", "text"),
+    ('It says "Happy Easter!"', EASTER, "b", "text"),
+    ('It says "Happy Easter"', EASTER, "a", "text"),
+    # No choice.
+    ("", WINGS, None, "empty"),
+    (" .\n", WINGS, None, "empty"),
+    ("(A) and (b)", WINGS, None, "both"),
+    ("(a) Open (b) Closed", WINGS, None, "both"),
+    ("They are both open and closed.", WINGS, None, "both"),
+    ("Yes and no.", LIGHT, None, "both"),
+    ("Neither open nor closed.", WINGS, None, "none"),
+    ("A butterfly on a flower.", WINGS, None, "none"),
+    ("I can see it", WINGS, None, "none"),
+    ("I'm sorry, I cannot tell whether they are open.", WINGS, None, "refusal"),
+    ("It is not clear, I am unable to see the image.", WINGS, None, "refusal"),
+    ("(a) Closed", WINGS, None, "contradiction"),
+    ("A: the wings are closed", WINGS, None, "contradiction"),
+]
+
+
+@pytest.mark.parametrize(("response", "options", "letter", "kind"), RESPONSES)
+def test_a_response(response: str, options: tuple[str, str], letter: str, kind: str) -> None:
+    assert read_choice(response, options) == Choice(letter, kind)
+    assert read_choice(f"\n  {response.upper()} ", options) == Choice(letter, kind)
+
+
+@pytest.mark.parametrize(("response", "options", "letter", "kind"), RESPONSES)
+def test_swapped_options_have_the_other_letter(
+    response: str, options: tuple[str, str], letter: str, kind: str
+) -> None:
+    """What was told by words is told by them wherever they stand."""
+    if kind == "text":
+        other = {"a": "b", "b": "a"}[letter]
+        assert read_choice(response, options[::-1]) == Choice(other, "text")
+
+
+def test_forty_and_each_kind() -> None:
+    assert len(RESPONSES) >= 40
+    assert {kind for *_, kind in RESPONSES} == set(KINDS)
+    assert all((letter is None) == (kind in UNPARSED) for *_, letter, kind in RESPONSES)
