@@ -1,11 +1,11 @@
-"""Where vision fails: `blind-pairs` and `vlm-pairs`."""
+"""Where vision fails: `blind-pairs`, `pair-questions` and `vlm-pairs`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from verbalizer_bench.cli.options import CommandGroup, Output
+from verbalizer_bench.cli.options import CommandGroup, Output, Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from verbalizer_bench.vision.selection import Choice
     from verbalizer_bench.vision.towers import Tower
 
-commands = CommandGroup()
+commands, questions = CommandGroup(), CommandGroup()
+commands.add_typer(
+    questions,
+    name="pair-questions",
+    help="From blind pairs to questions as MMVP has them: export, draft, check, finish.",
+)
+Words = Annotated[int, Option(min=1)]
 STAGES = ("features", "search", "pairs")
 
 
@@ -99,6 +105,102 @@ def blind_pairs(
         found = work.take_pairs(output, rule, choice)
         page = write_contact_sheet(found, images, output, sheet)
         print("\n".join([*found.lines(), f"Wrote {page}"]))
+
+
+@questions.command()
+def export(
+    pairs: Path,
+    images: Path,
+    output: Output,
+    most: Annotated[int, Option(min=1)] = 200,
+) -> None:
+    """Write a form of blind pairs that people fill in.
+
+    verbalizer-bench pair-questions export out/blind photographs -o form
+
+    The form has the images as MMVP has them and Questions.csv: for each pair one Question, its
+    Options `(a) Left (b) Right` and a Pattern in both rows, and the Correct Answer of each image,
+    (a) or (b). Pairs that are left empty are left out. contact_sheet.html shows them.
+
+    Args:
+        pairs: What blind-pairs has written.
+        images: The folder of the images.
+        output: A new folder.
+        most: How many pairs at most, from the most different on.
+    """
+    from verbalizer_bench.leaderboard.pages.contact_sheet import write_contact_sheet
+    from verbalizer_bench.vision.blind_pairs import read_pairs
+    from verbalizer_bench.vision.pair_form import export_form
+
+    found = read_pairs(pairs)
+    count = export_form(found, images, output, most)
+    write_contact_sheet(found, images, output, count)
+    print(f"Wrote {output} with {count} pairs; fill in {output / 'Questions.csv'}")
+
+
+@questions.command()
+def draft(
+    form: Path,
+    overrides: Overrides,
+    model: Annotated[str, Option(metavar="MODEL")],
+    words: Words = 1,
+) -> None:
+    r"""Have a vision model write a draft of each pair that is empty.
+
+    verbalizer-bench pair-questions draft form --model gpt-4o budget.money=5 \
+        input_price=2.5 output_price=10
+
+    Each of its rows has the model's name in Draft, and is not finished until a person has looked at
+    it and emptied that cell. Responses are stored in the form; the same command asks for nothing
+    twice.
+
+    Args:
+        form: The form.
+        overrides: Of the model's endpoint (base_url, key_variable, concurrency, input_price, …),
+            and budget.tokens or budget.money.
+        model: The model's name at its server (default server: OpenAI's).
+        words: The most words of an option.
+    """
+    from verbalizer_bench.client.command_line import endpoint_of
+    from verbalizer_bench.vision.pair_draft import MAX_TOKENS, draft_form
+
+    endpoint, budget = endpoint_of("--model", model, overrides, MAX_TOKENS)
+    drafted = draft_form(form, endpoint, budget, words)
+    print("\n".join(drafted.lines(form)))
+    if drafted.stopped:
+        raise ValueError(f"stopped: {drafted.stopped}")
+
+
+@questions.command()
+def check(form: Path, words: Words = 1) -> None:
+    """Say what each pair of a form lacks, a line each.
+
+    verbalizer-bench pair-questions check form
+
+    Args:
+        form: The form.
+        words: The most words of an option.
+    """
+    from verbalizer_bench.vision.pair_form import check_form
+
+    print("\n".join(check_form(form, words).lines()))
+
+
+@questions.command()
+def finish(form: Path, output: Output, words: Words = 1) -> None:
+    """Write the finished pairs of a form as a benchmark in MMVP's layout.
+
+    verbalizer-bench pair-questions finish form -o my-mmvp
+
+    Args:
+        form: The form; none of its pairs may lack anything.
+        output: A new folder.
+        words: The most words of an option.
+    """
+    from verbalizer_bench.vision.pair_form import finish_form
+
+    checked = finish_form(form, output, words)
+    print(f"Wrote {output}: {len(checked.pairs)} pairs; {checked.empty} empty ones are left out")
 
 
 @commands.command("vlm-pairs")

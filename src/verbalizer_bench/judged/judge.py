@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from verbalizer_bench.client.budget import Budget, BudgetExceeded
 from verbalizer_bench.client.chat_client import CallFailed, ChatClient
+from verbalizer_bench.client.command_line import endpoint_of
 from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.client.event_loop import run_to_end
 from verbalizer_bench.client.protocol import Request
 from verbalizer_bench.client.response_checks import finish_kind, strip_reasoning
-from verbalizer_bench.config import build, override
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 
@@ -106,17 +106,7 @@ def make_judge(model: str, overrides: Sequence[str], max_tokens: int) -> Judge:
     Raises:
         ValueError: A key or value is wrong.
     """
-    values: dict[str, Any] = {"model": model}
-    values["parameters"] = {"temperature": 0, "max_tokens": max_tokens}
-    try:
-        for text in overrides:
-            override(values, text)
-        limits = values.pop("budget", {})
-        if not isinstance(limits, dict):
-            raise ValueError(f"budget={limits!r}: give budget.tokens=… or budget.money=…")
-        return Judge(build(Endpoint, values, overrides), build(Budget, limits))
-    except ValueError as error:
-        raise ValueError(f"--judge {model} {' '.join(overrides)}".strip() + f": {error}") from error
+    return Judge(*endpoint_of("--judge", model, overrides, max_tokens))
 
 
 def ask_verdicts(judge: Judge, wanted: Sequence[Wanted], folder: Path) -> list[Verdict]:
