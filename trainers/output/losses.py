@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# TRL's names of what is logged for a step of pairs; means over its pairs, lengths in tokens.
+# TRL's names of what is logged for a step of pairs; means over its pairs, lengths in tokens. There
+# is no accuracy until the weights have moved.
 PAIR_COLUMNS = (
     *("rewards/margins", "rewards/accuracies", "rewards/chosen", "rewards/rejected"),
     *("logps/chosen", "logps/rejected", "lengths/chosen", "lengths/rejected"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils.hooks import RemovableHandle
-from transformers import Trainer
+from transformers import SchedulerType, Trainer
 from trl import DPOTrainer
 
 from verbalizer_bench.models.checkpoints.connector import connectors
@@ -39,6 +39,9 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any) -> Any:
         """Return TRL's loss, and note how long the answers are.
 
+        As long as the weights are the reference's a margin is what rounding leaves of 0, and which
+        side of 0 it is on is no accuracy: there is none then.
+
         Raises:
             ValueError: Training does not begin at the reference.
         """
@@ -52,7 +55,15 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
             self._checked = True
             if self.state.global_step == 0:
                 self._check_start(model, inputs, *rest)
+        if mode == "train" and not self._has_moved():
+            self._metrics[mode].pop("rewards/accuracies")
         return loss
+
+    def _has_moved(self) -> bool:
+        """Return whether an optimiser step has changed the weights: a warm-up's first is of 0."""
+        constant = self.args.lr_scheduler_type == SchedulerType.CONSTANT
+        warms_up = not constant and self.args.get_warmup_steps(self.state.max_steps) > 0
+        return bool(self.state.global_step > int(warms_up))
 
     def _check_start(self, model: Any, inputs: dict[str, torch.Tensor], *rest: Any) -> None:
         """Raise ValueError unless the first answers are as likely as under the reference.
