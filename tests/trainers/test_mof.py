@@ -89,6 +89,7 @@ def test_pretrain_changes_the_connectors_alone(pretrained: dict[str, Recipe], mi
     assert record["weights"] == checkpoint_sha256(recipe.output)
     card = (recipe.output / "README.md").read_text()
     assert f"clip and {recipe.model.second and recipe.model.second.tower}, {mixture} + " in card
+    assert "`trust_remote_code=True`, model and processor" in card
     assert (recipe.output / "modeling_mof_llava.py").is_file()
 
 

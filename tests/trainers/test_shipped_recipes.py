@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 
 RECIPES = REPOSITORY / "recipes"
-FOLDERS = ("paper", "llava15", "alignment", "tiny")
+FOLDERS = ("paper", "llava15", "alignment", "mof", "tiny")
 SHIPPED = sorted(
     file.relative_to(REPOSITORY).as_posix()
     for folder in FOLDERS
@@ -175,6 +175,7 @@ def test_trained_parameters_by_hand() -> None:
         "alignment/vit_7b_attention": 32 * 4 * 4096**2 + two,
         "alignment/vit_7b_mlp_in": 32 * 2 * 4096 * 11_008 + two,
         "alignment/vit_7b_text_replay": small + two,
+        **mof(linear(1024, 5120), wide, two, small, large),
         "tiny/pretrain": 2_112,
         "tiny/vit": 153_984,
         **{f"tiny/{name}": 153_984 for name in PREFERENCE},
@@ -189,6 +190,21 @@ def test_trained_parameters_by_hand() -> None:
         for name in SHIPPED
     }
     assert stated == expected
+
+
+def mof(line: int, wide: int, narrow: int, small: int, large: int) -> dict[str, int]:
+    """Return what two towers train: interleaved ones have a connector each."""
+    rows = {
+        "llava_224": (line, large),
+        "llava_336": (line, large),
+        "llava_additive_224": (line, large),
+        "llava_interleaved_224": (2 * line, large),
+        "llava15_interleaved_224": (2 * wide, large),
+        "llava15_interleaved_336": (2 * wide, large),
+        "llava15_interleaved_336_7b": (2 * narrow, small),
+    }
+    stages = {f"mof/connector_{name}": connectors for name, (connectors, _) in rows.items()}
+    return stages | {f"mof/{name}": sum(parts) for name, parts in rows.items()}
 
 
 def ladder(steps: int) -> list[tuple[int, str]]:

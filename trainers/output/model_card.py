@@ -4,9 +4,15 @@ from typing import Any
 
 from verbalizer_bench.models.chat.bos import bos_note
 from verbalizer_bench.models.chat.template import DATE, PARTS, ChatTemplate, default_template
+from verbalizer_bench.models.mof import MofLlavaConfig
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.recipe import Recipe
+
+_CODE = (
+    "It sees by two vision towers, by two files of code in this folder: other software loads it "
+    "with `trust_remote_code=True`, model and processor; this package needs no such trust."
+)
 
 
 def scoring_command(recipe: Recipe, checkpoint: Checkpoint) -> str:
@@ -87,8 +93,9 @@ def _share(file: dict[str, Any]) -> str:
 def asking_notes(checkpoint: Checkpoint) -> list[str]:
     """Return notes for those who ask with other software: BOS, contents, the date."""
     template, tokenizer = default_template(checkpoint.processor.chat_template), checkpoint.tokenizer
+    code = [_CODE] if isinstance(checkpoint.model.config, MofLlavaConfig) else []
     if not template:
-        return []
+        return code
     sees_images = checkpoint.processor is not tokenizer
     notes = [bos_note(template, tokenizer, sees_images)]
     notes.append(_content_note(template, tokenizer, sees_images))
@@ -103,7 +110,7 @@ def asking_notes(checkpoint: Checkpoint) -> list[str]:
             f"The chat template may write the date: it was trained with {DATE:%Y-%m-%d}, which "
             "`verbalizer-bench run` asks with; other software writes the day's own."
         )
-    return [note for note in notes if note]
+    return code + [note for note in notes if note]
 
 
 def _content_note(template: str, tokenizer: Any, sees_images: bool) -> str | None:
