@@ -3,7 +3,8 @@
 verbalizer-bench report RUN… writes it as `report.html`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.leaderboard.pages.figures import bars
@@ -30,6 +31,7 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.version import __version__
 
 COLUMNS = (*LABEL_TYPES, "All")
+_TRADE_OFF = "Points of F1 against pairs of MMVP; the numbers are in a table below."
 # What run.json has, in the order of the page; what is missing is left out.
 _RECORD = {
     "model_args": "Model arguments",
@@ -56,14 +58,18 @@ _RECORD = {
 
 
 def report_page(
-    runs: Sequence[Run], summaries: Sequence[RunSummary], benchmarks: BenchmarkTable | None = None
+    runs: Sequence[Run],
+    summaries: Sequence[RunSummary],
+    benchmarks: Mapping[str, BenchmarkTable],
+    trade_off: Callable[[Sequence[Path]], None] | None = None,
 ) -> str:
     """Return the page.
 
     Args:
         runs: The first is the base that the others are compared with.
         summaries: Of each run.
-        benchmarks: Checkpoints by benchmark.
+        benchmarks: Tables of other benchmarks by title.
+        trade_off: Draws the figure of F1 against MMVP, if there is one.
     """
     named = [(summary.model, summary.label_types) for summary in summaries]
     protocols = sorted({summary.protocol for summary in summaries})
@@ -93,6 +99,7 @@ def report_page(
         ),
         columns=COLUMNS,
         benchmarks=benchmarks,
+        trade_off=trade_off and svg_image(trade_off, _TRADE_OFF),
         outcomes=OUTCOMES,
         pairs=pairs,
         answers=answers(pairs),

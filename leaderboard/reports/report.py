@@ -6,7 +6,7 @@ Where judged benchmarks stand beside the runs, a table of checkpoints by benchma
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
 from verbalizer_bench.leaderboard.reports.page import report_page
+from verbalizer_bench.leaderboard.reports.pictures import named, picture_tables
+from verbalizer_bench.leaderboard.reports.trade_off import TradeOff, trade_off
 from verbalizer_bench.results.contrast import unlike
+from verbalizer_bench.results.picture_scores import PictureScores
 from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.summary import RunSummary, summary_of
 from verbalizer_bench.results.tables import Tabular, markdown_table
@@ -23,6 +26,7 @@ from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 COLUMNS = (*LABEL_TYPES, "All")
+TRADE_OFF = "Following instructions against seeing"
 FOOTNOTE = (
     "F1 in %, mean over tasks, with 95 % bootstrap intervals over documents (where fewer than 15 "
     "documents differ, as near 0 and 100, wide enough for documents that were not seen); "
@@ -39,16 +43,21 @@ class Report(Tabular):
         runs: The runs, the base first.
         summaries: Of each run.
         benchmarks: Checkpoints by benchmark; None: only verbalizer runs were given.
+        pictures: Tables of benchmarks with images of their own (MMVP), by title.
+        trade_off: F1 against MMVP; None where no checkpoint has both.
     """
 
     runs: tuple[Run, ...]
     summaries: tuple[RunSummary, ...]
     benchmarks: BenchmarkTable | None = None
+    pictures: Mapping[str, BenchmarkTable] = dataclasses.field(default_factory=dict)
+    trade_off: TradeOff | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the scores, a row a run and label type, in [0, 1]; else a row a checkpoint."""
-        if not self.runs and self.benchmarks:
-            table = self.benchmarks
+        tables = self._tables()
+        if not self.runs and tables:
+            table = self.benchmarks or next(iter(tables.values()))
             return [dict(zip(table.header, row, strict=True)) for row in table.rows]
         return [
             {
@@ -64,7 +73,7 @@ class Report(Tabular):
 
     def __str__(self) -> str:
         """Return tables and warnings as Markdown that reads well in a terminal too."""
-        benchmarks = [str(self.benchmarks)] if self.benchmarks else []
+        benchmarks = [f"{title}:\n\n{table}" for title, table in self._tables().items()]
         if not self.runs:
             return "\n\n".join(benchmarks)
         parts = [
@@ -77,6 +86,12 @@ class Report(Tabular):
         parts += _not_compared(self.runs)
         parts += filter(None, map(_remarks, self.summaries))
         return "\n\n".join([*parts, *benchmarks])
+
+    def _tables(self) -> dict[str, BenchmarkTable]:
+        """Return the tables beside those of the verbalizer runs, by title."""
+        whole = {"Checkpoints by benchmark": self.benchmarks} if self.benchmarks else {}
+        against = {TRADE_OFF: self.trade_off.table} if self.trade_off else {}
+        return {**self.pictures, **against, **whole}
 
     def _scores(self) -> str:
         rows = [
@@ -101,13 +116,15 @@ class Report(Tabular):
         """Write the files, and `summary.json` into each run directory.
 
         Returns:
-            `report.html`, `report.md`, `scores.png` and `scores.svg`; without a run `report.md`.
+            `report.html`, `report.md`, `scores.png` and `scores.svg`, and `trade_off.png` and
+            `.svg` where it is there; without a run `report.md`.
         """
         text, folder = str(self), Path(folder)
         if not self.runs:
             write_whole(folder / "report.md", f"{text}\n".encode(errors="replace"))
             return (folder / "report.md",)
-        page = report_page(self.runs, self.summaries, self.benchmarks)
+        drawn = self.trade_off.draw if self.trade_off else None
+        page = report_page(self.runs, self.summaries, self._tables(), drawn)
         folder.mkdir(parents=True, exist_ok=True)
         names = ("report.html", "report.md", "scores.png", "scores.svg")
         html, markdown, png, svg = (folder / name for name in names)
@@ -117,21 +134,36 @@ class Report(Tabular):
         # A response may hold half a character (a lone surrogate), which no file can.
         write_whole(html, page.encode(errors="replace"))
         figure = "\n\n![F1 by label type](scores.png)\n"
+        more = tuple(folder / f"trade_off.{end}" for end in ("png", "svg")) if drawn else ()
+        if drawn:
+            drawn(more)
+            figure += f"\n![{TRADE_OFF}](trade_off.png)\n"
         write_whole(markdown, (text + figure).encode(errors="replace"))
         for run, summary in zip(self.runs, self.summaries, strict=True):
             summary.write(run.folder)
-        return html, markdown, png, svg
+        return html, markdown, png, svg, *more
 
 
-def report(*runs: Run, benchmarks: BenchmarkTable | None = None) -> Report:
+def report(
+    *runs: Run,
+    benchmarks: BenchmarkTable | None = None,
+    pictures: Sequence[PictureScores] = (),
+) -> Report:
     """Summarise runs; nothing is written.
+
+    Args:
+        runs: Verbalizer runs.
+        benchmarks: Checkpoints by benchmark.
+        pictures: What runs of benchmarks with images of their own scored.
 
     Raises:
         ValueError: There is nothing, or a run's tasks do not share documents or arguments.
     """
-    if not runs and not benchmarks:
+    if not runs and not benchmarks and not pictures:
         raise ValueError("report: no run; give one or more")
-    return Report(runs, tuple(map(summary_of, runs)), benchmarks)
+    summaries, scores = tuple(map(summary_of, runs)), named(pictures)
+    against = trade_off(runs, summaries, scores)
+    return Report(runs, summaries, benchmarks, picture_tables(scores), against)
 
 
 def _not_compared(runs: Sequence[Run]) -> list[str]:

@@ -5,17 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.tasks.choices import LETTERS, read_choice
+from verbalizer_bench.tasks.choices import LETTERS
 from verbalizer_bench.tasks.mmvp.labels import answers
 from verbalizer_bench.tasks.mmvp.questions import Question, check_pictures, read_folder
+from verbalizer_bench.tasks.mmvp.scoring import scores
 from verbalizer_bench.tasks.picture_data import picture_folder
 from verbalizer_bench.tasks.picture_task import Loaded, PictureTask
-
-# A question's verdict by both versions of the labels, and whether the response is a choice at all.
-METRICS = (
-    *("pair_accuracy", "accuracy", "pair_accuracy_corrected", "accuracy_corrected"),
-    "unparsed",
-)
 
 
 class MmvpTask(PictureTask):
@@ -53,33 +48,6 @@ def documents(folder: str, swapped: bool) -> tuple[dict[str, Any], ...]:
         _document(question, original, corrected, swapped)
         for question, original, corrected in zip(questions, *versions, strict=True)
     )
-
-
-def scores(doc: Mapping[str, Any], response: str) -> dict[str, Any]:
-    """Return what a response to a document scores, by `METRICS`; of a pair its number besides."""
-    choice = read_choice(response, (doc["a"], doc["b"])).letter
-    right = choice == doc["answer"]
-    corrected = choice == doc["answer_corrected"]
-    return {
-        "pair_accuracy": [doc["pair"], right],
-        "accuracy": float(right),
-        "pair_accuracy_corrected": [doc["pair"], corrected],
-        "accuracy_corrected": float(corrected),
-        "unparsed": float(choice is None),
-    }
-
-
-def pair_share(items: Sequence[tuple[int, bool]]) -> float:
-    """Return the share of whole pairs of which both are right; NaN without one.
-
-    Args:
-        items: The pair's number and whether the answer is right, of each question.
-    """
-    pairs: dict[int, list[bool]] = {}
-    for pair, right in items:
-        pairs.setdefault(pair, []).append(bool(right))
-    whole = [all(rights) for rights in pairs.values() if len(rights) == 2]
-    return sum(whole) / len(whole) if whole else float("nan")
 
 
 @cache

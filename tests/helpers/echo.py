@@ -15,6 +15,8 @@ from verbalizer_bench.tasks.spec import TASKS_FOLDER
 class Echo(LM):
     """Answer every request with what a rule says."""
 
+    MULTIMODAL = True
+
     def __init__(self, answer: Callable[[Any], str]) -> None:
         super().__init__()
         self.answer = answer
@@ -36,13 +38,17 @@ def write_run(
     tasks: list[str],
     data: str = "sample",
     include: str | None = None,
+    says: Callable[[Any], str] | None = None,
     **options: Any,
 ) -> Path:
-    """Write a run folder as lm-eval does, of a model that always says `answer`."""
+    """Write a run folder as lm-eval does, of a model that always says `answer`.
+
+    Or what `says` makes of a request; `answer` is then its name.
+    """
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.model_name_sanitized = answer
     results = simple_evaluate(
-        model=Echo(lambda request: answer),
+        model=Echo(says or (lambda request: answer)),
         tasks=tasks,
         task_manager=TaskManager(
             include_path=[str(TASKS_FOLDER), *([include] if include else [])],

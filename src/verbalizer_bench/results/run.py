@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
@@ -182,7 +182,7 @@ def find_runs(sources: Iterable[Run | str | Path]) -> list[Run]:
         for folder in folders:
             if folder not in runs:
                 runs[folder] = read_run(folder)
-    return _distinct_names(list(runs.values()))
+    return distinct_names(list(runs.values()))
 
 
 def read_run(folder: Path) -> Run:
@@ -207,10 +207,13 @@ def read_run(folder: Path) -> Run:
             f"{file}: no verbalizer task in it; it has {', '.join(list(results.configs)[:5])}"
         )
     tasks.sort(key=_suite_order)
+    return Run(file, run_name(results), results, tuple(tasks), len(files) - 1)
+
+
+def run_name(results: EvalResults) -> str:
+    """Return what the run of a model is called: a folder has one file for each quantisation."""
     name, gguf = called(results), model_args(results).get("gguf_file")
-    # A folder has one file for each quantisation.
-    name += f" ({Path(gguf).name})" if gguf else ""
-    return Run(file, name, results, tuple(tasks), len(files) - 1)
+    return f"{name} ({Path(gguf).name})" if gguf else name
 
 
 def called(results: EvalResults) -> str:
@@ -315,7 +318,7 @@ def _suite_order(task: TaskScores) -> tuple[int, str, int, str]:
     return known, task.dataset, LABEL_TYPES.index(task.verbalizer.type), task.task
 
 
-def _distinct_names(runs: list[Run]) -> list[Run]:
+def distinct_names(runs: Sequence[Run]) -> list[Run]:
     """Append the parent folder to names that stand for more than one run."""
     names = [run.name for run in runs]
     return [

@@ -10,7 +10,7 @@ from tests.helpers.mmvp import SHARED, rows, table, write_folder
 from verbalizer_bench.io.images import read_image
 from verbalizer_bench.tasks.mmvp import sample
 from verbalizer_bench.tasks.mmvp.questions import IMAGES
-from verbalizer_bench.tasks.mmvp.task import METRICS, pair_share, scores
+from verbalizer_bench.tasks.mmvp.scoring import METRICS, pair_share, scores
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 NAMES = ["mmvp_options", "mmvp_letters"]

@@ -1,0 +1,100 @@
+"""Benchmarks with images of their own in a report: tables by unit (pair, group) and by category."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from verbalizer_bench.leaderboard.reports.cells import loaded_as
+from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable, Cell
+from verbalizer_bench.results.contrast import precision, template
+from verbalizer_bench.results.picture_scores import PictureScores
+from verbalizer_bench.results.run import distinct_names, model_args
+from verbalizer_bench.results.statistics import Interval
+
+_NOTES = {
+    "mmvp": (
+        "MMVP in %: of pairs with both answers right (chance 25; one letter throughout: 0), of "
+        "single answers (chance 50), and of responses in which the rule finds no choice, which "
+        "count as wrong. corrected: by the corrected labels of two disputed pairs."
+    ),
+}
+
+
+def named(scores: Sequence[PictureScores]) -> list[PictureScores]:
+    """Return the scores with names of runs that tell different ones apart."""
+    runs = {one.run.folder: one.run for one in scores}
+    distinct = {run.folder: run for run in distinct_names(list(runs.values()))}
+    return [dataclasses.replace(one, run=distinct[one.run.folder]) for one in scores]
+
+
+def picture_tables(scores: Sequence[PictureScores]) -> dict[str, BenchmarkTable]:
+    """Return for each benchmark the scores of runs, and by category where there are some.
+
+    Args:
+        scores: Of runs whose names differ (`named`).
+    """
+    tables = {}
+    for name in dict.fromkeys(one.asked.benchmark for one in scores):
+        chosen = [one for one in scores if one.asked.benchmark == name]
+        benchmark = chosen[0].benchmark
+        tables[benchmark.title] = _scores(name, chosen)
+        categories = sorted({key for one in chosen for key in one.by_category})
+        if categories:
+            title = f"{benchmark.title} by {benchmark.category}"
+            tables[title] = _by_category(chosen, categories)
+    return tables
+
+
+def picture_cells(scores: Sequence[PictureScores]) -> list[Cell]:
+    """Return the first two columns of each for the table of checkpoints by benchmark."""
+    return [
+        _cell(one, column, one.means[column])
+        for one in scores
+        for column in (one.benchmark.columns[0], "single")
+    ]
+
+
+def _scores(name: str, scores: Sequence[PictureScores]) -> BenchmarkTable:
+    columns = scores[0].benchmark.columns
+    units = f"{scores[0].benchmark.unit}s"
+    rows = [
+        (
+            *(one.run.name, one.asked.way),
+            *(str(one.means[column]) for column in columns),
+            f"{len(one.units)}{', partial' if one.partial else ''}",
+        )
+        for one in scores
+    ]
+    header = ("Model", "Asked", *(column.capitalize() for column in columns), units.capitalize())
+    left = [
+        f"{one.run.name}, {one.task}: {one.left_out} {units} were not asked whole and are left out"
+        for one in scores
+        if one.left_out
+    ]
+    interval = f"Intervals: 95 %, bootstrap over {units}; where few differ, exact or wider."
+    sources = f"Rows: {', '.join(dict.fromkeys(one.asked.source for one in scores))}."
+    return BenchmarkTable(header, tuple(rows), (_NOTES[name], interval, sources, *left))
+
+
+def _by_category(scores: Sequence[PictureScores], categories: Sequence[str]) -> BenchmarkTable:
+    benchmark = scores[0].benchmark
+
+    def text(one: PictureScores, category: str) -> str:
+        mean, count = one.by_category.get(category, (None, 0))
+        return f"{mean} of {count}" if mean else "-"
+
+    rows = [(key, *(text(one, key) for one in scores)) for key in categories]
+    header = (benchmark.category.capitalize(), *(f"{one.run.name}, {one.task}" for one in scores))
+    what = f"{benchmark.columns[0].capitalize()} in %, of how many {benchmark.unit}s."
+    return BenchmarkTable(header, tuple(rows), (what,))
+
+
+def _cell(one: PictureScores, column: str, mean: Interval) -> Cell:
+    given, weights = model_args(one.run.results), one.run.record.fingerprint.get("weights")
+    loaded, name = loaded_as(given) if given else (one.run.name, one.run.name)
+    asked = [one.asked.way, template(one.run), f"rows {one.asked.source}"]
+    asked += [precision(one.run) or "", f"{len(one.units)} {one.benchmark.unit}s"]
+    way = f"% of {'answers' if column == 'single' else one.benchmark.unit + 's'}, "
+    return Cell(
+        *(str(weights or loaded), loaded, name, f"{one.benchmark.title} {column}"),
+        *(way + ", ".join(filter(None, asked)), str(mean), "", str(one.run.folder)),
+    )

@@ -1,0 +1,192 @@
+"""What a run directory says of benchmarks with images of their own: scores by unit (pair, group).
+
+Responses are graded again as they are read: a run that was graded otherwise is refused.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.results.files import samples_file
+from verbalizer_bench.results.run import Run, run_name
+from verbalizer_bench.results.schema import EvalResults, validate
+from verbalizer_bench.results.statistics import Interval, estimate
+from verbalizer_bench.tasks.picture_benchmarks import BENCHMARKS, PictureBenchmark
+
+# Columns of every benchmark, and what lm-eval's rows call them.
+_GRADED = {"single": "accuracy", "unparsed": "unparsed"}
+
+
+class Asked(BaseModel):
+    """What one of these tasks says of itself in its metadata."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    benchmark: str
+    prompt: str
+    swapped: bool = False
+    blind: bool = False
+    source: str
+    documents: int
+    identity: str
+
+    @property
+    def way(self) -> str:
+        """Return how questions were asked, for a reader."""
+        controls = [("options swapped", self.swapped), ("without the images", self.blind)]
+        return ", ".join([f"prompt {self.prompt}", *(name for name, on in controls if on)])
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureScores:
+    """A task of a run, scored by unit.
+
+    Attributes:
+        run: The run; `tasks` of it are empty, whatever else was run.
+        task: The task's name.
+        asked: What it says of itself.
+        units: The numbers of the units that were asked whole, ascending.
+        table: Their scores; shape (units, the benchmark's columns).
+        categories: The category of each; "" for none.
+        left_out: Units of which not every question was asked (`--limit`).
+        documents_sha256: A hash of all documents that count, as the samples have them.
+    """
+
+    run: Run
+    task: str
+    asked: Asked
+    units: tuple[int, ...]
+    table: np.ndarray
+    categories: tuple[str, ...]
+    left_out: int
+    documents_sha256: str
+
+    @property
+    def benchmark(self) -> PictureBenchmark:
+        """Return the benchmark."""
+        return BENCHMARKS[self.asked.benchmark]
+
+    @property
+    def partial(self) -> bool:
+        """Say whether fewer units were asked than the benchmark has."""
+        return len(self.units) < self.benchmark.units
+
+    @cached_property
+    def means(self) -> dict[str, Interval]:
+        """Return the mean of each column, with a 95 % interval over units."""
+        weights = np.eye(self.table.shape[1])
+        found = estimate({self.task: self.table}, weights)
+        return dict(zip(self.benchmark.columns, found, strict=True))
+
+    @cached_property
+    def by_category(self) -> dict[str, tuple[Interval, int]]:
+        """Return the first column's mean in each category, and how many units that is of."""
+        found = {}
+        for category in sorted(set(self.categories) - {""}):
+            chosen = [place for place, name in enumerate(self.categories) if name == category]
+            table = self.table[chosen, :1]
+            (mean,) = estimate({f"{self.task}, {category}": table}, np.eye(1))
+            found[category] = (mean, len(chosen))
+        return found
+
+
+def read_picture_scores(folder: Path) -> Iterator[PictureScores]:
+    """Yield the scores of the tasks with images in the newest run of a folder; none without any.
+
+    Raises:
+        FileNotFoundError: A task's responses are not there.
+        ValueError: A file is not what lm-eval and our tasks write.
+    """
+    files = sorted(folder.glob("results_*.json"))
+    if not files:
+        return
+    file = files[-1]
+    raw = read_record(file)
+    configs = raw.get("configs")
+    tasks = {
+        task: asked
+        for task, config in (configs.items() if isinstance(configs, dict) else ())
+        if (asked := _asked(config, file))
+    }
+    if not tasks:
+        return
+    results = validate(EvalResults, raw, file)
+    run = Run(file, run_name(results), results, (), len(files) - 1)
+    for task in sorted(tasks, key=lambda name: (name.count("_"), name != "mmvp_options", name)):
+        yield _scores(run, task, tasks[task])
+
+
+def _asked(config: Any, file: Path) -> Asked | None:
+    metadata = config.get("metadata") if isinstance(config, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("benchmark") not in BENCHMARKS:
+        return None
+    return validate(Asked, metadata, file)
+
+
+def _scores(run: Run, task: str, asked: Asked) -> PictureScores:
+    benchmark, file = BENCHMARKS[asked.benchmark], samples_file(run.file, task)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: missing; intervals need every response: run lm_eval with --log_samples"
+        )
+    rows: dict[int, list[Mapping[str, Any]]] = {}
+    for place, row in jsonl.read_objects(file):
+        if "bypass" in row:
+            raise ValueError(f"{file}: --predict_only scores nothing; run it again without")
+        try:
+            kept = {"id": row["doc_id"], "doc": row["doc"], "said": row["filtered_resps"][0]}
+            graded = {column: float(row[name]) for column, name in _GRADED.items()}
+            rows.setdefault(int(row["doc"][benchmark.unit]), []).append(kept | graded)
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{file}, {place}: no scored response of {asked.benchmark} ({error!r}); run it "
+                "again"
+            ) from error
+    whole = {unit: _in_order(rows[unit]) for unit in sorted(rows)}
+    whole = {unit: found for unit, found in whole.items() if len(found) == benchmark.size}
+    if not whole:
+        raise ValueError(f"{file}: no whole {benchmark.unit} in it; run more documents")
+    docs = {unit: [row["doc"] for row in found] for unit, found in whole.items()}
+    table = np.array(
+        [benchmark.values(docs[unit], [row["said"] for row in whole[unit]]) for unit in whole]
+    )
+    _check_graded(file, benchmark, table, list(whole.values()))
+    text = json.dumps(list(docs.values()), sort_keys=True)
+    return PictureScores(
+        run,
+        task,
+        asked,
+        tuple(whole),
+        table,
+        tuple(str(docs[unit][0].get(benchmark.category) or "") for unit in whole),
+        len(rows) - len(whole),
+        hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _check_graded(
+    file: Path, benchmark: PictureBenchmark, table: np.ndarray, rows: list[list[Mapping[str, Any]]]
+) -> None:
+    """Raise ValueError where the file's scores are others than these responses have."""
+    for column in _GRADED:
+        stored = [sum(row[column] for row in found) / len(found) for found in rows]
+        found = table[:, benchmark.columns.index(column)]
+        if not np.allclose(stored, found):
+            place = int(np.flatnonzero(~np.isclose(stored, found))[0])
+            raise ValueError(
+                f"{file}: document {rows[place][0]['id']}: its {_GRADED[column]} is not what this "
+                "version's rule makes of the response; run it again"
+            )
+
+
+def _in_order(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(rows, key=lambda row: int(row["id"]))

@@ -1,0 +1,145 @@
+"""MMVP in reports and comparisons: the pair is the unit, and a point of the trade-off."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.echo import write_run
+from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.reports.gathering import report_of
+from verbalizer_bench.results.picture_scores import read_picture_scores
+from verbalizer_bench.results.statistics import Interval
+
+SUITE = [f"verbalizer_sst2_{kind}" for kind in ("natural_1_0", "neutral_foo_bar", "unnatural_0_1")]
+OTHER = {"a": "b", "b": "a"}
+
+
+def pairs_right(pairs: int) -> Callable[[Any], str]:
+    """Answer so many pairs right, of each later one the first question only."""
+
+    def says(request: Any) -> str:
+        doc = request.doc
+        first = doc["index"] % 2 == 1
+        letter = doc["answer"] if doc["pair"] <= pairs or first else OTHER[doc["answer"]]
+        return f"({letter})"
+
+    return says
+
+
+def write_mmvp(
+    folder: Path, name: str, pairs: int, weights: str | None = None, **options: Any
+) -> Path:
+    says = options.pop("says", pairs_right(pairs))
+    tasks = options.pop("tasks", ["mmvp_options"])
+    return known(write_run(folder, name, tasks, says=says, **options), weights)
+
+
+def known(folder: Path, weights: str | None) -> Path:
+    """Put a record of these weights into a run's results."""
+    (file,) = folder.glob("results_*.json")
+    table = json.loads(file.read_text())
+    if weights:
+        table["config"]["verbalizer_bench"] = {"fingerprint": {"weights": weights}}
+    file.write_text(json.dumps(table))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with three checkpoints, of which two have both kinds of runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_mmvp(folder / "mmvp", "seeing", 9, "aa11", tasks=["mmvp_options", "mmvp_letters"])
+    write_mmvp(folder / "mmvp", "blinder", 3, "bb22")
+    write_mmvp(folder / "mmvp", "alone", 6, "cc33")
+    for name, weights in (("1", "aa11"), ("foo", "bb22"), ("0", "dd44")):
+        known(write_run(folder / "suite", name, SUITE), weights)
+    return folder
+
+
+def test_means_are_over_pairs(runs: Path) -> None:
+    options, letters = read_picture_scores(runs / "mmvp" / "seeing")
+    assert (options.task, letters.task) == ("mmvp_options", "mmvp_letters")
+    assert options.units == tuple(range(1, 13)) and options.table.shape == (12, 5)
+    assert options.means["pair"].mean == 0.75
+    assert options.means["single"].mean == 21 / 24
+    assert options.means["unparsed"] == Interval(0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 12)))
+    pair = options.means["pair"]
+    assert pair.low is not None and pair.high is not None
+    # Clopper and Pearson of 9 in 12: few differ.
+    assert (pair.low, pair.high) == (
+        pytest.approx(0.4281, abs=0.03),
+        pytest.approx(0.9451, abs=0.03),
+    )
+    assert options.by_category["orientation and direction"][0].mean == 1
+    assert options.by_category["text"] == (Interval(0.0, None, None), 1)
+    assert options.partial and options.left_out == 0
+
+
+def test_a_report_of_mmvp_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = str(report_of([runs / "mmvp"]))
+    assert "| seeing" in text and "75.0 [" in text and "12, partial" in text
+    assert "MMVP by pattern" in text and "viewpoint and perspective" in text
+    assert "Rows: sample." in text and "one letter throughout: 0" in text
+    assert main(["report", str(runs / "mmvp")]) == 0
+    assert (runs / "mmvp" / "report" / "report.md").is_file()
+
+
+def test_the_trade_off(runs: Path, tmp_path: Path) -> None:
+    made = report_of([runs])
+    assert made.trade_off is not None
+    found = {point.name: point for point in made.trade_off.points}
+    assert set(found) == {"1", "foo"} and made.trade_off.task == "mmvp_options"
+    assert (found["1"].pairs.mean, found["foo"].pairs.mean) == (0.75, 0.25)
+    # Always "1": half right by the natural labels, and by the unnatural.
+    assert found["1"].f1["unnatural"].mean == 0.5 and found["foo"].f1["unnatural"].mean == 0
+    assert found["1"].f1["All"].low is not None
+    assert made.trade_off.alone == ("0", "alone (mmvp_options)")
+    text = str(made)
+    assert "Following instructions against seeing" in text
+    assert "Without the other one: 0, alone (mmvp_options)." in text
+    files = {file.name for file in made.write(tmp_path)}
+    assert files >= {"report.html", "trade_off.png", "trade_off.svg"}
+    page = (tmp_path / "report.html").read_text()
+    assert "Points of F1 against pairs of MMVP" in page and "MMVP by pattern" in page
+    svg = (tmp_path / "trade_off.svg").read_text()
+    assert svg.count("LineCollection") >= 8
+    assert "![Following instructions against seeing](trade_off.png)" in (
+        (tmp_path / "report.md").read_text()
+    )
+
+
+def test_no_weights_in_common_is_no_figure(runs: Path) -> None:
+    made = report_of([runs / "mmvp" / "alone", runs / "suite"])
+    assert made.trade_off is None and "MMVP" in made.pictures
+
+
+def test_an_odd_limit_leaves_half_a_pair_out(tmp_path: Path) -> None:
+    folder = write_mmvp(tmp_path, "part", 12, limit=5)
+    (scores,) = read_picture_scores(folder)
+    assert (scores.units, scores.left_out) == ((1, 2), 1)
+    assert "1 pairs were not asked whole" in str(report_of([folder]))
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
+    folder = write_mmvp(tmp_path, "one", 6)
+    (file,) = folder.glob("samples_*.jsonl")
+    lines = file.read_text().splitlines()
+    row = json.loads(lines[0])
+    row["filtered_resps"], row["resps"] = [["(b)"], [["(b)"]]]
+    for changed, message in (
+        (json.dumps(row | {"filtered_resps": ["(b)"]}), "document 0: its accuracy is not what"),
+        (json.dumps(row | {"doc": {}}), "no scored response of mmvp"),
+        (json.dumps(row | {"bypass": None}), "--predict_only scores nothing"),
+    ):
+        file.write_text("\n".join([changed, *lines[1:]]) + "\n")
+        with pytest.raises(ValueError, match=message):
+            list(read_picture_scores(folder))
+    file.write_text(lines[0] + "\n")
+    with pytest.raises(ValueError, match="no whole pair in it"):
+        list(read_picture_scores(folder))
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="run lm_eval with --log_samples"):
+        list(read_picture_scores(folder))
