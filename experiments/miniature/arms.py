@@ -11,6 +11,7 @@ from verbalizer_bench.running.log_level import lm_eval_warnings_only
 if TYPE_CHECKING:
     from verbalizer_bench.results.run import Run
 
+ALIGNED = "LVLM-aligned"
 BASE = Path(__file__).parent / "recipes" / "base"
 
 

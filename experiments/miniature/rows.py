@@ -2,8 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from verbalizer_bench.results.statistics import by_dataset
 from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
+Point = TypeVar("Point")
 UNSEEN = ("exact", "follows", "right")
 # Of a response with no label word: it has four words or more.
 WORDS = "words"
@@ -73,6 +75,43 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     """Read rows of a CSV."""
     with file.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def read_f1(
+    file: Path, point_of: Callable[[Mapping[str, str]], Point]
+) -> tuple[dict[tuple[Point, str], np.ndarray], list[str]]:
+    """Read what `document_rows` gave.
+
+    Args:
+        file: The table, with a column `image`.
+        point_of: Returns whose row it is.
+
+    Returns:
+        By point and image, F1 of each document by label type, shape (3, documents); and the data
+        set of each document.
+    """
+    f1: dict[tuple[Point, str], dict[str, list[float]]] = {}
+    datasets: dict[str, int] = {}
+    for row in read_rows(file):
+        values = [float(value) for value in row["f1"].split()]
+        by_type = f1.setdefault((point_of(row), row["image"]), {})
+        by_type.setdefault(row["label_type"], []).extend(values)
+        datasets[row["data_set"]] = len(values)
+    tables = {key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()}
+    return tables, [name for name, number in datasets.items() for _ in range(number)]
+
+
+def read_unseen(
+    file: Path, point_of: Callable[[Mapping[str, str]], Point]
+) -> dict[Point, dict[str, np.ndarray]]:
+    """Read what `unseen_row` gave: a value for each record, NaN where there is no verifier."""
+    return {
+        point_of(row): {
+            name: np.array([np.nan if bit == "-" else float(bit) for bit in row[name]])
+            for name in UNSEEN
+        }
+        for row in read_rows(file)
+    }
 
 
 def unseen_row(file: Path) -> dict[str, str]:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
+from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.repair.grid import (
     BASE_POINT,
     RemedyPoint,
@@ -37,7 +39,6 @@ from verbalizer_bench.experiments.miniature.repair.run import (
 )
 from verbalizer_bench.experiments.miniature.repair.shares import share
 from verbalizer_bench.experiments.miniature.repair.tables import gather
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.experiments.miniature.world.build import write_world
 from verbalizer_bench.experiments.miniature.world.scenes import Scene, Thing
 from verbalizer_bench.io.preferences import PreferencePair, read
@@ -321,7 +322,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about |= {"tuned_rate": 3e-3}
     about["compared"] = {"DPO": "How much came back? A part."}
     (folder / "repair.json").write_text(json.dumps(about))
-    (folder / "grid.yaml").write_text(SMALL.as_yaml())
+    (folder / "grid.yaml").write_text(as_yaml(SMALL))
     return folder
 
 
@@ -367,7 +368,7 @@ def test_a_report_of_remedies_with_different_rates(made: Path, tmp_path: Path) -
     shutil.copytree(made, folder)
     rates = dict(SMALL.learning_rates) | {"DPO": (1e-3, 1e-2)}
     grid = dataclasses.replace(SMALL, learning_rates=rates)
-    (folder / "grid.yaml").write_text(grid.as_yaml())
+    (folder / "grid.yaml").write_text(as_yaml(grid))
     about = json.loads((folder / "repair.json").read_text())
     about["learning_rates"]["DPO"] = 1e-2
     (folder / "repair.json").write_text(json.dumps(about))
@@ -388,13 +389,13 @@ def test_a_report_with_one_image(made: Path, tmp_path: Path) -> None:
     folder = tmp_path / "one"
     shutil.copytree(made, folder)
     grid = dataclasses.replace(SMALL, images=("white",))
-    (folder / "grid.yaml").write_text(grid.as_yaml())
+    (folder / "grid.yaml").write_text(as_yaml(grid))
     assert "Not run: only the first image was shown." in write(folder).read_text()
 
 
 @pytest.mark.slow
 def test_a_study_goes_on_and_a_cell_run_again_gives_the_same_tables(tmp_path: Path) -> None:
-    (tmp_path / "grid.yaml").write_text(SMALL.as_yaml())
+    (tmp_path / "grid.yaml").write_text(as_yaml(SMALL))
     words = [str(tmp_path / "out"), "images=white", "--grid", str(tmp_path / "grid.yaml")]
     main([*words, "--report", str(tmp_path / "first")])
     shutil.rmtree(tmp_path / "out/seed-1")

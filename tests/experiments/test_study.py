@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
+from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS, BASE
 from verbalizer_bench.experiments.miniature.base import GATE, check_gate
 from verbalizer_bench.experiments.miniature.contrast import contrast
+from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.measuring import write_fixed
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Grid, Place, Point, read_grid
+from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
 from verbalizer_bench.experiments.miniature.study.report import write
 from verbalizer_bench.experiments.miniature.study.run import (
     choose,
@@ -233,7 +234,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = {"sha256": "a" * 64, "choose": {"fp16": dict(GATE, neutral=0.5)}}
     about = {"learning_rates": dict.fromkeys(ARMS, 1e-3), "bases": {"0": base}, "machine": "a box"}
     (folder / "study.json").write_text(json.dumps(about))
-    (folder / "grid.yaml").write_text(SMALL.as_yaml())
+    (folder / "grid.yaml").write_text(as_yaml(SMALL))
     return folder
 
 
@@ -320,7 +321,7 @@ def test_a_point_measured_twice_is_the_same_and_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_study_goes_on_and_a_cell_run_again_gives_the_same_tables(tmp_path: Path) -> None:
-    (tmp_path / "grid.yaml").write_text(SMALL.as_yaml())
+    (tmp_path / "grid.yaml").write_text(as_yaml(SMALL))
     words = [str(tmp_path / "out"), "--grid", str(tmp_path / "grid.yaml")]
     main([*words, "--report", str(tmp_path / "first")])
     shutil.rmtree(tmp_path / "out/study/base-0/seed-1")

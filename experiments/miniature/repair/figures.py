@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
 from verbalizer_bench.experiments.miniature.repair.shares import GROUPS, came_back, f1
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.repair.verdicts import remedied
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 
 # Okabe and Ito's palette, distinct to colour-blind readers: what is not repaired, tuning again,
 # preferences, a tuning of its own, and weights that are merged.

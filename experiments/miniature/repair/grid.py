@@ -1,20 +1,21 @@
 """What the repair study runs: its grid, the points of it, and where each of them is kept."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from verbalizer_bench.config import OneOrMore, check, plain, read
-from verbalizer_bench.experiments.miniature.arms import BASE
+from verbalizer_bench.config import OneOrMore, check, read
+from verbalizer_bench.experiments.miniature.arms import ALIGNED, BASE
+from verbalizer_bench.experiments.miniature.grids import (
+    as_yaml,
+    check_grid,
+    check_sizes,
+    shown_images,
+)
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES, merged_name
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.models.images import MODES
 
 GRID = Path(__file__).with_name("grid.yaml")
 # What must be the same in all points of a folder.
@@ -55,30 +56,15 @@ class RepairGrid:
     captions: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "images", "coefficients"):
-            values = getattr(self, name)
-            right = bool(values) and len(set(values)) == len(values)
-            check(name, list(values), right, "at least one, and none twice")
-        check(
-            "seeds", list(self.seeds), len(self.seeds) > 1, "at least two: intervals are over them"
-        )
-        for image in self.images:
-            check("images", image, image in MODES, f"one of {', '.join(MODES)}")
+        counts = ("items", "unseen", "prompts", "captions")
+        check_grid(self, ("seeds", "images", "coefficients"), counts)
         first = self.images[0]
         check("images", first, first != "none", f"an image first, for {ALIGNED} is asked with it")
-        check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
-        for name in ("items", "unseen", "prompts", "captions"):
-            value = getattr(self, name)
-            check(name, value, value is None or value >= 1, "at least 1")
         check("replay", self.replay, 0 < self.replay < 1, "above 0 and below 1")
         for name in self.learning_rates:
             check("learning_rates", name, name in REMEDIES, f"some of {', '.join(REMEDIES)}")
         missing = [name for name in REMEDIES if not self.learning_rates.get(name)]
         check("learning_rates", "", not missing, f"at least one rate for {', '.join(missing)}")
-
-    def as_yaml(self) -> str:
-        """Return the grid as its file has it."""
-        return yaml.safe_dump(plain(dataclasses.asdict(self)), sort_keys=False)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -124,13 +110,8 @@ class RemedyPoint(NamedTuple):
         return "verbalizer-llm" if self.model == "base" else "verbalizer-lvlm"
 
     def images(self, every: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the images that it is asked with; a text model has one way, `""`.
-
-        A LLaVA that is not tuned is its base where there is no image.
-        """
-        if self.model == "base":
-            return ("",)
-        return tuple(image for image in every if self.model != ALIGNED or image != "none")
+        """Return those of the images that it is asked with; a text model has one way, `""`."""
+        return ("",) if self.model == "base" else shown_images(self.model, every)
 
 
 BASE_POINT = RemedyPoint(None, "base")
@@ -145,15 +126,8 @@ class RepairPlace(NamedTuple):
         """Note the grid and the base; raise ValueError where what is there was made otherwise."""
         file = self.folder / "grid.yaml"
         if file.exists():
-            before = read_grid(file)
-            for name in _SIZES:
-                was, now = getattr(before, name), getattr(grid, name)
-                if was != now:
-                    raise ValueError(
-                        f"{file}: the study there has {name}={was}, not {now}; give that, or "
-                        "another folder"
-                    )
-        write_whole(file, grid.as_yaml())
+            check_sizes(file, read_grid(file), grid, _SIZES)
+        write_whole(file, as_yaml(grid))
         now, noted = read_record(BASE / "base.json")["sha256"], self.folder / "base_sha256"
         if noted.exists() and (was := noted.read_text(encoding="utf-8").strip()) != now:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
 
 PLAIN = "LVLM-LLaVA"
 _PAIRS = "preference/pairs.jsonl"

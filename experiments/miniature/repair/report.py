@@ -3,10 +3,11 @@
 python -m verbalizer_bench.experiments.miniature.repair.report experiments/miniature/results/repair
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
+from verbalizer_bench.experiments.miniature.page import write_from_tables, write_page
 from verbalizer_bench.experiments.miniature.repair import figures
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.sections import (
@@ -25,8 +26,6 @@ from verbalizer_bench.experiments.miniature.repair.sections import (
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables, read_tables
 from verbalizer_bench.experiments.miniature.repair.verdicts import remedied, verdicts
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
-from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.results.tables import markdown_table as table
 
 
@@ -53,9 +52,7 @@ def write(folder: Path) -> Path:
         _known(),
         _files(),
     ]
-    file = folder / "README.md"
-    write_whole(file, "\n\n".join(parts) + "\n")
-    return file
+    return write_page(folder, parts)
 
 
 def _head(tables: RepairTables) -> str:
@@ -145,11 +142,7 @@ chosen rates, versions of the first training, and the machine that gathered the 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the report."""
-    parser = argparse.ArgumentParser(
-        "python -m verbalizer_bench.experiments.miniature.repair.report"
-    )
-    parser.add_argument("folder", type=Path, help="where the study's tables are")
-    print(f"Wrote {write(parser.parse_args(argv).folder)}")
+    write_from_tables("verbalizer_bench.experiments.miniature.repair.report", write, argv)
 
 
 if __name__ == "__main__":

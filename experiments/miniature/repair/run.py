@@ -16,11 +16,13 @@ from pathlib import Path
 
 from verbalizer_bench.config import read
 from verbalizer_bench.experiments.miniature.arms import (
+    ALIGNED,
     BASE,
     train_arm,
     train_connector,
     train_recipe,
 )
+from verbalizer_bench.experiments.miniature.grids import least_losses
 from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
 from verbalizer_bench.experiments.miniature.repair import preferences
 from verbalizer_bench.experiments.miniature.repair.grid import (
@@ -31,7 +33,6 @@ from verbalizer_bench.experiments.miniature.repair.grid import (
     RepairPlace,
 )
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
 
 
@@ -192,12 +193,10 @@ def merge(place: RepairPlace, point: RemedyPoint) -> None:
 
 def choose(place: RepairPlace, grid: RepairGrid) -> dict[str, float]:
     """Return each remedy's learning rate: that of the least held-out loss at the first seed."""
-    losses: dict[str, dict[float, float]] = {}
-    for point in grid.tried():
-        assert point.rate is not None
-        loss = place.training(point)["held_out"]["loss"]
-        losses.setdefault(point.model, {})[point.rate] = loss
-    return {name: min(by_rate, key=by_rate.__getitem__) for name, by_rate in losses.items()}
+    return least_losses(
+        (point.model, point.rate or 0.0, place.training(point)["held_out"]["loss"])
+        for point in grid.tried()
+    )
 
 
 def _cell_work(place: RepairPlace, grid: RepairGrid, seed: int) -> Work:

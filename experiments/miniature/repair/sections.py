@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
 from verbalizer_bench.experiments.miniature.contrast import (
     SeedContrast,
     contrast,
     told_interval,
 )
+from verbalizer_bench.experiments.miniature.page import response_table, spread
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.shares import (
     GROUPS,
@@ -19,7 +21,6 @@ from verbalizer_bench.experiments.miniature.repair.shares import (
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.repair.verdicts import marks, remedied, told_share
 from verbalizer_bench.experiments.miniature.rows import UNSEEN, WORDS
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.tables import markdown_table as table
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -47,7 +48,7 @@ def levels(tables: RepairTables) -> str:
                 continue
             cells = 100 * f1(tables, name, image).mean(axis=2)
             shown = "-" if name == "base" else image
-            rows.append([name, shown, *(_spread(of_group) for of_group in cells.T)])
+            rows.append([name, shown, *(spread(of_group) for of_group in cells.T)])
     header = ["Model", "Image", *(group.capitalize() for group in GROUPS)]
     return "\n\n".join(
         [
@@ -124,7 +125,7 @@ def kept(tables: RepairTables) -> str:
     for name in tables.grid.models:
         points = [tables.point(seed, name) for seed in tables.grid.seeds]
         cells = [
-            _spread(np.array([100 * np.nanmean(tables.unseen[p][m]) for p in points]))
+            spread(np.array([100 * np.nanmean(tables.unseen[p][m]) for p in points]))
             for m in UNSEEN
         ]
         if name == "base":
@@ -132,7 +133,7 @@ def kept(tables: RepairTables) -> str:
             continue
         scenes = np.array([tables.scenes[p].mean() / 0.12 for p in points])
         minus = "-" if name == PLAIN else told_interval(marks(tables, name, PLAIN))
-        rows.append([name, *cells, _spread(scenes), minus])
+        rows.append([name, *cells, spread(scenes), minus])
     formats = [
         [f"{name} - {PLAIN}", m, *_contrast_cells(_unseen(tables, name, m))]
         for name in remedied(tables)
@@ -221,7 +222,7 @@ def outcomes(tables: RepairTables) -> str:
         points = [tables.point(seed, name) for seed in tables.grid.seeds]
         of_points = [tables.points[p, "" if name == "base" else image] for p in points]
         cells = [
-            _spread(
+            spread(
                 np.array([np.mean([float(r[f"{t}_{o}"]) for t in LABEL_TYPES]) for r in of_points])
             )
             for o in (*OUTCOMES, WORDS)
@@ -247,7 +248,7 @@ def lengths(tables: RepairTables) -> str:
             asked = [(p, "" if name == "base" else image) for p in points]
             if all(key in tables.points for key in asked):
                 cells = [float(tables.points[key]["response_characters"]) for key in asked]
-                row.append(_spread(np.array(cells)))
+                row.append(spread(np.array(cells)))
             else:
                 row.append("-")
         rows.append(row)
@@ -333,23 +334,12 @@ def compared(tables: RepairTables) -> str:
 
 def examples(tables: RepairTables) -> str:
     """Return some responses."""
-    rows = [
-        [
-            f"{row['model']}{', ' + row['image'] if row['image'] else ''}",
-            row["task"].removeprefix("verbalizer_"),
-            row["target"],
-            f"`{' '.join(row['response'].replace('`', ' ').split()) or ' '}`",
-            row["outcome"],
-        ]
-        for row in tables.examples
-        if row["image"] in ("", tables.grid.images[0])
-    ]
     return "\n\n".join(
         [
             "## Some responses",
             f"The first document of four tasks; tuning seed {tables.grid.seeds[0]}.",
             "<details><summary>All models</summary>",
-            table(["Model", "Task", "Wanted", "Response", "Outcome"], rows),
+            response_table(tables.examples, ("", tables.grid.images[0])),
             "</details>",
         ]
     )
@@ -366,8 +356,3 @@ def _unseen(tables: RepairTables, model: str, measure: str) -> SeedContrast:
 
 def _contrast_cells(found: SeedContrast) -> list[str]:
     return [told_interval(found), str(found.below), str(found.above)]
-
-
-def _spread(cells: np.ndarray) -> str:
-    mean, low, high = (float(value) for value in (cells.mean(), cells.min(), cells.max()))
-    return f"{mean:.1f}" if high - low < 0.05 else f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench import api
-from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
+from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS, BASE
+from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.repair.grid import (
     BASE_POINT,
@@ -27,21 +28,20 @@ from verbalizer_bench.experiments.miniature.repair.grid import (
 from verbalizer_bench.experiments.miniature.repair.preference_rows import preference_rows
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
 from verbalizer_bench.experiments.miniature.rows import (
-    UNSEEN,
     document_rows,
     example_rows,
+    read_f1,
     read_rows,
+    read_unseen,
     score_row,
     unseen_row,
     write_rows,
 )
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results
 from verbalizer_bench.results.repair_answers import repair_answer
 from verbalizer_bench.results.run import Run, read_run
-from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.recipe import read_recipe
 
 _KEY = ("seed", "model", "learning_rate")
@@ -120,31 +120,19 @@ def gather(place: RepairPlace, grid: RepairGrid, rates: Mapping[str, float], fol
     ):
         write_rows(table, folder / f"{name}.csv")
     write_whole(folder / "repair.json", json.dumps(_about(place, grid, rates), indent=1) + "\n")
-    write_whole(folder / "grid.yaml", grid.as_yaml())
+    write_whole(folder / "grid.yaml", as_yaml(grid))
 
 
 def read_tables(folder: Path) -> RepairTables:
     """Read the tables that `gather` wrote."""
-    f1: dict[tuple[RemedyPoint, str], dict[str, list[float]]] = {}
-    datasets: dict[str, int] = {}
-    for row in read_rows(folder / "documents.csv"):
-        values = [float(value) for value in row["f1"].split()]
-        by_type = f1.setdefault((_point(row), row["image"]), {})
-        by_type.setdefault(row["label_type"], []).extend(values)
-        datasets[row["data_set"]] = len(values)
+    f1, datasets = read_f1(folder / "documents.csv", _point)
     return RepairTables(
         grid=read_grid(folder / "grid.yaml"),
         about=json.loads((folder / "repair.json").read_text(encoding="utf-8")),
         points={(_point(r), r["image"]): r for r in read_rows(folder / "points.csv")},
-        f1={key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()},
-        datasets=[name for name, number in datasets.items() for _ in range(number)],
-        unseen={
-            _point(row): {
-                name: np.array([np.nan if bit == "-" else float(bit) for bit in row[name]])
-                for name in UNSEEN
-            }
-            for row in read_rows(folder / "unseen.csv")
-        },
+        f1=f1,
+        datasets=datasets,
+        unseen=read_unseen(folder / "unseen.csv", _point),
         scenes={
             _point(row): np.array([float(mark) for mark in row["quality"].split()])
             for row in read_rows(folder / "scenes.csv")

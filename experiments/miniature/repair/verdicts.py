@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from verbalizer_bench.experiments.miniature import page
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
 from verbalizer_bench.experiments.miniature.contrast import (
     SeedContrast,
     contrast,
@@ -16,7 +18,6 @@ from verbalizer_bench.experiments.miniature.repair.shares import (
     trade_offs,
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.ratio import Ratio
 
@@ -43,8 +44,7 @@ def verdicts(tables: RepairTables) -> str:
         ("Is it the language model, or the image in front of the prompt?", _language(tables)),
         ("What does it take of what tuning gave?", _kept(tables)),
     ]
-    listed = "\n".join(f"- *{question}* {answer}" for question, answer in answers)
-    return f"## In short\n\n{listed}\n\n{_INTERVALS}"
+    return f"## In short\n\n{page.answers(answers)}\n\n{_INTERVALS}"
 
 
 def remedied(tables: RepairTables) -> list[str]:

@@ -1,20 +1,21 @@
 """What the study runs: its grid, the points of it, and where each of them is kept."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from verbalizer_bench.config import OneOrMore, check, plain, read
-from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
+from verbalizer_bench.config import OneOrMore, read
+from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS, BASE
+from verbalizer_bench.experiments.miniature.grids import (
+    as_yaml,
+    check_grid,
+    check_sizes,
+    shown_images,
+)
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.models.images import MODES
 
-ALIGNED = "LVLM-aligned"
 GRID = Path(__file__).with_name("grid.yaml")
 
 
@@ -44,23 +45,8 @@ class Grid:
     captions: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("bases", "seeds", "learning_rates", "images"):
-            values = getattr(self, name)
-            right = bool(values) and len(set(values)) == len(values)
-            check(name, list(values), right, "at least one, and none twice")
-        for image in self.images:
-            check("images", image, image in MODES, f"one of {', '.join(MODES)}")
-        check(
-            "seeds", list(self.seeds), len(self.seeds) > 1, "at least two: intervals are over them"
-        )
-        check("texts", self.texts, self.texts >= 2 and self.texts % 2 == 0, "even, at least 2")
-        for name in ("items", "unseen", "captions"):
-            value = getattr(self, name)
-            check(name, value, value is None or value >= 1, "at least 1")
-
-    def as_yaml(self) -> str:
-        """Return the grid as its file has it."""
-        return yaml.safe_dump(plain(dataclasses.asdict(self)), sort_keys=False)
+        lists = ("bases", "seeds", "learning_rates", "images")
+        check_grid(self, lists, ("items", "unseen", "captions"))
 
     @property
     def cells(self) -> list[tuple[int, int]]:
@@ -115,13 +101,8 @@ class Point(NamedTuple):
         return self.adapter == "verbalizer-lvlm"
 
     def images(self, every: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the images that it is asked with; a text model has one way, `""`.
-
-        A LLaVA that is not tuned is its base where there is no image.
-        """
-        if not self.shows_images:
-            return ("",)
-        return tuple(image for image in every if self.model != ALIGNED or image != "none")
+        """Return those of the images that it is asked with; a text model has one way, `""`."""
+        return shown_images(self.model, every) if self.shows_images else ("",)
 
 
 class Place(NamedTuple):
@@ -133,15 +114,8 @@ class Place(NamedTuple):
         """Note the grid; raise ValueError where what is there was made with other sizes."""
         file = self.folder / "study" / "grid.yaml"
         if file.exists():
-            before = read_grid(file)
-            for name in ("texts", "items", "unseen", "captions"):
-                was, now = getattr(before, name), getattr(grid, name)
-                if was != now:
-                    raise ValueError(
-                        f"{file}: the study there has {name}={was}, not {now}; give that, or "
-                        "another folder"
-                    )
-        write_whole(file, grid.as_yaml())
+            check_sizes(file, read_grid(file), grid, ("texts", "items", "unseen", "captions"))
+        write_whole(file, as_yaml(grid))
 
     def keep_base(self, seed: int) -> None:
         """Note a base's weights; raise ValueError where what is there was tuned from others."""

@@ -3,15 +3,20 @@
 python -m verbalizer_bench.experiments.miniature.study.report experiments/miniature/results
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.arms import ARMS
+from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS
 from verbalizer_bench.experiments.miniature.base import GATE, below_gate
 from verbalizer_bench.experiments.miniature.contrast import SeedContrast, told_interval
+from verbalizer_bench.experiments.miniature.page import (
+    response_table,
+    spread,
+    write_from_tables,
+    write_page,
+)
 from verbalizer_bench.experiments.miniature.rows import UNSEEN, WORDS
 from verbalizer_bench.experiments.miniature.study import figures
 from verbalizer_bench.experiments.miniature.study.contrasts import (
@@ -26,10 +31,9 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     unseen,
     unseen_contrast,
 )
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
+from verbalizer_bench.experiments.miniature.study.grid import Point
 from verbalizer_bench.experiments.miniature.study.tables import StudyTables, read_tables
 from verbalizer_bench.experiments.miniature.study.verdicts import verdicts
-from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.tables import markdown_table as table
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -54,9 +58,7 @@ def write(folder: Path) -> Path:
         _examples(tables),
         _files(),
     ]
-    file = folder / "README.md"
-    write_whole(file, "\n\n".join(parts) + "\n")
-    return file
+    return write_page(folder, parts)
 
 
 def _head(tables: StudyTables) -> str:
@@ -187,7 +189,7 @@ def _outcomes(tables: StudyTables) -> str:
         for number, group in enumerate(GROUPS):
             shown = (*OUTCOMES, WORDS)
             cells = [outcome_shares(tables, Shown(name), o)[:, :, number] for o in shown]
-            rows.append([name, group, *(_share(share) for share in cells)])
+            rows.append([name, group, *(spread(share, 100) for share in cells)])
     return "\n\n".join(
         [
             "## Verbose or flipped?",
@@ -229,7 +231,7 @@ def _images(tables: StudyTables) -> str:
 
 def _unseen(tables: StudyTables) -> str:
     rows = [
-        [name, measure, _share(unseen(tables, name, measure).mean(axis=2))]
+        [name, measure, spread(unseen(tables, name, measure).mean(axis=2), 100)]
         for name in MODELS
         for measure in UNSEEN
     ]
@@ -319,23 +321,13 @@ def _pairs_by_rate(tables: StudyTables) -> list[list[str]]:
 
 
 def _examples(tables: StudyTables) -> str:
-    rows = [
-        [
-            f"{row['model']}{', ' + row['image'] if row['image'] else ''}",
-            row["task"].removeprefix("verbalizer_"),
-            row["target"],
-            f"`{' '.join(row['response'].replace('`', ' ').split()) or ' '}`",
-            row["outcome"],
-        ]
-        for row in tables.examples
-        if row["image"] in ("", tables.grid.images[0], "none")
-    ]
+    images = ("", tables.grid.images[0], "none")
     return "\n\n".join(
         [
             "## Some responses",
             f"The first document of four tasks; base {tables.grid.bases[0]}, tuning seed "
             f"{tables.grid.seeds[0]}.",
-            table(["Model", "Task", "Wanted", "Response", "Outcome"], rows),
+            response_table(tables.examples, images),
         ]
     )
 
@@ -362,18 +354,9 @@ def _contrast_cells(difference: SeedContrast) -> list[str]:
     return [told_interval(difference), *by_base, str(difference.below), str(difference.above)]
 
 
-def _share(cells: np.ndarray) -> str:
-    mean, low, high = (100 * float(value) for value in (cells.mean(), cells.min(), cells.max()))
-    return f"{mean:.1f}" if high - low < 0.05 else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the report."""
-    parser = argparse.ArgumentParser(
-        "python -m verbalizer_bench.experiments.miniature.study.report"
-    )
-    parser.add_argument("folder", type=Path, help="where the study's tables are")
-    print(f"Wrote {write(parser.parse_args(argv).folder)}")
+    write_from_tables("verbalizer_bench.experiments.miniature.study.report", write, argv)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,19 @@ that its numbers do not depend on how many are run at a time.
 
 import argparse
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from verbalizer_bench.experiments.miniature.arms import (
+    ALIGNED,
     ARMS,
     train_arm,
     train_connector,
     train_recipe,
 )
+from verbalizer_bench.experiments.miniature.grids import least_losses
 from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
 from verbalizer_bench.experiments.miniature.study.grid import (
-    ALIGNED,
     GRID,
     Grid,
     Place,
@@ -109,14 +109,10 @@ def measure(place: Place, point: Point, images: Sequence[str]) -> None:
 
 def choose(place: Place, grid: Grid) -> dict[str, float]:
     """Return each arm's learning rate: that of the least held-out loss, the mean over bases."""
-    losses: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for point in grid.tried():
-        assert point.rate is not None
-        loss = place.training(point)["held_out"]["loss"]
-        losses[point.model][point.rate].append(loss)
-    return {
-        name: min(by_rate, key=lambda rate: sum(by_rate[rate])) for name, by_rate in losses.items()
-    }
+    return least_losses(
+        (point.model, point.rate or 0.0, place.training(point)["held_out"]["loss"])
+        for point in grid.tried()
+    )
 
 
 def _seed_work(place: Place, grid: Grid, seed: int) -> Work:

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.rows import (
-    UNSEEN,
     document_rows,
     example_rows,
+    read_f1,
     read_rows,
+    read_unseen,
     score_row,
     unseen_row,
     write_rows,
@@ -28,7 +30,6 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results
 from verbalizer_bench.results.run import read_run
-from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 _KEY = ("base", "seed", "model", "learning_rate")
 
@@ -87,32 +88,20 @@ def gather(place: Place, grid: Grid, rates: Mapping[str, float], folder: Path) -
     write_rows(examples, folder / "examples.csv")
     text = json.dumps(_about(place, grid, rates), indent=1) + "\n"
     write_whole(folder / "study.json", text)
-    write_whole(folder / "grid.yaml", grid.as_yaml())
+    write_whole(folder / "grid.yaml", as_yaml(grid))
 
 
 def read_tables(folder: Path) -> StudyTables:
     """Read the tables that `gather` wrote."""
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    f1: dict[tuple[Point, str], dict[str, list[float]]] = {}
-    datasets: dict[str, int] = {}
-    for row in read_rows(folder / "documents.csv"):
-        values = [float(value) for value in row["f1"].split()]
-        by_type = f1.setdefault((_point(row), row["image"]), {})
-        by_type.setdefault(row["label_type"], []).extend(values)
-        datasets[row["data_set"]] = len(values)
+    f1, datasets = read_f1(folder / "documents.csv", _point)
     return StudyTables(
         grid=read_grid(folder / "grid.yaml"),
         about=about,
         points={(_point(row), row["image"]): row for row in read_rows(folder / "points.csv")},
-        f1={key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()},
-        datasets=[name for name, number in datasets.items() for _ in range(number)],
-        unseen={
-            _point(row): {
-                name: np.array([np.nan if bit == "-" else float(bit) for bit in row[name]])
-                for name in UNSEEN
-            }
-            for row in read_rows(folder / "unseen.csv")
-        },
+        f1=f1,
+        datasets=datasets,
+        unseen=read_unseen(folder / "unseen.csv", _point),
         examples=read_rows(folder / "examples.csv"),
     )
 

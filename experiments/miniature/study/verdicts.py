@@ -1,11 +1,11 @@
 """The study's report, its first part: each question, and what the tables answer in a sentence."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.arms import ARMS
+from verbalizer_bench.experiments.miniature import page
+from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS
 from verbalizer_bench.experiments.miniature.contrast import told_interval
 from verbalizer_bench.experiments.miniature.rows import WORDS
 from verbalizer_bench.experiments.miniature.study.contrasts import (
@@ -17,7 +17,7 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
     seeing,
     unseen_contrast,
 )
-from verbalizer_bench.experiments.miniature.study.grid import ALIGNED, Point
+from verbalizer_bench.experiments.miniature.study.grid import Point
 from verbalizer_bench.experiments.miniature.study.tables import StudyTables
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.resampling import ALPHA, holm
@@ -52,16 +52,12 @@ def verdicts(tables: StudyTables) -> str:
             "## In short",
             "What the paper found (the first three) or suggests (the fourth), and what this world "
             "does; All is the mean of the label types.",
-            _list(answers),
+            page.answers(answers),
             "And what the paper did not ask:",
-            _list(questions),
+            page.answers(questions),
             _INTERVALS,
         ]
     )
-
-
-def _list(answers: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(f"- *{question}* {answer}" for question, answer in answers)
 
 
 def _below_base(tables: StudyTables) -> str:

@@ -1,0 +1,81 @@
+"""What the grids of the miniature's studies have alike: checks, images, the choice of rates."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verbalizer_bench.config import check, plain
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
+from verbalizer_bench.models.images import MODES
+
+
+def check_grid(grid: Any, lists: Sequence[str], counts: Sequence[str]) -> None:
+    """Check the keys that all grids have, and others of their kinds.
+
+    Args:
+        grid: With `seeds`, `images` and `texts`.
+        lists: Keys with lists, in which nothing may stand twice.
+        counts: Keys with numbers from 1 on, or None.
+
+    Raises:
+        ValueError: A value is wrong.
+    """
+    for name in lists:
+        values = getattr(grid, name)
+        right = bool(values) and len(set(values)) == len(values)
+        check(name, list(values), right, "at least one, and none twice")
+    for image in grid.images:
+        check("images", image, image in MODES, f"one of {', '.join(MODES)}")
+    check("seeds", list(grid.seeds), len(grid.seeds) > 1, "at least two: intervals are over them")
+    check("texts", grid.texts, grid.texts >= 2 and grid.texts % 2 == 0, "even, at least 2")
+    for name in counts:
+        value = getattr(grid, name)
+        check(name, value, value is None or value >= 1, "at least 1")
+
+
+def as_yaml(grid: Any) -> str:
+    """Return a grid as its file has it."""
+    return yaml.safe_dump(plain(dataclasses.asdict(grid)), sort_keys=False)
+
+
+def check_sizes(file: Path, before: Any, grid: Any, sizes: Sequence[str]) -> None:
+    """Raise ValueError where what is in a folder was made with other sizes than a grid's.
+
+    Args:
+        file: Where the grid of what is there is.
+        before: That grid.
+        grid: The one that is to be run.
+        sizes: The keys that must be the same.
+    """
+    for name in sizes:
+        was, now = getattr(before, name), getattr(grid, name)
+        if was != now:
+            raise ValueError(
+                f"{file}: the study there has {name}={was}, not {now}; give that, or another folder"
+            )
+
+
+def shown_images(model: str, every: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the images that an LVLM is asked with.
+
+    A LLaVA that is not tuned is its base where there is no image.
+    """
+    return tuple(image for image in every if model != ALIGNED or image != "none")
+
+
+def least_losses(found: Iterable[tuple[str, float, float]]) -> dict[str, float]:
+    """Return each model's learning rate of the least loss, the mean over its trainings.
+
+    Args:
+        found: Model, rate and held-out loss of each training; of each rate as many.
+    """
+    losses: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for model, rate, loss in found:
+        losses[model][rate].append(loss)
+    return {
+        name: min(by_rate, key=lambda rate: sum(by_rate[rate])) for name, by_rate in losses.items()
+    }
