@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verbalizer_bench.leaderboard.pages.figures import COLOURS, PATTERNS, save, shown_name
-from verbalizer_bench.vision.shares import Share
+from verbalizer_bench.results.statistics import Interval
+from verbalizer_bench.vision.correlation import Correlation
 from verbalizer_bench.vision.vlm_pairs import DIRECTIONS, TITLES, ModelScores
 
 CHANCE = 25
@@ -40,15 +41,12 @@ def pattern_bars(scored: Sequence[ModelScores], files: Sequence[Path]) -> None:
 def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Sequence[str]) -> None:
     width = 0.8 / len(scored)
     for index, model in enumerate(scored):
-        shares: list[Share] = [*model.patterns[direction].values(), model.means[direction]]
+        shares: list[Interval] = [*model.patterns[direction].values(), model.means[direction]]
         axes.bar(
             [place + (index - (len(scored) - 1) / 2) * width for place in range(len(names))],
-            [100 * share.value for share in shares],
+            [100 * share.mean for share in shares],
             width * 0.92,
-            yerr=[
-                [100 * (share.value - share.low) for share in shares],
-                [100 * (share.high - share.value) for share in shares],
-            ],
+            yerr=_ends(shares),
             capsize=2,
             error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
             label=shown_name(model.name),
@@ -61,4 +59,58 @@ def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Seq
     axes.set_ylabel("Pairs right (%)")
     axes.set_title(f"{TITLES[direction]}; dashed: chance", loc="left", fontsize=9)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _ends(shares: Sequence[Interval]) -> list[list[float]]:
+    """Return how far the ends of intervals are from the means; 0 where there are none."""
+    return [
+        [100 * (share.mean - (share.mean if share.low is None else share.low)) for share in shares],
+        [
+            100 * ((share.mean if share.high is None else share.high) - share.mean)
+            for share in shares
+        ],
+    ]
+
+
+def correlation_panels(correlations: Sequence[Correlation], files: Sequence[Path]) -> None:
+    """Draw MMVP's pairs of a model against MMVP-VLM's of its encoder, a point a pattern.
+
+    Args:
+        correlations: A panel each.
+        files: Where to write; the suffix is the format (`.png`, `.svg`).
+    """
+    with matplotlib.rc_context({"text.parse_math": False}):
+        size = (1 + 4.2 * len(correlations), 5.4)
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        grid = figure.subplots(1, len(correlations), squeeze=False)
+        for axes, one in zip(grid[0], correlations, strict=True):
+            _points(axes, one)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8
+        )
+        save(figure, files)
+
+
+def _points(axes: Axes, one: Correlation) -> None:
+    for place, (name, share) in enumerate(one.encoder_shares.items()):
+        other = one.run_shares[name]
+        axes.errorbar(
+            100 * share.mean,
+            100 * other.mean,
+            xerr=_ends([share]),
+            yerr=_ends([other]),
+            fmt="os"[place // len(COLOURS) % 2],
+            color=COLOURS[place % len(COLOURS)],
+            elinewidth=0.7,
+            label=name,
+        )
+    axes.set_xlim(-3, 103)
+    axes.set_ylim(-3, 103)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"MMVP-VLM, {shown_name(one.encoder, 32)} (pairs right, %)", fontsize=8)
+    axes.set_ylabel(f"MMVP, {shown_name(one.run, 32)} (pairs right, %)", fontsize=8)
+    axes.set_title(f"r = {one}", loc="left", fontsize=9)
+    axes.grid(color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

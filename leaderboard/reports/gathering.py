@@ -38,7 +38,7 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
         seen = _pictures(Path(source))
         # What holds nothing is refused as a run would be.
         if seen:
-            runs += _verbalizer_runs(_run_folders(Path(source)), seen)
+            runs += _verbalizer_runs(Path(source), seen)
         elif not (found or left) or any(Path(source).rglob("results_*.json")):
             runs.append(source)
         for cell in found:
@@ -58,28 +58,14 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
 
 def _pictures(source: Path) -> dict[Path, list[PictureScores]]:
     """Return the scores of benchmarks with images of their own at or below a path, by folder."""
-    found = {folder: list(read_picture_scores(folder)) for folder in _run_folders(source)}
+    folders = sorted({file.parent for file in source.rglob("results_*.json")})
+    found = {folder: list(read_picture_scores(folder)) for folder in folders}
     return {folder: scores for folder, scores in found.items() if scores}
 
 
-def _run_folders(source: Path) -> list[Path]:
-    return sorted({file.parent for file in source.rglob("results_*.json")})
-
-
-def report_of_folders(folders: Iterable[Path]) -> Report:
-    """Report on the newest run of each folder, and on nothing that lies below.
-
-    Raises:
-        NotAVerbalizerRun: A run has none of our tasks.
-    """
-    found = {folder: list(read_picture_scores(folder)) for folder in folders}
-    runs = list(_verbalizer_runs(found, [folder for folder in found if found[folder]]))
-    return report(*runs, pictures=[one for scores in found.values() for one in scores])
-
-
-def _verbalizer_runs(folders: Iterable[Path], pictures: Collection[Path]) -> Iterator[Run]:
-    """Yield the runs of folders of which some hold benchmarks with images alone."""
-    for folder in folders:
+def _verbalizer_runs(source: Path, pictures: Collection[Path]) -> Iterator[Run]:
+    """Yield the runs below a path of which some hold benchmarks with images alone."""
+    for folder in sorted({file.parent for file in source.rglob("results_*.json")}):
         try:
             yield read_run(folder)
         except NotAVerbalizerRun:

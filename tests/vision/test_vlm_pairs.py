@@ -5,17 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from PIL import Image, ImageDraw
+from scipy.stats import binomtest
 
 from tests.helpers import towers
+from tests.helpers.echo import write_run
 from verbalizer_bench.cli import main
+from verbalizer_bench.results.statistics import Interval
 from verbalizer_bench.tasks.mmvp.patterns import NAMES
 from verbalizer_bench.vision import vlm_pairs as vlm
-from verbalizer_bench.vision.shares import share_of
-from verbalizer_bench.vision.vlm_benchmark import read_vlm_benchmark
+from verbalizer_bench.vision.correlation import correlate, mmvp_scores
+from verbalizer_bench.vision.vlm_benchmark import StatementPair, read_vlm_benchmark
 
 TYPES = ("Color", "Orientation", "Camera Perspective")
 
@@ -86,19 +90,53 @@ def test_directions_and_ties() -> None:
     assert not judged(1, 0, 1, 2).is_right(other)
 
 
-def test_an_interval_of_one_pattern_is_the_exact_binomial_one() -> None:
-    from scipy.stats import binomtest
+def right(pattern: str, count: int, of: int) -> list[vlm.Judged]:
+    pair = StatementPair(("1", "2"), pattern, ("", ""), (Path(), Path()))
+    good, bad = ((1.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (0.0, 1.0))
+    return [vlm.Judged(pair, good if place < count else bad) for place in range(of)]
 
-    for right in (0, 4, 15):
-        share = share_of({"text": [place < right for place in range(15)]})
-        exact = binomtest(right, 15).proportion_ci(method="exact")
-        assert share.value == right / 15
-        assert (share.low, share.high) == pytest.approx((exact.low, exact.high), abs=0.02)
+
+def test_an_interval_of_one_pattern_is_the_exact_binomial_one() -> None:
+    for count in (0, 4, 15):
+        found = vlm._shares(right("text", count, 15), ["text"], vlm.DIRECTIONS[0])[1]["text"]
+        exact = binomtest(count, 15).proportion_ci(method="exact")
+        assert found.mean == pytest.approx(count / 15)
+        assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.02)
 
 
 def test_the_mean_is_of_patterns() -> None:
-    share = share_of({"a": [True] * 10, "b": [False, True]})
-    assert share.value == 0.75 and share.low < 0.75 < share.high and share.pairs == 12
+    judged = [*right("text", 10, 10), *right("other", 1, 2)]
+    mean, each = vlm._shares(judged, ["text", "other"], vlm.DIRECTIONS[0])
+    assert mean.mean == 0.75 and [one.mean for one in each.values()] == [1, 0.5]
+
+
+def mmvp_run(folder: Path) -> Path:
+    """Write a run of the sample of MMVP, all of whose later patterns are wrong."""
+
+    def says(request: Any) -> str:
+        return f"({request.doc['answer']})" if request.doc["pair"] <= 7 else "(a)"
+
+    return write_run(folder, "seer", ["mmvp_options"], says=says)
+
+
+def test_patterns_are_correlated_with_those_of_a_run(tmp_path: Path) -> None:
+    run = mmvp_scores(mmvp_run(tmp_path))
+    shares = {
+        name: Interval(0.1 * place, 0.0, 1.0) for place, name in enumerate(reversed(NAMES), 1)
+    }
+    found = correlate("encoder", shares, run)
+    # In the sample's order of pairs the first patterns are right.
+    x, y = [1, 2, 3, 4, 5, 6, 7, 8, 9], [found.run_shares[name].mean for name in reversed(NAMES)]
+    assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1]) and 0 < found.value < 1
+    z = np.arctanh(found.value)
+    ends = np.tanh([z - 1.96 / np.sqrt(6), z + 1.96 / np.sqrt(6)])
+    assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-3)
+    constant = correlate("encoder", dict.fromkeys(NAMES, Interval(0.5, 0.1, 0.9)), run)
+    assert constant.value is None and "all alike" in constant.line()
+    with pytest.raises(ValueError, match="0 patterns are in its questions and in MMVP-VLM's"):
+        correlate("encoder", {"others": Interval(0.5, 0.1, 0.9)}, run)
+    with pytest.raises(FileNotFoundError, match="no run of MMVP in it"):
+        mmvp_scores(tmp_path / "nothing")
 
 
 def test_the_command_scores_several_models(
@@ -116,10 +154,33 @@ def test_the_command_scores_several_models(
             assert list(scores["patterns"]) == [
                 "orientation and direction", "color and appearance", "viewpoint and perspective"
             ]  # fmt: skip
-            right = [pair[direction] for pair in model["pairs"]]
-            assert scores["mean"] == pytest.approx(100 * sum(right) / 6, abs=0.01)
+            counted = [pair[direction] for pair in model["pairs"]]
+            assert scores["mean"] == pytest.approx(100 * sum(counted) / 6, abs=0.01)
             assert scores["interval"][0] <= scores["mean"] <= scores["interval"][1]
     assert (tmp_path / "out" / "patterns.png").stat().st_size > 10_000
+
+
+def test_the_command_draws_the_correlation(
+    data: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, command = mmvp_run(tmp_path), ["vlm-pairs", str(data), "-o", str(tmp_path / "out")]
+    command += ["--model", str(clip), "--vlm"]
+    assert main([*command, str(run)]) == 2
+    assert "3 patterns are in its questions and in MMVP-VLM's" in capsys.readouterr().err
+    text = (data / "Questions.csv").read_text()
+    images = data / "MLLM_VLM Images"
+    for number, kind in ((13, "Text"), (14, "Text")):
+        text += f"{number},{kind},the word {number}\n"
+        (images / kind).mkdir(exist_ok=True)
+        (images / kind / f"{number}.jpg").write_bytes((images / "Color" / "1.jpg").read_bytes())
+    (data / "Questions.csv").write_text(text)
+    assert main([*command, str(run)]) == 0
+    assert "correlation over patterns" in capsys.readouterr().out
+    (found,) = json.loads((tmp_path / "out" / "result.json").read_text())["correlations"]
+    assert len(found["patterns"]) == 4 and found["task"] == "mmvp_options"
+    assert (tmp_path / "out" / "correlation.svg").stat().st_size > 1000
+    assert main([*command, str(run), "--vlm", str(run)]) == 2
+    assert "--vlm: 2 runs of 1 models" in capsys.readouterr().err
 
 
 def test_a_statement_that_is_cut_is_said(

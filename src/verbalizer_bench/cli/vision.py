@@ -208,6 +208,7 @@ def vlm_pairs(
     data: Path,
     output: Output,
     model: Annotated[list[str], Option(metavar="MODEL")],
+    vlm: Annotated[list[Path], Option(metavar="RUN", default_factory=list, show_default=False)],
     device: str = "cpu",
     dtype: str = "float32",
 ) -> None:
@@ -218,25 +219,37 @@ def vlm_pairs(
 
     The text is "a photo of " and the statement. The paper's direction: each statement prefers its
     own image, and a pair is right if both do. The other direction stands beside it. Chance is 25 %.
-    Writes result.json, table.md, patterns.png and patterns.svg.
+    Writes result.json, table.md, patterns.png and patterns.svg; with --vlm also correlation.png and
+    correlation.svg: which patterns a vision-language model and its encoder get right.
 
     Args:
         data: Questions.csv and images, in the layout of MMVP/MMVP_VLM.
         output: The folder of the result.
         model: CLIP, SigLIP, SigLIP 2 or OpenCLIP in transformers' form; give one or several.
+        vlm: For each --model, in their order, a run of MMVP of a model that sees by it.
         device: Where models compute.
         dtype: In which precision.
     """
-    from verbalizer_bench.leaderboard.pages.pattern_figures import pattern_bars
+    from verbalizer_bench.leaderboard.pages.pattern_figures import correlation_panels, pattern_bars
     from verbalizer_bench.vision import vlm_pairs as work
+    from verbalizer_bench.vision.correlation import correlate, mmvp_scores
     from verbalizer_bench.vision.vlm_benchmark import read_vlm_benchmark
 
     if twice := [name for name in model if model.count(name) > 1]:
         raise ValueError(f"--model {twice[0]}: it is there twice; give each once")
-    benchmark = read_vlm_benchmark(data)
+    if vlm and len(vlm) != len(model):
+        raise ValueError(f"--vlm: {len(vlm)} runs of {len(model)} models; give a run for each")
+    benchmark, runs = read_vlm_benchmark(data), [mmvp_scores(run) for run in vlm]
     scored = [work.score(work.load_model(name, device, dtype), benchmark) for name in model]
-    file = work.write_scores(scored, benchmark, output)
+    correlations = [
+        correlate(one.name, one.patterns[work.DIRECTIONS[0]], run)
+        for one, run in zip(scored, runs, strict=False)
+    ]
+    file = work.write_scores(scored, benchmark, output, correlations)
     pattern_bars(scored, [output / "patterns.png", output / "patterns.svg"])
+    if correlations:
+        files = [output / "correlation.png", output / "correlation.svg"]
+        correlation_panels(correlations, files)
     print((output / work.TABLE).read_text(encoding="utf-8"))
     print(f"Wrote {file}")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
@@ -19,9 +20,10 @@ from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
 from verbalizer_bench.models.adapters.fingerprints import settings_sha256, tokenizer_sha256
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole, reading
 from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
+from verbalizer_bench.results.statistics import Interval, estimate
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.version import __version__
-from verbalizer_bench.vision.shares import Share, share_of
+from verbalizer_bench.vision.correlation import Correlation
 from verbalizer_bench.vision.vlm_benchmark import StatementPair, VlmBenchmark
 
 PREFIX = "a photo of "
@@ -146,8 +148,8 @@ class ModelScores(NamedTuple):
 
     model: Mapping[str, Any]
     judged: tuple[Judged, ...]
-    means: Mapping[str, Share]
-    patterns: Mapping[str, Mapping[str, Share]]
+    means: Mapping[str, Interval]
+    patterns: Mapping[str, Mapping[str, Interval]]
     cut: Mapping[str, int]
 
     @property
@@ -159,8 +161,8 @@ class ModelScores(NamedTuple):
         """Return what a result has of them."""
         scores = {
             direction: {
-                **self.means[direction].record(),
-                "patterns": {name: s.record() for name, s in self.patterns[direction].items()},
+                **_percent(self.means[direction]),
+                "patterns": {name: _percent(s) for name, s in self.patterns[direction].items()},
             }
             for direction in DIRECTIONS
         }
@@ -191,13 +193,7 @@ def score(model: VisionLanguageModel, benchmark: VlmBenchmark) -> ModelScores:
                 "give another --dtype, or the checkpoint as it was trained"
             )
         judged.append(Judged(pair, ((a, b), (c, d))))
-    groups = {
-        direction: {
-            name: [one.is_right(direction) for one in judged if one.pair.pattern == name]
-            for name in benchmark.patterns
-        }
-        for direction in DIRECTIONS
-    }
+    found = {direction: _shares(judged, benchmark.patterns, direction) for direction in DIRECTIONS}
     lengths = {
         number: model.tokens(statement)
         for pair in benchmark.pairs
@@ -206,13 +202,30 @@ def score(model: VisionLanguageModel, benchmark: VlmBenchmark) -> ModelScores:
     return ModelScores(
         _record(model),
         tuple(judged),
-        {direction: share_of(found) for direction, found in groups.items()},
-        {
-            direction: {name: share_of({name: right}) for name, right in found.items()}
-            for direction, found in groups.items()
-        },
+        {direction: mean for direction, (mean, _) in found.items()},
+        {direction: patterns for direction, (_, patterns) in found.items()},
         {number: count for number, count in lengths.items() if count > model.longest},
     )
+
+
+def _shares(
+    judged: Sequence[Judged], patterns: Sequence[str], direction: str
+) -> tuple[Interval, dict[str, Interval]]:
+    """Return the mean over patterns of the share of pairs that are right, and the share of each."""
+    tables = {
+        name: np.array([[one.is_right(direction)] for one in judged if one.pair.pattern == name])
+        for name in patterns
+    }
+    count = len(tables)
+    weights = np.column_stack([np.full(count, 1 / count), np.eye(count)])
+    clusters = {name: table.astype(float) for name, table in tables.items()}
+    mean, *each = estimate(clusters, weights)
+    return mean, dict(zip(patterns, each, strict=True))
+
+
+def _percent(share: Interval) -> dict[str, Any]:
+    ends = [round(100 * end, 2) for end in (share.low, share.high) if end is not None]
+    return {"mean": round(100 * share.mean, 2), "interval": ends or None}
 
 
 def _record(model: VisionLanguageModel) -> dict[str, Any]:
@@ -252,7 +265,7 @@ def write_scores(
     scored: Sequence[ModelScores],
     benchmark: VlmBenchmark,
     output: Path,
-    more: Mapping[str, Any] | None = None,
+    correlations: Sequence[Correlation] = (),
 ) -> Path:
     """Write `result.json` and `table.md`; return the first.
 
@@ -260,7 +273,7 @@ def write_scores(
         scored: The models.
         benchmark: What they were scored on.
         output: The folder.
-        more: What else the result has.
+        correlations: With runs of models that see by them.
     """
     record = {
         "benchmark": "mmvp-vlm",
@@ -269,9 +282,9 @@ def write_scores(
         "pairs": len(benchmark.pairs),
         "prefix": PREFIX,
         "models": [one.record() for one in scored],
-        **(more or {}),
+        "correlations": [one.record() for one in correlations],
     }
-    text = "\n".join([*benchmark.lines(), table(scored, benchmark)])
-    write_whole(output / TABLE, text)
+    lines = [*benchmark.lines(), table(scored, benchmark), *(one.line() for one in correlations)]
+    write_whole(output / TABLE, "\n".join(lines).rstrip() + "\n")
     write_whole(output / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return output / RESULT
