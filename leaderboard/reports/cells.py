@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def judged_cells(folder: Path) -> Iterator[Cell]:
             continue
         try:
             yield from _judged(file, record)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"{file}: not what `judge` writes ({type(error).__name__}: {error}); have it "
                 "judged again"
@@ -47,7 +48,8 @@ def run_cells(run: Run) -> Iterator[Cell]:
     way = f"F1 in %, protocol {summary.protocol}{partial}, {mode} image"
     for label_type, scores in summary.label_types.items():
         title = f"{VERBALIZER} {label_type.lower()}"
-        yield Cell(*about, title, way, str(scores.f1), "", str(run.folder))
+        made = run.results.date
+        yield Cell(*about, title, way, str(scores.f1), "", str(run.folder), made)
 
 
 def lmms_cell(score: LmmsScore) -> Cell:
@@ -60,7 +62,9 @@ def lmms_cell(score: LmmsScore) -> Cell:
     note = f" ({score.benchmark.note})" if score.benchmark.note else ""
     loaded, name = loaded_as(score.given)
     about = ("", loaded or str(score.file), name, score.title, score.way + note)
-    return Cell(*about, text, score.remark, str(score.file))
+    # Its own date is of a time zone that it does not name.
+    made = score.file.stat().st_mtime
+    return Cell(*about, text, score.remark, str(score.file), made)
 
 
 def loaded_as(given: Mapping[str, Any]) -> tuple[str, str]:
@@ -91,19 +95,21 @@ def _judged(file: Path, record: Mapping[str, Any]) -> Iterator[Cell]:
         loaded = str(asked.get("answers") or file.parent.name)
         name = Path(loaded).stem
     about = (str(asked.get("weights") or asked.get("sha256") or loaded), loaded, name)
+    time = (record["answered"] or {}).get("time")
+    made = datetime.fromisoformat(time).timestamp() if time else None
     title, remark = TITLES[record["benchmark"]], _remark(record)
     partial = ", partial" if record["questions"]["part"] else ""
     for rule, one in (record.get("rules") or {}).items():
         way = f"mean F1 of three splits by the rule {rule}, {_answers(asked)}"
         yield Cell(
-            *about, f"{title} ({rule})", way, shown(one["f1"], 3) + partial, remark, str(file)
+            *about, f"{title} ({rule})", way, shown(one["f1"], 3) + partial, remark, str(file), made
         )
     if "rules" not in record:
         text = shown(record["score"], 2 if record["benchmark"] == "mtbench" else 1)
         if record["benchmark"] == "alpacaeval":
             text += f", {record['answers']['mean_characters']:,.0f} characters"
         way = f"judged by {_judge(record)}, {_answers(asked)}"
-        yield Cell(*about, title, way, text + partial, remark, str(file))
+        yield Cell(*about, title, way, text + partial, remark, str(file), made)
 
 
 def _judge(record: Mapping[str, Any]) -> str:

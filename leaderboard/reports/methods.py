@@ -8,6 +8,7 @@ judged by one judge: another judge, other prompts, references or questions are a
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from verbalizer_bench.results.tables import markdown_table
@@ -15,6 +16,7 @@ from verbalizer_bench.results.tables import markdown_table
 # The paper's order; what is not among them follows, and verbalizer runs come last.
 _ORDER = ("MM-Vet", "LLaVA-Bench", "POPE", "MMBench", "MT-Bench", "AlpacaEval")
 VERBALIZER = "F1"
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
 
 
 class Cell(NamedTuple):
@@ -30,6 +32,7 @@ class Cell(NamedTuple):
         text: The score.
         remark: What a reader must know of it; "" for nothing.
         source: The file or folder that it is from.
+        made: When the checkpoint was asked, in seconds of the epoch; None: nobody knows.
     """
 
     checkpoint: str
@@ -40,6 +43,7 @@ class Cell(NamedTuple):
     text: str
     remark: str
     source: str
+    made: float | None = None
 
     @property
     def column(self) -> tuple[str, str]:
@@ -105,22 +109,48 @@ def benchmark_table(cells: Sequence[Cell], notes: Sequence[str] = ()) -> Benchma
 
 def _identified(cells: Sequence[Cell]) -> list[Cell]:
     """Name the checkpoints of cells that know no hash by those that loaded the same."""
-    known: dict[str, set[str]] = {}
+    alike: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.checkpoint:
-            known.setdefault(cell.loaded, set()).add(cell.checkpoint)
+        alike.setdefault(cell.loaded, []).append(cell)
     made = []
     for cell in cells:
-        hashes = known.get(cell.loaded, set())
-        if not cell.checkpoint and len(hashes) > 1:
-            remark = (
-                f"{cell.loaded} has had {len(hashes)} different weights, and which of them this is "
-                "the file does not say"
-            )
-            cell = cell._replace(remark="; ".join(filter(None, (cell.remark, remark))))
-        sure = next(iter(hashes)) if len(hashes) == 1 else cell.loaded
-        made.append(cell if cell.checkpoint else cell._replace(checkpoint=sure))
+        if not cell.checkpoint:
+            hashes = {one.checkpoint for one in alike[cell.loaded]} - {""}
+            remark = "; ".join(filter(None, (cell.remark, _doubt(cell, alike[cell.loaded]))))
+            sure = hashes.pop() if len(hashes) == 1 else cell.loaded
+            cell = cell._replace(checkpoint=sure, remark=remark)
+        made.append(cell)
     return made
+
+
+def _doubt(cell: Cell, alike: Sequence[Cell]) -> str:
+    """Return why a cell that knows no hash may be of other weights than its row; "" if not."""
+    known = [one for one in alike if one.checkpoint]
+    if (number := len({one.checkpoint for one in known})) > 1:
+        return (
+            f"{cell.loaded} has had {number} different weights, and which of them this is the file "
+            "does not say"
+        )
+    written = _written(cell.loaded)
+    if written is None or cell.made is None:
+        return ""
+    later = cell.made > written
+    others = {one.made > written for one in known or alike if one.made is not None}
+    # Where a hash is on both sides the same weights were written again.
+    if not others - {later} or (known and later in others):
+        return ""
+    order = ("after", "before") if later else ("before", "after")
+    return (
+        f"asked {order[0]} the weights in {cell.loaded} were last written, and others of its row "
+        f"{order[1]}: it may be of other weights"
+    )
+
+
+def _written(loaded: str) -> float | None:
+    """Return when the weights in the folders that were loaded were last written, if any are."""
+    folders = [Path(part) for part in loaded.split(" + ")]
+    files = [file for folder in folders for name in _WEIGHTS for file in folder.glob(name)]
+    return max((file.stat().st_mtime for file in files), default=None)
 
 
 def _place(column: tuple[str, str]) -> int:

@@ -1,5 +1,7 @@
 import json
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,51 @@ def test_a_folder_with_two_weights(tmp_path: Path) -> None:
         "llava (/x/llava), GQA: /x/llava has had 2 different weights, and which of them this is"
         in table
     )
+
+
+def written(folder: Path, time: float) -> Path:
+    """Write a checkpoint's weights at a time, in seconds of the epoch."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model-00001-of-00001.safetensors").touch()
+    os.utime(folder / "model-00001-of-00001.safetensors", (time, time))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("judged", "lmms", "order"),
+    [
+        (200.0, 50.0, "before"),
+        (50.0, 200.0, "after"),
+        (200.0, 201.0, None),
+        (50.0, 51.0, None),
+        (None, 50.0, None),
+    ],
+)
+def test_weights_that_were_written_between_two_scores(
+    judged: float | None, lmms: float, order: str | None, tmp_path: Path
+) -> None:
+    """The weights were written at 100; lmms-eval's score knows no hash."""
+    llava = written(tmp_path / "llava", 100.0)
+    time = judged and datetime.fromtimestamp(judged, UTC).isoformat()
+    asked = {"model_args": {"pretrained": str(llava)}, "weights": "ab12", "questions": "c0ff"}
+    write_result(tmp_path / "judged", answered={"asked": asked, "time": time})
+    folder = write_lmms(tmp_path / "lmms", {"gqa": VALUES}, str(llava))
+    for file in folder.iterdir():
+        os.utime(file, (lmms, lmms))
+    table = table_of(tmp_path)
+    assert len(rows_of(table)) == 2
+    if order is None:
+        assert "were last written" not in table
+        return
+    other = {"before": "after", "after": "before"}[order]
+    assert (
+        f"llava, GQA: asked {order} the weights in {llava} were last written, and others of its "
+        f"row {other}: it may be of other weights" in table
+    )
+    # The same hash on both sides: the same weights were written again.
+    record = {"asked": asked, "time": datetime.fromtimestamp(lmms, UTC).isoformat()}
+    write_result(tmp_path / "again", answered=record, benchmark="mmvet")
+    assert "were last written" not in table_of(tmp_path)
 
 
 def test_a_ladder_is_one_table(tmp_path: Path) -> None:
