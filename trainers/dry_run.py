@@ -7,7 +7,7 @@ of the estimates.
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,18 +134,18 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _model(recipe: Recipe, missing: Container[str]) -> Any:
+def _model(recipe: Recipe, missing: Collection[str]) -> Any:
     """Return the model's shapes.
 
     Raises:
         OSError: A configuration is not at hand; what is known to be missing is not asked for.
     """
-    if any(f"model.{key}" in missing for key in ("config", "path", "llm", "vision_tower")):
+    if set(missing) - {"tokenizer"}:
         raise FileNotFoundError(_SAID)
     return load_shapes(recipe)
 
 
-def _tokenizer(recipe: Recipe, missing: Container[str]) -> Any:
+def _tokenizer(recipe: Recipe, missing: Collection[str]) -> Any:
     places = {"tokenizer": recipe.tokenizer} | {
         f"model.{key}": getattr(recipe.model, key) for key in ("config", "path", "llm")
     }

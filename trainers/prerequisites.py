@@ -1,6 +1,7 @@
 """Find what a recipe needs and lacks: files, and checkpoints that other recipes make."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -14,6 +15,7 @@ from huggingface_hub.errors import (
 from verbalizer_bench.config import shipped
 from verbalizer_bench.trainers.recipe import Recipe
 
+_TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 _OUTPUT = re.compile(r"^output:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
 
 
@@ -40,14 +42,13 @@ def missing_checkpoints(recipe: Recipe) -> dict[str, str]:
     places = {f"model.{key}": getattr(recipe.model, key) for key in keys}
     if recipe.model.second and not recipe.model.config:
         places["model.second.tower"] = recipe.model.second.tower
-    files = {key: (place, "config.json") for key, place in places.items() if place}
-    if recipe.tokenizer:
-        files["tokenizer"] = (recipe.tokenizer, "tokenizer_config.json")
+    places["tokenizer"] = recipe.tokenizer
     missing = {}
-    for key, (place, file) in files.items():
-        if (Path(place) / file).is_file():
+    for key, place in places.items():
+        files = _TOKENIZER if key == "tokenizer" else ("config.json",)
+        if place is None or any((Path(place) / file).is_file() for file in files):
             continue
-        if line := _made_elsewhere(place) or _not_on_hub(place, file):
+        if line := _made_elsewhere(place) or _not_on_hub(place, files):
             missing[key] = f"{key}={place}: {line}"
     return missing
 
@@ -63,18 +64,23 @@ def _made_elsewhere(place: str) -> str | None:
     return f"{state}; train {name} first: `verbalizer-bench train {name}{again}`"
 
 
-def _not_on_hub(place: str, file: str) -> str | None:
+def _not_on_hub(place: str, files: Sequence[str]) -> str | None:
     """Return why a hub's checkpoint cannot be had; None if it can, or if a folder is meant.
 
     transformers would ask again and again, for minutes, and for each of its files.
+
+    Args:
+        place: A folder or hub id.
+        files: Of which one tells that the cache has it; the hub is asked for the first.
     """
     if Path(place).is_dir():
         return None
     download = f"`hf download {place}` where there is a network fills the cache"
     try:
-        if isinstance(try_to_load_from_cache(place, file), str):
+        # What is known not to be there is no text, and was asked for before.
+        if any(try_to_load_from_cache(place, file) is not None for file in files):
             return None
-        get_hf_file_metadata(hf_hub_url(place, file))
+        get_hf_file_metadata(hf_hub_url(place, files[0]))
     except HFValidationError:
         return "no such folder, and no name on the hub; give a folder or a hub id"
     except RepositoryNotFoundError:

@@ -124,6 +124,21 @@ def test_a_hub_is_asked_once(
     assert said in capsys.readouterr().err and len(asked) == 2
 
 
+def test_a_tokenizer_that_the_cache_has_is_no_matter_of_the_hub(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a repository without tokenizer_config.json the cache has the other file."""
+
+    def cached(place: str, file: str) -> str | None:
+        return "/cache/tokenizer.json" if (place, file) == ("a/b", "tokenizer.json") else None
+
+    monkeypatch.setattr(prerequisites, "try_to_load_from_cache", cached)
+    assert main(["train", "alignment/dpo_7b", "--dry-run", "tokenizer=a/b"]) == 0
+    text = capsys.readouterr().out
+    assert "model.path=llava-hf/llava-1.5-7b-hf: no such folder, not in the cache" in text
+    assert "tokenizer=a/b: no such folder, not" not in text
+
+
 def test_a_stand_in_of_another_size_has_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"model.config={TINY / 'llava'}", f"data={TINY / 'data' / 'pairs.jsonl'}"]
     words += [f"images={TINY / 'data'}", "max_length=512"]
