@@ -61,12 +61,18 @@ class Choice(NamedTuple):
     kind: str
 
 
-def read_choice(response: str, options: tuple[str, str]) -> Choice:
-    """Return what a response chooses of two options, which differ."""
+def read_choice(response: str, options: tuple[str, str], letters: bool = True) -> Choice:
+    """Return what a response chooses of two options, which differ.
+
+    Args:
+        response: The response.
+        options: What `a` and `b` say.
+        letters: Whether the question called them a and b.
+    """
     text = _plain(response)
     if not re.search(r"\w", text):
         return Choice(None, "empty")
-    stated = _letters(text)
+    stated = _letters(text) if letters else set()
     said = _by_text(text, options)
     if len(stated) > 1:
         return Choice(None, "both")

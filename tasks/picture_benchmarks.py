@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from verbalizer_bench.tasks.mmvp import scoring as mmvp
+from verbalizer_bench.tasks.naturalbench import scoring as naturalbench
 
 Docs = Sequence[Mapping[str, Any]]
 
@@ -39,6 +40,10 @@ BENCHMARKS: Mapping[str, PictureBenchmark] = MappingProxyType(
     {
         "mmvp": PictureBenchmark(
             *("MMVP", "pair", 2, 150), mmvp.COLUMNS, mmvp.pair_values, "pattern"
+        ),
+        "naturalbench": PictureBenchmark(
+            *("NaturalBench", "group", 4, 1900),
+            *(naturalbench.COLUMNS, naturalbench.group_values, "type"),
         ),
     }
 )

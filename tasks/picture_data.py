@@ -6,13 +6,16 @@ from pathlib import Path
 from verbalizer_bench.tasks.data import ENVIRONMENT, SAMPLES, read_sources
 
 
-def picture_folder(data: str, name: str, repository: str) -> tuple[Path, str]:
+def picture_folder(
+    data: str, name: str, repository: str, patterns: tuple[str, ...]
+) -> tuple[Path, str]:
     """Return the folder of a benchmark's files, and its source's name.
 
     Args:
         data: `hub`, `sample`, or a folder: of the benchmark, or of several, each under its name.
         name: The benchmark's name.
         repository: Its data set on the hub.
+        patterns: Of the files that are needed of it.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -21,7 +24,7 @@ def picture_folder(data: str, name: str, repository: str) -> tuple[Path, str]:
     if data == "sample":
         return SAMPLES / name, "sample"
     if data == "hub":
-        folder = _downloaded(name, repository)
+        folder = _downloaded(name, repository, patterns)
         # A snapshot's folder is named after its revision.
         return folder, f"hub: {repository} at {folder.name}"
     folder = Path(data).expanduser()
@@ -33,11 +36,12 @@ def picture_folder(data: str, name: str, repository: str) -> tuple[Path, str]:
 
 
 @cache
-def _downloaded(name: str, repository: str) -> Path:
+def _downloaded(name: str, repository: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, repo_type="dataset"))
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=list(patterns))
+        return Path(folder)
     # The libraries below raise dozens of types when a network is away.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

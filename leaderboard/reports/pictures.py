@@ -16,6 +16,11 @@ _NOTES = {
         "single answers (chance 50), and of responses in which the rule finds no choice, which "
         "count as wrong. corrected: by the corrected labels of two disputed pairs."
     ),
+    "naturalbench": (
+        "NaturalBench in %: of groups with all four answers right (G, chance 6.25), of questions "
+        "right for both images (Q, 25), of images with both questions right (I, 25), of single "
+        "answers (50), and of responses in which the rule finds no choice, which count as wrong."
+    ),
 }
 
 

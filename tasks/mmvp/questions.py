@@ -11,15 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from verbalizer_bench.io.csv_reading import check_columns, read_csv
+from verbalizer_bench.io.csv_reading import read_csv
 from verbalizer_bench.tasks.mmvp.patterns import pattern_named
+from verbalizer_bench.tasks.picture_rows import (
+    found_picture,
+    image_files,
+    parquet_files,
+    parquet_rows,
+    stored_picture,
+)
 from verbalizer_bench.tasks.pictures import Picture
 
 FILE, IMAGES = "Questions.csv", "MMVP Images"
 COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 # The hub has none; ours is the first, AMVICC's copy has the other.
 PATTERN_COLUMNS = ("Pattern", "Category")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LETTERS = ("a", "b")
 _OPTIONS = re.compile(r"\s*\(a\)(?P<a>.+?)\(b\)(?P<b>.+)", re.DOTALL | re.IGNORECASE)
 _ANSWER = re.compile(r"\(?([ab])\)?\.?", re.IGNORECASE)
@@ -64,8 +70,8 @@ def read_folder(folder: Path) -> tuple[Question, ...]:
         rows: Iterator[tuple[str, Mapping[str, Any]]] = read_csv(table, COLUMNS, "MMVP")
     else:
         table = _parquet(folder)
-        rows = _parquet_rows(table)
-    files = _image_files(folder / IMAGES)
+        rows = parquet_rows(table, (*COLUMNS, "image"), "MMVP")
+    files = image_files(folder / IMAGES)
     found = [_question(place, row, files, folder / IMAGES) for place, row in rows]
     questions = tuple(sorted(found, key=lambda question: question.number))
     _check_indices(questions, table)
@@ -99,7 +105,7 @@ def parse_options(text: str) -> tuple[str, str]:
 
 
 def _parquet(folder: Path) -> Path:
-    files = sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+    files = parquet_files(folder)
     if len(files) != 1:
         what = f"{len(files)} .parquet files" if files else "no .parquet"
         raise FileNotFoundError(
@@ -107,28 +113,6 @@ def _parquet(folder: Path) -> Path:
             f"({FILE} and {IMAGES}) or of lmms-lab-eval/MMVP (one .parquet)"
         )
     return files[0]
-
-
-def _parquet_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{file}: cannot be read as parquet: {error}") from error
-    check_columns(file, table.column_names, (*COLUMNS, "image"), "MMVP")
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{file}, row {number}", row
-
-
-def _image_files(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of a folder by what stands before their suffix."""
-    files: dict[str, list[Path]] = {}
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.suffix.lower() in SUFFIXES:
-            files.setdefault(file.stem, []).append(file)
-    return files
 
 
 def _question(
@@ -147,8 +131,10 @@ def _question(
         pattern = pattern_named(str(named)) if named and str(named).strip() else None
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
-    stored = row.get("image")
-    picture = _stored(place, stored) if "image" in row else _found(place, index, files, folder)
+    if "image" in row:
+        picture = stored_picture(place, "image", row["image"])
+    else:
+        picture = found_picture(place, str(index), files, folder)
     return Question(index, text, options, answer[1].lower(), pattern, picture)
 
 
@@ -157,26 +143,6 @@ def _index(place: str, value: Any) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{place}: Index={value!r}: a whole number from 1 on is expected")
     return int(text)
-
-
-def _found(place: str, index: int, files: Mapping[str, list[Path]], folder: Path) -> Picture:
-    found = files.get(str(index), [])
-    if not found:
-        raise FileNotFoundError(
-            f"{place}: {folder / str(index)}.jpg (or .png) is not there; give each question the "
-            "image of its Index"
-        )
-    if len(found) > 1:
-        names = " and ".join(file.name for file in found)
-        raise ValueError(f"{place}: {folder}: {names} are both there; remove one")
-    return Picture(str(found[0]), found[0])
-
-
-def _stored(place: str, value: Any) -> Picture:
-    content = value.get("bytes") if isinstance(value, Mapping) else value
-    if not isinstance(content, bytes) or not content:
-        raise ValueError(f"{place}: image holds no file; give a parquet with images in it")
-    return Picture(f"{place}, image", content)
 
 
 def _check_indices(questions: Sequence[Question], table: Path) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 from verbalizer_bench.tasks.choices import LETTERS
 from verbalizer_bench.tasks.mmvp.labels import answers
-from verbalizer_bench.tasks.mmvp.questions import Question, check_pictures, read_folder
+from verbalizer_bench.tasks.mmvp.questions import (
+    FILE,
+    IMAGES,
+    Question,
+    check_pictures,
+    read_folder,
+)
 from verbalizer_bench.tasks.mmvp.scoring import scores
 from verbalizer_bench.tasks.picture_data import picture_folder
 from verbalizer_bench.tasks.picture_task import Loaded, PictureTask
@@ -20,7 +26,8 @@ class MmvpTask(PictureTask):
     """
 
     def _load(self, config: Mapping[str, Any], metadata: Mapping[str, Any], data: str) -> Loaded:
-        folder, source = picture_folder(data, "mmvp", str(config["dataset_path"]))
+        patterns = (FILE, f"{IMAGES}/*", "*.parquet")
+        folder, source = picture_folder(data, "mmvp", str(config["dataset_path"]), patterns)
         pictures = {_image_name(one): one.picture for one in _read(str(folder))}
         return Loaded(documents(str(folder), bool(metadata.get("swapped"))), pictures, source)
 
