@@ -146,12 +146,17 @@ def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -
         config = AutoConfig.from_pretrained(pretrained, **hub)
         if (quantised := getattr(config, "quantization_config", None)) is not None:
             AutoQuantizationConfig.from_dict(quantised)
-    auto_class, known = _ARCHITECTURES[name]
-    if config.model_type in known or auto_class in (getattr(config, "auto_map", None) or {}):
+    own_code = getattr(config, "auto_map", None) or {}
+    fit = [
+        adapter
+        for adapter, (auto_class, known) in _ARCHITECTURES.items()
+        if config.model_type in known or auto_class in own_code
+    ]
+    if name in fit:
         return
-    others = [other for other, (_, types) in _ARCHITECTURES.items() if config.model_type in types]
     raise ValueError(
-        f"model_args pretrained={pretrained}: {name} takes checkpoints of {auto_class}, and this "
+        f"model_args pretrained={pretrained}: {name} takes checkpoints of "
+        f"{_ARCHITECTURES[name][0]}, and this "
         f"one is {config.model_type}; "
-        + (f"use --model {others[0]}" if others else "use another model class of lm-eval")
+        + (f"use --model {fit[0]}" if fit else "use another model class of lm-eval")
     )

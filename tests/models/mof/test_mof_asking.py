@@ -124,6 +124,13 @@ def test_scores_of_the_engine_are_those_of_a_forward_pass(
         assert one[0] == pytest.approx(other[0], abs=1e-3) and one[1] == other[1]
 
 
+def test_the_adapter_of_text_models_names_the_other(mofs: dict[str, Path]) -> None:
+    from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+
+    with pytest.raises(ValueError, match="this one is mof_llava; use --model verbalizer-lvlm"):
+        VerbalizerLLM(pretrained=str(mofs["channel"]), device="cpu")
+
+
 def test_no_image_is_the_language_model_alone(mofs: dict[str, Path]) -> None:
     lm = load(mofs["interleaved"], image="none")
     prompts = [lm.apply_chat_template(chat) for chat in CHAT[:2]]
