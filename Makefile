@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -31,6 +31,10 @@ miniature-study: $(READY)
 # What repairs the arm that hurt most: remedies side by side, resumable. OVERRIDES="seeds=[0,1,2]" runs fewer.
 miniature-repair: $(READY)
 	$(BIN)/python -m verbalizer_bench.experiments.miniature.repair.run miniature_out/repair $(OVERRIDES) --jobs $(JOBS) --report experiments/miniature/results/repair
+
+# Two towers that are blind to different things, mixed: what their LLaVAs see and follow. Resumable.
+miniature-mof: $(READY)
+	$(BIN)/python -m verbalizer_bench.experiments.miniature.mof.run miniature_out/mof $(OVERRIDES) --jobs $(JOBS) --report experiments/miniature/results/mof
 
 # A file's tests stay in one process, which makes their models once.
 WORKERS ?= 2

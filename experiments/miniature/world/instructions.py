@@ -6,7 +6,7 @@ caption or about the image. A fifth kind, `llava`, has several turns in sentence
 """
 
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from verbalizer_bench.experiments.miniature.world.scenes import (
     Question,
@@ -100,10 +100,18 @@ FORMATS = {
 }
 
 
+class Pictured(Protocol):
+    """A scene of whatever kind, whose name is its image's too."""
+
+    @property
+    def name(self) -> str:
+        """The scene in one word."""
+
+
 class Item(NamedTuple):
     """A scene with what is said and asked of it, and a format."""
 
-    scene: Scene
+    scene: Pictured
     caption: str
     question: Question
     format: str
@@ -116,6 +124,11 @@ def draw_item(random: Random, split: str) -> Item:
     """Make an item of a split's scenes."""
     scene = draw_scene(random, split)
     told, asked = caption(random, scene), question(random, scene)
+    return formatted_item(random, scene, told, asked)
+
+
+def formatted_item(random: Random, scene: Pictured, told: str, asked: Question) -> Item:
+    """Give what is said and asked of a scene a format."""
     name = random.choice(tuple(FORMATS))
     word = random.choice(WORDS)
     one, other = random.sample((asked.short, asked.wrong), 2)
@@ -141,7 +154,7 @@ def record(item: Item, arm: str) -> dict[str, Any]:
     if with_format:
         asked, answer = f"{item.instruction}\n{asked}", item.formatted
     context = "<image>" if with_image else f"Caption: {item.caption}"
-    made = _record(item.scene, [(f"{context}\n{asked}", answer)], with_image)
+    made = record_of(item.scene, [(f"{context}\n{asked}", answer)], with_image)
     return made | (
         {"format": item.format, "check": _check(item), "short": item.question.short}
         if with_format
@@ -154,18 +167,19 @@ def dialogue(random: Random, split: str) -> dict[str, Any]:
     scene = draw_scene(random, split)
     if random.random() < 1 / 3:
         asked = random.choice(("Describe the image.", "What does the image show?"))
-        return _record(scene, [(f"<image>\n{asked}", caption(random, scene))], image=True)
+        return record_of(scene, [(f"<image>\n{asked}", caption(random, scene))], image=True)
     first, second = question(random, scene), question(random, scene)
     turns = [(f"<image>\n{first.text}", first.sentence), (second.text, second.sentence)]
-    return _record(scene, turns, image=True)
+    return record_of(scene, turns, image=True)
 
 
 def captioned(random: Random, scene: Scene) -> dict[str, Any]:
     """Return a scene's image and caption as a record."""
-    return _record(scene, [("<image>", caption(random, scene))], image=True)
+    return record_of(scene, [("<image>", caption(random, scene))], image=True)
 
 
-def _record(scene: Scene, turns: list[tuple[str, str]], image: bool) -> dict[str, Any]:
+def record_of(scene: Pictured, turns: list[tuple[str, str]], image: bool) -> dict[str, Any]:
+    """Return turns about a scene as a record, in LLaVA's layout."""
     said = [
         {"from": speaker, "value": text}
         for turn in turns

@@ -1,0 +1,1 @@
+"""Mixtures of features in miniature: two towers blind to different things, and LLaVAs of them."""
