@@ -285,7 +285,7 @@ def test_the_model_card_says_what_others_must_know(
     if image:
         _, processor = make_llava(make_llm(tokenizer, seed=0), tokenizer, seed=0)
         processor.chat_template = tokenizer.chat_template
-    checkpoint = Checkpoint(SimpleNamespace(), processor)
+    checkpoint = Checkpoint(SimpleNamespace(config=None), processor)
     _set_template(checkpoint, SimpleNamespace(format="tokenizer", method="sft"))  # type: ignore[arg-type]
     found = asking_notes(checkpoint)
     assert len(found) == len(notes)
@@ -317,7 +317,7 @@ def test_the_model_card_says_how_a_template_takes_contents(
     tokenizer = FAMILIES["qwen2.5"]()
     tokenizer.chat_template = template
     processor = SimpleNamespace(tokenizer=tokenizer, chat_template=template) if image else tokenizer
-    found = asking_notes(Checkpoint(SimpleNamespace(), processor))
+    found = asking_notes(Checkpoint(SimpleNamespace(config=None), processor))
     assert found == [] if note is None else note in found[0]
 
 
