@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -90,6 +90,9 @@ bench-publishing: $(READY)
 
 bench-builders: $(READY)
 	$(BIN)/python -m benchmarks.builders
+
+bench-blind-pairs: $(READY)
+	$(BIN)/python -m benchmarks.blind_pairs
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ KIND, VERSION = "pairs", 1
 HIT = np.dtype([("first", "<u4"), ("second", "<u4"), ("similar", "<f8"), ("different", "<f8")])
 # Proposed pairs whose vectors are held as float64 at a time, and rows of a block that propose.
 _EXACT, _STRIP = 4096, 256
-_FEWEST, _MOST_ROWS = 64, 16384
+_FEWEST, _MOST_ROWS, _LEAST_BLOCKS = 64, 16384, 8
 
 
 class Vectors(Protocol):
@@ -101,7 +101,9 @@ class Search:
             made: What pairs depend on beside the rule.
         """
         self.similar, self.different, self.places, self.rule = similar, different, places, rule
-        self.rows = block_rows(max(similar.width, different.width), rule.memory)
+        fitting = block_rows(max(similar.width, different.width), rule.memory)
+        # Half of the products of a block on the diagonal are of no use.
+        self.rows = min(fitting, max(_FEWEST, -(-len(places) // _LEAST_BLOCKS)))
         self.made = {**made, "above": rule.above, "block": self.rows}
         self.blocks = -(-len(places) // self.rows)
         # What float32 errs at most: in the product, and in vectors that are scaled.
