@@ -17,6 +17,7 @@ from verbalizer_bench.vision.blind_pairs import read_pairs
 from verbalizer_bench.vision.features import Store
 from verbalizer_bench.vision.search import HIT
 from verbalizer_bench.vision.selection import Choice, choose
+from verbalizer_bench.vision.towers import Tower
 
 Run = Callable[..., int]
 
@@ -152,6 +153,24 @@ def test_every_odd_file_is_said(
     assert left["new\nline.png"] == "has the bytes of 0/0.png"
     kinds = [row["kind"] for row in rows(tmp_path / "out" / "duplicates.jsonl")]
     assert kinds.count("copies") == 2 and "near" in kinds
+
+
+def test_an_image_of_which_the_processor_makes_nothing_costs_itself_alone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Tower.inputs
+
+    def refusing(tower: Tower, images: Any) -> Any:
+        if images[0].getpixel((0, 0)) == refused:
+            raise ValueError("too wide\nor too high")
+        return given(tower, images)
+
+    refused = Image.open(tmp_path / "images" / "1" / "4.png").getpixel((0, 0))
+    monkeypatch.setattr(Tower, "inputs", refusing)
+    assert run() == 0
+    (left,) = rows(tmp_path / "out" / "left_out.jsonl")
+    assert left["image"] == "1/4.png"
+    assert left["why"].endswith("of which the processor makes nothing: too wide or too high")
 
 
 def test_one_image_and_equal_images_give_no_pair(

@@ -59,19 +59,25 @@ class Found(NamedTuple):
     def lines(self) -> list[str]:
         """Return what is printed of it."""
         counts = self.record["counts"]
-        chosen, rule = self.record["choice"], self.record["rule"]
+        choice, rule = self.record["choice"], self.record["rule"]
+        near, far = (self.record[role] for role in ROLES)
         left = [f"{counts[key]:,} {text}" for key, text in _LEFT.items() if counts[key]]
+        out = []
+        if choice["cap"]:
+            out.append(f"{counts['capped']:,} by the cap of {choice['cap']} an image")
+        if choice["crowd"]:
+            out.append(
+                f"{counts['crowded']:,} of {counts['placeholders']:,} placeholders (near to more "
+                f"than {choice['crowd']:,} images)"
+            )
         return [
             f"{counts['images']:,} images, {counts['searched']:,} searched"
             + (f" (left out: {', '.join(left)})" if left else ""),
-            f"{counts['near']:,} pairs above {rule['above']:g} in {self.record['similar']['model']}"
-            f" ({self.record['similar']['embedding']}); of these {counts['blind']:,} below "
-            f"{chosen['below']:g} in {self.record['different']['model']} "
-            f"({self.record['different']['embedding']}), and {counts['near_duplicates']:,} near "
-            f"duplicates (at least {chosen['duplicate']:g} there)",
-            f"{counts['pairs']:,} pairs taken: {counts['capped']:,} left out by the cap of "
-            f"{chosen['cap']} an image, {counts['crowded']:,} of {counts['placeholders']:,} "
-            f"placeholders (near to more than {chosen['crowd']:,} images)",
+            f"{counts['near']:,} pairs above {rule['above']:g} in {near['model']} "
+            f"({near['embedding']}); of these {counts['blind']:,} below {choice['below']:g} in "
+            f"{far['model']} ({far['embedding']}), and {counts['near_duplicates']:,} near "
+            f"duplicates (at least {choice['duplicate']:g} there)",
+            f"{counts['pairs']:,} pairs taken" + (f"; left out: {', '.join(out)}" if out else ""),
         ]
 
 

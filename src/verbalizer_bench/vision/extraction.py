@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from verbalizer_bench.io.images import IMAGE_ERRORS, as_rgb
+from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
 from verbalizer_bench.models.images import make_image
 from verbalizer_bench.vision.features import Batch, PartWriter
 from verbalizer_bench.vision.image_index import ImageFile, Scan
@@ -23,9 +22,9 @@ READERS = 4
 
 
 class _Read(NamedTuple):
-    """An image file, read: its pixels and hash, or why there are none."""
+    """An image file, read: what the tower is given of it, and its hash; or why there is nothing."""
 
-    image: Image.Image | None
+    inputs: dict[str, torch.Tensor]
     sha256: str
     fault: str
 
@@ -52,59 +51,59 @@ def extract(found: Scan, tower: Tower, folder: Path, rows: range, batch_size: in
         left = range(part.done, rows.stop)
         label = f"{folder.name} features"
         with tqdm(desc=label, total=len(rows), initial=len(rows) - len(left), unit="image") as bar:
-            for read, inputs in _batches(found, tower, left, batch_size):
-                part.write(_batch(tower, width, read, inputs))
+            for read in _batches(found, tower, left, batch_size):
+                part.write(_batch(tower, width, read))
                 bar.update(len(read))
 
 
-def _batches(
-    found: Scan, tower: Tower, rows: range, size: int
-) -> Iterator[tuple[list[_Read], dict[str, Any] | None]]:
-    """Yield images and what the tower is given of them; the next are read while it works."""
+def _batches(found: Scan, tower: Tower, rows: range, size: int) -> Iterator[list[_Read]]:
+    """Yield images batch by batch; the next ones are read while the tower works."""
     images = [found.images[place] for place in rows]
     shares = [images[start : start + size] for start in range(0, len(images), size)]
+    with ThreadPoolExecutor(READERS) as readers:
 
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as ahead:
+        def begin(share: Sequence[ImageFile]) -> list[Future[_Read]]:
+            return [readers.submit(_read, found.root, image, tower) for image in share]
 
-        def prepare(share: Sequence[ImageFile]) -> tuple[list[_Read], dict[str, Any] | None]:
-            read = list(readers.map(lambda image: _read(found.root, image), share))
-            shown = [one.image for one in read if one.image]
-            return read, tower.inputs(shown) if shown else None
-
-        waiting: Future[tuple[list[_Read], dict[str, Any] | None]]
-        waiting = ahead.submit(prepare, shares[0])
-        for share in [*shares[1:], None]:
-            ready = waiting.result()
-            if share is not None:
-                waiting = ahead.submit(prepare, share)
-            yield ready
+        waiting = begin(shares[0])
+        for following in [*shares[1:], []]:
+            reading, waiting = waiting, begin(following)
+            yield [one.result() for one in reading]
 
 
-def _read(root: Path, image: ImageFile) -> _Read:
+def _read(root: Path, image: ImageFile, tower: Tower) -> _Read:
     try:
         data = (root / image.path).read_bytes()
     except OSError as error:
-        return _Read(None, "", f"cannot be read: {error.strerror}")
+        return _Read({}, "", f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(data).hexdigest()
     if len(data) != image.bytes:
-        return _Read(None, digest, f"has {len(data)} bytes, and had {image.bytes} when listed")
+        return _Read({}, digest, f"has {len(data)} bytes, and had {image.bytes} when listed")
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return _Read(as_rgb(opened), digest, "")
+        pixels = read_image(io.BytesIO(data))
     except IMAGE_ERRORS as error:
-        why = " ".join(str(error).encode("ascii", "backslashreplace").decode().split())
-        return _Read(None, digest, f"is no image that can be read: {_nameless(why)[:200]}")
+        return _Read({}, digest, f"is no image that can be read: {_why(error)}")
+    try:
+        return _Read(tower.inputs([pixels]), digest, "")
+    # Of images of one pixel, or a thousand times as wide as high.
+    except (ValueError, RuntimeError, MemoryError) as error:
+        size = f"{pixels.width}x{pixels.height} pixels"
+        return _Read({}, digest, f"{size}, of which the processor makes nothing: {_why(error)}")
 
 
-def _nameless(why: str) -> str:
-    """Return an error's text without the address of the bytes that it was read from."""
-    return "cannot identify image file" if why.startswith("cannot identify image file") else why
+def _why(error: Exception) -> str:
+    """Return an error's text in a line, without the address of the bytes that it was read from."""
+    text = " ".join(str(error).encode("ascii", "backslashreplace").decode().split())[:200]
+    unknown = "cannot identify image file"
+    return unknown if text.startswith(unknown) else text
 
 
-def _batch(tower: Tower, width: int, read: Sequence[_Read], inputs: dict[str, Any] | None) -> Batch:
+def _batch(tower: Tower, width: int, read: Sequence[_Read]) -> Batch:
     features = np.zeros((len(read), width), np.float32)
-    places = [place for place, one in enumerate(read) if one.image]
-    if inputs is not None:
+    places = [place for place, one in enumerate(read) if one.inputs]
+    if places:
+        given = [read[place].inputs for place in places]
+        inputs = {key: torch.cat([one[key] for one in given]) for key in given[0]}
         features[places] = tower.features(inputs).numpy()
     faults = {place: one.fault for place, one in enumerate(read) if one.fault}
     return Batch(features, tuple(one.sha256 for one in read), faults)
