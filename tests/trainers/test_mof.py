@@ -114,7 +114,7 @@ def test_vit_leaves_both_towers_alone(
         assert not changed(adapted.merge_and_unload().state_dict(), after)
 
 
-@pytest.mark.parametrize("words", [[], LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("words", [pytest.param([], marks=pytest.mark.slow), LORA])
 def test_dpo_begins_at_its_stored_reference(
     pretrained: dict[str, Recipe], read: Read, words: list[str]
 ) -> None:

@@ -14,8 +14,8 @@ from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 
 TINY = REPOSITORY / "recipes" / "tiny"
 FOLDER = REPOSITORY / "recipes" / "mof"
-# One of each mixture, stage and size is shown by default.
-SHOWN = ("llava_interleaved_224", "connector_llava15_interleaved_336_7b", "llava_additive_224")
+# One of each stage and size is shown by default.
+SHOWN = ("llava_interleaved_224", "connector_llava15_interleaved_336_7b")
 NAMES = [
     pytest.param(file.stem, marks=() if file.stem in SHOWN else pytest.mark.slow)
     for file in sorted(FOLDER.glob("*.yaml"))
