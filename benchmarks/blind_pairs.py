@@ -116,7 +116,14 @@ def run(
 
 def render(result: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    header = ["Vectors", "`--memory`", "Seconds", "of the processor", "Million pairs a CPU second"]
+    header = [
+        "Vectors",
+        "`--memory`",
+        "Rows of a block",
+        "Seconds",
+        "of the processor",
+        "Million pairs a CPU second",
+    ]
     header += ["Peak MiB", "Near pairs", "Taken", "Runs"]
     rows = []
     for case in result["cases"]:
@@ -127,6 +134,7 @@ def render(result: dict[str, Any]) -> str:
             [
                 f"{case['vectors']:,}",
                 str(case["memory"]),
+                f"{case['rows_of_a_block']:,}",
                 *(_told(numbers) for numbers in (case["wall"], case["cpu"], rate)),
                 _told(case["peak_mib"]),
                 f"{case['near']:,}",
