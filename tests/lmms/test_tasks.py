@@ -18,7 +18,7 @@ from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, TASKS_FOLDER, read_spec_file
 from verbalizer_bench.tasks.suite import suite
 
-LEAVES = sorted(LMMS_FOLDER.glob("*/*.yaml"))
+LEAVES = sorted(LMMS_FOLDER.glob("*/verbalizer_*.yaml"))
 
 
 def test_the_committed_files_are_what_is_written() -> None:
