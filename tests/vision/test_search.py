@@ -106,7 +106,7 @@ def test_a_block_fits_into_what_it_may_use() -> None:
 def test_too_many_pairs_are_refused_before_they_fill_the_disk(tmp_path: Path) -> None:
     same = Made(np.full((500, 16), 0.25, np.float16))
     search = Search(same, same, np.arange(500), Rule(most=1000), {})
-    with pytest.raises(ValueError, match=r"more than 1,000 pairs are above 0\.95 .* raise"):
+    with pytest.raises(ValueError, match=r"more than 1,000 pairs are above 0\.95 .* raise --above"):
         search.run(tmp_path)
     assert not (tmp_path / "shard-1-of-1.hits").stat().st_size
 

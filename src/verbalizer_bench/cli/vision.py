@@ -85,10 +85,12 @@ def blind_pairs(
     from verbalizer_bench.vision.embedding import parse_embedding
     from verbalizer_bench.vision.search import Rule
     from verbalizer_bench.vision.selection import Choice
+    from verbalizer_bench.vision.towers import check_computing
 
     number, shards = _shard(shard, stage)
     rule, choice = Rule(above, most_pairs, memory, device), Choice(below, cap, crowd, duplicate)
     _check(rule, choice, stage, batch_size)
+    check_computing(device, dtype)
     asked = {
         "similar": (similar, parse_embedding(similar_embedding, "--similar-embedding")),
         "different": (different, parse_embedding(different_embedding, "--different-embedding")),
@@ -233,8 +235,10 @@ def vlm_pairs(
     from verbalizer_bench.leaderboard.pages.pattern_figures import correlation_panels, pattern_bars
     from verbalizer_bench.vision import vlm_pairs as work
     from verbalizer_bench.vision.correlation import correlate, mmvp_scores
+    from verbalizer_bench.vision.towers import check_computing
     from verbalizer_bench.vision.vlm_benchmark import read_vlm_benchmark
 
+    check_computing(device, dtype)
     if twice := [name for name in model if model.count(name) > 1]:
         raise ValueError(f"--model {twice[0]}: it is there twice; give each once")
     if vlm and len(vlm) != len(model):

@@ -145,7 +145,7 @@ class Search:
                     raise ValueError(
                         f"more than {self.rule.most:,} pairs are above {self.rule.above} in the "
                         f"similar tower ({count / looked:.1%} of those looked at last); raise "
-                        "--similar-above, choose another embedding, or raise --most-pairs"
+                        "--above, choose another embedding, or raise --most-pairs"
                     )
             bar.update()
 

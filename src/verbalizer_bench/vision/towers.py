@@ -13,6 +13,20 @@ from verbalizer_bench.models.checkpoints.strict_loading import load_whole, readi
 from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 from verbalizer_bench.vision.embedding import Embedding, embed
 
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def check_computing(device: str, dtype: str) -> None:
+    """Raise ValueError for a device that is not there, or a precision that is none."""
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: give one of {', '.join(DTYPES)}")
+    try:
+        torch.zeros(1, device=device)
+    # torch without CUDA asserts.
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {device}: {reason}; give cpu, or one that is there") from error
+
 
 class Tower(NamedTuple):
     """A vision tower.
