@@ -8,7 +8,7 @@ In this order, on the response in NFKC and lower case, without Markdown's marks:
 2. Of options Yes and No, the first word. Words of refusal: `refusal`.
 3. The option whose words stand in the response, the longer one first, articles left out, number
    words as digits; or whose words the response is a part of. Both: `both`. What stands behind
-   "not", "isn't", "neither", "rather than", "instead of" is not chosen.
+   "not", "isn't", "neither", "rather than", "instead of", or before "is wrong", is not chosen.
 
 A letter whose response has only the other option's words is a `contradiction`. What is no choice is
 wrong, and its share is reported: a judge may read more.
@@ -38,6 +38,7 @@ _STATED = (
 _MARKED = re.compile(r"[(\[]\s*([ab])\s*[)\]]|(?:^|\s)([ab])\)|^\W*([ab])[.:](?=\s|$)")
 _DENIED = re.compile(
     r"\b(?:not|nor|neither|rather than|instead of)\s+(?:option\s+)?[(\[]?[ab][)\]]"
+    r"|(?:\boption\s+)?[(\[]?\b[ab]\b[)\]]?\s+is(?:n't| not| wrong| incorrect| false)\b"
 )
 _REFUSAL = re.compile(
     r"\b(?:sorry|unable|cannot|can ?not|can't|couldn't|not sure|unsure|unclear|no idea|not able"

@@ -25,6 +25,8 @@ RESPONSES = [
     ("Of (a) Open and (b) Closed the right option is (a).", WINGS, "a", "letter"),
     ("I'm sorry, it is dark, but I choose (a).", WINGS, "a", "letter"),
     ("(b), not (a)", WINGS, "b", "letter"),
+    ("Option B is wrong, so it is (a).", WINGS, "a", "letter"),
+    ("The answer is not (a), it is (b).", WINGS, "b", "letter"),
     # The options' words.
     ("open", WINGS, "a", "text"),
     ("The butterfly's wings are CLOSED.", WINGS, "b", "text"),
@@ -49,6 +51,7 @@ RESPONSES = [
     ("They are both open and closed.", WINGS, None, "both"),
     ("Yes and no.", LIGHT, None, "both"),
     ("Neither open nor closed.", WINGS, None, "none"),
+    ("The answer isn't clear", WINGS, None, "none"),
     ("A butterfly on a flower.", WINGS, None, "none"),
     ("I can see it", WINGS, None, "none"),
     ("I'm sorry, I cannot tell whether they are open.", WINGS, None, "refusal"),

@@ -11,6 +11,7 @@ from verbalizer_bench.io.images import read_image
 from verbalizer_bench.tasks.mmvp import sample
 from verbalizer_bench.tasks.mmvp.questions import IMAGES
 from verbalizer_bench.tasks.mmvp.scoring import METRICS, pair_share, scores
+from verbalizer_bench.tasks.picture_data import _downloaded
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 NAMES = ["mmvp_options", "mmvp_letters"]
@@ -171,3 +172,20 @@ def test_what_is_refused(tmp_path: Path) -> None:
     task.set_config(key="num_fewshot", value=2)
     with pytest.raises(ValueError, match="num_fewshot=2: all its questions are test questions"):
         task.build_all_requests()
+
+
+def test_the_hubs_files_are_fetched_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def snapshot(repository: str, **options: Any) -> str:
+        asked.append((repository, options))
+        return str(write_folder(tmp_path / "c0ffee", table(rows()), 4))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    _downloaded.cache_clear()
+    task = load(NAMES[:1], "hub")["mmvp_options"]
+    assert task.config.metadata["source"] == "hub: MMVP/MMVP at c0ffee"
+    patterns = ["Questions.csv", "MMVP Images/*", "*.parquet"]
+    assert asked == [("MMVP/MMVP", {"repo_type": "dataset", "allow_patterns": patterns})]
