@@ -1,6 +1,6 @@
 """Gather what paths hold: verbalizer runs, MMVP, judged benchmarks and lmms-eval's results."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from verbalizer_bench.evaluation.lmms_results import read_scores, result_files
@@ -35,10 +35,10 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
             runs.append(source)
             continue
         found, left = _benchmarks(Path(source), evaluation)
-        seen = _pictures(Path(source))
+        seen = _pictures(_run_folders(Path(source)))
         # What holds nothing is refused as a run would be.
         if seen:
-            runs += _verbalizer_runs(Path(source), seen)
+            runs += _verbalizer_runs(_run_folders(Path(source)), seen)
         elif not (found or left) or any(Path(source).rglob("results_*.json")):
             runs.append(source)
         for cell in found:
@@ -56,16 +56,31 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
     return report(*named, benchmarks=benchmark_table(every, tuple(notes)), pictures=scores)
 
 
-def _pictures(source: Path) -> dict[Path, list[PictureScores]]:
-    """Return the scores of benchmarks with images of their own at or below a path, by folder."""
-    folders = sorted({file.parent for file in source.rglob("results_*.json")})
+def report_of_folders(folders: Sequence[Path]) -> Report:
+    """Report on run directories, and on nothing that lies below them.
+
+    Raises:
+        NotAVerbalizerRun: One has none of our tasks.
+        ValueError: A file is none of ours, or a run's tasks do not share documents or arguments.
+    """
+    pictures = _pictures(folders)
+    named = find_runs(list(_verbalizer_runs(folders, pictures)))
+    return report(*named, pictures=[one for found in pictures.values() for one in found])
+
+
+def _run_folders(source: Path) -> list[Path]:
+    return sorted({file.parent for file in source.rglob("results_*.json")})
+
+
+def _pictures(folders: Sequence[Path]) -> dict[Path, list[PictureScores]]:
+    """Return the scores of benchmarks with images of their own in run directories, by folder."""
     found = {folder: list(read_picture_scores(folder)) for folder in folders}
     return {folder: scores for folder, scores in found.items() if scores}
 
 
-def _verbalizer_runs(source: Path, pictures: Collection[Path]) -> Iterator[Run]:
-    """Yield the runs below a path of which some hold benchmarks with images alone."""
-    for folder in sorted({file.parent for file in source.rglob("results_*.json")}):
+def _verbalizer_runs(folders: Sequence[Path], pictures: Collection[Path]) -> Iterator[Run]:
+    """Yield the runs of run directories, of which some hold benchmarks with images alone."""
+    for folder in folders:
         try:
             yield read_run(folder)
         except NotAVerbalizerRun:

@@ -89,11 +89,11 @@ def benchmarks(
 
 def _summarize(folders: Sequence[Path]) -> None:
     """Report on runs that were just made, unless none of our tasks is in them."""
-    from verbalizer_bench import api
+    from verbalizer_bench.leaderboard.reports.gathering import report_of_folders
     from verbalizer_bench.results.run import NotAVerbalizerRun
 
     try:
         if folders:
-            write(api.report(*folders), folders[0] / "report")
+            write(report_of_folders(folders), folders[0] / "report")
     except NotAVerbalizerRun as error:
         print(f"No summary: {error}")
