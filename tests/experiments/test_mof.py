@@ -118,7 +118,8 @@ def test_a_world_has_no_scene_of_another_split(tmp_path: Path) -> None:
         rows = json.loads((tmp_path / split / "fovit.json").read_text())
         assert len(rows) == number
         names = {scene.name for scene in scenes(split)}
-        assert all(row["id"] in names and (tmp_path / "images" / row["image"]) for row in rows)
+        assert {row["id"] for row in rows} <= names
+        assert all((tmp_path / "images" / row["image"]).is_file() for row in rows)
     prompts = [row["conversations"][0]["value"] for row in json.loads(before)]
     assert 10 < sum(" (a) " in prompt for prompt in prompts) < 30
     write_world(tmp_path, 1, items=1, held_out=1, captions=1)
@@ -189,13 +190,13 @@ def test_gathering_names_a_point_that_was_not_run(tmp_path: Path) -> None:
         gather(MofPlace(tmp_path), SMALL, 1e-3, tmp_path / "tables")
 
 
-# Of a made study: digits of the questions, two a pair, of colour and of direction; F1.
+# Of a made study: which pairs are right, of colour and of direction; F1.
 ANSWERS = {
-    "CLIP-like": ("1111", "0101", 0.6),
-    "DINO-like": ("0101", "1111", 0.2),
-    "Additive-0.5": ("1101", "1101", 0.4),
-    "Interleaved": ("1111", "1111", 0.5),
-    "Channel": ("1111", "1101", 0.4),
+    "CLIP-like": ("11", "00", 0.6),
+    "DINO-like": ("00", "11", 0.2),
+    "Additive-0.5": ("10", "10", 0.4),
+    "Interleaved": ("11", "11", 0.5),
+    "Channel": ("11", "10", 0.4),
 }
 
 
@@ -228,7 +229,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if seed:
                 for pattern, right in zip((COLOUR, DIRECTION), ANSWERS[arm], strict=False):
                     row = {"seed": seed, "arm": arm, "pattern": pattern, "right": str(right)}
-                    pairs.append({**row, "unparsed": "0000"})
+                    pairs.append({**row, "single": "75.00", "unparsed": "0.00"})
     rates = [
         {"seed": "0", "arm": arm, "rate": rate, "held_out_loss": loss}
         for arm in ANSWERS
@@ -296,7 +297,7 @@ def test_a_mixture_that_sees_neither(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, folder)
     file = folder / "pairs.csv"
     lines = file.read_text().splitlines()
-    worse = [line.replace("1111", "0101") if "Interleaved" in line else line for line in lines]
+    worse = [line.replace(",11,", ",00,") if "Interleaved" in line else line for line in lines]
     file.write_text("\n".join(worse) + "\n")
     text = write(folder).read_text()
     assert "*Does interleaving see both?* **No.**" in text

@@ -24,8 +24,7 @@ def pairs(tables: MofTables, arm: str, kind: str) -> np.ndarray:
     """
     kinds = tuple(NAMED) if kind == BOTH else (kind,)
     of_kinds = [
-        np.stack([tables.right[seed, arm, NAMED[k]].all(axis=1) for seed in tables.grid.seeds])
-        for k in kinds
+        np.stack([tables.right[seed, arm, NAMED[k]] for seed in tables.grid.seeds]) for k in kinds
     ]
     return np.concatenate(of_kinds, axis=1).astype(float)
 

@@ -110,8 +110,8 @@ def _files() -> str:
     return """## Files
 
 `grid.yaml`: what was run. `points.csv`: every run of the suite with its training, F1 and
-outcomes. `documents.csv`: F1 of each document in each run. `pairs.csv`: what was answered about
-pairs, a digit a question, two a pair. `towers.json`: what each seed's towers see. `rates.csv`:
+outcomes. `documents.csv`: F1 of each document in each run. `pairs.csv`: which pairs are right, a
+digit a pair. `towers.json`: what each seed's towers see. `rates.csv`:
 the losses that the rate was chosen by. `examples.csv`: answers. `mof.json`: base, rate, versions
 of the first training, and the machine that gathered the tables."""
 

@@ -72,9 +72,9 @@ def seen(tables: MofTables) -> str:
     rows = []
     for arm in tables.grid.arms:
         whole = [spread(100 * pairs(tables, arm, k).mean(axis=1)) for k in (*NAMED, BOTH)]
+        answered = [row for row in tables.answered if row["arm"] == arm]
         single, unparsed = (
-            100 * np.mean([found[s, arm, p] for s in tables.grid.seeds for p in NAMED.values()])
-            for found in (tables.right, tables.unparsed)
+            np.mean([float(row[name]) for row in answered]) for name in ("single", "unparsed")
         )
         rows.append([arm, *whole, f"{single:.1f}", f"{unparsed:.1f}"])
     header = ["Arm", *(f"Pairs, {kind}" for kind in (*NAMED, BOTH)), "Single", "Unparsed"]
@@ -132,12 +132,15 @@ def rates(tables: MofTables) -> str:
     rows = [[arm, *(losses[arm, f"{rate:g}"] for rate in tried)] for arm in tables.grid.arms]
     means = [np.mean([float(losses[arm, f"{r:g}"]) for arm in tables.grid.arms]) for r in tried]
     rows.append(["mean", *(f"{mean:.4f}" for mean in means)])
+    ends = (
+        ", which is at the end of what was tried" if tables.rate in (min(tried), max(tried)) else ""
+    )
     return "\n\n".join(
         [
             "## Learning rate",
             f"The loss on held-out records by rate, tuning seed {tables.grid.seeds[0]}. All arms "
-            "have the rate with the least mean: what an arm follows depends on its rate, and arms "
-            "of different rates are not to be compared by it.",
+            f"have the rate with the least mean, {tables.rate:g}{ends}: what an arm follows "
+            "depends on its rate, and arms of different rates are not to be compared by it.",
             table(["Arm", *(f"{rate:g}" for rate in tried)], rows),
         ]
     )

@@ -1,12 +1,13 @@
 """The results of the study of mixtures as tables: gathered from its folder, and read again.
 
 `points.csv` has a row for each run of the suite, `documents.csv` its F1 by document, `pairs.csv`
-what was answered about pairs, a digit a question, `rates.csv` the losses that the rate was chosen
+which pairs are right, a digit a pair, `rates.csv` the losses that the rate was chosen
 by, `examples.csv` some answers, `towers.json` what the towers see, `mof.json` what it ran on. The
 report is made of them alone.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,9 @@ from verbalizer_bench.experiments.miniature.rows import (
 )
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
-from verbalizer_bench.results import files
 from verbalizer_bench.results.files import newest_results
+from verbalizer_bench.results.files import read_rows as read_rows_of
+from verbalizer_bench.results.picture_scores import read_picture_scores
 from verbalizer_bench.results.run import read_run
 
 
@@ -50,8 +52,8 @@ class MofTables:
         f1: By seed (None: the base), arm and image, F1 of each document; shape (label types + All,
             documents).
         datasets: The data set of each document.
-        right: By seed, arm and pattern, whether each question's answer is right; (pairs, 2).
-        unparsed: By seed, arm and pattern, whether it is neither option, (pairs, 2).
+        right: By seed, arm and pattern, whether both answers about each pair are right, 0 or 1.
+        answered: Rows of the pairs: of all answers the shares that are right, and no option.
         rates: Rows of losses.
         points: Rows of runs.
         examples: Rows of answers.
@@ -63,7 +65,7 @@ class MofTables:
     f1: Mapping[tuple[int | None, str, str], np.ndarray]
     datasets: Sequence[str]
     right: Mapping[tuple[int, str, str], np.ndarray]
-    unparsed: Mapping[tuple[int, str, str], np.ndarray]
+    answered: Sequence[Mapping[str, str]]
     rates: Sequence[Mapping[str, str]]
     points: Sequence[Mapping[str, str]]
     examples: Sequence[Mapping[str, str]]
@@ -90,10 +92,10 @@ def gather(place: MofPlace, grid: MofGrid, rate: float, folder: Path) -> None:
             points.append({**shown, **_trained(place, point), **score_row(run)})
             documents += [{**shown, **row} for row in document_rows(run)]
         if point != BASE_POINT:
-            samples = _samples(place, point)
-            pairs += [{**_key(point), **row} for row in _pair_rows(samples)]
+            results = newest_results(place.pairs(point))
+            pairs += [{**_key(point), **row} for row in _pair_rows(results.parent)]
             if point.seed == grid.seeds[0]:
-                examples += [{**_key(point), **row} for row in _example_rows(samples)]
+                examples += [{**_key(point), **row} for row in _example_rows(results)]
     tried = [MofPoint(grid.seeds[0], arm, r) for arm in grid.arms for r in grid.learning_rates]
     rates = [{**_key(p), "rate": f"{p.rate:g}", **_trained(place, p)} for p in tried]
     tables = ("points", points), ("documents", documents), ("pairs", pairs), ("rates", rates)
@@ -109,15 +111,10 @@ def read_tables(folder: Path) -> MofTables:
     """Read the tables that `gather` wrote."""
     f1, datasets = read_f1(folder / "documents.csv", _arm)
     pairs = read_rows(folder / "pairs.csv")
-    right, unparsed = (
-        {
-            (int(row["seed"]), row["arm"], row["pattern"]): np.array(
-                [int(digit) for digit in row[name]]
-            ).reshape(-1, 2)
-            for row in pairs
-        }
-        for name in ("right", "unparsed")
-    )
+    right = {
+        (int(row["seed"]), row["arm"], row["pattern"]): np.array([int(d) for d in row["right"]])
+        for row in pairs
+    }
     towers = json.loads((folder / "towers.json").read_text(encoding="utf-8"))
     return MofTables(
         grid=read_grid(folder / "grid.yaml"),
@@ -129,7 +126,7 @@ def read_tables(folder: Path) -> MofTables:
         },
         datasets=datasets,
         right=right,
-        unparsed=unparsed,
+        answered=pairs,
         rates=read_rows(folder / "rates.csv"),
         points=read_rows(folder / "points.csv"),
         examples=read_rows(folder / "examples.csv"),
@@ -155,34 +152,30 @@ def _trained(place: MofPlace, point: MofPoint) -> dict[str, str]:
     }
 
 
-def _samples(place: MofPlace, point: MofPoint) -> list[dict[str, Any]]:
-    """Return a point's answers to the pairs, in the questions' order."""
-    rows = files.read_rows(newest_results(place.pairs(point)), [TASK])[TASK]
-    return sorted(rows, key=lambda row: int(row["doc"]["index"]))
+def _pair_rows(run: Path) -> Iterator[dict[str, str]]:
+    """Yield what was answered by pattern: which pairs are right, and shares in points of 100."""
+    (scores,) = read_picture_scores(run)
+    columns = scores.benchmark.columns
+    for pattern in dict.fromkeys(scores.categories):
+        table = scores.table[[name == pattern for name in scores.categories]]
+        row = {"pattern": pattern, "right": "".join(str(int(pair)) for pair in table[:, 0])}
+        for name in ("single", "unparsed"):
+            row[name] = f"{100 * table[:, columns.index(name)].mean():.2f}"
+        yield row
 
 
-def _pair_rows(samples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    """Yield what was answered by pattern, a digit a question."""
-    for pattern in dict.fromkeys(row["doc"]["pattern"] for row in samples):
-        rows = [row for row in samples if row["doc"]["pattern"] == pattern]
-        digits = {
-            name: "".join(str(int(row[metric])) for row in rows)
-            for name, metric in (("right", "accuracy"), ("unparsed", "unparsed"))
-        }
-        yield {"pattern": pattern, **digits}
-
-
-def _example_rows(samples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+def _example_rows(results: Path) -> Iterator[dict[str, str]]:
     """Yield the answers to the first pair of each pattern."""
-    seen: dict[str, int] = {}
-    for row in samples:
+    rows = sorted(read_rows_of(results, [TASK])[TASK], key=lambda row: int(row["doc"]["index"]))
+    asked = Counter[str]()
+    for row in rows:
         doc = row["doc"]
-        seen[doc["pattern"]] = seen.get(doc["pattern"], 0) + 1
-        if seen[doc["pattern"]] <= 2:
+        asked[doc["pattern"]] += 1
+        if asked[doc["pattern"]] <= 2:
             yield {
                 "question": f"{doc['question']} (a) {doc['a']} (b) {doc['b']}",
                 "wanted": doc[doc["answer"]],
-                "response": row["resps"][0][0],
+                "response": row["filtered_resps"][0],
             }
 
 
