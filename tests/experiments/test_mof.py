@@ -55,7 +55,7 @@ SMALL = MofGrid(
     pairs=2,
     items=64,
     held_out=12,
-    captions=64,
+    captions=96,
     tower_steps=4,
     alphas=(0.5,),
     learning_rates=(1e-3, 3e-3),
@@ -285,7 +285,10 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     assert "*Does interleaving see both?* **Yes.**" in text
     assert "*Does it see as much as each tower alone?* **No less that can be told.**" in text
     assert "**Not shown: it cannot be told to see more than Additive-0.5, Channel.**" in text
-    assert "**It follows less than CLIP-like alone.** image white: 50.0 (All)" in text
+    assert "With image white: 50.0 (F1, All), the base 90.0; minus CLIP-like -10.0 [" in text
+    assert "**It follows less than CLIP-like alone.**" in text
+    assert "Every arm is below the base." in text
+    assert "**It sees most at a share of 0; it follows less.**" in text
     assert "0: 50.0, 0.5: 50.0, 1: 50.0" in text and "0: 60.0, 0.5: 40.0, 1: 20.0" in text
     assert "`w\\|e`" in text
     assert {file.name for file in made.glob("*.png")} == {"scores.png", "trade_off.png"}
@@ -327,3 +330,10 @@ def test_the_shipped_grid_is_read() -> None:
         *("Interleaved", "Channel"),
     )
     assert np.isclose(grid.learning_rates[0], 1e-3)
+
+
+def test_the_committed_report_is_what_the_committed_tables_say(tmp_path: Path) -> None:
+    committed = REPOSITORY / "experiments/miniature/results/mof"
+    assert read_grid(committed / "grid.yaml") == read_grid()
+    shutil.copytree(committed, tmp_path / "again")
+    assert write(tmp_path / "again").read_text() == (committed / "README.md").read_text()

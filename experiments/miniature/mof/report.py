@@ -98,10 +98,12 @@ a `{TOWERS[1]}` that learned directions from their names, where DINOv2 has no la
 before the last of both towers (the paper takes DINOv2's last); features that are not
 normalised; linear connectors; the verbalizer suite in place of LLaVA-Bench; `channel`. The
 base's tokenizer has no `b`: options are `(a)` and an unknown word, and the arms learned to
-answer with an option's words.
+answer with an option's words. How towers are trained was steered by the probes, at tuning seeds 0
+and 1; LLaVAs of either tower and an interleaved one, all of seed 0, had been asked the pairs
+before the grid was settled.
 
 Not measured: a second base; other sizes, steps, resolutions or rates; mixtures of normalised
-features; towers that are blind in part only, or to the same things; options swapped, questions
+features; towers that are less blind, or blind to the same things; options swapped, questions
 without images; LLaVAs with two connectors of the same tower, which would tell what twice the tokens
 do alone."""
 

@@ -77,15 +77,16 @@ def seen(tables: MofTables) -> str:
             np.mean([float(row[name]) for row in answered]) for name in ("single", "unparsed")
         )
         rows.append([arm, *whole, f"{single:.1f}", f"{unparsed:.1f}"])
-    header = ["Arm", *(f"Pairs, {kind}" for kind in (*NAMED, BOTH)), "Single", "Unparsed"]
+    header = ["Arm", *(f"Pairs, {kind}" for kind in NAMED), "Pairs, all", "Single", "Unparsed"]
     number = tables.grid.pairs
     return "\n\n".join(
         [
             "## What the arms see",
             f"{number} pairs that differ in colour alone and {number} in direction alone, as MMVP "
             "has them: one question with two options, asked of either image, in the paper's "
-            "prompt; a pair counts if both answers are right. %, the mean over tuning seeds, in "
-            "brackets the least and the most.",
+            "prompt; a pair counts if both answers are right. Who cannot tell two images apart "
+            "gives the same answer twice, and gets no pair right. %, the mean over tuning seeds, "
+            "in brackets the least and the most.",
             table(header, rows),
         ]
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.contrast import SeedContrast, told_interval
+from verbalizer_bench.experiments.miniature.contrast import told_interval
 from verbalizer_bench.experiments.miniature.mof.contrasts import (
     BOTH,
     f1,
@@ -10,7 +10,7 @@ from verbalizer_bench.experiments.miniature.mof.contrasts import (
     pair_contrast,
     pairs,
 )
-from verbalizer_bench.experiments.miniature.mof.grid import INTERLEAVED
+from verbalizer_bench.experiments.miniature.mof.grid import ADDITIVE, INTERLEAVED
 from verbalizer_bench.experiments.miniature.mof.scenes import VALUES
 from verbalizer_bench.experiments.miniature.mof.tables import MofTables
 from verbalizer_bench.experiments.miniature.mof.towers import BLIND, SEES, TOWERS
@@ -69,11 +69,11 @@ def _sees(tables: MofTables) -> str:
         found = pair_contrast(tables, INTERLEAVED, name, kind)
         right.append(found.direction == 1)
         told.append(
-            f"pairs that differ in {kind}: {_level(tables, INTERLEAVED, kind)}, {name} alone "
-            f"{_level(tables, name, kind)} ({told_interval(found)})"
+            f"of pairs that differ in {kind} {_level(tables, INTERLEAVED, kind)}, {name} alone "
+            f"{_level(tables, name, kind)} (difference {told_interval(found)})"
         )
     verdict = "**Yes.**" if all(right) else "**In part.**" if any(right) else "**No.**"
-    return f"{verdict} {'; '.join(told)}."
+    return f"{verdict} It tells apart, {'; '.join(told)}."
 
 
 def _as_much(tables: MofTables) -> str:
@@ -81,15 +81,13 @@ def _as_much(tables: MofTables) -> str:
     less = [name for name, one in found.items() if one.direction == -1]
     verdict = {0: "**No less that can be told.**", 1: "**In part.**", 2: "**No, less.**"}[len(less)]
     told = "; ".join(
-        f"pairs that differ in {SEES[name]}, minus {name} alone: {told_interval(one)}"
-        for name, one in found.items()
+        f"in {SEES[name]} minus {name} alone {told_interval(one)}" for name, one in found.items()
     )
-    return f"{verdict} {told}."
+    return f"{verdict} Pairs that differ {told}."
 
 
 def _needed(tables: MofTables) -> str:
-    others = [arm for arm in tables.grid.arms if arm not in (*TOWERS, INTERLEAVED)]
-    found = {arm: pair_contrast(tables, INTERLEAVED, arm, BOTH) for arm in others}
+    found = {arm: pair_contrast(tables, INTERLEAVED, arm, BOTH) for arm in _mixtures(tables)}
     as_good = [arm for arm, one in found.items() if one.direction < 1]
     verdict = "**Yes.**"
     if as_good:
@@ -101,47 +99,70 @@ def _needed(tables: MofTables) -> str:
 def _cost(tables: MofTables) -> str:
     told = []
     for image in tables.grid.images:
-        of_arms = "; ".join(
-            f"minus {name} {told_interval(f1_contrast(tables, INTERLEAVED, name, image))}"
-            for name in TOWERS
-        )
+        found = {
+            arm: f1_contrast(tables, INTERLEAVED, arm, image)
+            for arm in (*TOWERS, *_mixtures(tables))
+        }
+        of_arms = "; ".join(f"minus {arm} {told_interval(one)}" for arm, one in found.items())
         told.append(
-            f"image {image}: {_mean(f1(tables, INTERLEAVED, image))} (All), {of_arms}; minus the "
-            f"base {told_interval(f1_contrast(tables, INTERLEAVED, 'base', image))}"
+            f"With image {image}: {_mean(f1(tables, INTERLEAVED, image))} (F1, All), the base "
+            f"{_mean(f1(tables, 'base', image))}; {of_arms}"
         )
-    first = f1_contrast(tables, INTERLEAVED, TOWERS[0], tables.grid.images[0])
-    return f"{_costs(first)} {'. '.join(told)}."
+    return f"{_costs(tables)} {'. '.join(told)}.{_below(tables)}"
 
 
-def _costs(found: SeedContrast) -> str:
-    return {
-        1: f"**Nothing beside {TOWERS[0]} alone: it follows more.**",
-        0: f"**Beside {TOWERS[0]} alone nothing that can be told.**",
-        -1: f"**It follows less than {TOWERS[0]} alone.**",
-    }[found.direction]
+def _costs(tables: MofTables) -> str:
+    image = tables.grid.images[0]
+    beside = f1_contrast(tables, INTERLEAVED, TOWERS[0], image)
+    words = {
+        1: f"Nothing beside {TOWERS[0]} alone: it follows more",
+        0: f"Beside {TOWERS[0]} alone nothing that can be told",
+        -1: f"It follows less than {TOWERS[0]} alone",
+    }[beside.direction]
+    more = [
+        arm
+        for arm in _mixtures(tables)
+        if f1_contrast(tables, INTERLEAVED, arm, image).direction == -1
+    ]
+    less = f"; with image {image} it follows less than {', '.join(more)}" if more else ""
+    return f"**{words}{less}.**"
+
+
+def _below(tables: MofTables) -> str:
+    every = [(arm, image) for arm in tables.grid.arms for image in tables.grid.images]
+    below = all(f1_contrast(tables, arm, "base", image).direction == -1 for arm, image in every)
+    return " Every arm is below the base." if below else ""
 
 
 def _shares(tables: MofTables) -> str:
-    order = [arm for arm in tables.grid.arms if arm in TOWERS or "-0" in arm]
-    order = sorted(order, key=lambda arm: -_alpha(arm))
+    order = [arm for arm in tables.grid.arms if arm in TOWERS or arm.startswith(ADDITIVE)]
+    order.sort(key=_alpha, reverse=True)
     seen = ", ".join(
         f"{1 - _alpha(arm):g}: {100 * pairs(tables, arm, BOTH).mean():.1f}" for arm in order
     )
     image = tables.grid.images[0]
     kept = ", ".join(f"{1 - _alpha(arm):g}: {_mean(f1(tables, arm, image))}" for arm in order)
     fall = f1_contrast(tables, TOWERS[1], TOWERS[0], image)
+    best = max(order, key=lambda arm: pairs(tables, arm, BOTH).mean())
+    falls = {-1: "it follows less", 0: "no fall can be told", 1: "it follows more"}[fall.direction]
     return (
-        f"By the share of {TOWERS[1]}, pairs of both kinds right (%): {seen}; F1 (All, {image} "
-        f"image): {kept}. {TOWERS[1]} alone minus {TOWERS[0]} alone, F1: {told_interval(fall)}. In "
+        f"**It sees most at a share of {1 - _alpha(best):g}; {falls}.** By the share of "
+        f"{TOWERS[1]}, pairs of both kinds right (%): {seen}; F1 (All, {image} image): {kept}. "
+        f"{TOWERS[1]} alone minus {TOWERS[0]} alone, F1: {told_interval(fall)}. In "
         "the paper instruction following falls with DINOv2's share, and MMVP is best at three "
         "quarters of it."
     )
 
 
+def _mixtures(tables: MofTables) -> list[str]:
+    """Return the mixtures that are not interleaved: they have as many tokens as one tower."""
+    return [arm for arm in tables.grid.arms if arm not in (*TOWERS, INTERLEAVED)]
+
+
 def _alpha(arm: str) -> float:
     if arm in TOWERS:
         return 1.0 - TOWERS.index(arm)
-    return float(arm.rpartition("-")[2])
+    return float(arm.removeprefix(ADDITIVE))
 
 
 def _level(tables: MofTables, arm: str, kind: str) -> str:
