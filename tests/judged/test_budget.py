@@ -92,8 +92,8 @@ def test_a_dry_run_knows_what_is_stored(
     capsys.readouterr()
     asked = len(judge.asked)
     said = dry_run(words, capsys)
-    # The first question's first answer was asked about three times, and will be no more.
-    assert f"8 verdicts, {asked - 2} of them stored, {10 - asked} left" in said
+    # The first question's first answer was asked about three times, and will be once more.
+    assert f"8 verdicts, {asked - 3} of them stored, {11 - asked} left" in said
     assert "That may be more than budget.tokens=200 (" in said and len(judge.asked) == asked
 
 

@@ -104,7 +104,8 @@ def test_scores(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert found["categories"]["writing"]["mean"] == (1 + 5 + 10 + 10) / 4
     low, high = found["score"]["interval"]
     assert low < found["score"]["mean"] < high
-    assert found["verdicts"] == {"wanted": 16, "asked_again": 0, "left_out": 0, "problems": {}}
+    counts = {"wanted": 16, "attempts": 16, "asked_again": 0, "asked_more_than_3_times": 0}
+    assert found["verdicts"] == counts | {"left_out": 0, "problems": {}}
     assert found["answers"]["mean_characters"] == len("answer 0-1")
     about = found["judge"]
     assert about["model"] == "gpt-4" and about["served"] == {"gpt-4-served": 16}
@@ -158,6 +159,61 @@ def test_five_percent_of_failures(
     assert judged(tmp_path, server, *words) == 0
     assert sorted(judge.asked) == sorted(f"answer {n}-1" for n in range(4))
     assert result(tmp_path)["verdicts"]["left_out"] == 0
+
+
+def test_what_cannot_be_read_is_asked_again_by_the_next_command(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what was left out is asked, and how often in all is told; what was read stays."""
+    bad = {f"answer {n}-1" for n in range(4)}
+    judge = Judge(lambda answer: "Good." if answer in bad else 7)
+    server, words = serve(judge), made(tmp_path, 40)
+    for command in range(2):
+        judge.asked = []
+        assert judged(tmp_path, server, *words) == 2
+        assert "4 of 80 verdicts are missing (5.0%)" in capsys.readouterr().err
+        assert len(judge.asked) == (76 if command == 0 else 0) + 4 * 3
+    assert judged(tmp_path, server, *words, "--dry-run") == 0
+    assert "80 verdicts, 76 of them stored, 4 left" in capsys.readouterr().out
+    judge.rate, judge.asked = lambda answer: 3, []
+    for _ in range(2):
+        assert judged(tmp_path, server, *words) == 0
+        assert sorted(judge.asked) == sorted(bad)
+        found = result(tmp_path)
+        assert found["score"]["mean"] == (4 * 3 + 76 * 7) / 80
+        counts = {"wanted": 80, "attempts": 76 + 4 * 7, "asked_again": 4}
+        counts |= {"asked_more_than_3_times": 4, "left_out": 0}
+        assert found["verdicts"] == counts | {"problems": {}}
+
+
+def test_failed_calls_of_earlier_commands_are_counted(serve: Serve, tmp_path: Path) -> None:
+    judge = Judge(broken={"answer 0-1"})
+    server, words = serve(judge), made(tmp_path, 2)
+    assert judged(tmp_path, server, *words) == 2
+    judge.broken = ()
+    assert judged(tmp_path, server, *words) == 0
+    assert result(tmp_path)["verdicts"]["attempts"] == 3 + 4
+    # Another prompt is another question: what was asked before is none of its attempts.
+    file = tmp_path / "bench" / "judge_prompts.jsonl"
+    file.write_text(file.read_text().replace("Rate", "Judge"))
+    assert judged(tmp_path, server, *words) == 0
+    assert result(tmp_path)["verdicts"]["attempts"] == 4
+
+
+def test_a_verdict_after_a_failed_call_is_kept(serve: Serve, tmp_path: Path) -> None:
+    """It is not asked for again by the next command."""
+    judge, words = Judge(broken=["answer 0-1"]), made(tmp_path, 2)
+
+    def once(body: dict[str, Any]) -> Any:
+        said = judge(body)
+        if "answer 0-1" in judge.asked:
+            judge.broken = ()
+        return said
+
+    server = serve(once)
+    assert judged(tmp_path, server, *words) == 0
+    asked = len(judge.asked)
+    assert judged(tmp_path, server, *words) == 0 and len(judge.asked) == asked == 5
 
 
 def test_a_text_without_a_rating_is_asked_for_again(serve: Serve, tmp_path: Path) -> None:

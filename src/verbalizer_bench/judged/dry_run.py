@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.client.budget import Usage
-from verbalizer_bench.client.protocol import estimate, reply_of, request_key
-from verbalizer_bench.client.response_checks import strip_reasoning
+from verbalizer_bench.client.protocol import (
+    Reply,
+    Request,
+    estimate,
+    reply_of,
+    request_key,
+)
 from verbalizer_bench.client.response_store import NAME as CALLS
 from verbalizer_bench.io.jsonl import read_objects
-from verbalizer_bench.judged.judge import ATTEMPTS, Judge, Wanted
+from verbalizer_bench.judged.judge import ATTEMPTS, Judge, Wanted, stored_replies
 from verbalizer_bench.judged.questions import Answer, Question
 from verbalizer_bench.judged.record import TITLES, JudgedBenchmark, judge_folder, part_of
 
@@ -40,8 +45,8 @@ def describe(
     """
     stored = _stored(judge_folder(output, judge.endpoint.model))
     wanted = bench.wanted(answers or _unwritten(bench.questions, max_tokens))
-    left = [one for one in wanted if not _is_answered(one, stored, judge)]
-    costs = [estimate(one.request(0), judge.endpoint) for one in left]
+    left = [request for one in wanted if (request := _next_request(one, stored, judge))]
+    costs = [estimate(request, judge.endpoint) for request in left]
     read = sum(cost.input_tokens for cost in costs)
     written = sum(cost.output_tokens for cost in costs)
     money = sum(cost.money for cost in costs)
@@ -81,16 +86,15 @@ def _stored(folder: Path) -> _Stored:
     return _Stored(rows, sum(one.tokens for one in used), sum(one.money for one in used))
 
 
-def _is_answered(wanted: Wanted, stored: _Stored, judge: Judge) -> bool:
-    """Return whether no call is left to make for a verdict: it is there, or was tried enough."""
-    for attempt in range(ATTEMPTS):
-        request = wanted.request(attempt)
+def _next_request(wanted: Wanted, stored: _Stored, judge: Judge) -> Request | None:
+    """Return what would be asked for a verdict; None where it is there."""
+
+    def reply(request: Request) -> Reply | None:
         row = stored.rows.get(request_key(request, judge.endpoint))
-        if row is None:
-            return False
-        if wanted.read(strip_reasoning(reply_of(row, request, True).text)) is not None:
-            return True
-    return True
+        return reply_of(row, request, True) if row else None
+
+    replies, value = stored_replies(wanted, reply)
+    return wanted.request(len(replies)) if value is None else None
 
 
 def _beyond(judge: Judge, stored: _Stored, tokens: int, money: float) -> list[str]:

@@ -14,6 +14,7 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.answering import NO_ROOM, RECORD
 from verbalizer_bench.judged.judge import (
+    ATTEMPTS,
     RESULT,
     Judge,
     Verdict,
@@ -141,11 +142,16 @@ def judge_record(
 
 
 def verdict_counts(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return how many verdicts there are, were asked for again, and were left out, and why."""
+    """Return how many verdicts there are, were asked for again, and were left out, and why.
+
+    More often than `ATTEMPTS` is by more than one command, of which the first left it out.
+    """
     missing = [verdict for verdict in verdicts if verdict.value is None]
     return {
         "wanted": len(verdicts),
+        "attempts": sum(verdict.attempts for verdict in verdicts),
         "asked_again": sum(verdict.attempts > 1 for verdict in verdicts),
+        f"asked_more_than_{ATTEMPTS}_times": sum(v.attempts > ATTEMPTS for v in verdicts),
         "left_out": len(missing),
         "problems": {verdict.id: verdict.problem for verdict in missing},
     }
