@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from verbalizer_bench.builders.export import agreement
 from verbalizer_bench.builders.export.markdown import table
@@ -19,8 +19,8 @@ from verbalizer_bench.builders.pipeline.recipe import (
     FormatPairs,
     Preference,
 )
-from verbalizer_bench.builders.pipeline.sample import TrainingSample
-from verbalizer_bench.io.preferences import ATTRIBUTES
+from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample
+from verbalizer_bench.io.preferences import ATTRIBUTES, LENGTH, UNKNOWN
 
 # A sample and the pair that it makes.
 Paired = tuple[TrainingSample, Pair]
@@ -72,17 +72,20 @@ def _sources(samples: Sequence[TrainingSample], made: Mapping[str, Sequence[Pair
 
 def _completions(samples: Sequence[TrainingSample]) -> str:
     """Return how many completions there are, and why some cannot be used."""
-    problems = Counter(
-        (candidate.problem or "used").partition(":")[0]
-        for sample in samples
-        for candidate in sample.candidates
-    )
+    problems = Counter(_fate(candidate) for sample in samples for candidate in sample.candidates)
     lines = [(name, f"{count:,}") for name, count in problems.most_common()]
     note = (
         "Of all that were sampled. `same`: another completion of the prompt has the same text; "
-        "`cut_off`: it reached max_tokens. Only those that are used are judged and written."
+        "`cut_off`: it reached max_tokens and was dropped; `used, cut off`: it did and was kept "
+        "(completions.cut_off). Only those that are used are judged and written."
     )
     return f"## Completions\n\n{table(('completions', 'n'), lines)}\n\n{note}"
+
+
+def _fate(candidate: Candidate) -> str:
+    if candidate.problem:
+        return candidate.problem.partition(":")[0]
+    return "used, cut off" if candidate.ending == LENGTH else "used"
 
 
 def _agreement(
@@ -182,20 +185,38 @@ def _gap(sample: TrainingSample) -> int:
 
 def _lengths(made: Mapping[str, Sequence[Paired]]) -> str:
     lines = [(name, *_length_gap(pairs)) for name, pairs in made.items()]
-    head = ("set", "chosen", "rejected", "median difference", "chosen is longer")
+    head = (
+        *("set", "chosen", "rejected", "median difference", "chosen is longer"),
+        *("chosen cut off", "rejected cut off"),
+    )
     note = (
-        "Means in characters. Whoever trains on pairs whose chosen answers are longer trains "
-        "length too; `pairs.NAME.length_ratio` of a judged set matches them."
+        "Means in characters. `cut off`: pairs whose answer reached max_tokens, of those of which "
+        "it is known; whoever trains on them trains that it may end there. Whoever trains on "
+        "pairs whose chosen answers are longer trains length too; `pairs.NAME.length_ratio` of a "
+        "judged set matches them."
     )
     return f"## Length of chosen and rejected\n\n{table(head, lines)}\n\n{note}"
 
 
 def _length_gap(pairs: Sequence[Paired]) -> tuple[str, ...]:
     if not pairs:
-        return ("-",) * 4
+        return ("-",) * 6
     texts = [(one.candidates[pair.chosen], one.candidates[pair.rejected]) for one, pair in pairs]
     lengths = [(len(better.text), len(worse.text)) for better, worse in texts]
     chosen, rejected = (statistics.fmean(some) for some in zip(*lengths, strict=True))
     difference = statistics.median(one - other for one, other in lengths)
     longer = sum(one > other for one, other in lengths) / len(lengths)
-    return f"{chosen:,.0f}", f"{rejected:,.0f}", f"{difference:+,.0f}", f"{longer:.1%}"
+    return (
+        f"{chosen:,.0f}",
+        f"{rejected:,.0f}",
+        f"{difference:+,.0f}",
+        f"{longer:.1%}",
+        *_cut_off(texts),
+    )
+
+
+def _cut_off(pairs: Sequence[tuple[Candidate, Candidate]]) -> Iterator[str]:
+    """Yield how many chosen answers a limit cut off, and how many rejected ones."""
+    for answers in zip(*pairs, strict=True):
+        known = [one.ending for one in answers if one.ending != UNKNOWN]
+        yield f"{known.count(LENGTH):,} of {len(known):,}" if known else "not known"

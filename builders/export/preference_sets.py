@@ -180,6 +180,8 @@ def pair_record(sample: TrainingSample, pair: Pair, image: bool) -> dict[str, An
             "rejected": _answer(sample, pair.rejected),
             "score_chosen": _number(pair.score_chosen),
             "score_rejected": _number(pair.score_rejected),
+            "ending_chosen": sample.candidates[pair.chosen].ending,
+            "ending_rejected": sample.candidates[pair.rejected].ending,
         },
     )
     return record.model_dump()

@@ -18,7 +18,7 @@ from verbalizer_bench.builders.pipeline.sample import Attempt, Candidate, Traini
 from verbalizer_bench.builders.pipeline.worker_pool import BuildStopped
 from verbalizer_bench.client.protocol import Reply, Request
 from verbalizer_bench.client.response_checks import Problem, artifact_problem, finish_kind
-from verbalizer_bench.io.preferences import LENGTH
+from verbalizer_bench.io.preferences import LENGTH, UNKNOWN
 
 ROLE = "completion"
 STAGE = "completions"
@@ -27,7 +27,7 @@ TAG = re.compile(r"</?answer_\d+>")
 # So many prompts without two different completions: it is not the prompts.
 _FIRST = 20
 # What ended a completion, besides `LENGTH`.
-STOP, FILTERED, UNKNOWN = "stop", "filtered", "unknown"
+STOP, FILTERED = "stop", "filtered"
 
 
 def conversation(sample: TrainingSample, images: Path | None) -> tuple[dict[str, Any], ...]:

@@ -26,6 +26,7 @@ from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample
 from verbalizer_bench.builders.pipeline.stages import Stage
 from verbalizer_bench.client.response_checks import Problem, artifact_problem
 from verbalizer_bench.io.conversations import BadRecordError
+from verbalizer_bench.io.preferences import UNKNOWN
 
 _STAGE = "records"
 _ARM = "pair"
@@ -144,7 +145,7 @@ def _answered(sample: TrainingSample, pair: PublishedPair) -> TrainingSample:
         if not problem and candidates and text == candidates[0].text:
             problem = Problem("same", "chosen and rejected are the same text")
         said = f"{problem.reason}: {problem.detail}" if problem else None
-        candidates.append(Candidate(text, completions.UNKNOWN, None, said))
+        candidates.append(Candidate(text, UNKNOWN, None, said))
     return replace(sample, candidates=tuple(candidates))
 
 

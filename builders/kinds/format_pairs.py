@@ -19,6 +19,7 @@ from verbalizer_bench.builders.pipeline.prompts import fill
 from verbalizer_bench.builders.pipeline.recipe import FormatPairs
 from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample, Turn, read_samples
 from verbalizer_bench.builders.pipeline.stages import Stage
+from verbalizer_bench.io.preferences import UNKNOWN
 
 NEEDED = {
     "records": {
@@ -163,7 +164,7 @@ class FormatPairStages:
 def _item(sample: TrainingSample, plain: TrainingSample | None) -> TrainingSample:
     """Return a data set's sample with its answer, and the plain one, as candidates."""
     answers = [sample, *([plain] if plain else [])]
-    candidates = tuple(Candidate(one.turns[0].answer, completions.UNKNOWN) for one in answers)
+    candidates = tuple(Candidate(one.turns[0].answer, UNKNOWN) for one in answers)
     return replace(sample, candidates=candidates, pair=None, source="format_oriented")
 
 

@@ -39,7 +39,13 @@ RATED = {
 }
 
 
-@pytest.mark.parametrize(("kind", "value"), [(PreferencePair, PAIR), (RatedCompletions, RATED)])
+ENDED = PAIR | {"ending_chosen": "stop", "ending_rejected": "length"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(PreferencePair, PAIR), (PreferencePair, ENDED), (RatedCompletions, RATED)],
+)
 def test_what_is_written_is_read_and_datasets_has_the_same_columns(tmp_path, kind, value):
     file, record = tmp_path / "records.jsonl", make(kind, value)
     write(file, [record, record])

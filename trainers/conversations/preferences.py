@@ -20,6 +20,7 @@ from verbalizer_bench.io.conversations import (
 )
 from verbalizer_bench.io.preferences import (
     LENGTH,
+    UNKNOWN,
     Completion,
     PreferencePair,
     RatedCompletions,
@@ -113,6 +114,34 @@ def selection(files: Iterable[Path], parse: AnyParse) -> Selection:
                 values = [_quality(one) for one in rated]
                 tied += values.count(max(values, default=0)) > 1
     return Selection(unrated, cut_off, tied)
+
+
+class CutOffPairs(NamedTuple):
+    """How many pairs have answers that a limit of tokens cut off, and train that they end there.
+
+    Attributes:
+        chosen: Pairs whose preferred answer was cut off.
+        rejected: Pairs whose other answer was.
+        not_known: Pairs that do not say it of both.
+    """
+
+    chosen: int
+    rejected: int
+    not_known: int
+
+
+def cut_off_pairs(files: Iterable[Path]) -> CutOffPairs:
+    """Count the pairs of files by what ended their answers."""
+    chosen = rejected = not_known = 0
+    for file in files:
+        for _, row, _ in parsed(file):
+            with suppress(RecordFault):
+                one = make(PreferencePair, row)
+                endings = (one.ending_chosen or UNKNOWN, one.ending_rejected or UNKNOWN)
+                chosen += endings[0] == LENGTH
+                rejected += endings[1] == LENGTH
+                not_known += UNKNOWN in endings
+    return CutOffPairs(chosen, rejected, not_known)
 
 
 def steered(index: int, row: Any) -> list[Conversation | BadRecordError]:

@@ -19,7 +19,7 @@ from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import describe_answers
-from verbalizer_bench.trainers.conversations.preferences import BEST, selection
+from verbalizer_bench.trainers.conversations.preferences import BEST, cut_off_pairs, selection
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
@@ -273,7 +273,9 @@ class OutputFolder:
 
 
 def _selection(recipe: Recipe) -> dict[str, Any]:
-    """Return how completions were chosen, if they were; warn of those that end nowhere."""
+    """Return how completions were chosen, or which pairs were cut off; warn of the latter."""
+    if recipe.method == "dpo":
+        return {"cut_off": _cut_off(recipe)}
     if recipe.method not in ("rejection", "steerlm"):
         return {}
     found = selection(recipe.data, row_kind(recipe).parse)
@@ -285,3 +287,17 @@ def _selection(recipe: Recipe) -> dict[str, Any]:
         )
     rule = BEST if recipe.method == "rejection" else "every completion that has scores"
     return {"selection": {"rule": rule, **found._asdict()}}
+
+
+def _cut_off(recipe: Recipe) -> dict[str, int]:
+    """Return how many pairs have an answer that a limit cut off; warn of them."""
+    found = cut_off_pairs(recipe.data)
+    if found.chosen or found.rejected:
+        log.warning(
+            "of %d pairs the chosen answer and of %d the rejected one were cut off by a limit of "
+            "tokens, and they are trained as if they ended there; build them with "
+            "completions.cut_off=drop",
+            found.chosen,
+            found.rejected,
+        )
+    return found._asdict()

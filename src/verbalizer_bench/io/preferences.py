@@ -3,14 +3,16 @@
     {"id": "7", "prompt": [{"role": "user", "content": "What is it?"}],
      "chosen": [{"role": "assistant", "content": "A red cat on a mat."}],
      "rejected": [{"role": "assistant", "content": "A dog."}], "images": ["7.jpg"],
-     "score_chosen": 11.0, "score_rejected": 4.0, "source": "annotated"}
+     "score_chosen": 11.0, "score_rejected": 4.0, "source": "annotated",
+     "ending_chosen": "stop", "ending_rejected": "length"}
 
     {"id": "7", "prompt": [{"role": "user", "content": "What is it?"}], "images": ["7.jpg"],
      "completions": [{"text": "A red cat on a mat.", "scores": {"helpfulness": 4, "correctness": 4,
                       "coherence": 3, "complexity": 1, "verbosity": 1}, "ending": "stop"}],
      "source": "llava-1.5-13b"}
 
-`datasets` reads both as they are, and TRL the first. An image stands in front of the first user
+A pair's endings may be left out, and nothing else. `datasets` reads both as they are, and TRL the
+first. An image stands in front of the first user
 turn's text, in the list's order; no text has a token for it. Image names are relative to a folder
 that the reader is given.
 """
@@ -28,6 +30,8 @@ from verbalizer_bench.io.files import write_whole
 IMAGE = "<image>"
 # The ending of an answer that a limit of tokens cut off.
 LENGTH = "length"
+# That of one of which nothing is known.
+UNKNOWN = "unknown"
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 Kind = TypeVar("Kind", bound="_Record")
 
@@ -103,12 +107,16 @@ class PreferencePair(_Record):
         score_chosen: What it was preferred by; None if by no number.
         score_rejected: The same of the other.
         source: Where the pair comes from.
+        ending_chosen: What ended it, as a completion's; None where nothing is known.
+        ending_rejected: The same of the other.
     """
 
     chosen: list[Turn]
     rejected: list[Turn]
     score_chosen: float | None
     score_rejected: float | None
+    ending_chosen: str | None = None
+    ending_rejected: str | None = None
 
     @model_validator(mode="after")
     def _check_answers(self) -> "PreferencePair":
@@ -185,7 +193,7 @@ def read(kind: type[Kind], path: Path) -> Iterator[tuple[str, Kind]]:
 
 def write(path: Path, records: Iterable[PreferencePair | RatedCompletions]) -> None:
     """Write records, one a line; the file is replaced as a whole."""
-    write_whole(path, jsonl.dumps(record.model_dump() for record in records))
+    write_whole(path, jsonl.dumps(record.model_dump(exclude_unset=True) for record in records))
 
 
 def _check_prompt(turns: Sequence[Turn]) -> None:

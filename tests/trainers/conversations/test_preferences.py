@@ -9,9 +9,11 @@ import pytest
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, read_files
 from verbalizer_bench.io.preferences import ATTRIBUTES
 from verbalizer_bench.trainers.conversations.preferences import (
+    CutOffPairs,
     Selection,
     answered,
     best,
+    cut_off_pairs,
     selection,
     steered,
 )
@@ -95,6 +97,17 @@ def test_what_cannot_be_used_is_refused_by_record(parse: Any, tmp_path: Path) ->
         "turn if any, then user and assistant in turn, the user's last",
     ]
     assert [one.index for one in found] == list(range(len(found)))
+
+
+def test_pairs_that_were_cut_off_are_counted(tmp_path: Path) -> None:
+    turns = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    pair = {name: FOUR[name] for name in ("id", "prompt", "images", "source")} | turns
+    pair |= {"score_chosen": None, "score_rejected": None}
+    endings = [("length", "stop"), ("length", "length"), ("stop", "stop"), ("length", "unknown")]
+    rows = [pair | {"ending_chosen": one, "ending_rejected": other} for one, other in endings]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*rows, pair, {"id": "no record"}])))
+    assert cut_off_pairs([file]) == CutOffPairs(chosen=3, rejected=1, not_known=2)
 
 
 def test_sft_takes_a_pairs_preferred_answer_beside_conversations() -> None:

@@ -266,9 +266,16 @@ def test_the_tower_sees_an_image_once(make: Make, monkeypatch: pytest.MonkeyPatc
     assert seen[40:] == [4] * 10
 
 
-def test_what_is_measured_while_it_trains(make: Make) -> None:
-    recipe = make(f"held_out={TEXT}", f"data={PAIRS}", "num_train_epochs=1")
+def test_what_is_measured_while_it_trains(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = list(map(json.loads, PAIRS.read_text().splitlines()))
+    pairs[0] |= {"ending_chosen": "stop", "ending_rejected": "length"}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    recipe = make(f"held_out={TEXT}", f"data={file}", "num_train_epochs=1")
     train.train(recipe)
+    assert "of 0 pairs the chosen answer and of 1 the rejected one were cut off" in caplog.text
     steps = curve(recipe.output)
     for step in steps:
         assert all(map(math.isfinite, step.values()))
@@ -282,6 +289,7 @@ def test_what_is_measured_while_it_trains(make: Make) -> None:
     with Image.open(recipe.output / "losses.png") as figure:
         assert figure.height > figure.width / 2
     record = json.loads((recipe.output / "training.json").read_text())
+    assert record["cut_off"] == {"chosen": 0, "rejected": 1, "not_known": 39}
     assert record["held_out"]["records"] == 24
     assert 0 <= record["held_out"]["accuracies"] <= 1
     assert record["reference"]["weights"].startswith("random")
