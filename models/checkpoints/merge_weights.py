@@ -31,6 +31,7 @@ from verbalizer_bench.models.checkpoints.language_weights import (
     common_rows,
     language_model,
 )
+from verbalizer_bench.models.checkpoints.lineage import warn_of_another_base
 from verbalizer_bench.models.checkpoints.merge_record import write_record
 from verbalizer_bench.models.checkpoints.merge_rules import (
     Point,
@@ -106,6 +107,8 @@ def merge_weights(
     """
     _check(tuned, points, output, density)
     merge = plan(base, tuned)._replace(density=density)
+    for one in merge.tuned:
+        warn_of_another_base(merge.base, one)
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     folders = {point: part / _name(point) if len(points) > 1 else part for point in points}

@@ -449,3 +449,59 @@ def test_nothing_is_elected_where_the_sum_is_zero() -> None:
     )
     assert add_ties(base, [one, other], [0.0, 0.0], 1.0).tolist() == [0.0, 1.5, 3.0]
     assert add_ties(base, [one, other], [2.0, 1.0], 1.0).tolist() == [-1.0, 1.5, 3.0]
+
+
+def trained(folder: Path, source: Path, key: str = "path") -> Path:
+    """Write beside a checkpoint what a training from another one leaves."""
+    (folder / "recipe.yaml").write_text(json.dumps({"model": {key: str(source)}}))
+    record = {"base_weights": checkpoint_sha256(source)}
+    (folder / "training.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Callable[[Path, Path], str]:
+    """Return what merges and gives the warnings."""
+
+    def merge(base: Path, tuned: Path) -> str:
+        caplog.clear()
+        folder = tmp_path / f"merged-{len(list(tmp_path.iterdir()))}"
+        merge_weights(str(base), [str(tuned)], [(0.5,)], folder)
+        return caplog.text
+
+    return merge
+
+
+def test_a_base_that_a_text_model_was_not_trained_from_is_said(
+    said: Callable[[Path, Path], str], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base = pair[0]
+    other = rewrite(clone(base, tmp_path / "other"), moved)
+    middle = trained(rewrite(clone(other, tmp_path / "middle"), moved), base)
+    tuned = trained(rewrite(clone(middle, tmp_path / "tuned"), moved), middle)
+    assert not said(base, tuned) and not said(middle, tuned)
+    line = said(other, tuned)
+    assert f"--tuned {tuned}: its training.json says that it was trained from {middle}" in line
+    assert f"not those of --base {other}; " in line and line.count("\n") == 1
+    middle.rename(tmp_path / "elsewhere")
+    assert "trained from" in said(other, tuned)
+    (tuned / "training.json").unlink()
+    assert not said(other, tuned)
+
+
+def test_the_base_of_an_lvlm_is_known_by_its_language_model(
+    said: Callable[[Path, Path], str], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, lvlm = pair
+    llm = extract_llm(str(lvlm), tmp_path / "llm")
+    other = rewrite(clone(base, tmp_path / "other"), moved)
+    rewrite(other, moved)
+    tuned = trained(rewrite(clone(lvlm, tmp_path / "tuned"), moved), lvlm)
+    assert not said(llm, tuned) and not said(lvlm, tuned)
+    assert f"trained from {lvlm}, whose weights" in said(other, tuned)
+    trained(tuned, base, "llm")
+    assert not said(base, tuned)
+    assert f"trained from {base}, whose weights" in said(other, tuned)
+    trained(tuned, lvlm)
+    (tuned / "recipe.yaml").write_text('{"model": {"path": "on/hub"}}')
+    assert not said(other, tuned)
