@@ -8,8 +8,9 @@ import pytest
 from tests.conftest import SHARED
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.cli.app import main
+from verbalizer_bench.io import jsonl
 from verbalizer_bench.judged.mmvet import correctness, read_mmvet
-from verbalizer_bench.judged.questions import Answer
+from verbalizer_bench.judged.questions import Answer, check_images
 from verbalizer_bench.models.images import make_image
 
 Serve = Callable[..., Server]
@@ -87,8 +88,30 @@ def test_real_file(tmp_path: Path) -> None:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     (tmp_path / "prompt.txt").write_text(PROMPT)
+    bench = read_mmvet(folder / "mm-vet.json", folder / "images", tmp_path / "prompt.txt")
     with pytest.raises(FileNotFoundError, match="84 of 200 images are not there, such as v1_"):
-        read_mmvet(folder / "mm-vet.json", folder / "images", tmp_path / "prompt.txt")
+        check_images(bench.questions)
+
+
+def test_only_the_images_of_the_questions_asked_are_needed(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mmvet(tmp_path)
+    file = tmp_path / "mm-vet.json"
+    rows = json.loads(file.read_text())
+    file.write_text(json.dumps(rows | {"c": rows["c"] | {"imagename": "gone.png"}}))
+    answers = [{"question_id": name, "choices": [{"turns": ["x"]}]} for name in "abc"]
+    (tmp_path / "made.jsonl").write_text(jsonl.dumps(answers))
+    server = serve(by_question)
+    words = [*command(tmp_path, server), "--answers", str(tmp_path / "made.jsonl")]
+    assert main([*words, "--dry-run"]) == 0
+    said = f"{tmp_path}: 1 of 2 images are not there, such as gone.png"
+    assert f"{said}: the command will need them." in capsys.readouterr().out
+    assert main(words) == 2 and not server.requests
+    assert f"{said}; give the folder that has them all" in capsys.readouterr().err
+    assert main([*words, "--limit", "2", "--dry-run"]) == 0
+    assert "images" not in capsys.readouterr().out
+    assert main([*words, "--limit", "2"]) == 0 and len(server.requests) == 2
 
 
 def test_wrong_files(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from verbalizer_bench.judged.pope import (
     read_pope,
     scores,
 )
-from verbalizer_bench.judged.questions import Answer, Question
+from verbalizer_bench.judged.questions import Answer, Question, check_images
 from verbalizer_bench.models.images import make_image
 
 SAID = ["Yes", "No", "Yes", "No", "Yes", "No", "Yes", "Yes"]
@@ -83,18 +83,34 @@ def test_real_questions() -> None:
     folder = SHARED / "data" / "pope"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
+    bench = read_pope(folder, folder)
     with pytest.raises(
         FileNotFoundError, match="500 of 500 images are not there, such as COCO_val"
     ):
-        read_pope(folder, folder)
+        check_images(bench.questions)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("verbalizer_bench.judged.pope.check_images", lambda *given: None)
         patch.setattr("verbalizer_bench.judged.pope.RESAMPLES", 100)
-        bench = read_pope(folder, folder)
         found = scores(bench, answered(bench, ["Yes"]), "exact")
     assert len(bench.questions) == 9000 and bench.questions[0].turns[0].endswith(SUFFIX)
     assert found.f1.value == pytest.approx(2 / 3) and len(found.splits) == 3
     assert all((one.accuracy, one.yes) == (0.5, 1.0) for one in found.splits.values())
+
+
+def test_only_the_images_of_the_questions_asked_are_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_pope(tmp_path / "pope")
+    (folder / "1.png").unlink()
+    names = [f"{split}-{n}" for split in SPLITS for n in range(2)]
+    answers = [{"question_id": name, "choices": [{"turns": ["yes"]}]} for name in names]
+    (tmp_path / "made.jsonl").write_text(jsonl.dumps(answers))
+    words = ["judge", "pope", "--data", str(folder), "--images", str(folder)]
+    words += ["-o", str(tmp_path / "out"), "--answers", str(tmp_path / "made.jsonl")]
+    assert main([*words, "--dry-run"]) == 0
+    said = "1 of 2 images are not there, such as 1.png"
+    assert f"{said}: the command will need them." in capsys.readouterr().out
+    assert main(words) == 2 and said in capsys.readouterr().err
+    assert main([*words, "--limit", "1"]) == 0
 
 
 def test_a_checkpoint_answers(

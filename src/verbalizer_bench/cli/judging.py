@@ -183,6 +183,7 @@ def pope(
             split and number: random-1.
     """
     from verbalizer_bench.judged.pope import limited, lines, read_pope, score_pope
+    from verbalizer_bench.judged.questions import missing_images
     from verbalizer_bench.judged.record import part_of
 
     bench = limited(read_pope(data, images), limit)
@@ -190,7 +191,9 @@ def pope(
     source = _Source(model, model_args, answers, max_tokens, output, limit)
     if dry_run:
         asked = f"POPE: {len(bench.questions):,} answers of up to {max_tokens} tokens; no judge"
-        print("\n".join([asked, *part]))
+        missing = missing_images(bench.questions)
+        needed = [f"{missing}: the command will need them."] if missing else []
+        print("\n".join([asked, *part, *needed]))
         return
     with _keeping(output):
         given = source.answers(bench.name, bench.questions)
@@ -286,10 +289,12 @@ class _Source:
             raise ValueError("--answers and --model_args: give one of them")
 
     def answers(self, benchmark: str, questions: "Sequence[Question]") -> "dict[str, Answer]":
-        """Return the answers to a benchmark's questions."""
+        """Return the answers to a benchmark's questions, whose images have to be there."""
         from verbalizer_bench.judged import answering
+        from verbalizer_bench.judged.questions import check_images
         from verbalizer_bench.running.arguments import model_arguments
 
+        check_images(questions)
         if self.file:
             return answering.take_answers(self.file, questions, self.folder, self.limit)
         if self.model_args is None:

@@ -15,7 +15,7 @@ from verbalizer_bench.client.protocol import (
 from verbalizer_bench.client.response_store import NAME as CALLS
 from verbalizer_bench.io.jsonl import read_objects
 from verbalizer_bench.judged.judge import ATTEMPTS, Judge, Wanted, stored_replies
-from verbalizer_bench.judged.questions import Answer, Question
+from verbalizer_bench.judged.questions import Answer, Question, missing_images
 from verbalizer_bench.judged.record import TITLES, JudgedBenchmark, judge_folder, part_of
 
 
@@ -65,6 +65,8 @@ def describe(
             f"The {turns:,} answers are not there yet: each is counted as {max_tokens:,} tokens "
             "(--max-tokens), the most that it can have."
         )
+    if missing := missing_images(bench.questions):
+        lines.append(f"{missing}: the command will need them.")
     if part := part_of(bench.name, len(bench.questions)):
         lines.insert(1, part)
     return "\n".join([*lines, *_beyond(judge, stored, read + written, money)])

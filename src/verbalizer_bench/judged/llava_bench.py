@@ -15,7 +15,6 @@ from verbalizer_bench.judged.judge import Verdict, Wanted
 from verbalizer_bench.judged.questions import (
     Answer,
     Question,
-    check_images,
     check_unique,
     rows_of,
 )
@@ -76,7 +75,7 @@ def read_llava_bench(folder: Path, references: Path, rules: Path) -> LlavaBench:
         rules: LLaVA's `llava/eval/table/rule.json`.
 
     Raises:
-        FileNotFoundError: A file or an image is not there.
+        FileNotFoundError: A file is not there.
         ValueError: A file is not as LLaVA has it.
     """
     file = folder / "questions.jsonl"
@@ -89,7 +88,6 @@ def read_llava_bench(folder: Path, references: Path, rules: Path) -> LlavaBench:
         for n, row in enumerate(rows)
     ]
     check_unique(questions, file)
-    check_images(questions, folder / "images")
     context = rows_of(folder / "context.jsonl", {"image": str, "caption": str})
     by_image = {row["image"]: row["caption"] for _, row in context}
     answered = {

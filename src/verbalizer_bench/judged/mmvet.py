@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.judge import Verdict, Wanted
-from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique
+from verbalizer_bench.judged.questions import Answer, Question, check_unique
 from verbalizer_bench.results.means import Mean, Scores, mean_of
 
 VERDICT_TOKENS = 16
@@ -74,7 +74,7 @@ def read_mmvet(file: Path, images: Path, prompt: Path) -> MMVet:
     """Read `mm-vet.json` and the judge's prompt.
 
     Raises:
-        FileNotFoundError: A file or an image is not there.
+        FileNotFoundError: A file is not there.
         ValueError: A file is not as MM-Vet has it.
     """
     table = read_json(file)
@@ -88,7 +88,6 @@ def read_mmvet(file: Path, images: Path, prompt: Path) -> MMVet:
         category, image = "+".join(row["capability"]), images / row["imagename"]
         questions.append(Question(name, category, (row["question"],), 0.0, image))
     check_unique(questions, file)
-    check_images(questions, images)
     text = prompt.read_text(encoding="utf-8").rstrip()
     if "|" not in text:
         raise ValueError(f"{prompt}: no table in it; give the prompt of MM-Vet's evaluator")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.judged.questions import Answer, Question, check_images, check_unique, rows_of
+from verbalizer_bench.judged.questions import Answer, Question, check_unique, rows_of
 from verbalizer_bench.judged.record import answer_counts, write_result
 from verbalizer_bench.results.means import FEWEST, RESAMPLES, SEED, Mean, ends_of
 from verbalizer_bench.results.resampling import bootstrap, interval
@@ -46,7 +46,7 @@ def read_pope(folder: Path, images: Path, suffix: str = SUFFIX) -> Pope:
         suffix: What stands behind each question.
 
     Raises:
-        FileNotFoundError: A file or an image is not there.
+        FileNotFoundError: A file is not there.
         ValueError: A file is not as POPE has it.
     """
     questions, labels = [], {}
@@ -60,7 +60,6 @@ def read_pope(folder: Path, images: Path, suffix: str = SUFFIX) -> Pope:
             questions.append(Question(name, split, (row["text"] + suffix,), 0.0, image))
             labels[name] = row["label"]
     check_unique(questions, folder)
-    check_images(questions, images)
     return Pope(tuple(questions), labels)
 
 

@@ -91,14 +91,22 @@ def check_unique(questions: Sequence[Question], file: Path) -> None:
         raise ValueError(f"{file}: question {twice[0]} is there twice; remove one")
 
 
-def check_images(questions: Sequence[Question], folder: Path) -> None:
-    """Raise FileNotFoundError if images are not there."""
+def missing_images(questions: Sequence[Question]) -> str | None:
+    """Return where how many of the questions' images are not there; None if all are."""
     wanted = {question.image for question in questions if question.image}
-    if missing := sorted(image.name for image in wanted if not image.is_file()):
-        raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(wanted)} images are not there, such as "
-            f"{missing[0]}; give the folder that has them all"
-        )
+    missing = sorted(image for image in wanted if not image.is_file())
+    if not missing:
+        return None
+    return (
+        f"{missing[0].parent}: {len(missing)} of {len(wanted)} images are not there, such as "
+        f"{missing[0].name}"
+    )
+
+
+def check_images(questions: Sequence[Question]) -> None:
+    """Raise FileNotFoundError if images of the questions are not there."""
+    if missing := missing_images(questions):
+        raise FileNotFoundError(f"{missing}; give the folder that has them all")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
