@@ -8,7 +8,7 @@ from typing import Any
 
 from verbalizer_bench.evaluation.lmms_results import LmmsScore
 from verbalizer_bench.io.json_reading import read_json
-from verbalizer_bench.judged.judge import RESULT
+from verbalizer_bench.judged.judge import ATTEMPTS, MOST_MISSING, NO_SCORE, RESULT
 from verbalizer_bench.judged.record import TITLES
 from verbalizer_bench.leaderboard.reports.methods import VERBALIZER, Cell
 from verbalizer_bench.results.run import Run, folder_name, model_args
@@ -19,12 +19,12 @@ _TEXTS = ("mtbench", "alpacaeval")
 
 
 def judged_cells(folder: Path) -> Iterator[Cell]:
-    """Yield the scores that `judge` wrote at or below a folder.
+    """Yield the scores that `judge` wrote at or below a folder, and those that it refused.
 
     Raises:
         ValueError: A file is not what `judge` writes.
     """
-    for file in sorted(folder.rglob(RESULT)):
+    for file in sorted([*folder.rglob(RESULT), *folder.rglob(NO_SCORE)]):
         record = read_json(file)
         if not isinstance(record, dict) or record.get("benchmark") not in TITLES:
             continue
@@ -105,16 +105,23 @@ def _judged(file: Path, record: Mapping[str, Any]) -> Iterator[Cell]:
             *about, f"{title} ({rule})", way, shown(one["f1"], 3) + partial, remark, str(file), made
         )
     if "rules" not in record:
-        text = shown(record["score"], 2 if record["benchmark"] == "mtbench" else 1)
-        if record["benchmark"] == "alpacaeval":
-            text += f", {record['answers']['mean_characters']:,.0f} characters"
+        text = _score(record)
         way = f"judged by {_judge(record)}, {_answers(asked)}"
         yield Cell(*about, title, way, text + partial, remark, str(file), made)
 
 
+def _score(record: Mapping[str, Any]) -> str:
+    if record["score"] is None:
+        return "no score"
+    text = shown(record["score"], 2 if record["benchmark"] == "mtbench" else 1)
+    if record["benchmark"] == "alpacaeval":
+        text += f", {record['answers']['mean_characters']:,.0f} characters"
+    return text
+
+
 def _judge(record: Mapping[str, Any]) -> str:
     judge = record["judge"]
-    served = ", ".join(sorted(judge["served"]))
+    served = ", ".join(sorted(judge["served"])) or "nothing"
     text = f"{judge['model']} (served as {served}), prompts {judge['prompts_sha256'][:8]}"
     if references := record.get("references_sha256"):
         text += f", references {references[:8]}"
@@ -134,4 +141,16 @@ def _remark(record: Mapping[str, Any]) -> str:
     dated = f"judged on {record['judge']['date']}" if record["judge"] else ""
     if verdicts["left_out"]:
         dated += f", {verdicts['left_out']} of {verdicts['wanted']} verdicts left out"
-    return "; ".join(filter(None, (record["questions"]["part"], dated)))
+    if often := verdicts.get(f"asked_more_than_{ATTEMPTS}_times"):
+        dated += f", {often} asked for more than {ATTEMPTS} times"
+    return "; ".join(filter(None, (record["questions"]["part"], _refusal(record), dated)))
+
+
+def _refusal(record: Mapping[str, Any]) -> str:
+    if "score" not in record or record["score"] is not None:
+        return ""
+    first, problem = next(iter(record["verdicts"]["problems"].items()))
+    return (
+        f"no score, for more than {MOST_MISSING:.0%} of the verdicts are missing, the first: "
+        f"{first}: {problem}; `judge` run again asks for them"
+    )

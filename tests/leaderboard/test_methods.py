@@ -135,6 +135,31 @@ def test_runs_are_columns_too(tmp_path: Path) -> None:
     assert "6.12 [5.50, 6.75]" in (tmp_path / "report" / "report.html").read_text()
 
 
+def test_a_refused_score_has_a_cell_and_a_reason(serve: Serve, tmp_path: Path) -> None:
+    write_mtbench(tmp_path / "bench", 4)
+    words = ["judge", "mtbench", "--data", str(tmp_path / "bench"), "-o", str(tmp_path / "out")]
+    words += ["--answers", str(write_answers(tmp_path / "made.jsonl", 4))]
+    judge = Judge(lambda answer: "Good." if answer == "answer 2-1" else 7)
+    words += [f"base_url={serve(judge).url}", "retries=0"]
+    assert main([*words, "--judge", "bad"]) == 2
+    judge.rate = lambda answer: 7
+    refused = (
+        "no score, for more than 1% of the verdicts are missing, the first: 2-1: no verdict in the "
+        "text; `judge` run again asks for them; judged on "
+    )
+    alone = table_of(tmp_path / "out")
+    assert rows_of(alone)[1:] == [["made", "no score, partial"]] and refused in alone
+    assert main([*words, "--judge", "good"]) == 0
+    both = table_of(tmp_path / "out")
+    assert rows_of(both)[1][0] == "made" and len(rows_of(both)) == 2
+    assert rows_of(both)[1][1:] == ["no score, partial", "7.00, partial"]
+    assert "MT-Bench #1: judged by bad (served as bad-served)" in both and refused in both
+    assert main([*words, "--judge", "bad"]) == 0
+    mended = table_of(tmp_path / "out")
+    assert rows_of(mended)[1][1:] == ["7.00, partial", "7.00, partial"]
+    assert "no score" not in mended and ", 1 asked for more than 3 times" in mended
+
+
 def test_the_command(
     serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:

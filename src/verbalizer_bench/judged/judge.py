@@ -26,7 +26,7 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.jsonl import read_objects
 
 ROLE = "judge"
-VERDICTS, RESULT = "verdicts.jsonl", "result.json"
+VERDICTS, RESULT, NO_SCORE = "verdicts.jsonl", "result.json", "no_score.json"
 # How often a command asks for a verdict, and which share of them may be missing.
 ATTEMPTS = 3
 MOST_MISSING = 0.01
@@ -126,7 +126,8 @@ def ask_verdicts(judge: Judge, wanted: Sequence[Wanted], folder: Path) -> list[V
             or the budget is spent.
     """
     # A score that is there is of all the verdicts beside it.
-    (folder / RESULT).unlink(missing_ok=True)
+    for name in (RESULT, NO_SCORE):
+        (folder / name).unlink(missing_ok=True)
     verdicts = run_to_end(_ask_all(judge, wanted, folder, _attempts_before(folder)))
     write_whole(folder / VERDICTS, jsonl.dumps(verdict._asdict() for verdict in verdicts))
     return verdicts

@@ -1,4 +1,7 @@
-"""Judge answers, and keep what comes of it: `result.json` in the judge's folder."""
+"""Judge answers, and keep what comes of it: `result.json` in the judge's folder.
+
+Where too many verdicts are missing `no_score.json` stands there instead, for `report`.
+"""
 
 import hashlib
 import json
@@ -15,6 +18,7 @@ from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.judged.answering import NO_ROOM, RECORD
 from verbalizer_bench.judged.judge import (
     ATTEMPTS,
+    NO_SCORE,
     RESULT,
     Judge,
     Verdict,
@@ -109,16 +113,19 @@ def judge_answers(
     """
     folder = judge_folder(output, judge.endpoint.model)
     verdicts = ask_verdicts(judge, bench.wanted(answers), folder)
-    check_complete(bench.name, verdicts)
-    found = bench.scores(answers, verdicts)
-    result = {
-        **found.record(),
+    about = {
         "judge": judge_record(judge.endpoint, sha256_of(bench.prompts), verdicts),
         "verdicts": verdict_counts(verdicts),
         "answers": answer_counts(answers),
         "references_sha256": sha256_of(bench.references),
     }
-    return found, write_result(output, folder, bench, result)
+    try:
+        check_complete(bench.name, verdicts)
+    except ValueError:
+        write_result(output, folder, bench, {"score": None, **about}, NO_SCORE)
+        raise
+    found = bench.scores(answers, verdicts)
+    return found, write_result(output, folder, bench, {**found.record(), **about})
 
 
 def judge_record(
@@ -170,7 +177,9 @@ def answer_counts(answers: Mapping[str, Answer]) -> dict[str, Any]:
     }
 
 
-def write_result(output: Path, folder: Path, bench: Asked, result: Mapping[str, Any]) -> Path:
+def write_result(
+    output: Path, folder: Path, bench: Asked, result: Mapping[str, Any], name: str = RESULT
+) -> Path:
     """Write a result with what made the answers; return its file."""
     answered, asked = output / RECORD, len(bench.questions)
     record = {
@@ -184,6 +193,6 @@ def write_result(output: Path, folder: Path, bench: Asked, result: Mapping[str, 
         "answered": read_json(answered) if answered.is_file() else None,
         **result,
     }
-    file = folder / RESULT
+    file = folder / name
     write_whole(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return file
