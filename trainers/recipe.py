@@ -302,8 +302,14 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     keys = {override.partition("=")[0] for override in overrides}
     parts = ("lora", "method", "trained_modules")
-    adapter = sorted(key for key in keys if key.partition(".")[0] in parts)
-    if adapter and "trained_parameters" not in keys:
-        overrides = [*overrides, "trained_parameters=null"]
-        log.info("with another %s the recipe's trained_parameters is not asked for", adapter[0])
-    return read(Recipe, path, overrides, renamed=RENAMED)
+    changed = sorted(key for key in keys if key.partition(".")[0] in parts)
+    recipe = read(Recipe, path, overrides, renamed=RENAMED)
+    if not changed or "trained_parameters" in keys or recipe.trained_parameters is None:
+        return recipe
+    log.warning(
+        "%s on the command line: the recipe's trained_parameters=%s does not apply; --dry-run and "
+        "training.json say how many are trained",
+        ", ".join(changed),
+        f"{recipe.trained_parameters:,}",
+    )
+    return dataclasses.replace(recipe, trained_parameters=None)

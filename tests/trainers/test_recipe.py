@@ -229,6 +229,20 @@ def test_the_last_override_of_a_key_counts(first: str, tmp_path: Path) -> None:
     assert read_recipe(write(tmp_path, {}), [first, "output=2026"]).output == Path("2026")
 
 
+def test_a_count_that_does_not_apply_any_more_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write(tmp_path, {"trained_parameters": 3000})
+    assert read_recipe(file, ["lora={r: 4, alpha: 8}"]).trained_parameters is None
+    (line,) = caplog.messages
+    assert line.startswith("lora on the command line: the recipe's trained_parameters=3,000 does")
+    caplog.clear()
+    assert read_recipe(file, ["seed=1"]).trained_parameters == 3000
+    with pytest.raises(ValueError, match="loss=what") as error:
+        read_recipe(file, ["trained_modules=attention", "loss=what"])
+    assert "trained_parameters" not in str(error.value) and not caplog.messages
+
+
 def test_overrides(tmp_path: Path) -> None:
     recipe = read_recipe(
         write(tmp_path, {"seed": 7, "trained_parameters": 3}),
