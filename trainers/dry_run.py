@@ -23,6 +23,7 @@ from verbalizer_bench.trainers.conversations.encoder import Encoded
 from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.recipe_settings import DpoSettings
 from verbalizer_bench.trainers.training.inputs import drawn, make_encoder, row_kind, sample_order
 from verbalizer_bench.trainers.training.resources import (
     disk,
@@ -46,7 +47,7 @@ class DataSummary(NamedTuple):
         tokens: That a model sees in an epoch.
         trained: Tokens that the loss is on, of all records.
         bad: How many records cannot be trained on, by reason.
-        first: The first record, encoded.
+        first: The first record, encoded; of a pair with either answer.
         mixture: How many records of each file are drawn; None for all.
     """
 
@@ -55,7 +56,7 @@ class DataSummary(NamedTuple):
     tokens: int
     trained: int
     bad: Counter[str]
-    first: Encoded | None
+    first: tuple[Encoded, ...]
     mixture: Mixture | None
 
 
@@ -83,7 +84,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
         ValueError: The recipe cannot work, whatever is at hand.
     """
     check_schedule(recipe)
-    lines = [("method", f"{recipe.method}, {_how(recipe)}")]
+    lines = [("method", f"{recipe.method}{_losses(recipe)}, {_how(recipe)}")]
     missing = missing_checkpoints(recipe)
     lines += [("MISSING", line) for line in [*missing.values(), *missing_files(recipe)]]
     model = tokenizer = summary = None
@@ -103,19 +104,32 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
         longest = recipe.max_length if summary is None else int(summary.lengths.max())
         lines += _memory_lines(recipe, model, longest)
     text = "\n".join(f"{name:<12}{line}" for name, line in lines)
-    if summary is not None and summary.first is not None:
-        text += f"\n\n{_legend(colour)}\n{show(summary.first, tokenizer, model, colour)}"
+    if summary is not None and summary.first:
+        shown = (show(one, tokenizer, model, colour) for one in summary.first)
+        between = "\n\nThe same with the rejected answer:\n"
+        text += f"\n\n{_legend(colour)}\n{between.join(shown)}"
     return Plan(text, None if model is None else mismatch(model, recipe))
+
+
+def _losses(recipe: Recipe) -> str:
+    """Return the losses of pairs with their weights: ` (0.8 sigmoid + 0.2 bco_pair)`."""
+    if recipe.method != "dpo":
+        return ""
+    settings = recipe.dpo or DpoSettings()
+    weights = settings.loss_weights or [1.0] * len(settings.loss_type)
+    parts = zip(weights, settings.loss_type, strict=True)
+    terms = (name if weight == 1 else f"{weight:g} {name}" for weight, name in parts)
+    return f" ({' + '.join(terms)})"
 
 
 def _how(recipe: Recipe) -> str:
     if recipe.method == "pretrain":
         return "the connector alone"
-    if recipe.lora:
-        return f"low-rank adapter, r={recipe.lora.r}, alpha={recipe.lora.alpha}"
-    language = {"all": "language model", "attention": "the language model's attention"}
+    language = {"all": "the language model", "attention": "the language model's attention"}
     part = language.get(recipe.trained_modules, "the projections into the language model's MLPs")
-    if recipe.method == "tower" or (recipe.text_model and recipe.trained_modules == "all"):
+    if recipe.lora:
+        part = f"low-rank adapter of {part}, r={recipe.lora.r}, alpha={recipe.lora.alpha}"
+    elif recipe.method == "tower" or (recipe.text_model and recipe.trained_modules == "all"):
         return "all weights"
     return part if recipe.text_model else f"connector and {part}"
 
@@ -177,7 +191,7 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
         int(getattr(getattr(model, "config", None), "image_seq_length", 0)),
     )
     sizes: list[tuple[int, int, int, int]] = []
-    has_image, first = [], None
+    has_image, first = [], ()
     bad: Counter[str] = Counter()
     folder = recipe.images_folder or Path()
     for _, record in read_files(recipe.data, row_kind(recipe).parse):
@@ -221,7 +235,7 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         ),
         (
             "steps",
-            f"{steps:,} of {recipe.global_batch_size} records, {recipe.num_train_epochs:g} epochs",
+            f"{steps:,} of {recipe.global_batch_size} records, {_epochs(recipe)}",
         ),
     ]
     if data.mixture:
@@ -236,6 +250,10 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         fate = "training would stop" if recipe.bad_records == "error" else "left out"
         lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
     return lines
+
+
+def _epochs(recipe: Recipe) -> str:
+    return f"{recipe.num_train_epochs:g} epoch{'s' if recipe.num_train_epochs != 1 else ''}"
 
 
 def _memory_lines(recipe: Recipe, model: Any, longest: int) -> list[tuple[str, str]]:

@@ -26,11 +26,17 @@ def missing_files(recipe: Recipe) -> list[str]:
         missing.append(f"images={folder}: no such folder; give the records' images")
     for key, paths in (("data", recipe.data), ("held_out", recipe.held_out or ())):
         missing += [
-            f"{key}={path}: no such file; give a file of records"
+            f"{key}={path}: no such file; {_built(path) or 'give a file of records'}"
             for path in paths
             if not path.is_file()
         ]
     return missing
+
+
+def _built(path: Path) -> str | None:
+    """Return which recipe builds a file's folder; None if none does."""
+    name = maker(str(path.parent), "kind")
+    return f"build it first: `verbalizer-bench build {name}`" if name else None
 
 
 def missing_checkpoints(recipe: Recipe) -> dict[str, str]:
@@ -106,14 +112,19 @@ def _not_on_hub(place: str, files: Sequence[str]) -> str | None:
     return None
 
 
-def maker(place: str) -> str | None:
+def maker(place: str, key: str = "method") -> str | None:
     """Return the name of the recipe whose output a folder is, None if there is none.
+
+    Args:
+        place: The folder.
+        key: What such a recipe has: `method` of a training, `kind` of a data set.
 
     Looked for are YAML files of the working folder, of its `recipes`, and those that are shipped.
     """
     here = [*sorted(Path().glob("*.yaml")), *sorted(Path("recipes").rglob("*.yaml"))]
     for name, file in [*((str(file), file) for file in here), *shipped().items()]:
-        match = _OUTPUT.search(file.read_text(encoding="utf-8", errors="replace"))
+        text = file.read_text(encoding="utf-8", errors="replace")
+        match = _OUTPUT.search(text) if re.search(rf"^{key}:", text, re.MULTILINE) else None
         if match and Path(match[1]).expanduser().absolute() == Path(place).expanduser().absolute():
             return name
     return None

@@ -127,7 +127,7 @@ def look_at(path: Path) -> LookedAt:
 
 def _damage(data: bytes) -> str | None:
     """Return why an image cannot be shown to a model."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -137,6 +137,8 @@ def _damage(data: bytes) -> str | None:
         with Image.open(io.BytesIO(data)) as image:
             image.draft("RGB", (64, 64))
             image.load()
+    except UnidentifiedImageError:  # it names the object that was read, another one each time
+        return "no image: in none of the formats that Pillow knows"
     except (Image.DecompressionBombError, *_DAMAGE) as error:
         return f"no image: {' '.join(str(error).split())}"
     return None if kind in _FORMATS else f"{kind} is a format that servers do not take; convert it"

@@ -67,6 +67,11 @@ def test_a_recipe_at_true_shapes(
     assert "First sample; the loss is on what stands between ⟦ and ⟧" in text
     assert "NOT" not in text
     assert ("reference   " in text) == (recipe.method == "dpo")
+    assert ("The same with the rejected answer:\n" in text) == (recipe.method == "dpo")
+    method = text.partition("\n")[0]
+    assert ("attention" in method) == (recipe.trained_modules == "attention")
+    assert ("0.8 sigmoid + 0.2 bco_pair + sft" in method) == name.startswith("mpo")
+    assert "1 epochs" not in text
 
 
 @pytest.mark.parametrize("size", ["7b", "13b"])

@@ -87,7 +87,7 @@ def test_what_is_not_at_hand_is_said(capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().out.splitlines()
     names = ["method", "MISSING", "MISSING", "model", "tokenizer"]
     assert [line[:12].strip() for line in lines] == names
-    assert "data=data/foit.json: no such file; give" in lines[2]
+    assert "data=data/foit.json: no such file; build it first: `verbalizer-bench build " in lines[2]
     assert all("NOT RESOLVED, left out of what follows" in line for line in lines[3:])
 
 

@@ -48,9 +48,9 @@ class Encoded(NamedTuple):
         return sum(self.assistant_mask)
 
     @property
-    def shown(self) -> "Encoded":
+    def shown(self) -> tuple["Encoded"]:
         """Return what is shown of it as a sample."""
-        return self
+        return (self,)
 
 
 class Encoder:

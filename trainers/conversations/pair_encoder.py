@@ -33,10 +33,13 @@ class EncodedPair(NamedTuple):
         return len(self.chosen_ids) + len(self.rejected_ids)
 
     @property
-    def shown(self) -> Encoded:
-        """Return the conversation with the preferred answer."""
-        mask = [False] * len(self.prompt_ids) + [True] * len(self.chosen_ids)
-        return Encoded(self.prompt_ids + self.chosen_ids, mask, self.length)
+    def shown(self) -> tuple[Encoded, Encoded]:
+        """Return the conversations with the preferred answer and with the other one."""
+        return self._with(self.chosen_ids), self._with(self.rejected_ids)
+
+    def _with(self, answer: list[int]) -> Encoded:
+        mask = [False] * len(self.prompt_ids) + [True] * len(answer)
+        return Encoded(self.prompt_ids + answer, mask, self.length)
 
 
 class PairEncoder:

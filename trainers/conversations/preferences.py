@@ -164,7 +164,20 @@ def _made(kind: type[Kind], index: int, row: Any) -> Kind:
     try:
         return make(kind, row)
     except RecordFault as error:
-        raise BadRecordError(index, record_id(row), error.reason, error.detail) from error
+        found = _of_the_other(kind, row) or error
+        raise BadRecordError(index, record_id(row), found.reason, found.detail) from error
+
+
+def _of_the_other(kind: type[Kind], row: Any) -> RecordFault | None:
+    """Return that a row is of the other kind, and who takes that; None if it is not."""
+    keys = set(row) if isinstance(row, dict) else set()
+    if kind is PreferencePair and "completions" in keys - {"chosen"}:
+        detail = "rated completions, which method=rejection and method=steerlm train; give pairs"
+        return RecordFault("other kind", detail)
+    if kind is RatedCompletions and {"chosen", "rejected"} <= keys - {"completions"}:
+        detail = "a pair, which method=dpo trains; give rated completions"
+        return RecordFault("other kind", detail)
+    return None
 
 
 def _rated(record: RatedCompletions, index: int) -> list[Completion]:

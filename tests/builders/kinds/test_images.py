@@ -13,6 +13,7 @@ from verbalizer_bench.builders.kinds.images import (
     BoundingBox,
     describe,
     image_samples,
+    look_at,
     read_annotations,
     select,
     select_captions,
@@ -187,3 +188,10 @@ def test_an_image_that_is_a_bomb_is_rejected(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
     (sample,) = asyncio.run(image_samples(select(Images(tmp_path)), tmp_path))
     assert sample.rejection and "decompression bomb" in sample.rejection.detail
+
+
+def test_a_file_that_is_no_image_is_said_in_the_same_words_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"no image at all")
+    wanted = f"{file}: no image: in none of the formats that Pillow knows"
+    assert look_at(file).problem == wanted

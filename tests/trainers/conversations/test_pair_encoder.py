@@ -50,7 +50,7 @@ def test_a_pair_is_a_prompt_and_two_answers_with_what_ends_them() -> None:
     assert found.length == len(found.prompt_ids) + longest
     assert found.trained == len(found.chosen_ids) + len(found.rejected_ids)
     assert found.tokens == 2 * len(found.prompt_ids) + found.trained
-    assert tokenizer.decode(found.shown.input_ids) == f"{prompt} a circle</s>"
+    assert tokenizer.decode(found.shown[0].input_ids) == f"{prompt} a circle</s>"
 
 
 def test_images_stand_before_the_first_question_and_count_whole() -> None:

@@ -14,6 +14,7 @@ from verbalizer_bench.trainers.conversations.preferences import (
     answered,
     best,
     cut_off_pairs,
+    pair,
     selection,
     steered,
 )
@@ -97,6 +98,13 @@ def test_what_cannot_be_used_is_refused_by_record(parse: Any, tmp_path: Path) ->
         "turn if any, then user and assistant in turn, the user's last",
     ]
     assert [one.index for one in found] == list(range(len(found)))
+
+
+def test_a_record_of_the_other_kind_is_named_as_one() -> None:
+    with pytest.raises(BadRecordError, match="other kind: rated completions, which method=rej"):
+        pair(0, FOUR)
+    with pytest.raises(BadRecordError, match="other kind: a pair, which method=dpo trains"):
+        best(0, {"id": "7", "chosen": [], "rejected": []})
 
 
 def test_pairs_that_were_cut_off_are_counted(tmp_path: Path) -> None:
