@@ -110,6 +110,25 @@ def test_reports_are_those_of_the_command_line(
                 assert file.read_bytes() == (tmp_path / "words" / file.name).read_bytes()
 
 
+def test_a_run_of_mmvp_alone_is_given_and_reported_on(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = vb.evaluate(
+        model="verbalizer-lvlm",
+        model_args={"pretrained": toys[1], "dtype": "float32"},
+        tasks="mmvp_letters",
+        data="sample",
+        output=tmp_path,
+        limit=4,
+        device="cpu",
+        batch_size=4,
+    )
+    assert not run.tasks
+    found = vb.report(run)
+    assert any("MMVP" in title for title in found.pictures)
+    assert str(found) == str(vb.report(tmp_path))
+
+
 def test_a_run_that_is_given_is_not_read_again(
     runs: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

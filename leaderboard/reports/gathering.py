@@ -32,7 +32,8 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
     pictures: dict[Path, list[PictureScores]] = {}
     for source in sources:
         if isinstance(source, Run):
-            runs.append(source)
+            pictures |= _pictures([source.folder])
+            runs += [source] if source.tasks else []
             continue
         found, left = _benchmarks(Path(source), evaluation)
         seen = _pictures(_run_folders(Path(source)))

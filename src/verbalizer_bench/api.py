@@ -86,12 +86,17 @@ def evaluate(
         options: All others of `verbalizer-bench run`, ours and lm-eval's: `limit=3`,
             `gen_kwargs={"num_beams": 1}`, `apply_chat_template=True`, `resume="out/llava-white"`.
 
+    Returns:
+        The run; without tasks where benchmarks with images of their own (MMVP) alone were asked,
+        whose scores `report` reads from its folder.
+
     Raises:
         ValueError: An option, a checkpoint or the rows are wrong, or no score was made.
         OSError: A folder is not there, or cannot be written.
         KeyboardInterrupt: It was interrupted; the text says how many responses are kept.
     """
-    from verbalizer_bench.results.run import read_run
+    from verbalizer_bench.results.picture_scores import read_picture_scores
+    from verbalizer_bench.results.run import NotAVerbalizerRun, read_run
     from verbalizer_bench.running.harness import harness
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -105,7 +110,12 @@ def evaluate(
         folders = harness("run", [*words, "--output_path", str(output)])
     if not folders:
         raise unscored
-    return read_run(folders[0])
+    try:
+        return read_run(folders[0])
+    except NotAVerbalizerRun:
+        if scores := next(read_picture_scores(folders[0]), None):
+            return scores.run
+        raise
 
 
 def load_run(path: str | Path) -> "Run":
