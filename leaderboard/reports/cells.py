@@ -107,6 +107,9 @@ def _judged(file: Path, record: Mapping[str, Any]) -> Iterator[Cell]:
     if "rules" not in record:
         text = _score(record)
         way = f"judged by {_judge(record)}, {_answers(asked)}"
+        if record["benchmark"] == "mmvp":
+            title, way = f"{title} pair, judged", f"% of pairs, {way}, {asked['how']}"
+            remark = "; ".join(filter(None, (remark, _mmvp_remark(file, record))))
         yield Cell(*about, title, way, text + partial, remark, str(file), made)
 
 
@@ -134,6 +137,22 @@ def _answers(asked: Mapping[str, Any]) -> str:
     texts = asked.get("benchmark") in _TEXTS and asked.get("model") == "verbalizer-lvlm"
     seen = f", shown the image {image}" if texts and image != "none" else ""
     return f"questions {str(asked.get('questions'))[:8]}{limit}{seen}"
+
+
+def _mmvp_remark(file: Path, record: Mapping[str, Any]) -> str:
+    """Return how far the judge agrees with the rule, and that the run is another by now."""
+    remarks = []
+    if found := record.get("agreement"):
+        remarks.append(
+            f"judge and rule agree on {found['alike']} of {found['responses']} responses"
+        )
+    if gaps := record.get("pairs_left_out"):
+        remarks.append(f"pair {', '.join(map(str, gaps))} left out")
+    judged = record["answered"]["asked"]["results"]
+    results = sorted(path.name for path in file.parents[2].glob("results_*.json"))
+    if results and results[-1] != judged:
+        remarks.append(f"of {judged}, and the folder has a newer run: judge it again")
+    return "; ".join(remarks)
 
 
 def _remark(record: Mapping[str, Any]) -> str:

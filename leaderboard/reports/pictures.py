@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from verbalizer_bench.leaderboard.reports.cells import loaded_as
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable, Cell
-from verbalizer_bench.results.contrast import precision, template
 from verbalizer_bench.results.picture_scores import PictureScores
 from verbalizer_bench.results.run import distinct_names, model_args
 from verbalizer_bench.results.statistics import Interval
@@ -96,10 +95,8 @@ def _by_category(scores: Sequence[PictureScores], categories: Sequence[str]) -> 
 def _cell(one: PictureScores, column: str, mean: Interval) -> Cell:
     given, weights = model_args(one.run.results), one.run.record.fingerprint.get("weights")
     loaded, name = loaded_as(given) if given else (one.run.name, one.run.name)
-    asked = [one.asked.way, template(one.run), f"rows {one.asked.source}"]
-    asked += [precision(one.run) or "", f"{len(one.units)} {one.benchmark.unit}s"]
     way = f"% of {'answers' if column == 'single' else one.benchmark.unit + 's'}, "
     return Cell(
         *(str(weights or loaded), loaded, name, f"{one.benchmark.title} {column}"),
-        *(way + ", ".join(filter(None, asked)), str(mean), "", str(one.run.folder)),
+        *(way + one.how, str(mean), "", str(one.run.folder)),
     )

@@ -1,4 +1,4 @@
-"""Benchmarks with a judge: `judge mtbench|alpacaeval|pope|mmvet|llava-bench`."""
+"""Benchmarks with a judge: `judge mtbench|alpacaeval|pope|mmvet|llava-bench|mmvp`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from typer import Argument, Option
 from verbalizer_bench.cli.options import CommandGroup
 
 if TYPE_CHECKING:
+    from verbalizer_bench.judged.mmvp import StoredResponses
     from verbalizer_bench.judged.questions import Answer, Question
     from verbalizer_bench.judged.record import JudgedBenchmark
 
@@ -18,7 +19,7 @@ commands, judge = CommandGroup(), CommandGroup()
 commands.add_typer(
     judge,
     name="judge",
-    help="Free answers: mtbench, alpacaeval, mmvet, llava-bench, pope.",
+    help="Free answers: mtbench, alpacaeval, mmvet, llava-bench, pope, mmvp.",
 )
 BenchmarkData = Annotated[Path, Option("--data", metavar="DIR")]
 BenchmarkFile = Annotated[Path, Option(metavar="FILE")]
@@ -272,6 +273,36 @@ def llava_bench(
     _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
 
 
+@judge.command()
+def mmvp(
+    overrides: JudgeKeys,
+    run: Annotated[Path, Option(metavar="DIR")],
+    judge: JudgeModel,
+    task: str = "mmvp_options",
+    prompt: Annotated[Path | None, Option(metavar="FILE")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    r"""Have the responses of a run of MMVP judged: does each say the right option?
+
+    verbalizer-bench run --model verbalizer-lvlm --tasks mmvp_options --output_path out/mmvp …
+    verbalizer-bench judge mmvp --run out/mmvp --judge gpt-4-0613
+
+    Pair accuracy as the paper has it, beside the rule's, and how far both agree. The judge sees no
+    image. Verdicts and what cannot be judged: as in `judge mtbench`; they are kept in DIR.
+
+    Args:
+        run: The folder that the run's results_*.json is in.
+        task: Which of the run's tasks of MMVP.
+        prompt: What the judge is asked, with {question}, {options}, {answer} and {response};
+            left out: ours (src/verbalizer_bench/judged/mmvp_prompt.txt).
+    """
+    from verbalizer_bench.judged import mmvp as benchmark
+
+    bench = benchmark.read_mmvp(run, task, prompt or benchmark.PROMPT)
+    source = benchmark.StoredResponses(bench)
+    _judge(bench, source, judge, overrides, benchmark.VERDICT_TOKENS, dry_run)
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where answers come from: a checkpoint, a file, or what the folder has."""
@@ -318,7 +349,7 @@ class _Source:
 
 def _judge(
     bench: "JudgedBenchmark",
-    source: _Source,
+    source: "_Source | StoredResponses",
     name: str,
     overrides: "Sequence[str]",
     verdict_tokens: int,

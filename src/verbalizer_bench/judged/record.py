@@ -35,9 +35,13 @@ TITLES = {
     "pope": "POPE",
     "mtbench": "MT-Bench",
     "alpacaeval": "AlpacaEval 1",
+    "mmvp": "MMVP",
 }
 # How many questions each has; LLaVA-Bench is In-the-Wild.
-WHOLE = {"mmvet": 218, "llava-bench": 60, "pope": 9000, "mtbench": 80, "alpacaeval": 805}
+WHOLE = {
+    **{"mmvet": 218, "llava-bench": 60, "pope": 9000, "mtbench": 80, "alpacaeval": 805},
+    "mmvp": 300,
+}
 
 
 class Found(Protocol):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.results.contrast import precision, template
 from verbalizer_bench.results.files import samples_file
 from verbalizer_bench.results.run import Run, run_name
 from verbalizer_bench.results.schema import EvalResults, validate
@@ -59,6 +60,7 @@ class PictureScores:
         categories: The category of each; "" for none.
         left_out: Units of which not every question was asked (`--limit`).
         documents_sha256: A hash of all documents that count, as the samples have them.
+        samples: Of each unit its documents and the responses to them.
     """
 
     run: Run
@@ -69,6 +71,7 @@ class PictureScores:
     categories: tuple[str, ...]
     left_out: int
     documents_sha256: str
+    samples: tuple[tuple[tuple[Mapping[str, Any], str], ...], ...]
 
     @property
     def benchmark(self) -> PictureBenchmark:
@@ -79,6 +82,13 @@ class PictureScores:
     def partial(self) -> bool:
         """Say whether fewer units were asked than the benchmark has."""
         return len(self.units) < self.benchmark.units
+
+    @property
+    def how(self) -> str:
+        """Return how the checkpoint was asked: scores of another way are not to be compared."""
+        asked = (self.asked.way, template(self.run), f"rows {self.asked.source}")
+        units = f"{len(self.units)} {self.benchmark.unit}s"
+        return ", ".join(filter(None, (*asked, precision(self.run), units)))
 
     @cached_property
     def means(self) -> dict[str, Interval]:
@@ -170,6 +180,7 @@ def _scores(run: Run, task: str, asked: Asked) -> PictureScores:
         tuple(str(docs[unit][0].get(benchmark.category) or "") for unit in whole),
         len(rows) - len(whole),
         hashlib.sha256(text.encode()).hexdigest(),
+        tuple(tuple((row["doc"], row["said"]) for row in found) for found in whole.values()),
     )
 
 
