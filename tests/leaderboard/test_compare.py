@@ -88,6 +88,33 @@ def test_the_answer() -> None:
     assert texts[3].startswith("Did tuning hurt? No difference was found: m0")
 
 
+def test_a_base_at_the_floor_cannot_lose_anything() -> None:
+    """It is said with or without a difference, and of a base that says one text too."""
+
+    def level(value: float, name: str, said: str | None = None) -> Run:
+        types = ("natural", "neutral", "unnatural")
+        tasks = [task("x", label_type, "p", [value] * 40) for label_type in types]
+        common = (said, 40) if said else None
+        return run(*(dataclasses.replace(one, common=common) for one in tasks), name=name)
+
+    def told(*runs: Run) -> str:
+        (pair,) = differences(runs, resamples=99)
+        return answer(pair)
+
+    floor = "base scores F1 0 in all: a base at 0 cannot lose anything."
+    none = told(level(0, "base"), level(0, "tuned"))
+    assert none.startswith("Did tuning hurt? It cannot be told: tuned") and none.endswith(floor)
+    better = told(level(0, "base"), level(0.5, "tuned"))
+    assert better.startswith("Did tuning hurt? No, it helped: ") and better.endswith(floor)
+    assert "cannot lose" not in told(level(0.5, "base"), level(0, "tuned"))
+    same = told(level(0.5, "base", "foo"), level(0.5, "tuned", "bar"))
+    assert same.startswith("Did tuning hurt? It cannot be told: ")
+    assert "base: 120 of 120 responses are the same text, 'foo': a base that follows no" in same
+    assert same.endswith(
+        "tuned: 120 of 120 responses are the same text, 'bar', whatever it is asked."
+    )
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     folder = tmp_path_factory.mktemp("compare")

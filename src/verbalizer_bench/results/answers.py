@@ -27,7 +27,7 @@ def answer(pair: Pair) -> str:
         difference.difference == 0 and difference.error in (0, None)
         for difference in types.values()
     ):
-        verdict = "No difference was found"
+        verdict = "It cannot be told" if _floor(pair) else "No difference was found"
     elif whole == -1 and higher:
         verdict = "Yes on the whole, though not everywhere"
     elif whole == 1 and lower:
@@ -36,7 +36,21 @@ def answer(pair: Pair) -> str:
         verdict = "In part"
     elif whole == 0 and higher:
         verdict = "Not that could be told"
-    return f"{_question(pair)} {verdict}: {finding(pair)}"
+    return " ".join([f"{_question(pair)} {verdict}: {finding(pair)}", *_floor(pair)])
+
+
+def _floor(pair: Pair) -> list[str]:
+    """Say where a base cannot lose anything, or a run says the same whatever it is asked."""
+    said = []
+    if all(difference.base == 0 for difference in pair.family("label type")):
+        said.append(f"{pair.base} scores F1 0 in all: a base at 0 cannot lose anything.")
+    if pair.same[0]:
+        said.append(
+            f"{pair.base}: {pair.same[0]}: a base that follows no instruction cannot lose that."
+        )
+    if pair.same[1]:
+        said.append(f"{pair.model}: {pair.same[1]}, whatever it is asked.")
+    return said
 
 
 def finding(pair: Pair) -> str:

@@ -20,6 +20,7 @@ from verbalizer_bench.results.contrast import (
 )
 from verbalizer_bench.results.few import FEW, differing
 from verbalizer_bench.results.pairing import check_scores
+from verbalizer_bench.results.protocol import same_responses
 from verbalizer_bench.results.resampling import (
     Clusters,
     detectable,
@@ -90,12 +91,15 @@ class Pair:
         model: The run's.
         differences: Of all groups.
         contrast: In what the two differ beside their answers.
+        same: What is to be said of the base and of the run where nearly all of its responses are
+            the same text; None where they are not.
     """
 
     base: str
     model: str
     differences: tuple[Difference, ...]
     contrast: Contrast = dataclasses.field(default_factory=Contrast)
+    same: tuple[str | None, str | None] = (None, None)
 
     def family(self, name: str) -> tuple[Difference, ...]:
         """Return the differences of one family."""
@@ -132,7 +136,13 @@ def differences(
         for one, other in places
     ]
     return tuple(
-        Pair(runs[one].name, runs[other].name, changes, contrast(runs[one], runs[other]))
+        Pair(
+            runs[one].name,
+            runs[other].name,
+            changes,
+            contrast(runs[one], runs[other]),
+            (same_responses(runs[one]), same_responses(runs[other])),
+        )
         for (one, other), changes in zip(places, _adjusted(compared), strict=True)
     )
 

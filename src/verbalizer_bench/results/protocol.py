@@ -171,8 +171,8 @@ def warnings(run: Run) -> list[str]:
     return texts
 
 
-def _same_responses(run: Run) -> list[str]:
-    """Name a run that says the same whatever it is asked, as weights of NaN do."""
+def same_responses(run: Run) -> str | None:
+    """Say how many of a run's responses are the same text, if nearly all are; else None."""
     said: Counter[str] = Counter()
     for task in run.tasks:
         if task.common:
@@ -180,8 +180,15 @@ def _same_responses(run: Run) -> list[str]:
     total = sum(len(task.doc_ids) for task in run.tasks)
     text, times = said.most_common(1)[0] if said else ("", 0)
     if total < _FEW or times < _NEARLY_ALL * total:
+        return None
+    return f"{times} of {total} responses are the same text, {ascii(text)[:60]}"
+
+
+def _same_responses(run: Run) -> list[str]:
+    """Name a run that says the same whatever it is asked, as weights of NaN do."""
+    same = same_responses(run)
+    if not same:
         return []
-    same = f"{times} of {total} responses are the same text, {ascii(text)[:60]}"
     if cut := run.record.truncated_prompts:
         return [
             f"{same}: {cut} prompts did not fit its context and lost text at the left, which may "
