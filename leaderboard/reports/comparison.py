@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verbalizer_bench.io.files import write_whole
@@ -26,7 +27,7 @@ from verbalizer_bench.results.repair_answers import HEADER as REPAIR_HEADER
 from verbalizer_bench.results.repair_answers import NOTE as REPAIR_NOTE
 from verbalizer_bench.results.repair_answers import repair_answer, repair_rows
 from verbalizer_bench.results.run import Run
-from verbalizer_bench.results.statistics import RESAMPLES, SEED
+from verbalizer_bench.results.statistics import RESAMPLES, SEED, Interval
 from verbalizer_bench.results.tables import Tabular, html_table, markdown_table
 from verbalizer_bench.version import __version__
 
@@ -150,9 +151,9 @@ class Comparison(Tabular):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text, data, png, svg = (folder / f"compare.{end}" for end in ("md", "json", "png", "svg"))
-        write_whole(text, f"{self}\n\n![Differences in F1](compare.png)\n")
+        write_whole(text, f"{self}\n\n![{_drawn(self.repairs)}](compare.png)\n")
         write_whole(data, json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
-        draw(self.pairs, (png, svg))
+        draw(self.pairs, (png, svg), self.repairs)
         return text, data, png, svg
 
 
@@ -206,39 +207,57 @@ def _cells(difference: Difference) -> list[str]:
     ]
 
 
-def draw(pairs: Sequence[Pair], files: Sequence[Path]) -> None:
-    """Draw the differences with their intervals, by label type and by data set."""
+def _drawn(repairs: Sequence[Repair]) -> str:
+    """Return what the figure is called."""
+    return "Differences in F1, and what of them came back" if repairs else "Differences in F1"
+
+
+def draw(pairs: Sequence[Pair], files: Sequence[Path], repairs: Sequence[Repair] = ()) -> None:
+    """Draw the differences with their intervals, by label type and by data set.
+
+    Of repaired runs a third panel has what came back, by label type.
+    """
     families = FAMILIES[:2]
     names = [[group.name for group in pairs[0].family(family)] for family in families]
     height = 1.2 + 0.3 * max(map(len, names)) * (1 + 0.4 * (len(pairs) - 1))
-    figure = Figure(figsize=(9, height + 0.3 * len(pairs)), dpi=150)
-    for axes, family, labels in zip(
-        figure.subplots(1, 2, sharex=True), families, names, strict=True
-    ):
+    size = (13 if repairs else 9, height + 0.3 * len(pairs))
+    figure = Figure(figsize=size, dpi=150)
+    panels = figure.subplots(1, 3 if repairs else 2, sharex=True)
+    colors = {pair.model: f"C{index % 10}" for index, pair in reversed([*enumerate(pairs)])}
+    for axes, family, labels in zip(panels, families, names, strict=False):
         for index, pair in enumerate(pairs):
-            shown = pair.family(family)
-            places = [
-                i + (index - (len(pairs) - 1) / 2) * 0.7 / len(pairs) for i in range(len(shown))
-            ]
-            lows = [d.difference if d.low is None else d.low for d in shown]
-            highs = [d.difference if d.high is None else d.high for d in shown]
-            (line,) = axes.plot(
-                [100 * d.difference for d in shown],
-                places,
-                "o",
-                markersize=4,
-                label=row_name(pair, pairs),
-            )
-            axes.hlines(
-                places, [100 * v for v in lows], [100 * v for v in highs], colors=line.get_color()
-            )
-        axes.axvline(0, color="#555555", linewidth=0.8)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.invert_yaxis()
-        axes.set_title(f"By {family}", fontsize=10)
-        axes.set_xlabel(f"F1 minus {pairs[0].base}'s (points), 95 %", fontsize=8)
-        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+            shown = [Interval(d.difference, d.low, d.high) for d in pair.family(family)]
+            place = (index - (len(pairs) - 1) / 2) * 0.7 / len(pairs)
+            _points(axes, shown, place, f"C{index % 10}", row_name(pair, pairs))
+        _panel(axes, labels, f"By {family}", f"F1 minus {pairs[0].base}'s (points), 95 %")
+    for index, repair in enumerate(repairs):
+        shown = [group.came_back for group in repair.groups]
+        place = (index - (len(repairs) - 1) / 2) * 0.7 / len(repairs)
+        _points(panels[2], shown, place, colors[repair.repaired], repair.repaired)
+    if repairs:
+        labels = [group.name for group in repairs[0].groups]
+        less = f"F1 minus {repairs[0].tuned}'s (points), 95 %"
+        _panel(panels[2], labels, "What came back", less)
     handles, models = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, models, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.tight_layout()
     save(figure, files, bbox_inches="tight")
+
+
+def _points(axes: Axes, shown: Sequence[Interval], shift: float, color: str, label: str) -> None:
+    """Draw differences in [-1, 1] in points of 100, a row each."""
+    places = [row + shift for row in range(len(shown))]
+    lows = [100 * (one.mean if one.low is None else one.low) for one in shown]
+    highs = [100 * (one.mean if one.high is None else one.high) for one in shown]
+    means = [100 * one.mean for one in shown]
+    axes.plot(means, places, "o", markersize=4, color=color, label=label)
+    axes.hlines(places, lows, highs, colors=color)
+
+
+def _panel(axes: Axes, labels: Sequence[str], title: str, what: str) -> None:
+    axes.axvline(0, color="#555555", linewidth=0.8)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(what, fontsize=8)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)

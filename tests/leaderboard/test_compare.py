@@ -109,7 +109,7 @@ def test_a_base_at_the_floor_cannot_lose_anything() -> None:
     assert "cannot lose" not in told(level(0.5, "base"), level(0, "tuned"))
     same = told(level(0.5, "base", "foo"), level(0.5, "tuned", "bar"))
     assert same.startswith("Did tuning hurt? It cannot be told: ")
-    assert "base: 120 of 120 responses are the same text, 'foo': a base that follows no" in same
+    assert "base: 120 of 120 responses are the same text, 'foo', whatever it is asked: it " in same
     assert same.endswith(
         "tuned: 120 of 120 responses are the same text, 'bar', whatever it is asked."
     )

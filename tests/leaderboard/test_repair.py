@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 import verbalizer_bench as vb
 from tests.helpers.echo import write_run
 from tests.helpers.runs import changed, run, task
 from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.reports import comparison
 from verbalizer_bench.leaderboard.reports.comparison import compare
 from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.repair import Recovery, Repair, repairs
@@ -159,6 +161,24 @@ def test_the_command_answers_and_writes_it(
         assert file.read_bytes() == (tmp_path / "words" / file.name).read_bytes()
     html = made._repr_html_()
     assert html.startswith("<p>How much of") and html.count("<tr>") == (1 + 4) + (1 + 8)
+
+
+def test_the_figure_has_what_came_back(
+    three: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(comparison, "save", lambda figure, *given, **how: drawn.append(figure))
+    found = compare(*three[:2], repaired=three[2:], resamples=50)
+    found.write(tmp_path)
+    panels = drawn[0].axes
+    assert [axes.get_title() for axes in panels][2] == "What came back"
+    (repair,) = found.repairs
+    dots = panels[2].lines[0]
+    assert list(dots.get_xdata()) == [100 * group.came_back.mean for group in repair.groups]
+    # The colour is that of the repaired run in the other panels.
+    assert dots.get_color() == panels[0].lines[1].get_color()
+    assert panels[0].lines[1].get_label() == repair.repaired
+    assert "and what of them came back](compare.png)" in (tmp_path / "compare.md").read_text()
 
 
 def refused(*runs: Any, **options: Any) -> str:

@@ -46,7 +46,8 @@ def _floor(pair: Pair) -> list[str]:
         said.append(f"{pair.base} scores F1 0 in all: a base at 0 cannot lose anything.")
     if pair.same[0]:
         said.append(
-            f"{pair.base}: {pair.same[0]}: a base that follows no instruction cannot lose that."
+            f"{pair.base}: {pair.same[0]}, whatever it is asked: it follows no instruction that "
+            "it could lose."
         )
     if pair.same[1]:
         said.append(f"{pair.model}: {pair.same[1]}, whatever it is asked.")
