@@ -195,7 +195,7 @@ def _generated(models: Mapping[str, Collection[str]]) -> list[str]:
         return []
     roles = "; ".join(f"{role} of {', '.join(sorted(models[role]))}" for role in sorted(models))
     return [
-        f"{' '.join(items)} The terms of the models and of their providers bind whoever uses or "
-        "passes on what they wrote; some forbid training competing models.",
+        f"{' '.join(items)} Whoever uses or passes on what they wrote is bound by their "
+        "licences and the terms of their providers; some forbid training competing models.",
         f"Models were asked for: {roles}.",
     ]
