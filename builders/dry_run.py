@@ -1,6 +1,6 @@
 """Dry run: how many calls a build makes, and what they cost by the recipe's prices."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from verbalizer_bench.builders.export.markdown import table
 from verbalizer_bench.builders.kinds import format_oriented, llava_style, preference
@@ -19,12 +19,14 @@ _HEAD = ("stage", "role", "model", "calls", "input tokens", "output tokens", "co
 def describe(recipe: DataRecipe, context: BuildContext, plan: Sequence[PlannedCalls]) -> str:
     """Return the calls, tokens and cost of each stage and of all, as a table."""
     lines, calls, tokens, money = [], 0, 0, 0.0
+    unpriced: set[str] = set()
     for planned in plan:
         endpoint = context.endpoint(planned.role)
         request = Request(planned.role, tuple(planned.messages), planned.schema)
         given = planned.calls * estimate(request, endpoint).input_tokens
         taken = planned.calls * _reply_tokens(context, planned)
         cost = endpoint.money(given, taken)
+        unpriced |= set() if endpoint.is_priced else {planned.role}
         numbers = (f"{planned.calls:,}", f"{given:,}", f"{taken:,}", f"{cost:,.2f}")
         lines.append((planned.stage, planned.role, endpoint.model, *numbers))
         calls, tokens, money = calls + planned.calls, tokens + given + taken, money + cost
@@ -33,11 +35,19 @@ def describe(recipe: DataRecipe, context: BuildContext, plan: Sequence[PlannedCa
     return "\n\n".join(
         [
             table(_HEAD, lines),
-            f"{calls:,} calls, about {tokens:,} tokens, about {money:,.2f} by the recipe's prices. "
+            f"{calls:,} calls, about {tokens:,} tokens, {_cost(money, unpriced)} "
             f"A record whose response is not taken is asked for again, up to {recipe.retries} "
             "times; what is stored already costs nothing.",
             *_beyond(recipe, tokens, money),
         ]
+    )
+
+
+def _cost(money: float, unpriced: Collection[str]) -> str:
+    """Return the cost in words; of roles without a price nothing is known."""
+    without = f", without that of {', '.join(sorted(unpriced))}, which has no price in it"
+    return (
+        f"about {money:,.2f} in the currency of the recipe's prices{without if unpriced else ''}."
     )
 
 

@@ -88,6 +88,17 @@ def usage_by_role(
     return usage
 
 
+def not_taken(samples: Sequence[TrainingSample]) -> Counter[tuple[str, str]]:
+    """Return how many responses were not taken, by role and reason; a shared call counts once."""
+    calls = {
+        attempt.key: (attempt.role, attempt.problem.partition(":")[0])
+        for sample in samples
+        for attempt in sample.attempts
+        if attempt.problem
+    }
+    return Counter(calls.values())
+
+
 def lengths(samples: Sequence[TrainingSample]) -> dict[str, list[int]]:
     """Return the numbers of words of captions, questions, answers and completions."""
     turns = [turn for sample in samples for turn in sample.turns]

@@ -77,7 +77,8 @@ def _completions(samples: Sequence[TrainingSample]) -> str:
     note = (
         "Of all that were sampled. `same`: another completion of the prompt has the same text; "
         "`cut_off`: it reached max_tokens and was dropped; `used, cut off`: it did and was kept "
-        "(completions.cut_off). Only those that are used are judged and written."
+        "(completions.cut_off); `damaged`: it has half a character or one of control. "
+        "Only those that are used are judged and written."
     )
     return f"## Completions\n\n{table(('completions', 'n'), lines)}\n\n{note}"
 

@@ -5,14 +5,19 @@ It counts samples and their stored responses: a build that was interrupted has t
 
 import io
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from verbalizer_bench.builders.export import counts, preference_report
 from verbalizer_bench.builders.export.markdown import table
 from verbalizer_bench.builders.export.sets import Sets
-from verbalizer_bench.builders.pipeline.recipe import DataRecipe, FormatPairs
+from verbalizer_bench.builders.pipeline.recipe import (
+    DataRecipe,
+    ExistingPairs,
+    FormatPairs,
+    Preference,
+)
 from verbalizer_bench.builders.pipeline.sample import TrainingSample
 from verbalizer_bench.io.files import write_whole
 
@@ -49,6 +54,9 @@ def report(
 
 
 def _sets(sets: Sets, recipe: DataRecipe) -> str:
+    if recipe.sets is None and isinstance(recipe, (ExistingPairs, FormatPairs, Preference)):
+        known = [(name, f"{len(chosen):,}") for name, chosen in sets.sets.items()]
+        return f"## Sets\n\n{table(('set', 'records'), known)}"
     lines = []
     for name, chosen in sets.sets.items():
         absent = sum(bool(sample.image) and not sample.image_sha256 for sample in chosen)
@@ -122,8 +130,26 @@ def _costs(samples: Sequence[TrainingSample], recipe: DataRecipe) -> str:
         for role, one in usage.items()
     ]
     head = ("role", "calls", "input tokens", "output tokens", "cost")
-    note = "At the recipe's prices; calls whose response did not arrive are not counted."
-    return f"## Cost\n\n{table(head, lines)}\n\n{note}"
+    note = (
+        "In the currency of the recipe's prices; calls whose response did not arrive are not "
+        f"counted.{_unpriced(usage, recipe)}"
+    )
+    return f"## Cost\n\n{table(head, lines)}\n\n{note}{_not_taken(samples)}"
+
+
+def _unpriced(roles: Iterable[str], recipe: DataRecipe) -> str:
+    """Return which roles have no price, so that their cost is not known."""
+    default = recipe.endpoints.get("default")
+    endpoints = {role: recipe.endpoints.get(role) or default for role in roles}
+    names = [role for role, one in endpoints.items() if one and not one.is_priced]
+    return f" No price is given for {', '.join(names)}: 0 is not its cost." if names else ""
+
+
+def _not_taken(samples: Sequence[TrainingSample]) -> str:
+    """Return how many responses were not taken, most of which were asked for again."""
+    counted = counts.not_taken(samples)
+    lines = [(f"{role}: {reason}", f"{n:,}") for (role, reason), n in counted.most_common()]
+    return f"\n\n{table(('responses that were not taken', 'n'), lines)}" if lines else ""
 
 
 def _sampled_alone(sample: TrainingSample) -> TrainingSample:

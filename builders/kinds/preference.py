@@ -121,6 +121,9 @@ def plan(
     """
     numbers = ((shown, recipe.images), (bare, None))
     made = [_plan(context, recipe, number, image, tokens) for number, image in numbers if number]
+    if len(made) > 1:
+        shown_or_not = zip(made, ("with an image", "without"), strict=True)
+        made = [[one.of(which) for one in some] for some, which in shown_or_not]
     # All completions come before all verdicts.
     return [one for stage in zip_longest(*made) for one in stage if one]
 

@@ -35,6 +35,10 @@ class PlannedCalls(NamedTuple):
     schema: Mapping[str, Any] | None = None
     reply_tokens: int | None = None
 
+    def of(self, which: str) -> "PlannedCalls":
+        """Return the calls, with what tells them from others of the stage in its name."""
+        return self._replace(stage=f"{self.stage}, {which}")
+
 
 def typical(tokens: int) -> str:
     """Return a text of so many tokens as an estimate counts them, three bytes each."""

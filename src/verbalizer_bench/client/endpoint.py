@@ -125,6 +125,11 @@ class Endpoint:
         rates = (self.concurrency, self.requests_per_minute, self.tokens_per_minute)
         return (self.address, self.model, self.key_variable, *rates)
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether it has a price, of prompts or of responses."""
+        return self.input_price is not None or self.output_price is not None
+
     def money(self, input_tokens: int, output_tokens: int) -> float:
         """Return the price of so many tokens, 0 without prices."""
         price = input_tokens * (self.input_price or 0) + output_tokens * (self.output_price or 0)

@@ -24,11 +24,12 @@ from tests.helpers.preference import (
     rated,
     recipe,
 )
-from verbalizer_bench.builders.build import build
+from verbalizer_bench.builders.build import build, dry_run
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe
 from verbalizer_bench.builders.pipeline.sample import read_samples
 from verbalizer_bench.io.preferences import ATTRIBUTES
 
+PRICES = ("input_price", "output_price")
 FAULTS = Faults(
     seed=5,
     rate_limited=0.03,
@@ -275,6 +276,25 @@ def test_more_completions_and_other_pairs_ask_for_nothing_that_is_stored(
     # One completion more of each, and verdicts about four.
     assert build(more).usage.calls == 10 + 10
     check_pairs(more)
+
+
+def test_what_a_report_and_a_dry_run_say_of_calls(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    photographs()
+    server, rows = serve(Assistant(prose=0.5)), questions(12, True)
+    made = recipe(tmp_path, server.url, rows, *(f"endpoints.judge.{p}=null" for p in PRICES))
+    text = dry_run(made)
+    assert "| annotations, with an image | judge |" in text
+    assert "| annotations, without | judge |" in text
+    assert "currency of the recipe's prices, without that of judge, which has no price" in text
+    build(made)
+    report = (made.output / "report.md").read_text()
+    samples = read_samples(made.work / "accepted.jsonl")
+    bad = sum(bool(one.problem) for sample in samples for one in sample.attempts)
+    assert bad and f"| judge: unparsable | {bad} |" in report
+    assert "No price is given for judge: 0 is not its cost." in report
+    assert "fewer than" not in report and "they are full" not in report
 
 
 def test_stages_can_be_run_one_by_one(serve: Callable[..., Server], tmp_path: Path) -> None:
