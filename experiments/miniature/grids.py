@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import yaml
 
 from verbalizer_bench.config import check, plain
 from verbalizer_bench.experiments.miniature.arms import ALIGNED
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.images import MODES
 
 
@@ -42,21 +44,46 @@ def as_yaml(grid: Any) -> str:
     return yaml.safe_dump(plain(dataclasses.asdict(grid)), sort_keys=False)
 
 
-def check_sizes(file: Path, before: Any, grid: Any, sizes: Sequence[str]) -> None:
-    """Raise ValueError where what is in a folder was made with other sizes than a grid's.
+def keep_grid(file: Path, grid: Any, read: Callable[[Path], Any], sizes: Sequence[str]) -> None:
+    """Note in a study's folder what is to be run.
 
     Args:
-        file: Where the grid of what is there is.
-        before: That grid.
-        grid: The one that is to be run.
-        sizes: The keys that must be the same.
+        file: Where the grid stands.
+        grid: What is to be run.
+        read: Reads a grid of its kind.
+        sizes: The keys that must be those of what is there.
+
+    Raises:
+        ValueError: What is there was made with other sizes.
     """
+    before = read(file) if file.exists() else grid
     for name in sizes:
         was, now = getattr(before, name), getattr(grid, name)
         if was != now:
             raise ValueError(
                 f"{file}: the study there has {name}={was}, not {now}; give that, or another folder"
             )
+    write_whole(file, as_yaml(grid))
+
+
+def keep_base(file: Path, base: Path, name: str) -> None:
+    """Note the weights of a base that a study starts from.
+
+    Args:
+        file: Where they are noted.
+        base: The base.
+        name: What it is called.
+
+    Raises:
+        ValueError: What is there was tuned from others.
+    """
+    now = read_record(base / "base.json")["sha256"]
+    if file.exists() and (was := file.read_text(encoding="utf-8").strip()) != now:
+        raise ValueError(
+            f"{file}: the study there started from weights {was[:12]}, {name} is {now[:12]}; give "
+            "another folder"
+        )
+    write_whole(file, now + "\n")
 
 
 def shown_images(model: str, every: Sequence[str]) -> tuple[str, ...]:

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from verbalizer_bench.config import OneOrMore, check, read
 from verbalizer_bench.experiments.miniature.arms import BASE
-from verbalizer_bench.experiments.miniature.grids import as_yaml, check_grid, check_sizes
+from verbalizer_bench.experiments.miniature.grids import check_grid, keep_base, keep_grid
 from verbalizer_bench.experiments.miniature.mof.scenes import scenes
 from verbalizer_bench.experiments.miniature.mof.towers import TOWERS
-from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 
 GRID = Path(__file__).with_name("grid.yaml")
@@ -87,17 +86,8 @@ class MofPlace(NamedTuple):
 
     def keep(self, grid: MofGrid) -> None:
         """Note the grid and the base; raise ValueError where what is there was made otherwise."""
-        file = self.folder / "grid.yaml"
-        if file.exists():
-            check_sizes(file, read_grid(file), grid, _SIZES)
-        write_whole(file, as_yaml(grid))
-        now, noted = read_record(BASE / "base.json")["sha256"], self.folder / "base_sha256"
-        if noted.exists() and (was := noted.read_text(encoding="utf-8").strip()) != now:
-            raise ValueError(
-                f"{noted}: the study there started from weights {was[:12]}, the base is "
-                f"{now[:12]}; give another folder"
-            )
-        write_whole(noted, now + "\n")
+        keep_grid(self.folder / "grid.yaml", grid, read_grid, _SIZES)
+        keep_base(self.folder / "base_sha256", BASE, "the base")
 
     @property
     def fixed(self) -> Path:

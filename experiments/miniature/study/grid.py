@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 from verbalizer_bench.config import OneOrMore, read
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS, BASE
 from verbalizer_bench.experiments.miniature.grids import (
-    as_yaml,
     check_grid,
-    check_sizes,
+    keep_base,
+    keep_grid,
     shown_images,
 )
-from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 
 GRID = Path(__file__).with_name("grid.yaml")
@@ -112,21 +111,13 @@ class Place(NamedTuple):
 
     def keep(self, grid: Grid) -> None:
         """Note the grid; raise ValueError where what is there was made with other sizes."""
-        file = self.folder / "study" / "grid.yaml"
-        if file.exists():
-            check_sizes(file, read_grid(file), grid, ("texts", "items", "unseen", "captions"))
-        write_whole(file, as_yaml(grid))
+        sizes = ("texts", "items", "unseen", "captions")
+        keep_grid(self.folder / "study" / "grid.yaml", grid, read_grid, sizes)
 
     def keep_base(self, seed: int) -> None:
         """Note a base's weights; raise ValueError where what is there was tuned from others."""
         file = self.folder / "study" / f"base-{seed}" / "sha256"
-        now: str = read_record(self.base(seed) / "base.json")["sha256"]
-        if file.exists() and (was := file.read_text(encoding="utf-8").strip()) != now:
-            raise ValueError(
-                f"{file.parent}: the study there started from weights {was[:12]}, base {seed} is "
-                f"{now[:12]}; give another folder"
-            )
-        write_whole(file, now + "\n")
+        keep_base(file, self.base(seed), f"base {seed}")
 
     @property
     def fixed(self) -> Path:
