@@ -8,7 +8,7 @@ from typing import Any
 
 from verbalizer_bench.evaluation.lmms_results import LmmsScore
 from verbalizer_bench.io.json_reading import read_json
-from verbalizer_bench.judged.judge import ATTEMPTS, MOST_MISSING, NO_SCORE, RESULT
+from verbalizer_bench.judged.judge import ATTEMPTS, NO_SCORE, RESULT
 from verbalizer_bench.judged.record import TITLES
 from verbalizer_bench.leaderboard.reports.methods import VERBALIZER, Cell
 from verbalizer_bench.results.run import Run, folder_name, model_args
@@ -162,14 +162,5 @@ def _remark(record: Mapping[str, Any]) -> str:
         dated += f", {verdicts['left_out']} of {verdicts['wanted']} verdicts left out"
     if often := verdicts.get(f"asked_more_than_{ATTEMPTS}_times"):
         dated += f", {often} asked for more than {ATTEMPTS} times"
-    return "; ".join(filter(None, (record["questions"]["part"], _refusal(record), dated)))
-
-
-def _refusal(record: Mapping[str, Any]) -> str:
-    if "score" not in record or record["score"] is not None:
-        return ""
-    first, problem = next(iter(record["verdicts"]["problems"].items()))
-    return (
-        f"no score, for more than {MOST_MISSING:.0%} of the verdicts are missing, the first: "
-        f"{first}: {problem}; `judge` run again asks for them"
-    )
+    why = f"no score: {record['problem']}" if "problem" in record else ""
+    return "; ".join(filter(None, (record["questions"]["part"], why, dated)))

@@ -143,10 +143,7 @@ def test_a_refused_score_has_a_cell_and_a_reason(serve: Serve, tmp_path: Path) -
     words += [f"base_url={serve(judge).url}", "retries=0"]
     assert main([*words, "--judge", "bad"]) == 2
     judge.rate = lambda answer: 7
-    refused = (
-        "no score, for more than 1% of the verdicts are missing, the first: 2-1: no verdict in the "
-        "text; `judge` run again asks for them; judged on "
-    )
+    refused = "no score: mtbench: 1 of 8 verdicts are missing (12.5%), and with more than 1% there"
     alone = table_of(tmp_path / "out")
     assert rows_of(alone)[1:] == [["made", "no score, partial"]] and refused in alone
     assert main([*words, "--judge", "good"]) == 0
@@ -157,7 +154,10 @@ def test_a_refused_score_has_a_cell_and_a_reason(serve: Serve, tmp_path: Path) -
     assert main([*words, "--judge", "bad"]) == 0
     mended = table_of(tmp_path / "out")
     assert rows_of(mended)[1][1:] == ["7.00, partial", "7.00, partial"]
-    assert "no score" not in mended and ", 1 asked for more than 3 times" in mended
+    assert "no score" not in mended
+    assert main([*words, "--judge", "third", "budget.tokens=100", "concurrency=1"]) == 2
+    assert "no score: stopped: budget.tokens=100: " in table_of(tmp_path / "out")
+    assert ", 1 asked for more than 3 times" in mended
 
 
 def test_the_command(

@@ -87,6 +87,10 @@ class JudgeStopped(ValueError):
     """No other verdict can be had now; what was answered is stored."""
 
 
+class TooFewVerdicts(ValueError):
+    """So many verdicts are missing that there is no score."""
+
+
 class Judge(NamedTuple):
     """Who judges, and what it may cost.
 
@@ -220,11 +224,11 @@ async def _reply(client: ChatClient, request: Request) -> tuple[Reply | None, st
 
 
 def check_complete(benchmark: str, verdicts: Sequence[Verdict]) -> None:
-    """Raise ValueError if so many verdicts are missing that there is no score."""
+    """Raise TooFewVerdicts if so many are missing that there is no score."""
     missing = [verdict for verdict in verdicts if verdict.value is None]
     if len(missing) <= MOST_MISSING * len(verdicts):
         return
-    raise ValueError(
+    raise TooFewVerdicts(
         f"{benchmark}: {len(missing)} of {len(verdicts)} verdicts are missing "
         f"({len(missing) / len(verdicts):.1%}), and with more than {MOST_MISSING:.0%} there is no "
         f"score; the first: {missing[0].id}: {missing[0].problem}; run the same command again, "

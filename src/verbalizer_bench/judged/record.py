@@ -1,6 +1,7 @@
 """Judge answers, and keep what comes of it: `result.json` in the judge's folder.
 
-Where too many verdicts are missing `no_score.json` stands there instead, for `report`.
+Where too many verdicts are missing, or the judge could not be asked for the rest, `no_score.json`
+stands there instead, for `report`.
 """
 
 import hashlib
@@ -21,6 +22,8 @@ from verbalizer_bench.judged.judge import (
     NO_SCORE,
     RESULT,
     Judge,
+    JudgeStopped,
+    TooFewVerdicts,
     Verdict,
     Wanted,
     ask_verdicts,
@@ -116,20 +119,31 @@ def judge_answers(
         ValueError: The judge cannot be asked, or too many verdicts are missing.
     """
     folder = judge_folder(output, judge.endpoint.model)
-    verdicts = ask_verdicts(judge, bench.wanted(answers), folder)
-    about = {
+    verdicts: list[Verdict] = []
+    try:
+        verdicts = ask_verdicts(judge, bench.wanted(answers), folder)
+        check_complete(bench.name, verdicts)
+    except (JudgeStopped, TooFewVerdicts) as error:
+        none = {"score": None, "problem": str(error), **_about(bench, answers, judge, verdicts)}
+        write_result(output, folder, bench, none, NO_SCORE)
+        raise
+    found = bench.scores(answers, verdicts)
+    about = _about(bench, answers, judge, verdicts)
+    return found, write_result(output, folder, bench, {**found.record(), **about})
+
+
+def _about(
+    bench: JudgedBenchmark,
+    answers: Mapping[str, Answer],
+    judge: Judge,
+    verdicts: Sequence[Verdict],
+) -> dict[str, Any]:
+    return {
         "judge": judge_record(judge.endpoint, sha256_of(bench.prompts), verdicts),
         "verdicts": verdict_counts(verdicts),
         "answers": answer_counts(answers),
         "references_sha256": sha256_of(bench.references),
     }
-    try:
-        check_complete(bench.name, verdicts)
-    except ValueError:
-        write_result(output, folder, bench, {"score": None, **about}, NO_SCORE)
-        raise
-    found = bench.scores(answers, verdicts)
-    return found, write_result(output, folder, bench, {**found.record(), **about})
 
 
 def judge_record(
