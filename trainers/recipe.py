@@ -40,6 +40,13 @@ RENAMED = {
 }
 
 
+def default_cache() -> Path:
+    """Return where encoded data are kept; that of older versions where it is there."""
+    caches = Path.home() / ".cache"
+    older = caches / "verbalizer_bench"
+    return older if older.is_dir() else caches / "verbalizer-bench"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one checkpoint is made.
@@ -95,7 +102,8 @@ class Recipe:
         resume: Go on from the output folder's last checkpoint.
         dataloader_num_workers: Processes that read images.
         report_to: Where else losses go: wandb, trackio, tensorboard.
-        cache: Where the data are kept as Arrow files.
+        cache: Where the data are kept as Arrow files; default: `~/.cache/verbalizer-bench`, or
+            `~/.cache/verbalizer_bench`, which was its name, if it is there.
     """
 
     method: str
@@ -135,7 +143,7 @@ class Recipe:
     resume: bool = False
     dataloader_num_workers: int = 0
     report_to: OneOrMore[str] = ()
-    cache: Path = dataclasses.field(default_factory=lambda: Path.home() / ".cache/verbalizer_bench")
+    cache: Path = dataclasses.field(default_factory=default_cache)
 
     def __post_init__(self) -> None:
         # Older recipes say `false` for `none`.

@@ -243,6 +243,15 @@ def test_a_count_that_does_not_apply_any_more_is_said(
     assert "trained_parameters" not in str(error.value) and not caplog.messages
 
 
+def test_a_cache_of_the_older_name_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_recipe(write(tmp_path, {})).cache == tmp_path / ".cache/verbalizer-bench"
+    (tmp_path / ".cache/verbalizer_bench").mkdir(parents=True)
+    assert read_recipe(write(tmp_path, {})).cache == tmp_path / ".cache/verbalizer_bench"
+
+
 def test_overrides(tmp_path: Path) -> None:
     recipe = read_recipe(
         write(tmp_path, {"seed": 7, "trained_parameters": 3}),
