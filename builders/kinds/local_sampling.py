@@ -8,7 +8,11 @@ and the rest comes out as it would have.
 import asyncio
 import hashlib
 import json
+import logging
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample
 from verbalizer_bench.client.budget import UsageTotals
 from verbalizer_bench.io.append_log import AppendLog
 from verbalizer_bench.io.preferences import IMAGE, LENGTH
+
+log = logging.getLogger(__name__)
 
 NAME = "sampled.jsonl"
 _FORMAT = 1
@@ -53,26 +59,26 @@ class LocalSampler:
         asked = [sample for sample in samples if not sample.rejection]
         weights = await asyncio.to_thread(self._weights)
         path = self.folder / NAME
-        log = AppendLog(path, "sampled", _FORMAT, "wait until it is done, or give another output")
+        kept = AppendLog(path, "sampled", _FORMAT, "wait until it is done, or give another output")
         try:
-            known = {row["key"]: row for _, row in log.read() if "key" in row}
-            if log.is_empty:
-                log.append({"sampled": _FORMAT})
+            known = {row["key"]: row for _, row in kept.read() if "key" in row}
+            if kept.is_empty:
+                kept.append({"sampled": _FORMAT})
             sampled: dict[str, TrainingSample] = {}
-            with StageProgress(STAGE, len(asked), UsageTotals()) as progress:
+            with StageProgress(STAGE, len(asked), UsageTotals()) as progress, _said_when_stopped():
                 for batch in self._batches(asked):
                     # Ctrl-C is heard here.
                     await asyncio.sleep(0)
                     key = self._key(batch, weights)
                     if key not in known:
                         known[key] = self._row(key, batch)
-                        log.append(known[key])
-                        log.sync()
+                        kept.append(known[key])
+                        kept.sync()
                     done = [_with_completions(one, known[key], self.settings) for one in batch]
                     sampled |= {one.id: one for one in done}
                     progress.done(*done)
         finally:
-            log.close()
+            kept.close()
         return [sampled.get(sample.id, sample) for sample in samples]
 
     def _weights(self) -> str:
@@ -155,6 +161,26 @@ class LocalSampler:
             f"{tokens} tokens and {new} new ones do not fit the context of {model.max_length}; "
             "lower completions.checkpoint.max_tokens, or leave it out",
         ]
+
+
+@contextmanager
+def _said_when_stopped() -> Iterator[None]:
+    """Say that Ctrl-C, or SIGTERM, which does the same, is heard after the batch."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    heard = before
+
+    def say(number: int, frame: Any) -> None:
+        log.warning("Stopping once the batch that is sampled now is kept; again: at once")
+        heard(number, frame)
+
+    signal.signal(signal.SIGINT, say)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _copy(asked: tuple[Any, ...]) -> Any:

@@ -62,6 +62,7 @@ class StageProgress:
     def _postfix(self) -> str:
         rate = 60 * self._bar.n / max(time.monotonic() - self._began, 1e-6)
         tokens, spent = self._usage.input_tokens + self._usage.output_tokens, self._usage.money
-        parts = [f"{rate:,.0f} records/min", f"{self._rejected} rejected", f"{tokens:,} tokens"]
+        parts = [f"{rate:,.0f} records/min", f"{self._rejected} rejected"]
+        parts += [f"{tokens:,} tokens"] if tokens else []
         parts += [f"{spent:,.2f} spent"] if spent else []
         return ", ".join(parts) + (f"; waiting: {self._status}" if self._status else "")

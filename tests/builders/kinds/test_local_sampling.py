@@ -1,6 +1,7 @@
 """Completions of a checkpoint on this machine: text and images, interrupted and gone on with."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,31 @@ def test_an_interrupted_build_ends_in_the_same_files_and_samples_nothing_twice(
     assert outputs(made) == {
         name: content.replace(b"/whole/", b"/again/") for name, content in outputs(whole).items()
     }
+
+
+def test_what_is_stopped_while_it_samples_says_that_the_batch_ends_first(
+    toys: tuple[Path, Path],
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = made_from(tmp_path, toys[0], serve(Assistant()), questions(9))
+    row = local_sampling.LocalSampler._row
+
+    def stopped(self: Any, key: str, batch: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return row(self, key, batch)
+
+    monkeypatch.setattr(local_sampling.LocalSampler, "_row", stopped)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        build(made)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "Stopping once the batch that is sampled now is kept" in caplog.text
+    assert build_hint(made, ["build", "x"]).startswith("1 batches of completions are kept")
+    assert "0 tokens" not in capsys.readouterr().err
 
 
 def test_a_prompt_that_does_not_fit_is_set_aside(
