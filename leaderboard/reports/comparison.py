@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import save
+from verbalizer_bench.leaderboard.reports.picture_comparison import PictureComparison
 from verbalizer_bench.results.answers import answers, interval, row_name
 from verbalizer_bench.results.contrast import engine, image, precision, template
 from verbalizer_bench.results.differences import FAMILIES, Difference, Pair, differences
@@ -56,6 +57,7 @@ class Comparison(Tabular):
         seed: Of the random numbers.
         allowed: Differences that were let through and stand in the answer.
         repairs: What came back by each repaired run, which stand last among the runs.
+        pictures: The same runs over MMVP's pairs, where all have them.
     """
 
     runs: tuple[Run, ...]
@@ -64,6 +66,7 @@ class Comparison(Tabular):
     seed: int
     allowed: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    pictures: PictureComparison | None = None
 
     @property
     def answers(self) -> list[str]:
@@ -102,7 +105,8 @@ class Comparison(Tabular):
             header = [*_HEADER[:1], family.capitalize(), *_HEADER[2:]]
             parts.append(markdown_table(header, self._rows_of(family)))
         drawn = f"{self.resamples} resamples and permutations, seed {self.seed}."
-        return "\n\n".join([*parts, f"{NOTE} n: documents. {drawn}"])
+        seen = [str(self.pictures)] if self.pictures else []
+        return "\n\n".join([*parts, f"{NOTE} n: documents. {drawn}", *seen])
 
     def _rows_of(self, family: str) -> list[list[str]]:
         return [
@@ -144,6 +148,7 @@ class Comparison(Tabular):
                 dataclasses.asdict(repair) | {"note": REPAIR_NOTE} for repair in self.repairs
             ],
             "note": NOTE,
+            **({"pictures": self.pictures.as_json()} if self.pictures else {}),
         }
 
     def write(self, folder: str | Path) -> tuple[Path, ...]:
@@ -164,6 +169,7 @@ def compare(
     seed: int = SEED,
     allowed: Collection[str] = (),
     repaired: Sequence[Run] = (),
+    pictures: PictureComparison | None = None,
 ) -> Comparison:
     """Compare runs with a base over the same documents; nothing is written.
 
@@ -175,6 +181,7 @@ def compare(
         allowed: Differences that are let through and stand in the answer: of
             `contrast.ALLOWABLE`.
         repaired: Runs of the tuned checkpoint with a remedy; `others` is the tuned run then.
+        pictures: The same runs over MMVP's pairs.
 
     Raises:
         ValueError: The runs differ in protocol, tasks, documents or raw prompts; or with `repaired`
@@ -187,7 +194,7 @@ def compare(
     check_prompts(runs, allowed)
     pairs = differences(runs, resamples, seed)
     back = repairs(runs, pairs, resamples, seed) if repaired else ()
-    return Comparison(runs, pairs, resamples, seed, tuple(sorted(allowed)), back)
+    return Comparison(runs, pairs, resamples, seed, tuple(sorted(allowed)), back, pictures)
 
 
 def _renamed(difference: dict[str, Any]) -> dict[str, Any]:

@@ -78,30 +78,33 @@ def pack(
     """
     loaded = load_run(run)
     _check_whole(loaded)
-    model = {
-        "id": called(loaded.results) if model_id is None else model_id,
-        **_weights(loaded, revision, weights_sha256),
-        "kind": kind or _kind(loaded),
-        "base": base,
-        "base_weights_sha256": _base_weights(loaded, base_weights),
-        "parameters": _parameters(loaded),
-        "recipe": recipe,
-    }
-    submission = _submission(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "protocol": derive_protocol(loaded).name,
-            "model": {key: value for key, value in model.items() if value is not None},
-            "submitter": submitter,
-            "date": datetime.fromtimestamp(loaded.results.date or 0, UTC).date().isoformat(),
-            "links": list(links),
-            "licence": licence,
-            "image_mode": loaded.record.image.mode if loaded.record.image else "n/a",
-            "notes": notes,
-        }
-    )
+    model = _model(loaded, model_id, kind) | {"base": base, "recipe": recipe}
+    model |= _weights(loaded, revision, weights_sha256)
+    model["base_weights_sha256"] = _base_weights(loaded, base_weights)
+    said = {"submitter": submitter, "links": list(links), "licence": licence, "notes": notes}
+    known = {key: value for key, value in model.items() if value is not None}
+    submission = _submission({**_circumstances(loaded), **said, "model": known})
     content = _content(loaded, submission)
     return _write(output / folder_name(submission, content["results.json"]), content)
+
+
+def _model(run: Run, name: str | None, kind: str | None) -> dict[str, Any]:
+    """Return what the run says of the model, and the name and kind that were given."""
+    return {
+        "id": called(run.results) if name is None else name,
+        "kind": kind or _kind(run),
+        "parameters": _parameters(run),
+    }
+
+
+def _circumstances(run: Run) -> dict[str, Any]:
+    """Return what the run says of how and when it was made."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": derive_protocol(run).name,
+        "date": datetime.fromtimestamp(run.results.date or 0, UTC).date().isoformat(),
+        "image_mode": run.record.image.mode if run.record.image else "n/a",
+    }
 
 
 def _content(run: Run, submission: Submission) -> dict[str, bytes]:

@@ -186,12 +186,7 @@ def spot_check(
     if seed is not None and not 0 <= seed < 2**53:
         raise ValueError(f"submit spot-check: --seed {seed}: give a number that a check printed")
     by = _signer(by)
-    try:
-        contents = read_submission(folder)
-    except Malformed as error:
-        raise ValueError(f"{escaped(folder)}: {error}") from error
-    if problem := next(check_complete(contents), None):
-        raise ValueError(f"{escaped(folder)}: {problem}")
+    contents = _whole(folder)
     there = _count(contents)
     if not 1 <= documents <= there:
         raise ValueError(f"submit spot-check: -k {documents}: give 1 to {there} documents")
@@ -211,6 +206,17 @@ def spot_check(
     )
     sign(check.record(by), folder)
     return check
+
+
+def _whole(folder: Path) -> Contents:
+    """Read a submission, and refuse one that is malformed or lacks something."""
+    try:
+        contents = read_submission(folder)
+    except Malformed as error:
+        raise ValueError(f"{escaped(folder)}: {error}") from error
+    if problem := next(check_complete(contents), None):
+        raise ValueError(f"{escaped(folder)}: {problem}")
+    return contents
 
 
 def _signer(by: str | None) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from verbalizer_bench.builders.build import Built
     from verbalizer_bench.leaderboard.reports.comparison import Comparison
+    from verbalizer_bench.leaderboard.reports.picture_comparison import PictureComparison
     from verbalizer_bench.leaderboard.reports.report import Report
     from verbalizer_bench.results.run import Run
 
@@ -158,8 +159,10 @@ def compare(
     *others: "Run | str | Path",
     allow: Collection[str] = (),
     repaired: "Sequence[Run | str | Path] | Run | str | Path" = (),
-) -> "Comparison":
+) -> "Comparison | PictureComparison":
     """Compare runs with a base over the same documents, as `verbalizer-bench compare` does.
+
+    Runs without a verbalizer task are compared over MMVP's pairs; runs with both over both.
 
     Example:
         print(compare("out/llama", "out/llava-white", "out/llava-none"))
@@ -177,17 +180,24 @@ def compare(
             there is not one tuned run, or a run is there twice.
     """
     from verbalizer_bench.leaderboard.reports.comparison import compare
+    from verbalizer_bench.leaderboard.reports.picture_comparison import compare_pictures
     from verbalizer_bench.results.contrast import parse_allowed
-    from verbalizer_bench.results.run import find_runs
+    from verbalizer_bench.results.run import NotAVerbalizerRun, find_runs
 
     allowed = parse_allowed([allow] if isinstance(allow, str) else list(allow))
     remedies = [repaired] if isinstance(repaired, str) else repaired
     remedies = remedies if isinstance(remedies, Sequence) else [remedies]
-    given, back = find_runs((base, *others)), find_runs(remedies)
+    pictures = compare_pictures((base, *others, *remedies), allowed)
+    try:
+        given, back = find_runs((base, *others)), find_runs(remedies)
+    except NotAVerbalizerRun:
+        if pictures is None:
+            raise
+        return pictures
     # Names are told apart over all of them.
     named = {run.folder: run for run in find_runs((*given, *back))}
     given, back = ([named[run.folder] for run in runs] for runs in (given, back))
-    return compare(*given, allowed=allowed, repaired=back)
+    return compare(*given, allowed=allowed, repaired=back, pictures=pictures)
 
 
 def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoint:

@@ -1,6 +1,7 @@
 """A model of lm-eval's that answers without weights."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ class Echo(LM):
     loglikelihood_rolling = loglikelihood
 
 
+@cache
+def _manager(data: str, include: str | None) -> TaskManager:
+    """Return the index of the tasks, which takes a second to make."""
+    return TaskManager(
+        include_path=[str(TASKS_FOLDER), *([include] if include else [])],
+        include_defaults=False,
+        metadata={"data": data},
+    )
+
+
 def write_run(
     folder: Path,
     answer: str,
@@ -50,11 +61,7 @@ def write_run(
     results = simple_evaluate(
         model=Echo(says or (lambda request: answer)),
         tasks=tasks,
-        task_manager=TaskManager(
-            include_path=[str(TASKS_FOLDER), *([include] if include else [])],
-            include_defaults=False,
-            metadata={"data": data},
-        ),
+        task_manager=_manager(data, include),
         bootstrap_iters=0,
         **options,
     )

@@ -143,3 +143,60 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(FileNotFoundError, match="run lm_eval with --log_samples"):
         list(read_picture_scores(folder))
+
+
+def test_compare_is_paired_over_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = write_mmvp(tmp_path, "blinder", 3, "bb22")
+    other = write_mmvp(tmp_path, "seeing", 9, "aa11")
+    assert main(["compare", str(base), str(other), "-o", str(tmp_path / "c")]) == 0
+    assert "MMVP (mmvp_options), pairs right: seeing against blinder" in capsys.readouterr().out
+    table = json.loads((tmp_path / "c" / "compare.json").read_text())
+    (pair,) = table["pairs"]
+    found = {one["name"]: one for one in pair["differences"]}
+    assert (found["pair"]["base"], found["pair"]["model"]) == (0.25, 0.75)
+    assert found["pair"]["difference"] == 0.5 and found["pair"]["documents"] == 12
+    # Six of twelve pairs differ, all to one side: 2 / 64 of the sign flips are as far.
+    assert found["pair"]["p"] == pytest.approx(2 / 64, abs=0.006)
+    assert found["pair"]["low"] < 0.5 < found["pair"]["high"]
+    assert found["unparsed"]["difference"] == 0 and pair["differs"] == ["tuning"]
+
+
+def test_runs_of_both_kinds_are_compared_over_both(tmp_path: Path) -> None:
+    from verbalizer_bench.api import compare
+
+    tasks = ["mmvp_options", *SUITE]
+
+    def says(request: Any) -> str:
+        return "1" if "first" not in request.doc and "answer" not in request.doc else "(a)"
+
+    runs = [write_mmvp(tmp_path, name, 0, tasks=tasks, says=says) for name in ("one", "two")]
+    text = str(compare(*runs))
+    assert "F1 over all" in text and "MMVP (mmvp_options), pairs right: two against one" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 4}, "pair 3 was asked in one of them only"),
+        ({"tasks": ["mmvp_letters"]}, "lacks the task"),
+        ({"gen_kwargs": {"max_gen_toks": 5}}, "differ in generation_kwargs"),
+    ],
+)
+def test_what_is_not_compared(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    from verbalizer_bench.api import compare
+
+    base = write_mmvp(tmp_path, "base", 3)
+    with pytest.raises(ValueError, match=message):
+        compare(base, write_mmvp(tmp_path, "other", 3, **options))
+
+
+def test_other_images_are_other_documents(tmp_path: Path) -> None:
+    from verbalizer_bench.api import compare
+
+    base, other = (write_mmvp(tmp_path, name, 3) for name in ("base", "other"))
+    (file,) = other.glob("samples_*.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[3]["doc"]["image_sha256"] = "0" * 64
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="their questions, answers or images differ"):
+        compare(base, other)

@@ -39,6 +39,7 @@ from verbalizer_bench.experiments.miniature.rows import (
 )
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.leaderboard.reports.comparison import Comparison
 from verbalizer_bench.results.files import newest_results
 from verbalizer_bench.results.repair_answers import repair_answer
 from verbalizer_bench.results.run import Run, read_run
@@ -207,4 +208,5 @@ def _compared(place: RepairPlace, grid: RepairGrid, rates: Mapping[str, float]) 
     )
     # A SteerLM's checkpoint asks with a template of its own.
     found = api.compare(base, others[0], repaired=others[1:], allow=("template",))
+    assert isinstance(found, Comparison)
     return dict(zip(names, map(repair_answer, found.repairs), strict=True))

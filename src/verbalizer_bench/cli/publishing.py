@@ -55,7 +55,6 @@ def pack(
         output: A folder of submissions.
     """
     from verbalizer_bench.leaderboard.submission.pack import pack
-    from verbalizer_bench.leaderboard.submission.validate import validate
 
     folder = pack(
         run,
@@ -74,6 +73,13 @@ def pack(
     )
     print(f"Wrote {folder}")
     print("It is public once you publish it: results.json holds the run's model_args as they were.")
+    return _keep_if_valid(folder)
+
+
+def _keep_if_valid(folder: Path) -> int:
+    """Print what a validation says of a new submission, and remove one that fails."""
+    from verbalizer_bench.leaderboard.submission.validate import validate
+
     validation = validate(folder, write=False)
     print(validation)
     if validation.failed:

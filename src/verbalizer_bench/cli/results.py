@@ -10,6 +10,7 @@ from verbalizer_bench.cli.options import CommandGroup, Repeated, ReportOutput
 Evaluation = Annotated[str, Option(metavar="RECIPE")]
 if TYPE_CHECKING:
     from verbalizer_bench.leaderboard.reports.comparison import Comparison
+    from verbalizer_bench.leaderboard.reports.picture_comparison import PictureComparison
     from verbalizer_bench.leaderboard.reports.report import Report
 
 commands = CommandGroup()
@@ -46,6 +47,9 @@ def compare(
     verbalizer-bench compare out/llama out/llava-white out/llava-none -o comparison
     verbalizer-bench compare out/llava-white out/llava-noise --allow image
     verbalizer-bench compare out/llama out/llava-white --repaired out/llava-dpo
+    verbalizer-bench compare out/llava-mmvp out/interleaved-mmvp
+
+    Runs of MMVP are compared over its pairs.
 
     Args:
         runs: An --output_path each; the first is the base.
@@ -60,7 +64,7 @@ def compare(
     write(api.compare(*runs, allow=allow, repaired=repaired), output or runs[0] / "compare")
 
 
-def write(made: "Report | Comparison", folder: Path) -> None:
+def write(made: "Report | Comparison | PictureComparison", folder: Path) -> None:
     """Write the files, and print the tables and where they stand."""
     files = made.write(folder)
     print(f"\n{made}\n")
