@@ -179,3 +179,10 @@ def test_parts_that_do_not_go_together() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             read_recipe(TINY / "pretrain.yaml", [f"model={json.dumps(model)}"])
+
+
+def test_a_configuration_of_one_tower_is_not_taken_for_two(tmp_path: Path) -> None:
+    second = {"tower": "d", "mixture": "interleaved"}
+    words = [f"model.second={json.dumps(second)}", f"output={tmp_path}"]
+    with pytest.raises(ValueError, match=r"llava has one vision tower, and model.second.mixture="):
+        train(read_recipe(TINY / "pretrain.yaml", words))

@@ -217,6 +217,14 @@ def _config(recipe: Recipe) -> Any:
 
 
 def _check_kind(recipe: Recipe, config: Any) -> None:
+    second, mixed = recipe.model.second, getattr(config, "mixture", None)
+    if recipe.model.config and second and second.mixture != mixed:
+        what = f"has mixture={mixed}" if mixed else "has one vision tower"
+        raise ValueError(
+            f"model.config={recipe.model.config} {what}, and model.second.mixture="
+            f"{second.mixture}; leave model.second out, or give parts (llm, vision_tower, "
+            "connector) in place of config"
+        )
     kind = "clip" if config.model_type == "clip" else "text"
     kind = "llava" if isinstance(config, LlavaConfig) else kind
     wanted = "text" if recipe.text_model else "clip" if recipe.method == "tower" else "llava"
