@@ -283,12 +283,12 @@ def test_the_report_says_what_the_tables_hold(made: Path) -> None:
     assert rows_of(text, "mean", "0.2000") == [["mean", "0.2000", "0.1000"]]
     assert "*Is each tower blind to what the other sees?* **In part.**" in text
     assert "*Does interleaving see both?* **Yes.**" in text
-    assert "*Does it see as much as each tower alone?* **No less that can be told.**" in text
+    assert "*Does it see as much as each tower alone?* **Yes.**" in text
     assert "**Not shown: it cannot be told to see more than Additive-0.5, Channel.**" in text
     assert "With image white: 50.0 (F1, All), the base 90.0; minus CLIP-like -10.0 [" in text
     assert "**It follows less than CLIP-like alone.**" in text
     assert "Every arm is below the base." in text
-    assert "**It sees most at a share of 0; it follows less.**" in text
+    assert "not told apart, at a share of 0; between the ends it follows less.**" in text
     assert "0: 50.0, 0.5: 50.0, 1: 50.0" in text and "0: 60.0, 0.5: 40.0, 1: 20.0" in text
     assert "`w\\|e`" in text
     assert {file.name for file in made.glob("*.png")} == {"scores.png", "trade_off.png"}

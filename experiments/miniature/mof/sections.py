@@ -63,7 +63,8 @@ def _statements(tables: MofTables) -> str:
         told.append(f"{kind} {spread(np.array(shares))} %")
     return (
         f"As MMVP-VLM asks, does each of two statements prefer its own image in {TOWERS[0]} (the "
-        f"other has no texts)? Pairs right: {', '.join(told)}; by chance 25."
+        f"other has no texts)? Pairs right: {', '.join(told)}; 25 % by guessing, "
+        "and next to none by a tower that takes two images for one: both statements prefer it."
     )
 
 
