@@ -64,7 +64,7 @@ def _scores(name: str, scores: Sequence[PictureScores]) -> BenchmarkTable:
         (
             *(one.run.name, one.asked.way),
             *(str(one.means[column]) for column in columns),
-            f"{len(one.units)}{', partial' if one.partial else ''}",
+            _asked(one),
         )
         for one in scores
     ]
@@ -77,6 +77,11 @@ def _scores(name: str, scores: Sequence[PictureScores]) -> BenchmarkTable:
     interval = f"Intervals: 95 %, bootstrap over {units}; where few differ, exact or wider."
     sources = f"Rows: {', '.join(dict.fromkeys(one.asked.source for one in scores))}."
     return BenchmarkTable(header, tuple(rows), (_NOTES[name], interval, sources, *left))
+
+
+def _asked(one: PictureScores) -> str:
+    """Return how many units were asked, and of how many where that is a part."""
+    return f"{len(one.units)} of {one.benchmark.units:,}" if one.partial else str(len(one.units))
 
 
 def _by_category(scores: Sequence[PictureScores], categories: Sequence[str]) -> BenchmarkTable:

@@ -32,11 +32,13 @@ class Point(NamedTuple):
         name: The verbalizer run's.
         f1: By label type.
         pairs: Of MMVP's pairs those with both answers right.
+        part: How many pairs were asked, to stand behind the name; "" for all.
     """
 
     name: str
     f1: Mapping[str, Interval]
     pairs: Interval
+    part: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ class TradeOff:
     def table(self) -> BenchmarkTable:
         """Return the points as a table."""
         rows = [
-            (one.name, str(one.pairs), *(_text(one.f1.get(panel)) for panel in PANELS))
+            (one.name + one.part, str(one.pairs), *(_text(one.f1.get(panel)) for panel in PANELS))
             for one in self.points
         ]
         notes = [
@@ -104,7 +106,7 @@ class TradeOff:
                 markersize=6,
                 elinewidth=0.9,
                 capsize=2.5,
-                label=shown_name(one.name),
+                label=shown_name(one.name) + one.part,
             )
         # What guessing gets.
         axes.axvline(25, color="#555555", linewidth=0.8, linestyle=":")
@@ -151,7 +153,8 @@ def _points(
             f1 = {name: types.f1 for name, types in summary.label_types.items()}
             twice = len(_partners(run, scores)) > 1
             name = f"{run.name} ({one.run.folder.parent.name})" if twice else run.name
-            made.append(Point(name, f1, one.means["pair"]))
+            part = f", {len(one.units)} of {one.benchmark.units} pairs" if one.partial else ""
+            made.append(Point(name, f1, one.means["pair"], part))
     return made
 
 

@@ -80,7 +80,7 @@ def test_means_are_over_pairs(runs: Path) -> None:
 
 def test_a_report_of_mmvp_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = str(report_of([runs / "mmvp"]))
-    assert "| seeing" in text and "75.0 [" in text and "12, partial" in text
+    assert "| seeing" in text and "75.0 [" in text and "12 of 150" in text
     assert "MMVP by pattern" in text and "viewpoint and perspective" in text
     assert "Rows: sample." in text and "one letter throughout: 0" in text
     assert main(["report", str(runs / "mmvp")]) == 0
