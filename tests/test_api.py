@@ -123,7 +123,7 @@ def test_a_run_of_mmvp_alone_is_given_and_reported_on(
         device="cpu",
         batch_size=4,
     )
-    assert not run.tasks
+    assert not run.tasks and vb.load_run(tmp_path).folder == run.folder
     found = vb.report(run)
     assert any("MMVP" in title for title in found.pictures)
     assert str(found) == str(vb.report(tmp_path))

@@ -96,8 +96,7 @@ def evaluate(
         OSError: A folder is not there, or cannot be written.
         KeyboardInterrupt: It was interrupted; the text says how many responses are kept.
     """
-    from verbalizer_bench.results.picture_scores import read_picture_scores
-    from verbalizer_bench.results.run import NotAVerbalizerRun, read_run
+    from verbalizer_bench.results.picture_scores import read_any_run
     from verbalizer_bench.running.harness import harness
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -111,12 +110,7 @@ def evaluate(
         folders = harness("run", [*words, "--output_path", str(output)])
     if not folders:
         raise unscored
-    try:
-        return read_run(folders[0])
-    except NotAVerbalizerRun:
-        if scores := next(read_picture_scores(folders[0]), None):
-            return scores.run
-        raise
+    return read_any_run(folders[0])
 
 
 def load_run(path: str | Path) -> "Run":
@@ -129,9 +123,16 @@ def load_run(path: str | Path) -> "Run":
         FileNotFoundError: There is none.
         ValueError: There are several, or a file is not what lm-eval writes.
     """
-    from verbalizer_bench.results.run import load_run
+    from verbalizer_bench.results.picture_scores import read_any_run
+    from verbalizer_bench.results.run import NotAVerbalizerRun, load_run
 
-    return load_run(path)
+    try:
+        return load_run(path)
+    except NotAVerbalizerRun:
+        folders = {file.parent for file in Path(path).rglob("results_*.json")}
+        if len(folders) > 1:
+            raise
+        return read_any_run(*folders)
 
 
 def report(*runs: "Run | str | Path", evaluation: str | Path = "evaluation/llava15") -> "Report":

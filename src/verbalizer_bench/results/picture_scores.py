@@ -18,7 +18,7 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.contrast import precision, template
 from verbalizer_bench.results.files import samples_file
-from verbalizer_bench.results.run import Run, run_name
+from verbalizer_bench.results.run import NotAVerbalizerRun, Run, read_run, run_name
 from verbalizer_bench.results.schema import EvalResults, validate
 from verbalizer_bench.results.statistics import Interval, estimate
 from verbalizer_bench.tasks.picture_benchmarks import BENCHMARKS, PictureBenchmark
@@ -107,6 +107,21 @@ class PictureScores:
             (mean,) = estimate({f"{self.task}, {category}": table}, np.eye(1))
             found[category] = (mean, len(chosen))
         return found
+
+
+def read_any_run(folder: Path) -> Run:
+    """Read a run directory; a run without tasks where benchmarks with images alone were asked.
+
+    Raises:
+        FileNotFoundError: There is none, or a task's responses are not there.
+        ValueError: A file is not what lm-eval and our tasks write, or it has none of our tasks.
+    """
+    try:
+        return read_run(folder)
+    except NotAVerbalizerRun:
+        if scores := next(read_picture_scores(folder), None):
+            return scores.run
+        raise
 
 
 def read_picture_scores(folder: Path) -> Iterator[PictureScores]:
