@@ -40,6 +40,14 @@ class Picture(NamedTuple):
                 "give a PNG or JPEG"
             ) from error
 
+    def same_as(self, other: "Picture") -> bool:
+        """Say whether both files have the same content."""
+        return self._bytes() == other._bytes() and self.sha256() == other.sha256()
+
+    def _bytes(self) -> int:
+        content = self.content
+        return content.stat().st_size if isinstance(content, Path) else len(content)
+
     def sha256(self) -> str:
         """Return the hash of the file's content."""
         content = self.content

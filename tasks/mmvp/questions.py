@@ -28,6 +28,7 @@ COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 PATTERN_COLUMNS = ("Pattern", "Category")
 LETTERS = ("a", "b")
 _OPTIONS = re.compile(r"\s*\(a\)(?P<a>.+?)\(b\)(?P<b>.+)", re.DOTALL | re.IGNORECASE)
+_MARK = re.compile(r"\(([a-f])\)", re.IGNORECASE)
 _ANSWER = re.compile(r"\(?([ab])\)?\.?", re.IGNORECASE)
 
 
@@ -95,6 +96,10 @@ def parse_options(text: str) -> tuple[str, str]:
     Raises:
         ValueError: There are not two options, one is empty, or both say the same.
     """
+    marks = [mark.lower() for mark in _MARK.findall(text)]
+    if len(marks) > len(LETTERS):
+        found = ", ".join(f"({mark})" for mark in marks)
+        raise ValueError(f"Options={text!r}: {found} are there; MMVP has two, (a) and (b)")
     match = _OPTIONS.fullmatch(text)
     options = tuple(" ".join(match[letter].split()) for letter in LETTERS) if match else ()
     if len(options) != 2 or not all(options):
@@ -169,6 +174,11 @@ def _check_pairs(questions: Sequence[Question], table: Path) -> None:
                     f"{getattr(one, what)!r} and {getattr(other, what)!r}; a pair has one question "
                     "for two images"
                 )
+        if one.picture.same_as(other.picture):
+            raise ValueError(
+                f"{where}: both images are the same, {one.picture.name} and {other.picture.name}; "
+                "a pair has two images"
+            )
         if one.answer == other.answer:
             raise ValueError(
                 f"{where}: both answers are ({one.answer}); a pair's answers differ, so that one "

@@ -96,6 +96,11 @@ def _group(
         one, other = (stored_picture(place, f"Image_{i}", row[f"Image_{i}"]) for i in (0, 1))
     else:
         one, other = (found_picture(place, f"{index}_{i}", files, folder) for i in (0, 1))
+    if one.same_as(other):
+        raise ValueError(
+            f"{place}: Index {index}: both images are the same, {one.name} and {other.name}; "
+            "a group has two images"
+        )
     options = _options(first, kind), _options(second, kind)
     answers = (q0i0, q0i1, q1i0, q1i1)
     return Group(int(index), kind, (first, second), options, answers, (one, other))

@@ -93,6 +93,12 @@ def test_the_layout_of_lmms_evals_copy(tmp_path: Path, place: str) -> None:
     questions = read_folder(tmp_path)
     assert [level(question) for question in questions] == [1, 2, 3, 4]
     assert len({question.picture.sha256() for question in questions}) == 4
+    made[3]["image"] = made[2]["image"]
+    pq.write_table(pa.Table.from_pylist(made), file)
+    with pytest.raises(
+        ValueError, match=r"Index 3 and 4, pair 2: both images are the same, .*row 4"
+    ):
+        read_folder(tmp_path)
     made[2]["image"] = None
     pq.write_table(pa.Table.from_pylist(made), file)
     with pytest.raises(ValueError, match=r"row 3: image holds no file"):
@@ -110,6 +116,8 @@ def test_the_layout_of_lmms_evals_copy(tmp_path: Path, place: str) -> None:
         (1, 2, "(a) Closed (b) Open", r"pair 1: options differ"),
         (0, 2, "Open or closed", r"line 2: Options='Open or closed': two are expected"),
         (0, 2, "(a) Open (b)  ", r"line 2: Options='\(a\) Open \(b\)  ': two are expected"),
+        (0, 2, "(a) x (b) y (c) z", r"line 2: .*: \(a\), \(b\), \(c\) are there; MMVP has two"),
+        (0, 2, "(a) x (b) y (B) z", r"line 2: .*: \(a\), \(b\), \(b\) are there; MMVP has two"),
         (0, 2, "(a) Open (b) open", r"both say the same"),
         (1, 3, "(a)", r"pair 1: both answers are \(a\)"),
         (0, 3, "c", r"line 2: Correct Answer='c': give \(a\) or \(b\)"),
@@ -170,10 +178,22 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
         check_pictures(read_folder(folder))
 
 
+def test_a_pair_has_two_images(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, table(rows()), 4) / IMAGES
+    # Images of different pairs may be the same.
+    (folder / "3.jpg").write_bytes((folder / "2.jpg").read_bytes())
+    read_folder(tmp_path)
+    (folder / "1.jpg").write_bytes((folder / "2.jpg").read_bytes())
+    message = r"Index 1 and 2, pair 1: both images are the same, .*1\.jpg and .*2\.jpg; a pair has"
+    with pytest.raises(ValueError, match=message):
+        read_folder(tmp_path)
+
+
 def test_options() -> None:
     assert parse_options("(a) To the left (from here) (b)  To the\n right ") == (
         *("To the left (from here)", "To the right"),
     )
+    assert parse_options("(a) One apple(s) (b) Two") == ("One apple(s)", "Two")
     assert parse_options("(A) Yes(B) No") == ("Yes", "No")
 
 

@@ -168,6 +168,15 @@ def test_a_wrong_row_is_one_line(tmp_path: Path, changes: dict[str, str], messag
         read_groups(tmp_path)
 
 
+def test_a_group_has_two_images(tmp_path: Path) -> None:
+    sample.write(tmp_path)
+    one, other = (tmp_path / IMAGES / f"2_{i}.png" for i in (0, 1))
+    one.write_bytes(other.read_bytes())
+    read_groups.cache_clear()
+    with pytest.raises(ValueError, match=r"Index 2: both images are the same, .*2_0.png and .*2_1"):
+        read_groups(tmp_path)
+
+
 def test_options_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     sample.write(tmp_path)
     text = (tmp_path / FILE).read_text()
