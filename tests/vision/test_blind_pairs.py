@@ -116,6 +116,35 @@ def test_shards_make_what_one_command_makes(run: Run, tmp_path: Path) -> None:
         assert (tmp_path / "shards" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_plain_command_takes_what_shards_have_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    assert run("--batch-size", "1") == 0
+    make, made = extraction._batch, list[int]()
+
+    def counted(*arguments: Any) -> Any:
+        made.append(1)
+        return make(*arguments)
+
+    monkeypatch.setattr(extraction, "_batch", counted)
+    for shard in ("1/2", "2/2")[: 1 if killed else 2]:
+        words = ["--stage", "features", "--shard", shard, "--batch-size", "1"]
+        assert run(*words, output="shards") == 0
+    before = written(tmp_path / "shards" / "features")
+    assert len(made) == (12 if killed else 24)
+    if killed:
+        log = tmp_path / "shards" / "features" / "different" / "00000000-00000006.jsonl"
+        log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:4]))
+    assert run("--batch-size", "1", output="shards") == 0
+    # Of the killed one three images of a tower are lost.
+    assert len(made) == (27 if killed else 24)
+    after = written(tmp_path / "shards" / "features")
+    assert {name: after[name] for name in before} == before
+    for name in ("images.jsonl", "pairs.jsonl", "left_out.jsonl", "duplicates.jsonl"):
+        assert (tmp_path / "shards" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
 def test_every_odd_file_is_said(
     run: Run, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from verbalizer_bench.vision.features import Batch, PartWriter, Store, shard_rows, unit_vectors
+from verbalizer_bench.vision.features import (
+    Batch,
+    PartWriter,
+    Store,
+    parts_of,
+    shard_rows,
+    unit_vectors,
+)
 
 MADE = {"weights": "abc", "embedding": "cls", "images": "def"}
 
@@ -81,6 +88,28 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
     (tmp_path / "half" / "00000000-00000008.npy").unlink()
     with pytest.raises(ValueError, match=r"it is gone, and 00000000-00000008\.jsonl is not"):
         PartWriter(tmp_path / "half", range(8), MADE)
+
+
+def test_a_shard_takes_parts_of_another_number(tmp_path: Path) -> None:
+    whole = range(30)
+    assert parts_of(tmp_path, whole, MADE) == [whole]
+    write(tmp_path, range(10, 15))
+    with closing(PartWriter(tmp_path, range(15, 20), MADE)) as part:
+        part.write(batch(15))
+    there = [range(10), range(10, 15), range(15, 20), range(20, 30)]
+    assert parts_of(tmp_path, whole, MADE) == there
+    # A part that was begun is finished by the shard of its first image, and by no other.
+    assert parts_of(tmp_path, range(17), MADE) == there[:3]
+    assert parts_of(tmp_path, range(17, 30), MADE) == there[3:]
+    assert parts_of(tmp_path, range(16, 19), MADE) == []
+    for part in parts_of(tmp_path, whole, MADE):
+        write(tmp_path, part)
+    assert Store(tmp_path, 30).width == 8
+    with pytest.raises(ValueError, match="of weights=abc, and weights=other is asked for"):
+        parts_of(tmp_path, range(5), MADE | {"weights": "other"})
+    (tmp_path / "00000008-00000010.jsonl").touch()
+    with pytest.raises(ValueError, match="two parts have image 8; remove one of them"):
+        parts_of(tmp_path, range(20, 30), MADE)
 
 
 def test_two_processes_do_not_write_one_part(tmp_path: Path) -> None:

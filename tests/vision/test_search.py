@@ -1,5 +1,6 @@
 """Near pairs are those of the naive search, to the last bit, however they are searched."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,43 @@ def test_shards_that_are_missing_are_said(
     with pytest.raises(FileNotFoundError, match="5 of 10 rows of blocks are not searched"):
         read_hits(tmp_path, search.blocks, search.made)
     search.run(tmp_path, 2, 2)
-    search.run(tmp_path, 1, 3)
+    for suffix in ("jsonl", "hits"):
+        shutil.copy(tmp_path / f"shard-2-of-2.{suffix}", tmp_path / f"shard-2-of-3.{suffix}")
     with pytest.raises(ValueError, match="another shard has its pairs too"):
         read_hits(tmp_path, search.blocks, search.made)
+
+
+def test_shards_of_another_number_are_taken_and_not_searched_again(
+    tmp_path: Path, towers: tuple[Made, Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verbalizer_bench.vision.search.block_rows", lambda width, memory: 64)
+    search = Search(*towers, np.arange(640), Rule(0.8), {})
+    wanted = found(search, tmp_path / "whole")
+    folder = tmp_path / "shards"
+    search.run(folder, 1, 2)
+    log, hits = folder / "shard-1-of-2.jsonl", folder / "shard-1-of-2.hits"
+    # As it is when it was killed between the pairs of its last row and that row's line.
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    before = log.read_bytes(), hits.read_bytes()
+    assert found(search, folder).tobytes() == wanted.tobytes()
+    assert (log.read_bytes(), hits.read_bytes()) == before
+    rows = [log.read_bytes().count(b"row") for log in sorted(folder.glob("*.jsonl"))]
+    assert rows == [6, 4]
+    search.run(folder, 1, 2)
+    assert found(search, folder, 3).tobytes() == wanted.tobytes()
+    with pytest.raises(ValueError, match=r"pairs are of above=0\.8, and above=0\.9 is asked for"):
+        Search(*towers, np.arange(640), Rule(0.9), {}).run(folder, 4, 4)
+    assert not (folder / "shard-4-of-4.jsonl").exists()
+
+
+def test_what_other_shards_have_found_counts_towards_the_most(tmp_path: Path) -> None:
+    same = Made(np.full((500, 16), 0.25, np.float16))
+    search = Search(same, same, np.arange(500), Rule(most=130_000), {})
+    search.run(tmp_path, 1, 1)
+    count = len(read_hits(tmp_path, search.blocks, search.made))
+    assert count == 500 * 499 // 2
+    log = tmp_path / "shard-1-of-1.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    fewer = Search(same, same, np.arange(500), Rule(most=count - 1), {})
+    with pytest.raises(ValueError, match="more than 124,749 pairs are above"):
+        fewer.run(tmp_path, 1, 1)

@@ -17,8 +17,8 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 from verbalizer_bench.version import __version__
 from verbalizer_bench.vision.embedding import Embedding
-from verbalizer_bench.vision.extraction import extract
-from verbalizer_bench.vision.features import Store, check_same, shard_rows
+from verbalizer_bench.vision.extraction import extract, made_of
+from verbalizer_bench.vision.features import Store, check_same, parts_of, shard_rows
 from verbalizer_bench.vision.image_index import ImageFile, keep_index, read_index, scan
 from verbalizer_bench.vision.search import Rule, Search, read_hits
 from verbalizer_bench.vision.selection import Choice, Chosen, choose, copies
@@ -87,7 +87,7 @@ _LEFT = {"no_features": "without features", "copies": "copies of others"}
 def make_features(
     images: Path, towers: Mapping[str, Tower], output: Path, shard: int, shards: int, batch: int
 ) -> list[str]:
-    """Make a shard's features of both towers, or go on with them.
+    """Make a shard's features of both towers, or go on with them; what is there is not made again.
 
     Args:
         images: The folder of the images.
@@ -107,9 +107,13 @@ def make_features(
     found = scan(images)
     keep_index(found, output)
     rows = shard_rows(len(found.images), shard, shards)
+    folders = {role: output / "features" / role for role in towers}
+    parts = {
+        role: parts_of(folders[role], rows, made_of(found, tower)) for role, tower in towers.items()
+    }
     for role, tower in towers.items():
-        if rows:
-            extract(found, tower, output / "features" / role, rows, batch)
+        for part in parts[role]:
+            extract(found, tower, folders[role], part, batch)
     return found.lines()
 
 

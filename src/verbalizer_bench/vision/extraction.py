@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,11 @@ class _Read(NamedTuple):
     fault: str
 
 
+def made_of(found: Scan, tower: Tower) -> dict[str, Any]:
+    """Return what a tower's features of images depend on."""
+    return tower.record() | {"images": found.sha256}
+
+
 def extract(found: Scan, tower: Tower, folder: Path, rows: range, batch_size: int) -> None:
     """Keep a tower's features of consecutive images; what is there already is not made again.
 
@@ -36,15 +41,14 @@ def extract(found: Scan, tower: Tower, folder: Path, rows: range, batch_size: in
         found: The images.
         tower: The tower.
         folder: The store's.
-        rows: Which images.
+        rows: Which images: a part of the store.
         batch_size: Images at a time.
 
     Raises:
         ValueError: The store is of other images or another tower; or the tower gives no vectors.
         OSError: The disk is full, or refuses.
     """
-    made = tower.record() | {"images": found.sha256}
-    with closing(PartWriter(folder, rows, made)) as part:
+    with closing(PartWriter(folder, rows, made_of(found, tower))) as part:
         if part.is_complete:
             return
         width = _width(tower)

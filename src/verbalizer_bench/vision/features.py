@@ -191,12 +191,11 @@ class Store:
         self._starts: list[int] = []
         self._parts: list[np.ndarray] = []
         self.width, at = 0, 0
-        for file in sorted(folder.glob("*.jsonl")):
-            start, stop = (int(number) for number in file.stem.split("-"))
-            if start != at:
-                raise _gap(folder, at, start)
-            self._add(file, start, stop)
-            at = stop
+        for file, part in _parts_there(folder):
+            if part.start != at:
+                raise _gap(folder, at, part.start)
+            self._add(file, part.start, part.stop)
+            at = part.stop
         if at != images:
             raise _gap(folder, at, images)
         self.images = images
@@ -243,13 +242,51 @@ class Store:
 def _gap(folder: Path, at: int, to: int) -> Exception:
     if to < at:
         return ValueError(
-            f"{folder}: two parts have image {to}; the parts of a store are made with one number "
-            "of shards: remove those of the other"
+            f"{folder}: two parts have image {to}; remove one of them, its .npy and its .jsonl, "
+            "and run --stage features again"
         )
     return FileNotFoundError(
         f"{folder}: no features of the images {at} to {to - 1}; run --stage features with the "
         "shards that are missing"
     )
+
+
+def parts_of(folder: Path, rows: range, made: Mapping[str, Any]) -> list[range]:
+    """Return the parts that make up a shard: those that are there, and new ones between them.
+
+    Parts of another number of shards are taken as they are. One that was begun is finished by the
+    shard that has its first image.
+
+    Args:
+        folder: The store.
+        rows: Which images the shard has.
+        made: What features depend on, and the hash of the index.
+
+    Raises:
+        ValueError: Two parts have an image, or one is of something else.
+    """
+    parts, at, end = [], rows.start, 0
+    for file, part in _parts_there(folder):
+        if part.start < end:
+            raise _gap(folder, end, part.start)
+        end = part.stop
+        if header := next(read_log(file, KIND, VERSION), None):
+            check_same(file, header[1]["made"], made)
+        if part.stop <= rows.start or part.start >= rows.stop:
+            continue
+        if at < part.start:
+            parts.append(range(at, part.start))
+        if part.start >= rows.start:
+            parts.append(part)
+        at = part.stop
+    return parts + ([range(at, rows.stop)] if at < rows.stop else [])
+
+
+def _parts_there(folder: Path) -> Iterator[tuple[Path, range]]:
+    """Yield the log of each part of a store and its images, in their order."""
+    for file in sorted(folder.glob("*.jsonl")):
+        start, stop = (int(number) for number in file.stem.split("-"))
+        yield file, range(start, stop)
 
 
 def shard_rows(images: int, shard: int, shards: int) -> range:

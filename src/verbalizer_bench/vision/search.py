@@ -113,6 +113,8 @@ class Search:
     def run(self, folder: Path, shard: int = 1, shards: int = 1) -> None:
         """Find a shard's pairs, or go on with it.
 
+        What shards of another number have found is not searched again.
+
         Args:
             folder: Where shards are kept.
             shard: Which, from 1.
@@ -123,9 +125,11 @@ class Search:
             OSError: The disk is full, or refuses.
         """
         name = folder / f"shard-{shard}-of-{shards}"
+        mine = set(shard_blocks(self.blocks, shard, shards))
+        others = _rows_of_others(folder, name, self.made)
+        most = self.rule.most // shards - sum(others[row] for row in mine & others.keys())
         with _ShardWriter(name, self.made) as written:
-            todo = [row for row in shard_blocks(self.blocks, shard, shards) if row not in written]
-            most = self.rule.most // shards
+            todo = sorted(row for row in mine - others.keys() if row not in written)
             with tqdm(desc="Blocks", total=sum(self.blocks - row for row in todo)) as bar:
                 for row in todo:
                     hits = np.concatenate(
@@ -198,14 +202,11 @@ def read_hits(folder: Path, blocks: int, made: Mapping[str, Any]) -> np.ndarray:
     """
     found, done = [np.empty(0, HIT)], set[int]()
     for file in sorted(folder.glob("shard-*.jsonl")):
-        log = read_log(file, KIND, VERSION)
-        header = next(log, ("", {}))[1]
-        _check_same(file, header.get("made"), made)
-        rows = {int(line["row"]) for _, line in log}
-        if rows & done:
+        rows = _rows(file, made)
+        if rows.keys() & done:
             raise ValueError(f"{file}: another shard has its pairs too; remove one number's shards")
-        done |= rows
-        found.append(np.fromfile(file.with_suffix(".hits"), HIT))
+        done |= rows.keys()
+        found.append(_hits(file.with_suffix(".hits"), sum(rows.values())))
     if missing := sorted(set(range(blocks)) - done):
         raise FileNotFoundError(
             f"{folder}: {len(missing)} of {blocks} rows of blocks are not searched; run --stage "
@@ -213,6 +214,31 @@ def read_hits(folder: Path, blocks: int, made: Mapping[str, Any]) -> np.ndarray:
         )
     hits = np.concatenate(found)
     return hits[np.lexsort((hits["second"], hits["first"]))]
+
+
+def _hits(file: Path, count: int) -> np.ndarray:
+    """Return the pairs of a shard, without those of a row that it was killed in."""
+    # Its log may have been begun and the file not yet.
+    hits = np.fromfile(file, HIT, count) if count else np.empty(0, HIT)
+    if len(hits) < count:
+        raise ValueError(f"{file}: it is cut off; remove it and its log")
+    return hits
+
+
+def _rows(file: Path, made: Mapping[str, Any]) -> dict[int, int]:
+    """Return the rows of blocks that a shard's log has, and how many pairs are in each."""
+    log = read_log(file, KIND, VERSION)
+    header = next(log, ("", {}))[1]
+    _check_same(file, header.get("made"), made)
+    return {int(line["row"]): int(line["hits"]) for _, line in log}
+
+
+def _rows_of_others(folder: Path, name: Path, made: Mapping[str, Any]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for file in sorted(folder.glob("shard-*.jsonl")):
+        if file != name.with_suffix(".jsonl"):
+            found |= _rows(file, made)
+    return found
 
 
 def _check_same(file: Path, known: Any, made: Mapping[str, Any]) -> None:
