@@ -50,15 +50,29 @@ def test_of_data_sets_the_one_whose_documents_weigh_most_sets_the_bound() -> Non
 @pytest.mark.parametrize(("failures", "n"), [(1, 30), (3, 100), (14, 40), (38, 40)])
 def test_zeros_and_ones_have_the_binomials_own_interval(failures: int, n: int) -> None:
     """Clopper and Pearson: each end makes what was seen, or more, as rare as 1 in 40."""
-    (found,) = estimate({"a": binary(failures, n)}, ONE, resamples=40_000)
+    (found,) = estimate({"a": binary(failures, n)}, ONE)
 
     def at_most(k: int, p: float) -> float:
         return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
 
     assert found.low is not None and found.high is not None
     # Either count is few, of failures or of successes.
-    assert at_most(failures, 1 - found.low) == pytest.approx(0.025, abs=0.003)
-    assert 1 - at_most(failures - 1, 1 - found.high) == pytest.approx(0.025, abs=0.003)
+    assert at_most(failures, 1 - found.low) == pytest.approx(0.025)
+    assert 1 - at_most(failures - 1, 1 - found.high) == pytest.approx(0.025)
+
+
+def test_equal_counts_have_equal_intervals_whatever_the_data_set_is_called() -> None:
+    found = {str(estimate({name: binary(4, 15)}, ONE)[0]) for name in "abcdefghi"}
+    assert found == {"73.3 [44.9, 92.2]"}
+    # Of a difference that is -1 or 1 too, and of half the weight.
+    both = np.array([[-1.0]] * 4 + [[1.0]] * 11)
+    (pair,) = estimate({"a": both}, ONE, lowest=-1.0)
+    assert pair.low is not None and pair.high is not None
+    assert [(end + 1) / 2 for end in (pair.low, pair.high)] == pytest.approx(
+        [0.4490, 0.9221], abs=1e-4
+    )
+    (half,) = estimate({"a": binary(4, 15)}, ONE / 2)
+    assert half.high == pytest.approx(0.9221 / 2, abs=1e-4)
 
 
 def test_seeing_a_document_differ_makes_no_interval_narrower() -> None:

@@ -97,11 +97,14 @@ def right(pattern: str, count: int, of: int) -> list[vlm.Judged]:
 
 
 def test_an_interval_of_one_pattern_is_the_exact_binomial_one() -> None:
-    for count in (0, 4, 15):
-        found = vlm._shares(right("text", count, 15), ["text"], vlm.DIRECTIONS[0])[1]["text"]
+    for count in range(16):
+        judged = [one for name in NAMES for one in right(name, count, 15)]
+        each = vlm._shares(judged, NAMES, vlm.DIRECTIONS[0])[1]
         exact = binomtest(count, 15).proportion_ci(method="exact")
-        assert found.mean == pytest.approx(count / 15)
-        assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.02)
+        for found in each.values():
+            wanted = (count / 15, exact.low, exact.high)
+            assert (found.mean, found.low, found.high) == pytest.approx(wanted, abs=1e-9)
+        assert len({str(found) for found in each.values()}) == 1
 
 
 def test_the_mean_is_of_patterns() -> None:

@@ -6,8 +6,9 @@ end of the interval is a quantile of the mean of a Bayesian bootstrap (Rubin 198
 document, at that end of the scale, in the data set where it weighs most.
 
 For one data set of documents that are 0 or 1 this is the exact binomial interval (Clopper and
-Pearson 1934), and with no failure among n its lower end is 0.025^(1/n), about 1 - 3.7 / n (the rule
-of three, 3 / n, is that of one side). For values between 0 and 1 it is the bound of Gaffke (2005).
+Pearson 1934), which is computed, not drawn; with no failure among n its lower end is 0.025^(1/n),
+about 1 - 3.7 / n (the rule of three, 3 / n, is that of one side). For values between 0 and 1 it is
+the bound of Gaffke (2005).
 One document more, where its weight is greatest, is how Fay and Feuer (1997) bound weighted sums
 of Poisson counts. The verbalizers of a document are one observation: all could fail together.
 """
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import betaincinv
 
 from verbalizer_bench.results.resampling import ALPHA
 
@@ -75,11 +77,12 @@ def unseen_interval(strata: Sequence[Stratum], resamples: int, seed: int) -> tup
         turned = [Stratum(s.dataset, -s.values, -s.highest, -s.lowest) for s in strata]
         low, high = unseen_interval(turned, resamples, seed)
         return -high, -low
-    low, high = (
-        _alike(strata)
-        if all(len(_counted(stratum)[1]) == 1 for stratum in strata)
-        else _drawn(strata, resamples, seed)
-    )
+    if all(len(_counted(stratum)[1]) == 1 for stratum in strata):
+        low, high = _alike(strata)
+    elif len(strata) == 1 and _is_binary(strata[0]):
+        low, high = _exact(strata[0])
+    else:
+        low, high = _drawn(strata, resamples, seed)
     return min(low, mean), max(high, mean)
 
 
@@ -88,6 +91,21 @@ def _alike(strata: Sequence[Stratum]) -> tuple[float, float]:
     down = [(float(stratum.values[0]) - stratum.lowest, len(stratum.values)) for stratum in strata]
     up = [(stratum.highest - float(stratum.values[0]), len(stratum.values)) for stratum in strata]
     return mean - _unseen(down), mean + _unseen(up)
+
+
+def _is_binary(stratum: Stratum) -> bool:
+    ends = [stratum.lowest, stratum.highest]
+    values = _counted(stratum)[0]
+    return len(values) == len(ends) and np.allclose(values, ends, rtol=0, atol=1e-9)
+
+
+def _exact(stratum: Stratum) -> tuple[float, float]:
+    """Return what draws tend to where each document is at one of both ends: a beta's quantiles."""
+    failures, successes = (int(count) for count in _counted(stratum)[1])
+    low = float(betaincinv(successes, failures + 1, ALPHA / 2))
+    high = float(betaincinv(successes + 1, failures, 1 - ALPHA / 2))
+    reach = stratum.highest - stratum.lowest
+    return stratum.lowest + low * reach, stratum.lowest + high * reach
 
 
 def _unseen(reaches: Sequence[tuple[float, int]]) -> float:
