@@ -1,14 +1,21 @@
 """Which of two options a free response chooses: a rule, the same for everybody, with no judge.
 
-In this order, on the response in NFKC and lower case, without Markdown's marks:
+On the response in NFKC and lower case, without marks of Markdown and TeX or a speaker's name in
+front. It ends where a line begins another turn ("Question:", "User:"); a first line that is a
+letter or an option and nothing else is the whole response. In this order:
 
-1. A letter that the response says is its answer: alone (`b`, `(B).`), after "answer", "option" or
-   "choice", in brackets, or in front with a mark behind it (`a) Open`, `A. Open`, `A: Open`). A
-   word "a" is an article. Both letters, none of which is called the answer: `both`.
-2. Of options Yes and No, the first word. Words of refusal: `refusal`.
-3. The option whose words stand in the response, the longer one first, articles left out, number
-   words as digits; or whose words the response is a part of. Both: `both`. What stands behind
-   "not", "isn't", "neither", "rather than", "instead of", or before "is wrong", is not chosen.
+1. A letter that the response says is its answer: alone (`b`, `(B).`, also `<b>`), in a box, after
+   "answer", "option", "choice", 答案 or 选, in brackets, in front with a mark behind it (`a) Open`,
+   `A. Open`, `A: Open`), or ending a sentence after "say" or "go with". A word "a" is an article.
+   Both letters, none of which is called the answer: `both`.
+2. Of options Yes and No, the first word ("no doubt" is no "no"). Words of refusal: `refusal`.
+3. The option whose words stand in the response, whole (`twenty-two` has no `two`), the longer one
+   first, articles left out, number words as digits; or whose words the response is a part of,
+   unless one option's words are all in the other. Both: `both`.
+
+Not chosen is a letter behind "not" or before "is wrong", and what stands, in one clause, up to
+four words behind "not", "isn't", "never" or "neither", or up to one behind "nor", "than", "instead
+of", "far from", "less", "hardly" or "barely". It is no choice of the other option either.
 
 A letter whose response has only the other option's words is a `contradiction`. What is no choice is
 wrong, and its share is reported: a judge may read more.
@@ -16,16 +23,21 @@ wrong, and its share is reported: a judge may read more.
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from typing import NamedTuple
 
 LETTERS = ("a", "b")
 CHOSEN = ("letter", "text")
 UNPARSED = ("both", "contradiction", "refusal", "none", "empty")
 KINDS = (*CHOSEN, *UNPARSED)
-_MARKUP = re.compile(r"[*_`~#>]+|</?\w+>")
+_SPEAKER = re.compile(r"\W*(?:assistant|gpt|model|ai)\s*:", re.IGNORECASE)
+_TURN = re.compile(
+    r"\n\W*(?:question|q|user|human|instruction|assistant)\s*\d*\W{0,2}:", re.IGNORECASE
+)
+_BOXED = re.compile(r"\\boxed\b", re.IGNORECASE)
+_MARKUP = re.compile(r"[*_`~#>{}$]+|</?\w+>|\\(?:text(?:bf)?|math(?:rm|bf))\b", re.IGNORECASE)
 _QUOTES = str.maketrans({0x2019: "'", 0x2018: "'", 0x201C: '"', 0x201D: '"'})
 _BOTH = re.compile(r"\W*(?:yes\W+(?:and|or)?\W*no|no\W+(?:and|or)?\W*yes)\b")
+_NO_DOUBT = re.compile(r"\bno (?:doubt|question)\b")
 _BEHIND = r"(?=[)\].,:;!\"']|\s*$|\s+(?:is|because|since|as|-)\b)"
 _ALONE = re.compile(r"\W*([ab])\W*")
 _STATED = (
@@ -34,19 +46,31 @@ _STATED = (
         r"\b(?:answer|choose|select|pick)(?: is| would be| should be)?[\s:]*[(\[\"']*([ab])"
         + _BEHIND
     ),
+    re.compile(r"(?<!不)(?:答案|选[择项]?)[\s:是为选]*[(\[\"']*([ab])(?![a-z'])"),
+    # Without its full stop "a" may be the article of a response that was cut off.
+    re.compile(r"\b(?:say|go with)[\s:]+[\"']?([ab])[\"']?[.!](?=\s|$)"),
 )
 _MARKED = re.compile(r"[(\[]\s*([ab])\s*[)\]]|(?:^|\s)([ab])\)|^\W*([ab])[.:](?=\s|$)")
 _DENIED = re.compile(
     r"\b(?:not|nor|neither|rather than|instead of)\s+(?:option\s+)?[(\[]?[ab][)\]]"
+    r"|(?:\bnot|n't|\bnever)\s+(?:say|go with|choose|select|pick)\s+(?:option\s+)?\W?[ab]\b"
     r"|(?:\boption\s+)?[(\[]?\b[ab]\b[)\]]?\s+is(?:n't| not| wrong| incorrect| false)\b"
 )
 _REFUSAL = re.compile(
     r"\b(?:sorry|unable|cannot|can ?not|can't|couldn't|not sure|unsure|unclear|no idea|not able"
     r"|don't know|do not know|impossible|difficult to|hard to|not enough|as an ai|no image)\b"
 )
-_NEGATIONS = {"not", "never", "neither", "nor", "than", "instead_of"}
+# Before an option's words, in their clause.
+_NEGATED = re.compile(
+    r"(?<!\S)(?:(?:not|never|neither|\S+n't)(?: (?!but )\w\S*){0,4}"
+    r"|(?:nor|than|instead of|far from|less|hardly|barely)(?: (?!but )\w\S*)?) $"
+)
+_TOKEN = re.compile(r"\w+(?:[-']\w+|(?<=\d)[.,]\d+)*|[^\w\s]")
 _ARTICLES = {"a", "an", "the"}
-_SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 _NUMBERS = {word: str(number) for number, word in enumerate(_SMALL)}
 
 
@@ -70,7 +94,7 @@ def read_choice(response: str, options: tuple[str, str], letters: bool = True) -
         options: What `a` and `b` say.
         letters: Whether the question called them a and b.
     """
-    text = _plain(response)
+    text = _NO_DOUBT.sub("surely", _plain(_said_first(response, options, letters)))
     if not re.search(r"\w", text):
         return Choice(None, "empty")
     stated = _letters(text) if letters else set()
@@ -89,9 +113,21 @@ def read_choice(response: str, options: tuple[str, str], letters: bool = True) -
     return said
 
 
+def _said_first(response: str, options: tuple[str, str], letters: bool) -> str:
+    """Return a response without a speaker's name and without what follows its answer."""
+    text = _TURN.split(_SPEAKER.sub("", response.strip(), count=1).strip())[0]
+    first = text.partition("\n")[0]
+    line = _plain(first)
+    if letters and _ALONE.fullmatch(line):
+        return first
+    return first if line.strip(" .!") in [_plain(one).strip(" .!") for one in options] else text
+
+
 def _plain(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
-    return " ".join(_MARKUP.sub(" ", text).casefold().split())
+    bare = _MARKUP.sub(" ", _BOXED.sub(" answer: ", text))
+    # A response that is `<b>` and nothing else is the letter.
+    return " ".join((bare if bare.strip() else text).casefold().split())
 
 
 def _letters(text: str) -> set[str]:
@@ -110,21 +146,29 @@ def _by_text(text: str, options: tuple[str, str]) -> Choice:
     told = [_words(_plain(option)) for option in options]
     if told[0] == told[1] or not all(told):
         return _literal(text, options)
-    words = _words(_MARKED.sub(" ", text))
+    left = " ".join(_tokens(_MARKED.sub(" ", text)))
     found = set()
     # A longer option may hold the shorter: "not visible".
-    for place in sorted((0, 1), key=lambda place: -len(told[place])):
-        words, here = _taken(words, told[place])
-        found |= {LETTERS[place]} if here else set()
+    for place in sorted((0, 1), key=lambda place: -len(" ".join(told[place]))):
+        pattern = _whole(told[place])
+        places = pattern.finditer(left)
+        if any(not _NEGATED.search(left[: one.start()]) for one in places):
+            found.add(LETTERS[place])
+        left = pattern.sub("_", left)
     if len(found) == 2:
         return Choice(None, "both")
     if not found:
-        found = {
-            LETTERS[place]
-            for place in (0, 1)
-            if words and set(words) <= set(told[place]) and set(words) - set(told[1 - place])
-        }
+        found = _of_part(set(_words(left)), told)
     return Choice(found.pop(), "text") if found else Choice(None, "none")
+
+
+def _of_part(words: set[str], told: list[list[str]]) -> set[str]:
+    """Return the letters of options that have all of a response's words and that alone do."""
+    one, other = map(set, told)
+    if not words or one <= other or other <= one:
+        return set()
+    pairs = zip(LETTERS, (one, other), (other, one), strict=True)
+    return {letter for letter, mine, its in pairs if words <= mine and words - its}
 
 
 def _literal(text: str, options: tuple[str, str]) -> Choice:
@@ -135,26 +179,22 @@ def _literal(text: str, options: tuple[str, str]) -> Choice:
     return Choice(None, "none")
 
 
+def _tokens(text: str) -> list[str]:
+    """Return a text's words and marks without articles, numbers as digits."""
+    tokens = [_NUMBERS.get(token, token) for token in _TOKEN.findall(text)]
+    words = [token for token in tokens if re.match(r"\w", token)]
+    # What has no other word than an article means it: option A.
+    return tokens if set(words) <= _ARTICLES else [one for one in tokens if one not in _ARTICLES]
+
+
 def _words(text: str) -> list[str]:
-    """Return a text's words without articles, numbers as digits."""
-    text = re.sub(r"\binstead of\b", "instead_of", text)
-    words = [_NUMBERS.get(word, word) for word in re.findall(r"\w+(?:'\w+)?", text)]
-    return [word for word in words if word not in _ARTICLES] or words
+    return [token for token in _tokens(text) if re.match(r"\w", token)]
 
 
-def _taken(words: Sequence[str], option: Sequence[str]) -> tuple[list[str], bool]:
-    """Return the words without an option's, and whether it is chosen anywhere among them."""
-    left, chosen, place, size = [], False, 0, len(option)
-    while place < len(words):
-        if list(words[place : place + size]) != list(option):
-            left.append(words[place])
-            place += 1
-            continue
-        before = words[place - 1] if place else ""
-        chosen |= before not in _NEGATIONS and not before.endswith("n't")
-        left.append("")
-        place += size
-    return left, chosen
+def _whole(words: list[str]) -> re.Pattern[str]:
+    """Return the pattern of an option's words among tokens; a hyphen in it may be a space."""
+    parts = [re.escape(part) for word in words for part in word.split("-")]
+    return re.compile(r"(?<!\S)" + r"[ -](?:[^\w\s] )*".join(parts) + r"(?!\S)")
 
 
 def _is_yes_no(options: tuple[str, str]) -> bool:

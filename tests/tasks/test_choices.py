@@ -27,6 +27,19 @@ RESPONSES = [
     ("(b), not (a)", WINGS, "b", "letter"),
     ("Option B is wrong, so it is (a).", WINGS, "a", "letter"),
     ("The answer is not (a), it is (b).", WINGS, "b", "letter"),
+    ("b\n\nQuestion: Is the next one open? (a) Open (b) Closed\nAnswer: (a)", WINGS, "b", "letter"),
+    ("(b) Closed\n\n### User: Is it (a) Up or (b) Down?\n(a)", WINGS, "b", "letter"),
+    ("b\n\nThe dog is open. Is it (a) or (b)?\na", WINGS, "b", "letter"),
+    ("ASSISTANT: b", WINGS, "b", "letter"),
+    ("**Assistant:** (a)", WINGS, "a", "letter"),
+    ("I would say a.", WINGS, "a", "letter"),
+    ("I'd go with B.", WINGS, "b", "letter"),
+    ("Answer: \\boxed{b}", WINGS, "b", "letter"),
+    ("So it is $\\boxed{\\text{(B)}}$.", WINGS, "b", "letter"),
+    ("\u7b54\u6848\u662fB", WINGS, "b", "letter"),
+    ("\u7b54\u6848\uff1aA\u3002", WINGS, "a", "letter"),
+    ("<b>", WINGS, "b", "letter"),
+    ("<b>A</b>", WINGS, "a", "letter"),
     # The options' words.
     ("open", WINGS, "a", "text"),
     ("The butterfly's wings are CLOSED.", WINGS, "b", "text"),
@@ -43,7 +56,36 @@ RESPONSES = [
     ("It is not visible.", ("Visible", "Not visible"), "b", "text"),
     ('It says "Happy Easter!"', EASTER, "b", "text"),
     ('It says "Happy Easter"', EASTER, "a", "text"),
+    ("Closed.\nIs the next one open?\nOpen", WINGS, "b", "text"),
+    ("No\nQ: Is there a light?\nA: Yes", LIGHT, "b", "text"),
+    ("There is no doubt: yes", LIGHT, "a", "text"),
+    ("No doubt, yes.", LIGHT, "a", "text"),
+    ("There is no light.", LIGHT, "b", "text"),
+    ("more closed than open", WINGS, "b", "text"),
+    ("not open, but closed", WINGS, "b", "text"),
+    ("There are twelve.", ("12", "1"), "a", "text"),
+    ("a t-shirt", ("Shirt", "T-shirt"), "b", "text"),
+    ("it is dark colored", ("White", "Dark-colored"), "b", "text"),
+    ("OK / select", ("OK/SELECT", "OK"), "a", "text"),
+    ("black", ("Black", "Black and white"), "a", "text"),
+    ("\\boxed{Closed}", WINGS, "b", "text"),
     # No choice.
+    ("There are twenty-two dots.", ("Two", "Three"), None, "none"),
+    ("2.5 metres", ("2", "5"), None, "none"),
+    ("white", ("Black", "Black and white"), None, "none"),
+    ("They are half-open", WINGS, None, "none"),
+    ("less open", WINGS, None, "none"),
+    ("They are far from closed.", WINGS, None, "none"),
+    ("not quite open", WINGS, None, "none"),
+    ("They are hardly open.", WINGS, None, "none"),
+    ("Neither of them is open.", WINGS, None, "none"),
+    ("They aren't open or closed.", WINGS, None, "none"),
+    ("It does not point left.", ("Left", "Right"), None, "none"),
+    ("I don't think that it is open", WINGS, None, "none"),
+    ("I would not say a.", WINGS, None, "none"),
+    ("I would say a", WINGS, None, "none"),
+    ("There is no doubt", LIGHT, None, "none"),
+    ("\u7b54\u6848\u4e0d\u662fB", WINGS, None, "none"),
     ("", WINGS, None, "empty"),
     (" .\n", WINGS, None, "empty"),
     ("(A) and (b)", WINGS, None, "both"),
@@ -75,6 +117,10 @@ def test_swapped_options_have_the_other_letter(
     if kind == "text":
         other = {"a": "b", "b": "a"}[letter]
         assert read_choice(response, options[::-1]) == Choice(other, "text")
+
+
+def test_letters_that_were_not_asked_for() -> None:
+    assert read_choice("(a)", LIGHT, letters=False) == Choice(None, "none")
 
 
 def test_forty_and_each_kind() -> None:
