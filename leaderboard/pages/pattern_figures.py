@@ -1,10 +1,10 @@
 """Figures of visual patterns: what models of images and texts get right of each."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,14 +25,13 @@ def pattern_bars(scored: Sequence[ModelScores], files: Sequence[Path]) -> None:
     """
     names = [*scored[0].patterns[DIRECTIONS[0]], "Mean"]
     with matplotlib.rc_context({"text.parse_math": False}):
-        width = max(9.0, 1.5 + len(names) * (0.55 + 0.22 * len(scored)))
-        figure = Figure(figsize=(width, 7.4), dpi=150, layout="constrained")
-        grid = figure.subplots(len(DIRECTIONS), 1, sharex=True)
+        height = max(4.5, 1.5 + len(names) * (0.25 + 0.2 * len(scored)))
+        figure = Figure(figsize=(11, height), dpi=150, layout="constrained")
+        grid = figure.subplots(1, len(DIRECTIONS), sharey=True)
         for axes, direction in zip(grid, DIRECTIONS, strict=True):
             _panel(axes, scored, direction, names)
-        grid[-1].set_xticks(
-            range(len(names)), [textwrap.fill(name, 18) for name in names], fontsize=8
-        )
+        grid[0].set_yticks(range(len(names)), names, fontsize=8)
+        grid[0].invert_yaxis()
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
         save(figure, files)
@@ -42,11 +41,11 @@ def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Seq
     width = 0.8 / len(scored)
     for index, model in enumerate(scored):
         shares: list[Interval] = [*model.patterns[direction].values(), model.means[direction]]
-        axes.bar(
+        axes.barh(
             [place + (index - (len(scored) - 1) / 2) * width for place in range(len(names))],
             [100 * share.mean for share in shares],
             width * 0.92,
-            yerr=_ends(shares),
+            xerr=_ends(shares),
             capsize=2,
             error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
             label=shown_name(model.name),
@@ -54,11 +53,11 @@ def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Seq
             hatch=PATTERNS[index // len(COLOURS) % len(PATTERNS)],
             zorder=2,
         )
-    axes.axhline(CHANCE, color="#555555", linewidth=0.9, linestyle="--", zorder=1)
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("Pairs right (%)")
-    axes.set_title(f"{TITLES[direction]}; dashed: chance", loc="left", fontsize=9)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8, zorder=0)
+    axes.axvline(CHANCE, color="#555555", linewidth=0.9, linestyle="--", zorder=1)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("Pairs right (%); dashed: chance")
+    axes.set_title(TITLES[direction], loc="left", fontsize=9)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -81,20 +80,31 @@ def correlation_panels(correlations: Sequence[Correlation], files: Sequence[Path
         files: Where to write; the suffix is the format (`.png`, `.svg`).
     """
     with matplotlib.rc_context({"text.parse_math": False}):
+        names = list(dict.fromkeys(name for one in correlations for name in one.encoder_shares))
         size = (1 + 4.2 * len(correlations), 5.4)
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         grid = figure.subplots(1, len(correlations), squeeze=False)
         for axes, one in zip(grid[0], correlations, strict=True):
-            _points(axes, one)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
+            _points(axes, one, names)
+        found: dict[str, Artist] = {}
+        for axes in grid[0]:
+            handles, labels = axes.get_legend_handles_labels()
+            found |= dict(zip(labels, handles, strict=True))
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8
+            list(found.values()),
+            list(found),
+            loc="outside lower center",
+            ncols=2,
+            frameon=False,
+            fontsize=8,
         )
         save(figure, files)
 
 
-def _points(axes: Axes, one: Correlation) -> None:
-    for place, (name, share) in enumerate(one.encoder_shares.items()):
+def _points(axes: Axes, one: Correlation, names: Sequence[str]) -> None:
+    at: dict[tuple[float, float], list[str]] = {}
+    for name, share in one.encoder_shares.items():
+        place = names.index(name)
         other = one.run_shares[name]
         axes.errorbar(
             100 * share.mean,
@@ -104,13 +114,20 @@ def _points(axes: Axes, one: Correlation) -> None:
             fmt="os"[place // len(COLOURS) % 2],
             color=COLOURS[place % len(COLOURS)],
             elinewidth=0.7,
-            label=name,
+            label=f"{place + 1} {name}",
+        )
+        point = round(100 * share.mean, 6), round(100 * other.mean, 6)
+        at.setdefault(point, []).append(str(place + 1))
+    # Of points at one place the last is seen, and the numbers of all.
+    for point, numbers in at.items():
+        axes.annotate(
+            ", ".join(numbers), point, (4, 4), textcoords="offset points", fontsize=7, zorder=5
         )
     axes.set_xlim(-3, 103)
     axes.set_ylim(-3, 103)
     axes.set_aspect("equal")
     axes.set_xlabel(f"MMVP-VLM, {shown_name(one.encoder, 32)} (pairs right, %)", fontsize=8)
     axes.set_ylabel(f"MMVP, {shown_name(one.run, 32)} (pairs right, %)", fontsize=8)
-    axes.set_title(f"r = {one}", loc="left", fontsize=9)
+    axes.set_title(one.title, loc="left", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,7 @@
 """MMVP-VLM: logits are those of a plain loop, and a pair counts if both statements find theirs."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scipy.stats import binomtest
 from tests.helpers import towers
 from tests.helpers.echo import write_run
 from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.pages.pattern_figures import correlation_panels
 from verbalizer_bench.results.statistics import Interval
 from verbalizer_bench.tasks.mmvp.patterns import NAMES
 from verbalizer_bench.vision import vlm_pairs as vlm
@@ -136,10 +138,32 @@ def test_patterns_are_correlated_with_those_of_a_run(tmp_path: Path) -> None:
     assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-3)
     constant = correlate("encoder", dict.fromkeys(NAMES, Interval(0.5, 0.1, 0.9)), run)
     assert constant.value is None and "all alike" in constant.line()
+    assert constant.title == "No correlation: all patterns alike in one of both"
+    svg = tmp_path / "correlation.svg"
+    correlation_panels([constant], [svg])
+    # The sample has the first patterns right and the others wrong: two places, nine numbers.
+    text = svg.read_text()
+    assert "r = " not in text and "<!-- 1, " in text
+    assert (
+        sum(f" {place} {name} " in text for place, name in enumerate(constant.encoder_shares, 1))
+        == 9
+    )
     with pytest.raises(ValueError, match="0 patterns are in its questions and in MMVP-VLM's"):
         correlate("encoder", {"others": Interval(0.5, 0.1, 0.9)}, run)
-    with pytest.raises(FileNotFoundError, match="no run of MMVP in it"):
+    with pytest.raises(FileNotFoundError, match="no run of MMVP at or below it"):
         mmvp_scores(tmp_path / "nothing")
+
+
+def test_a_run_is_found_below_the_folder_that_lm_eval_was_given(tmp_path: Path) -> None:
+    run = mmvp_run(tmp_path / "out")
+    write_run(tmp_path / "out", "blind", ["mmvp_options_blind"], says=lambda request: "(a)")
+    for given in (tmp_path, tmp_path / "out", run):
+        assert mmvp_scores(given).run.folder == run
+    shutil.copytree(run, tmp_path / "out" / "twice")
+    with pytest.raises(
+        ValueError, match=r"holds 2 runs of MMVP \(.*/out/seer, .*/out/twice\); give"
+    ):
+        mmvp_scores(tmp_path)
 
 
 def test_the_command_scores_several_models(

@@ -47,6 +47,13 @@ class Correlation(NamedTuple):
             return f"none ({count} patterns, all alike in one of both)"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] ({count} patterns)"
 
+    @property
+    def title(self) -> str:
+        """Return what a figure says of it."""
+        if self.value is None:
+            return "No correlation: all patterns alike in one of both"
+        return f"r = {self}"
+
     def line(self) -> str:
         """Return what is printed of it."""
         return f"{self.run} ({self.task}) and {self.encoder}: correlation over patterns {self}"
@@ -96,21 +103,33 @@ def correlate(encoder: str, shares: Mapping[str, Interval], scores: PictureScore
     )
 
 
-def mmvp_scores(folder: Path) -> PictureScores:
-    """Return a run's scores of MMVP.
+def mmvp_scores(path: Path) -> PictureScores:
+    """Return the scores of the one run of MMVP at or below a path.
 
     Raises:
-        FileNotFoundError: The folder has no run of MMVP.
-        ValueError: Its questions have no pattern.
+        FileNotFoundError: There is none.
+        ValueError: There are several, or its questions have no pattern.
     """
+    folders = sorted({file.parent for file in path.rglob("results_*.json")})
+    runs = {folder: found for folder in folders if (found := _mmvp(folder))}
+    if not runs:
+        raise FileNotFoundError(
+            f"--vlm {path}: no run of MMVP at or below it; give the --output_path of a run"
+        )
+    if len(runs) > 1:
+        names = ", ".join(str(folder) for folder in list(runs)[:4])
+        raise ValueError(f"--vlm {path}: holds {len(runs)} runs of MMVP ({names}); give one")
+    ((folder, scores),) = runs.items()
+    if not scores.by_category:
+        raise ValueError(
+            f"--vlm {folder}: its questions have no pattern; run MMVP on data whose "
+            "Questions.csv has a column Pattern"
+        )
+    return scores
+
+
+def _mmvp(folder: Path) -> PictureScores | None:
     for scores in read_picture_scores(folder):
         if scores.asked.benchmark == "mmvp" and not (scores.asked.swapped or scores.asked.blind):
-            if scores.by_category:
-                return scores
-            raise ValueError(
-                f"--vlm {folder}: its questions have no pattern; run MMVP on data whose "
-                "Questions.csv has a column Pattern"
-            )
-    raise FileNotFoundError(
-        f"--vlm {folder}: no run of MMVP in it; give the folder that holds its results_*.json"
-    )
+            return scores
+    return None
