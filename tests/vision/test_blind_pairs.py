@@ -1,6 +1,7 @@
 """`blind-pairs`: from a folder of images to pairs, whatever files are in it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,8 @@ def test_pairs_are_those_of_the_features(run: Run, tmp_path: Path) -> None:
     assert read_pairs(out).record["counts"]["pairs"] == len(wanted)
     page = (out / "contact_sheet.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2 * len(wanted) and "://" not in page
+    # A white image does not end where the page begins.
+    assert re.search(r"\.pair img \{[^}]*border: 1px", page)
 
 
 def test_it_goes_on_where_it_was_killed(
