@@ -162,7 +162,7 @@ def test_verdicts_that_are_missing(
     assert not (run / "judged_mmvp_options" / "judge-gpt-4" / "result.json").exists()
     text = str(report_of([run]).benchmarks)
     assert re.search(r"\| big +\| no score +\| 100.0 \[", text)
-    assert "MMVP pair, judged: no score, for more than 1% of the verdicts are missing" in text
+    assert re.search(r"MMVP pair, judged: .*no score: .*4 of 300 verdicts are missing", text)
     vague, broken = {"7", "8"}, set()
     server = serve(fails)
     assert main(command(run, server.url)) == 0
