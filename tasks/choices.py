@@ -13,9 +13,10 @@ letter or an option and nothing else is the whole response. In this order:
    first, articles left out, number words as digits; or whose words the response is a part of,
    unless one option's words are all in the other. Both: `both`.
 
-Not chosen is a letter behind "not" or before "is wrong", and what stands, in one clause, up to
-four words behind "not", "isn't", "never" or "neither", or up to one behind "nor", "than", "instead
-of", "far from", "less", "hardly" or "barely". It is no choice of the other option either.
+Not chosen is a letter behind "not" or before "is wrong", and words that stand in one clause, which
+"but" ends, behind "not", "isn't", "never" or "neither" (up to four words between), or behind "nor",
+"than", "instead of", "far from", "less", "hardly" or "barely" (up to one between). That chooses
+the other option neither.
 
 A letter whose response has only the other option's words is a `contradiction`. What is no choice is
 wrong, and its share is reported: a judge may read more.
