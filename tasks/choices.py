@@ -2,7 +2,8 @@
 
 On the response in NFKC and lower case, without marks of Markdown and TeX or a speaker's name in
 front. It ends where a line begins another turn ("Question:", "User:"); a first line that is a
-letter or an option and nothing else is the whole response. In this order:
+letter or an option and nothing else is the whole response, unless all lines are such. In this
+order:
 
 1. A letter that the response says is its answer: alone (`b`, `(B).`, also `<b>`), in a box, after
    "answer", "option", "choice", 答案 or 选, in brackets, in front with a mark behind it (`a) Open`,
@@ -117,11 +118,14 @@ def read_choice(response: str, options: tuple[str, str], letters: bool = True) -
 def _said_first(response: str, options: tuple[str, str], letters: bool) -> str:
     """Return a response without a speaker's name and without what follows its answer."""
     text = _TURN.split(_SPEAKER.sub("", response.strip(), count=1).strip())[0]
-    first = text.partition("\n")[0]
-    line = _plain(first)
-    if letters and _ALONE.fullmatch(line):
-        return first
-    return first if line.strip(" .!") in [_plain(one).strip(" .!") for one in options] else text
+    told = [_plain(one).strip(" .!") for one in options]
+    lines = [line for line in text.split("\n") if line.strip()]
+    bare = [
+        (letters and _ALONE.fullmatch(_plain(line))) or _plain(line).strip(" .!") in told
+        for line in lines
+    ]
+    listed = all(bare) and len(set(map(_plain, lines))) > 1
+    return lines[0] if bare and bare[0] and not listed else text
 
 
 def _plain(text: str) -> str:

@@ -68,6 +68,8 @@ RESPONSES = [
     ("it is dark colored", ("White", "Dark-colored"), "b", "text"),
     ("OK / select", ("OK/SELECT", "OK"), "a", "text"),
     ("black", ("Black", "Black and white"), "a", "text"),
+    ("Open\nOpen", WINGS, "a", "text"),
+    ("b\nb", WINGS, "b", "letter"),
     ("\\boxed{Closed}", WINGS, "b", "text"),
     # No choice.
     ("There are twenty-two dots.", ("Two", "Three"), None, "none"),
@@ -90,6 +92,8 @@ RESPONSES = [
     (" .\n", WINGS, None, "empty"),
     ("(A) and (b)", WINGS, None, "both"),
     ("(a) Open (b) Closed", WINGS, None, "both"),
+    ("(a)\n(b)", WINGS, None, "both"),
+    ("Open\nClosed", WINGS, None, "both"),
     ("They are both open and closed.", WINGS, None, "both"),
     ("Yes and no.", LIGHT, None, "both"),
     ("Neither open nor closed.", WINGS, None, "none"),
