@@ -84,7 +84,9 @@ def test_results_are_read(tmp_path: Path, toys: tuple[Path, Path]) -> None:
     assert list(found) == RUN
     for title, score in found.items():
         assert score.value is not None and score.mean, (title, score.remark)
-        assert score.mean.value == pytest.approx(score.value) and score.remark == "", title
+        assert score.mean.value == pytest.approx(score.value), title
+        # The made rows have few images, and scripted answers are all wrong in some.
+        assert score.remark == "" or score.remark.startswith("no interval of so few"), title
         assert score.given["pretrained"] == str(toys[1])
     assert len({round(score.value or 0, 6) for score in found.values()}) > 5
 

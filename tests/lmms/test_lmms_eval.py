@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import PATIENCE
 from verbalizer_bench.lmms.generate import LMMS_FOLDER
+from verbalizer_bench.lmms.pictures import FOLDERS
 from verbalizer_bench.models.images import make_image, task_image
 from verbalizer_bench.tasks.data import test_documents as documents_of
 from verbalizer_bench.tasks.metrics import METRICS
@@ -143,7 +144,8 @@ def test_the_index_has_the_tasks_and_tags() -> None:
     from lmms_eval.tasks import TaskManager
 
     index = TaskManager(include_path=str(LMMS_FOLDER), include_defaults=False)
-    assert index.all_subtasks == sorted(suite())
+    pictures = {file.stem for name in FOLDERS for file in (LMMS_FOLDER / name).glob("*.yaml")}
+    assert len(pictures) == 8 and set(index.all_subtasks) == {*suite(), *pictures}
     assert index.all_tags == sorted(f"verbalizer_{name}" for name in (*DATASETS, *LABEL_TYPES))
     assert index.all_groups == ["verbalizer"]
 
