@@ -10,25 +10,16 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers import SchedulerType
-
-from verbalizer_bench.config import OneOrMore, check, plain, read
-from verbalizer_bench.models.checkpoints.language_parts import PARTS
-from verbalizer_bench.trainers.conversations.formats import FORMATS
+from verbalizer_bench.config import OneOrMore, plain, read
 from verbalizer_bench.trainers.data.collator import LossWeights
-from verbalizer_bench.trainers.data.sampler import GROUPS
+from verbalizer_bench.trainers.recipe_checks import EITHER, check_recipe
 from verbalizer_bench.trainers.recipe_settings import DpoSettings, LoraSettings, ModelSettings
 
 log = logging.getLogger(__name__)
 
-METHODS = ("pretrain", "vit", "sft", "tower", "dpo", "rejection", "steerlm")
-# They train a LLaVA where `images` is given, and a text model where it is not.
-EITHER = ("dpo", "rejection", "steerlm")
-REPORTERS = ("wandb", "trackio", "tensorboard")
 # Keys of older recipes, and what transformers calls them.
 RENAMED = {
     "epochs": "num_train_epochs",
@@ -148,129 +139,8 @@ class Recipe:
     def __post_init__(self) -> None:
         # Older recipes say `false` for `none`.
         object.__setattr__(self, "group", "none" if self.group is False else self.group)
-        check(
-            "group",
-            self.group,
-            self.group in GROUPS,
-            f"one of {', '.join(GROUPS)}; true is called length now, and LLaVA's is modality",
-        )
-        for name, value, known in (
-            ("loss", self.loss, ("tokens", "micro_batches")),
-            ("method", self.method, METHODS),
-            ("format", self.format, FORMATS),
-            ("image_aspect_ratio", self.image_aspect_ratio, ("square", "pad")),
-            ("bad_records", self.bad_records, ("error", "skip")),
-            ("precision", self.precision, ("bf16", "fp32")),
-            ("trained_modules", self.trained_modules, PARTS),
-            ("lr_scheduler_type", self.lr_scheduler_type, [kind.value for kind in SchedulerType]),
-        ):
-            check(name, value, value in known, f"one of {', '.join(known)}")
-        self._check_numbers()
-        for name in self.report_to:
-            check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
-            check("report_to", name, bool(find_spec(name)), f"not installed; pip install {name}")
-        check("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1")
-        check(
-            "warmup_ratio",
-            self.warmup_ratio,
-            0 <= self.warmup_ratio < 1,
-            "a share from 0 to below 1",
-        )
-        check("data", "[]", bool(self.data), "at least one file")
-        check("held_out", "[]", self.held_out != (), "at least one file, or leave it out")
-        for file in self.held_out or ():
-            check("held_out", file, file not in self.data, "is trained on; give another file")
-        self._check_mixture()
-        self._check_method()
+        check_recipe(self)
         self.gradient_accumulation_steps(processes=1)
-
-    def _check_numbers(self) -> None:
-        for name in (
-            "num_train_epochs",
-            "learning_rate",
-            "connector_learning_rate",
-            "max_grad_norm",
-        ):
-            value = getattr(self, name)
-            check(name, value, value is None or value > 0, "above 0")
-        for name in ("max_length", "global_batch_size", "per_device_batch_size", "save_steps"):
-            value = getattr(self, name)
-            check(name, value, value is None or value >= 1, "at least 1")
-        for name in ("dataloader_num_workers", "seed", "weight_decay"):
-            check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
-
-    def _check_mixture(self) -> None:
-        records, weights = self.data_records, self.data_weights
-        if records and weights:
-            raise ValueError("data_records and data_weights exclude each other; leave one out")
-        wanted = f"a number for each of {len(self.data)} files, above 0"
-        if records is not None:
-            right = all(number is None or number >= 1 for number in records)
-            check("data_records", list(records), right and len(records) == len(self.data), wanted)
-        if weights is not None:
-            right = all(weight > 0 for weight in weights)
-            check("data_weights", list(weights), right and len(weights) == len(self.data), wanted)
-
-    def _check_method(self) -> None:
-        if self.text_model and (self.model.llm or self.connector_learning_rate or self.images):
-            other = "method=vit" if self.method == "sft" else "images=FOLDER for a LLaVA"
-            raise ValueError(
-                f"method={self.method} trains a text model: leave out model.llm, "
-                "model.vision_tower, model.connector, connector_learning_rate and images, or give "
-                f"{other}"
-            )
-        if (self.method in ("pretrain", "tower")) != (self.format == "plain"):
-            raise ValueError(
-                f"method={self.method}, format={self.format}: pretrain or tower, and plain, "
-                "belong together"
-            )
-        if self.method == "pretrain" and self.lora:
-            raise ValueError("lora: method=pretrain trains the connector alone; leave lora out")
-        if self.method in ("pretrain", "tower") and self.trained_modules != "all":
-            raise ValueError(
-                f"trained_modules={self.trained_modules}: method={self.method} trains no language "
-                "model; leave it out"
-            )
-        if self.method == "dpo":
-            self._check_dpo()
-        elif self.dpo:
-            raise ValueError(f"dpo: method={self.method} has no pairs; leave it out, or method=dpo")
-        if self.method == "tower":
-            self._check_tower()
-        # A step's answers and prompts are weighted against each other, so that it is one batch.
-        if self.loss_weights and self.per_device_batch_size != self.global_batch_size:
-            raise ValueError(
-                f"loss_weights: per_device_batch_size={self.per_device_batch_size} must be "
-                f"global_batch_size={self.global_batch_size}, on one process; make them equal, or "
-                "leave loss_weights out"
-            )
-
-    def _check_tower(self) -> None:
-        unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out")
-        given = [name for name in unfit if getattr(self, name)]
-        given += ["model.llm"] if self.model.llm else []
-        if given:
-            raise ValueError(
-                f"method=tower trains a CLIP, model.path or model.config: leave out "
-                f"{', '.join(given)}"
-            )
-        # Each caption is compared with all images of its micro-batch.
-        if self.per_device_batch_size != self.global_batch_size:
-            raise ValueError(
-                f"method=tower: per_device_batch_size={self.per_device_batch_size} must be "
-                f"global_batch_size={self.global_batch_size}, on one process: captions are told "
-                "apart within a batch"
-            )
-
-    def _check_dpo(self) -> None:
-        if self.model.llm:
-            raise ValueError(
-                "method=dpo begins with a model that answers: give model.path of one, in place of "
-                "model.llm, model.vision_tower and model.connector"
-            )
-        for name, given in (("loss", self.loss != "tokens"), ("loss_weights", self.loss_weights)):
-            if given:
-                raise ValueError(f"{name}: method=dpo has the losses of pairs, in dpo.loss_type")
 
     @property
     def text_model(self) -> bool:

@@ -37,6 +37,7 @@ ROOMS = {
         "conversations",
         "data",
         "recipe_settings",
+        "recipe_checks",
         "recipe",
         "checkpoints",
         "training",

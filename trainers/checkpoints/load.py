@@ -28,7 +28,8 @@ from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mism
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
 from verbalizer_bench.trainers.conversations.steering import steered
-from verbalizer_bench.trainers.recipe import EITHER, Recipe
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.recipe_checks import EITHER
 
 
 class Checkpoint(NamedTuple):

@@ -1,0 +1,150 @@
+"""What the values of a `Recipe` must be, and what excludes what; each fault is one line."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from transformers import SchedulerType
+
+from verbalizer_bench.config import check
+from verbalizer_bench.models.checkpoints.language_parts import PARTS
+from verbalizer_bench.trainers.conversations.formats import FORMATS
+from verbalizer_bench.trainers.data.sampler import GROUPS
+
+METHODS = ("pretrain", "vit", "sft", "tower", "dpo", "rejection", "steerlm")
+# They train a LLaVA where `images` is given, and a text model where it is not.
+EITHER = ("dpo", "rejection", "steerlm")
+REPORTERS = ("wandb", "trackio", "tensorboard")
+
+
+def check_recipe(recipe: Any) -> None:
+    """Check all of a recipe that can be told from its values alone.
+
+    Raises:
+        ValueError: A value is wrong, or two exclude each other.
+    """
+    check(
+        "group",
+        recipe.group,
+        recipe.group in GROUPS,
+        f"one of {', '.join(GROUPS)}; true is called length now, and LLaVA's is modality",
+    )
+    for name, value, known in (
+        ("loss", recipe.loss, ("tokens", "micro_batches")),
+        ("method", recipe.method, METHODS),
+        ("format", recipe.format, FORMATS),
+        ("image_aspect_ratio", recipe.image_aspect_ratio, ("square", "pad")),
+        ("bad_records", recipe.bad_records, ("error", "skip")),
+        ("precision", recipe.precision, ("bf16", "fp32")),
+        ("trained_modules", recipe.trained_modules, PARTS),
+        ("lr_scheduler_type", recipe.lr_scheduler_type, [kind.value for kind in SchedulerType]),
+    ):
+        check(name, value, value in known, f"one of {', '.join(known)}")
+    _check_numbers(recipe)
+    for name in recipe.report_to:
+        check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
+        check("report_to", name, bool(find_spec(name)), f"not installed; pip install {name}")
+    check("adam_beta2", recipe.adam_beta2, 0 <= recipe.adam_beta2 < 1, "from 0 to below 1")
+    check(
+        "warmup_ratio",
+        recipe.warmup_ratio,
+        0 <= recipe.warmup_ratio < 1,
+        "a share from 0 to below 1",
+    )
+    check("data", "[]", bool(recipe.data), "at least one file")
+    check("held_out", "[]", recipe.held_out != (), "at least one file, or leave it out")
+    for file in recipe.held_out or ():
+        check("held_out", file, file not in recipe.data, "is trained on; give another file")
+    _check_mixture(recipe)
+    _check_method(recipe)
+
+
+def _check_numbers(recipe: Any) -> None:
+    for name in (
+        "num_train_epochs",
+        "learning_rate",
+        "connector_learning_rate",
+        "max_grad_norm",
+    ):
+        value = getattr(recipe, name)
+        check(name, value, value is None or value > 0, "above 0")
+    for name in ("max_length", "global_batch_size", "per_device_batch_size", "save_steps"):
+        value = getattr(recipe, name)
+        check(name, value, value is None or value >= 1, "at least 1")
+    for name in ("dataloader_num_workers", "seed", "weight_decay"):
+        check(name, getattr(recipe, name), getattr(recipe, name) >= 0, "at least 0")
+
+
+def _check_mixture(recipe: Any) -> None:
+    records, weights = recipe.data_records, recipe.data_weights
+    if records and weights:
+        raise ValueError("data_records and data_weights exclude each other; leave one out")
+    wanted = f"a number for each of {len(recipe.data)} files, above 0"
+    if records is not None:
+        right = all(number is None or number >= 1 for number in records)
+        check("data_records", list(records), right and len(records) == len(recipe.data), wanted)
+    if weights is not None:
+        right = all(weight > 0 for weight in weights)
+        check("data_weights", list(weights), right and len(weights) == len(recipe.data), wanted)
+
+
+def _check_method(recipe: Any) -> None:
+    if recipe.text_model and (recipe.model.llm or recipe.connector_learning_rate or recipe.images):
+        other = "method=vit" if recipe.method == "sft" else "images=FOLDER for a LLaVA"
+        raise ValueError(
+            f"method={recipe.method} trains a text model: leave out model.llm, "
+            "model.vision_tower, model.connector, connector_learning_rate and images, or give "
+            f"{other}"
+        )
+    if (recipe.method in ("pretrain", "tower")) != (recipe.format == "plain"):
+        raise ValueError(
+            f"method={recipe.method}, format={recipe.format}: pretrain or tower, and plain, "
+            "belong together"
+        )
+    if recipe.method == "pretrain" and recipe.lora:
+        raise ValueError("lora: method=pretrain trains the connector alone; leave lora out")
+    if recipe.method in ("pretrain", "tower") and recipe.trained_modules != "all":
+        raise ValueError(
+            f"trained_modules={recipe.trained_modules}: method={recipe.method} trains no language "
+            "model; leave it out"
+        )
+    if recipe.method == "dpo":
+        _check_dpo(recipe)
+    elif recipe.dpo:
+        raise ValueError(f"dpo: method={recipe.method} has no pairs; leave it out, or method=dpo")
+    if recipe.method == "tower":
+        _check_tower(recipe)
+    # A step's answers and prompts are weighted against each other, so that it is one batch.
+    if recipe.loss_weights and recipe.per_device_batch_size != recipe.global_batch_size:
+        raise ValueError(
+            f"loss_weights: per_device_batch_size={recipe.per_device_batch_size} must be "
+            f"global_batch_size={recipe.global_batch_size}, on one process; make them equal, or "
+            "leave loss_weights out"
+        )
+
+
+def _check_tower(recipe: Any) -> None:
+    unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out")
+    given = [name for name in unfit if getattr(recipe, name)]
+    given += ["model.llm"] if recipe.model.llm else []
+    if given:
+        raise ValueError(
+            f"method=tower trains a CLIP, model.path or model.config: leave out {', '.join(given)}"
+        )
+    # Each caption is compared with all images of its micro-batch.
+    if recipe.per_device_batch_size != recipe.global_batch_size:
+        raise ValueError(
+            f"method=tower: per_device_batch_size={recipe.per_device_batch_size} must be "
+            f"global_batch_size={recipe.global_batch_size}, on one process: captions are told "
+            "apart within a batch"
+        )
+
+
+def _check_dpo(recipe: Any) -> None:
+    if recipe.model.llm:
+        raise ValueError(
+            "method=dpo begins with a model that answers: give model.path of one, in place of "
+            "model.llm, model.vision_tower and model.connector"
+        )
+    for name, given in (("loss", recipe.loss != "tokens"), ("loss_weights", recipe.loss_weights)):
+        if given:
+            raise ValueError(f"{name}: method=dpo has the losses of pairs, in dpo.loss_type")
