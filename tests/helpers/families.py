@@ -124,11 +124,23 @@ def _without_absent(sizes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sizes.items() if value is not ABSENT}
 
 
+def configuration(family: Family) -> Any:
+    """Return a family's configuration."""
+    sizes = family.sizes if family.images else {**TEXT_SIZES, **family.sizes}
+    return AutoConfig.for_model(family.model_type, **_without_absent(sizes))
+
+
+def shapes(family: Family) -> Any:
+    """Return a family's model on the meta device, which has shapes and no weights."""
+    config = configuration(family)
+    with torch.device("meta"):
+        return _auto_class(family, config).from_config(config)
+
+
 def build(family: Family) -> Any:
     """Return a family's model, with weights that answer each prompt in its own way."""
     torch.manual_seed(0)
-    sizes = family.sizes if family.images else {**TEXT_SIZES, **family.sizes}
-    config = AutoConfig.for_model(family.model_type, **_without_absent(sizes))
+    config = configuration(family)
     model = _auto_class(family, config).from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for weight in model.parameters():
