@@ -7,24 +7,27 @@ of the estimates.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from transformers import AutoTokenizer
 
-from verbalizer_bench.io.conversations import BadRecordError, read_files
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
-from verbalizer_bench.trainers.checkpoints.load import load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters, mismatch
 from verbalizer_bench.trainers.conversations.encoder import Encoded
 from verbalizer_bench.trainers.data.mixture import Mixture
+from verbalizer_bench.trainers.data.survey import survey
+from verbalizer_bench.trainers.model_shapes import (
+    model_shapes,
+    recipe_tokenizer,
+    shapes_encoder,
+    tokenizer_line,
+)
 from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_settings import DpoSettings
-from verbalizer_bench.trainers.training.inputs import drawn, make_encoder, row_kind, sample_order
+from verbalizer_bench.trainers.training.inputs import drawn, row_kind, sample_order
 from verbalizer_bench.trainers.training.resources import (
     disk,
     gib,
@@ -34,7 +37,6 @@ from verbalizer_bench.trainers.training.resources import (
 )
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
-_SAID = "it is missing, as said above"
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
 
@@ -89,13 +91,13 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     lines += [("MISSING", line) for line in [*missing.values(), *missing_files(recipe)]]
     model = tokenizer = summary = None
     try:
-        model = _model(recipe, missing)
+        model = model_shapes(recipe, missing)
         lines += _model_lines(recipe, model)
     except OSError as error:
         lines.append(("model", _not_resolved(error)))
     try:
-        tokenizer = _tokenizer(recipe, missing)
-        lines.append(("tokenizer", _tokenizer_line(recipe, tokenizer)))
+        tokenizer = recipe_tokenizer(recipe, missing)
+        lines.append(("tokenizer", tokenizer_line(recipe, tokenizer)))
         summary = _summarize(recipe, tokenizer, model)
         lines += _data_lines(recipe, summary)
     except OSError as error:
@@ -148,77 +150,21 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _model(recipe: Recipe, missing: Collection[str]) -> Any:
-    """Return the model's shapes.
-
-    Raises:
-        OSError: A configuration is not at hand; what is known to be missing is not asked for.
-    """
-    if set(missing) - {"tokenizer"}:
-        raise FileNotFoundError(_SAID)
-    return load_shapes(recipe)
-
-
-def _tokenizer(recipe: Recipe, missing: Collection[str]) -> Any:
-    places = {"tokenizer": recipe.tokenizer} | {
-        f"model.{key}": getattr(recipe.model, key) for key in ("config", "path", "llm")
-    }
-    key, place = next((key, place) for key, place in places.items() if place)
-    if key in missing:
-        raise FileNotFoundError(_SAID)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    # transformers raises it for a folder without one.
-    except ValueError as error:
-        raise FileNotFoundError(f"{place}: no tokenizer in it: {error}") from error
-    if IMAGE_TOKEN not in tokenizer.get_vocab():
-        tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
-    return tokenizer
-
-
-def _tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
-    if recipe.tokenizer is None:
-        return f"{tokenizer.name_or_path}, {len(tokenizer):,} words"
-    return f"{recipe.tokenizer}, {len(tokenizer):,} words (a stand-in: lengths are this one's)"
-
-
 def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     """Encode every record; images need only be there."""
-    encoder: Any = make_encoder(
-        recipe,
-        tokenizer,
-        None if recipe.text_model else tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        int(getattr(getattr(model, "config", None), "image_seq_length", 0)),
-    )
-    sizes: list[tuple[int, int, int, int]] = []
-    has_image, first = [], ()
-    bad: Counter[str] = Counter()
-    folder = recipe.images_folder or Path()
-    for _, record in read_files(recipe.data, row_kind(recipe).parse):
-        try:
-            if isinstance(record, BadRecordError):
-                raise record
-            encoded = encoder.encode(record)
-        except BadRecordError as error:
-            bad[error.reason] += 1
-            continue
-        if any(not (folder / name).is_file() for name in record.images):
-            bad["image missing"] += 1
-        first = first or encoded.shown
-        sizes.append((record.index, encoded.length, encoded.tokens, encoded.trained))
-        has_image.append(bool(record.images))
-    if not sizes:
+    encoder = shapes_encoder(recipe, tokenizer, model)
+    found = survey(recipe.data, encoder, row_kind(recipe), recipe.images_folder, None)
+    if not len(found.records):
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.data))}")
-    records, lengths, tokens, trained = np.array(sizes).T
-    mixture = drawn(recipe, records)
-    rows = np.arange(len(records)) if mixture is None else mixture.rows
+    mixture = drawn(recipe, found.records)
+    rows = np.arange(len(found.records)) if mixture is None else mixture.rows
     return DataSummary(
-        lengths[rows],
-        np.array(has_image)[rows],
-        int(tokens[rows].sum()),
-        int(trained[rows].sum()),
-        bad,
-        first,
+        found.lengths[rows],
+        found.images[rows] > 0,
+        int(found.tokens[rows].sum()),
+        int(found.trained[rows].sum()),
+        found.bad,
+        found.first,
         mixture,
     )
 

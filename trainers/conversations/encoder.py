@@ -142,6 +142,14 @@ class Encoder:
             )
         return ids, mask
 
+    def full_length(self, record: Conversation) -> int:
+        """Return a record's tokens, with images expanded, whatever its length.
+
+        Raises:
+            As `whole`.
+        """
+        return len(self.whole(record)[0]) + len(record.images) * (self.image_tokens - 1)
+
     def asked(self, record: Conversation) -> list[int]:
         """Return the ids with which a model is asked for a record's last answer.
 

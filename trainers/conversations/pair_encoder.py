@@ -52,6 +52,7 @@ class PairEncoder:
     def __init__(self, encoder: Encoder):
         self.encoder = encoder
         self.unknown_endings = encoder.unknown_endings
+        self.max_length = encoder.max_length
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids depend on besides the records."""
@@ -75,6 +76,10 @@ class PairEncoder:
         self._compare(pair, asked, other, "rejected")
         expanded = len(prompt) + len(pair.images) * (self.encoder.image_tokens - 1)
         return EncodedPair(prompt, chosen, rejected, expanded + max(len(chosen), len(rejected)))
+
+    def full_length(self, pair: Pair) -> int:
+        """Return a pair's tokens; one that would be cut is refused."""
+        return self.encode(pair).length
 
     def _split(self, record: Conversation, name: str) -> tuple[list[int], list[int]]:
         """Return the ids of a conversation's prompt and of its answer, with what ends it."""

@@ -226,9 +226,7 @@ def _row(
     """Return the columns of a record, or raise a BadRecordError."""
     if isinstance(item, BadRecordError):
         raise item
-    for name in item.images:
-        if problem := check.bad.get(name):
-            raise BadRecordError(item.index, item.id, *problem)
+    check.refuse(item)
     *columns, length = encoder.encode(item)
     row = {"record": item.index, "images": item.images, "length": length}
     return row | dict(zip(kind.columns, columns, strict=True))

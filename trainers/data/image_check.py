@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.io.conversations import BadRecordError, Record
 from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
 
 _AT_ONCE = 4096
@@ -68,6 +69,12 @@ class ImageCheck:
             checked = list(pool.map(partial(check_image, self.folder), fresh))
         self.bad.update({image.name: image.problem for image in checked if image.problem})
         return checked
+
+    def refuse(self, record: Record) -> None:
+        """Raise BadRecordError if an image of a record whose images were checked is bad."""
+        for name in record.images:
+            if problem := self.bad.get(name):
+                raise BadRecordError(record.index, record.id, *problem)
 
 
 def check_image(folder: Path | None, name: str) -> CheckedImage:

@@ -1,0 +1,235 @@
+"""Go through all records of some files, encode them, and keep what is to be said of each.
+
+`--dry-run` and `validate-data` read with the encoder, the parser and the check of images that the
+build of training data has, and store nothing.
+"""
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heappush, heappushpop
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair, read_files
+from verbalizer_bench.trainers.data.image_check import ImageCheck
+from verbalizer_bench.trainers.data.row_kinds import RowKind
+
+# Records that are read together, so that their images are decoded in threads.
+_CHUNK = 256
+WORST = 10
+# What is kept of a record: the type of each in an array.
+_COLUMNS = {"records": "q", "lengths": "l", "full": "l", "tokens": "l", "trained": "l"}
+_COLUMNS |= {"images": "l", "answers": "l", "digests": "Q", "prompts": "Q"}
+
+
+class Extreme(NamedTuple):
+    """A record that has much of something.
+
+    Attributes:
+        value: How much.
+        record: Its number.
+        id: Its name.
+        file: Where it stands.
+    """
+
+    value: int
+    record: int
+    id: str
+    file: str
+
+
+@dataclass
+class Survey:
+    """What the records of some files contain. Arrays have a number for each that can be trained on.
+
+    Attributes:
+        total: Records that were read, bad ones counted.
+        records: Their numbers.
+        lengths: Tokens, image tokens counted, after the cut to `max_length`.
+        full: Tokens before the cut.
+        tokens: That a model sees: of a pair, both conversations.
+        trained: Tokens that the loss is on.
+        images: How many each shows.
+        answers: Its turns that answer.
+        digests: 64 bits of a hash of texts and image names.
+        prompts: The same without the last answer.
+        bad: How many cannot be trained on, by reason.
+        worst: The first bad ones.
+        longest: Those with the most tokens before the cut, the longest first.
+        most_cut: Those that lose most of them.
+        first: The first record, encoded; of a pair with either answer.
+    """
+
+    total: int
+    records: np.ndarray
+    lengths: np.ndarray
+    full: np.ndarray
+    tokens: np.ndarray
+    trained: np.ndarray
+    images: np.ndarray
+    answers: np.ndarray
+    digests: np.ndarray
+    prompts: np.ndarray
+    bad: Counter[str]
+    worst: list[BadRecordError]
+    longest: list[Extreme]
+    most_cut: list[Extreme]
+    first: tuple[Any, ...]
+
+
+@dataclass
+class _Gathered:
+    """A survey that grows."""
+
+    columns: "dict[str, array[int]]" = field(
+        default_factory=lambda: {name: array(kind) for name, kind in _COLUMNS.items()}
+    )
+    total: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    worst: list[BadRecordError] = field(default_factory=list)
+    longest: list[tuple[int, int, Extreme]] = field(default_factory=list)
+    most_cut: list[tuple[int, int, Extreme]] = field(default_factory=list)
+    first: tuple[Any, ...] = ()
+
+    def add(self, file: Path, record: Conversation | Pair, encoded: Any, full: int) -> None:
+        conversation = record.chosen if isinstance(record, Pair) else record
+        values = (
+            *(record.index, encoded.length, full, encoded.tokens, encoded.trained),
+            *(len(record.images), _answers(conversation)),
+            *(_digest(record), _prompt_digest(conversation)),
+        )
+        for column, value in zip(self.columns.values(), values, strict=True):
+            column.append(value)
+        self.first = self.first or encoded.shown
+        for heap, value in ((self.longest, full), (self.most_cut, full - encoded.length)):
+            if value:
+                _keep(heap, Extreme(value, record.index, record.id, str(file)))
+
+    def refuse(self, error: BadRecordError) -> None:
+        self.bad[error.reason] += 1
+        self.worst.extend([error] if len(self.worst) < WORST else [])
+
+    def survey(self) -> Survey:
+        columns = {
+            name: np.frombuffer(column, column.typecode) if column else np.zeros(0, column.typecode)
+            for name, column in self.columns.items()
+        }
+        longest, most_cut = (
+            [extreme for *_, extreme in sorted(heap, reverse=True)]
+            for heap in (self.longest, self.most_cut)
+        )
+        return Survey(
+            total=self.total,
+            **columns,
+            bad=self.bad,
+            worst=self.worst,
+            longest=longest,
+            most_cut=most_cut,
+            first=self.first,
+        )
+
+
+def survey(
+    files: Sequence[Path],
+    encoder: Any,
+    kind: RowKind,
+    images: Path | None,
+    check: ImageCheck | None,
+    note: Callable[[BadRecordError], None] | None = None,
+) -> Survey:
+    """Read and encode all records of files.
+
+    Args:
+        files: As `cache.build` has them.
+        encoder: Makes token ids of a record.
+        kind: What the records are.
+        images: The folder that image names are relative to.
+        check: Decodes images. None: they need only be there, and a record without its image is
+            counted as bad and as trained on, as it will be once the image is there.
+        note: Is given each bad record.
+    """
+    gathered = _Gathered()
+
+    def refuse(file: Path, error: BadRecordError) -> None:
+        error.place = error.place or str(file)
+        gathered.refuse(error)
+        if note:
+            note(error)
+
+    for file, item in _checked(files, kind, check):
+        gathered.total += 1
+        try:
+            if isinstance(item, BadRecordError):
+                raise item
+            if check:
+                check.refuse(item)
+            encoded = encoder.encode(item)
+            cut = encoded.length >= encoder.max_length
+            full = encoder.full_length(item) if cut else encoded.length
+        except BadRecordError as error:
+            refuse(file, error)
+            continue
+        if not check and (missing := _missing(item, images)):
+            refuse(file, missing)
+        gathered.add(file, item, encoded, full)
+    return gathered.survey()
+
+
+def _checked(
+    files: Sequence[Path], kind: RowKind, check: ImageCheck | None
+) -> Iterator[tuple[Path, Any]]:
+    """Yield records with their files; their images have been checked."""
+    records = read_files(files, kind.parse)
+    with tqdm(desc="Checking records", unit="record", disable=None) as bar:
+        while chunk := list(islice(records, _CHUNK)):
+            if check:
+                check.check(name for _, item in chunk for name in getattr(item, "images", ()))
+            yield from chunk
+            bar.update(len(chunk))
+
+
+def _missing(record: Conversation | Pair, images: Path | None) -> BadRecordError | None:
+    for name in record.images:
+        if not ((images or Path()) / name).is_file():
+            detail = f"there is no {(images or Path()) / name}"
+            return BadRecordError(record.index, record.id, "image missing", detail)
+    return None
+
+
+def _answers(conversation: Conversation) -> int:
+    """Return how many turns are trained."""
+    return (
+        1
+        if conversation.last_only
+        else sum(message.role == "assistant" for message in conversation.messages)
+    )
+
+
+def _keep(heap: list[tuple[int, int, Extreme]], extreme: Extreme) -> None:
+    """Keep the largest values, of equals the first records."""
+    entry = extreme.value, -extreme.record, extreme
+    if len(heap) < WORST:
+        heappush(heap, entry)
+    else:
+        heappushpop(heap, entry)
+
+
+def _digest(record: Conversation | Pair) -> int:
+    if isinstance(record, Pair):
+        return _hash((record.chosen.messages, record.rejected.messages, record.images))
+    return _hash((record.messages, record.images))
+
+
+def _prompt_digest(conversation: Conversation) -> int:
+    return _hash((conversation.messages[:-1], conversation.images))
+
+
+def _hash(value: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")
