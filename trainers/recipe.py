@@ -15,6 +15,7 @@ from typing import Any
 
 from verbalizer_bench.config import OneOrMore, plain, read
 from verbalizer_bench.trainers.data.collator import LossWeights
+from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe_checks import EITHER, check_recipe
 from verbalizer_bench.trainers.recipe_settings import DpoSettings, LoraSettings, ModelSettings
 
@@ -93,6 +94,7 @@ class Recipe:
         resume: Go on from the output folder's last checkpoint.
         dataloader_num_workers: Processes that read images.
         report_to: Where else losses go: wandb, trackio, tensorboard.
+        evaluation: Evaluate the model every some steps: `curve.csv`.
         cache: Where the data are kept as Arrow files; default: `~/.cache/verbalizer-bench`, or
             `~/.cache/verbalizer_bench`, which was its name, if it is there.
     """
@@ -134,6 +136,7 @@ class Recipe:
     resume: bool = False
     dataloader_num_workers: int = 0
     report_to: OneOrMore[str] = ()
+    evaluation: EvaluationSettings | None = None
     cache: Path = dataclasses.field(default_factory=default_cache)
 
     def __post_init__(self) -> None:

@@ -56,6 +56,7 @@ def check_recipe(recipe: Any) -> None:
         check("held_out", file, file not in recipe.data, "is trained on; give another file")
     _check_mixture(recipe)
     _check_method(recipe)
+    _check_evaluation(recipe)
 
 
 def _check_numbers(recipe: Any) -> None:
@@ -123,7 +124,7 @@ def _check_method(recipe: Any) -> None:
 
 
 def _check_tower(recipe: Any) -> None:
-    unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out")
+    unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out", "evaluation")
     given = [name for name in unfit if getattr(recipe, name)]
     given += ["model.llm"] if recipe.model.llm else []
     if given:
@@ -148,3 +149,12 @@ def _check_dpo(recipe: Any) -> None:
     for name, given in (("loss", recipe.loss != "tokens"), ("loss_weights", recipe.loss_weights)):
         if given:
             raise ValueError(f"{name}: method=dpo has the losses of pairs, in dpo.loss_type")
+
+
+def _check_evaluation(recipe: Any) -> None:
+    settings = recipe.evaluation
+    if settings and not settings.tasks and not (settings.held_out and recipe.held_out):
+        raise ValueError(
+            "evaluation: has nothing to measure; give evaluation.tasks, or held_out=FILE with "
+            "evaluation.held_out=true"
+        )

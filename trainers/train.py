@@ -15,6 +15,7 @@ from verbalizer_bench.io.files import removed_if_empty
 from verbalizer_bench.trainers.checkpoints.export import export
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
+from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.output.folder import OutputFolder
@@ -97,6 +98,10 @@ def _train(
     if state:
         trainer.timer = state_saving.AttemptTimer(run, state.record["attempts"], state.step)
         state_saving.restore_token_count(trainer, state.folder)
+    evaluator = None
+    if recipe.evaluation:
+        evaluator = Evaluator(recipe, checkpoint, held_out, state.step if state else 0, folder.main)
+        evaluator.attach(trainer)
     trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
     trainer.check_weights()
     loss = held_out_loss(trainer, held_out) if held_out else None
@@ -104,6 +109,6 @@ def _train(
     def write() -> None:
         export(recipe, checkpoint, trainer)
         if folder.main:
-            folder.finish(checkpoint, trainer, loss)
+            folder.finish(checkpoint, trainer, loss, evaluator)
 
     state_saving.write_or_keep(trainer, write, recipe.output, folder.places)

@@ -20,6 +20,7 @@ from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import describe_answers
 from verbalizer_bench.trainers.conversations.preferences import BEST, cut_off_pairs, selection
+from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _AT_THE_START = {"recipe.yaml", "training.json", "lock", "state"}
 _AT_THE_START |= {"recipe.yaml.part", "training.json.part", "checkpoint.part"}
+_AT_THE_START |= {"curve", "curve.csv", "curve.png", "curve.csv.part"}
 # What may differ when a run goes on.
 _FREE = (
     *("resume", "report_to", "save_steps", "cache"),
@@ -239,6 +241,7 @@ class OutputFolder:
         checkpoint: Checkpoint,
         trainer: Any,
         held_out: dict[str, Any] | None,
+        evaluator: Evaluator | None,
     ) -> None:
         """Write the losses, the model card and the rest of the record."""
         losses = [row for row in trainer.state.log_history if "loss" in row]
@@ -250,6 +253,7 @@ class OutputFolder:
             "tokens": losses[-1].get("num_tokens") if losses else 0,
             "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
             "held_out": held_out,
+            **({"evaluation": evaluator.record()} if evaluator else {}),
             "weights": checkpoint_sha256(self.path),
             "weights_kind": KIND,
             # Of a training that was resumed, the sum; what was trained after a state is lost.

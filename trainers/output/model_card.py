@@ -67,7 +67,7 @@ at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](l
 The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
 
 ![Loss by step](losses.png)
-
+{_curve(record)}
 ## Data
 
 {record["records"]:,} records{skipped}. Answers were found by {record["answers"]}.
@@ -82,6 +82,29 @@ The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.jso
 
 It loads in plain transformers; licences are those of the base and of the data.\
 {asking}
+"""
+
+
+def _curve(record: dict[str, Any]) -> str:
+    """Return the section on what was evaluated while it was trained; empty where nothing was."""
+    curve = record.get("evaluation")
+    if not curve or not curve["points"]:
+        return ""
+    asked = ""
+    if suite := curve["suite"]:
+        documents = "all" if suite["limit"] is None else f"the first {suite['limit']}"
+        asked = (
+            f" Of {len(suite['tasks'])} verbalizer tasks {documents} documents each were asked, "
+            f"with {suite['num_beams']} beams and weights in {suite['weights']}."
+        )
+    return f"""
+## While it was trained
+
+{curve["points"]} evaluations, steps {curve["first"]["step"]} to {curve["last"]["step"]}: \
+[curve.csv](curve.csv).{asked}
+
+![F1 by label type and held-out loss over the steps](curve.png)
+
 """
 
 

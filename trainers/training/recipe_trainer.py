@@ -1,5 +1,7 @@
 """What TRL's trainers are given alike: the connector's learning rate, weights to go on from."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,13 @@ from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
 
 
 class RecipeTrainer(FiniteTrainer):
-    """A trainer of a language model, with or without a vision tower and a connector."""
+    """A trainer of a language model, with or without a vision tower and a connector.
+
+    Attributes:
+        evaluation: Evaluates the trainer's model where its control asks for it.
+    """
+
+    evaluation: Callable[[Any], Mapping[str, float]]
 
     def __init__(self, connector_learning_rate: float | None, **kwargs: Any):
         """Set up TRL's trainer, which comes behind this class.
@@ -28,6 +36,16 @@ class RecipeTrainer(FiniteTrainer):
     def base_model(self) -> Any:
         """Return the model without its adapter's wrapper."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @contextmanager
+    def lending(self) -> Iterator[Any]:
+        """Yield the model without what only training puts into it."""
+        yield self.base_model
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate between two steps, before a state is saved."""
+        self.control.should_evaluate = False
+        return dict(self.evaluation(self))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights that training goes on from.

@@ -1,0 +1,161 @@
+"""Evaluations during training are what the checkpoint answers, and leave training as it was."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import REPOSITORY
+from verbalizer_bench import api
+from verbalizer_bench.results.statistics import summarize
+from verbalizer_bench.trainers.curve.points import COLUMNS, F1
+from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.train import train
+
+TINY = REPOSITORY / "recipes" / "tiny"
+# All three label types, one document of each.
+TASKS = ["evaluation.tasks=[verbalizer_sst2*, verbalizer_rte*]", "evaluation.limit=1"]
+CURVE = ["evaluation.steps=2", "evaluation.data=sample", *TASKS]
+Train = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """Return what trains six steps of a tiny recipe, each set of keys once."""
+    place = tmp_path_factory.mktemp("trained")
+    lines = (TINY / "data" / "text.jsonl").read_text().splitlines(keepends=True)
+    data, held_out = place / "data.jsonl", place / "held_out.jsonl"
+    data.write_text("".join(lines[:24]))
+    held_out.write_text("".join(lines[24:30]))
+    common = [f"cache={place / 'cache'}", "num_train_epochs=1", "global_batch_size=4"]
+    common += [f"data={data}", f"held_out={held_out}", "per_device_batch_size=4"]
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*words: str) -> Path:
+        if words not in made:
+            made[words] = place / str(len(made))
+            recipe = [*common, f"output={made[words]}", *words]
+            train(read_recipe(TINY / "sft.yaml", recipe))
+        return made[words]
+
+    return make
+
+
+LORA = ("lora.r=4", "lora.alpha=8", "lora.dropout=0.2")
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "curve.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def responses(folder: Path, step: int) -> dict[tuple[str, int], str]:
+    lines = (folder / "curve" / f"responses-{step:07}.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {(row["task"], row["doc_id"]): row["response"] for row in rows}
+
+
+def record(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("words", [(), LORA], ids=["full", "lora"])
+def test_training_is_the_same_with_and_without(words: tuple[str, ...], trained: Train) -> None:
+    plain, curve = trained(*words), trained(*words, *CURVE)
+    one, other = (load_file(folder / "model.safetensors") for folder in (plain, curve))
+    assert one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+    assert (plain / "losses.csv").read_bytes() == (curve / "losses.csv").read_bytes()
+    for name in ("tokenizer.json", "generation_config.json", "config.json"):
+        assert (plain / name).read_bytes() == (curve / name).read_bytes()
+
+
+@pytest.mark.parametrize("words", [(), LORA], ids=["full", "lora"])
+def test_the_last_point_is_what_run_makes_of_the_checkpoint(
+    words: tuple[str, ...], trained: Train, tmp_path: Path
+) -> None:
+    folder = trained(*words, *CURVE)
+    run = api.evaluate(
+        "verbalizer-llm",
+        {"pretrained": folder, "dtype": "float32"},
+        output=tmp_path / "run",
+        tasks=["verbalizer_sst2*", "verbalizer_rte*"],
+        data="sample",
+        limit=1,
+        device="cpu",
+        apply_chat_template=True,
+        batch_size="auto",
+    )
+    found = {
+        (task.task, sample.doc_id): sample.response
+        for task in run.tasks
+        for sample in run.samples(task.task)
+    }
+    assert responses(folder, 6) == found
+    # They tell models apart.
+    assert len(set(found.values())) > 1 and responses(folder, 0) != found
+    scores = summarize(run)
+    last = table(folder)[-1]
+    assert {n: float(last[column]) for n, column in F1.items()} == {
+        n: pytest.approx(scores[n].f1.mean) for n in F1
+    }
+    assert float(last["neither"]) == pytest.approx(scores["All"].outcomes["neither"])
+
+
+def test_the_table_has_a_row_for_every_point_and_the_records_say_so(trained: Train) -> None:
+    folder = trained(*CURVE)
+    rows = table(folder)
+    assert [int(row["step"]) for row in rows] == [0, 2, 4, 6]
+    assert tuple(rows[0]) == COLUMNS and all(row["held_out_loss"] for row in rows)
+    with (folder / "losses.csv").open() as file:
+        tokens = {row["step"]: row["num_tokens"] for row in csv.DictReader(file)}
+    assert [int(row["tokens"]) for row in rows[1:]] == [
+        int(float(tokens[step])) for step in ("2", "4", "6")
+    ]
+    found = record(folder)
+    assert float(rows[-1]["held_out_loss"]) == pytest.approx(found["held_out"]["loss"])
+    made = found["evaluation"]
+    assert made["points"] == 4 and made["last"]["step"] == 6
+    assert made["suite"]["limit"] == 1 and len(made["suite"]["identity"]) == 24
+    assert (folder / "curve.png").stat().st_size > 10_000
+    assert "24 verbalizer tasks the first 1 documents" in (folder / "README.md").read_text()
+
+
+def test_what_is_not_asked_for_is_not_measured(trained: Train) -> None:
+    share = trained("evaluation.steps=0.5", "evaluation.at_start=false", "evaluation.tasks=[]")
+    assert [row["step"] for row in table(share)] == ["3", "6"]
+    assert all(row["held_out_loss"] and not row["f1_all"] for row in table(share))
+    neutral = ["evaluation.tasks=verbalizer_sst2_neutral_foo_bar", "evaluation.held_out=false"]
+    (row,) = table(
+        trained(
+            "evaluation.steps=9", "evaluation.at_start=false", "evaluation.data=sample", *neutral
+        )
+    )
+    assert row["step"] == "6" and row["f1_neutral"] and not row["f1_natural"] + row["f1_all"]
+    assert not row["held_out_loss"]
+
+
+FAULTS = [
+    (["evaluation.steps=1.5"], "evaluation.steps=1.5: a number of steps, or a share"),
+    (["evaluation.limit=0"], "evaluation.limit=0: at least 1"),
+    (["evaluation.tasks=[]", "held_out=null"], "has nothing to measure"),
+    (["evaluation.image=red"], "evaluation.image=red: one of white"),
+    (["evaluation.step=3"], "did you mean evaluation.steps"),
+]
+
+
+@pytest.mark.parametrize(("words", "problem"), FAULTS)
+def test_a_wrong_key_is_told(words: list[str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem.replace("[", r"\[")):
+        read_recipe(TINY / "sft.yaml", ["evaluation.steps=2", *words])
+
+
+@pytest.mark.parametrize("name", ["verbalizer_sst3*", "mmvp"])
+def test_a_name_of_no_verbalizer_task_is_told(name: str, trained: Train) -> None:
+    with pytest.raises(ValueError, match=rf"evaluation.tasks={name}".replace("*", r"\*")):
+        trained("evaluation.steps=2", "evaluation.data=sample", f"evaluation.tasks={name}")

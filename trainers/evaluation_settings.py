@@ -1,0 +1,53 @@
+"""What stands in a recipe below `evaluation`, checked before any weight is read."""
+
+import math
+from dataclasses import dataclass
+
+from verbalizer_bench.config import OneOrMore, check
+from verbalizer_bench.models.images import MODES
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Evaluations while a model is trained: `curve.csv` and `curve.png` of the output folder.
+
+    Attributes:
+        steps: Optimiser steps from one evaluation to the next, or below 1 a share of all steps. The
+            last step is evaluated in any case.
+        at_start: Whether the model is evaluated before the first step too.
+        tasks: Verbalizer tasks, by name, tag or glob, that the model is asked at each evaluation as
+            `verbalizer-bench run` would ask the checkpoint that it would be saved as; [] for none.
+        limit: Documents of each task, the first ones, the same at every evaluation, as of
+            `verbalizer-bench run --limit`; null for all.
+        data: Where the documents are: `hub`, `sample` or a folder; null for
+            `VERBALIZER_BENCH_DATA`, else the hub.
+        held_out: Whether the loss on the recipe's `held_out` is measured each time, if it has any.
+        num_beams: Beams of a response; the protocol has 10.
+        image: What a vision-language model is shown with every text; the protocol shows `white`.
+    """
+
+    steps: float
+    at_start: bool = True
+    tasks: OneOrMore[str] = ("verbalizer",)
+    limit: int | None = 8
+    data: str | None = None
+    held_out: bool = True
+    num_beams: int = 10
+    image: str = "white"
+
+    def __post_init__(self) -> None:
+        share = 0 < self.steps < 1
+        whole = self.steps >= 1 and float(self.steps).is_integer()
+        check(
+            "evaluation.steps",
+            self.steps,
+            share or whole,
+            "a number of steps, or a share of them above 0 and below 1",
+        )
+        for name, value in (("limit", self.limit), ("num_beams", self.num_beams)):
+            check(f"evaluation.{name}", value, value is None or value >= 1, "at least 1")
+        check("evaluation.image", self.image, self.image in MODES, f"one of {', '.join(MODES)}")
+
+    def every(self, total: int) -> int:
+        """Return the steps from one evaluation to the next, of so many steps in all."""
+        return int(self.steps) if self.steps >= 1 else max(1, math.ceil(self.steps * total))
