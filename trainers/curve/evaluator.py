@@ -61,7 +61,17 @@ class Evaluator:
         self.points = self.files.read(last_step) if main else []
 
     def attach(self, trainer: Any) -> None:
-        """Have a trainer evaluate its model."""
+        """Have a trainer evaluate its model.
+
+        Raises:
+            ValueError: Its weights are spread over the processes, and the suite is to be asked.
+        """
+        if self._suite and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            raise ValueError(
+                f"evaluation.tasks={', '.join(self.settings.tasks)}: FSDP and DeepSpeed spread the "
+                "weights over the processes, and the suite needs whole layers; give "
+                "evaluation.tasks=[] for the held-out loss alone, or spread the recipe by DDP"
+            )
         trainer.evaluation = self.measure
         trainer.add_callback(EvaluationSchedule(self, trainer))
 

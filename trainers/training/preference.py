@@ -5,6 +5,8 @@ lets the vision tower see each image twice, for either answer. Our rows are enco
 the connector makes of an image is used for both.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,7 +30,17 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
         """Set up DPOTrainer; no reference model is loaded."""
         self._checked = False
         super().__init__(**kwargs)
-        show_images_twice(self.base_model)
+        self._twice = show_images_twice(self.base_model)
+
+    @contextmanager
+    def lending(self) -> Iterator[Any]:
+        """Yield the model without what only training puts into it."""
+        for handle in self._twice:
+            handle.remove()
+        try:
+            yield self.base_model
+        finally:
+            self._twice = show_images_twice(self.base_model)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
