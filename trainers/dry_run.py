@@ -24,7 +24,11 @@ from verbalizer_bench.trainers.model_shapes import (
     shapes_encoder,
     tokenizer_line,
 )
-from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
+from verbalizer_bench.trainers.prerequisites import (
+    missing_checkpoints,
+    missing_files,
+    missing_packages,
+)
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_settings import DpoSettings
 from verbalizer_bench.trainers.training.inputs import drawn, row_kind, sample_order
@@ -88,7 +92,8 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     check_schedule(recipe)
     lines = [("method", f"{recipe.method}{_losses(recipe)}, {_how(recipe)}")]
     missing = missing_checkpoints(recipe)
-    lines += [("MISSING", line) for line in [*missing.values(), *missing_files(recipe)]]
+    absent = [*missing_packages(recipe), *missing.values(), *missing_files(recipe)]
+    lines += [("MISSING", line) for line in absent]
     model = tokenizer = summary = None
     try:
         model = model_shapes(recipe, missing)

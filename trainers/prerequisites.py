@@ -1,9 +1,10 @@
-"""Find what a recipe needs and lacks: files, and checkpoints that other recipes make."""
+"""Find what a recipe needs and lacks: files, packages, and checkpoints that other recipes make."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -11,10 +12,21 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from transformers.utils import (
+    is_bitsandbytes_available,
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_liger_kernel_available,
+)
 
 from verbalizer_bench.config import shipped
+from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 from verbalizer_bench.trainers.recipe import Recipe
 
+_FLASH = {
+    "flash_attention_2": is_flash_attn_2_available,
+    "flash_attention_3": is_flash_attn_3_available,
+}
 _TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 _OUTPUT = re.compile(r"^output:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
 
@@ -30,6 +42,33 @@ def missing_files(recipe: Recipe) -> list[str]:
             for path in paths
             if not path.is_file()
         ]
+    return missing
+
+
+def missing_packages(recipe: Recipe) -> list[str]:
+    """Return a line for each package that a recipe needs and that is not here."""
+    optional = {
+        "quantization": recipe.quantization is not None,
+        f"optim={recipe.optim}": OPTIMIZERS[recipe.optim].package is not None,
+    }
+    missing = []
+    if not is_bitsandbytes_available():
+        missing = [
+            f"{key}: needs bitsandbytes; pip install 'verbalizer-bench[qlora]', or leave it out"
+            for key, wanted in optional.items()
+            if wanted
+        ]
+    attention = recipe.attn_implementation
+    if attention in _FLASH and not _FLASH[attention]():
+        missing.append(
+            f"attn_implementation={attention}: it is not installed, or there is no GPU; pip "
+            "install flash-attn where there is one, or give sdpa"
+        )
+    if recipe.use_liger_kernel:
+        if not is_liger_kernel_available():
+            missing.append("use_liger_kernel: needs liger-kernel; pip install it, or leave it out")
+        elif not torch.cuda.is_available():
+            missing.append("use_liger_kernel: there is no GPU for its kernels; leave it out")
     return missing
 
 

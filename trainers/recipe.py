@@ -2,7 +2,7 @@
 
 verbalizer-bench train recipes/paper/llm_foit.yaml seed=1 output=checkpoints/foit-1
 
-The YAML's keys are the fields below, those of `model`, `lora` and `dpo` the fields in
+The YAML's keys are the fields below, those of its blocks the fields in
 `recipe_settings.py`; `verbalizer_bench/config.py` says how they are read.
 """
 
@@ -15,9 +15,14 @@ from typing import Any
 
 from verbalizer_bench.config import OneOrMore, plain, read
 from verbalizer_bench.trainers.data.collator import LossWeights
-from verbalizer_bench.trainers.evaluation_settings import EarlyStoppingSettings, EvaluationSettings
+from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe_checks import EITHER, check_recipe
-from verbalizer_bench.trainers.recipe_settings import DpoSettings, LoraSettings, ModelSettings
+from verbalizer_bench.trainers.recipe_settings import (
+    DpoSettings,
+    LoraSettings,
+    ModelSettings,
+    QuantizationSettings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +90,10 @@ class Recipe:
         precision: `bf16` (autocast; a frozen base of an adapter is held in it) or `fp32`.
         gradient_checkpointing: Trade time for memory.
         lora: Train an adapter instead of the language model's weights.
+        quantization: Hold the adapter's base in 4 or 8 bits (QLoRA, bitsandbytes); None: as it is.
+        optim: transformers' name of an optimiser, one of `trainers.optimizers.OPTIMIZERS`.
+        attn_implementation: transformers' name of how attention is computed; None: its choice.
+        use_liger_kernel: Compute norms, rotations and MLPs by liger-kernel, on a GPU.
         trained_modules: What of the language model is trained. `all`; `attention`: the projections
             of its attention; `mlp_in`: those into its MLPs, gate and up (arXiv 2510.08564).
         dpo: Loss of `dpo`; None: TRL's default.
@@ -95,7 +104,6 @@ class Recipe:
         dataloader_num_workers: Processes that read images.
         report_to: Where else losses go: wandb, trackio, tensorboard.
         evaluation: Evaluate the model every some steps: `curve.csv`.
-        early_stopping: End training, or choose the step that is saved, by the evaluations.
         cache: Where the data are kept as Arrow files; default: `~/.cache/verbalizer-bench`, or
             `~/.cache/verbalizer_bench`, which was its name, if it is there.
     """
@@ -129,6 +137,10 @@ class Recipe:
     precision: str = "bf16"
     gradient_checkpointing: bool = True
     lora: LoraSettings | None = None
+    quantization: QuantizationSettings | None = None
+    optim: str = "adamw_torch_fused"
+    attn_implementation: str | None = None
+    use_liger_kernel: bool = False
     trained_modules: str = "all"
     dpo: DpoSettings | None = None
     trained_parameters: int | None = None
@@ -138,7 +150,6 @@ class Recipe:
     dataloader_num_workers: int = 0
     report_to: OneOrMore[str] = ()
     evaluation: EvaluationSettings | None = None
-    early_stopping: EarlyStoppingSettings | None = None
     cache: Path = dataclasses.field(default_factory=default_cache)
 
     def __post_init__(self) -> None:

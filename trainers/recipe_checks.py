@@ -9,10 +9,12 @@ from verbalizer_bench.config import check
 from verbalizer_bench.models.checkpoints.language_parts import PARTS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
 from verbalizer_bench.trainers.data.sampler import GROUPS
+from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 
 METHODS = ("pretrain", "vit", "sft", "tower", "dpo", "rejection", "steerlm")
 # They train a LLaVA where `images` is given, and a text model where it is not.
 EITHER = ("dpo", "rejection", "steerlm")
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
 REPORTERS = ("wandb", "trackio", "tensorboard")
 
 
@@ -36,9 +38,11 @@ def check_recipe(recipe: Any) -> None:
         ("bad_records", recipe.bad_records, ("error", "skip")),
         ("precision", recipe.precision, ("bf16", "fp32")),
         ("trained_modules", recipe.trained_modules, PARTS),
+        ("optim", recipe.optim, OPTIMIZERS),
+        ("attn_implementation", recipe.attn_implementation, (None, *ATTENTIONS)),
         ("lr_scheduler_type", recipe.lr_scheduler_type, [kind.value for kind in SchedulerType]),
     ):
-        check(name, value, value in known, f"one of {', '.join(known)}")
+        check(name, value, value in known, f"one of {', '.join(filter(None, known))}")
     _check_numbers(recipe)
     for name in recipe.report_to:
         check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
@@ -57,6 +61,7 @@ def check_recipe(recipe: Any) -> None:
     _check_mixture(recipe)
     _check_method(recipe)
     _check_evaluation(recipe)
+    _check_memory(recipe)
 
 
 def _check_numbers(recipe: Any) -> None:
@@ -123,9 +128,21 @@ def _check_method(recipe: Any) -> None:
         )
 
 
+def _check_memory(recipe: Any) -> None:
+    if recipe.quantization and not recipe.lora:
+        raise ValueError(
+            "quantization: weights in few bits cannot be trained; give lora, whose adapter is "
+            "trained on them, or leave quantization out"
+        )
+    if recipe.adam_beta2 != 0.999 and not OPTIMIZERS[recipe.optim].betas:
+        raise ValueError(
+            f"adam_beta2={recipe.adam_beta2}: optim={recipe.optim} has none; leave it out"
+        )
+
+
 def _check_tower(recipe: Any) -> None:
     unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out", "evaluation")
-    given = [name for name in unfit if getattr(recipe, name)]
+    given = [name for name in (*unfit, "use_liger_kernel") if getattr(recipe, name)]
     given += ["model.llm"] if recipe.model.llm else []
     if given:
         raise ValueError(
@@ -158,14 +175,3 @@ def _check_evaluation(recipe: Any) -> None:
             "evaluation: has nothing to measure; give evaluation.tasks, or held_out=FILE with "
             "evaluation.held_out=true"
         )
-    stopping = recipe.early_stopping
-    if not stopping:
-        return
-    if not settings:
-        raise ValueError("early_stopping: goes by evaluations; give evaluation.steps=N too")
-    if stopping.metric == "held_out_loss" and not (settings.held_out and recipe.held_out):
-        raise ValueError(
-            "early_stopping.metric=held_out_loss: give held_out=FILE, and evaluation.held_out=true"
-        )
-    if stopping.metric != "held_out_loss" and not settings.tasks:
-        raise ValueError(f"early_stopping.metric={stopping.metric}: give evaluation.tasks")

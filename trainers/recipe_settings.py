@@ -1,4 +1,4 @@
-"""What stands in a recipe below `model`, `lora` and `dpo`, checked before any weight is read."""
+"""What stands in a recipe's blocks (`model`, `lora`, …), checked before any weight is read."""
 
 from dataclasses import dataclass
 
@@ -73,6 +73,36 @@ class LoraSettings:
         check("lora.r", self.r, self.r >= 1, "at least 1")
         check("lora.alpha", self.alpha, self.alpha >= 1, "at least 1")
         check("lora.dropout", self.dropout, 0 <= self.dropout < 1, "from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class QuantizationSettings:
+    """How an adapter's base is held, under transformers' names; `qlora` of pip's extras.
+
+    The linear layers inside the language model are quantised. Embeddings, norms, output layer,
+    connector and vision tower are not.
+
+    Attributes:
+        load_in_4bit: Hold them in 4 bits (QLoRA, arXiv 2305.14314).
+        load_in_8bit: Or in 8 (LLM.int8(), arXiv 2208.07339).
+        bnb_4bit_quant_type: What 16 values 4 bits stand for: `nf4` (a normal distribution's
+            quantiles) or `fp4`.
+        bnb_4bit_use_double_quant: Quantise the scales of 4-bit blocks too: 0.37 bits a weight.
+    """
+
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_quant_type: str = "nf4"
+    bnb_4bit_use_double_quant: bool = False
+
+    def __post_init__(self) -> None:
+        if self.load_in_4bit == self.load_in_8bit:
+            raise ValueError("quantization: give either load_in_4bit: true or load_in_8bit: true")
+        kind = self.bnb_4bit_quant_type
+        check("quantization.bnb_4bit_quant_type", kind, kind in ("nf4", "fp4"), "nf4 or fp4")
+        given = kind != "nf4" or self.bnb_4bit_use_double_quant
+        if self.load_in_8bit and given:
+            raise ValueError("quantization: bnb_4bit_… go with load_in_4bit alone; leave them out")
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,28 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 
 import logging
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerState
 from trl import DPOConfig, SFTConfig
 
 from verbalizer_bench.io.files import removed_if_empty
 from verbalizer_bench.trainers.checkpoints.export import export
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
+from verbalizer_bench.trainers.checkpoints.quantized import check_distribution
 from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.output.folder import OutputFolder
-from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
+from verbalizer_bench.trainers.prerequisites import (
+    missing_checkpoints,
+    missing_files,
+    missing_packages,
+)
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training import state_saving
 from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
 from verbalizer_bench.trainers.training.reference import reference
 from verbalizer_bench.trainers.training.resources import lacking_room
-from verbalizer_bench.trainers.training.resume_states import ResumeState
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 from verbalizer_bench.trainers.training.trainer import (
     held_out_loss,
@@ -50,11 +52,14 @@ def train(recipe: Recipe) -> Path:
             processes, a record cannot be trained on, or the model is not the method's.
     """
     check_schedule(recipe)
+    if recipe.quantization:
+        check_distribution()
     arguments = training_arguments(recipe)
     folder = OutputFolder(recipe, main=arguments.process_index == 0)
     if folder.finished:
         return recipe.output
-    if missing := [*missing_checkpoints(recipe).values(), *missing_files(recipe)]:
+    packages, places = missing_packages(recipe), missing_checkpoints(recipe)
+    if missing := [*packages, *places.values(), *missing_files(recipe)]:
         raise FileNotFoundError(missing[0])
     checkpoint = load(recipe)
     # Buffers too, which a base has and training leaves as they are.
@@ -105,7 +110,7 @@ def _train(
     if recipe.evaluation:
         evaluator = Evaluator(recipe, checkpoint, held_out, state.step if state else 0, folder.main)
         evaluator.attach(trainer)
-    _run(trainer, state, evaluator)
+    trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
     trainer.check_weights()
     loss = held_out_loss(trainer, held_out) if held_out else None
 
@@ -115,16 +120,3 @@ def _train(
             folder.finish(checkpoint, trainer, loss, evaluator)
 
     state_saving.write_or_keep(trainer, write, recipe.output, folder.places)
-
-
-def _run(trainer: Any, state: ResumeState | None, evaluator: Evaluator | None) -> None:
-    """Train, from a state if there is one, to the last step or where early stopping ends it."""
-    verdict = evaluator.verdict if evaluator else None
-    if state and verdict and verdict.stop:
-        # It was stopped early before it was interrupted: a step more would be one too many.
-        trainer.state = TrainerState.load_from_json(str(state.folder / "trainer_state.json"))
-        trainer._load_from_checkpoint(str(state.folder))
-    else:
-        trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
-    if evaluator:
-        evaluator.settle(trainer)

@@ -39,6 +39,7 @@ ROOMS = {
         "data",
         "recipe_settings",
         "evaluation_settings",
+        "optimizers",
         "recipe_checks",
         "recipe",
         "checkpoints",

@@ -31,6 +31,7 @@ def write(folder: Path, changes: dict[str, Any]) -> Path:
     return file
 
 
+LORA = {"r": 8, "alpha": 16}
 VIT = {"method": "vit", "format": "vicuna-v1"}
 PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
 
@@ -57,6 +58,35 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"model": "llm"}, ["model='llm'", "a block of keys is expected"]),
         ({"lora": 8}, ["lora=8", "a block of keys is expected"]),
         ({"data": [1]}, ["data=1", "text is expected; quote it"]),
+        # Memory.
+        ({"quantization": {"load_in_4bit": True}}, ["quantization: weights in few bits", "lora"]),
+        (
+            {"lora": LORA, "quantization": {"load_in_4bit": True, "load_in_8bit": True}},
+            ["either load_in_4bit: true or load_in_8bit: true"],
+        ),
+        ({"lora": LORA, "quantization": {}}, ["either load_in_4bit: true or load_in_8bit"]),
+        (
+            {"lora": LORA, "quantization": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf5"}},
+            ["quantization.bnb_4bit_quant_type=nf5: nf4 or fp4"],
+        ),
+        (
+            {
+                "lora": LORA,
+                "quantization": {"load_in_8bit": True, "bnb_4bit_use_double_quant": True},
+            },
+            ["bnb_4bit_… go with load_in_4bit alone"],
+        ),
+        ({"optim": "adamw"}, ["optim=adamw: one of adamw_torch_fused, adamw_torch, adafactor"]),
+        ({"optim": "galore_adamw"}, ["optim=galore_adamw: one of"]),
+        (
+            {"optim": "adafactor", "adam_beta2": 0.95},
+            ["adam_beta2=0.95: optim=adafactor has none; leave it out"],
+        ),
+        ({"attn_implementation": "flash"}, ["attn_implementation=flash: one of eager, sdpa, fla"]),
+        (
+            {"method": "tower", "format": "plain", "use_liger_kernel": True},
+            ["method=tower trains a CLIP", "leave out use_liger_kernel"],
+        ),
         # Keys that are missing.
         ({"method": None, "data": None}, ["missing: data, method"]),
         ({"lora": {"r": 8}}, ["missing: lora.alpha"]),

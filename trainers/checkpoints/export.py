@@ -26,7 +26,7 @@ def export(recipe: Recipe, checkpoint: Checkpoint, trainer: Trainer) -> None:
     """Write the checkpoint; to be called on all processes.
 
     An adapter is written to `adapter`, and merged into a checkpoint of its own: the base is loaded
-    again for that, because the trained one may be sharded over processes.
+    again for that, because the trained one may be sharded over processes, or in few bits.
     """
     accelerator, state = trainer.accelerator, None
     if recipe.lora:
@@ -36,12 +36,16 @@ def export(recipe: Recipe, checkpoint: Checkpoint, trainer: Trainer) -> None:
     if accelerator.is_main_process:
         model = None if recipe.lora else accelerator.unwrap_model(trainer.model_wrapped)
         if recipe.lora or not dtypes.holds_frozen_exactly(model, checkpoint.dtypes):
-            model, state = _put_together(recipe, model, state), None
+            checkpoint, state = _put_together(recipe, model, state), None
+        else:
+            checkpoint = checkpoint._replace(model=model)
         with whole_folder(recipe.output) as part:
-            save(checkpoint._replace(model=model), state, part)
+            save(checkpoint, state, part)
 
 
-def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] | None) -> Any:
+def _put_together(
+    recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] | None
+) -> Checkpoint:
     """Return the base as it was, with the trained weights in it.
 
     Args:
@@ -63,11 +67,11 @@ def _put_together(recipe: Recipe, model: Any, state: Mapping[str, torch.Tensor] 
                 100 * lost,
                 folder,
             )
-        return base
+        return checkpoint._replace(model=base)
     trained = {name for name, weight in base.named_parameters() if weight.requires_grad}
     weights = dict(model.named_parameters()) if state is None else state
     dtypes.put_trained(base, {name: weights[name].detach() for name in trained})
-    return base
+    return checkpoint
 
 
 @contextmanager

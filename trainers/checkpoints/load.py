@@ -14,16 +14,18 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     LlavaConfig,
+    PreTrainedModel,
     ProcessorMixin,
 )
 
 from verbalizer_bench.models.chat.bos import append_nothing, leave_bos_to_template
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN, join_configs, load_parts
 from verbalizer_bench.models.checkpoints.connector import new_connector
-from verbalizer_bench.models.checkpoints.strict_loading import load_whole, reading
+from verbalizer_bench.models.checkpoints.strict_loading import load_whole, one_line, reading
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 from verbalizer_bench.trainers.checkpoints.dtypes import file_dtypes, hold_frozen, stored_dtypes
 from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
+from verbalizer_bench.trainers.checkpoints.quantized import compute_alike, quantization_config
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mismatch
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
@@ -90,13 +92,16 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     if not recipe.model.llm or recipe.model.config:
         _check_kind(recipe, config)
     low = recipe.precision == "bf16" and (recipe.lora is not None or recipe.method == "pretrain")
-    checkpoint = _read(recipe, config, exact or low)
+    _check_quantized(recipe, config)
+    checkpoint = _read(recipe, config, exact or low, exact)
     model, processor = checkpoint.model, checkpoint.processor
     choose_trained(model, recipe)
     if fault := mismatch(model, recipe):
         raise ValueError(fault)
     if low and not exact:
         hold_frozen(model, torch.bfloat16)
+    if recipe.attn_implementation and not exact:
+        _set_attention(model, recipe.attn_implementation)
     _set_template(checkpoint, recipe)
     generation_config = getattr(model, "generation_config", None)
     end_generation(generation_config, recipe.format, checkpoint.tokenizer)
@@ -105,12 +110,14 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     return checkpoint._replace(config=copy.deepcopy(model.config))
 
 
-def _read(recipe: Recipe, config: Any, stored_types: bool) -> Checkpoint:
-    """Read a base, in the types of its files or in float32."""
+def _read(recipe: Recipe, config: Any, stored_types: bool, exact: bool) -> Checkpoint:
+    """Read a base, in the types of its files or in float32; in few bits unless exactly."""
     if recipe.model.config:
         return _from_config(recipe, config)
     if recipe.model.path:
-        return _from_checkpoint(recipe, config, stored_types)
+        return _from_checkpoint(
+            recipe, config, stored_types, bool(recipe.quantization) and not exact
+        )
     return _from_parts(recipe, config, stored_types)
 
 
@@ -125,15 +132,21 @@ def _from_config(recipe: Recipe, config: Any) -> Checkpoint:
     return Checkpoint(model, processor, dtype, file_dtypes(model, {}, dtype))
 
 
-def _from_checkpoint(recipe: Recipe, config: Any, stored_types: bool) -> Checkpoint:
+def _from_checkpoint(
+    recipe: Recipe, config: Any, stored_types: bool, quantized: bool
+) -> Checkpoint:
     path = str(recipe.model.path)
     what, default = f"model.path={path}", config.dtype or torch.float32
     with reading(what):
         stored = stored_dtypes(path)
     dtype = _common(stored) if stored_types else torch.float32
-    model = load_whole(_auto_model(recipe), path, what, dtype=dtype)
-    dtypes = file_dtypes(model, stored, default)
-    saved_dtype = config.dtype or next(iter(dtypes.values()))
+    bits = {}
+    if quantized:
+        bits["quantization_config"] = quantization_config(recipe, load_shapes(recipe))
+    model = load_whole(_auto_model(recipe), path, what, dtype=dtype, **bits)
+    compute_alike(model)
+    dtypes = {} if quantized else file_dtypes(model, stored, default)
+    saved_dtype = config.dtype or next(iter(dtypes.values()), default)
     checkpoint = Checkpoint(model, _processor(recipe, path), saved_dtype, dtypes)
     if recipe.method != "tower":
         fix = "give tokenizer=DIR of the one that the weights were trained with"
@@ -162,6 +175,44 @@ def _from_parts(recipe: Recipe, config: Any, stored_types: bool) -> Checkpoint:
     for prefix, dtype in (("model.vision_tower.", tower), ("model.second_vision_tower.", second)):
         dtypes |= {name: dtype for name in dtypes if dtype and name.startswith(prefix)}
     return Checkpoint(model, processor, config.dtype or llm, dtypes)
+
+
+def _check_quantized(recipe: Recipe, config: Any) -> None:
+    """Refuse a base in few bits, and one that is to be held in them and is not in files yet.
+
+    Raises:
+        ValueError: It is.
+    """
+    place = recipe.model.config or recipe.model.path or recipe.model.llm
+    if getattr(config, "quantization_config", None):
+        raise ValueError(
+            f"model {place}: its weights are quantised already, and an adapter is merged into "
+            "weights that are not; give the base that they were made of, with quantization: "
+            "{load_in_4bit: true} to hold it so"
+        )
+    if recipe.quantization and not recipe.model.path:
+        fix = (
+            "`verbalizer-bench compose` makes one of parts"
+            if recipe.model.llm
+            else "or leave it out"
+        )
+        raise ValueError(f"quantization: weights are quantised from files; give model.path, {fix}")
+
+
+def _set_attention(model: Any, name: str) -> None:
+    """Have a model compute attention in another way than transformers chooses.
+
+    Raises:
+        ValueError: It has no such way.
+    """
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"attn_implementation={name}: {one_line(error)}; leave it out") from error
+    parts = {type(one).__name__: one for one in model.modules() if isinstance(one, PreTrainedModel)}
+    for kind, part in parts.items():
+        if (used := part.config._attn_implementation) != name:
+            raise ValueError(f"attn_implementation={name}: {kind} keeps {used}; leave it out")
 
 
 def _common(stored: Mapping[str, torch.dtype]) -> torch.dtype:

@@ -7,6 +7,7 @@ from peft import LoraConfig
 
 from verbalizer_bench.models.checkpoints.connector import fix_identity, trained_connector_modules
 from verbalizer_bench.models.checkpoints.language_parts import lora_targets, part_layers
+from verbalizer_bench.trainers.checkpoints.quantized import size, width_sum
 from verbalizer_bench.trainers.recipe import Recipe
 
 _CONNECTOR = "multi_modal_projector"
@@ -53,14 +54,12 @@ def count_parameters(model: Any, recipe: Recipe) -> tuple[int, int]:
 
     The model is as `load` gives it; the adapter that is still to be added counts as trained.
     """
-    trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
-    frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
+    trained = sum(size(w) for w in model.parameters() if w.requires_grad)
+    frozen = sum(size(w) for w in model.parameters() if not w.requires_grad)
     if recipe.lora:
         adapted = re.compile(lora_targets(model, recipe.trained_modules))
         trained += recipe.lora.r * sum(
-            sum(module.weight.shape)
-            for name, module in model.named_modules()
-            if adapted.fullmatch(name)
+            width_sum(module) for name, module in model.named_modules() if adapted.fullmatch(name)
         )
     return trained, frozen
 

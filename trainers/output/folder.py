@@ -17,6 +17,7 @@ from verbalizer_bench.io.files import file_sha256, try_lock, write_whole
 from verbalizer_bench.models.adapters.fingerprints import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
+from verbalizer_bench.trainers.checkpoints.quantized import quantized_record
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.conversations.encoder import describe_answers
 from verbalizer_bench.trainers.conversations.preferences import BEST, cut_off_pairs, selection
@@ -108,6 +109,8 @@ class OutputFolder:
         before = {RENAMED.get(key, key): value for key, value in before.items()}
         # What there was before there was a choice.
         before.setdefault("loss", "tokens")
+        before.setdefault("optim", "adamw_torch_fused")
+        before.setdefault("use_liger_kernel", False)
         before.setdefault("trained_modules", "all")
         bound = {"per_device_batch_size"} if self.recipe.loss == "micro_batches" else set()
         for key in now:
@@ -224,6 +227,8 @@ class OutputFolder:
                 "records": len(data.dataset),
                 "skipped": data.skipped,
                 "parameters": {"trained": trained, "frozen": frozen},
+                "attn_implementation": checkpoint.model.config._attn_implementation,
+                **({"quantization": base} if (base := quantized_record(checkpoint.model)) else {}),
                 **_selection(self.recipe),
                 "answers": describe_answers(self.recipe.format, checkpoint.tokenizer),
                 "asking": asking_notes(checkpoint),

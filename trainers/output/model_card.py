@@ -58,7 +58,8 @@ tags: [verbalizer-bench, {recipe.method}]
 
 Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{recipe.method}`\
 {" with a low-rank adapter" if recipe.lora else ""}, from {base}.
-{parameters["trained"]:,} parameters were trained, {parameters["frozen"]:,} were not.
+{parameters["trained"]:,} parameters were trained, {parameters["frozen"]:,} were not.\
+{_quantized(record.get("quantization"))}
 
 {record["steps"]} steps of {recipe.global_batch_size} samples, loss \
 {record["loss"].get("first", 0):.4f}
@@ -97,18 +98,27 @@ def _curve(record: dict[str, Any]) -> str:
             f" Of {len(suite['tasks'])} verbalizer tasks {documents} documents each were asked, "
             f"with {suite['num_beams']} beams and weights in {suite['weights']}."
         )
-    kept = ""
-    if curve["kept"]:
-        kept = f" The weights are those of step {curve['kept']['step']}: {curve['kept']['reason']}."
     return f"""
 ## While it was trained
 
 {curve["points"]} evaluations, steps {curve["first"]["step"]} to {curve["last"]["step"]}: \
-[curve.csv](curve.csv).{asked}{kept}
+[curve.csv](curve.csv).{asked}
 
 ![F1 by label type and held-out loss over the steps](curve.png)
 
 """
+
+
+def _quantized(found: dict[str, Any] | None) -> str:
+    """Return that the adapter was trained on a quantised base, if it was."""
+    if not found:
+        return ""
+    bits = "8 bits" if found.get("load_in_8bit") else f"4 bits ({found['bnb_4bit_quant_type']})"
+    return (
+        f"\nThe adapter was trained on a base with {found['quantized_layers']:,} linear layers of "
+        f"its language model in {bits}; the merged weights here are the unquantised base's with "
+        "the adapter added, which were never trained together: the score of either is its own."
+    )
 
 
 def _share(file: dict[str, Any]) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from torch.distributed.fsdp import FSDPModule
 
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole
+from verbalizer_bench.trainers.checkpoints.quantized import is_quantized
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
 
 
@@ -30,6 +32,8 @@ class RecipeTrainer(FiniteTrainer):
         """
         self._connector_learning_rate = connector_learning_rate
         super().__init__(**kwargs)
+        if is_quantized(self.base_model):
+            _hold_trained_in_float32(self.model)
         self.base_model.register_forward_pre_hook(_gather_output_layer)
 
     @property
@@ -77,6 +81,21 @@ class RecipeTrainer(FiniteTrainer):
                 group["params"] = [w for w in group["params"] if id(w) not in connector]
                 optimizer.add_param_group(group | {"params": moved, "lr": rate})
         return optimizer
+
+
+def _hold_trained_in_float32(model: PeftModel) -> None:
+    """Undo that TRL rounds what is trained on a quantised base to bfloat16: small updates are lost.
+
+    The weights of a connector, which was rounded too, are taken from the copy that PEFT keeps; of
+    an adapter's that are random at the start the rounding changes nothing.
+    """
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            for copy in module.modules_to_save.values():
+                copy.float().load_state_dict(module.original_module.state_dict())
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def _gather_output_layer(model: Any, _: Any) -> None:

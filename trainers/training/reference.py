@@ -1,10 +1,10 @@
 """Log-probabilities of pairs under the model that training starts from, kept in a file.
 
-They are computed once, in float32, one pair at a time, so that neither an order nor a batch changes
-them, and then no reference model is needed. The file is named after all that they depend on: the
-base's weights, the chat template, what is done to images, the precision; and a line after its pair:
-token ids and the images' contents. A computation that was stopped goes on where it was, and another
-training of the same base waits for it.
+They are computed once, in float32 (of a base in few bits: as it is trained), one pair at a time, so
+that neither an order nor a batch changes them, and then no reference model is needed. The file is
+named after all that they depend on: the base's weights, the chat template, what is done to images,
+the precision; and a line after its pair: token ids and the images' contents. A computation that was
+stopped goes on where it was, and another training of the same base waits for it.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from verbalizer_bench.io.append_log import AppendLog, read_log
 from verbalizer_bench.io.files import wait_for_lock
 from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
+from verbalizer_bench.trainers.checkpoints.quantized import is_quantized
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.collator import IGNORED
 from verbalizer_bench.trainers.data.encoded_files import checked_images
@@ -120,7 +121,7 @@ def _made_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
         "config": _sha256(_stable(checkpoint.config.to_dict())),
         "template": _sha256(template),
         "images": _sha256([images.to_dict(), checkpoint.image_tokens]) if images else "none",
-        "precision": "float32",
+        "precision": recipe.precision if recipe.quantization else "float32",
     }
 
 
@@ -199,21 +200,25 @@ def _check(key: Any, logps: Any) -> str:
 
 @contextmanager
 def _exact_model(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -> Iterator[Any]:
-    """Yield the base in float32 on a device: the checkpoint's own model where it is that."""
-    exact = all(weight.dtype == torch.float32 for weight in checkpoint.model.parameters())
-    model = checkpoint.model
-    if not exact:
+    """Yield the base in float32 on a device: the checkpoint's own model where it is that.
+
+    A base in few bits is the checkpoint's own too, and stays on its device.
+    """
+    model, quantized = checkpoint.model, is_quantized(checkpoint.model)
+    if not quantized and any(weight.dtype != torch.float32 for weight in model.parameters()):
         model = load(replace(recipe, precision="fp32")).model
     mode, hooks = model.training, show_images_twice(model)
     convolutions = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        yield model.eval().to(device)
+        yield model.eval() if quantized else model.eval().to(device)
     finally:
         torch.backends.cudnn.allow_tf32 = convolutions
         for hook in hooks:
             hook.remove()
-        model.train(mode).to("cpu")
+        model.train(mode)
+        if not quantized:
+            model.to("cpu")
 
 
 def _compute(

@@ -53,6 +53,8 @@ def _common_arguments(recipe: Recipe) -> dict[str, Any]:
         warmup_steps=recipe.warmup_ratio,
         weight_decay=recipe.weight_decay,
         adam_beta2=recipe.adam_beta2,
+        optim=recipe.optim,
+        use_liger_kernel=recipe.use_liger_kernel,
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
@@ -75,6 +77,21 @@ def _common_arguments(recipe: Recipe) -> dict[str, Any]:
     )
 
 
+def check_liger(model: Any) -> None:
+    """Refuse a model that liger-kernel has no kernels for: it would pass it over without a word.
+
+    Raises:
+        ValueError: It has none.
+    """
+    from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+
+    kinds = {model.config.model_type, model.config.get_text_config().model_type}
+    if unknown := sorted(kinds - set(MODEL_TYPE_TO_APPLY_LIGER_FN)):
+        raise ValueError(
+            f"use_liger_kernel: it has no kernels for a model of type {unknown[0]}; leave it out"
+        )
+
+
 def make_trainer(
     recipe: Recipe,
     checkpoint: Checkpoint,
@@ -83,6 +100,8 @@ def make_trainer(
     collator: Collator,
 ) -> FiniteTrainer:
     """Return the trainer of a recipe's method, with its model, data and order."""
+    if recipe.use_liger_kernel:
+        check_liger(checkpoint.model)
     common: dict[str, Any] = {
         "sampler": sample_order(recipe, data.lengths, data.has_image),
         "model": checkpoint.model,
