@@ -1,4 +1,4 @@
-"""What stands in a recipe below `evaluation`, checked before any weight is read."""
+"""What stands in a recipe below `evaluation` and `early_stopping`, checked before all else."""
 
 import math
 from dataclasses import dataclass
@@ -51,3 +51,38 @@ class EvaluationSettings:
     def every(self, total: int) -> int:
         """Return the steps from one evaluation to the next, of so many steps in all."""
         return int(self.steps) if self.steps >= 1 else max(1, math.ceil(self.steps * total))
+
+
+# What early stopping may go by: the held-out loss should fall, F1 should rise.
+STOPPING_METRICS = ("held_out_loss", "f1_natural", "f1_neutral", "f1_unnatural", "f1_all")
+
+
+@dataclass(frozen=True)
+class EarlyStoppingSettings:
+    """When training ends before its last step, judged by the evaluations behind a step.
+
+    An evaluation is better if its metric is better than the best one's by more than `min_delta`.
+    The first is the best until then. What was before the first step does not count.
+
+    Attributes:
+        metric: One of `STOPPING_METRICS`.
+        patience: Training ends after so many evaluations in a row that are not better; null: never.
+        min_delta: In units of the metric; F1 is from 0 to 1.
+        keep: Whose weights become the checkpoint: `best` (a state is kept of each best evaluation)
+            or `last`. Also where training reaches its last step.
+    """
+
+    metric: str
+    patience: int | None = 3
+    min_delta: float = 0.0
+    keep: str = "best"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("metric", self.metric, STOPPING_METRICS),
+            ("keep", self.keep, ("best", "last")),
+        ):
+            check(f"early_stopping.{name}", value, value in known, f"one of {', '.join(known)}")
+        patience = self.patience
+        check("early_stopping.patience", patience, patience is None or patience >= 1, "at least 1")
+        check("early_stopping.min_delta", self.min_delta, self.min_delta >= 0, "at least 0")

@@ -15,7 +15,7 @@ from typing import Any
 
 from verbalizer_bench.config import OneOrMore, plain, read
 from verbalizer_bench.trainers.data.collator import LossWeights
-from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
+from verbalizer_bench.trainers.evaluation_settings import EarlyStoppingSettings, EvaluationSettings
 from verbalizer_bench.trainers.recipe_checks import EITHER, check_recipe
 from verbalizer_bench.trainers.recipe_settings import (
     DpoSettings,
@@ -104,6 +104,7 @@ class Recipe:
         dataloader_num_workers: Processes that read images.
         report_to: Where else losses go: wandb, trackio, tensorboard.
         evaluation: Evaluate the model every some steps: `curve.csv`.
+        early_stopping: End training, or choose the step that is saved, by the evaluations.
         cache: Where the data are kept as Arrow files; default: `~/.cache/verbalizer-bench`, or
             `~/.cache/verbalizer_bench`, which was its name, if it is there.
     """
@@ -150,6 +151,7 @@ class Recipe:
     dataloader_num_workers: int = 0
     report_to: OneOrMore[str] = ()
     evaluation: EvaluationSettings | None = None
+    early_stopping: EarlyStoppingSettings | None = None
     cache: Path = dataclasses.field(default_factory=default_cache)
 
     def __post_init__(self) -> None:

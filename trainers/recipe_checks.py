@@ -175,3 +175,14 @@ def _check_evaluation(recipe: Any) -> None:
             "evaluation: has nothing to measure; give evaluation.tasks, or held_out=FILE with "
             "evaluation.held_out=true"
         )
+    stopping = recipe.early_stopping
+    if not stopping:
+        return
+    if not settings:
+        raise ValueError("early_stopping: goes by evaluations; give evaluation.steps=N too")
+    if stopping.metric == "held_out_loss" and not (settings.held_out and recipe.held_out):
+        raise ValueError(
+            "early_stopping.metric=held_out_loss: give held_out=FILE, and evaluation.held_out=true"
+        )
+    if stopping.metric != "held_out_loss" and not settings.tasks:
+        raise ValueError(f"early_stopping.metric={stopping.metric}: give evaluation.tasks")

@@ -8,7 +8,9 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 
 import logging
 from pathlib import Path
+from typing import Any
 
+from transformers import TrainerState
 from trl import DPOConfig, SFTConfig
 
 from verbalizer_bench.io.files import removed_if_empty
@@ -30,6 +32,7 @@ from verbalizer_bench.trainers.training import state_saving
 from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
 from verbalizer_bench.trainers.training.reference import reference
 from verbalizer_bench.trainers.training.resources import lacking_room
+from verbalizer_bench.trainers.training.resume_states import ResumeState
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 from verbalizer_bench.trainers.training.trainer import (
     held_out_loss,
@@ -110,7 +113,7 @@ def _train(
     if recipe.evaluation:
         evaluator = Evaluator(recipe, checkpoint, held_out, state.step if state else 0, folder.main)
         evaluator.attach(trainer)
-    trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
+    _run(trainer, state, evaluator)
     trainer.check_weights()
     loss = held_out_loss(trainer, held_out) if held_out else None
 
@@ -120,3 +123,16 @@ def _train(
             folder.finish(checkpoint, trainer, loss, evaluator)
 
     state_saving.write_or_keep(trainer, write, recipe.output, folder.places)
+
+
+def _run(trainer: Any, state: ResumeState | None, evaluator: Evaluator | None) -> None:
+    """Train, from a state if there is one, to the last step or where early stopping ends it."""
+    verdict = evaluator.verdict if evaluator else None
+    if state and verdict and verdict.stop:
+        # It was stopped early before it was interrupted: a step more would be one too many.
+        trainer.state = TrainerState.load_from_json(str(state.folder / "trainer_state.json"))
+        trainer._load_from_checkpoint(str(state.folder))
+    else:
+        trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
+    if evaluator:
+        evaluator.settle(trainer)

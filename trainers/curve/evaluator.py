@@ -1,5 +1,6 @@
 """Evaluate a model every some steps of its training, and write the curve as it goes."""
 
+import logging
 import sys
 import tempfile
 import time
@@ -7,18 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.curve.figure import draw_curve
 from verbalizer_bench.trainers.curve.lending import evaluating, lent, random_state_kept
 from verbalizer_bench.trainers.curve.points import F1, HELD_OUT, CurveFiles, Point, measured
+from verbalizer_bench.trainers.curve.stopping import Verdict, judge, kept_record
 from verbalizer_bench.trainers.curve.suite import Answer, Suite
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.training.resume_states import state_of
+from verbalizer_bench.trainers.training.state_saving import on_all_processes
 from verbalizer_bench.trainers.training.trainer import held_out_loss
+
+log = logging.getLogger(__name__)
 
 
 class Evaluator:
@@ -27,6 +35,7 @@ class Evaluator:
     Attributes:
         points: What was found so far.
         files: Where it is written.
+        kept_step: The step whose weights the model has after training.
     """
 
     def __init__(
@@ -57,8 +66,13 @@ class Evaluator:
             _save_around(checkpoint, Path(self._folder.name))
             with random_state_kept():
                 self._suite = Suite(self.settings, not recipe.text_model, Path(self._folder.name))
+        self._stopping = recipe.early_stopping
+        if self._stopping:
+            self._check_metric(self._stopping.metric)
         self.files = CurveFiles(recipe.output)
-        self.points = self.files.read(last_step) if main else []
+        found = [self.files.read(last_step) if main else []]
+        self.points: list[Point] = broadcast_object_list(found)[0]
+        self.kept_step = last_step
 
     def attach(self, trainer: Any) -> None:
         """Have a trainer evaluate its model.
@@ -66,7 +80,13 @@ class Evaluator:
         Raises:
             ValueError: Its weights are spread over the processes, and the suite is to be asked.
         """
-        if self._suite and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        spread = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        if spread and self._keeps_best:
+            raise ValueError(
+                "early_stopping.keep=best: weights that FSDP or DeepSpeed spreads cannot be taken "
+                "back from a state here; give early_stopping.keep=last, or spread by DDP"
+            )
+        if spread and self._suite:
             raise ValueError(
                 f"evaluation.tasks={', '.join(self.settings.tasks)}: FSDP and DeepSpeed spread the "
                 "weights over the processes, and the suite needs whole layers; give "
@@ -92,7 +112,52 @@ class Evaluator:
         seconds = round(time.perf_counter() - started, 2)
         epoch = round(state.epoch or 0.0, 4)
         self._keep(Point(state.global_step, epoch, tokens, values, seconds), answers)
+        self._control(trainer)
         return values
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Return what early stopping says of the points so far; None without it."""
+        return judge(self._stopping, self.points) if self._stopping else None
+
+    @property
+    def _keeps_best(self) -> bool:
+        return self._stopping is not None and self._stopping.keep == "best"
+
+    def _control(self, trainer: Any) -> None:
+        """Have a best step's state kept, and training end where it is to."""
+        verdict, step = self.verdict, trainer.state.global_step
+        if verdict is None or step == 0:
+            return
+        if self._keeps_best and verdict.best == step:
+            # transformers rotates it away with the oldest but for this.
+            trainer.state.best_model_checkpoint = str(
+                Path(trainer.args.output_dir) / f"checkpoint-{step}"
+            )
+            trainer.control.should_save = True
+        if verdict.stop:
+            trainer.control.should_training_stop = True
+
+    def settle(self, trainer: Any) -> None:
+        """Put the weights into the model that become the checkpoint, after the last step."""
+        verdict, self.kept_step = self.verdict, trainer.state.global_step
+        if self._main and verdict:
+            log.warning("early stopping: %s", verdict.reason)
+        if not self._keeps_best or not verdict or verdict.best in (None, self.kept_step):
+            return
+        state = state_of(Path(trainer.args.output_dir), verdict.best, trainer.timer.run)
+        if not on_all_processes(trainer, state is not None):
+            log.error(
+                "early_stopping.keep=best: the state of step %d could not be kept; the checkpoint "
+                "has the weights of the last step, %d",
+                verdict.best,
+                self.kept_step,
+            )
+            return
+        trainer._load_from_checkpoint(str(state))
+        self.kept_step = verdict.best
+        if self._main:
+            draw_curve(self.points, self.files.figure, self.kept_step)
 
     def record(self) -> dict[str, Any]:
         """Return what the curve was made of and where it ended, as JSON values."""
@@ -102,6 +167,8 @@ class Evaluator:
             "points": len(self.points),
             "first": self.points[0].row() if self.points else None,
             "last": self.points[-1].row() if self.points else None,
+            "kept": self._stopping
+            and kept_record(self._stopping, judge(self._stopping, self.points), self.kept_step),
             "seconds": round(sum(point.seconds for point in self.points), 1),
         }
 
@@ -113,11 +180,25 @@ class Evaluator:
         self.points.append(point)
         if not self._main:
             return
-        self.files.write(self.points)
-        draw_curve(self.points, self.files.figure)
-        if answers is not None:
-            self.files.write_responses(point.step, answers)
         tqdm.write(_line(point, len(answers or ())), file=sys.stderr)
+        try:
+            self.files.write(self.points)
+            draw_curve(self.points, self.files.figure)
+            if answers is not None:
+                self.files.write_responses(point.step, answers)
+        except OSError as error:
+            # The next point's table has this one too.
+            log.error("%s: not all of step %d is written: %s", self.files.table, point.step, error)
+
+    def _check_metric(self, metric: str) -> None:
+        """Raise ValueError where the tasks cannot give what early stopping goes by."""
+        types = {task.verbalizer.type for task in self._suite.tasks.values()} if self._suite else ()
+        wanted = {F1[name]: {name} for name in LABEL_TYPES} | {F1["All"]: set(LABEL_TYPES)}
+        if missing := sorted(wanted.get(metric, set()) - set(types)):
+            raise ValueError(
+                f"early_stopping.metric={metric}: evaluation.tasks has no task with "
+                f"{' and '.join(missing)} label words; give more tasks, or another metric"
+            )
 
 
 class EvaluationSchedule(TrainerCallback):

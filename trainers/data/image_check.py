@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -41,11 +42,16 @@ class ImageCheck:
     Args:
         folder: What names are relative to; None for a model of text.
         before: Images of an earlier check, which are not decoded again.
+
+    Attributes:
+        bad: Why those cannot be trained on that fail, by name.
+        sizes: How many images were decoded of each width and height.
     """
 
     def __init__(self, folder: Path | None, before: Iterable[CheckedImage] = ()):
         self.folder = folder
         self.bad: dict[str, tuple[str, str]] = {}
+        self.sizes: Counter[tuple[int, int]] = Counter()
         digests = []
         for image in before:
             digests.append(_digest(image.name))
@@ -66,7 +72,9 @@ class ImageCheck:
         self._seen = np.insert(self._seen, places[new], keys[new])
         fresh = [distinct[number] for number in sorted(numbers[new])]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            checked = list(pool.map(partial(check_image, self.folder), fresh))
+            found = list(pool.map(partial(_decoded, self.folder), fresh))
+        self.sizes.update(size for _, size in found if size)
+        checked = [image for image, _ in found]
         self.bad.update({image.name: image.problem for image in checked if image.problem})
         return checked
 
@@ -79,19 +87,24 @@ class ImageCheck:
 
 def check_image(folder: Path | None, name: str) -> CheckedImage:
     """Decode an image, and return whether it can be trained on."""
+    return _decoded(folder, name)[0]
+
+
+def _decoded(folder: Path | None, name: str) -> tuple[CheckedImage, tuple[int, int] | None]:
+    """Decode an image; return whether it can be trained on, and its width and height if so."""
     if folder is None:
         detail = f"it shows {name!r}; leave it out"
-        return CheckedImage(name, None, None, ("images for a model of text", detail))
+        return CheckedImage(name, None, None, ("images for a model of text", detail)), None
     path, state = folder / name, _state(folder, name)
     try:
-        read_image(path)
-        return CheckedImage(name, state, _content(path), None)
+        size = read_image(path).size
+        return CheckedImage(name, state, _content(path), None), size
     except FileNotFoundError:
         problem = "missing image", f"there is no {path}; put it there or leave the record out"
     except IMAGE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         problem = "broken image", f"{path}: {reason}; replace it or leave the record out"
-    return CheckedImage(name, state, None, problem)
+    return CheckedImage(name, state, None, problem), None
 
 
 def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:

@@ -98,11 +98,14 @@ def _curve(record: dict[str, Any]) -> str:
             f" Of {len(suite['tasks'])} verbalizer tasks {documents} documents each were asked, "
             f"with {suite['num_beams']} beams and weights in {suite['weights']}."
         )
+    kept = ""
+    if curve["kept"]:
+        kept = f" The weights are those of step {curve['kept']['step']}: {curve['kept']['reason']}."
     return f"""
 ## While it was trained
 
 {curve["points"]} evaluations, steps {curve["first"]["step"]} to {curve["last"]["step"]}: \
-[curve.csv](curve.csv).{asked}
+[curve.csv](curve.csv).{asked}{kept}
 
 ![F1 by label type and held-out loss over the steps](curve.png)
 

@@ -104,8 +104,9 @@ def disk(recipe: Recipe, model: Any) -> dict[str, float]:
     weights = 4 * trained + (0 if recipe.lora else (2 if half else 4) * frozen)
     base = sum(weight.numel() for weight in model.parameters())
     saved = getattr(model.config, "dtype", None)
+    keeps_best = recipe.early_stopping and recipe.early_stopping.keep == "best"
     parts = {
-        "states": _STATES * (weights + 8 * trained) if recipe.save_steps else 0,
+        "states": _STATES * (weights + 8 * trained) if recipe.save_steps or keeps_best else 0,
         "checkpoint": base * (saved.itemsize if saved else 4),
         "adapter": 4 * trained if recipe.lora else 0,
     }

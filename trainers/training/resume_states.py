@@ -64,6 +64,13 @@ def newest_whole(places: Sequence[Path], run: str | None = None) -> NewestState:
     return NewestState(None, passed_over)
 
 
+def state_of(place: Path, step: int, run: str) -> Path | None:
+    """Return the folder of a training's whole state of a step; None if there is none."""
+    folder = place / f"checkpoint-{step}"
+    found, problem = _seal(folder)
+    return folder if problem is None and found["record"].get("run") == run else None
+
+
 def _seal(folder: Path) -> tuple[dict[str, Any], str | None]:
     """Return a state's seal, and why it is not whole, None if it is."""
     try:

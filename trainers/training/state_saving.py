@@ -133,7 +133,10 @@ def _attempt(trainer: SealingTrainer, write: Callable[[], None]) -> Exception | 
 def _remove_older(trainer: SealingTrainer, place: Path, kept: Path) -> bool:
     """Remove states that the kept one supersedes; tell whether there were any."""
     main = trainer.accelerator.is_main_process
-    older = [one for one in place.glob("checkpoint-*") if one != kept] if main else []
+    # A resumed training takes the best step's weights from its state.
+    best = trainer.state.best_model_checkpoint
+    states = place.glob("checkpoint-*") if main else ()
+    older = [one for one in states if one != kept and str(one) != best]
     for folder in older:
         shutil.rmtree(folder, ignore_errors=True)
     return on_all_processes(trainer, not main or bool(older))

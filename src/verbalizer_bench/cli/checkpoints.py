@@ -1,17 +1,57 @@
-"""Make checkpoints: `train`, `compose`, `extract-llm` and `merge-weights`."""
+"""Make checkpoints: `validate-data`, `train`, `compose`, `extract-llm` and `merge-weights`."""
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from verbalizer_bench.cli.options import CommandGroup, DryRun, Output, Overrides, Repeated, Required
+from verbalizer_bench.cli.options import (
+    CommandGroup,
+    DryRun,
+    Json,
+    Output,
+    Overrides,
+    Repeated,
+    ReportOutput,
+    Required,
+)
 
 if TYPE_CHECKING:
     from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 
 commands = CommandGroup()
+
+
+@commands.command("validate-data")
+def validate_data(
+    recipe: str, overrides: Overrides, output: ReportOutput = None, as_json: Json = False
+) -> None:
+    """Check every record of a recipe's data as training would, with no weight and no GPU.
+
+    verbalizer-bench validate-data recipes/tiny/sft.yaml
+    verbalizer-bench validate-data paper/llm_foit data=mine.json tokenizer=DIR -o checked.html
+    verbalizer-bench validate-data mine.json tokenizer=DIR format=vicuna-v1 max_length=2048
+
+    Ends with exit code 2 if training would stop.
+
+    Args:
+        recipe: A YAML file, the name of a shipped one, or a file of records; with records the keys
+            tokenizer or model.path, and format, max_length, images and method if need be.
+        overrides: key=value, in place of the recipe's; further files of records.
+        output: A page of HTML with a figure. If there are bad records, all are listed beside it, in
+            a file of the same name that ends in .bad_records.jsonl.
+        as_json: Print what was found as JSON.
+    """
+    from verbalizer_bench.trainers.validation import validation_recipe
+    from verbalizer_bench.trainers.validation_report import checked, text
+
+    found = checked(validation_recipe(recipe, overrides), output)
+    print(json.dumps(found.record, indent=1) if as_json else text(found.record))
+    if found.stops:
+        more = f" (and {len(found.stops) - 1} more)" if len(found.stops) > 1 else ""
+        raise ValueError(f"training would stop: {found.stops[0]}{more}")
 
 
 @commands.command()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,47 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import REPOSITORY
+from tests.trainers.curve.conftest import TINY, Train
 from verbalizer_bench import api
 from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.trainers.curve.points import COLUMNS, F1
 from verbalizer_bench.trainers.recipe import read_recipe
-from verbalizer_bench.trainers.train import train
 
-TINY = REPOSITORY / "recipes" / "tiny"
 # A task of each label type.
 TASKS = [
     f"verbalizer_sst2_{kind}" for kind in ("natural_1_0", "neutral_sfo_lax", "unnatural_no_yes")
 ]
 ASKED = [f"evaluation.tasks=[{', '.join(TASKS)}]", "evaluation.limit=4"]
 CURVE = ["evaluation.steps=2", "evaluation.data=sample", *ASKED]
-Train = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Return what trains six steps of a tiny recipe, each set of keys once."""
-    place = tmp_path_factory.mktemp("trained")
-    lines = (TINY / "data" / "text.jsonl").read_text().splitlines(keepends=True)
-    data, held_out = place / "data.jsonl", place / "held_out.jsonl"
-    data.write_text("".join(lines[:24]))
-    held_out.write_text("".join(lines[24:30]))
-    text = [f"data={data}", f"held_out={held_out}", "num_train_epochs=1"]
-    text += ["global_batch_size=4", "per_device_batch_size=4"]
-    sees = ["model.path=null", f"model.config={TINY / 'llava'}", "num_train_epochs=0.5"]
-    made: dict[tuple[str, ...], Path] = {}
-
-    def make(*words: str, recipe: str = "sft") -> Path:
-        key = recipe, *words
-        if key not in made:
-            made[key] = place / str(len(made))
-            common = [f"cache={place / 'cache'}", "trained_parameters=null"]
-            common += [f"output={made[key]}", *(text if recipe == "sft" else sees)]
-            train(read_recipe(TINY / f"{recipe}.yaml", [*common, *words]))
-        return made[key]
-
-    return make
-
 
 LORA = ("lora.r=4", "lora.alpha=8", "lora.dropout=0.2")
 

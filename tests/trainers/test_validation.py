@@ -1,0 +1,187 @@
+"""`validate-data`: what training would stop at is found before, with counts, lengths and places."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY
+from tests.helpers.training_records import conversation, write
+from verbalizer_bench.cli import main
+from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.data.survey_summary import histogram
+from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.training.inputs import encoded_data
+
+TINY = REPOSITORY / "recipes" / "tiny"
+LLAVA = [f"model={{config: {TINY / 'llava'}}}", "trained_parameters=null"]
+
+
+def pair(name: str, chosen: str, rejected: str) -> dict[str, Any]:
+    """Return a pair of answers to one question."""
+    answers = {
+        key: [{"role": "assistant", "content": text}]
+        for key, text in (("chosen", chosen), ("rejected", rejected))
+    }
+    prompt = [{"role": "user", "content": "What?"}]
+    scores = {"score_chosen": None, "score_rejected": None}
+    return {"id": name, "prompt": prompt, **answers, "images": [], "source": "made", **scores}
+
+
+def found(capsys: pytest.CaptureFixture[str], code: int, *words: Any) -> dict[str, Any]:
+    """Return what a command printed as JSON, which ended with a code."""
+    assert main(["validate-data", *map(str, words), "--json"]) == code
+    record: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return record
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, size in (("a.png", (40, 20)), ("b.png", (40, 20)), ("c.png", (10, 90))):
+        Image.new("RGB", size).save(folder / name)
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def test_the_counts_are_what_training_builds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tiny/vit", *LLAVA, f"cache={tmp_path}"]
+    record = found(capsys, 0, *words)
+    recipe = read_recipe(words[0], words[1:])
+    data = encoded_data(recipe, load(recipe), recipe.data)
+    part = record["data"]
+    assert part["usable"] == part["records"] == len(data.dataset) == 96
+    assert part["kinds"] == {"text": 32, "one image": 64, "several images": 0}
+    assert part["tokens"]["seen"] == data.lengths.sum()
+    trained = sum(sum(row["assistant_mask"]) for row in data.dataset)
+    assert part["tokens"]["trained"] == trained
+    assert part["lengths"]["longest"] == data.lengths.max() == 223
+    assert sum(one["records"] for one in part["lengths"]["histogram"]) == 96
+    assert part["images"]["distinct"] == 24 and part["images"]["width"]["median"] == 32
+    assert record["epoch"]["steps"] == 48 and record["stops"] == []
+
+
+def test_no_weight_is_needed_nor_a_place_to_write(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(["validate-data", "tiny/vit", "model.path=none", f"tokenizer={TINY / 'llava'}"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "NOT RESOLVED: an image counts as no token, for model.path=none" in said
+    assert "training would stop at no record" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_that_is_bad_is_found_at_once(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        conversation("<image>What?", "a", "a.png"),
+        conversation("<image>What?", "gone", "gone.png"),
+        conversation("<image>What?", "broken", "broken.png"),
+        conversation("What?", ""),
+        conversation("<image>What?", "two"),
+        {"id": "layout", "text": "What?"},
+    ]
+    file = write(tmp_path / "data.jsonl", *rows)
+    page = tmp_path / "out" / "page.html"
+    words = ["tiny/vit", *LLAVA, f"data={file}", f"images={images}", "global_batch_size=1"]
+    words += ["per_device_batch_size=1"]
+    assert main(["validate-data", *words, "-o", str(page)]) == 2
+    printed = capsys.readouterr()
+    assert "training would stop: data: 5 of 6 records cannot be trained on" in printed.err
+    assert "1: missing image" in printed.out and "1: broken image" in printed.out
+    assert f"  3 ('id-') in {file}, line 4: empty turn: turn 1 (assistant) has no" in printed.out
+    assert '<p class="stop">' in page.read_text() and "data:image/png;base64," in page.read_text()
+    listing = page.with_name("page.bad_records.jsonl")
+    listed = [json.loads(line) for line in listing.read_text().splitlines()]
+    assert [one["record"] for one in listed] == [1, 2, 3, 4, 5]
+    assert {one["key"] for one in listed} == {"data"}
+    assert main(["validate-data", *words, "bad_records=skip", f"data={file}"]) == 0
+    assert main(["validate-data", "tiny/vit", *LLAVA, "-o", str(page)]) == 0
+    assert not listing.exists(), "none is bad any more"
+
+
+def test_cuts_lengths_and_their_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = conversation("Say", "word " * 60)
+    file = write(tmp_path / "data.jsonl", conversation("Say", "a"), long, conversation("Say", "b"))
+    words = [file, f"tokenizer={TINY / 'llama'}", "format=llama-2"]
+    whole = found(capsys, 0, *words)
+    cut = found(capsys, 0, *words, "max_length=64")
+    assert whole["data"]["cut"]["records"] == 0
+    assert cut["data"]["cut"]["records"] == 1
+    lost = whole["data"]["tokens"]["seen"] - cut["data"]["tokens"]["seen"]
+    assert cut["data"]["cut"]["tokens"] == lost > 0
+    assert cut["data"]["lengths"] == whole["data"]["lengths"], "before the cut"
+    (worst,) = cut["data"]["worst"]["most cut"]
+    assert worst["record"] == 1 and worst["why"] == f"loses its last {lost:,} tokens"
+    assert [one["record"] for one in cut["data"]["worst"]["longest"]] == [1, 0, 2]
+    assert found(capsys, 2, *words, "max_length=5")["data"]["bad"] == {"answer cut": 3}
+
+
+def test_duplicates_and_what_is_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [conversation("Say", "a"), conversation("Say", "b"), conversation("Say", "a")]
+    data = write(tmp_path / "data.jsonl", *rows)
+    other = write(tmp_path / "other.json", conversation("Say", "a"), conversation("Say", "c"))
+    words = [data, f"tokenizer={TINY / 'llama'}", "format=llama-2"]
+    record = found(capsys, 0, *words, f"held_out={other}")
+    assert record["data"]["duplicates"] == 1 and record["data"]["repeated"] == [[2, 0]]
+    assert record["held_out"]["in data"] == {"records": 1, "prompts": 2}
+    same = write(tmp_path / "same.jsonl", *rows)
+    stops = found(capsys, 2, *words, f"held_out={same}")["stops"]
+    assert stops == [f"held_out={same}: {data}, which is trained on, has its content"]
+
+
+def test_pairs_and_captions_go_through_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = write(tmp_path / "pairs.jsonl", pair("1", "Red", "Blue"), pair("2", "Up", "Down"))
+    words = [pairs, f"tokenizer={TINY / 'llama'}", "format=llama-2"]
+    record = found(capsys, 0, *words, "method=dpo")
+    assert record["data"]["answers"] == {"1": 2} and record["epoch"]["steps"] == 2
+    assert found(capsys, 0, "tiny/pretrain")["data"]["kinds"]["text"] == 0
+    assert found(capsys, 2, *words, "method=steerlm")["data"]["bad"] == {"other kind": 2}
+
+
+def test_a_step_that_cannot_be_filled_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    record = found(capsys, 2, "tiny/sft", "global_batch_size=128", "per_device_batch_size=1")
+    assert record["stops"][0].startswith("global_batch_size=128: there are 64 records")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["{data}"], "give tokenizer=DIR, or model.path=DIR of what is to be trained"),
+        (["{data}", "tokenizer=nowhere"], "tokenizer=nowhere: no such folder"),
+        (["tiny/sft", "data=none.json"], "data=none.json: no such file"),
+        (["tiny/sft", "dat=none.json"], "dat: no such key; did you mean data?"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    words: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "data.jsonl", conversation("Say", "a"))
+    assert main(["validate-data", *(word.format(data=data) for word in words)]) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "error" in one]
+    assert problem in line
+
+
+@pytest.mark.parametrize("values", [[1], [1, 2, 3], [16, 22, 23, 31, 32], [1, 100000], [181, 181]])
+def test_every_length_is_in_one_bin(values: list[int]) -> None:
+    bins = histogram(np.array(values))
+    for one in bins:
+        inside = sum(one["from"] <= value < one["below"] for value in values)
+        assert inside == one["records"]
+    assert sum(one["records"] for one in bins) == len(values)
+    assert all(one["below"] == other["from"] for one, other in pairwise(bins))

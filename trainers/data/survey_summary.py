@@ -1,0 +1,129 @@
+"""A survey of records in numbers, as JSON has them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verbalizer_bench.io.conversations import BadRecordError
+from verbalizer_bench.trainers.data.survey import WORST, Extreme, Survey
+
+_HALF_OCTAVE = np.sqrt(2)
+_REPEATS = 5
+
+
+def summary(
+    survey: Survey, files: Sequence[Path], max_length: int, sizes: Mapping[tuple[int, int], int]
+) -> dict[str, Any]:
+    """Return what a survey found.
+
+    Args:
+        survey: The survey.
+        files: What was read.
+        max_length: Where records are cut.
+        sizes: How many distinct images there are of each width and height.
+    """
+    cut = survey.full > survey.lengths
+    return {
+        "files": [str(file) for file in files],
+        "records": survey.total,
+        "usable": len(survey.records),
+        "bad": dict(survey.bad.most_common()),
+        "kinds": {
+            "text": int((survey.images == 0).sum()),
+            "one image": int((survey.images == 1).sum()),
+            "several images": int((survey.images > 1).sum()),
+        },
+        "answers": {str(n): count for n, count in sorted(Counter(survey.answers.tolist()).items())},
+        "lengths": lengths(survey.full) | {"histogram": histogram(survey.full)},
+        "tokens": {"seen": int(survey.tokens.sum()), "trained": int(survey.trained.sum())},
+        "cut": {
+            "max_length": max_length,
+            "records": int(cut.sum()),
+            "tokens": int((survey.full - survey.lengths).sum()),
+        },
+        **_duplicates(survey),
+        "images": image_sizes(sizes) | {"shown": int(survey.images.sum())},
+        "worst": {
+            "bad": [bad_record(error) for error in survey.worst],
+            "most cut": [_cut_record(extreme) for extreme in survey.most_cut],
+            "longest": [_long_record(extreme, max_length) for extreme in survey.longest],
+        },
+    }
+
+
+def _duplicates(survey: Survey) -> dict[str, Any]:
+    """Return how many records repeat an earlier one, and the first few with that one."""
+    _, firsts, numbers = np.unique(survey.digests, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(firsts[numbers] != np.arange(len(numbers)))
+    pairs = np.stack([repeated, firsts[numbers[repeated]]], axis=1)[:_REPEATS]
+    return {"duplicates": len(repeated), "repeated": survey.records[pairs].tolist()}
+
+
+def overlap(data: Survey, held_out: Survey) -> dict[str, int]:
+    """Return how many held-out records are trained on too: as a whole, and by what they ask."""
+    return {
+        "records": int(np.isin(held_out.digests, data.digests).sum()),
+        "prompts": int(np.isin(held_out.prompts, data.prompts).sum()),
+    }
+
+
+def lengths(values: np.ndarray) -> dict[str, int]:
+    """Return the shortest, median, 95th percentile and longest of some lengths."""
+    if not len(values):
+        return dict.fromkeys(("shortest", "median", "percentile_95", "longest"), 0)
+    points = np.percentile(values, [0, 50, 95, 100], method="nearest").astype(int).tolist()
+    return dict(zip(("shortest", "median", "percentile_95", "longest"), points, strict=True))
+
+
+def histogram(values: np.ndarray) -> list[dict[str, int]]:
+    """Return how many lengths are in each half octave: from 16, below 23, and so on."""
+    if not len(values):
+        return []
+    first = np.floor(np.log(max(int(values.min()), 1)) / np.log(_HALF_OCTAVE))
+    last = np.ceil(np.log(int(values.max()) + 1) / np.log(_HALF_OCTAVE))
+    edges = np.unique(np.round(_HALF_OCTAVE ** np.arange(first, last + 1)).astype(np.int64))
+    edges = np.append(edges, edges[-1] + 1) if edges[-1] <= values.max() else edges
+    counts = np.histogram(values, edges)[0]
+    # numpy counts the last edge too: it is above all values here.
+    parts = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+    return [{"from": start, "below": stop, "records": count} for start, stop, count in parts]
+
+
+def image_sizes(sizes: Mapping[tuple[int, int], int]) -> dict[str, Any]:
+    """Return how many distinct images there are, and how wide and high they are."""
+    if not sizes:
+        return {"distinct": 0}
+    times = np.array(list(sizes.values()))
+    sides = np.array(list(sizes)).repeat(times, axis=0)
+    most = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:WORST]
+    return {
+        "distinct": int(times.sum()),
+        "width": lengths(sides[:, 0]),
+        "height": lengths(sides[:, 1]),
+        "most common": [{"width": w, "height": h, "images": n} for (w, h), n in most],
+    }
+
+
+def bad_record(error: BadRecordError) -> dict[str, Any]:
+    """Return a bad record with its place and why."""
+    return {
+        "record": error.index,
+        "id": error.id,
+        "place": error.place,
+        "why": f"{error.reason}: {error.detail}",
+    }
+
+
+def _cut_record(extreme: Extreme) -> dict[str, Any]:
+    return _record(extreme, f"loses its last {extreme.value:,} tokens")
+
+
+def _long_record(extreme: Extreme, max_length: int) -> dict[str, Any]:
+    return _record(extreme, f"{extreme.value:,} tokens, of {max_length:,} at most")
+
+
+def _record(extreme: Extreme, why: str) -> dict[str, Any]:
+    return {"record": extreme.record, "id": extreme.id, "place": extreme.file, "why": why}

@@ -1,0 +1,209 @@
+"""Check every record of a recipe's data as training would, before a GPU is paid for.
+
+verbalizer-bench validate-data recipes/tiny/sft.yaml
+
+No weight is read: the model's configuration and its tokenizer do.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verbalizer_bench import config
+from verbalizer_bench.io.conversations import BadRecordError
+from verbalizer_bench.io.files import file_sha256
+from verbalizer_bench.trainers.data.image_check import ImageCheck
+from verbalizer_bench.trainers.data.survey import Survey, survey
+from verbalizer_bench.trainers.data.survey_summary import overlap, summary
+from verbalizer_bench.trainers.model_shapes import (
+    model_shapes,
+    recipe_tokenizer,
+    shapes_encoder,
+    tokenizer_line,
+)
+from verbalizer_bench.trainers.prerequisites import missing_checkpoints, missing_files
+from verbalizer_bench.trainers.recipe import Recipe, read_recipe
+from verbalizer_bench.trainers.training.inputs import drawn, row_kind, sample_order
+from verbalizer_bench.trainers.training.schedule import check_steps, total_steps
+
+log = logging.getLogger(__name__)
+
+_RECORDS = (".json", ".jsonl")
+# What of a recipe does not matter where its data alone are read.
+_NEUTRAL: dict[str, Any] = {
+    "output": "unused",
+    "format": "tokenizer",
+    "max_length": 2048,
+    "num_train_epochs": 1,
+    "global_batch_size": 1,
+    "per_device_batch_size": 1,
+    "learning_rate": 1e-5,
+    "warmup_ratio": 0,
+}
+
+
+class Validation(NamedTuple):
+    """What was found.
+
+    Attributes:
+        record: All of it, as JSON values.
+        lengths: Tokens of each record of the data before the cut.
+        stops: Why training would stop; empty where it would not.
+    """
+
+    record: dict[str, Any]
+    lengths: np.ndarray
+    stops: list[str]
+
+
+def validation_recipe(first: str, words: Sequence[str]) -> Recipe:
+    """Return the recipe whose data are to be checked.
+
+    Args:
+        first: A recipe, or a file of records.
+        words: `key=value`; with a file of records other files of records too.
+
+    Raises:
+        FileNotFoundError: There is no such recipe.
+        ValueError: A key is wrong, or nothing says what tokenizer is meant.
+    """
+    if not _is_records(first):
+        return read_recipe(first, words)
+    files = [first, *(word for word in words if _is_records(word) and "=" not in word)]
+    values: dict[str, Any] = {**_NEUTRAL, "data": files}
+    for word in words:
+        if word not in files:
+            config.override(values, word)
+    if "model" not in values and "tokenizer" not in values:
+        raise ValueError(
+            f"{first}: give tokenizer=DIR, or model.path=DIR of what is to be trained (with "
+            "format=, max_length=, images= and method= as a recipe has them), or a recipe"
+        )
+    values.setdefault("model", {"config": values.get("tokenizer")})
+    values.setdefault("method", "vit" if values.get("images") else "sft")
+    return config.build(Recipe, values, words)
+
+
+def _is_records(word: str) -> bool:
+    return word.endswith(_RECORDS)
+
+
+def validate(
+    recipe: Recipe, note: Callable[[str, BadRecordError], None] | None = None
+) -> Validation:
+    """Read, encode and check all records of a recipe, and what is held out.
+
+    Args:
+        recipe: The recipe.
+        note: Is given each bad record, and the key of its file.
+
+    Raises:
+        OSError: The tokenizer, a file or the images are not at hand.
+        ValueError: A file cannot be read as records, or the format fits no record.
+    """
+    missing = missing_checkpoints(recipe)
+    if absent := missing_files(recipe):
+        raise FileNotFoundError(absent[0])
+    tokenizer = _tokenizer(recipe, missing)
+    encoder, notes = _encoder(recipe, tokenizer, missing)
+    record: dict[str, Any] = {
+        "method": recipe.method,
+        "format": recipe.format,
+        "tokenizer": tokenizer_line(recipe, tokenizer),
+    }
+    surveys: dict[str, Survey] = {}
+    for key, files in (("data", recipe.data), ("held_out", recipe.held_out or ())):
+        if files:
+            surveys[key], record[key] = _part(recipe, key, files, encoder, note)
+    stops = _stops(recipe, surveys, record)
+    if "held_out" in surveys:
+        record["held_out"]["in data"] = overlap(surveys["data"], surveys["held_out"])
+    record |= {"notes": notes, "stops": stops}
+    return Validation(record, surveys["data"].full, stops)
+
+
+def _tokenizer(recipe: Recipe, missing: dict[str, str]) -> Any:
+    try:
+        return recipe_tokenizer(recipe, missing)
+    except OSError as error:
+        line = missing.get("tokenizer") or next(iter(missing.values()), str(error))
+        raise FileNotFoundError(line) from error
+
+
+def _encoder(recipe: Recipe, tokenizer: Any, missing: dict[str, str]) -> tuple[Any, list[str]]:
+    """Return what encodes, and what could not be told."""
+    notes: list[str] = []
+    model = None
+    try:
+        model = model_shapes(recipe, missing)
+    except OSError:
+        if not recipe.text_model:
+            lacking = next((line for key, line in missing.items() if key != "tokenizer"), "")
+            notes.append(f"NOT RESOLVED: an image counts as no token, for {lacking}")
+    encoder = shapes_encoder(recipe, tokenizer, model)
+    notes += [
+        f"{ending!r}, which ends answers, is no token: nothing will stop the model"
+        for ending in encoder.unknown_endings
+    ]
+    return encoder, notes
+
+
+def _part(
+    recipe: Recipe,
+    key: str,
+    files: Sequence[Path],
+    encoder: Any,
+    note: Callable[[str, BadRecordError], None] | None,
+) -> tuple[Survey, dict[str, Any]]:
+    folder = recipe.images_folder
+    check = ImageCheck(folder)
+    noted = (lambda error: note(key, error)) if note else None
+    found = survey(files, encoder, row_kind(recipe), folder, check, noted)
+    return found, summary(found, files, recipe.max_length, check.sizes)
+
+
+def _stops(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -> list[str]:
+    """Return why training would stop, and add to the record what an epoch has."""
+    stops = []
+    for key, found in surveys.items():
+        bad = sum(found.bad.values())
+        if not len(found.records):
+            stops.append(f"{key}: none of {found.total:,} records can be trained on")
+        elif bad and recipe.bad_records == "error":
+            stops.append(
+                f"{key}: {bad:,} of {found.total:,} records cannot be trained on; correct them, or "
+                "leave them out with bad_records=skip"
+            )
+    trained = {file_sha256(file): file for file in recipe.data}
+    for file in recipe.held_out or ():
+        if same := trained.get(file_sha256(file)):
+            stops.append(f"held_out={file}: {same}, which is trained on, has its content")
+    if len(surveys["data"].records):
+        stops += _epoch(recipe, surveys["data"], record)
+    return stops
+
+
+def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
+    try:
+        mixture = drawn(recipe, data.records)
+        rows = np.arange(len(data.records)) if mixture is None else mixture.rows
+        has_image = data.images[rows] > 0
+        steps = total_steps(recipe, len(sample_order(recipe, data.lengths[rows], has_image)))
+        record["epoch"] = {
+            "records": len(rows),
+            "tokens": int(data.tokens[rows].sum()),
+            "trained": int(data.trained[rows].sum()),
+            "steps": steps,
+        }
+        if mixture:
+            parts = zip(recipe.data, mixture.drawn, mixture.available, strict=True)
+            record["epoch"]["drawn"] = [
+                {"file": str(file), "drawn": number, "of": size} for file, number, size in parts
+            ]
+        check_steps(recipe, has_image, steps)
+    except ValueError as error:
+        return [str(error)]
+    return []

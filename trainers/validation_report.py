@@ -1,0 +1,214 @@
+"""What `validate-data` found, for people: as text, and as a page with a figure."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.conversations import BadRecordError
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.trainers.data.survey_summary import bad_record
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.validation import Validation, validate
+
+_BAR = 40
+_HEADINGS = {
+    "bad": "cannot be trained on",
+    "most cut": "lose most by the cut",
+    "longest": "have the most tokens",
+}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
+table{border-collapse:collapse}td,th{padding:.2em .8em .2em 0;text-align:left;vertical-align:top}
+th{font-weight:600;white-space:nowrap}td.place{word-break:break-all;color:#555}
+.stop{color:#a00}.fine{color:#060}img{max-width:100%}"""
+
+
+def checked(recipe: Recipe, output: Path | None) -> Validation:
+    """Check a recipe's data, and write what was found.
+
+    Args:
+        recipe: The recipe.
+        output: The page; if there are bad records, they are listed in a file beside it.
+
+    Raises:
+        OSError: What is needed is not at hand, or the page cannot be written.
+        ValueError: The data cannot be read as records at all.
+    """
+    if output is None:
+        return validate(recipe)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    listing = output.with_name(f"{output.stem}.bad_records.jsonl")
+    part = listing.with_name(f"{listing.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+
+            def note(key: str, error: BadRecordError) -> None:
+                stream.write(jsonl.dumps([{"key": key} | bad_record(error)], ascii_only=True))
+
+            found = validate(recipe, note)
+        if part.stat().st_size:
+            part.replace(listing)
+        else:
+            listing.unlink(missing_ok=True)
+    finally:
+        part.unlink(missing_ok=True)
+    write_whole(output, page(found))
+    return found
+
+
+def text(record: Mapping[str, Any]) -> str:
+    """Return what was found, line by line."""
+    lines = [("method", f"{record['method']}, format {record['format']}")]
+    lines.append(("tokenizer", record["tokenizer"]))
+    lines += [("note", note) for note in record["notes"]]
+    blocks = ["\n".join(f"{name:<12}{line}" for name, line in lines)]
+    for key in ("data", "held_out"):
+        if part := record.get(key):
+            blocks.append("\n".join(f"{name:<12}{line}" for name, line in part_lines(key, part)))
+            blocks += [_histogram(part)] if key == "data" and part["usable"] else []
+            blocks += _worst(key, part)
+    ends = [("epoch", _epoch(record["epoch"]))] if "epoch" in record else []
+    ends += [("WOULD STOP", stop) for stop in record["stops"]]
+    ends += [] if record["stops"] else [("fine", "training would stop at no record")]
+    return "\n\n".join([*blocks, "\n".join(f"{name:<12}{line}" for name, line in ends)])
+
+
+def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a name and what is said for each kind of finding about some files."""
+    yield key, ", ".join(part["files"])
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in part["kinds"].items() if count)
+    yield "records", f"{part['records']:,}; of {part['usable']:,} usable {kinds or 'none'}"
+    if part["usable"]:
+        many = ", ".join(f"{n} in {count:,}" for n, count in list(part["answers"].items())[:6])
+        more = len(part["answers"]) - 6
+        yield "answers", many + (f", and {more} more numbers" if more > 0 else "")
+        spread, tokens = part["lengths"], part["tokens"]
+        yield (
+            "tokens",
+            f"median {spread['median']:,}, 95 % at most {spread['percentile_95']:,}, longest "
+            f"{spread['longest']:,}; {tokens['seen']:,} in all, {tokens['trained']:,} trained on",
+        )
+    cut, images = part["cut"], part["images"]
+    if cut["records"]:
+        yield (
+            "cut off",
+            f"{cut['records']:,} records lose {cut['tokens']:,} tokens at max_length="
+            f"{cut['max_length']:,}",
+        )
+    if images["distinct"]:
+        yield "images", _images(images)
+    if part["duplicates"]:
+        pairs = ", ".join(f"{one} is {other}" for one, other in part["repeated"])
+        yield "duplicates", f"{part['duplicates']:,} records repeat an earlier one, such as {pairs}"
+    if within := part.get("in data"):
+        yield "in data too", f"{within['records']:,} records, {within['prompts']:,} prompts"
+    for reason, count in part["bad"].items():
+        yield "bad records", f"{count:,}: {reason}"
+
+
+def _images(images: Mapping[str, Any]) -> str:
+    sides = " ".join(
+        f"{name} {side['shortest']:,} to {side['longest']:,}, median {side['median']:,};"
+        for name, side in (("width", images["width"]), ("height", images["height"]))
+    )
+    most = images["most common"][0]
+    return (
+        f"{images['distinct']:,} distinct, shown {images['shown']:,} times; {sides} most common "
+        f"{most['width']} x {most['height']}"
+    )
+
+
+def _epoch(epoch: Mapping[str, Any]) -> str:
+    drawn = ", ".join(
+        f"{one['drawn']:,} of {one['of']:,} of {one['file']}" for one in epoch.get("drawn", ())
+    )
+    return (
+        f"{epoch['records']:,} records, {epoch['tokens']:,} tokens, {epoch['trained']:,} of them "
+        f"trained on{'; drawn ' if drawn else ''}{drawn}; {epoch['steps']:,} steps in all"
+    )
+
+
+def _histogram(part: Mapping[str, Any]) -> str:
+    bins = part["lengths"]["histogram"]
+    most = max(one["records"] for one in bins)
+    lines = ["tokens of a record"]
+    for one in bins:
+        bar = "#" * -(-one["records"] * _BAR // most)
+        span = f"{one['from']:,} to {one['below'] - 1:,}"
+        lines.append(f"{span:>19} {bar:<{_BAR}} {one['records']:,}")
+    return "\n".join(lines)
+
+
+def _worst(key: str, part: Mapping[str, Any]) -> Iterator[str]:
+    # Where there is but one file, it has been named.
+    known = part["files"][0] if len(part["files"]) == 1 else ""
+    for name, heading in _HEADINGS.items():
+        if found := part["worst"][name]:
+            lines = [f"{key}: records that {heading}"]
+            for one in found:
+                place = f" in {one['place']}" if one["place"] != known else ""
+                lines.append(f"  {one['record']} ({one['id']!r}){place}: {one['why']}")
+            yield "\n".join(lines)
+
+
+def page(found: Validation) -> str:
+    """Return what was found as a page of HTML that needs no other file."""
+    record = found.record
+    said = [("method", f"{record['method']}, format {record['format']}")]
+    said += [("tokenizer", record["tokenizer"]), *(("note", note) for note in record["notes"])]
+    said += [("epoch", _epoch(record["epoch"]))] if "epoch" in record else []
+    verdict = "".join(f'<p class="stop">Training would stop: {_text(s)}</p>' for s in found.stops)
+    body = verdict or '<p class="fine">Training would stop at no record.</p>'
+    body += _table(said)
+    if len(found.lengths):
+        body += f'<img alt="tokens of a record" src="{_figure(found)}">'
+    for key in ("data", "held_out"):
+        if part := record.get(key):
+            body += f"<h2>{key}</h2>{_table(list(part_lines(key, part)))}"
+            body += "".join(_worst_table(name, part["worst"][name]) for name in _HEADINGS)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Data</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Data, checked</h1>{body}</body></html>\n"
+    )
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><th>{_text(name)}</th><td>{_text(line)}</td></tr>" for name, line in rows)
+    return f"<table>{cells}</table>"
+
+
+def _worst_table(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    if not found:
+        return ""
+    rows = "".join(
+        f"<tr><td>{one['record']}</td><td>{_text(one['id'])}</td><td>{_text(one['why'])}</td>"
+        f'<td class="place">{_text(one["place"])}</td></tr>'
+        for one in found
+    )
+    head = "<tr><th>record</th><th>id</th><th>why</th><th>place</th></tr>"
+    return f"<h3>Records that {_HEADINGS[name]}</h3><table>{head}{rows}</table>"
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _figure(found: Validation) -> str:
+    """Return the lengths' histogram as the address of an image."""
+    from matplotlib.figure import Figure
+
+    limit = found.record["data"]["cut"]["max_length"]
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(found.lengths, bins=60, color="0.45")
+    if found.lengths.max() > limit / 4:
+        axes.axvline(limit, color="tab:red", linewidth=1, label=f"max_length {limit:,}")
+        axes.legend(frameon=False)
+    axes.set(xlabel="tokens of a record, images expanded", ylabel="records", xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=120)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
