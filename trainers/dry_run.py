@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
-from verbalizer_bench.trainers.checkpoints.trainable import count_parameters, mismatch
+from verbalizer_bench.trainers.checkpoints.trainable import (
+    count_parameters,
+    describe_trained,
+    is_tied,
+    left_out,
+    mismatch,
+)
 from verbalizer_bench.trainers.conversations.encoder import Encoded
 from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.data.survey import survey
@@ -90,7 +96,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
         ValueError: The recipe cannot work, whatever is at hand.
     """
     check_schedule(recipe)
-    lines = [("method", f"{recipe.method}{_losses(recipe)}, {_how(recipe)}")]
+    lines = [("method", f"{recipe.method}{_losses(recipe)}, {describe_trained(recipe)}")]
     missing = missing_checkpoints(recipe)
     absent = [*missing_packages(recipe), *missing.values(), *missing_files(recipe)]
     lines += [("MISSING", line) for line in absent]
@@ -129,18 +135,6 @@ def _losses(recipe: Recipe) -> str:
     return f" ({' + '.join(terms)})"
 
 
-def _how(recipe: Recipe) -> str:
-    if recipe.method == "pretrain":
-        return "the connector alone"
-    language = {"all": "the language model", "attention": "the language model's attention"}
-    part = language.get(recipe.trained_modules, "the projections into the language model's MLPs")
-    if recipe.lora:
-        part = f"low-rank adapter of {part}, r={recipe.lora.r}, alpha={recipe.lora.alpha}"
-    elif recipe.method == "tower" or (recipe.text_model and recipe.trained_modules == "all"):
-        return "all weights"
-    return part if recipe.text_model else f"connector and {part}"
-
-
 def _not_resolved(error: OSError) -> str:
     return f"NOT RESOLVED, left out of what follows: {' '.join(str(error).split())}"
 
@@ -149,10 +143,16 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
     base = recipe.model
     where = base.config or base.path or f"{base.towers} + {base.llm} + {base.connector}"
     trained, frozen = count_parameters(model, recipe)
-    return [
+    lines = [
         ("model", f"{type(model).__name__}, shapes of {where}"),
         ("parameters", f"{trained:,} trained, {frozen:,} frozen"),
     ]
+    if is_tied(model):
+        state = "trained" if model.get_output_embeddings().weight.requires_grad else "frozen"
+        lines.append(("", f"the output layer is the input embeddings, {state} as one"))
+    if kept := left_out(model, recipe):
+        lines.append(("", f"not trained, an adapter cannot hold it: {', '.join(kept)}"))
+    return lines
 
 
 def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:

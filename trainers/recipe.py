@@ -2,8 +2,8 @@
 
 verbalizer-bench train recipes/paper/llm_foit.yaml seed=1 output=checkpoints/foit-1
 
-The YAML's keys are the fields below, those of its blocks the fields in
-`recipe_settings.py`; `verbalizer_bench/config.py` says how they are read.
+The YAML's keys are the fields below, those of its blocks the fields in `recipe_settings.py`;
+`verbalizer_bench/config.py` says how they are read.
 """
 
 import dataclasses
@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.config import OneOrMore, plain, read
+from verbalizer_bench.models.checkpoints.model_parts import CONNECTOR, VISION_TOWER
 from verbalizer_bench.trainers.data.collator import LossWeights
 from verbalizer_bench.trainers.evaluation_settings import EarlyStoppingSettings, EvaluationSettings
 from verbalizer_bench.trainers.recipe_checks import EITHER, check_recipe
 from verbalizer_bench.trainers.recipe_settings import (
+    ALL,
+    LORA,
+    NONE,
     DpoSettings,
     LoraSettings,
     ModelSettings,
     QuantizationSettings,
+    TrainSettings,
 )
 
 log = logging.getLogger(__name__)
@@ -81,6 +86,7 @@ class Recipe:
             (transformers before 4.46), so that `per_device_batch_size` changes what tokens count.
         learning_rate: Of the language model; of the connector too unless it has its own.
         connector_learning_rate: Of the connector.
+        vision_tower_learning_rate: Of the vision tower, where `train` has it trained.
         lr_scheduler_type: transformers' name of a learning rate schedule.
         warmup_ratio: Share of the steps in which the learning rate rises.
         weight_decay: AdamW's.
@@ -94,8 +100,10 @@ class Recipe:
         optim: transformers' name of an optimiser, one of `trainers.optimizers.OPTIMIZERS`.
         attn_implementation: transformers' name of how attention is computed; None: its choice.
         use_liger_kernel: Compute norms, rotations and MLPs by liger-kernel, on a GPU.
-        trained_modules: What of the language model is trained. `all`; `attention`: the projections
-            of its attention; `mlp_in`: those into its MLPs, gate and up (arXiv 2510.08564).
+        trained_modules: What of the language model is trained, or adapted. `all`; `attention`: the
+            projections of its attention; `mlp`: those of its MLPs; `mlp_in`: those into them, gate
+            and up (arXiv 2510.08564).
+        train: Which parts of the model are trained, where not those of the method.
         dpo: Loss of `dpo`; None: TRL's default.
         trained_parameters: How many parameters must turn out to be trained; None: any number.
         seed: Of weights that are initialised, and of the order of the data.
@@ -129,6 +137,7 @@ class Recipe:
     group: Any = "modality"
     loss: str = "tokens"
     connector_learning_rate: float | None = None
+    vision_tower_learning_rate: float | None = None
     lr_scheduler_type: str = "cosine"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
@@ -143,6 +152,7 @@ class Recipe:
     attn_implementation: str | None = None
     use_liger_kernel: bool = False
     trained_modules: str = "all"
+    train: TrainSettings | None = None
     dpo: DpoSettings | None = None
     trained_parameters: int | None = None
     seed: int = 0
@@ -164,6 +174,32 @@ class Recipe:
     def text_model(self) -> bool:
         """Tell whether a text model is trained, not a LLaVA or a CLIP."""
         return self.method == "sft" or (self.method in EITHER and not self.images)
+
+    @property
+    def trained_parts(self) -> TrainSettings:
+        """Return what is trained of each part, whoever says it; of a CLIP all."""
+        asked = self.train or TrainSettings()
+        language = LORA if self.lora else self.trained_modules
+        return TrainSettings(
+            vision_tower=asked.vision_tower or (ALL if self.method == "tower" else NONE),
+            connector=asked.connector or (NONE if self.text_model else ALL),
+            language_model=asked.language_model
+            or (NONE if self.method == "pretrain" else language),
+        )
+
+    @property
+    def frozen_in_bf16(self) -> bool:
+        """Tell whether training holds frozen weights in bfloat16: of a frozen language model."""
+        return self.precision == "bf16" and self.trained_parts.language_model in (LORA, NONE)
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Return the learning rates of parts that have their own."""
+        rates = {
+            CONNECTOR: self.connector_learning_rate,
+            VISION_TOWER: self.vision_tower_learning_rate,
+        }
+        return {part: rate for part, rate in rates.items() if rate is not None}
 
     @property
     def images_folder(self) -> Path | None:
@@ -197,7 +233,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     where these are replaced, it is not asked for.
     """
     keys = {override.partition("=")[0] for override in overrides}
-    parts = ("lora", "method", "trained_modules")
+    parts = ("lora", "method", "train", "trained_modules")
     changed = sorted(key for key in keys if key.partition(".")[0] in parts)
     recipe = read(Recipe, path, overrides, renamed=RENAMED)
     if not changed or "trained_parameters" in keys or recipe.trained_parameters is None:

@@ -10,6 +10,7 @@ from verbalizer_bench.models.checkpoints.language_parts import PARTS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
 from verbalizer_bench.trainers.data.sampler import GROUPS
 from verbalizer_bench.trainers.optimizers import OPTIMIZERS
+from verbalizer_bench.trainers.recipe_settings import ALL, LORA, NONE
 
 METHODS = ("pretrain", "vit", "sft", "tower", "dpo", "rejection", "steerlm")
 # They train a LLaVA where `images` is given, and a text model where it is not.
@@ -69,6 +70,7 @@ def _check_numbers(recipe: Any) -> None:
         "num_train_epochs",
         "learning_rate",
         "connector_learning_rate",
+        "vision_tower_learning_rate",
         "max_grad_norm",
     ):
         value = getattr(recipe, name)
@@ -119,6 +121,8 @@ def _check_method(recipe: Any) -> None:
         raise ValueError(f"dpo: method={recipe.method} has no pairs; leave it out, or method=dpo")
     if recipe.method == "tower":
         _check_tower(recipe)
+    else:
+        _check_train(recipe)
     # A step's answers and prompts are weighted against each other, so that it is one batch.
     if recipe.loss_weights and recipe.per_device_batch_size != recipe.global_batch_size:
         raise ValueError(
@@ -140,9 +144,41 @@ def _check_memory(recipe: Any) -> None:
         )
 
 
+def _check_train(recipe: Any) -> None:
+    """Check what is trained: said once, by keys that agree, and with rates that something has."""
+    parts = recipe.trained_parts
+    for name in ("vision_tower", "connector"):
+        value, rate = getattr(parts, name), getattr(recipe, f"{name}_learning_rate")
+        if recipe.text_model and value == ALL:
+            raise ValueError(
+                f"train.{name}={value}: method={recipe.method} trains a text model; leave it out"
+            )
+        if rate is not None and value == NONE:
+            raise ValueError(
+                f"{name}_learning_rate={rate}: the {name} is not trained; give train.{name}=all, "
+                "or leave the rate out"
+            )
+    language = recipe.train and recipe.train.language_model
+    if language == LORA and not recipe.lora:
+        raise ValueError("train.language_model=lora: give lora.r and lora.alpha too")
+    if language and language != LORA and recipe.lora:
+        raise ValueError(
+            f"train.language_model={language}, and lora is given; give train.language_model=lora, "
+            "or leave lora out"
+        )
+    if language and language != LORA and recipe.trained_modules != ALL:
+        raise ValueError(
+            f"train.language_model={language} and trained_modules={recipe.trained_modules} say "
+            "what is trained of the language model; leave trained_modules out"
+        )
+    if {parts.vision_tower, parts.connector, parts.language_model} == {NONE}:
+        raise ValueError("train: nothing would be trained; give all of a part that shall be")
+
+
 def _check_tower(recipe: Any) -> None:
-    unfit = ("lora", "loss_weights", "connector_learning_rate", "held_out", "evaluation")
-    given = [name for name in (*unfit, "use_liger_kernel") if getattr(recipe, name)]
+    unfit = ["lora", "loss_weights", "connector_learning_rate", "held_out", "evaluation"]
+    unfit += ["train", "vision_tower_learning_rate", "use_liger_kernel"]
+    given = [name for name in unfit if getattr(recipe, name)]
     given += ["model.llm"] if recipe.model.llm else []
     if given:
         raise ValueError(

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from verbalizer_bench.config import OneOrMore, check
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
+from verbalizer_bench.models.checkpoints.language_parts import PARTS
 from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 
+ALL, NONE, LORA = "all", "none", "lora"
 # TRL's losses of a pair that need no setting but beta.
 PAIR_LOSSES = ("sigmoid", "hinge", "ipo", "bco_pair", "apo_zero", "apo_down", "sft")
 
@@ -103,6 +105,32 @@ class QuantizationSettings:
         given = kind != "nf4" or self.bnb_4bit_use_double_quant
         if self.load_in_8bit and given:
             raise ValueError("quantization: bnb_4bit_… go with load_in_4bit alone; leave them out")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Which parts of a model are trained; what is left out is as the method has it.
+
+    Attributes:
+        vision_tower: `all` or `none`, which is every method's.
+        connector: `all` or `none`; `all` is every method's that shows images.
+        language_model: `all` with the output layer; `attention`, `mlp`, `mlp_in` (as
+            `trained_modules`); `lora`, an adapter by the block `lora`; `none`, which is
+            `pretrain`'s.
+    """
+
+    vision_tower: str | None = None
+    connector: str | None = None
+    language_model: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("vision_tower", (ALL, NONE)),
+            ("connector", (ALL, NONE)),
+            ("language_model", (*PARTS, LORA, NONE)),
+        ):
+            value = getattr(self, name)
+            check(f"train.{name}", value, value in (None, *known), f"one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

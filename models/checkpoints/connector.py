@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 CONNECTORS = ("linear", "mlp2x_gelu")
 CONNECTOR_KEY = "verbalizer_connector"
+_NAME = "multi_modal_projector"
 ACTIVATIONS = {"linear": "linear", "mlp2x_gelu": "gelu"}
 
 
@@ -99,32 +100,25 @@ def _fix(layer: Any) -> None:
     exact = plain and torch.equal(layer.weight, torch.eye(len(layer.weight)).to(layer.weight))
     if not exact or (layer.bias is not None and layer.bias.any()):
         raise ValueError(
-            f"multi_modal_projector.linear_2 of this {CONNECTOR_KEY}=linear checkpoint is not the "
+            f"{_NAME}.linear_2 of this {CONNECTOR_KEY}=linear checkpoint is not the "
             "identity: it was trained, adapted or quantised; go back to a checkpoint from before, "
             "or compose it again"
         )
 
 
-def trained_connector_modules(config: Any) -> list[str]:
-    """Return the connector's layers that are trained, for PEFT's `modules_to_save`.
+def fixed_layer(config: Any) -> str | None:
+    """Return the end of the name of a connector's layer that is not trained; None if all are.
 
     Args:
         config: A checkpoint's configuration.
-
-    Returns:
-        The ends of the modules' names, those of a second connector included: one for `linear`, both
-        for other connectors, none for models without a connector.
     """
-    if not hasattr(config, "projector_hidden_act"):
-        return []
-    numbers = (1,) if connector_of(config) == "linear" else (1, 2)
-    return [f"multi_modal_projector.linear_{number}" for number in numbers]
+    return f"{_NAME}.linear_2" if connector_of(config) == "linear" else None
 
 
 def connectors(model: torch.nn.Module) -> list[Any]:
     """Return a model's connectors: two where two towers have one each, none in a text model."""
     named = model.named_modules()
-    return [module for name, module in named if name.endswith("multi_modal_projector")]
+    return [module for name, module in named if name.endswith(_NAME)]
 
 
 def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:

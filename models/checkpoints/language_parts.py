@@ -13,12 +13,14 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from transformers.pytorch_utils import Conv1D
 
 _LINEAR_KINDS = (torch.nn.Linear, Conv1D)
-PARTS = ("all", "attention", "mlp_in")
-# What transformers' families call the projections into an MLP.
+PARTS = ("all", "attention", "mlp", "mlp_in")
+# What transformers' families call the projections into an MLP, and those out of it.
 _MLP_IN = (
     *("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "c_fc"),
     *("fc1", "fc_in", "dense_h_to_4h", "wi", "wi_0", "wi_1"),
 )
+_MLP_OUT = ("down_proj", "w2", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "wo")
+_MLP = {"mlp_in": _MLP_IN, "mlp": _MLP_IN + _MLP_OUT}
 
 
 def part_layers(model: Any, part: str) -> list[str]:
@@ -33,7 +35,12 @@ def part_layers(model: Any, part: str) -> list[str]:
     """
     decoder = model.get_decoder()
     prefix = next(name for name, module in model.named_modules() if module is decoder)
-    inside = [name for name, module in decoder.named_modules() if isinstance(module, _LINEAR_KINDS)]
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    inside = [
+        name
+        for name, module in decoder.named_modules()
+        if _is_linear(module) and module is not output
+    ]
     if not inside:
         raise ValueError(
             f"{type(decoder).__name__} has no linear layer that LoRA could adapt; train it in full"
@@ -41,12 +48,12 @@ def part_layers(model: Any, part: str) -> list[str]:
     attention = [name for name in inside if _in_attention(name)]
     if part == "attention":
         inside = attention
-    elif part == "mlp_in":
-        _refuse_experts(decoder)
+    elif part in _MLP:
+        _refuse_experts(decoder, part)
         inside = [
             name
             for name in inside
-            if name.rpartition(".")[2] in _MLP_IN and name not in set(attention)
+            if name.rpartition(".")[2] in _MLP[part] and name not in set(attention)
         ]
     if not inside:
         leaves = sorted({name.rpartition(".")[2] for name, _ in decoder.named_modules()} - {""})
@@ -57,16 +64,21 @@ def part_layers(model: Any, part: str) -> list[str]:
     return [f"{prefix}.{name}" if prefix else name for name in inside]
 
 
+def _is_linear(module: Any) -> bool:
+    """Tell whether a module is a linear layer; Llama 4's router is one that returns a pair."""
+    return isinstance(module, _LINEAR_KINDS) and not type(module).__name__.endswith("Router")
+
+
 def _in_attention(name: str) -> bool:
     return any("attn" in part or "attention" in part for part in name.split(".")[:-1])
 
 
-def _refuse_experts(decoder: Any) -> None:
+def _refuse_experts(decoder: Any, part: str) -> None:
     """Raise ValueError where MLPs are experts, whose weights are stacked in no linear layer."""
     for name, module in decoder.named_modules():
         if any(weight.dim() == 3 for weight in module.parameters(recurse=False)):
             raise ValueError(
-                f"trained_modules=mlp_in: {name} of {type(decoder).__name__} holds the stacked "
+                f"trained_modules={part}: {name} of {type(decoder).__name__} holds the stacked "
                 "weights of experts, which are trained whole or not at all; give attention or all"
             )
 

@@ -5,7 +5,7 @@ the names of the families' modules are listed here; a module that is not listed 
 what is trained and what is frozen must not be guessed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 VISION_TOWER, CONNECTOR, LANGUAGE_MODEL = "vision_tower", "connector", "language_model"
@@ -63,8 +63,6 @@ def parameter_parts(model: Any) -> dict[str, str]:
 def part_modules(model: Any, part: str) -> list[str]:
     """Return the outermost modules that hold a part's parameters and no others'.
 
-    A parameter that is none of such a module, as LLaVA-NeXT's `image_newline`, is not in them.
-
     Args:
         model: As `parameter_parts` has it.
         part: One of `MODEL_PARTS`.
@@ -72,17 +70,23 @@ def part_modules(model: Any, part: str) -> list[str]:
     Raises:
         ValueError: As `parameter_parts`.
     """
-    return list(_outermost(model, parameter_parts(model), part))
+    names = {name for name, kind in parameter_parts(model).items() if kind == part}
+    return list(outermost_modules(model, names))
 
 
-def _outermost(model: Any, parts: dict[str, str], part: str) -> Iterator[str]:
+def outermost_modules(model: Any, names: Collection[str]) -> Iterator[str]:
+    """Yield the names of the outermost modules that hold some of these parameters and no others.
+
+    A parameter that stands by itself, as LLaVA-NeXT's `image_newline`, is in none of them.
+    """
+    others = [name for name, _ in model.named_parameters() if name not in names]
     found: tuple[str, ...] = ()
     for module, _ in model.named_modules():
-        start = f"{module}." if module else ""
-        if start and start.startswith(found):
+        start = f"{module}."
+        if not module or start.startswith(found):
             continue
-        inside = {kind for name, kind in parts.items() if name.startswith(start)}
-        if inside == {part}:
+        some = any(name.startswith(start) for name in names)
+        if some and not any(name.startswith(start) for name in others):
             found += (start,)
             yield module
 

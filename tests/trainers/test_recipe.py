@@ -94,7 +94,13 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"model": {"llm": "l"}, **VIT}, ["missing: model.vision_tower, model.connector"]),
         # Values.
         ({"method": "ppo"}, ["method=ppo", "one of pretrain, vit, sft"]),
-        ({"trained_modules": "mlp"}, ["trained_modules=mlp", "one of all, attention, mlp_in"]),
+        ({"trained_modules": "head"}, ["trained_modules=head", "of all, attention, mlp, mlp_in"]),
+        ({"train": {"connector": "some"}, **VIT}, ["train.connector=some", "one of all, none"]),
+        (
+            {"train": {"language_model": "head"}},
+            ["train.language_model=head", "mlp_in, lora, none"],
+        ),
+        ({"train": {"tower": "all"}}, ["train.tower: no such key", "known: vision_tower"]),
         ({"method": "dpo", "dpo": {"beta": 0}}, ["dpo.beta=0.0", "above 0"]),
         ({"method": "dpo", "dpo": {"loss_type": "dpo"}}, ["dpo.loss_type=dpo", "one of sigmoid"]),
         ({"method": "dpo", "dpo": {"loss_type": []}}, ["dpo.loss_type=[]", "one of sigmoid"]),
@@ -153,6 +159,33 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
             ["trained_modules=attention: method=pretrain trains no language model"],
         ),
         ({"connector_learning_rate": 1}, ["method=sft", "connector_learning_rate"]),
+        # What is trained is said once, and has the rates that are given.
+        ({"train": {"vision_tower": "all"}}, ["train.vision_tower=all: method=sft trains a text"]),
+        ({"train": {"connector": "all"}}, ["train.connector=all: method=sft trains a text model"]),
+        (
+            {"train": {"language_model": "lora"}},
+            ["train.language_model=lora: give lora.r and lora.alpha too"],
+        ),
+        (
+            {"train": {"language_model": "mlp"}, "lora": {"r": 8, "alpha": 16}},
+            ["train.language_model=mlp, and lora is given; give train.language_model=lora, or le"],
+        ),
+        (
+            {"train": {"language_model": "all"}, "trained_modules": "attention"},
+            ["train.language_model=all and trained_modules=attention", "leave trained_modules out"],
+        ),
+        (
+            {"train": {"language_model": "none"}},
+            ["train: nothing would be trained; give all of a part that shall be"],
+        ),
+        (
+            {"vision_tower_learning_rate": 1e-6, **VIT},
+            ["vision_tower_learning_rate=1e-06: the vision_tower is not trained; give train.vis"],
+        ),
+        (
+            {"train": {"connector": "none"}, "connector_learning_rate": 1, **VIT},
+            ["connector_learning_rate=1.0: the connector is not trained; give train.connector=all"],
+        ),
         ({"format": "plain"}, ["method=sft", "format=plain", "belong together"]),
         ({"method": "pretrain"}, ["method=pretrain", "format=llama-2", "belong together"]),
         (

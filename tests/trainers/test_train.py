@@ -218,6 +218,39 @@ def test_the_connector_has_its_own_learning_rate(make: Make) -> None:
     assert "lm_head.weight" in changed(before, weights(first))
 
 
+def test_the_vision_tower_is_trained_at_its_own_learning_rate(make: Make) -> None:
+    words = ("num_train_epochs=1", "train.vision_tower=all")
+    first, second = (
+        make("pretrain", *words, f"vision_tower_learning_rate={rate}") for rate in (1e-9, 1e-3)
+    )
+    before = load(recipe_of(first)).model.state_dict()
+    tower = {key for key in before if "vision_tower" in key}
+    moved = [
+        max(float((weights(folder)[key] - before[key]).abs().max()) for key in tower)
+        for folder in (first, second)
+    ]
+    assert moved[0] < 1e-6 < 1e-4 < moved[1]
+    there = changed(before, weights(second))
+    assert there - tower == LINEAR_1
+    # No gradient reaches what is behind the layer whose features are taken.
+    assert all("layers.1." in key or "post_layernorm" in key for key in tower - there)
+
+
+def test_an_adapter_with_a_trained_vision_tower_is_merged(make: Make) -> None:
+    words = ("num_train_epochs=1", "train.vision_tower=all", "gradient_checkpointing=true")
+    folder = make("vit_lora", *words)
+    there = changed(weights(make("pretrain")), weights(folder))
+    tower, language = (
+        {key for key in there if part in key} for part in ("vision_tower", "_proj.weight")
+    )
+    assert there - tower - language == LINEAR_1
+    assert any("patch_embedding" in key for key in tower)
+    record = json.loads((folder / "training.json").read_text())
+    sizes = weights(folder)
+    whole = sum(value.numel() for key, value in sizes.items() if "vision_tower" in key)
+    assert record["parameters"]["trained"] == recipe_of(make("vit_lora")).trained_parameters + whole
+
+
 def test_accumulation_and_checkpointing_change_nothing(make: Make) -> None:
     one = losses(make("vit"))
     other = losses(make("vit", "per_device_batch_size=2", "gradient_checkpointing=true"))

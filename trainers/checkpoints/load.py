@@ -91,7 +91,7 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     config = _config(recipe)
     if not recipe.model.llm or recipe.model.config:
         _check_kind(recipe, config)
-    low = recipe.precision == "bf16" and (recipe.lora is not None or recipe.method == "pretrain")
+    low = recipe.frozen_in_bf16
     _check_quantized(recipe, config)
     checkpoint = _read(recipe, config, exact or low, exact)
     model, processor = checkpoint.model, checkpoint.processor

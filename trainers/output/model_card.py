@@ -6,6 +6,7 @@ from verbalizer_bench.models.chat.bos import bos_note
 from verbalizer_bench.models.chat.template import DATE, PARTS, ChatTemplate, default_template
 from verbalizer_bench.models.mof import MofLlavaConfig
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
+from verbalizer_bench.trainers.checkpoints.trainable import describe_trained
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.recipe import Recipe
 
@@ -56,9 +57,10 @@ tags: [verbalizer-bench, {recipe.method}]
 ---
 # {recipe.output.name}
 
-Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{recipe.method}`\
-{" with a low-rank adapter" if recipe.lora else ""}, from {base}.
-{parameters["trained"]:,} parameters were trained, {parameters["frozen"]:,} were not.\
+Made by verbalizer-bench {record["versions"]["verbalizer-bench"]}, method `{recipe.method}`, \
+from {base}.
+What was trained: {describe_trained(recipe)}. These are {parameters["trained"]:,} parameters; \
+{parameters["frozen"]:,} were not.\
 {_quantized(record.get("quantization"))}
 
 {record["steps"]} steps of {recipe.global_batch_size} samples, loss \

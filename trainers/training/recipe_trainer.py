@@ -1,4 +1,4 @@
-"""What TRL's trainers are given alike: the connector's learning rate, weights to go on from."""
+"""What TRL's trainers are given alike: learning rates of parts, weights to go on from."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch.distributed.fsdp import FSDPModule
 
+from verbalizer_bench.models.checkpoints.model_parts import parameter_parts
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole
 from verbalizer_bench.trainers.checkpoints.quantized import is_quantized
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
@@ -23,14 +24,14 @@ class RecipeTrainer(FiniteTrainer):
 
     evaluation: Callable[[Any], Mapping[str, float]]
 
-    def __init__(self, connector_learning_rate: float | None, **kwargs: Any):
+    def __init__(self, learning_rates: Mapping[str, float], **kwargs: Any):
         """Set up TRL's trainer, which comes behind this class.
 
         Args:
-            connector_learning_rate: None for that of the other weights.
+            learning_rates: Of the parts (`MODEL_PARTS`) that have their own.
             kwargs: The sampler, and arguments of TRL's trainer.
         """
-        self._connector_learning_rate = connector_learning_rate
+        self._learning_rates = learning_rates
         super().__init__(**kwargs)
         if is_quantized(self.base_model):
             _hold_trained_in_float32(self.model)
@@ -39,7 +40,7 @@ class RecipeTrainer(FiniteTrainer):
     @property
     def base_model(self) -> Any:
         """Return the model without its adapter's wrapper."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return _without_wrapper(self.model)
 
     @contextmanager
     def lending(self) -> Iterator[Any]:
@@ -68,19 +69,24 @@ class RecipeTrainer(FiniteTrainer):
         model.load_state_dict(saved.state_dict())
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make AdamW, with separate parameter groups for a connector that has its own rate."""
+        """Make AdamW, with separate parameter groups for parts that have their own rate."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        rate = self._connector_learning_rate
-        if rate is None:
+        if not self._learning_rates:
             return optimizer
-        weights = (self.model if model is None else model).named_parameters()
-        connector = {id(weight) for name, weight in weights if "multi_modal_projector" in name}
-        for group in list(optimizer.param_groups):
-            moved = [weight for weight in group["params"] if id(weight) in connector]
-            if moved:
-                group["params"] = [w for w in group["params"] if id(w) not in connector]
-                optimizer.add_param_group(group | {"params": moved, "lr": rate})
+        model = _without_wrapper(self.model if model is None else model)
+        parts, weights = parameter_parts(model), dict(model.named_parameters())
+        for part, rate in self._learning_rates.items():
+            own = {id(weights[name]) for name, kind in parts.items() if kind == part}
+            for group in list(optimizer.param_groups):
+                moved = [weight for weight in group["params"] if id(weight) in own]
+                if moved:
+                    group["params"] = [w for w in group["params"] if id(w) not in own]
+                    optimizer.add_param_group(group | {"params": moved, "lr": rate})
         return optimizer
+
+
+def _without_wrapper(model: Any) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _hold_trained_in_float32(model: PeftModel) -> None:

@@ -44,7 +44,7 @@ def memory(recipe: Recipe, model: Any, longest: int) -> dict[str, float]:
     layer = tokens * (18 * text.hidden_size + 3 * _inner_width(model, text))
     kept = tokens * text.hidden_size if recipe.gradient_checkpointing else layer
     size = 2 if half else 4
-    frozen_size = size if recipe.lora or recipe.method == "pretrain" else 4
+    frozen_size = 2 if recipe.frozen_in_bf16 else 4
     parts = {
         "weights": 4 * trained + frozen_size * frozen,
         "gradients": 4 * trained,
@@ -100,8 +100,7 @@ def disk(recipe: Recipe, model: Any) -> dict[str, float]:
     A state has the weights that a trainer saves (of an adapter only that), and AdamW's moments.
     """
     trained, frozen = count_parameters(model, recipe)
-    half = recipe.precision == "bf16" and recipe.method == "pretrain"
-    weights = 4 * trained + (0 if recipe.lora else (2 if half else 4) * frozen)
+    weights = 4 * trained + (0 if recipe.lora else (2 if recipe.frozen_in_bf16 else 4) * frozen)
     base = sum(weight.numel() for weight in model.parameters())
     saved = getattr(model.config, "dtype", None)
     keeps_best = recipe.early_stopping and recipe.early_stopping.keep == "best"

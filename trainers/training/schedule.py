@@ -8,6 +8,7 @@ import torch
 from transformers import get_scheduler
 
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.recipe_settings import NONE
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def check_steps(recipe: Recipe, has_image: np.ndarray, steps: int) -> None:
         steps: Of the optimiser.
 
     Raises:
-        ValueError: A step would show records several times, or the schedule cannot work.
+        ValueError: A step would show records several times or train nothing, or the schedule cannot
+            work.
     """
     batch, records = recipe.global_batch_size, len(has_image)
     if records < batch:
@@ -70,13 +72,19 @@ def check_steps(recipe: Recipe, has_image: np.ndarray, steps: int) -> None:
             f"some of them several times; give at most {records}"
         )
     check_schedule(recipe, steps)
+    with_images = int(has_image.sum())
+    if recipe.trained_parts.language_model == NONE and with_images < records:
+        raise ValueError(
+            f"{records - with_images} of {records} records have no image, and train neither vision "
+            "tower nor connector; leave them out, or train the language model too "
+            "(train.language_model)"
+        )
     if recipe.warmup_ratio and recipe.lr_scheduler_type == "constant":
         log.warning(
             "warmup_ratio=%g: lr_scheduler_type=constant has none; give constant_with_warmup, or "
             "warmup_ratio=0",
             recipe.warmup_ratio,
         )
-    with_images = int(has_image.sum())
     for kind, number in (("with images", with_images), ("without", records - with_images)):
         if recipe.group != "none" and 0 < number < batch:
             log.warning(

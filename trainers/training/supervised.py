@@ -1,5 +1,6 @@
 """Supervised training: TRL's SFTTrainer with a given order of samples and token weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,20 +10,18 @@ from verbalizer_bench.trainers.training.recipe_trainer import RecipeTrainer
 
 
 class SupervisedTrainer(RecipeTrainer, SFTTrainer):
-    """SFTTrainer with a given order of samples, weights of tokens, and a rate for the connector."""
+    """SFTTrainer with a given order of samples, weights of tokens, and rates for parts."""
 
-    def __init__(
-        self, connector_learning_rate: float | None, micro_batch_loss: bool, **kwargs: Any
-    ):
+    def __init__(self, learning_rates: Mapping[str, float], micro_batch_loss: bool, **kwargs: Any):
         """Set up SFTTrainer.
 
         Args:
-            connector_learning_rate: None for that of the other weights.
+            learning_rates: Of parts of the model that have their own.
             micro_batch_loss: Whether a step's loss is the mean over its micro-batches' means.
             kwargs: The sampler, and arguments of SFTTrainer.
         """
         self._micro_batch_loss = micro_batch_loss
-        super().__init__(connector_learning_rate=connector_learning_rate, **kwargs)
+        super().__init__(learning_rates=learning_rates, **kwargs)
         if micro_batch_loss:
             # So that Trainer divides each micro-batch's mean by their number; DDP averages those of
             # the processes.

@@ -13,7 +13,7 @@ from verbalizer_bench.trainers.checkpoints.trainable import lora_config
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.recipe_settings import DpoSettings
+from verbalizer_bench.trainers.recipe_settings import ALL, DpoSettings
 from verbalizer_bench.trainers.training.contrastive import ContrastiveTrainer
 from verbalizer_bench.trainers.training.inputs import row_kind, sample_order
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer, first_non_finite
@@ -68,6 +68,8 @@ def _common_arguments(recipe: Recipe) -> dict[str, Any]:
         logging_nan_inf_filter=False,
         report_to=list(recipe.report_to),
         disable_tqdm=True,
+        # Of a tower whose features are not its last layer's, the layers behind have no gradient.
+        ddp_find_unused_parameters=recipe.trained_parts.vision_tower == ALL or None,
         dataloader_num_workers=recipe.dataloader_num_workers,
         remove_unused_columns=False,
         # A LLaVA does not return router logits: no load-balancing loss can be computed.
@@ -114,7 +116,7 @@ def make_trainer(
     if recipe.method == "tower":
         trainer: FiniteTrainer = ContrastiveTrainer(**common)
     else:
-        common["connector_learning_rate"] = recipe.connector_learning_rate
+        common["learning_rates"] = recipe.learning_rates
         common["peft_config"] = lora_config(checkpoint.model, recipe)
         if recipe.method == "dpo":
             trainer = PreferenceTrainer(**common)

@@ -53,8 +53,8 @@ from verbalizer_bench.models.checkpoints.connector import (
     CONNECTORS,
     connector_of,
     fix_identity,
+    fixed_layer,
     new_connector,
-    trained_connector_modules,
 )
 from verbalizer_bench.models.checkpoints.language_parts import lora_targets
 from verbalizer_bench.models.images import make_image
@@ -321,11 +321,10 @@ def test_connector_of() -> None:
     assert connector_of(LlavaConfig(**parts)) == "mlp2x_gelu"
     unmarked = LlavaConfig(**parts, projector_hidden_act="linear")
     assert (connector_of(unmarked), connector_of(text)) == (None, None)
-    first, second = ["multi_modal_projector.linear_1"], ["multi_modal_projector.linear_2"]
-    assert trained_connector_modules(join_configs(vision, text, "linear", 99)) == first
-    for config in (join_configs(vision, text, "mlp2x_gelu", 99), unmarked):
-        assert trained_connector_modules(config) == first + second
-    assert trained_connector_modules(text) == []
+    linear = join_configs(vision, text, "linear", 99)
+    assert fixed_layer(linear) == "multi_modal_projector.linear_2"
+    for config in (join_configs(vision, text, "mlp2x_gelu", 99), unmarked, text):
+        assert fixed_layer(config) is None
     with pytest.raises(ValueError, match="verbalizer_connector=linear and projector_hidden_act=ge"):
         connector_of(LlavaConfig(**parts, **{CONNECTOR_KEY: "linear"}))
     with pytest.raises(ValueError, match="verbalizer_connector=resampler: one of linear, mlp2x_g"):
@@ -603,7 +602,8 @@ def test_lora_and_connector_under_peft(
     towers: dict[str, str], llm: str, tmp_path: Path, connector: str
 ) -> None:
     model, _ = load_parts(towers["clip"], llm, connector)
-    kept = trained_connector_modules(model.config)
+    numbers = (1,) if connector == "linear" else (1, 2)
+    kept = [f"multi_modal_projector.linear_{number}" for number in numbers]
     peft = get_peft_model(
         model, LoraConfig(r=2, target_modules=lora_targets(model), modules_to_save=kept)
     )

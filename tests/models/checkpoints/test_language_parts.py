@@ -60,14 +60,15 @@ KINDS: dict[str, tuple[Any, str, set[str], set[str]]] = {
         {"fc1"},
     ),
 }
+MLP_OUT = {"qwen2": "mlp.down_proj", "phi3": "mlp.down_proj", "gpt2": "mlp.c_proj", "opt": "fc2"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("part", ["attention", "mlp_in"])
+@pytest.mark.parametrize("part", ["attention", "mlp", "mlp_in"])
 def test_the_layers_of_a_part(kind: str, part: str) -> None:
     config, place, attention, inner = KINDS[kind]
     model = AutoModelForCausalLM.from_config(config)
-    names = attention if part == "attention" else inner
+    names = {"attention": attention, "mlp": inner | {MLP_OUT[kind]}, "mlp_in": inner}[part]
     wanted = {f"{place}.{layer}.{name}" for layer in (0, 1) for name in names}
     assert set(part_layers(model, part)) == wanted
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=lora_targets(model, part)))

@@ -139,3 +139,11 @@ def test_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyP
     losses = (tmp_path / "out" / "losses.csv").read_text().splitlines()
     # 0.3 epochs of 8 steps.
     assert seen == [3] and len(losses) == 1 + 3
+
+
+def test_records_without_images_do_not_train_what_sees_them() -> None:
+    words = ["train.language_model=none", "trained_parameters=null", "warmup_ratio=0"]
+    asked = read_recipe("tiny/vit", words)
+    with pytest.raises(ValueError, match="1 of 16 records have no image, and train neither"):
+        check_steps(asked, np.arange(16) > 0, 2)
+    check_steps(asked, np.ones(16, dtype=bool), 2)
