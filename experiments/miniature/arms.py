@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from verbalizer_bench import api
 from verbalizer_bench.running.log_level import lm_eval_warnings_only
@@ -89,13 +90,28 @@ def score(
         image: What `verbalizer-lvlm` shows; None for its own choice, white.
     """
     shown = {"image": image} if image else {}
+    return _evaluate({"pretrained": checkpoint, **shown}, adapter, log, output=output, data=data)
+
+
+def ask_mmvp(checkpoint: Path, output: Path, log: Path) -> "Run":
+    """Ask an LVLM MMVP's sample, by the paper's prompt and greedily.
+
+    Args:
+        checkpoint: A checkpoint folder.
+        output: Where the run goes.
+        log: The file that lm-eval's tables go to.
+    """
+    model_args, tasks = {"pretrained": checkpoint}, "mmvp_options"
+    return _evaluate(model_args, "verbalizer-lvlm", log, output=output, data="sample", tasks=tasks)
+
+
+def _evaluate(model_args: Mapping[str, Any], adapter: str, log: Path, **asked: Any) -> "Run":
     with log.open("a") as tables, contextlib.redirect_stdout(tables), lm_eval_warnings_only():
         return api.evaluate(
             adapter,
-            {"pretrained": checkpoint, "dtype": "float32", **shown},
-            output=output,
-            data=data,
+            {**model_args, "dtype": "float32"},
             device="cpu",
             apply_chat_template=True,
             batch_size=32,
+            **asked,
         )

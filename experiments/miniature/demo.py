@@ -4,13 +4,14 @@ verbalizer-bench demo
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from verbalizer_bench.experiments.miniature.machine import machine
 
 if TYPE_CHECKING:
+    from verbalizer_bench.results.picture_scores import PictureScores
     from verbalizer_bench.results.run import Run
 
 TOY_WARNING = (
@@ -43,8 +44,9 @@ FULL = Size()
 def demo(folder: Path, size: Size = FULL) -> None:
     """Train five arms from the shipped base, score the six, compare and publish them.
 
-    The last lines are the paths of the report and of the leaderboard, what README's table was made
-    on, and the warning that toy numbers mean nothing.
+    The LVLMs among them are asked MMVP's sample besides, with its own images. The last lines are
+    the paths of the report and of the leaderboard, what README's table was made on, and the warning
+    that toy numbers mean nothing.
 
     Args:
         folder: Where world, checkpoints, runs, report and leaderboard go; its earlier demo is
@@ -79,7 +81,12 @@ def demo(folder: Path, size: Size = FULL) -> None:
         runs[name] = arms.score(
             checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
         )
-    report = _report(runs, folder)
+    pictures = [
+        _ask_mmvp(name, checkpoint, folder)
+        for name, checkpoint in checkpoints.items()
+        if name in arms.ARMS and arms.ARMS[name].adapter == "verbalizer-lvlm"
+    ]
+    report = _report(runs, pictures, folder)
     page = _publish(runs, folder / "leaderboard")
     print(f"Report: {report}")
     print(f"Leaderboard: {page}")
@@ -101,20 +108,43 @@ def where(here: str) -> str:
     )
 
 
-def _report(runs: Mapping[str, "Run"], folder: Path) -> Path:
+def _ask_mmvp(name: str, checkpoint: Path, folder: Path) -> "PictureScores":
+    """Ask an LVLM the questions of MMVP's sample, each with its own image."""
+    from verbalizer_bench.experiments.miniature import arms
+    from verbalizer_bench.results.picture_scores import read_picture_scores
+
+    print(f"Asking {name} MMVP's sample", flush=True)
+    run = arms.ask_mmvp(checkpoint, folder / "mmvp" / name, folder / "lm-eval.log")
+    (scores,) = read_picture_scores(run.folder)
+    return scores
+
+
+def _pairs_right(pictures: Sequence["PictureScores"]) -> str:
+    """Say how many pairs of MMVP's sample each LVLM has right, and what to make of it."""
+    pairs = len(pictures[0].units)
+    right = (f"{one.run.name} {round(one.means['pair'].mean * pairs)}" for one in pictures)
+    return (
+        f"MMVP's sample, {pairs} pairs of drawings, both answers right: {', '.join(right)}. "
+        f"Guessing gets {pairs // 4}; the toys learned from no such drawing or question."
+    )
+
+
+def _report(runs: Mapping[str, "Run"], pictures: Sequence["PictureScores"], folder: Path) -> Path:
     """Print the summary and the comparisons; return the report's page."""
     from verbalizer_bench.leaderboard.reports.comparison import compare
     from verbalizer_bench.leaderboard.reports.report import report
     from verbalizer_bench.results.answers import finding
     from verbalizer_bench.results.differences import differences
 
-    scores, comparison = report(*runs.values()), compare(*runs.values())
+    scores = report(*runs.values(), pictures=pictures)
+    comparison = compare(*runs.values())
     page, *_ = scores.write(folder / "report")
     comparison.write(folder / "compare")
     print("", scores, "", *comparison.answers, sep="\n")
     for base, model in _COMPARED:
         (pair,) = differences([runs[base], runs[model]])
         print(f"With format instructions and without: {finding(pair)}")
+    print(_pairs_right(pictures))
     return page
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from verbalizer_bench.experiments.miniature.demo import (
     where,
 )
 from verbalizer_bench.experiments.miniature.machine import machine
+from verbalizer_bench.results.picture_scores import read_picture_scores
 from verbalizer_bench.results.run import find_runs
 
 
@@ -38,6 +40,21 @@ def check_demo(folder: Path, text: str, texts: int) -> None:
         assert {task.source for task in run.tasks} == {f"toy_{t.dataset}" for t in run.tasks}
         kwargs = run.results.configs[run.tasks[0].task].generation_kwargs
         assert kwargs is not None and kwargs["num_beams"] == 10
+    assert text.count("MMVP's sample, 12 pairs of drawings, both answers right: LVLM-FOVIT ") == 1
+    scores = [
+        one
+        for file in sorted((folder / "mmvp").rglob("results_*.json"))
+        for one in read_picture_scores(file.parent)
+    ]
+    assert [one.run.name for one in scores] == ["LVLM-FOVIT", "LVLM-LLaVA", "LVLM-NoFOVIT"]
+    for one in scores:
+        assert (one.task, len(one.units)) == ("mmvp_options", 12)
+        right = round(12 * one.means["pair"].mean)
+        assert re.search(rf"both answers right: .*{one.run.name} {right}\b", text)
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    for shown in (text, page):
+        assert "MMVP by pattern" in shown and "12 of 150" in shown
+        assert "Following instructions against seeing" in shown
     board = json.loads((folder / "leaderboard" / "site" / "leaderboard.json").read_text())
     (table,) = board["tables"]
     assert table["protocol"] == "toy"
