@@ -8,12 +8,15 @@ from PIL import Image
 
 from verbalizer_bench.models.images import task_image
 from verbalizer_bench.tasks.data import resolve_data
+from verbalizer_bench.tasks.picture_benchmarks import SAMPLE_KEY
 from verbalizer_bench.tasks.picture_task import PLACEHOLDER
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 
 # lmms-eval has a task of its own by this name, with another prompt rule.
 RENAMED = {"naturalbench": "naturalbench_rule"}
 FOLDERS = ("mmvp", "naturalbench")
+# What a document has here beside its own.
+_ADDED = ("task", "prompt", "target")
 
 
 def process_docs(placeholder: Any) -> Any:
@@ -54,9 +57,16 @@ def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score the response as lm-eval's task does."""
-    scored: dict[str, Any] = _task(doc["task"], resolve_data(None)).process_results(doc, results)
-    return scored
+    """Score the response as lm-eval's task does.
+
+    lmms-eval keeps no document in its samples, and what is no metric of the task as it is: so the
+    document, and where the rows came from, stand beside the scores.
+    """
+    task = _task(doc["task"], resolve_data(None))
+    scored: dict[str, Any] = task.process_results(doc, results)
+    rows = {key: task.config.metadata[key] for key in ("source", "documents", "identity")}
+    own = {key: value for key, value in doc.items() if key not in _ADDED}
+    return scored | {SAMPLE_KEY: {"doc": own, **rows}}
 
 
 @cache

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from verbalizer_bench.tasks.mmvp import scoring as mmvp
 from verbalizer_bench.tasks.naturalbench import scoring as naturalbench
 
+# Under which a sample of lmms-eval's has its document, and where the rows came from.
+SAMPLE_KEY = "verbalizer_bench"
 Docs = Sequence[Mapping[str, Any]]
 
 

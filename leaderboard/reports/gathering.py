@@ -3,12 +3,14 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from verbalizer_bench.evaluation.lmms_results import read_scores, result_files
+from verbalizer_bench.evaluation.lmms_results import read_scores
 from verbalizer_bench.evaluation.recipe import LLAVA15, Evaluation, read_evaluation
 from verbalizer_bench.leaderboard.reports.cells import judged_cells, lmms_cell, run_cells
 from verbalizer_bench.leaderboard.reports.methods import Cell, benchmark_table
 from verbalizer_bench.leaderboard.reports.pictures import picture_cells
 from verbalizer_bench.leaderboard.reports.report import Report, report
+from verbalizer_bench.results.files import lmms_results_files
+from verbalizer_bench.results.picture_runs import picture_runs
 from verbalizer_bench.results.picture_scores import PictureScores, read_picture_scores
 from verbalizer_bench.results.run import NotAVerbalizerRun, Run, find_runs, read_run
 
@@ -32,11 +34,11 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
     pictures: dict[Path, list[PictureScores]] = {}
     for source in sources:
         if isinstance(source, Run):
-            pictures |= _pictures([source.folder])
+            pictures |= _pictures(source)
             runs += [source] if source.tasks else []
             continue
         found, left = _benchmarks(Path(source), evaluation)
-        seen = _pictures(_run_folders(Path(source)))
+        seen = _pictures(source)
         # What holds nothing is refused as a run would be.
         if seen:
             runs += _verbalizer_runs(_run_folders(Path(source)), seen)
@@ -64,35 +66,39 @@ def report_of_folders(folders: Sequence[Path]) -> Report:
         NotAVerbalizerRun: One has none of our tasks.
         ValueError: A file is none of ours, or a run's tasks do not share documents or arguments.
     """
-    pictures = _pictures(folders)
-    named = find_runs(list(_verbalizer_runs(folders, pictures)))
-    return report(*named, pictures=[one for found in pictures.values() for one in found])
+    scores = [one for folder in folders for one in read_picture_scores(folder)]
+    files = {one.run.file for one in scores}
+    return report(*find_runs(list(_verbalizer_runs(folders, files))), pictures=scores)
 
 
 def _run_folders(source: Path) -> list[Path]:
     return sorted({file.parent for file in source.rglob("results_*.json")})
 
 
-def _pictures(folders: Sequence[Path]) -> dict[Path, list[PictureScores]]:
-    """Return the scores of benchmarks with images of their own in run directories, by folder."""
-    found = {folder: list(read_picture_scores(folder)) for folder in folders}
-    return {folder: scores for folder, scores in found.items() if scores}
+def _pictures(source: Run | str | Path) -> dict[Path, list[PictureScores]]:
+    """Return the scores of benchmarks with images of their own, by results file."""
+    return {scores[0].run.file: scores for scores in picture_runs(source) if scores}
 
 
 def _verbalizer_runs(folders: Sequence[Path], pictures: Collection[Path]) -> Iterator[Run]:
-    """Yield the runs of run directories, of which some hold benchmarks with images alone."""
+    """Yield the runs of run directories, of which some hold benchmarks with images alone.
+
+    Args:
+        folders: The directories.
+        pictures: The results files of those benchmarks.
+    """
     for folder in folders:
         try:
             yield read_run(folder)
         except NotAVerbalizerRun:
-            if folder not in pictures:
+            if folder not in {file.parent for file in pictures}:
                 raise
 
 
 def _benchmarks(folder: Path, evaluation: Evaluation) -> tuple[list[Cell], list[str]]:
     """Return the scores at or below a folder, and what is not among them."""
     cells, left = list(judged_cells(folder)), []
-    for file in result_files(folder):
+    for file in lmms_results_files(folder):
         scores, others = read_scores(file, evaluation)
         cells += map(lmms_cell, scores)
         left += [others] if others else []

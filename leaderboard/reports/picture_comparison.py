@@ -5,7 +5,7 @@ verbalizer-bench compare BASE OTHER… -o DIR
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from verbalizer_bench.results.picture_differences import (
     check_comparable,
     picture_differences,
 )
-from verbalizer_bench.results.picture_scores import read_picture_scores
+from verbalizer_bench.results.picture_runs import picture_runs
 from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import RESAMPLES, SEED
 from verbalizer_bench.results.tables import Tabular, markdown_table
@@ -142,22 +142,14 @@ def compare_pictures(
     Raises:
         ValueError: The runs differ in tasks, questions, images or in how they were asked.
     """
-    found = [tasks for source in sources for tasks in _runs(source)]
-    if len(found) < 2 or not all(found):
+    by_source = [picture_runs(source) for source in sources]
+    found = [{one.task: one for one in scores} for runs in by_source for scores in runs]
+    if len(found) < 2 or not all(found) or not all(by_source):
         return None
     distinct = iter(named([one for tasks in found for one in tasks.values()]))
     runs = tuple({task: next(distinct) for task in tasks} for tasks in found)
     check_comparable(runs, allowed)
     return PictureComparison(runs, picture_differences(runs, resamples, seed), resamples, seed)
-
-
-def _runs(source: Run | str | Path) -> Sequence[Tasks]:
-    """Return the tasks of each run at or below a path."""
-    if isinstance(source, Run):
-        folders = [source.folder]
-    else:
-        folders = sorted({file.parent for file in Path(source).rglob("results_*.json")})
-    return [{one.task: one for one in read_picture_scores(folder)} for folder in folders]
 
 
 def _answer(pair: Pair, task: str, title: str, unit: str) -> str:

@@ -25,9 +25,15 @@ _NOTES = {
 
 def named(scores: Sequence[PictureScores]) -> list[PictureScores]:
     """Return the scores with names of runs that tell different ones apart."""
-    runs = {one.run.folder: one.run for one in scores}
-    distinct = {run.folder: run for run in distinct_names(list(runs.values()))}
-    return [dataclasses.replace(one, run=distinct[one.run.folder]) for one in scores]
+    runs = {one.run.file: one.run for one in scores}
+    distinct = {run.file: run for run in distinct_names(list(runs.values()))}
+    names = [run.name for run in distinct.values()]
+    # lmms-eval writes all runs of a model into one folder.
+    for file, run in distinct.items():
+        if names.count(run.name) > 1:
+            date = file.name.removesuffix("_results.json")
+            distinct[file] = dataclasses.replace(run, name=f"{run.name}, {date}")
+    return [dataclasses.replace(one, run=distinct[one.run.file]) for one in scores]
 
 
 def picture_tables(scores: Sequence[PictureScores]) -> dict[str, BenchmarkTable]:
@@ -102,6 +108,7 @@ def _cell(one: PictureScores, column: str, mean: Interval) -> Cell:
     loaded, name = loaded_as(given) if given else (one.run.name, one.run.name)
     way = f"% of {'answers' if column == 'single' else one.benchmark.unit + 's'}, "
     return Cell(
-        *(str(weights or loaded), loaded, name, f"{one.benchmark.title} {column}"),
-        *(way + one.how, str(mean), "", str(one.run.folder)),
+        *(str(weights or ""), loaded, name, f"{one.benchmark.title} {column}"),
+        *(way + one.how, str(mean), "", str(one.run.file)),
+        made=one.run.results.date,
     )

@@ -64,7 +64,8 @@ class TradeOff:
         ]
         notes = [
             f"x: pairs of {self.task}, labels as published; y: F1; in %, 95 % intervals over pairs "
-            "and over documents. Runs are joined by the hash of the weights."
+            "and over documents. Runs are joined by the hash of the weights, where one has none by "
+            "what was loaded."
         ]
         notes += [f"Without the other one: {', '.join(self.alone)}."] if self.alone else []
         header = ("Model", "MMVP pair", *(f"F1 {panel.lower()}" for panel in PANELS))

@@ -123,16 +123,21 @@ def load_run(path: str | Path) -> "Run":
         FileNotFoundError: There is none.
         ValueError: There are several, or a file is not what lm-eval writes.
     """
-    from verbalizer_bench.results.picture_scores import read_any_run
+    from verbalizer_bench.results.picture_runs import picture_runs
     from verbalizer_bench.results.run import NotAVerbalizerRun, load_run
 
     try:
         return load_run(path)
     except NotAVerbalizerRun:
-        folders = {file.parent for file in Path(path).rglob("results_*.json")}
-        if len(folders) > 1:
+        runs = [scores[0].run for scores in picture_runs(path) if scores]
+        if not runs:
             raise
-        return read_any_run(*folders)
+        if len(runs) > 1:
+            files = ", ".join(str(run.file) for run in runs[:4])
+            raise ValueError(
+                f"{path}: holds {len(runs)} runs ({files}); give one of them"
+            ) from None
+        return runs[0]
 
 
 def report(*runs: "Run | str | Path", evaluation: str | Path = "evaluation/llava15") -> "Report":

@@ -18,14 +18,15 @@ from tests.helpers.lmms_results import (
 )
 from verbalizer_bench.evaluation.items import mean_of_tasks
 from verbalizer_bench.evaluation.items import yes_no as pope
-from verbalizer_bench.evaluation.lmms_results import LmmsScore, read_scores, result_files
+from verbalizer_bench.evaluation.lmms_results import LmmsScore, read_scores
 from verbalizer_bench.evaluation.recipe import read_evaluation
+from verbalizer_bench.results.files import lmms_results_files
 
 FEW = "no interval of so few questions, or of ones that are all alike"
 
 
 def scores(folder: Path) -> dict[str, LmmsScore]:
-    (file,) = result_files(folder)
+    (file,) = lmms_results_files(folder)
     found, _ = read_scores(file, read_evaluation("evaluation/llava15"))
     return {score.title: score for score in found}
 
@@ -280,7 +281,7 @@ def test_what_is_not_shown_is_named(tmp_path: Path) -> None:
     """Files that tasks submit, called results too, are none."""
     folder = write_lmms(tmp_path, {"gqa": VALUES, "mmmu_val": VALUES})
     (folder / "mmbench_en_dev_static_results.json").write_text('{"overall_acc": 0.5}')
-    (file,) = result_files(tmp_path)
+    (file,) = lmms_results_files(tmp_path)
     found, left = read_scores(file, read_evaluation("evaluation/llava15"))
     assert [score.title for score in found] == ["GQA"]
     assert left == f"{file}: not in the recipe, and not shown: mmmu_val"

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import PATIENCE, REPOSITORY
-from verbalizer_bench.evaluation.lmms_results import LmmsScore, read_scores, result_files
+from verbalizer_bench.evaluation.lmms_results import LmmsScore, read_scores
 from verbalizer_bench.evaluation.recipe import Benchmark, read_evaluation
+from verbalizer_bench.results.files import lmms_results_files
 
 pytest.importorskip("lmms_eval", reason="`make test-lmms` runs these")
 pytestmark = pytest.mark.lmms
@@ -70,7 +71,7 @@ def run(folder: Path, toy: Path, *words: str) -> dict[str, LmmsScore]:
         timeout=PATIENCE,
         check=True,
     )
-    files = result_files(folder)
+    files = lmms_results_files(folder)
     assert len(files) == 1, done.stdout + done.stderr
     found, left = read_scores(files[0], EVALUATION)
     assert not left

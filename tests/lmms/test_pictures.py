@@ -22,6 +22,8 @@ from verbalizer_bench.lmms.pictures import (
     process_results,
 )
 from verbalizer_bench.models.images import is_task_image
+from verbalizer_bench.results.picture_runs import picture_runs
+from verbalizer_bench.tasks.picture_benchmarks import SAMPLE_KEY
 from verbalizer_bench.tasks.spec import TASKS_FOLDER, read_spec_file
 
 
@@ -63,7 +65,11 @@ def test_documents_images_and_scores(monkeypatch: pytest.MonkeyPatch) -> None:
             else:
                 assert image.tobytes() == task.doc_to_image(own)[0].tobytes()
             for said in ("(a)", "Yes", doc["a"], ""):
-                assert process_results(doc, [said]) == task.process_results(own, [said])
+                scored = process_results(doc, [said])
+                record = scored.pop(SAMPLE_KEY)
+                assert scored == task.process_results(own, [said])
+                assert record["doc"] == own
+                assert record["identity"] == task.config.metadata["identity"]
 
 
 @pytest.mark.lmms
@@ -94,6 +100,12 @@ def test_lmms_eval_runs_it(
     assert scores[wanted] == 0 and scores["unparsed,none"] == 1
     (file,) = tmp_path.rglob("*samples*.jsonl")
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    ((scores,),) = picture_runs(tmp_path)
+    assert scores.task == task and scores.run.file == results[0] and scores.asked.source == "sample"
+    assert scores.means[scores.benchmark.columns[0]].mean == 0
+    assert [doc["image"] for unit in scores.samples for doc, _ in unit] == [
+        row["input_media"][0] for row in rows
+    ]
     lm = load(toys[1])
     docs = process_docs(SimpleNamespace(config_name=task))
     for row in rows:

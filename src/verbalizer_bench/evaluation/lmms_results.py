@@ -8,7 +8,6 @@ called one, and samples that are another run's are an error.
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +18,11 @@ from verbalizer_bench.evaluation.items import KINDS, Items, mean_of_tasks
 from verbalizer_bench.evaluation.recipe import Benchmark, Evaluation
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.io.jsonl import read_objects
+from verbalizer_bench.results.files import lmms_samples_file
 from verbalizer_bench.results.means import Mean
+from verbalizer_bench.results.picture_runs import is_picture_task
 from verbalizer_bench.results.schema import validate
 
-_NAME = re.compile(r"(\d{8}_\d{6})_results\.json")
 # Of a task's settings those on which its score depends, beside prompts.
 _SETTINGS = ("dataset_path", "dataset_name", "test_split", "generation_kwargs", "num_fewshot")
 # lmms-eval rounds LLaVA-Bench's ratings and score.
@@ -86,13 +86,10 @@ class LmmsScore(NamedTuple):
     file: Path
 
 
-def result_files(folder: Path) -> list[Path]:
-    """Return lmms-eval's results files at or below a folder."""
-    return sorted(file for file in folder.rglob("*_results.json") if _NAME.fullmatch(file.name))
-
-
 def read_scores(file: Path, evaluation: Evaluation) -> tuple[list[LmmsScore], str]:
     """Return the scores of a recipe's benchmarks in a results file, and what is not among them.
+
+    MMVP and NaturalBench are read elsewhere (`results.picture_runs`).
 
     Raises:
         ValueError: A file is not what lmms-eval writes, or samples are not those of the results.
@@ -106,7 +103,11 @@ def read_scores(file: Path, evaluation: Evaluation) -> tuple[list[LmmsScore], st
         if any(task in results.results for task in benchmark.tasks)
     ]
     known = {task for one in evaluation.benchmarks.values() for task in one.tasks}
-    others = sorted(task for task in results.configs if task not in known)
+    others = sorted(
+        task
+        for task, config in results.configs.items()
+        if task not in known and not is_picture_task(config)
+    )
     more = f" and {len(others) - 5} more" if len(others) > 5 else ""
     left = f"{file}: not in the recipe, and not shown: {', '.join(others[:5])}{more}"
     return scores, left if others else ""
@@ -192,17 +193,13 @@ class _Reading(NamedTuple):
     def _metric(self) -> str:
         return self.benchmark.metric
 
-    def _samples(self, task: str) -> Path:
-        date = self.file.name.removesuffix("_results.json")
-        return self.file.with_name(f"{date}_samples_{task}.jsonl")
-
     def _items(self, task: str) -> Items | None:
         """Return a task's items; None where its samples were not kept.
 
         Raises:
             ValueError: They are not those of the results.
         """
-        path = self._samples(task)
+        path = lmms_samples_file(self.file, task)
         if task not in self.results.results or not path.is_file():
             return None
         rows = [row for _, row in read_objects(path)]
@@ -238,7 +235,7 @@ class _Reading(NamedTuple):
     def _prompt(self) -> str:
         """Return in what the questions were asked otherwise than the recipe says."""
         for task in self.benchmark.tasks:
-            path = self._samples(task)
+            path = lmms_samples_file(self.file, task)
             rows = read_objects(path) if path.is_file() else iter(())
             asked = next((row["input"] for _, row in rows if isinstance(row.get("input"), str)), "")
             if asked and not asked.endswith(self.benchmark.suffix):

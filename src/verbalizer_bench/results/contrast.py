@@ -26,6 +26,7 @@ from verbalizer_bench.tasks.spec import protocol as task_protocol
 
 ALLOWABLE = ("image", "template", "engine", "precision")
 NO_IMAGE = "no image"
+LMMS = "lmms-eval"
 # What a protocol says of these, which are compared by themselves.
 _OWN_WORDS = ("image=", "model class ", SERVED)
 _OURS = "our adapters"
@@ -134,6 +135,10 @@ def same_weights(one: Run, other: Run) -> bool:
 
 def image(run: Run) -> str:
     """Return what was shown with every prompt."""
+    if run.results.config.harness == LMMS:
+        # The task's image is white, and our adapter's own white too unless it is told otherwise.
+        given = model_args(run.results).get("image", "white")
+        return NO_IMAGE if given == "none" else f"{given} image"
     shown = run.record.image
     if shown is None or shown.mode == "none":
         return NO_IMAGE
@@ -150,6 +155,8 @@ def is_lvlm(run: Run) -> bool:
 
 def template(run: Run) -> str:
     """Return whether a chat template was applied, as our record or lm-eval's results say."""
+    if run.results.config.harness == LMMS:
+        return "with the adapter's chat template"
     has = run.record.chat_template_sha256 or run.results.chat_template_sha or run.record.served
     return "with a chat template" if has else "without a chat template"
 
@@ -157,7 +164,7 @@ def template(run: Run) -> str:
 def engine(run: Run) -> str:
     """Return what made the responses, where that can change them."""
     if not run.is_ours:
-        return f"lm-eval's {run.results.config.model}"
+        return f"{run.results.config.harness}'s {run.results.config.model}"
     if run.record.served:
         return "a served model"
     if precision(run) in (None, *_EXACT):

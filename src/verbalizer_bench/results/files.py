@@ -1,6 +1,10 @@
-"""Where the files of a run directory stand, and how they are read and written as they are."""
+"""Where the files of a run directory stand, and how they are read and written as they are.
+
+Also where lmms-eval's stand: `<date>_results.json` and `<date>_samples_<task>.jsonl`.
+"""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.schema import EvalResults, validate
 
+_LMMS_RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")
 Samples = dict[str, list[dict[str, Any]]]
 
 
@@ -28,6 +33,18 @@ def newest_results(path: Path) -> Path:
 def samples_file(results: Path, task: str) -> Path:
     """Return where lm-eval keeps the responses that a results file is of."""
     return results.with_name(f"samples_{task}_{results.stem.removeprefix('results_')}.jsonl")
+
+
+def lmms_results_files(path: Path) -> list[Path]:
+    """Return lmms-eval's results files at or below a path, ascending; it may be such a file."""
+    found = [path] if path.is_file() else path.rglob("*_results.json")
+    return sorted(file for file in found if _LMMS_RESULTS.fullmatch(file.name))
+
+
+def lmms_samples_file(results: Path, task: str) -> Path:
+    """Return where lmms-eval keeps the responses that a results file is of."""
+    date = results.name.removesuffix("_results.json")
+    return results.with_name(f"{date}_samples_{task}.jsonl")
 
 
 def read_table(results: Path) -> dict[str, Any]:

@@ -55,6 +55,12 @@ def _check_task(base: PictureScores, run: PictureScores, allowed: Collection[str
         raise ValueError(
             f"{where}: their questions, answers or images differ; run both on the same rows"
         )
+    harnesses = [one.run.results.config.harness for one in (base, run)]
+    if harnesses[0] != harnesses[1]:
+        raise ValueError(
+            f"{where}: one is a run of {harnesses[0]}, the other of {harnesses[1]}, which render "
+            "prompts and set up generation by themselves; run both in one of them"
+        )
     one, other = (x.run.results.configs[x.task] for x in (base, run))
     for key in ("doc_to_text", "generation_kwargs"):
         if getattr(one, key) != getattr(other, key):

@@ -6,7 +6,7 @@ Responses are graded again as they are read: a run that was graded otherwise is 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -158,17 +158,38 @@ def _asked(config: Any, file: Path) -> Asked | None:
 
 
 def _scores(run: Run, task: str, asked: Asked) -> PictureScores:
-    benchmark, file = BENCHMARKS[asked.benchmark], samples_file(run.file, task)
+    file = samples_file(run.file, task)
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: missing; intervals need every response: run lm_eval with --log_samples"
         )
+    return score_responses(run, task, asked, file, jsonl.read_objects(file))
+
+
+def score_responses(
+    run: Run, task: str, asked: Asked, file: Path, samples: Iterable[tuple[Any, Mapping[str, Any]]]
+) -> PictureScores:
+    """Return the scores of a task's responses.
+
+    Args:
+        run: The run.
+        task: The task's name.
+        asked: What it says of itself.
+        file: Where the responses stand.
+        samples: Its rows, as lm-eval writes them, each behind its place in the file.
+
+    Raises:
+        ValueError: A row is no scored response, or no unit was asked whole.
+    """
+    benchmark = BENCHMARKS[asked.benchmark]
     rows: dict[int, list[Mapping[str, Any]]] = {}
-    for place, row in jsonl.read_objects(file):
+    for place, row in samples:
         if "bypass" in row:
             raise ValueError(f"{file}: --predict_only scores nothing; run it again without")
         try:
             kept = {"id": row["doc_id"], "doc": row["doc"], "said": row["filtered_resps"][0]}
+            if not isinstance(kept["said"], str):
+                raise TypeError(f"response {kept['said']!r}")
             graded = {column: float(row[name]) for column, name in _GRADED.items()}
             rows.setdefault(int(row["doc"][benchmark.unit]), []).append(kept | graded)
         except (KeyError, TypeError, IndexError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from verbalizer_bench.io.json_reading import check_object, parse_written, read_record
-from verbalizer_bench.results.files import samples_file
+from verbalizer_bench.results.files import lmms_results_files, samples_file
 from verbalizer_bench.results.schema import EvalResults, RunRecord, Sample, TaskProvenance, validate
 from verbalizer_bench.results.tables import Tabular, markdown_table
 from verbalizer_bench.tasks.identity import Verification, verify_task
@@ -169,12 +169,20 @@ def find_runs(sources: Iterable[Run | str | Path]) -> list[Run]:
     runs: dict[Path, Run] = {}
     for source in sources:
         if isinstance(source, Run):
+            if not source.tasks:
+                raise NotAVerbalizerRun(f"{source.file}: no verbalizer task in it")
             runs.setdefault(source.folder, source)
             continue
         path = Path(source)
-        if path.is_file():
+        of_lmms_eval = lmms_results_files(path)
+        if path.is_file() and not of_lmms_eval:
             raise ValueError(f"{path}: a file; give the folder that it is in")
         folders = sorted({file.parent for file in path.rglob("results_*.json")})
+        if not folders and of_lmms_eval:
+            raise NotAVerbalizerRun(
+                f"{path}: lmms-eval's results, and no run of verbalizer-bench or lm-eval at or "
+                "below it; of lmms-eval's, MMVP, NaturalBench and what `report` says are read"
+            )
         if not folders:
             raise FileNotFoundError(
                 f"{path}: no results_*.json at or below it; give the --output_path of a run"

@@ -122,8 +122,13 @@ class RunRecord(_Part):
 
 
 class Settings(_Part):
-    """`config` of the results file: how lm-eval was called, and what model it had."""
+    """`config` of the results file: how lm-eval was called, and what model it had.
 
+    Attributes:
+        harness: Whose run it is, `lm-eval` or `lmms-eval`; no file has this key.
+    """
+
+    harness: str = "lm-eval"
     model: str
     model_args: dict[str, Any] | str | None = None
     model_sha: Any = None
