@@ -20,6 +20,7 @@ from transformers.utils import (
 )
 
 from verbalizer_bench.config import shipped
+from verbalizer_bench.io.record_files import lacking
 from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 from verbalizer_bench.trainers.recipe import Recipe
 
@@ -37,11 +38,10 @@ def missing_files(recipe: Recipe) -> list[str]:
     if folder is not None and not folder.is_dir():
         missing.append(f"images={folder}: no such folder; give the records' images")
     for key, paths in (("data", recipe.data), ("held_out", recipe.held_out or ())):
-        missing += [
-            f"{key}={path}: no such file; {_built(path) or 'give a file of records'}"
-            for path in paths
-            if not path.is_file()
-        ]
+        for path in paths:
+            if problem := lacking(path):
+                fix = "" if ";" in problem else f"; {_built(path) or 'give a file of records'}"
+                missing.append(f"{key}={problem}{fix}")
     return missing
 
 

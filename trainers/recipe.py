@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.config import OneOrMore, plain, read
+from verbalizer_bench.io.record_files import beside
 from verbalizer_bench.models.checkpoints.model_parts import CONNECTOR, VISION_TOWER
 from verbalizer_bench.trainers.data.collator import LossWeights
 from verbalizer_bench.trainers.evaluation_settings import EarlyStoppingSettings, EvaluationSettings
@@ -61,13 +62,15 @@ class Recipe:
             of them, each with its scores in the question).
         output: Folder of the checkpoint.
         model: What is trained.
-        data: Files of records, JSON or JSON lines.
+        data: Files of records: JSON, JSON lines or parquet, shards of them, or a hub's data set;
+            see `io/record_files.py`.
         data_records: How many records of each file are drawn, by the seed; null for all of it.
         data_weights: In place of that the files' proportion: the first is there whole, and the
             others are drawn to fit; [2, 1] has half as many of the second as the first has.
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
-        images: Folder that the records' image names are relative to; default: the data file's. With
+        images: Folder that the records' image names are relative to; default: the data file's
+            (of a hub's data set the working folder; images in the rows need none). With
             preference data it says that a LLaVA is trained, also where no record has an image.
         held_out: Files of records that are not trained on: their loss is measured at the end,
             before the weights are saved in the base's precision.
@@ -204,7 +207,7 @@ class Recipe:
     @property
     def images_folder(self) -> Path | None:
         """Return the folder that image names are relative to; None for a text model."""
-        return None if self.text_model else self.images or self.data[0].parent
+        return None if self.text_model else self.images or beside(self.data[0])
 
     def gradient_accumulation_steps(self, processes: int) -> int:
         """Return how many micro-batches make an optimiser step on each of so many processes.

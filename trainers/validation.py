@@ -14,7 +14,7 @@ import numpy as np
 
 from verbalizer_bench import config
 from verbalizer_bench.io.conversations import BadRecordError
-from verbalizer_bench.io.files import file_sha256
+from verbalizer_bench.io.record_files import is_records, records_sha256
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 from verbalizer_bench.trainers.data.survey import Survey, survey
 from verbalizer_bench.trainers.data.survey_summary import overlap, summary
@@ -31,7 +31,6 @@ from verbalizer_bench.trainers.training.schedule import check_steps, total_steps
 
 log = logging.getLogger(__name__)
 
-_RECORDS = (".json", ".jsonl")
 # What of a recipe does not matter where its data alone are read.
 _NEUTRAL: dict[str, Any] = {
     "output": "unused",
@@ -70,9 +69,9 @@ def validation_recipe(first: str, words: Sequence[str]) -> Recipe:
         FileNotFoundError: There is no such recipe.
         ValueError: A key is wrong, or nothing says what tokenizer is meant.
     """
-    if not _is_records(first):
+    if not is_records(first):
         return read_recipe(first, words)
-    files = [first, *(word for word in words if _is_records(word) and "=" not in word)]
+    files = [first, *(word for word in words if is_records(word) and "=" not in word)]
     values: dict[str, Any] = {**_NEUTRAL, "data": files}
     for word in words:
         if word not in files:
@@ -85,10 +84,6 @@ def validation_recipe(first: str, words: Sequence[str]) -> Recipe:
     values.setdefault("model", {"config": values.get("tokenizer")})
     values.setdefault("method", "vit" if values.get("images") else "sft")
     return config.build(Recipe, values, words)
-
-
-def _is_records(word: str) -> bool:
-    return word.endswith(_RECORDS)
 
 
 def validate(
@@ -161,7 +156,8 @@ def _part(
     folder = recipe.images_folder
     check = ImageCheck(folder)
     noted = (lambda error: note(key, error)) if note else None
-    found = survey(files, encoder, row_kind(recipe), folder, check, noted)
+    written = None if folder is None else recipe.cache.expanduser()
+    found = survey(files, encoder, row_kind(recipe), folder, check, noted, written)
     return found, summary(found, files, recipe.max_length, check.sizes)
 
 
@@ -177,9 +173,9 @@ def _stops(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -
                 f"{key}: {bad:,} of {found.total:,} records cannot be trained on; correct them, or "
                 "leave them out with bad_records=skip"
             )
-    trained = {file_sha256(file): file for file in recipe.data}
+    trained = {records_sha256(file): file for file in recipe.data}
     for file in recipe.held_out or ():
-        if same := trained.get(file_sha256(file)):
+        if same := trained.get(records_sha256(file)):
             stops.append(f"held_out={file}: {same}, which is trained on, has its content")
     if len(surveys["data"].records):
         stops += _epoch(recipe, surveys["data"], record)

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from verbalizer_bench.io.files import file_sha256, remove, wait_for_lock, write_whole
+from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
+from verbalizer_bench.io.record_files import record_name, records_sha256
 from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.encoded_files import RecordEncoder
 from verbalizer_bench.trainers.data.image_check import recheck
@@ -32,7 +33,7 @@ _INDEX, _LOCK = "index.json", "lock"
 
 
 class DataFile(NamedTuple):
-    """A file of records, and the sha256 of its bytes."""
+    """A file of records, or what else `io.record_files` has, and its sha256."""
 
     file: str
     sha256: str
@@ -99,8 +100,9 @@ def build(
     at once.
 
     Args:
-        files: `.json` and `.jsonl`; records are numbered through all of them, and those of a file
-            that stands twice are there twice.
+        files: As `io.record_files` has them; records are numbered through all of them, and those
+            of a file that stands twice are there twice. Images that stand in them are written into
+            the cache.
         images: The folder that image names are relative to.
         encoder: Makes token ids of a record.
         skip_bad: Leave bad records out, instead of raising one error for all of them.
@@ -111,7 +113,7 @@ def build(
         ValueError: There are bad records that are not to be skipped, or no record is left.
         OSError: The cache cannot be written to, or has no locks.
     """
-    hashed = tuple(DataFile(str(path), file_sha256(path)) for path in files)
+    hashed = tuple(DataFile(record_name(path), records_sha256(path)) for path in files)
     base, mode = str(images.resolve()) if images else None, "skip" if skip_bad else "error"
     key = [_LAYOUT, [one.sha256 for one in hashed], base, encoder.fingerprint(), mode]
     # What there was before there were kinds keeps its place.

@@ -89,7 +89,8 @@ def encode_files(
         tqdm(desc="Encoding records", unit="record", initial=done.records) as bar,
     ):
         batches: list[pa.RecordBatch] = []
-        records = islice(read_files(files, kind.parse), done.records, None)
+        written = None if images is None else folder.parent
+        records = islice(read_files(files, kind.parse, written), done.records, None)
         while chunk := list(islice(records, _CHUNK)):
             out.images(check.check(name for _, item in chunk for name in _images(item)))
             batches.append(_batch(chunk, encoder, check, done, out, kind))

@@ -14,6 +14,7 @@ import numpy as np
 
 from verbalizer_bench.io.conversations import BadRecordError, Record
 from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.io.parquet_records import portable_name
 
 _AT_ONCE = 4096
 
@@ -119,7 +120,7 @@ def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:
             for old, new in zip(chunk, pool.map(partial(_again, folder), chunk), strict=True):
                 if bool(new.problem) != bool(old.problem) or (new.problem and new != old):
                     return None
-                digest.update(f"{new.content} {new.name!a}\n".encode())
+                digest.update(f"{new.content} {portable_name(new.name)!a}\n".encode())
     return digest.hexdigest() if any_image else ""
 
 

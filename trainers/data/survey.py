@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair, read_files
+from verbalizer_bench.io.parquet_records import is_written_nowhere
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 from verbalizer_bench.trainers.data.row_kinds import RowKind
 
@@ -143,6 +144,7 @@ def survey(
     images: Path | None,
     check: ImageCheck | None,
     note: Callable[[BadRecordError], None] | None = None,
+    written: Path | None = None,
 ) -> Survey:
     """Read and encode all records of files.
 
@@ -154,6 +156,7 @@ def survey(
         check: Decodes images. None: they need only be there, and a record without its image is
             counted as bad and as trained on, as it will be once the image is there.
         note: Is given each bad record.
+        written: A folder in which images that stand in the records are written; None: nowhere.
     """
     gathered = _Gathered()
 
@@ -163,7 +166,7 @@ def survey(
         if note:
             note(error)
 
-    for file, item in _checked(files, kind, check):
+    for file, item in _checked(read_files(files, kind.parse, written), check):
         gathered.total += 1
         try:
             if isinstance(item, BadRecordError):
@@ -183,10 +186,9 @@ def survey(
 
 
 def _checked(
-    files: Sequence[Path], kind: RowKind, check: ImageCheck | None
+    records: Iterator[tuple[Path, Any]], check: ImageCheck | None
 ) -> Iterator[tuple[Path, Any]]:
     """Yield records with their files; their images have been checked."""
-    records = read_files(files, kind.parse)
     with tqdm(desc="Checking records", unit="record", disable=None) as bar:
         while chunk := list(islice(records, _CHUNK)):
             if check:
@@ -197,7 +199,7 @@ def _checked(
 
 def _missing(record: Conversation | Pair, images: Path | None) -> BadRecordError | None:
     for name in record.images:
-        if not ((images or Path()) / name).is_file():
+        if not is_written_nowhere(name) and not ((images or Path()) / name).is_file():
             detail = f"there is no {(images or Path()) / name}"
             return BadRecordError(record.index, record.id, "image missing", detail)
     return None

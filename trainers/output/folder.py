@@ -13,7 +13,8 @@ from uuid import uuid4
 import torch
 import yaml
 
-from verbalizer_bench.io.files import file_sha256, try_lock, write_whole
+from verbalizer_bench.io.files import try_lock, write_whole
+from verbalizer_bench.io.record_files import lacking, records_sha256
 from verbalizer_bench.models.adapters.fingerprints import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
@@ -123,7 +124,7 @@ class OutputFolder:
     def _check_files(self) -> None:
         for one in self._record().get("data", ()):
             file = Path(one["file"])
-            if file.is_file() and (now := file_sha256(file)) != one["sha256"]:
+            if lacking(file) is None and (now := records_sha256(file)) != one["sha256"]:
                 raise self._other_data(f"{file} of sha256", one["sha256"], now)
 
     def check_data(self, data: TrainingData) -> None:

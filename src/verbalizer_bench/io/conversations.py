@@ -5,7 +5,10 @@ r"""Read conversations: LLaVA's layout, and `messages` with `images`.
     {"messages": [{"role": "user", "content": "<image>What?"},
                   {"role": "assistant", "content": "A cat."}], "images": ["7.jpg"]}
 
-A `.json` file is a list of records, a `.jsonl` file has one a line; both are read as a stream.
+A `.json` file is a list of records, a `.jsonl` file has one a line, a `.parquet` file has them as
+rows; all are read as a stream. What else names records: `record_files`. A content may also be a
+list of parts, {"type": "text", "text": "What?"} and {"type": "image"}, as `datasets` and TRL have
+them.
 `read_prompts` takes these, without the last answer, and questions alone:
 
     {"id": "7", "image": "7.jpg", "question": "What?"}
@@ -16,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from verbalizer_bench.io import jsonl
+from verbalizer_bench.io import jsonl, parquet_records
 from verbalizer_bench.io.json_reading import Parsed, read_list
 from verbalizer_bench.io.preferences import IMAGE
+from verbalizer_bench.io.record_files import record_files
 
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
 
@@ -128,17 +132,20 @@ def read_prompts(path: Path) -> Iterator[Conversation | BadRecordError]:
     yield from read_as(lambda index, row: [prompt_of(index, row)], path, 0)
 
 
-def read_as(parse: Parse[Kind], path: Path, start: int) -> Iterator[Kind | BadRecordError]:
+def read_as(
+    parse: Parse[Kind], path: Path, start: int, written: Path | None = None
+) -> Iterator[Kind | BadRecordError]:
     """Yield the records of a file one by one, as `read_records` does.
 
     Args:
         parse: Makes records of what JSON holds.
         path: The file.
         start: The first record's number.
+        written: As in `parsed`.
     """
     index = start
     records: Sequence[Kind | BadRecordError]
-    for place, value, problem in parsed(path):
+    for place, value, problem in parsed(path, written):
         try:
             if problem:
                 raise BadRecordError(index, record_id(value), *problem)
@@ -152,24 +159,40 @@ def read_as(parse: Parse[Kind], path: Path, start: int) -> Iterator[Kind | BadRe
         index += len(records)
 
 
-def parsed(path: Path) -> Iterator[Parsed]:
-    """Yield what a file's records are as JSON, each with its problem if it has one.
+def parsed(path: Path, written: Path | None = None) -> Iterator[Parsed]:
+    """Yield what the records of a file, or of several by one name, are as JSON.
+
+    Args:
+        path: As `record_files` has it.
+        written: A folder in which images are written that stand in the records themselves; None:
+            they are written nowhere.
 
     Raises:
         As `read_records`.
     """
-    if path.suffix not in (".json", ".jsonl"):
-        raise ValueError(f"{path}: records are read from .json (a list) or .jsonl (one a line)")
-    return read_list(path) if path.suffix == ".json" else jsonl.parsed(path)
+    files = record_files(path)
+    for file in files:
+        if file.suffix == ".parquet":
+            rows = parquet_records.parsed(file, written)
+        else:
+            rows = read_list(file) if file.suffix == ".json" else jsonl.parsed(file)
+        where = f"{file.name}, " if len(files) > 1 else ""
+        yield from (row._replace(place=f"{where}{row.place}") for row in rows)
 
 
 def read_files(
-    files: Iterable[Path], parse: AnyParse = conversation
+    files: Iterable[Path], parse: AnyParse = conversation, written: Path | None = None
 ) -> Iterator[tuple[Path, Record | BadRecordError]]:
-    """Yield the records of files, numbered through all of them, each with its file."""
+    """Yield the records of files, numbered through all of them, each with its file.
+
+    Args:
+        files: As `record_files` has them.
+        parse: Makes records of what JSON holds.
+        written: As in `parsed`.
+    """
     following = 0
     for path in files:
-        for record in read_as(parse, path, following):
+        for record in read_as(parse, path, following, written):
             following = record.index + 1
             yield path, record
 
@@ -214,7 +237,10 @@ def _parse(index: int, row: Any, answered: bool = True) -> Conversation:
             raise refuse("two layouts", f"it has {one} and {other}; leave one of them out")
     turns, images = _turns(row), _images(row)
     if turns is None:
-        raise refuse("malformed turns", "each is {from, value} or {role, content}, both strings")
+        raise refuse(
+            "malformed turns",
+            "each is {from, value} or {role, content}, both strings",
+        )
     if images is None:
         raise refuse("malformed images", "image is a file name or a list of them")
     if not answered and turns and turns[-1][0] == "assistant":
@@ -241,11 +267,26 @@ def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
         return None
     read = []
     for turn in turns:
-        known = isinstance(turn, Mapping) and _ROLES.get(str(turn.get(role)))
-        if not known or not isinstance(turn.get(text), str):
+        known = _ROLES.get(str(turn.get(role))) if isinstance(turn, Mapping) else None
+        content = _content(turn.get(text)) if known else None
+        if known is None or content is None:
             return None
-        read.append((known, turn[text].strip()))
+        read.append((known, content.strip()))
     return read
+
+
+def _content(value: Any) -> str | None:
+    """Return a turn's text, with a placeholder for each image; None if it is malformed."""
+    if not isinstance(value, list):
+        return value if isinstance(value, str) else None
+    texts = []
+    for part in value:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        text = IMAGE if kind == "image" else part.get("text") if kind == "text" else None
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)
 
 
 def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:

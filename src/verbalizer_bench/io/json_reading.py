@@ -233,7 +233,9 @@ class _Scanner:
 
 
 def refuse_utf16(head: bytes) -> None:
-    """Raise ValueError if a file starts like UTF-16 or UTF-32."""
+    """Raise ValueError if a file starts like UTF-16 or UTF-32, or is gzip."""
+    if head[:2] == b"\x1f\x8b":
+        raise ValueError("gzip; unpack it (`gunzip`)")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
         raise ValueError("UTF-16 or UTF-32; save the file as UTF-8")
 
