@@ -208,10 +208,14 @@ def test_an_interrupted_run_without_a_journal_says_so(
     assert not (tmp_path / "hf").exists()
 
 
-@pytest.mark.parametrize(("save_steps", "kept"), [(2, "the state of step 2 is kept"), (9, "no s")])
-def test_an_interrupted_training_says_which_state_is_kept(
-    save_steps: int,
-    kept: str,
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_an_interrupted_training_keeps_a_state_of_the_step_and_says_so(
+    number: signal.Signals,
+    code: int,
+    word: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -221,15 +225,15 @@ def test_an_interrupted_training_says_which_state_is_kept(
     def stop(self: TrainingProgressBar, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         step_end(self, args, state, control, **kwargs)
         if state.global_step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     words = ["train", str(REPOSITORY / "recipes" / "tiny" / "sft.yaml"), f"cache={tmp_path}/cache"]
-    words += [f"output={tmp_path}/out", f"save_steps={save_steps}", "num_train_epochs=1"]
+    words += [f"output={tmp_path}/out", "num_train_epochs=1"]
     with monkeypatch.context() as patch:
         patch.setattr(TrainingProgressBar, "on_step_end", stop)
-        assert main(words) == 130
+        assert main(words) == code
     line = last_line(capsys)
-    assert line.startswith(f"verbalizer-bench: interrupted: {kept}")
+    assert line.startswith(f"verbalizer-bench: {word}: the state of step 3 is kept")
     (command,) = re.findall("`(.*)`", line)
     assert command == shlex.join(["verbalizer-bench", *words, "resume=true"])
     assert main(shlex.split(command)[1:]) == 0

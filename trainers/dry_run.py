@@ -30,6 +30,7 @@ from verbalizer_bench.trainers.model_shapes import (
     shapes_encoder,
     tokenizer_line,
 )
+from verbalizer_bench.trainers.output.hub import unpushable
 from verbalizer_bench.trainers.prerequisites import (
     missing_checkpoints,
     missing_files,
@@ -99,6 +100,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     lines = [("method", f"{recipe.method}{_losses(recipe)}, {describe_trained(recipe)}")]
     missing = missing_checkpoints(recipe)
     absent = [*missing_packages(recipe), *missing.values(), *missing_files(recipe)]
+    absent += [problem] if (problem := unpushable(recipe)) else []
     lines += [("MISSING", line) for line in absent]
     model = tokenizer = summary = None
     try:

@@ -116,6 +116,8 @@ class Recipe:
         report_to: Where else losses go: wandb, trackio, tensorboard.
         evaluation: Evaluate the model every some steps: `curve.csv`.
         early_stopping: End training, or choose the step that is saved, by the evaluations.
+        push_to_hub: owner/name of a repository on the hub that gets checkpoint and card at the end.
+        hub_private_repo: Whether that is private where it is new.
         cache: Where the data are kept as Arrow files; default: `~/.cache/verbalizer-bench`, or
             `~/.cache/verbalizer_bench`, which was its name, if it is there.
     """
@@ -165,6 +167,8 @@ class Recipe:
     report_to: OneOrMore[str] = ()
     evaluation: EvaluationSettings | None = None
     early_stopping: EarlyStoppingSettings | None = None
+    push_to_hub: str | None = None
+    hub_private_repo: bool = True
     cache: Path = dataclasses.field(default_factory=default_cache)
 
     def __post_init__(self) -> None:

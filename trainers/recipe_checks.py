@@ -62,6 +62,9 @@ def check_recipe(recipe: Any) -> None:
     _check_mixture(recipe)
     _check_method(recipe)
     _check_evaluation(recipe)
+    if (name := recipe.push_to_hub) is not None:
+        owner, slash, rest = name.partition("/")
+        check("push_to_hub", name, owner and slash and rest, "owner/name of a repository")
     _check_memory(recipe)
 
 

@@ -7,6 +7,7 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.output.folder import OutputFolder
+from verbalizer_bench.trainers.output.hub import push, unpushable
 from verbalizer_bench.trainers.prerequisites import (
     missing_checkpoints,
     missing_files,
@@ -30,6 +32,8 @@ from verbalizer_bench.trainers.prerequisites import (
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training import state_saving
 from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
+from verbalizer_bench.trainers.training.interruption import Interruption
+from verbalizer_bench.trainers.training.memory_errors import memory_keys_named
 from verbalizer_bench.trainers.training.reference import reference
 from verbalizer_bench.trainers.training.resources import lacking_room
 from verbalizer_bench.trainers.training.resume_states import ResumeState
@@ -53,14 +57,26 @@ def train(recipe: Recipe) -> Path:
         FileNotFoundError: Data or model are not there.
         ValueError: The output folder holds something else, the batch cannot be dealt to the
             processes, a record cannot be trained on, or the model is not the method's.
+        MemoryError: There was too little memory; says which keys take less.
+        ConnectionError: It is made, and could not be pushed to the hub.
+        KeyboardInterrupt: It was interrupted, and a state is saved.
     """
     check_schedule(recipe)
     if recipe.quantization:
         check_distribution()
     arguments = training_arguments(recipe)
     folder = OutputFolder(recipe, main=arguments.process_index == 0)
-    if folder.finished:
-        return recipe.output
+    if problem := unpushable(recipe):
+        raise ValueError(problem)
+    if not folder.finished:
+        with memory_keys_named(recipe):
+            _make(recipe, folder, arguments)
+    if recipe.push_to_hub and folder.main:
+        print(f"Pushed to {push(recipe)}", file=sys.stderr)
+    return recipe.output
+
+
+def _make(recipe: Recipe, folder: OutputFolder, arguments: SFTConfig | DPOConfig) -> None:
     packages, places = missing_packages(recipe), missing_checkpoints(recipe)
     if missing := [*packages, *places.values(), *missing_files(recipe)]:
         raise FileNotFoundError(missing[0])
@@ -76,7 +92,6 @@ def train(recipe: Recipe) -> Path:
         log.warning("%s", warning)
     with removed_if_empty(recipe.output), folder.held():
         _train(recipe, checkpoint, data, held_out, folder, arguments)
-    return recipe.output
 
 
 def _check_data(recipe: Recipe, data: TrainingData, held_out: TrainingData | None) -> None:
@@ -133,6 +148,9 @@ def _run(trainer: Any, state: ResumeState | None, evaluator: Evaluator | None) -
         trainer.state = TrainerState.load_from_json(str(state.folder / "trainer_state.json"))
         trainer._load_from_checkpoint(str(state.folder))
     else:
-        trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
+        interruption = Interruption()
+        trainer.add_callback(interruption)
+        with interruption.awaited():
+            trainer.train(resume_from_checkpoint=str(state.folder) if state else None)
     if evaluator:
         evaluator.settle(trainer)

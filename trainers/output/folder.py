@@ -37,7 +37,7 @@ _AT_THE_START |= {"recipe.yaml.part", "training.json.part", "checkpoint.part"}
 _AT_THE_START |= {"curve", "curve.csv", "curve.png", "curve.csv.part"}
 # What may differ when a run goes on.
 _FREE = (
-    *("resume", "report_to", "save_steps", "cache"),
+    *("resume", "report_to", "save_steps", "cache", "push_to_hub", "hub_private_repo"),
     *("dataloader_num_workers", "per_device_batch_size"),
 )
 
