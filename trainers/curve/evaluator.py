@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.curve.figure import draw_curve
@@ -22,6 +23,10 @@ from verbalizer_bench.trainers.curve.suite import Answer, Suite
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.training.memory_errors import (
+    EvaluationMemoryError,
+    is_memory_error,
+)
 from verbalizer_bench.trainers.training.resume_states import state_of
 from verbalizer_bench.trainers.training.state_saving import on_all_processes
 from verbalizer_bench.trainers.training.trainer import held_out_loss
@@ -173,8 +178,17 @@ class Evaluator:
         }
 
     def _ask(self, trainer: Any, suite: Suite) -> list[Answer]:
-        with trainer.lending() as model, lent(model, self._dtype, suite.generation_config):
-            return suite.ask(model, trainer.args.process_index, trainer.args.world_size)
+        try:
+            with trainer.lending() as model, lent(model, self._dtype, suite.generation_config):
+                return suite.ask(model, trainer.args.process_index, trainer.args.world_size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_memory_error(error):
+                raise
+            raise EvaluationMemoryError(
+                f"evaluation at step {trainer.state.global_step}: out of memory: "
+                f"{one_line(error)}; give evaluation.num_beams=1, it is {self.settings.num_beams}, "
+                "or evaluation.tasks=[] for the held-out loss alone"
+            ) from error
 
     def _keep(self, point: Point, answers: Sequence[Answer] | None) -> None:
         self.points.append(point)

@@ -35,12 +35,17 @@ def lent(model: Any, dtype: torch.dtype, generation_config: Any) -> Iterator[Any
         dtype: The type of the saved checkpoint.
         generation_config: What is saved beside it.
     """
+    _free_cached()
     with ExitStack() as stack:
         stack.enter_context(_in_type(model, dtype))
         stack.enter_context(_attributes_kept(model, generation_config))
         yield model
+    _free_cached()
+
+
+def _free_cached() -> None:
+    """Give back what torch holds of a GPU for reuse: training's sizes are not evaluation's."""
     if torch.cuda.is_available():
-        # Keys and values were of other sizes than what training needs next.
         torch.cuda.empty_cache()
 
 

@@ -12,6 +12,10 @@ from verbalizer_bench.trainers.recipe import Recipe
 _ON_CPU = ("can't allocate memory", "not enough memory")
 
 
+class EvaluationMemoryError(MemoryError):
+    """There was too little memory to evaluate; the text says which keys take less."""
+
+
 @contextmanager
 def memory_keys_named(recipe: Recipe) -> Iterator[None]:
     """Turn an error of too little memory into one line with what to change.
@@ -21,6 +25,8 @@ def memory_keys_named(recipe: Recipe) -> Iterator[None]:
     """
     try:
         yield
+    except EvaluationMemoryError:
+        raise
     except (RuntimeError, MemoryError) as error:
         if not is_memory_error(error):
             raise

@@ -8,7 +8,9 @@ import torch
 
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
+from verbalizer_bench.trainers.curve.suite import Suite
 from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.train import train
 from verbalizer_bench.trainers.training.memory_errors import is_memory_error, smaller
 from verbalizer_bench.trainers.training.supervised import SupervisedTrainer
 
@@ -43,6 +45,17 @@ def test_it_says_what_to_change(
         "max_length, it is 64",
     ):
         assert part in line
+
+
+def test_an_evaluation_names_its_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Suite, "ask", fail)
+    words = [f"output={tmp_path / 'out'}", f"cache={tmp_path}/c", "evaluation.steps=9"]
+    words += ["evaluation.tasks=verbalizer_sst2_natural_1_0", "evaluation.data=sample"]
+    with pytest.raises(MemoryError, match=r"at step 0: out of memory.*num_beams=1, it is 10"):
+        train(read_recipe(TINY / "sft.yaml", words))
 
 
 def test_what_is_small_already_is_not_said_again() -> None:
