@@ -160,10 +160,10 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
 def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     """Encode every record; images need only be there."""
     encoder = shapes_encoder(recipe, tokenizer, model)
-    found = survey(recipe.data, encoder, row_kind(recipe), recipe.images_folder, None)
+    found = survey(recipe.files, encoder, row_kind(recipe), recipe.images_folder, None)
     if not len(found.records):
-        raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.data))}")
-    mixture = drawn(recipe, found.records)
+        raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.files))}")
+    mixture = drawn(recipe, found.records, found.images > 0)
     rows = np.arange(len(found.records)) if mixture is None else mixture.rows
     return DataSummary(
         found.lengths[rows],
@@ -192,7 +192,7 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         ),
     ]
     if data.mixture:
-        parts = zip(recipe.data, data.mixture.drawn, data.mixture.available, strict=True)
+        parts = zip(recipe.files, data.mixture.drawn, data.mixture.available, strict=True)
         shares = ", ".join(f"{n:,} of {size:,} of {file}" for file, n, size in parts)
         lines.insert(1, ("drawn", shares))
     try:

@@ -37,7 +37,9 @@ def missing_files(recipe: Recipe) -> list[str]:
     missing, folder = [], recipe.images_folder
     if folder is not None and not folder.is_dir():
         missing.append(f"images={folder}: no such folder; give the records' images")
-    for key, paths in (("data", recipe.data), ("held_out", recipe.held_out or ())):
+    replayed = recipe.text_replay.data if recipe.text_replay else ()
+    files = {"data": recipe.data, "text_replay.data": replayed, "held_out": recipe.held_out or ()}
+    for key, paths in files.items():
         for path in paths:
             if problem := lacking(path):
                 fix = "" if ";" in problem else f"; {_built(path) or 'give a file of records'}"

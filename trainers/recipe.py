@@ -27,6 +27,7 @@ from verbalizer_bench.trainers.recipe_settings import (
     LoraSettings,
     ModelSettings,
     QuantizationSettings,
+    TextReplaySettings,
     TrainSettings,
 )
 
@@ -67,6 +68,10 @@ class Recipe:
         data_records: How many records of each file are drawn, by the seed; null for all of it.
         data_weights: In place of that the files' proportion: the first is there whole, and the
             others are drawn to fit; [2, 1] has half as many of the second as the first has.
+        data_temperature: In place of both each file's share is proportional to n^(1/T), where n is
+            the number of its records: 1 draws each file whole, and the higher, the more equal they
+            are. The total stays that of all files.
+        text_replay: Records of text that are drawn beside those.
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's
@@ -136,6 +141,8 @@ class Recipe:
     images: Path | None = None
     data_records: OneOrMore[int | None] | None = None
     data_weights: OneOrMore[float] | None = None
+    data_temperature: float | None = None
+    text_replay: TextReplaySettings | None = None
     held_out: OneOrMore[Path] | None = None
     image_aspect_ratio: str = "square"
     bad_records: str = "error"
@@ -207,6 +214,11 @@ class Recipe:
             VISION_TOWER: self.vision_tower_learning_rate,
         }
         return {part: rate for part, rate in rates.items() if rate is not None}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return all that is trained on: the data, then what is replayed."""
+        return self.data + (self.text_replay.data if self.text_replay else ())
 
     @property
     def images_folder(self) -> Path | None:

@@ -58,7 +58,7 @@ def check_recipe(recipe: Any) -> None:
     check("data", "[]", bool(recipe.data), "at least one file")
     check("held_out", "[]", recipe.held_out != (), "at least one file, or leave it out")
     for file in recipe.held_out or ():
-        check("held_out", file, file not in recipe.data, "is trained on; give another file")
+        check("held_out", file, file not in recipe.files, "is trained on; give another file")
     _check_mixture(recipe)
     _check_method(recipe)
     _check_evaluation(recipe)
@@ -87,8 +87,11 @@ def _check_numbers(recipe: Any) -> None:
 
 def _check_mixture(recipe: Any) -> None:
     records, weights = recipe.data_records, recipe.data_weights
-    if records and weights:
-        raise ValueError("data_records and data_weights exclude each other; leave one out")
+    temperature = recipe.data_temperature
+    names = ("data_records", "data_weights", "data_temperature")
+    given = [name for name in names if getattr(recipe, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
     wanted = f"a number for each of {len(recipe.data)} files, above 0"
     if records is not None:
         right = all(number is None or number >= 1 for number in records)
@@ -96,6 +99,14 @@ def _check_mixture(recipe: Any) -> None:
     if weights is not None:
         right = all(weight > 0 for weight in weights)
         check("data_weights", list(weights), right and len(weights) == len(recipe.data), wanted)
+    if temperature is not None:
+        check("data_temperature", temperature, temperature >= 1, "at least 1, which is whole files")
+        several = len(recipe.data) > 1
+        check("data_temperature", temperature, several, "data is one file; leave it out")
+    if recipe.text_replay and recipe.format == "plain":
+        raise ValueError(
+            f"text_replay: method={recipe.method} has an image in every record; leave it out"
+        )
 
 
 def _check_method(recipe: Any) -> None:

@@ -1,6 +1,7 @@
 """What stands in a recipe's blocks (`model`, `lora`, …), checked before any weight is read."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from verbalizer_bench.config import OneOrMore, check
 from verbalizer_bench.models.checkpoints.connector import CONNECTORS
@@ -165,3 +166,21 @@ class DpoSettings:
             same,
             f"a weight above 0 for each of {', '.join(self.loss_type)}",
         )
+
+
+@dataclass(frozen=True)
+class TextReplaySettings:
+    """Records of text among those of `data`, so that what a language model could do is kept.
+
+    Attributes:
+        data: Files of records without images, as `data` has them.
+        share: What of an epoch's records is of them, above 0 and below 1: with 0.3 and 700 other
+            records 300 are drawn, by the seed; of several files in proportion to their sizes.
+    """
+
+    data: OneOrMore[Path]
+    share: float
+
+    def __post_init__(self) -> None:
+        check("text_replay.data", "[]", bool(self.data), "at least one file")
+        check("text_replay.share", self.share, 0 < self.share < 1, "above 0 and below 1")

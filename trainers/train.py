@@ -31,7 +31,12 @@ from verbalizer_bench.trainers.prerequisites import (
 )
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training import state_saving
-from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
+from verbalizer_bench.trainers.training.inputs import (
+    encoded_data,
+    make_collator,
+    sample_order,
+    training_data,
+)
 from verbalizer_bench.trainers.training.interruption import Interruption
 from verbalizer_bench.trainers.training.memory_errors import memory_keys_named
 from verbalizer_bench.trainers.training.reference import reference
@@ -84,7 +89,7 @@ def _make(recipe: Recipe, folder: OutputFolder, arguments: SFTConfig | DPOConfig
     # Buffers too, which a base has and training leaves as they are.
     check_finite(checkpoint.model.state_dict(), "of the base, before training; give another one")
     # Processes wait for the one that encodes, hours if need be: no barrier, which would time out.
-    data = encoded_data(recipe, checkpoint, recipe.data)
+    data = training_data(recipe, checkpoint)
     held_out = encoded_data(recipe, checkpoint, recipe.held_out) if recipe.held_out else None
     folder.check_data(data)
     _check_data(recipe, data, held_out)

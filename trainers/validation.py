@@ -110,7 +110,7 @@ def validate(
         "tokenizer": tokenizer_line(recipe, tokenizer),
     }
     surveys: dict[str, Survey] = {}
-    for key, files in (("data", recipe.data), ("held_out", recipe.held_out or ())):
+    for key, files in (("data", recipe.files), ("held_out", recipe.held_out or ())):
         if files:
             surveys[key], record[key] = _part(recipe, key, files, encoder, note)
     stops = _stops(recipe, surveys, record)
@@ -173,7 +173,7 @@ def _stops(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -
                 f"{key}: {bad:,} of {found.total:,} records cannot be trained on; correct them, or "
                 "leave them out with bad_records=skip"
             )
-    trained = {records_sha256(file): file for file in recipe.data}
+    trained = {records_sha256(file): file for file in recipe.files}
     for file in recipe.held_out or ():
         if same := trained.get(records_sha256(file)):
             stops.append(f"held_out={file}: {same}, which is trained on, has its content")
@@ -184,7 +184,7 @@ def _stops(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -
 
 def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
     try:
-        mixture = drawn(recipe, data.records)
+        mixture = drawn(recipe, data.records, data.images > 0)
         rows = np.arange(len(data.records)) if mixture is None else mixture.rows
         has_image = data.images[rows] > 0
         steps = total_steps(recipe, len(sample_order(recipe, data.lengths[rows], has_image)))
@@ -195,7 +195,7 @@ def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
             "steps": steps,
         }
         if mixture:
-            parts = zip(recipe.data, mixture.drawn, mixture.available, strict=True)
+            parts = zip(recipe.files, mixture.drawn, mixture.available, strict=True)
             record["epoch"]["drawn"] = [
                 {"file": str(file), "drawn": number, "of": size} for file, number, size in parts
             ]

@@ -288,7 +288,7 @@ def _selection(recipe: Recipe) -> dict[str, Any]:
         return {"cut_off": _cut_off(recipe)}
     if recipe.method not in ("rejection", "steerlm"):
         return {}
-    found = selection(recipe.data, row_kind(recipe).parse)
+    found = selection(recipe.files, row_kind(recipe).parse)
     if found.cut_off:
         log.warning(
             "%d of the completions that are trained on were cut off by a limit of tokens, and the "
@@ -301,7 +301,7 @@ def _selection(recipe: Recipe) -> dict[str, Any]:
 
 def _cut_off(recipe: Recipe) -> dict[str, int]:
     """Return how many pairs have an answer that a limit cut off; warn of them."""
-    found = cut_off_pairs(recipe.data)
+    found = cut_off_pairs(recipe.files)
     if found.chosen or found.rejected:
         log.warning(
             "of %d pairs the chosen answer and of %d the rejected one were cut off by a limit of "

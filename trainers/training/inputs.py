@@ -13,7 +13,7 @@ from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
-from verbalizer_bench.trainers.data.mixture import Mixture, mix, records_of
+from verbalizer_bench.trainers.data.mixture import Mixture, Proportions, mix, records_of
 from verbalizer_bench.trainers.data.pair_collator import PairCollator
 from verbalizer_bench.trainers.data.row_kinds import BEST, CONVERSATIONS, PAIRS, STEERED, RowKind
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
@@ -59,23 +59,45 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
     )
     for reason, number in data.skipped.items():
         log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
-    if files is not recipe.data:
-        return data
-    mixture = drawn(recipe, data.dataset.data.column("record").to_numpy())
+    return data
+
+
+def training_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData:
+    """Return what a recipe trains on: of all of its files what it draws of them."""
+    data = encoded_data(recipe, checkpoint, recipe.files)
+    mixture = drawn(recipe, data.dataset.data.column("record").to_numpy(), data.has_image)
     return data.mixed(mixture) if mixture else data
 
 
-def drawn(recipe: Recipe, records: np.ndarray) -> Mixture | None:
+def drawn(recipe: Recipe, records: np.ndarray, has_image: np.ndarray) -> Mixture | None:
     """Return what a recipe draws of its files; None for all records.
 
     Args:
         recipe: The recipe.
         records: The number of each row's record.
+        has_image: Of each row, bool.
+
+    Raises:
+        ValueError: A file that is drawn from has no record, or one that is replayed has images.
     """
-    if recipe.data_records is None and recipe.data_weights is None:
+    replay = recipe.text_replay
+    proportions = Proportions(
+        records=recipe.data_records,
+        weights=recipe.data_weights,
+        temperature=recipe.data_temperature,
+        replayed=len(replay.data) if replay else 0,
+        share=replay.share if replay else 0.0,
+    )
+    if proportions == Proportions():
         return None
-    counts = records_of(recipe.data, row_kind(recipe).parse)
-    return mix(records, counts, recipe.data_records, recipe.data_weights, recipe.seed)
+    counts = records_of(recipe.files, row_kind(recipe).parse)
+    replayed = (records >= sum(counts[: len(recipe.data)])) & has_image
+    if replayed.any():
+        raise ValueError(
+            f"text_replay.data: record {records[replayed][0]} shows an image, and "
+            f"{int(replayed.sum()) - 1:,} more; give records of text"
+        )
+    return mix(records, counts, proportions, recipe.seed)
 
 
 def sample_order(recipe: Recipe, lengths: np.ndarray, has_image: np.ndarray) -> SeededSampler:

@@ -122,7 +122,7 @@ def make_trainer(
             trainer = PreferenceTrainer(**common)
         else:
             trainer = SupervisedTrainer(micro_batch_loss=recipe.loss == "micro_batches", **common)
-    trainer.files, trainer.parse = recipe.data, row_kind(recipe).parse
+    trainer.files, trainer.parse = recipe.files, row_kind(recipe).parse
     # transformers prints each step's losses beside our bar.
     trainer.remove_callback(PrinterCallback)
     return trainer
