@@ -21,6 +21,7 @@ from tests.helpers.families import (
     noise,
     text_config,
 )
+from verbalizer_bench.models.mof import MofLlavaConfig
 
 _PLAIN_VISION: dict[str, Any] = {
     "hidden_size": 32,
@@ -192,6 +193,22 @@ VISION_FAMILIES = (
         _sizes(_MISTRAL, _PIXTRAL, vision_feature_layer=-1, vision_feature_select_strategy="full"),
         "Pixtral's tower",
         Images(16, _sized_squares),
+    ),
+    *(
+        Family(
+            MofLlavaConfig.model_type,
+            "LLaVA of CLIP and DINOv2, of `compose --second-tower`",
+            _sizes(
+                text_config("llama"),
+                _CLIP,
+                second_vision_config=_vision("dinov2"),
+                mixture=mixture,
+                **({"alpha": 0.5} if mixture == "additive" else {}),
+            ),
+            f"{mixture} features",
+            Images(tokens, _squares),
+        )
+        for mixture, tokens in (("interleaved", 32), ("additive", 16), ("channel", 16))
     ),
     Family(
         "llava_next",

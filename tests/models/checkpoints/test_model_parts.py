@@ -20,6 +20,7 @@ from verbalizer_bench.models.checkpoints.model_parts import (
 from verbalizer_bench.models.mof import MofLlavaConfig, MofLlavaForConditionalGeneration
 
 _LLAVA = ({"model.vision_tower"}, {"model.multi_modal_projector"})
+_TWO_TOWERS = {"model.vision_tower", "model.second_vision_tower"}
 _NEWLINE = (_LLAVA[0], {"model.multi_modal_projector", "model.image_newline"})
 _QWEN = ({"patch_embed", "blocks"}, {"merger"})
 _QWEN3 = ({"patch_embed", "pos_embed", "blocks"}, {"merger", "deepstack_merger_list"})
@@ -32,6 +33,11 @@ _BLIP = ({"vision_model"}, {"query_tokens", "qformer", "language_projection"})
 WANTED: dict[str, tuple[set[str], set[str]]] = {
     "llava_next": _NEWLINE,
     "llava_onevision": _NEWLINE,
+    "mof_llava": (_TWO_TOWERS, _LLAVA[1]),
+    "mof_llava, interleaved features": (
+        _TWO_TOWERS,
+        _LLAVA[1] | {"model.second_multi_modal_projector"},
+    ),
     "video_llava": ({"model.image_tower", "model.video_tower"}, _LLAVA[1]),
     "qwen2_vl": _QWEN,
     "qwen2_5_vl": _QWEN,
@@ -87,7 +93,7 @@ def test_each_parameter_is_of_one_part(family: Family) -> None:
     model = shapes(family)
     parts = parameter_parts(model)
     assert list(parts) == [name for name, _ in model.named_parameters()]
-    tower, connector = WANTED.get(family.model_type, _LLAVA)
+    tower, connector = WANTED.get(family.name, WANTED.get(family.model_type, _LLAVA))
     found = [set(outermost(model, part)) for part in (VISION_TOWER, CONNECTOR)]
     short = [{name.removeprefix("model.visual.") for name in names} for names in found]
     assert (short if family.model_type.startswith(("qwen", "glm")) else found) == [tower, connector]
