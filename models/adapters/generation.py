@@ -118,7 +118,7 @@ class ExactGeneration(EngineChoice):
                     if journal:
                         journal.add(keys[index], requests[index], response)
                     if (engine := self._shared_prefix_engine) and engine.prompt_tokens:
-                        bar.set_postfix_str(f"prefix hits {engine.hit_rate:.0%}", refresh=False)
+                        bar.set_postfix_str(engine.sharing, refresh=False)
                     bar.update()
         return [responses[index] for index in range(len(requests))]
 

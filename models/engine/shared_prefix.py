@@ -64,9 +64,17 @@ class SharedPrefixEngine:
 
     @property
     def hit_rate(self) -> float:
-        """Return the share of the prompts' tokens that were not computed again for a prompt."""
+        """Return the share of the prompts' tokens that were not computed again for a prompt.
+
+        Below 0 where prompts share nothing: what was computed to check the engine counts too.
+        """
         computed = self._suffix_tokens + self.decoder.computed_tokens
         return 1 - computed / max(1, self.prompt_tokens)
+
+    @property
+    def sharing(self) -> str:
+        """Say for a progress bar what prefixes have saved; where each has its image, nothing."""
+        return f"prefix hits {self.hit_rate:.0%}" if self.hit_rate >= 0.005 else "no shared prefix"
 
     @torch.inference_mode()
     def generate(

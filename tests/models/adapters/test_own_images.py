@@ -50,6 +50,18 @@ def test_responses_are_those_of_each_question_alone(
     assert record["task_images"]["prompts"] == 12 and record["task_images"]["images"] == 6
 
 
+def test_the_bar_tells_of_no_hits_where_no_prefix_is_shared(toys: tuple[Path, Path]) -> None:
+    lm = load(toys[1], engine="shared_prefix", batch_size=4)
+    own = requests(1)[:2]
+    lm.generate_until(own, disable_tqdm=True)
+    assert lm._shared_prefix_engine and lm._shared_prefix_engine.sharing == "no shared prefix"
+    texts = requests(1)
+    for request in texts:
+        request.arguments = (request.args[0].replace("<image>", ""), request.args[1])
+    lm.generate_until(texts, disable_tqdm=True)
+    assert lm._shared_prefix_engine.sharing.startswith("prefix hits ")
+
+
 def test_the_record_names_which_images(toys: tuple[Path, Path]) -> None:
     def digest(asked: list[Instance]) -> Any:
         lm = load(toys[1])
