@@ -10,7 +10,8 @@ order:
    `A. Open`, `A: Open`), or ending a sentence after "say" or "go with". A word "a" is an article.
    Both letters, none of which is called the answer: `both`.
 2. Of options Yes and No, the first word ("no doubt" is no "no"). Words of refusal: `refusal`.
-3. The option whose words stand in the response, whole (`twenty-two` has no `two`), the longer one
+3. The option whose words stand in the response, whole (`twenty-two` has no `two`, `half-open` no
+   `open`) or with a participle behind a hyphen (`left-facing`, `four-legged`), the longer one
    first, articles left out, number words as digits; or whose words the response is a part of,
    unless one option's words are all in the other. Both: `both`.
 
@@ -68,6 +69,8 @@ _NEGATED = re.compile(
     r"|(?:nor|than|instead of|far from|less|hardly|barely)(?: (?!but )\w\S*)?) $"
 )
 _TOKEN = re.compile(r"\w+(?:[-']\w+|(?<=\d)[.,]\d+)*|[^\w\s]")
+_PARTICIPLE = r"-\w+(?:ing|ed)"
+_COMPOUND = re.compile(rf"(\w+)({_PARTICIPLE})")
 _ARTICLES = {"a", "an", "the"}
 _SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six"),
@@ -186,10 +189,16 @@ def _literal(text: str, options: tuple[str, str]) -> Choice:
 
 def _tokens(text: str) -> list[str]:
     """Return a text's words and marks without articles, numbers as digits."""
-    tokens = [_NUMBERS.get(token, token) for token in _TOKEN.findall(text)]
+    tokens = [_with_digits(token) for token in _TOKEN.findall(text)]
     words = [token for token in tokens if re.match(r"\w", token)]
     # What has no other word than an article means it: option A.
     return tokens if set(words) <= _ARTICLES else [one for one in tokens if one not in _ARTICLES]
+
+
+def _with_digits(token: str) -> str:
+    compound = _COMPOUND.fullmatch(token)
+    number, behind = compound.groups() if compound else (token, "")
+    return _NUMBERS.get(number, number) + behind
 
 
 def _words(text: str) -> list[str]:
@@ -197,9 +206,12 @@ def _words(text: str) -> list[str]:
 
 
 def _whole(words: list[str]) -> re.Pattern[str]:
-    """Return the pattern of an option's words among tokens; a hyphen in it may be a space."""
+    """Return the pattern of an option's words among tokens; a hyphen in it may be a space.
+
+    A participle may follow: the arrow is left-facing.
+    """
     parts = [re.escape(part) for word in words for part in word.split("-")]
-    return re.compile(r"(?<!\S)" + r"[ -](?:[^\w\s] )*".join(parts) + r"(?!\S)")
+    return re.compile(r"(?<!\S)" + r"[ -](?:[^\w\s] )*".join(parts) + rf"(?:{_PARTICIPLE})?(?!\S)")
 
 
 def _is_yes_no(options: tuple[str, str]) -> bool:
