@@ -106,6 +106,7 @@ class Recipe:
         lora: Train an adapter instead of the language model's weights.
         quantization: Hold the adapter's base in 4 or 8 bits (QLoRA, bitsandbytes); None: as it is.
         optim: transformers' name of an optimiser, one of `trainers.optimizers.OPTIMIZERS`.
+        packing: Put a micro-batch's records into one row, without padding; none is cut or moved.
         attn_implementation: transformers' name of how attention is computed; None: its choice.
         use_liger_kernel: Compute norms, rotations and MLPs by liger-kernel, on a GPU.
         trained_modules: What of the language model is trained, or adapted. `all`; `attention`: the
@@ -161,6 +162,7 @@ class Recipe:
     lora: LoraSettings | None = None
     quantization: QuantizationSettings | None = None
     optim: str = "adamw_torch_fused"
+    packing: bool = False
     attn_implementation: str | None = None
     use_liger_kernel: bool = False
     trained_modules: str = "all"

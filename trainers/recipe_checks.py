@@ -152,6 +152,8 @@ def _check_memory(recipe: Any) -> None:
             "quantization: weights in few bits cannot be trained; give lora, whose adapter is "
             "trained on them, or leave quantization out"
         )
+    if recipe.packing and recipe.method in ("dpo", "tower"):
+        raise ValueError(f"packing: method={recipe.method} compares its rows; leave packing out")
     if recipe.adam_beta2 != 0.999 and not OPTIMIZERS[recipe.optim].betas:
         raise ValueError(
             f"adam_beta2={recipe.adam_beta2}: optim={recipe.optim} has none; leave it out"

@@ -76,6 +76,7 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
             },
             ["bnb_4bit_… go with load_in_4bit alone"],
         ),
+        ({"method": "dpo", "packing": True}, ["packing: method=dpo compares its rows; leave"]),
         ({"optim": "adamw"}, ["optim=adamw: one of adamw_torch_fused, adamw_torch, adafactor"]),
         ({"optim": "galore_adamw"}, ["optim=galore_adamw: one of"]),
         (

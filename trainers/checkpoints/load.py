@@ -30,6 +30,7 @@ from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mism
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
 from verbalizer_bench.trainers.conversations.steering import steered
+from verbalizer_bench.trainers.data.flat_batch import check_flat
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_checks import EITHER
 
@@ -91,6 +92,8 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     config = _config(recipe)
     if not recipe.model.llm or recipe.model.config:
         _check_kind(recipe, config)
+    if recipe.packing:
+        check_flat(config)
     low = recipe.frozen_in_bf16
     _check_quantized(recipe, config)
     checkpoint = _read(recipe, config, exact or low, exact)
@@ -240,6 +243,8 @@ def load_shapes(recipe: Recipe) -> Any:
             vision, config, parts.connector, words, words + 1, second=parts.second
         )
     _check_kind(recipe, config)
+    if recipe.packing:
+        check_flat(config)
     with torch.device("meta"):
         model = _auto_model(recipe).from_config(config)
     choose_trained(model, recipe)

@@ -112,6 +112,7 @@ class OutputFolder:
         before.setdefault("loss", "tokens")
         before.setdefault("optim", "adamw_torch_fused")
         before.setdefault("use_liger_kernel", False)
+        before.setdefault("packing", False)
         before.setdefault("trained_modules", "all")
         bound = {"per_device_batch_size"} if self.recipe.loss == "micro_batches" else set()
         for key in now:

@@ -44,7 +44,9 @@ class SupervisedTrainer(RecipeTrainer, SFTTrainer):
         outputs = model(**inputs, use_cache=False)
         loss = weighted_loss(outputs.logits, inputs["input_ids"], weights)
         if model.training:
-            self._total_train_tokens += int(inputs["attention_mask"].sum())
+            # A batch without padding has no mask.
+            counted = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+            self._total_train_tokens += int(counted.sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return (loss, outputs) if return_outputs else loss
 

@@ -12,6 +12,7 @@ from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import lora_config
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.data.flat_batch import FlatCollator
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_settings import ALL, DpoSettings
 from verbalizer_bench.trainers.training.contrastive import ContrastiveTrainer
@@ -109,7 +110,7 @@ def make_trainer(
         "model": checkpoint.model,
         "args": arguments,
         "train_dataset": data.dataset,
-        "data_collator": collator,
+        "data_collator": FlatCollator(collator) if recipe.packing else collator,
         "processing_class": checkpoint.processor,
         "callbacks": [TrainingProgressBar()],
     }
