@@ -47,6 +47,7 @@ test-slow: $(READY)
 # What the engine makes of each family of models, found out again: docs/families.md, two minutes.
 families: $(READY)
 	$(BIN)/python -m tests.helpers.families_table docs/families.md
+	$(BIN)/python -m tests.helpers.training_table docs/families.md
 
 # The newest versions that pyproject.toml allows: what users without our constraints get.
 test-newest: $(NEWEST_VENV)/.ready

@@ -25,6 +25,9 @@ from tests.helpers.families import (
 from tests.helpers.language_families import LANGUAGE_FAMILIES
 from tests.helpers.vision_families import VISION_FAMILIES
 
+# What stands below it is of another helper, `training_table.py`.
+TRAINING = "\n## Training\n"
+
 
 def outcomes(family: Family) -> list[Outcome]:
     """Return what the engine makes of a family: with images, if it takes any, and without."""
@@ -53,15 +56,17 @@ def versions() -> str:
 
 
 def with_rows_of_now(page: str) -> str:
-    """Return the page with its rows and versions as they are found now."""
+    """Return the page with its rows and versions as they are found now, but for its training."""
     tables = iter((LANGUAGE_FAMILIES, VISION_FAMILIES))
     lines = []
+    page, *training = page.partition(TRAINING)
     for line in page.splitlines():
         if not line.startswith("| `"):
             lines.append(line)
         if line.startswith("|---"):
             lines += [row(family, outcomes(family)) for family in next(tables)]
-    return re.sub(r"transformers \S+ and torch [0-9.]+[0-9]", versions(), "\n".join(lines)) + "\n"
+    page = re.sub(r"transformers \S+ and torch [0-9.]+[0-9]", versions(), "\n".join(lines))
+    return "".join([page, "\n", *training])
 
 
 if __name__ == "__main__":

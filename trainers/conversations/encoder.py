@@ -209,15 +209,19 @@ class Encoder:
         known = any(ending in closing for ending in self._endings)
         return [] if known else _TOKEN_LIKE.findall(closing)
 
-    def ending_id(self) -> int | None:
-        """Return the id of the token that ends an answer, None if there is none."""
-        try:
-            ids, mask = self._tokenize(Conversation(0, "", _PROBE, ()))
-        except ValueError:
-            return None
-        last = max(number for number, on in enumerate(mask) if on)
+    def ending_ids(self) -> list[int]:
+        """Return the ids of the tokens that end answers: those before the last, and the last."""
+        messages = (*_PROBE, Message("user", "three"), Message("assistant", "four"))
+        found = []
+        for probe in (messages, _PROBE):
+            try:
+                ids, mask = self._tokenize(Conversation(0, "", probe, ()))
+            except ValueError:
+                continue
+            runs = zip(ids, mask, [*mask[1:], False], strict=True)
+            found += [token for token, on, follows in runs if on and not follows]
         known = {*self.tokenizer.added_tokens_decoder, self.tokenizer.eos_token_id}
-        return ids[last] if ids[last] in known else None
+        return [token for token in dict.fromkeys(found) if token in known]
 
     def context_alone(self) -> bool:
         """Tell whether answers before a conversation's last may be untrained context."""
@@ -252,9 +256,11 @@ class Encoder:
     def _from_prompts(
         self, messages: Sequence[Any], text: str, blocks: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
-        """Begin answers where their prompts end, if only space is left out by a template's marks.
+        """Begin answers where their prompts end, and end them with what ends them.
 
-        llava-hf's stand behind a space that its prompt has not, so that the model has to write it.
+        llava-hf's marks stand behind a space that its prompt has not, so that the model has to
+        write it; SmolLM3's stand before the header that its prompt has, and behind a line break
+        that no model is left to write.
         """
         prompts = (
             self._chat.render_turns(messages[:number], add_generation_prompt=True)
@@ -264,8 +270,11 @@ class Encoder:
         ends = [len(prompt) for prompt in prompts if text.startswith(prompt)]
         spans = []
         for begin, stop in blocks:
-            near = (end for end in ends if end <= begin and not text[end:begin].strip())
-            spans.append((max(near, default=begin), stop))
+            near = (end for end in ends if end < stop and not text[end:begin].strip())
+            start = max(near, default=begin)
+            answer = text[start:stop].rstrip()
+            ended = answer.endswith(tuple(self._endings))
+            spans.append((start, start + len(answer) if ended else stop))
         return spans
 
     def _cut(self, record: Conversation, ids: list[int], mask: list[bool]) -> Encoded:
@@ -323,14 +332,14 @@ def end_generation(config: Any, name: str, tokenizer: Any) -> None:
         return
     known = config.eos_token_id if config.eos_token_id is not None else []
     known = list(known) if isinstance(known, list | tuple) else [known]
-    ending = Encoder(tokenizer, name, None, 0, _PROBE_LENGTH).ending_id()
-    if ending is None:
+    endings = Encoder(tokenizer, name, None, 0, _PROBE_LENGTH).ending_ids()
+    if not endings:
         log.warning(
             "format %r: answers end with no token of the tokenizer's, so that nothing will stop "
             "the model after one; use llama-2 or vicuna-v1",
             name,
         )
-    wanted = dict.fromkeys((*known, tokenizer.eos_token_id, ending))
+    wanted = dict.fromkeys((*known, tokenizer.eos_token_id, *endings))
     if new := [token for token in wanted if token is not None and token not in known]:
         config.eos_token_id = [*known, *new]
         log.info("generation stops at %s too", tokenizer.convert_ids_to_tokens(new))
