@@ -43,6 +43,11 @@ RENAMED = {
     "workers": "dataloader_num_workers",
 }
 
+_REFUSED = {
+    "streaming": "order, draws and resumption are exact because records are indexed: they are "
+    "encoded once, into files that are mapped, so that memory does not grow with them; leave it out"
+}
+
 
 def default_cache() -> Path:
     """Return where encoded data are kept; that of older versions where it is there."""
@@ -256,7 +261,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     keys = {override.partition("=")[0] for override in overrides}
     parts = ("lora", "method", "train", "trained_modules")
     changed = sorted(key for key in keys if key.partition(".")[0] in parts)
-    recipe = read(Recipe, path, overrides, renamed=RENAMED)
+    recipe = read(Recipe, path, overrides, renamed=RENAMED, refused=_REFUSED)
     if not changed or "trained_parameters" in keys or recipe.trained_parameters is None:
         return recipe
     log.warning(

@@ -48,6 +48,7 @@ def read(
     path: str | Path,
     overrides: Sequence[str] = (),
     renamed: Mapping[str, str] = MappingProxyType({}),
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> Kind:
     """Read and check a recipe.
 
@@ -56,6 +57,7 @@ def read(
         path: A YAML file, or the name of a shipped one (`paper/llm_foit`).
         overrides: `key=value`; the value is YAML.
         renamed: New names of keys by their old ones, which are errors.
+        refused: Why there are no such keys, where others have them.
 
     Raises:
         FileNotFoundError: There is no such recipe.
@@ -71,6 +73,8 @@ def read(
     try:
         if old := [key for key in values if key in renamed]:
             raise ValueError("; ".join(f"{key} is called {renamed[key]} now" for key in old))
+        if unfit := next((key for key in values if key in refused), None):
+            raise ValueError(f"{unfit}={values[unfit]}: {refused[unfit]}")
         return build(kind, values, overrides)
     except ValueError as error:
         place = f"{file} with {' '.join(overrides)}" if overrides else file

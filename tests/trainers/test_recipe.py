@@ -44,6 +44,7 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ({"model": {"paht": "x"}}, ["model.paht: no such key", "did you mean model.path?"]),
         ({"lora": {"rr": 8, "alpha": 16}}, ["lora.rr: no such key", "did you mean lora.r?"]),
         ({"zzz": 1}, ["zzz: no such key", "known: method, output, model"]),
+        ({"streaming": True}, ["streaming=True: order, draws and resumption are exact"]),
         # Types.
         ({"num_train_epochs": "many"}, ["num_train_epochs='many'", "a number is expected"]),
         ({"global_batch_size": 2.5}, ["global_batch_size=2.5", "a whole number is expected"]),

@@ -2,12 +2,13 @@
 
 Without a split it is `train`, without a revision what `main` is when it is first asked for. Which
 files a split has, its card says or their names do; `datasets` knows these rules. The files
-themselves are downloaded into the hub's cache, and read from there without a network.
+themselves are downloaded into the hub's cache, and with HF_HUB_OFFLINE read from there: what it has
+of a commit is taken for all of it then, but for shards that say how many they are.
 """
 
 import re
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 _PREFIX = "hub:"
@@ -23,12 +24,14 @@ class HubSplit(NamedTuple):
     Attributes:
         name: What it is called, with its configuration, the commit and the split.
         repository: Owner and name.
+        revision: What was asked for; None for `main`.
         commit: 40 hexadecimal digits.
         files: Its files' paths in the repository.
     """
 
     name: str
     repository: str
+    revision: str | None
     commit: str
     files: tuple[str, ...]
 
@@ -63,17 +66,20 @@ def resolved(path: Path) -> HubSplit:
         raise ValueError(f"{path}: no split {split}; there are {', '.join(sorted(found))}")
     named = f":{config}" if config else ""
     name = f"{_PREFIX}{repository}{named}@{commit}/{split}"
-    return HubSplit(name, repository, commit, tuple(found[split]))
+    return HubSplit(name, repository, match["revision"], commit, tuple(found[split]))
 
 
 def _unreachable(path: Path, repository: str, error: Exception) -> Exception:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if isinstance(error, ValueError):
+    from huggingface_hub import constants
+
+    reason = " ".join(str(error).split()) or type(error).__name__
+    # Of a cache that lacks files, `datasets` says what it would of a wrong name.
+    if isinstance(error, ValueError) and not constants.HF_HUB_OFFLINE:
         return ValueError(f"{path}: {reason}")
     return ConnectionError(
-        f"{path}: cannot be had from the hub, and the cache lacks it ({type(error).__name__}: "
-        f"{reason}); `hf download --repo-type dataset {repository}` where there is a network fills "
-        "the cache, or give files"
+        f"{path}: cannot be had from the hub ({type(error).__name__}: {reason[:160]}); `hf "
+        f"download --repo-type dataset {repository}` where there is a network fills the cache, "
+        "which HF_HUB_OFFLINE=1 reads, or give files"
     )
 
 
@@ -118,20 +124,19 @@ def downloaded(path: Path) -> list[Path]:
     Raises:
         As `resolved`.
     """
-    from huggingface_hub import hf_hub_download
-
     found = resolved(path)
     try:
-        return [
-            Path(
-                hf_hub_download(
-                    found.repository,
-                    str(PurePosixPath(file)),
-                    repo_type="dataset",
-                    revision=found.commit,
-                )
-            )
-            for file in found.files
-        ]
+        # By the name that was asked for the first time: the cache remembers its commit then.
+        first, *others = found.files
+        files = [_file(found, first, found.revision)]
+        if found.commit not in files[0].parts:
+            raise LookupError("it has changed just now; run the command again")
+        return [*files, *(_file(found, other, found.commit) for other in others)]
     except Exception as error:
         raise _unreachable(path, found.repository, error) from error
+
+
+def _file(split: HubSplit, file: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(split.repository, file, repo_type="dataset", revision=revision))
