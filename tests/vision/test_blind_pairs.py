@@ -282,6 +282,15 @@ def test_a_wrong_option_is_one_line(
     assert error in capsys.readouterr().err
 
 
+def test_too_little_memory_is_said_before_features_are_made(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--memory", "1") == 2
+    assert "--memory 1: too little for vectors of" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "features").exists()
+    assert run("--memory", "1", "--stage", "features") == 0
+
+
 def hits(*table: tuple[int, int, float]) -> np.ndarray:
     return np.array([(i, j, 0.97, d) for i, j, d in table], HIT)
 

@@ -97,6 +97,9 @@ def blind_pairs(
     }
     if stage in (None, "features"):
         towers = _towers(asked, device, dtype)
+        if stage is None:
+            # Features of a large folder take hours.
+            work.check_memory(towers, rule)
         for line in work.make_features(images, towers, output, number, shards, batch_size):
             print(line)
     else:

@@ -20,7 +20,7 @@ from verbalizer_bench.vision.embedding import Embedding
 from verbalizer_bench.vision.extraction import extract, made_of
 from verbalizer_bench.vision.features import Store, check_same, parts_of, shard_rows
 from verbalizer_bench.vision.image_index import ImageFile, keep_index, read_index, scan
-from verbalizer_bench.vision.search import Rule, Search, read_hits
+from verbalizer_bench.vision.search import Rule, Search, block_rows, read_hits
 from verbalizer_bench.vision.selection import Choice, Chosen, choose, copies
 from verbalizer_bench.vision.towers import Tower
 
@@ -115,6 +115,11 @@ def make_features(
         for part in parts[role]:
             extract(found, tower, folders[role], part, batch)
     return found.lines()
+
+
+def check_memory(towers: Mapping[str, Tower], rule: Rule) -> None:
+    """Raise ValueError where a search of these towers' vectors would not fit into its memory."""
+    block_rows(max(tower.width() for tower in towers.values()), rule.memory)
 
 
 class Searched(NamedTuple):

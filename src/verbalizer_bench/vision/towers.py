@@ -53,6 +53,10 @@ class Tower(NamedTuple):
         with torch.inference_mode():
             return embed(self.model, placed, self.embedding).float().cpu()
 
+    def width(self) -> int:
+        """Return how many numbers a vector has."""
+        return self.features(self.inputs([Image.new("RGB", (64, 64))])).shape[1]
+
     def _placed(self, value: torch.Tensor) -> torch.Tensor:
         kind = self.model.dtype if value.is_floating_point() else value.dtype
         return value.to(self.model.device, kind)
