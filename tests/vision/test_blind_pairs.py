@@ -270,7 +270,6 @@ def test_another_tower_than_the_features_are_of_is_refused_in_every_stage(
         (("--cap", "-1"), "--cap: too small"),
         (("--dtype", "int8"), "--dtype int8: give one of float32, bfloat16, float16"),
         (("--device", "quantum"), "--device quantum: "),
-        (("--memory", "1"), "--memory 1: too little"),
         (("--batch-size", "0"), "--batch-size: too small"),
         (("--similar-embedding", "x"), "--similar-embedding x: give one of projected, pooled"),
     ],
