@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 
 from verbalizer_bench.io.images import image_sha256
+from verbalizer_bench.models.chat.image_slots import put_in, written_for
 from verbalizer_bench.models.engine.decoder import EncodedPrompt, PromptHead
 
-# Stands between two images, so that what the processor writes for each can be told.
-_BETWEEN = "and"
 Inputs = dict[str, torch.Tensor]
 
 
@@ -48,12 +47,9 @@ class ImageTokens:
         """
         key = self._key(images)
         if key not in self._written:
-            self._written[key] = self._ask(images)
+            self._written[key] = written_for(self._process, self._processor, self.slot, images)
         written = self._written[key]
-        if written is None or text.count(self.slot) != len(images):
-            return None
-        first, *others = text.split(self.slot)
-        return first + "".join(map(str.__add__, written, others))
+        return None if written is None else put_in(text, self.slot, written)
 
     def added(self, images: Sequence[Image.Image]) -> int:
         """Return how many tokens the processor adds to a text for these images."""
@@ -104,37 +100,5 @@ class ImageTokens:
             for name, tensor in inputs.items()
         }
 
-    def _ask(self, images: Sequence[Image.Image]) -> list[str] | None:
-        """Return what the processor writes for each image; None if that cannot be told."""
-        seen = _SeenTexts(self._processor.tokenizer)
-        self._processor.tokenizer = seen
-        try:
-            self._process(_BETWEEN.join([self.slot] * len(images)), images)
-        except Exception:  # Whatever a processor says to a tokenizer that is not its own class.
-            return None
-        finally:
-            self._processor.tokenizer = seen.tokenizer
-        texts = seen.texts[-1] if seen.texts else None
-        text = texts[0] if isinstance(texts, list) and len(texts) == 1 else texts
-        written = text.split(_BETWEEN) if isinstance(text, str) else []
-        return written if len(written) == len(images) else None
-
     def _key(self, images: Sequence[Image.Image]) -> tuple[str, ...]:
         return tuple("blank" if image is self.blank else image_sha256(image) for image in images)
-
-
-class _SeenTexts:
-    """A tokenizer that notes the texts that it is asked to encode."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer, self.texts = tokenizer, list[Any]()
-
-    def __call__(self, text: Any = None, *args: Any, **kwargs: Any) -> Any:
-        self.texts.append(text)
-        return self.tokenizer(text, *args, **kwargs)
-
-    def __len__(self) -> int:
-        return len(self.tokenizer)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.tokenizer, name)
