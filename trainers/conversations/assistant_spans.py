@@ -68,6 +68,37 @@ def find_answers(render: Render, messages: Messages, endings: Sequence[str]) -> 
     return AssistantSpans(text, spans, context)
 
 
+def find_last_answer(render: Render, messages: Messages, endings: Sequence[str]) -> AssistantSpans:
+    """Find the last answer of a conversation behind its prompt, as a model is asked for it.
+
+    For a template that asks with other white space than it writes before an answer: the answers
+    before the last are context, written as they are when more follows.
+
+    Raises:
+        As `find_answers`.
+    """
+    prompt = render(messages[:-1], add_generation_prompt=True)
+    answered = render(messages)
+    for message in messages[:-1]:
+        check_kept(prompt, message)
+    same = _common(prompt, answered)
+    answer = answered[same:].lstrip()
+    text = prompt + answer
+    check_asked(prompt, text, len(prompt))
+    stop = _end(text, text, len(prompt), messages[-1], endings)
+    if stop is None:
+        raise _no_answer(answer, messages[-1])
+    context = sum(message["role"] == "assistant" for message in messages[:-1])
+    return AssistantSpans(text, [(len(prompt), stop)], context)
+
+
+def asks_with_other_space(prompt: str, answered: str, answer: str) -> bool:
+    """Tell whether a prompt is what stands before its answer but for white space at its end."""
+    same = _common(prompt, answered)
+    behind = answered[same:].lstrip()
+    return same < len(prompt) and not prompt[same:].strip() and behind.startswith(answer)
+
+
 def _end(
     same: str, answered: str, start: int, message: Mapping[str, Any], endings: Sequence[str]
 ) -> int | None:

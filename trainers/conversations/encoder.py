@@ -11,9 +11,12 @@ from verbalizer_bench.io.conversations import BadRecordError, Conversation, Mess
 from verbalizer_bench.models.chat.bos import openings, put_around
 from verbalizer_bench.models.chat.template import DATE, ChatTemplate
 from verbalizer_bench.trainers.conversations.assistant_spans import (
+    AssistantSpans,
     TemplateFaultError,
+    asks_with_other_space,
     check_asked,
     find_answers,
+    find_last_answer,
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
 
@@ -87,7 +90,7 @@ class Encoder:
         self._endings = [token.content for token in added]
         self._endings += [tokenizer.eos_token] if tokenizer.eos_token else []
         self._front, self._openings = put_around(tokenizer)[0], openings(tokenizer)
-        self._marked = bool(MARK.search(self.template))
+        self.has_marks = bool(MARK.search(self.template))
         slot = None if image_token_id is None else tokenizer.convert_ids_to_tokens(image_token_id)
         owner = f"format {format!r}"
         self._chat = ChatTemplate(
@@ -97,9 +100,11 @@ class Encoder:
             image_slot=slot,
             arguments=arguments,
         )
-        self.unknown_endings = [] if self._marked else self._find_unknown_endings()
+        self._last_alone = format == "tokenizer" and self._asks_with_other_space()
+        self.has_marks &= not self._last_alone
+        self.unknown_endings = [] if self.has_marks else self._find_unknown_endings()
         self._endings += self.unknown_endings
-        if self._marked and format == "tokenizer":
+        if self.has_marks and format == "tokenizer":
             self._check_asked()
 
     def fingerprint(self) -> str:
@@ -160,22 +165,32 @@ class Encoder:
             text = self._chat.render(_contents(record.messages[:-1]))
         except ValueError as error:
             raise BadRecordError(record.index, record.id, "template", str(error)) from error
+        text = self._with_images(record, text)
         encoding = self.tokenizer(text, add_special_tokens=False, verbose=False)
         return self._in_front(text) + list(encoding["input_ids"])
+
+    def _with_images(self, record: Conversation, text: str) -> str:
+        """Return a rendered text as it is encoded."""
+        return text
 
     def _in_front(self, text: str) -> list[int]:
         """Return the ids before a text's, as the adapters put them where a template does not."""
         return [] if text.startswith(self._openings) else list(self._front)
 
     def _tokenize(self, record: Conversation) -> tuple[list[int], list[bool]]:
-        """Return ids and assistant mask before the cut: tokens with a character of a block.
+        """Return ids and assistant mask before the cut."""
+        ids, mask, _ = self._masked(record, *self._render_answers(record))
+        return ids, mask
+
+    def _masked(
+        self, record: Conversation, text: str, blocks: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[bool], list[tuple[int, int]]]:
+        """Return a text's ids, the assistant mask, and offsets: trained are tokens in a block.
 
         transformers' mask looks at a block's first and last character alone, and is empty where
         the first one, a space, is in no token. A character of several tokens, of bytes, has them
         all at the same offsets.
         """
-        text, blocks = self._render_answers(record)
-        blocks = blocks[-1:] if record.last_only else blocks
         encoding = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -183,9 +198,14 @@ class Encoder:
             any(start < stop and end > begin for begin, stop in blocks)
             for start, end in encoding["offset_mapping"]
         ]
-        _check_joints(record, text, blocks, encoding["offset_mapping"])
+        offsets = list(encoding["offset_mapping"])
+        _check_joints(record, text, blocks, offsets)
         front = self._in_front(text)
-        return front + encoding["input_ids"], [False] * len(front) + mask
+        return (
+            front + encoding["input_ids"],
+            [False] * len(front) + mask,
+            [(0, 0)] * len(front) + offsets,
+        )
 
     def _check_asked(self) -> None:
         """Raise TemplateFaultError where a template with marks asks otherwise than it writes."""
@@ -199,6 +219,19 @@ class Encoder:
         starts = [start for start, stop in blocks if stop > len(prompt)]
         if starts:
             check_asked(prompt, answered, starts[0])
+
+    def _asks_with_other_space(self) -> bool:
+        """Tell whether the template asks with other white space than it writes before an answer.
+
+        LLaVA-OneVision's asks with `assistant`, a line break, and writes a space between the two.
+        """
+        messages = _contents(_PROBE)
+        try:
+            prompt = self._chat.render_turns(messages[:1], add_generation_prompt=True)
+            answered = self._chat.render_turns(messages)
+        except ValueError:
+            return False
+        return asks_with_other_space(prompt, answered, _PROBE[1].text)
 
     def _find_unknown_endings(self) -> list[str]:
         """Return what ends an answer and looks like a token, but is none of the tokenizer's."""
@@ -230,28 +263,38 @@ class Encoder:
         for case in (turns, thinking):
             messages = _contents([Message(*turn) for turn in case])
             try:
-                if find_answers(self._chat.render_turns, messages, self._endings).context:
+                if self._found(messages).context:
                     return True
             except ValueError:
                 continue
         return False
 
     def _render_answers(self, record: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """Return a record's text and the character spans of its answers."""
+        """Return a record's text and the character spans of the answers that are trained."""
         messages = _contents(record.messages)
         try:
-            if self._marked:
-                # The question of a caption is left out.
-                check = self.format != "plain"
-                text, blocks = self._chat.render_with_assistant_spans(messages, check)
-                if self.format == "tokenizer":
-                    blocks = self._from_prompts(messages, text, blocks)
-                return text, blocks
-            return find_answers(self._chat.render_turns, messages, self._endings)[:2]
+            text, blocks = self._find_answers(messages)
         except TemplateFaultError:
             raise
         except ValueError as error:
             raise BadRecordError(record.index, record.id, "template", str(error)) from error
+        return text, blocks[-1:] if record.last_only else blocks
+
+    def _find_answers(self, messages: Sequence[Any]) -> tuple[str, list[tuple[int, int]]]:
+        """Return a conversation's text and the character spans of its answers."""
+        if not self.has_marks:
+            return self._found(messages)[:2]
+        # The question of a caption is left out.
+        check = self.format != "plain"
+        text, blocks = self._chat.render_with_assistant_spans(messages, check)
+        if self.format == "tokenizer":
+            blocks = self._from_prompts(messages, text, blocks)
+        return text, blocks
+
+    def _found(self, messages: Sequence[Any]) -> AssistantSpans:
+        """Return a conversation's text and the answers that are found by rendering it."""
+        find = find_last_answer if self._last_alone else find_answers
+        return find(self._chat.render_turns, messages, self._endings)
 
     def _from_prompts(
         self, messages: Sequence[Any], text: str, blocks: Sequence[tuple[int, int]]
@@ -312,10 +355,10 @@ def describe_answers(name: str, tokenizer: Any) -> str:
     """Describe how a format's answers are found, and which of them are not trained."""
     if name != "tokenizer":
         return f"the marks of the format {name}"
-    if MARK.search(training_template(name, tokenizer)):
+    encoder = Encoder(tokenizer, name, None, 0, 1)
+    if encoder.has_marks:
         return "the marks of the tokenizer's chat template"
     how = "rendering the tokenizer's chat template with and without each of them"
-    encoder = Encoder(tokenizer, name, None, 0, 1)
     for ending in encoder.unknown_endings:
         how += f"; {ending} at their end is no token of the tokenizer: nothing will stop the model"
     if encoder.context_alone():
