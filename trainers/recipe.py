@@ -63,9 +63,9 @@ class Recipe:
     Attributes:
         method: `tower` (a CLIP on images and captions, `plain` format), `pretrain` (the connector
             alone, `plain` format), `vit` (visual instruction tuning: connector and language model,
-            vision tower frozen), `sft` (a text model); or a LLaVA or a text model on preference
-            data: `dpo` (pairs), `rejection` (the best of each prompt's completions), `steerlm` (all
-            of them, each with its scores in the question).
+            vision tower frozen), `sft` (a text model); or a vision-language or a text model on
+            preference data: `dpo` (pairs), `rejection` (the best of each prompt's completions),
+            `steerlm` (all of them, each with its scores in the question).
         output: Folder of the checkpoint.
         model: What is trained.
         data: Files of records: JSON, JSON lines or parquet, shards of them, or a hub's data set;
@@ -81,7 +81,8 @@ class Recipe:
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's
             (of a hub's data set the working folder; images in the rows need none). With
-            preference data it says that a LLaVA is trained, also where no record has an image.
+            preference data it says that a model with images is trained, also where no record has
+            one.
         held_out: Files of records that are not trained on: their loss is measured at the end,
             before the weights are saved in the base's precision.
         max_length: Tokens of a sample, image tokens counted; longer ones are cut at the right.

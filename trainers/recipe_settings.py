@@ -19,7 +19,7 @@ class ModelSettings:
 
     Attributes:
         path: A checkpoint folder or hub id: a causal LM for `sft`, a CLIP for `tower`, a LLaVA for
-            the other methods.
+            `pretrain`, a vision-language model for the other methods.
         llm: With `vision_tower` and `connector`: the parts of a LLaVA, composed at the start.
         vision_tower: A folder or hub id; CLIP, SigLIP or another tower with patch features.
         connector: `linear` or `mlp2x_gelu`.

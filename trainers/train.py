@@ -21,7 +21,7 @@ from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
 from verbalizer_bench.trainers.checkpoints.quantized import check_distribution
 from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.data.cache import TrainingData
-from verbalizer_bench.trainers.data.pair_collator import PairCollator
+from verbalizer_bench.trainers.data.pair_collator import PairRows
 from verbalizer_bench.trainers.output.folder import OutputFolder
 from verbalizer_bench.trainers.output.hub import push, unpushable
 from verbalizer_bench.trainers.prerequisites import (
@@ -118,7 +118,7 @@ def _train(
     arguments: SFTConfig | DPOConfig,
 ) -> None:
     collator = make_collator(recipe, checkpoint)
-    if isinstance(collator, PairCollator):
+    if isinstance(collator, PairRows):
         pairs = [data, held_out] if held_out else [data]
         stored = reference(recipe, checkpoint, pairs, collator, arguments)
         collator.reference, folder.reference = stored.logps, stored.record()

@@ -121,7 +121,8 @@ def _assemble(checkpoint: Checkpoint, state: Mapping[str, torch.Tensor]) -> Any:
     gives a LLaVA's weights names that no LLaVA has.
     """
     config = checkpoint.model.config
-    auto = AutoModelForImageTextToText if checkpoint.image_tokens else AutoModelForCausalLM
+    sees = checkpoint.image_tokens or checkpoint.texts
+    auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with torch.device("meta"):
         model = auto.from_config(config)
     model.load_state_dict(state, assign=True)

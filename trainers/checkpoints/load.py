@@ -21,6 +21,11 @@ from transformers import (
 from verbalizer_bench.models.chat.bos import append_nothing, leave_bos_to_template
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN, join_configs, load_parts
 from verbalizer_bench.models.checkpoints.connector import new_connector
+from verbalizer_bench.models.checkpoints.image_families import (
+    has_own_processor,
+    image_token_ids,
+    is_llava,
+)
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole, one_line, reading
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 from verbalizer_bench.trainers.checkpoints.dtypes import file_dtypes, hold_frozen, stored_dtypes
@@ -29,6 +34,7 @@ from verbalizer_bench.trainers.checkpoints.quantized import compute_alike, quant
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mismatch
 from verbalizer_bench.trainers.conversations.encoder import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
+from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTexts
 from verbalizer_bench.trainers.conversations.steering import steered
 from verbalizer_bench.trainers.data.flat_batch import check_flat
 from verbalizer_bench.trainers.recipe import Recipe
@@ -39,11 +45,12 @@ class Checkpoint(NamedTuple):
     """A model with what encodes its inputs.
 
     Attributes:
-        model: A `LlavaForConditionalGeneration`, a causal LM, or for `tower` a `CLIPModel`.
-        processor: The LLaVA's processor; a text model's tokenizer.
+        model: A vision-language model, a causal LM, or for `tower` a `CLIPModel`.
+        processor: The vision-language model's processor; a text model's tokenizer.
         saved_dtype: The type that the saved checkpoint's configuration states.
         dtypes: The types of the base's weights in its files, by name; they are saved in these.
         config: The configuration to save: trainers change the model's own.
+        texts: Asks the processor what images become, where the model is no LLaVA.
     """
 
     model: Any
@@ -51,6 +58,7 @@ class Checkpoint(NamedTuple):
     saved_dtype: torch.dtype = torch.float32
     dtypes: Mapping[str, torch.dtype] = MappingProxyType({})
     config: Any = None
+    texts: ProcessorTexts | None = None
 
     @property
     def tokenizer(self) -> Any:
@@ -64,8 +72,8 @@ class Checkpoint(NamedTuple):
 
     @property
     def image_tokens(self) -> int:
-        """Return how many tokens an image takes; 0 for a text model or a CLIP."""
-        return int(getattr(self.model.config, "image_seq_length", 0))
+        """Return how many tokens an image of a LLaVA takes; 0 for other models."""
+        return 0 if self.texts else int(getattr(self.model.config, "image_seq_length", 0))
 
     @property
     def image_token_id(self) -> int | None:
@@ -108,9 +116,26 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     _set_template(checkpoint, recipe)
     generation_config = getattr(model, "generation_config", None)
     end_generation(generation_config, recipe.format, checkpoint.tokenizer)
-    if (image_processor := getattr(processor, "image_processor", None)) is not None:
+    if _sees_by_own_processor(recipe, config):
+        checkpoint = checkpoint._replace(texts=processor_texts(recipe, config, processor))
+    elif (image_processor := getattr(processor, "image_processor", None)) is not None:
         processor.image_processor = with_aspect_ratio(image_processor, recipe.image_aspect_ratio)
     return checkpoint._replace(config=copy.deepcopy(model.config))
+
+
+def processor_texts(recipe: Recipe, config: Any, processor: Any) -> ProcessorTexts:
+    """Return what asks the processor of a model that is no LLaVA.
+
+    Raises:
+        ValueError: What it makes of images cannot be known.
+    """
+    place = recipe.model.config or recipe.model.path
+    try:
+        return ProcessorTexts(
+            processor, image_token_ids(config), flat=isinstance(config, LlavaConfig)
+        )
+    except ValueError as error:
+        raise ValueError(f"model {place} cannot be trained: {error}") from error
 
 
 def _read(recipe: Recipe, config: Any, stored_types: bool, exact: bool) -> Checkpoint:
@@ -129,7 +154,7 @@ def _from_config(recipe: Recipe, config: Any) -> Checkpoint:
     dtype = config.dtype or torch.float32
     torch.manual_seed(recipe.seed)
     model = _auto_model(recipe).from_config(config, dtype=torch.float32)
-    if not recipe.text_model and recipe.method != "tower":
+    if not recipe.text_model and is_llava(config):
         new_connector(model, recipe.seed)
     processor = _processor(recipe, str(recipe.model.config))
     return Checkpoint(model, processor, dtype, file_dtypes(model, {}, dtype))
@@ -283,7 +308,10 @@ def _check_kind(recipe: Recipe, config: Any) -> None:
             "connector) in place of config"
         )
     kind = "clip" if config.model_type == "clip" else "text"
-    kind = "llava" if isinstance(config, LlavaConfig) else kind
+    kind = "llava" if is_llava(config) else kind
+    if _sees_by_own_processor(recipe, config):
+        _check_own_processor(recipe, config)
+        return
     wanted = "text" if recipe.text_model else "clip" if recipe.method == "tower" else "llava"
     if kind == wanted:
         return
@@ -294,13 +322,35 @@ def _check_kind(recipe: Recipe, config: Any) -> None:
         "text": "give a text model (`verbalizer-bench extract-llm` takes one out of a LLaVA), or "
         + ("method=vit" if recipe.method == "sft" else "images=FOLDER for a LLaVA"),
         "clip": "give a CLIP with both halves",
-        "llava": "give a LLaVA (`verbalizer-bench compose` makes one), its parts, or "
+        "llava": "give a LLaVA (`verbalizer-bench compose` makes one), its parts, "
+        + ("" if recipe.method == "pretrain" else "another vision-language model, ")
+        + "or "
         + ("leave images out" if recipe.method in EITHER else "method=sft"),
     }[wanted]
     raise ValueError(
         f"model {recipe.model.config or recipe.model.path}: method={recipe.method}{how} does not "
         f"train a {config.model_type} model; {fix}"
     )
+
+
+def _sees_by_own_processor(recipe: Recipe, config: Any) -> bool:
+    """Tell whether a recipe trains a vision-language model that is no LLaVA."""
+    trains = recipe.method in ("vit", *EITHER) and not recipe.text_model
+    return trains and has_own_processor(config)
+
+
+def _check_own_processor(recipe: Recipe, config: Any) -> None:
+    """Raise ValueError where a recipe asks for what LLaVAs alone have."""
+    own = (
+        ("format", recipe.format, "tokenizer", "its own chat template"),
+        ("image_aspect_ratio", recipe.image_aspect_ratio, "square", "its own image processor"),
+    )
+    for key, value, needed, why in own:
+        if value != needed:
+            raise ValueError(
+                f"{key}={value}: a {config.model_type} model is trained with {why}; give "
+                f"{key}={needed}"
+            )
 
 
 def _processor(recipe: Recipe, folder: str) -> Any:

@@ -1,6 +1,6 @@
 """Batches of tensors from rows of training data; images are read here, when they are needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,13 @@ class Collator:
         answers = batch["labels"] != IGNORED
         short = answers.sum(1, keepdim=True) <= weights.short_tokens
         prompt = batch["attention_mask"].bool() & ~answers
-        if self.image_token_id is not None:
-            prompt &= batch["input_ids"] != self.image_token_id
+        for token in self._image_token_ids():
+            prompt &= batch["input_ids"] != token
         answer = torch.where(short, weights.short_answer, 1.0)
         return answers * answer + prompt * weights.prompt
+
+    def _image_token_ids(self) -> Collection[int]:
+        return () if self.image_token_id is None else (self.image_token_id,)
 
     def _expand(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and the assistant mask of a row, each image at its full length."""

@@ -1,7 +1,7 @@
 """What rows of training data are made of: how their records are read, and their columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -48,3 +48,10 @@ PAIRS = RowKind(
     {"prompt_ids": _IDS, "chosen_ids": _IDS, "rejected_ids": _IDS},
     {"images": "pictures"},
 )
+
+
+def with_texts(kind: RowKind) -> RowKind:
+    """Return a kind of rows that keep their texts, for a checkpoint's own processor."""
+    texts = ("chosen_text", "rejected_text") if kind is PAIRS else ("text",)
+    columns = {**kind.columns, **dict.fromkeys(texts, pa.string())}
+    return replace(kind, name=f"{kind.name} with texts", columns=columns)

@@ -7,15 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.io.images import image_size
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
+from verbalizer_bench.trainers.conversations.processor_encoder import (
+    ProcessorEncoder,
+    ProcessorPairEncoder,
+)
+from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTexts
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.data.mixture import Mixture, Proportions, mix, records_of
-from verbalizer_bench.trainers.data.pair_collator import PairCollator
-from verbalizer_bench.trainers.data.row_kinds import BEST, CONVERSATIONS, PAIRS, STEERED, RowKind
+from verbalizer_bench.trainers.data.pair_collator import PairCollator, ProcessorPairCollator
+from verbalizer_bench.trainers.data.processor_collator import ProcessorCollator
+from verbalizer_bench.trainers.data.row_kinds import (
+    BEST,
+    CONVERSATIONS,
+    PAIRS,
+    STEERED,
+    RowKind,
+    with_texts,
+)
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.contrastive import CaptionCollator
@@ -41,12 +55,32 @@ def make_encoder(
     return PairEncoder(encoder) if row_kind(recipe) is PAIRS else encoder
 
 
+def make_processor_encoder(
+    recipe: Recipe, texts: ProcessorTexts
+) -> ProcessorEncoder | ProcessorPairEncoder:
+    """Return what makes token ids of a recipe's records by a checkpoint's own processor."""
+    arguments = {VARIABLE: ""} if recipe.method == "steerlm" else {}
+    folder = recipe.images_folder or Path()
+    encoder = ProcessorEncoder(
+        texts, recipe.format, lambda name: image_size(folder / name), recipe.max_length, arguments
+    )
+    return ProcessorPairEncoder(encoder) if row_kind(recipe) is PAIRS else encoder
+
+
+def checkpoint_encoder(
+    recipe: Recipe, checkpoint: Checkpoint
+) -> tuple[Encoder | PairEncoder, RowKind]:
+    """Return what makes token ids of a recipe's records, and the kind of their rows."""
+    kind = row_kind(recipe)
+    if checkpoint.texts:
+        return make_processor_encoder(recipe, checkpoint.texts), with_texts(kind)
+    sizes = checkpoint.image_token_id, checkpoint.image_tokens
+    return make_encoder(recipe, checkpoint.tokenizer, *sizes), kind
+
+
 def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) -> TrainingData:
     """Encode the records of some of a recipe's files, or load them from the cache."""
-    encoder = make_encoder(
-        recipe, checkpoint.tokenizer, checkpoint.image_token_id, checkpoint.image_tokens
-    )
-    kind = row_kind(recipe)
+    encoder, kind = checkpoint_encoder(recipe, checkpoint)
     for ending in encoder.unknown_endings:
         log.warning("%r, which ends answers, is no token: nothing will stop the model", ending)
     data = build(
@@ -111,6 +145,9 @@ def sample_order(recipe: Recipe, lengths: np.ndarray, has_image: np.ndarray) -> 
 
 def make_collator(recipe: Recipe, checkpoint: Checkpoint) -> Collator:
     """Return the collator of a recipe's rows."""
+    if checkpoint.texts:
+        own = ProcessorPairCollator if recipe.method == "dpo" else ProcessorCollator
+        return own(checkpoint.texts, recipe.images_folder, recipe.loss_weights)
     pad = checkpoint.tokenizer.pad_token_id
     kinds = {"tower": CaptionCollator, "dpo": PairCollator}
     return kinds.get(recipe.method, Collator)(

@@ -2,7 +2,7 @@
 
 TRL 1.16 refuses to store them where a row has images, because it tokenizes these on the fly, and
 lets the vision tower see each image twice, for either answer. Our rows are encoded before, and what
-the connector makes of an image is used for both.
+a LLaVA's connector makes of an image is used for both.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from transformers import SchedulerType, Trainer
 from trl import DPOTrainer
 
 from verbalizer_bench.models.checkpoints.connector import connectors
+from verbalizer_bench.models.checkpoints.image_families import is_llava
 from verbalizer_bench.trainers.training.recipe_trainer import RecipeTrainer
 
 # How far log-probabilities may be from the reference before anything is trained, in float32 and
@@ -116,8 +117,10 @@ def show_images_twice(model: Any) -> list[RemovableHandle]:
     """Have a LLaVA use what its connectors make of a batch's images for both halves of its rows.
 
     Returns:
-        What undoes it; nothing for a text model.
+        What undoes it; nothing for other models, whose batches have images for both.
     """
+    if not is_llava(model.config):
+        return []
     return [connector.register_forward_hook(_twice) for connector in connectors(model)]
 
 

@@ -30,7 +30,7 @@ from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.collator import IGNORED
 from verbalizer_bench.trainers.data.encoded_files import checked_images
 from verbalizer_bench.trainers.data.image_check import current_contents
-from verbalizer_bench.trainers.data.pair_collator import PairCollator, ReferenceLogps, pair_key
+from verbalizer_bench.trainers.data.pair_collator import PairRows, ReferenceLogps, pair_key
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.preference import show_images_twice
 
@@ -47,7 +47,7 @@ class Reference:
     """The stored log-probabilities of some pairs.
 
     Attributes:
-        logps: Of the preferred and the other answer, as `PairCollator` takes them.
+        logps: Of the preferred and the other answer, as `PairRows` takes them.
         folder: Where they are kept.
         made_of: What they depend on besides the pairs.
     """
@@ -65,7 +65,7 @@ def reference(
     recipe: Recipe,
     checkpoint: Checkpoint,
     data: Sequence[TrainingData],
-    collator: PairCollator,
+    collator: PairRows,
     arguments: Any,
 ) -> Reference:
     """Return the reference log-probabilities of pairs; compute what is not stored yet.
@@ -114,15 +114,22 @@ def _made_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
             f"model.path={place}: its weights have no hash ({weights}), by which its reference "
             "log-probabilities would be kept; give a folder of safetensors"
         )
-    images = getattr(checkpoint.processor, "image_processor", None)
     template = [recipe.format, checkpoint.processor.chat_template]
     return {
         "weights": weights,
         "config": _sha256(_stable(checkpoint.config.to_dict())),
         "template": _sha256(template),
-        "images": _sha256([images.to_dict(), checkpoint.image_tokens]) if images else "none",
+        "images": _images(checkpoint),
         "precision": recipe.precision if recipe.quantization else "float32",
     }
+
+
+def _images(checkpoint: Checkpoint) -> str:
+    """Return the sha256 of what is done to images."""
+    if checkpoint.texts:
+        return _sha256(checkpoint.texts.fingerprint())
+    images = getattr(checkpoint.processor, "image_processor", None)
+    return _sha256([images.to_dict(), checkpoint.image_tokens]) if images else "none"
 
 
 def _stable(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +230,7 @@ def _exact_model(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -
 
 def _compute(
     model: Any,
-    collator: PairCollator,
+    collator: PairRows,
     missing: Sequence[_Pair],
     file: Path,
     made_of: Mapping[str, str],
@@ -260,7 +267,7 @@ def pair_logps(model: Any, batch: Mapping[str, torch.Tensor]) -> list[float]:
 
     Args:
         model: In float32, with `show_images_twice`.
-        batch: A `PairCollator`'s, of one pair.
+        batch: A pair collator's, of one pair.
     """
     inputs = {name: value.to(model.device) for name, value in batch.items()}
     mask = inputs.pop("completion_mask")[:, 1:].bool()

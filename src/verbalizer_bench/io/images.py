@@ -32,6 +32,16 @@ def read_image(file: Path | BinaryIO) -> Image.Image:
         return as_rgb(image)
 
 
+def image_size(file: Path) -> tuple[int, int]:
+    """Return an image file's width and height in pixels, which its head states.
+
+    Raises:
+        As `read_image`, as far as the head shows it.
+    """
+    with Image.open(file) as image:
+        return image.size
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """Return an image as RGB: the one way in which trainers and adapters see pixels.
 

@@ -292,6 +292,21 @@ def test_templates_that_cannot_be_trained_with() -> None:
     refused(early, conversation("q", "a"), "would never learn to stop", fault=True)
 
 
+@pytest.mark.parametrize("marks", ["{% generation %}X{% endgeneration %}", "X"])
+def test_a_template_that_asks_with_other_space_trains_the_last_answer(marks: str) -> None:
+    """LLaVA-OneVision's: a space before the line break of a turn, but none in a prompt."""
+    content = marks.replace("X", "{{ '\n' + m.content }}")
+    template = TURN.replace("{{ m.role }}\n{{ CONTENT }}", "{{ m.role }} " + content)
+    tokenizer = make(template, CHATML, None, "<|im_end|>")
+    record = conversation("q", "a", "r", "b")
+    assert trained(tokenizer, record) == ["b<|im_end|>"]
+    encoder = Encoder(tokenizer, "tokenizer", None, 0, 4096)
+    ids, mask = encoder.whole(record)
+    assert ids[: mask.index(True)] == encoder.asked(record)
+    assert "assistant \na<|im_end|>" in tokenizer.decode(ids)
+    assert describe_answers("tokenizer", tokenizer).endswith("once more follows are context")
+
+
 def test_an_answer_that_stands_in_its_own_header() -> None:
     """GPT-OSS ends answers in the middle otherwise; its header has the word `final`."""
     tokenizer = any_tokenizer(trl("gptoss"))

@@ -1,0 +1,108 @@
+"""Vision-language models with processors of their own: a step is that of a bare loop, and asked as
+trained.
+
+Families whose processor is there without torchvision are tested everywhere, those that read videos
+without their half for videos; `make test-lmms` has torchvision, and tests all of them as they are.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from tests.helpers.family_training import (
+    RECORDS,
+    BareLoop,
+    Turn,
+    as_row,
+    first_loss,
+    recipe,
+    write_images,
+)
+from tests.helpers.own_processors import (
+    OWN_PROCESSORS,
+    TORCHVISION,
+    ProcessorFamily,
+    without_videos,
+)
+from tests.helpers.processors import save
+from verbalizer_bench.io.conversations import conversation
+from verbalizer_bench.models.adapters.lvlm import VerbalizerLVLM
+from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.recipe import Recipe
+from verbalizer_bench.trainers.train import train
+from verbalizer_bench.trainers.training.inputs import checkpoint_encoder
+
+HERE = tuple(one for one in OWN_PROCESSORS if TORCHVISION or not one.needs_torchvision)
+FAMILIES = pytest.mark.parametrize("family", HERE, ids=lambda family: family.make.__name__)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _processors() -> Iterator[None]:
+    with without_videos():
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def trained_prompts(made: Recipe) -> list[list[int]]:
+    """Return the ids before the last answer of each record, as a checkpoint's training has them."""
+    encoder: Any = checkpoint_encoder(made, load(made))[0]
+    prompts = []
+    for number, turns in enumerate(RECORDS):
+        (record,) = conversation(number, as_row(turns))
+        ids, mask = encoder.whole(record._replace(last_only=True))
+        prompts.append(ids[: mask.index(True)])
+    return prompts
+
+
+def asked_prompts(folder: Path, images: Path) -> list[list[int]]:
+    """Return the ids with which the adapter asks a saved checkpoint for each last answer."""
+    settings = {"dtype": "float32", "device": "cpu", "engine": "generate", "max_images": 9}
+    lm = VerbalizerLVLM(str(folder), **settings, image="none")
+    return [asked(lm, turns[:-1], images) for turns in RECORDS]
+
+
+def asked(lm: VerbalizerLVLM, turns: tuple[Turn, ...], images: Path) -> list[int]:
+    history = [
+        {"role": role, "content": "<image>" * len(names) + text} for role, text, names in turns
+    ]
+    shown = [Image.open(images / name) for _, _, names in turns for name in names]
+    arguments: tuple[Any, ...] = (lm.apply_chat_template(history), {})
+    arguments += ({"visual": shown},) if shown else ()
+    request = Instance("generate_until", doc={}, arguments=arguments, idx=0)
+    prompt = lm._prompt(request, 15)
+    ids = lm._model_inputs([prompt], "right")["input_ids"][0].tolist()
+    assert ids == prompt.ids
+    return ids
+
+
+@FAMILIES
+def test_a_step_is_that_of_a_bare_loop_and_asked_as_trained(
+    family: ProcessorFamily, images: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    save(family.make, base)
+    made = recipe(base, tmp_path / "out", images, [as_row(turns) for turns in RECORDS])
+    train(made)
+    bare = BareLoop(family, base, images)
+    before = {name: weight.clone() for name, weight in bare.model.state_dict().items()}
+    loss = bare.step(RECORDS, made.learning_rate)
+    assert first_loss(made.output) == pytest.approx(loss, rel=1e-6)
+    after = AutoModelForImageTextToText.from_pretrained(made.output).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    for name in changed:
+        torch.testing.assert_close(after[name], bare.model.state_dict()[name], rtol=1e-4, atol=1e-6)
+    frozen = set(before) - changed
+    assert all("vision" in name or "visual" in name for name in frozen), frozen
+    assert not any(part in name for name in changed for part in (".encoder.", ".blocks.")), changed
+    AutoProcessor.from_pretrained(made.output)
+    assert asked_prompts(made.output, images) == trained_prompts(made)
