@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
+from verbalizer_bench.trainers.checkpoints.context import context, too_long
 from verbalizer_bench.trainers.checkpoints.trainable import (
     count_parameters,
     describe_trained,
@@ -116,6 +117,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     except OSError as error:
         lines.append(("tokenizer" if tokenizer is None else "data", _not_resolved(error)))
     if model is not None:
+        lines += _context_lines(recipe, model, summary)
         longest = recipe.max_length if summary is None else int(summary.lengths.max())
         lines += _memory_lines(recipe, model, longest)
     text = "\n".join(f"{name:<12}{line}" for name, line in lines)
@@ -203,6 +205,19 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         fate = "training would stop" if recipe.bad_records == "error" else "left out"
         lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
     return lines
+
+
+def _context_lines(recipe: Recipe, model: Any, data: DataSummary | None) -> list[tuple[str, str]]:
+    """Return what there is to say of the tokens that the model has positions for."""
+    if data is not None and (fault := too_long(model.config, data.lengths)):
+        return [("context", f"{fault} (training would stop)")]
+    limit = context(model.config)
+    if limit is None or recipe.max_length <= limit:
+        return []
+    line = (
+        f"max_length={recipe.max_length:,} is above the {limit:,} that the model has positions for"
+    )
+    return [("context", f"{line}; no record is that long" if data else line)]
 
 
 def _epochs(recipe: Recipe) -> str:

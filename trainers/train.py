@@ -15,6 +15,7 @@ from transformers import TrainerState
 from trl import DPOConfig, SFTConfig
 
 from verbalizer_bench.io.files import removed_if_empty
+from verbalizer_bench.trainers.checkpoints.context import too_long
 from verbalizer_bench.trainers.checkpoints.export import export
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint, load
@@ -92,15 +93,20 @@ def _make(recipe: Recipe, folder: OutputFolder, arguments: SFTConfig | DPOConfig
     data = training_data(recipe, checkpoint)
     held_out = encoded_data(recipe, checkpoint, recipe.held_out) if recipe.held_out else None
     folder.check_data(data)
-    _check_data(recipe, data, held_out)
+    _check_data(recipe, checkpoint.model.config, data, held_out)
     if folder.main and (warning := lacking_room(recipe, checkpoint.model)):
         log.warning("%s", warning)
     with removed_if_empty(recipe.output), folder.held():
         _train(recipe, checkpoint, data, held_out, folder, arguments)
 
 
-def _check_data(recipe: Recipe, data: TrainingData, held_out: TrainingData | None) -> None:
+def _check_data(
+    recipe: Recipe, config: Any, data: TrainingData, held_out: TrainingData | None
+) -> None:
     """Refuse what can be known to go wrong once the records are encoded."""
+    for name, one in (("data", data), ("held_out", held_out)):
+        if one and (fault := too_long(config, one.lengths)):
+            raise ValueError(f"{name}: {fault}")
     samples = len(sample_order(recipe, data.lengths, data.has_image))
     check_steps(recipe, data.has_image, total_steps(recipe, samples))
     trained = {one.sha256: one.file for one in data.files}
