@@ -104,8 +104,8 @@ def _check_data(
     recipe: Recipe, config: Any, data: TrainingData, held_out: TrainingData | None
 ) -> None:
     """Refuse what can be known to go wrong once the records are encoded."""
-    for name, one in (("data", data), ("held_out", held_out)):
-        if one and (fault := too_long(config, one.lengths)):
+    for name, records in (("data", data), ("held_out", held_out)):
+        if records and (fault := too_long(config, records.lengths)):
             raise ValueError(f"{name}: {fault}")
     samples = len(sample_order(recipe, data.lengths, data.has_image))
     check_steps(recipe, data.has_image, total_steps(recipe, samples))
