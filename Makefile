@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -35,6 +35,10 @@ miniature-repair: $(READY)
 # Two towers that are blind to different things, mixed: what their LLaVAs see and follow. Resumable.
 miniature-mof: $(READY)
 	$(BIN)/python -m verbalizer_bench.experiments.miniature.mof.run miniature_out/mof $(OVERRIDES) --jobs $(JOBS) --report experiments/miniature/results/mof
+
+# When tuning hurts: the arms, asked every few steps while they are tuned. Resumable.
+miniature-curve: $(READY)
+	$(BIN)/python -m verbalizer_bench.experiments.miniature.curve.run miniature_out/curve $(OVERRIDES) --jobs $(JOBS) --report experiments/miniature/results/curve
 
 # A file's tests stay in one process, which makes their models once.
 WORKERS ?= 2

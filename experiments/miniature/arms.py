@@ -67,6 +67,34 @@ def train_connector(world: Path, base: Path, tower: Path, output: Path, *overrid
     return train_recipe("connector", world, output, *parts, *overrides)
 
 
+def prepare_cell(
+    seed: int,
+    world: Path,
+    tower: Path,
+    connectors: Mapping[Path, Path],
+    items: dict[str, int],
+    captions: int | None,
+) -> None:
+    """Write a tuning seed's world, and train its tower and a LLaVA of each base.
+
+    Args:
+        seed: Of what is drawn, and of the trainings.
+        world: Where the world goes.
+        tower: Where the tower goes; where it is, the world is not written again.
+        connectors: Of each base, where the LLaVA goes whose connector is aligned.
+        items: How many instruction items each split has.
+        captions: Captions that tower and connector are trained on; None for one a scene.
+    """
+    from verbalizer_bench.experiments.miniature.world.build import write_world
+
+    if not tower.exists():
+        write_world(world, seed, items=items, stages=(), texts=2, captions=captions)
+    overrides = (f"seed={seed}", "resume=true")
+    train_recipe("tower", world, tower, *overrides)
+    for base, output in connectors.items():
+        train_connector(world, base, tower, output, *overrides)
+
+
 def train_arm(
     name: str, world: Path, base: Path, connector: Path, output: Path, *overrides: str
 ) -> Path:

@@ -18,8 +18,8 @@ from verbalizer_bench.config import read
 from verbalizer_bench.experiments.miniature.arms import (
     ALIGNED,
     BASE,
+    prepare_cell,
     train_arm,
-    train_connector,
     train_recipe,
 )
 from verbalizer_bench.experiments.miniature.grids import least_losses
@@ -95,16 +95,9 @@ def prepare(place: RepairPlace, grid: RepairGrid, seed: int) -> None:
 
     Its preference data are made of what it answers.
     """
-    from verbalizer_bench.experiments.miniature.world.build import write_world
-
-    world, tower = place.world(seed), place.cell(seed) / "tower"
-    if not tower.exists():
-        items = {"train": grid.items, "choose": grid.unseen, "test": 1}
-        write_world(world, seed, items=items, stages=(), texts=2, captions=grid.captions)
-    overrides = (f"seed={seed}", "resume=true")
-    train_recipe("tower", world, tower, *overrides)
-    aligned = place.checkpoint(RemedyPoint(seed, ALIGNED))
-    train_connector(world, BASE, tower, aligned, *overrides)
+    world, items = place.world(seed), {"train": grid.items, "choose": grid.unseen, "test": 1}
+    aligned = {BASE: place.checkpoint(RemedyPoint(seed, ALIGNED))}
+    prepare_cell(seed, world, place.cell(seed) / "tower", aligned, items, grid.captions)
     plain = tune(place, RemedyPoint(seed, PLAIN))
     preferences.write_replay(world, seed, grid.items)
     for split, number in (("train", grid.prompts), ("choose", grid.unseen)):

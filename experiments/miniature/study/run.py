@@ -15,9 +15,8 @@ from pathlib import Path
 from verbalizer_bench.experiments.miniature.arms import (
     ALIGNED,
     ARMS,
+    prepare_cell,
     train_arm,
-    train_connector,
-    train_recipe,
 )
 from verbalizer_bench.experiments.miniature.grids import least_losses
 from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
@@ -71,18 +70,9 @@ def study(place: Place, grid: Grid, jobs: int) -> dict[str, float]:
 
 def prepare(place: Place, grid: Grid, seed: int) -> None:
     """Write a tuning seed's world, and train its tower and, for each base, its connector."""
-    from verbalizer_bench.experiments.miniature.world.build import write_world
-
-    if not place.tower(seed).exists():
-        items = {"train": grid.items, "choose": grid.unseen, "test": 1}
-        write_world(
-            place.world(seed), seed, items=items, stages=(), texts=2, captions=grid.captions
-        )
-    overrides = (f"seed={seed}", "resume=true")
-    tower = train_recipe("tower", place.world(seed), place.tower(seed), *overrides)
-    for base in grid.bases:
-        output = place.connector(base, seed)
-        train_connector(place.world(seed), place.base(base), tower, output, *overrides)
+    items = {"train": grid.items, "choose": grid.unseen, "test": 1}
+    connectors = {place.base(base): place.connector(base, seed) for base in grid.bases}
+    prepare_cell(seed, place.world(seed), place.tower(seed), connectors, items, grid.captions)
 
 
 def measure(place: Place, point: Point, images: Sequence[str]) -> None:
