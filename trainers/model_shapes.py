@@ -6,9 +6,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
-from verbalizer_bench.trainers.checkpoints.load import load_shapes
+from verbalizer_bench.trainers.checkpoints.load import load_shapes, shapes_texts
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.training.inputs import make_encoder
+from verbalizer_bench.trainers.training.inputs import make_encoder, make_processor_encoder
 
 _SAID = "it is missing, as said above"
 
@@ -64,7 +64,12 @@ def shapes_encoder(recipe: Recipe, tokenizer: Any, model: Any) -> Any:
         recipe: The recipe.
         tokenizer: Of `recipe_tokenizer`.
         model: Of `model_shapes`; None: an image has no tokens.
+
+    Raises:
+        ValueError: What the model's processor makes of images cannot be known.
     """
+    if model is not None and (texts := shapes_texts(recipe, model.config)):
+        return make_processor_encoder(recipe, texts)
     return make_encoder(
         recipe,
         tokenizer,

@@ -13,7 +13,6 @@ from transformers import (
     AutoModelForZeroShotImageClassification,
     AutoProcessor,
     AutoTokenizer,
-    LlavaConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -21,15 +20,16 @@ from transformers import (
 from verbalizer_bench.models.chat.bos import append_nothing, leave_bos_to_template
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN, join_configs, load_parts
 from verbalizer_bench.models.checkpoints.connector import new_connector
-from verbalizer_bench.models.checkpoints.image_families import (
-    has_own_processor,
-    image_token_ids,
-    is_llava,
-)
+from verbalizer_bench.models.checkpoints.image_families import is_llava
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole, one_line, reading
 from verbalizer_bench.models.checkpoints.vocabulary import check_vocabulary
 from verbalizer_bench.trainers.checkpoints.dtypes import file_dtypes, hold_frozen, stored_dtypes
 from verbalizer_bench.trainers.checkpoints.image_processor import with_aspect_ratio
+from verbalizer_bench.trainers.checkpoints.own_processor import (
+    check_own_processor,
+    processor_texts,
+    sees_by_own_processor,
+)
 from verbalizer_bench.trainers.checkpoints.quantized import compute_alike, quantization_config
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mismatch
 from verbalizer_bench.trainers.conversations.encoder import end_generation
@@ -116,26 +116,28 @@ def load(recipe: Recipe, exact: bool = False) -> Checkpoint:
     _set_template(checkpoint, recipe)
     generation_config = getattr(model, "generation_config", None)
     end_generation(generation_config, recipe.format, checkpoint.tokenizer)
-    if _sees_by_own_processor(recipe, config):
+    if sees_by_own_processor(recipe, config):
         checkpoint = checkpoint._replace(texts=processor_texts(recipe, config, processor))
     elif (image_processor := getattr(processor, "image_processor", None)) is not None:
         processor.image_processor = with_aspect_ratio(image_processor, recipe.image_aspect_ratio)
     return checkpoint._replace(config=copy.deepcopy(model.config))
 
 
-def processor_texts(recipe: Recipe, config: Any, processor: Any) -> ProcessorTexts:
-    """Return what asks the processor of a model that is no LLaVA.
+def shapes_texts(recipe: Recipe, config: Any) -> ProcessorTexts | None:
+    """Return what asks a model's processor, as `load` has it; None for other models.
+
+    Args:
+        recipe: The recipe.
+        config: The model's configuration.
 
     Raises:
-        ValueError: What it makes of images cannot be known.
+        ValueError: There is no processor, or what it makes of images cannot be known.
     """
-    place = recipe.model.config or recipe.model.path
-    try:
-        return ProcessorTexts(
-            processor, image_token_ids(config), flat=isinstance(config, LlavaConfig)
-        )
-    except ValueError as error:
-        raise ValueError(f"model {place} cannot be trained: {error}") from error
+    if not sees_by_own_processor(recipe, config):
+        return None
+    processor = _processor(recipe, str(recipe.model.config or recipe.model.path))
+    _set_template(Checkpoint(None, processor), recipe)
+    return processor_texts(recipe, config, processor)
 
 
 def _read(recipe: Recipe, config: Any, stored_types: bool, exact: bool) -> Checkpoint:
@@ -309,8 +311,8 @@ def _check_kind(recipe: Recipe, config: Any) -> None:
         )
     kind = "clip" if config.model_type == "clip" else "text"
     kind = "llava" if is_llava(config) else kind
-    if _sees_by_own_processor(recipe, config):
-        _check_own_processor(recipe, config)
+    if sees_by_own_processor(recipe, config):
+        check_own_processor(recipe, config)
         return
     wanted = "text" if recipe.text_model else "clip" if recipe.method == "tower" else "llava"
     if kind == wanted:
@@ -331,26 +333,6 @@ def _check_kind(recipe: Recipe, config: Any) -> None:
         f"model {recipe.model.config or recipe.model.path}: method={recipe.method}{how} does not "
         f"train a {config.model_type} model; {fix}"
     )
-
-
-def _sees_by_own_processor(recipe: Recipe, config: Any) -> bool:
-    """Tell whether a recipe trains a vision-language model that is no LLaVA."""
-    trains = recipe.method in ("vit", *EITHER) and not recipe.text_model
-    return trains and has_own_processor(config)
-
-
-def _check_own_processor(recipe: Recipe, config: Any) -> None:
-    """Raise ValueError where a recipe asks for what LLaVAs alone have."""
-    own = (
-        ("format", recipe.format, "tokenizer", "its own chat template"),
-        ("image_aspect_ratio", recipe.image_aspect_ratio, "square", "its own image processor"),
-    )
-    for key, value, needed, why in own:
-        if value != needed:
-            raise ValueError(
-                f"{key}={value}: a {config.model_type} model is trained with {why}; give "
-                f"{key}={needed}"
-            )
 
 
 def _processor(recipe: Recipe, folder: str) -> Any:
