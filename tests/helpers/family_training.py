@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 from PIL import Image
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.helpers.own_processors import ProcessorFamily
@@ -56,13 +56,15 @@ def as_row(turns: Sequence[Turn]) -> dict[str, Any]:
     return {"messages": messages, "images": [name for _, _, names in turns for name in names]}
 
 
-def as_pair(turns: Sequence[Turn], rejected: str) -> dict[str, Any]:
+def as_pair(number: int, turns: Sequence[Turn], rejected: str) -> dict[str, Any]:
     """Return a pair of a data file, whose preferred answer is a record's last."""
-    row = as_row(turns)
-    *prompt, chosen = row["messages"]
-    prompt = [{**m, "content": m["content"].replace("<image>", "")} for m in prompt]
-    other = {"role": "assistant", "content": rejected}
-    return {"prompt": prompt, "chosen": [chosen], "rejected": [other], "images": row["images"]}
+    *prompt, chosen = [{"role": role, "content": text} for role, text, _ in turns]
+    return {
+        **{"id": str(number), "prompt": prompt, "chosen": [chosen]},
+        **{"rejected": [{"role": "assistant", "content": rejected}]},
+        **{"images": as_row(turns)["images"], "source": "test"},
+        **{"score_chosen": None, "score_rejected": None},
+    }
 
 
 def recipe(
@@ -114,18 +116,36 @@ class BareLoop:
 
     def step(self, records: Sequence[Sequence[Turn]], rate: float) -> float:
         """Take a step of gradient descent on records, one by one; return the mean loss."""
-        losses, count = torch.zeros(()), 0
-        for turns in records:
-            inputs, labels = self.inputs(turns)
-            logits, wanted = self.model(**inputs).logits[0, :-1], labels[1:]
-            loss = cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
-            losses, count = losses + loss, count + int((wanted != IGNORED).sum())
-        (losses / count).backward()
+        sums = [self._log_probability(turns) for turns in records]
+        loss = -sum(value for value, _ in sums) / sum(count for _, count in sums)
+        return self._descend(loss, rate)
+
+    def preference_step(
+        self, pairs: Sequence[tuple[Sequence[Turn], str]], beta: float, rate: float
+    ) -> float:
+        """Take a step on pairs, given as records and their other answers; return the mean loss."""
+        losses = []
+        for turns, rejected in pairs:
+            other = [*turns[:-1], ("assistant", rejected, [])]
+            chosen, worse = (self._log_probability(one)[0] for one in (turns, other))
+            margin = chosen - worse
+            losses.append(-logsigmoid(beta * (margin - margin.detach())))
+        return self._descend(torch.stack(losses).mean(), rate)
+
+    def _log_probability(self, turns: Sequence[Turn]) -> tuple[torch.Tensor, int]:
+        """Return the log-probability of a record's answers, and how many tokens they have."""
+        inputs, labels = self.inputs(turns)
+        logits, wanted = self.model(**inputs).logits[0, :-1], labels[1:]
+        loss = cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
+        return -loss, int((wanted != IGNORED).sum())
+
+    def _descend(self, loss: torch.Tensor, rate: float) -> float:
+        loss.backward()
         with torch.no_grad():
             for weight in self.model.parameters():
                 if weight.grad is not None:
                     weight -= rate * weight.grad
-        return float(losses.detach()) / count
+        return float(loss.detach())
 
     def inputs(self, turns: Sequence[Turn]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return what the processor makes of a record, and its labels."""
