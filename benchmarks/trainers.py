@@ -31,6 +31,7 @@ from benchmarks.training_table import render
 from verbalizer_bench.io.conversations import Conversation, read_records
 from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.checkpoints.load import load
+from verbalizer_bench.trainers.checkpoints.trainable import lora_config
 from verbalizer_bench.trainers.conversations.formats import training_template
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
@@ -183,6 +184,7 @@ def plain_trainer(recipe: Recipe, checkpoint: Any, arguments: Any) -> Any:
         args=arguments,
         train_dataset=dataset,
         processing_class=checkpoint.processor,
+        peft_config=lora_config(checkpoint.model, recipe),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
