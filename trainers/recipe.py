@@ -78,6 +78,11 @@ class Recipe:
             are. The total stays that of all files.
         text_replay: Records of text that are drawn beside those.
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
+        thoughts: What becomes of an answer's thought, `<think>…</think>` at its beginning or its
+            message's `reasoning_content`. `train`: it is in the loss. `context`: what follows it
+            alone is in the loss. `drop`: it is left out, and a template that knows
+            `enable_thinking` asks with false. None: in a text it is trained as the rest is, and
+            `reasoning_content` is refused.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's
             (of a hub's data set the working folder; images in the rows need none). With
@@ -144,6 +149,7 @@ class Recipe:
     global_batch_size: int
     per_device_batch_size: int
     learning_rate: float
+    thoughts: str | None = None
     tokenizer: str | None = None
     images: Path | None = None
     data_records: OneOrMore[int | None] | None = None

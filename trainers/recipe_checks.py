@@ -8,6 +8,7 @@ from transformers import SchedulerType
 from verbalizer_bench.config import check
 from verbalizer_bench.models.checkpoints.language_parts import PARTS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
+from verbalizer_bench.trainers.conversations.thoughts import CONTEXT, THOUGHTS
 from verbalizer_bench.trainers.data.sampler import GROUPS
 from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 from verbalizer_bench.trainers.recipe_settings import ALL, LORA, NONE
@@ -44,6 +45,8 @@ def check_recipe(recipe: Any) -> None:
         ("lr_scheduler_type", recipe.lr_scheduler_type, [kind.value for kind in SchedulerType]),
     ):
         check(name, value, value in known, f"one of {', '.join(filter(None, known))}")
+    thoughts = recipe.thoughts
+    check("thoughts", thoughts, thoughts in (None, *THOUGHTS), f"one of {', '.join(THOUGHTS)}")
     _check_numbers(recipe)
     for name in recipe.report_to:
         check("report_to", name, name in REPORTERS, f"one of {', '.join(REPORTERS)}")
@@ -129,6 +132,8 @@ def _check_method(recipe: Any) -> None:
             f"trained_modules={recipe.trained_modules}: method={recipe.method} trains no language "
             "model; leave it out"
         )
+    if recipe.thoughts and recipe.format == "plain":
+        raise ValueError(f"thoughts: method={recipe.method} trains captions; leave it out")
     if recipe.method == "dpo":
         _check_dpo(recipe)
     elif recipe.dpo:
@@ -214,6 +219,11 @@ def _check_dpo(recipe: Any) -> None:
         raise ValueError(
             "method=dpo begins with a model that answers: give model.path of one, in place of "
             "model.llm, model.vision_tower and model.connector"
+        )
+    if recipe.thoughts == CONTEXT:
+        raise ValueError(
+            "thoughts=context: the answers of method=dpo have one prompt, without either's "
+            "thought; give train or drop"
         )
     for name, given in (("loss", recipe.loss != "tokens"), ("loss_weights", recipe.loss_weights)):
         if given:

@@ -115,6 +115,15 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
             ["dpo.loss_weights=[1.0]", "a weight above 0 for each of ipo, sft"],
         ),
         ({"format": "chatml"}, ["format=chatml", "one of plain, llama-2"]),
+        ({"thoughts": "half"}, ["thoughts=half", "one of train, context, drop"]),
+        (
+            {"method": "pretrain", "format": "plain", "thoughts": "drop"},
+            ["thoughts: method=pretrain trains captions; leave it out"],
+        ),
+        (
+            {"method": "dpo", "thoughts": "context"},
+            ["thoughts=context: the answers of method=dpo have one prompt", "give train or drop"],
+        ),
         ({"precision": "fp16"}, ["precision=fp16", "one of bf16, fp32"]),
         ({"image_aspect_ratio": "crop"}, ["image_aspect_ratio=crop", "one of square, pad"]),
         ({"bad_records": "drop"}, ["bad_records=drop", "one of error, skip"]),

@@ -19,6 +19,13 @@ from verbalizer_bench.trainers.conversations.assistant_spans import (
     find_last_answer,
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
+from verbalizer_bench.trainers.conversations.thoughts import (
+    CONTEXT,
+    DESCRIBED,
+    behind_thought,
+    template_arguments,
+    with_thoughts,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +73,8 @@ class Encoder:
         image_tokens: How many of it a model takes for one image.
         max_length: In expanded tokens; longer conversations lose their end.
         arguments: Variables that the template is given.
+        thoughts: What becomes of answers' thoughts, one of `THOUGHTS`; None: they are trained with
+            the text that they stand in.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class Encoder:
         image_tokens: int,
         max_length: int,
         arguments: Mapping[str, Any] | None = None,
+        thoughts: str | None = None,
     ):
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} has no character offsets: use a fast one")
@@ -85,6 +95,7 @@ class Encoder:
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
         self.max_length = max_length
+        self.thoughts = thoughts
         added = tokenizer.added_tokens_decoder.values()
         self._specials = tuple(token.content for token in added if token.special)
         self._endings = [token.content for token in added]
@@ -98,7 +109,7 @@ class Encoder:
             tokenizer.special_tokens_map,
             owner,
             image_slot=slot,
-            arguments=arguments,
+            arguments={**(arguments or {}), **template_arguments(self.template, thoughts)},
         )
         self._last_alone = format == "tokenizer" and self._asks_with_other_space()
         self.has_marks &= not self._last_alone
@@ -116,6 +127,7 @@ class Encoder:
         sizes = [self.image_token_id, self.image_tokens, self.max_length]
         parts = [backend, specials, self.format, self.template, f"{DATE:%Y-%m-%d}", sizes]
         parts += [self._chat.arguments] if self._chat.arguments else []
+        parts += [self.thoughts] if self.thoughts else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, record: Conversation) -> Encoded:
@@ -161,6 +173,7 @@ class Encoder:
         Raises:
             BadRecordError: The template leaves out or changes a text.
         """
+        record = with_thoughts(record, self.thoughts)
         try:
             text = self._chat.render(_contents(record.messages[:-1]))
         except ValueError as error:
@@ -271,13 +284,15 @@ class Encoder:
 
     def _render_answers(self, record: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """Return a record's text and the character spans of the answers that are trained."""
-        messages = _contents(record.messages)
+        messages = _contents(with_thoughts(record, self.thoughts).messages)
         try:
             text, blocks = self._find_answers(messages)
         except TemplateFaultError:
             raise
         except ValueError as error:
             raise BadRecordError(record.index, record.id, "template", str(error)) from error
+        if self.thoughts == CONTEXT:
+            blocks = [behind_thought(text, block) for block in blocks]
         return text, blocks[-1:] if record.last_only else blocks
 
     def _find_answers(self, messages: Sequence[Any]) -> tuple[str, list[tuple[int, int]]]:
@@ -338,6 +353,7 @@ class Encoder:
 
     def _misfit(self, record: Conversation) -> tuple[str, str] | None:
         """Return why a record does not fit this model and format: a reason and its detail."""
+        record = with_thoughts(record, self.thoughts)
         if record.images and self.image_token_id is None:
             return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
         turns = [message for message in record.messages if message.role != "system"]
@@ -351,8 +367,13 @@ class Encoder:
         return None
 
 
-def describe_answers(name: str, tokenizer: Any) -> str:
+def describe_answers(name: str, tokenizer: Any, thoughts: str | None = None) -> str:
     """Describe how a format's answers are found, and which of them are not trained."""
+    how = _how_found(name, tokenizer)
+    return f"{how}; {DESCRIBED[thoughts]}" if thoughts else how
+
+
+def _how_found(name: str, tokenizer: Any) -> str:
     if name != "tokenizer":
         return f"the marks of the format {name}"
     encoder = Encoder(tokenizer, name, None, 0, 1)

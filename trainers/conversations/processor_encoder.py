@@ -98,6 +98,7 @@ class ProcessorEncoder(Encoder):
         size_of: Callable[[str], Size],
         max_length: int,
         arguments: Mapping[str, Any] | None = None,
+        thoughts: str | None = None,
     ):
         """Take the processor of a checkpoint.
 
@@ -107,11 +108,12 @@ class ProcessorEncoder(Encoder):
             size_of: Returns the width and height of an image by its name.
             max_length: As in `Encoder`.
             arguments: As in `Encoder`.
+            thoughts: As in `Encoder`.
         """
         tokenizer = texts.processor.tokenizer
         slot = tokenizer.convert_tokens_to_ids(texts.slot)
         # In ids that are expanded each image token is one.
-        super().__init__(tokenizer, format, slot, 1, max_length, arguments)
+        super().__init__(tokenizer, format, slot, 1, max_length, arguments, thoughts)
         self.texts, self._size_of = texts, size_of
         self._specials = tuple(dict.fromkeys((*self._specials, texts.slot)))
 

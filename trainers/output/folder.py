@@ -232,7 +232,9 @@ class OutputFolder:
                 "attn_implementation": checkpoint.model.config._attn_implementation,
                 **({"quantization": base} if (base := quantized_record(checkpoint.model)) else {}),
                 **_selection(self.recipe),
-                "answers": describe_answers(self.recipe.format, checkpoint.tokenizer),
+                "answers": describe_answers(
+                    self.recipe.format, checkpoint.tokenizer, self.recipe.thoughts
+                ),
                 "asking": asking_notes(checkpoint),
                 "base_weights": self._base_weights(),
                 **({"reference": self.reference} if self.reference else {}),

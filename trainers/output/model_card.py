@@ -8,6 +8,7 @@ from verbalizer_bench.models.mof import MofLlavaConfig
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import describe_trained
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
+from verbalizer_bench.trainers.conversations.thoughts import thinking_note
 from verbalizer_bench.trainers.recipe import Recipe
 
 _CODE = (
@@ -140,6 +141,7 @@ def asking_notes(checkpoint: Checkpoint) -> list[str]:
     sees_images = checkpoint.processor is not tokenizer
     notes = [bos_note(template, tokenizer, sees_images)]
     notes.append(_content_note(template, tokenizer, sees_images))
+    notes.append(thinking_note(template, tokenizer))
     if VARIABLE in template:
         notes.append(
             "The chat template ends the last question with SteerLM's attributes, the highest of "

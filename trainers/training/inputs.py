@@ -50,7 +50,13 @@ def make_encoder(
     # What a SteerLM's template ends questions with, its records have already.
     arguments = {VARIABLE: ""} if recipe.method == "steerlm" else {}
     encoder = Encoder(
-        tokenizer, recipe.format, image_token_id, image_tokens, recipe.max_length, arguments
+        tokenizer,
+        recipe.format,
+        image_token_id,
+        image_tokens,
+        recipe.max_length,
+        arguments,
+        recipe.thoughts,
     )
     return PairEncoder(encoder) if row_kind(recipe) is PAIRS else encoder
 
@@ -62,7 +68,12 @@ def make_processor_encoder(
     arguments = {VARIABLE: ""} if recipe.method == "steerlm" else {}
     folder = recipe.images_folder or Path()
     encoder = ProcessorEncoder(
-        texts, recipe.format, lambda name: image_size(folder / name), recipe.max_length, arguments
+        texts,
+        recipe.format,
+        lambda name: image_size(folder / name),
+        recipe.max_length,
+        arguments,
+        recipe.thoughts,
     )
     return ProcessorPairEncoder(encoder) if row_kind(recipe) is PAIRS else encoder
 

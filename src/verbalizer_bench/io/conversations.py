@@ -28,11 +28,19 @@ _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assist
 
 
 class Message(NamedTuple):
-    """One turn: its images come before its text, wherever their placeholders stood."""
+    """One turn: its images come before its text, wherever their placeholders stood.
+
+    Attributes:
+        role: `system`, `user` or `assistant`.
+        text: What is said.
+        images: How many it shows.
+        thought: An answer's `reasoning_content`.
+    """
 
     role: str
     text: str
     images: int = 0
+    thought: str = ""
 
     def content(self) -> str | list[dict[str, str]]:
         """Return what a chat template takes: a text, or for a turn with images a list of parts."""
@@ -254,7 +262,10 @@ def _parse(index: int, row: Any, answered: bool = True) -> Conversation:
     stated = sum(text.count(IMAGE) for _, text in turns)
     if (answered or stated) and (problem := _placeholder_problem(turns, len(images))):
         raise refuse("placeholders", problem)
-    return Conversation(index, key, tuple(_message(*turn) for turn in turns), images)
+    if (thoughts := _thoughts(row)) is None:
+        raise refuse("malformed turns", "reasoning_content is a string, of an answer")
+    messages = (_message(*turn, thought) for turn, thought in zip(turns, thoughts, strict=False))
+    return Conversation(index, key, tuple(messages), images)
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
@@ -289,6 +300,17 @@ def _content(value: Any) -> str | None:
     return "".join(texts)
 
 
+def _thoughts(row: Mapping[str, Any]) -> list[str] | None:
+    """Return each turn's `reasoning_content`, None if one is malformed or no answer's."""
+    if row.get("messages") is None:
+        return [""] * len(row["conversations"])
+    given = [(turn["role"], turn.get("reasoning_content") or "") for turn in row["messages"]]
+    if any(thought and role != "assistant" for role, thought in given):
+        return None
+    thoughts = [thought.strip() for _, thought in given if isinstance(thought, str)]
+    return thoughts if len(thoughts) == len(given) else None
+
+
 def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     value = row.get("image") or row.get("images") or ()
     names = (value,) if isinstance(value, str) else value
@@ -320,5 +342,5 @@ def _placeholder_problem(turns: Sequence[tuple[str, str]], images: int) -> str |
     return None
 
 
-def _message(role: str, text: str) -> Message:
-    return Message(role, text.replace(IMAGE, "").strip(), text.count(IMAGE))
+def _message(role: str, text: str, thought: str) -> Message:
+    return Message(role, text.replace(IMAGE, "").strip(), text.count(IMAGE), thought)
