@@ -52,7 +52,7 @@ def recipe_tokenizer(recipe: Recipe, missing: Collection[str]) -> Any:
 
 def tokenizer_line(recipe: Recipe, tokenizer: Any) -> str:
     """Return what a tokenizer is, for people."""
-    if recipe.tokenizer is None:
+    if recipe.tokenizer in (None, recipe.model.config):
         return f"{tokenizer.name_or_path}, {len(tokenizer):,} words"
     return f"{recipe.tokenizer}, {len(tokenizer):,} words (a stand-in: lengths are this one's)"
 

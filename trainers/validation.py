@@ -14,7 +14,7 @@ import numpy as np
 
 from verbalizer_bench import config
 from verbalizer_bench.io.conversations import BadRecordError
-from verbalizer_bench.io.record_files import is_records, records_sha256
+from verbalizer_bench.io.record_files import FORMATS, is_records, records_sha256
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 from verbalizer_bench.trainers.data.survey import Survey, survey
 from verbalizer_bench.trainers.data.survey_summary import overlap, summary
@@ -70,6 +70,8 @@ def validation_recipe(first: str, words: Sequence[str]) -> Recipe:
         ValueError: A key is wrong, or nothing says what tokenizer is meant.
     """
     if not is_records(first):
+        if Path(first).is_file() and Path(first).suffix not in (".yaml", ".yml"):
+            raise ValueError(f"{first}: no recipe (.yaml), and no records: {', '.join(FORMATS)}")
         return read_recipe(first, words)
     files = [first, *(word for word in words if is_records(word) and "=" not in word)]
     values: dict[str, Any] = {**_NEUTRAL, "data": files}
@@ -193,6 +195,7 @@ def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
             "tokens": int(data.tokens[rows].sum()),
             "trained": int(data.trained[rows].sum()),
             "steps": steps,
+            "global_batch_size": recipe.global_batch_size,
         }
         if mixture:
             parts = zip(recipe.files, mixture.drawn, mixture.available, strict=True)

@@ -127,7 +127,8 @@ def _epoch(epoch: Mapping[str, Any]) -> str:
     )
     return (
         f"{epoch['records']:,} records, {epoch['tokens']:,} tokens, {epoch['trained']:,} of them "
-        f"trained on{'; drawn ' if drawn else ''}{drawn}; {epoch['steps']:,} steps in all"
+        f"trained on{'; drawn ' if drawn else ''}{drawn}; {epoch['steps']:,} steps of "
+        f"{epoch['global_batch_size']} in all"
     )
 
 

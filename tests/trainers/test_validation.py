@@ -164,6 +164,7 @@ def test_a_step_that_cannot_be_filled_is_told(capsys: pytest.CaptureFixture[str]
     [
         (["{data}"], "give tokenizer=DIR, or model.path=DIR of what is to be trained"),
         (["{data}", "tokenizer=nowhere"], "tokenizer=nowhere: no such folder"),
+        ([__file__], "no recipe (.yaml), and no records: .json, .jsonl, .parquet"),
         (["tiny/sft", "data=none.json"], "data=none.json: no such file"),
         (["tiny/sft", "dat=none.json"], "dat: no such key; did you mean data?"),
     ],
