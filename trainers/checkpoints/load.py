@@ -32,7 +32,7 @@ from verbalizer_bench.trainers.checkpoints.own_processor import (
 )
 from verbalizer_bench.trainers.checkpoints.quantized import compute_alike, quantization_config
 from verbalizer_bench.trainers.checkpoints.trainable import choose_trained, mismatch
-from verbalizer_bench.trainers.conversations.encoder import end_generation
+from verbalizer_bench.trainers.conversations.answers import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
 from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTexts
 from verbalizer_bench.trainers.conversations.steering import steered

@@ -20,7 +20,7 @@ from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.quantized import quantized_record
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
-from verbalizer_bench.trainers.conversations.encoder import describe_answers
+from verbalizer_bench.trainers.conversations.answers import describe_answers
 from verbalizer_bench.trainers.conversations.preferences import BEST, cut_off_pairs, selection
 from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.data.cache import TrainingData

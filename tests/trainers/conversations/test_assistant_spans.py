@@ -18,11 +18,8 @@ from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.models.chat.probes import with_parts
-from verbalizer_bench.trainers.conversations.encoder import (
-    Encoder,
-    describe_answers,
-    end_generation,
-)
+from verbalizer_bench.trainers.conversations.answers import describe_answers, end_generation
+from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.formats import chat_template
 
 TRL = files("trl") / "chat_templates"

@@ -15,7 +15,8 @@ from tests.helpers.training_table import SYSTEM, encoded, row, runs
 from verbalizer_bench.io.conversations import BadRecordError
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.models.chat import template as chat
-from verbalizer_bench.trainers.conversations.encoder import Encoded, end_generation
+from verbalizer_bench.trainers.conversations.answers import end_generation
+from verbalizer_bench.trainers.conversations.encoder import Encoded
 
 TABLE = Path(__file__).parents[3] / "docs" / "families.md"
 EACH = pytest.mark.parametrize("family", CHAT_FAMILIES, ids=lambda family: family.name)

@@ -15,7 +15,8 @@ from verbalizer_bench.cli import main
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, conversation
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 from verbalizer_bench.trainers.checkpoints.load import load
-from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder, describe_answers
+from verbalizer_bench.trainers.conversations.answers import describe_answers
+from verbalizer_bench.trainers.conversations.encoder import Encoded, Encoder
 from verbalizer_bench.trainers.conversations.thoughts import thinking_note
 from verbalizer_bench.trainers.training.inputs import make_encoder
 
