@@ -24,6 +24,7 @@ from verbalizer_bench.trainers.checkpoints.trainable import (
     mismatch,
 )
 from verbalizer_bench.trainers.conversations.encoder import Encoded
+from verbalizer_bench.trainers.curve.suite import load_tasks
 from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.data.survey import survey
 from verbalizer_bench.trainers.model_shapes import (
@@ -121,6 +122,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
         lines += _context_lines(recipe, model, summary)
         longest = recipe.max_length if summary is None else int(summary.lengths.max())
         lines += _memory_lines(recipe, model, longest)
+    lines += _evaluation_lines(recipe, summary)
     text = "\n".join(f"{name:<12}{line}" for name, line in lines)
     if summary is not None and summary.first:
         shown = (show(one, tokenizer, model, colour) for one in summary.first)
@@ -206,6 +208,30 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         fate = "training would stop" if recipe.bad_records == "error" else "left out"
         lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
     return lines
+
+
+def _evaluation_lines(recipe: Recipe, data: DataSummary | None) -> list[tuple[str, str]]:
+    """Return how often what is measured while the model is trained."""
+    settings, lines = recipe.evaluation, []
+    if settings is None:
+        return []
+    parts = ["held-out loss"] if settings.held_out and recipe.held_out else []
+    if settings.tasks:
+        try:
+            tasks = load_tasks(settings)
+            sizes = [len(task.eval_docs) for task in tasks.values()]
+            asked = sum(min(size, settings.limit or size) for size in sizes)
+            parts.append(f"{asked:,} responses of {len(tasks)} tasks, {settings.num_beams} beams")
+        except (OSError, ValueError) as error:
+            lines.append(("MISSING", str(error)))
+    times = f"every {settings.steps:g} steps"
+    if settings.steps < 1:
+        times = f"after every {settings.steps:g} of the steps"
+    if data is not None:
+        steps = total_steps(recipe, len(sample_order(recipe, data.lengths, data.has_image)))
+        points = -(-steps // settings.every(steps)) + settings.at_start
+        times = f"{points} times, every {settings.every(steps):,} steps"
+    return [*lines, ("evaluation", f"{times}: {'; '.join(parts)}")]
 
 
 def _context_lines(recipe: Recipe, model: Any, data: DataSummary | None) -> list[tuple[str, str]]:

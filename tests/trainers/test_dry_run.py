@@ -299,3 +299,19 @@ def test_what_another_recipe_makes_is_trained_first(
 def test_a_schedule_that_cannot_work_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(TINY / "sft.yaml"), "--dry-run", "global_batch_size=128"]) == 0
     assert "schedule    global_batch_size=128: there are 64 records" in capsys.readouterr().out
+
+
+def test_evaluations_are_counted_and_their_tasks_looked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["train", str(TINY / "sft.yaml"), "--dry-run", "evaluation.data=sample"]
+    # 40 steps: at 0, 15, 30 and 40.
+    assert main([*words, "evaluation.steps=15", "evaluation.limit=2"]) == 0
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("evaluation"))
+    assert line.split(maxsplit=1)[1] == (
+        "4 times, every 15 steps: 216 responses of 108 tasks, 10 beams"
+    )
+    assert main([*words, "evaluation.steps=0.5", "evaluation.tasks=verbaliser"]) == 0
+    text = capsys.readouterr().out
+    assert "MISSING     evaluation.tasks=verbaliser: no such task" in text
+    assert "3 times, every 20 steps" in text

@@ -72,7 +72,7 @@ class Suite:
             OSError: The rows are not there.
         """
         self._settings, self._sees, self._folder = settings, sees, folder
-        self.tasks = _load(settings)
+        self.tasks = load_tasks(settings)
         for line in {line: None for task in self.tasks.values() for line in task.notices}:
             log.warning("evaluation: %s", line)
         if settings.num_beams != 10:
@@ -180,8 +180,13 @@ def _mean(
     return float(sum(weight * means[task][metric].mean() for task, weight in weights.items()))
 
 
-def _load(settings: EvaluationSettings) -> dict[str, Any]:
-    """Return the tasks that names, tags and globs of a recipe mean."""
+def load_tasks(settings: EvaluationSettings) -> dict[str, Any]:
+    """Return the tasks that names, tags and globs of a recipe mean, with their rows.
+
+    Raises:
+        ValueError: A name matches no verbalizer task, or the rows are wrong.
+        OSError: The rows are not there.
+    """
     from lm_eval.tasks import TaskManager
 
     from verbalizer_bench.tasks.suite import suite
