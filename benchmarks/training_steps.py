@@ -107,11 +107,9 @@ class StepClock(TrainerCallback):
 
 def write_case(case: StepCase, tiny: bool, folder: Path) -> Path:
     """Write a configuration and a processor, records and an image; return the records' file."""
-    tokenizer = make_tokenizer([_TEXT] * 4, 512)
     llava = case.shape.startswith("LLaVA")
     marks = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    tokens = ("<|im_start|>", "<|im_end|>") + (() if llava else marks)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
+    tokenizer = _tokenizer(() if llava else marks, "<image>" if llava else marks[2])
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     config = SHAPES[case.shape].config(tiny, {n: getattr(tokenizer, n) for n in names})
     pixels = 56 if tiny else 336
@@ -132,6 +130,18 @@ def write_case(case: StepCase, tiny: bool, folder: Path) -> Path:
     assert image is not None
     image.save(folder / "image.png")
     return _write_records(folder / "records.json")
+
+
+def _tokenizer(marks: Sequence[str], image_token: str) -> Any:
+    made = make_tokenizer([_TEXT] * 4, 512)
+    made.add_tokens(["<|im_start|>", "<|im_end|>", *marks], special_tokens=True)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made.backend_tokenizer,
+        bos_token=made.bos_token,
+        eos_token=made.eos_token,
+        pad_token=made.pad_token,
+        extra_special_tokens={"image_token": image_token},
+    )
 
 
 def _llava_processor(config: Any, tokenizer: Any, pixels: int, template: str) -> Any:
