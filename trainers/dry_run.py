@@ -163,9 +163,11 @@ def _model_lines(recipe: Recipe, model: Any) -> list[tuple[str, str]]:
 
 
 def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
-    """Encode every record; images need only be there."""
+    """Encode every record; images need only be there, unless the encoder looks at them."""
     encoder = shapes_encoder(recipe, tokenizer, model)
-    found = survey(recipe.files, encoder, row_kind(recipe), recipe.images_folder, None)
+    written = recipe.cache.expanduser() if encoder.reads_images else None
+    folder = recipe.images_folder
+    found = survey(recipe.files, encoder, row_kind(recipe), folder, None, written=written)
     if not len(found.records):
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.files))}")
     mixture = drawn(recipe, found.records, found.images > 0)

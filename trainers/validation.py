@@ -15,6 +15,7 @@ import numpy as np
 from verbalizer_bench import config
 from verbalizer_bench.io.conversations import BadRecordError
 from verbalizer_bench.io.record_files import FORMATS, is_records, records_sha256
+from verbalizer_bench.trainers.checkpoints.context import too_long
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 from verbalizer_bench.trainers.data.survey import Survey, survey
 from verbalizer_bench.trainers.data.survey_summary import overlap, summary
@@ -105,7 +106,12 @@ def validate(
     if absent := missing_files(recipe):
         raise FileNotFoundError(absent[0])
     tokenizer = _tokenizer(recipe, missing)
-    encoder, notes = _encoder(recipe, tokenizer, missing)
+    model, notes = _model(recipe, missing)
+    encoder = shapes_encoder(recipe, tokenizer, model)
+    notes += [
+        f"{ending!r}, which ends answers, is no token: nothing will stop the model"
+        for ending in encoder.unknown_endings
+    ]
     record: dict[str, Any] = {
         "method": recipe.method,
         "format": recipe.format,
@@ -115,7 +121,7 @@ def validate(
     for key, files in (("data", recipe.files), ("held_out", recipe.held_out or ())):
         if files:
             surveys[key], record[key] = _part(recipe, key, files, encoder, note)
-    stops = _stops(recipe, surveys, record)
+    stops = _stops(recipe, model, surveys, record)
     if "held_out" in surveys:
         record["held_out"]["in data"] = overlap(surveys["data"], surveys["held_out"])
     record |= {"notes": notes, "stops": stops}
@@ -130,22 +136,15 @@ def _tokenizer(recipe: Recipe, missing: dict[str, str]) -> Any:
         raise FileNotFoundError(line) from error
 
 
-def _encoder(recipe: Recipe, tokenizer: Any, missing: dict[str, str]) -> tuple[Any, list[str]]:
-    """Return what encodes, and what could not be told."""
-    notes: list[str] = []
-    model = None
+def _model(recipe: Recipe, missing: dict[str, str]) -> tuple[Any, list[str]]:
+    """Return the model's shapes, None if they are not at hand; and what could not be told then."""
     try:
-        model = model_shapes(recipe, missing)
+        return model_shapes(recipe, missing), []
     except OSError:
-        if not recipe.text_model:
-            lacking = next((line for key, line in missing.items() if key != "tokenizer"), "")
-            notes.append(f"NOT RESOLVED: an image counts as no token, for {lacking}")
-    encoder = shapes_encoder(recipe, tokenizer, model)
-    notes += [
-        f"{ending!r}, which ends answers, is no token: nothing will stop the model"
-        for ending in encoder.unknown_endings
-    ]
-    return encoder, notes
+        if recipe.text_model:
+            return None, []
+        lacking = next((line for key, line in missing.items() if key != "tokenizer"), "")
+        return None, [f"NOT RESOLVED: an image counts as no token, for {lacking}"]
 
 
 def _part(
@@ -163,10 +162,14 @@ def _part(
     return found, summary(found, files, recipe.max_length, check.sizes)
 
 
-def _stops(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -> list[str]:
+def _stops(
+    recipe: Recipe, model: Any, surveys: dict[str, Survey], record: dict[str, Any]
+) -> list[str]:
     """Return why training would stop, and add to the record what an epoch has."""
     stops = []
     for key, found in surveys.items():
+        if model is not None and (fault := too_long(model.config, found.lengths)):
+            stops.append(f"{key}: {fault}")
         bad = sum(found.bad.values())
         if not len(found.records):
             stops.append(f"{key}: none of {found.total:,} records can be trained on")

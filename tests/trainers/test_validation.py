@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from tests.conftest import REPOSITORY
+from tests.helpers.family_training import RECORDS, as_row, recipe, write_images
+from tests.helpers.own_processors import OWN_PROCESSORS, without_videos
+from tests.helpers.processors import save
 from tests.helpers.training_records import conversation, write
 from verbalizer_bench.cli import main
 from verbalizer_bench.trainers.checkpoints.load import load
@@ -54,8 +59,8 @@ def test_the_counts_are_what_training_builds(
 ) -> None:
     words = ["tiny/vit", *LLAVA, f"cache={tmp_path}"]
     record = found(capsys, 0, *words)
-    recipe = read_recipe(words[0], words[1:])
-    data = encoded_data(recipe, load(recipe), recipe.data)
+    made = read_recipe(words[0], words[1:])
+    data = encoded_data(made, load(made), made.data)
     part = record["data"]
     assert part["usable"] == part["records"] == len(data.dataset) == 96
     assert part["kinds"] == {"text": 32, "one image": 64, "several images": 0}
@@ -152,6 +157,44 @@ def test_pairs_and_captions_go_through_it(
     assert record["data"]["answers"] == {"1": 2} and record["epoch"]["steps"] == 2
     assert found(capsys, 0, "tiny/pretrain")["data"]["kinds"]["text"] == 0
     assert found(capsys, 2, *words, "method=steerlm")["data"]["bad"] == {"other kind": 2}
+
+
+def test_a_checkpoints_own_processor_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (family,) = (one for one in OWN_PROCESSORS if one.make.__name__ == "qwen2_5_vl")
+    images = write_images(tmp_path / "images")
+    rows: list[dict[str, Any]] = [as_row(turns) for turns in RECORDS]
+    with without_videos():
+        save(family.make, tmp_path / "base")
+        made = recipe(tmp_path / "base", tmp_path / "out", images, rows)
+        data = encoded_data(made, load(made), made.data)
+        for file in (tmp_path / "base").glob("*.safetensors"):
+            file.unlink()
+        words = [tmp_path / "out.yaml"]
+        record = found(capsys, 0, *words)
+        # Images in the rows of parquet have sizes too.
+        for row in rows:
+            row["images"] = [{"bytes": (images / name).read_bytes()} for name in row["images"]]
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+        words += [f"data={tmp_path / 'rows.parquet'}", "images=null"]
+        embedded = found(capsys, 0, *words)
+        assert main(["train", *map(str, words), "--dry-run"]) == 0
+    for one in (record, embedded):
+        assert one["data"]["lengths"]["longest"] == data.lengths.max()
+        assert one["data"]["tokens"]["seen"] == data.lengths.sum()
+        assert one["data"]["images"]["distinct"] == 5
+    said = capsys.readouterr().out
+    assert f"{data.lengths.sum():,} an epoch" in said and "bad records" not in said
+
+
+def test_records_longer_than_the_model_has_positions_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "data.jsonl", conversation("Say", "word " * 1500))
+    words = [file, f"model.config={TINY / 'llama'}", "format=llama-2"]
+    (stop,) = found(capsys, 2, *words)["stops"]
+    assert stop.startswith("data: 1 of 1 records have more tokens than the ")
 
 
 def test_a_step_that_cannot_be_filled_is_told(capsys: pytest.CaptureFixture[str]) -> None:

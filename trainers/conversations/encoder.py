@@ -70,7 +70,12 @@ class Encoder:
         arguments: Variables that the template is given.
         thoughts: What becomes of answers' thoughts, one of `THOUGHTS`; None: they are trained with
             the text that they stand in.
+
+    Attributes:
+        reads_images: Whether the ids depend on the images' sizes, so that they must be at hand.
     """
+
+    reads_images = False
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class PairEncoder:
         self.encoder = encoder
         self.unknown_endings = encoder.unknown_endings
         self.max_length = encoder.max_length
+        self.reads_images = encoder.reads_images
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids depend on besides the records."""

@@ -91,6 +91,8 @@ class EncodedTextPair(NamedTuple):
 class ProcessorEncoder(Encoder):
     """Turn records into the ids that a processor makes of them, and the assistant mask."""
 
+    reads_images = True
+
     def __init__(
         self,
         texts: ProcessorTexts,

@@ -12,6 +12,7 @@ from verbalizer_bench.trainers.data.survey import WORST, Extreme, Survey
 
 _HALF_OCTAVE = np.sqrt(2)
 _REPEATS = 5
+_ID = 60
 
 
 def summary(
@@ -111,7 +112,7 @@ def bad_record(error: BadRecordError) -> dict[str, Any]:
     """Return a bad record with its place and why."""
     return {
         "record": error.index,
-        "id": error.id,
+        "id": _short(error.id),
         "place": error.place,
         "why": f"{error.reason}: {error.detail}",
     }
@@ -126,4 +127,9 @@ def _long_record(extreme: Extreme, max_length: int) -> dict[str, Any]:
 
 
 def _record(extreme: Extreme, why: str) -> dict[str, Any]:
-    return {"record": extreme.record, "id": extreme.id, "place": extreme.file, "why": why}
+    place = extreme.file
+    return {"record": extreme.record, "id": _short(extreme.id), "place": place, "why": why}
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _ID else f"{name[: _ID - 1]}…"
