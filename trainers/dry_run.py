@@ -170,7 +170,7 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     found = survey(recipe.files, encoder, row_kind(recipe), folder, None, written=written)
     if not len(found.records):
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.files))}")
-    mixture = drawn(recipe, found.records, found.images > 0)
+    mixture = drawn(recipe, found.records, found.images > 0, found.counts)
     rows = np.arange(len(found.records)) if mixture is None else mixture.rows
     return DataSummary(
         found.lengths[rows],

@@ -189,7 +189,7 @@ def _stops(
 
 def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
     try:
-        mixture = drawn(recipe, data.records, data.images > 0)
+        mixture = drawn(recipe, data.records, data.images > 0, data.counts)
         rows = np.arange(len(data.records)) if mixture is None else mixture.rows
         has_image = data.images[rows] > 0
         steps = total_steps(recipe, len(sample_order(recipe, data.lengths[rows], has_image)))

@@ -51,6 +51,7 @@ class TrainingData:
         files: What it is made of, in order; a file that was given twice is there twice.
         images: The sha256 of all images' names and contents; None without images.
         skipped: How many records were left out for each reason.
+        counts: How many records each file has, bad ones counted; None if an older version built it.
         mixture: How many rows of each file were drawn, and of how many; None for all of them.
         folder: Where it is cached; `bad_records.jsonl` there lists what was left out.
     """
@@ -62,6 +63,7 @@ class TrainingData:
     images: str | None
     skipped: Mapping[str, int]
     folder: Path
+    counts: list[int] | None = None
     mixture: Mixture | None = None
 
     def record(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def _build(
             encoded_files.start_over(part)
         done = encoded_files.encode_files(files, images, encoder, part, kind)
         _refuse(done, part, files, skip_bad)
-        write_whole(part / _INDEX, json.dumps({"skipped": done.bad}))
+        write_whole(part / _INDEX, json.dumps({"skipped": done.bad, "counts": done.counts}))
     except BaseException as error:
         if isinstance(error, ValueError) or not encoded_files.begun(part):
             remove(part)
@@ -196,6 +198,7 @@ def _load(
 ) -> TrainingData:
     has_image = np.load(folder / "modalities.npy")
     unused = () if has_image.any() else ("images",)
+    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     table = MappedTable(folder / encoded_files.ROWS, unused, kind.renamed)
     return TrainingData(
         dataset=Dataset(table),
@@ -203,6 +206,7 @@ def _load(
         has_image=has_image,
         files=files,
         images=images,
-        skipped=json.loads((folder / _INDEX).read_text(encoding="utf-8"))["skipped"],
+        skipped=index["skipped"],
+        counts=index.get("counts"),
         folder=folder,
     )

@@ -58,6 +58,7 @@ class EncodingProgress:
         bad: How many cannot, by reason.
         first: The first few of these, as texts.
         sizes: Bytes of each file.
+        counts: Once all is read, how many records each file of records has, bad ones counted.
     """
 
     records: int = 0
@@ -65,6 +66,7 @@ class EncodingProgress:
     bad: dict[str, int] = field(default_factory=dict)
     first: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=list)
 
 
 def encode_files(
@@ -90,7 +92,9 @@ def encode_files(
     ):
         batches: list[pa.RecordBatch] = []
         written = None if images is None else folder.parent
-        records = islice(read_files(files, kind.parse, written), done.records, None)
+        counts: list[int] = []
+        every = read_files(files, kind.parse, written, counts)
+        records = islice(every, done.records, None)
         while chunk := list(islice(records, _CHUNK)):
             out.images(check.check(name for _, item in chunk for name in _images(item)))
             batches.append(_batch(chunk, encoder, check, done, out, kind))
@@ -100,6 +104,7 @@ def encode_files(
         if batches:
             out.commit(batches)
         out.end()
+    done.counts = counts
     return done
 
 

@@ -52,6 +52,7 @@ class Survey:
 
     Attributes:
         total: Records that were read, bad ones counted.
+        counts: The same of each file.
         records: Their numbers.
         lengths: Tokens, image tokens counted, after the cut to `max_length`.
         full: Tokens before the cut.
@@ -69,6 +70,7 @@ class Survey:
     """
 
     total: int
+    counts: list[int]
     records: np.ndarray
     lengths: np.ndarray
     full: np.ndarray
@@ -93,6 +95,7 @@ class _Gathered:
         default_factory=lambda: {name: array(kind) for name, kind in _COLUMNS.items()}
     )
     total: int = 0
+    counts: list[int] = field(default_factory=list)
     bad: Counter[str] = field(default_factory=Counter)
     worst: list[BadRecordError] = field(default_factory=list)
     longest: list[tuple[int, int, Extreme]] = field(default_factory=list)
@@ -128,6 +131,7 @@ class _Gathered:
         )
         return Survey(
             total=self.total,
+            counts=self.counts,
             **columns,
             bad=self.bad,
             worst=self.worst,
@@ -166,7 +170,8 @@ def survey(
         if note:
             note(error)
 
-    for file, item in _checked(read_files(files, kind.parse, written), check):
+    records = read_files(files, kind.parse, written, gathered.counts)
+    for file, item in _checked(records, check):
         gathered.total += 1
         try:
             if isinstance(item, BadRecordError):

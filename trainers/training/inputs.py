@@ -110,17 +110,21 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
 def training_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData:
     """Return what a recipe trains on: of all of its files what it draws of them."""
     data = encoded_data(recipe, checkpoint, recipe.files)
-    mixture = drawn(recipe, data.dataset.data.column("record").to_numpy(), data.has_image)
+    records = data.dataset.data.column("record").to_numpy()
+    mixture = drawn(recipe, records, data.has_image, data.counts)
     return data.mixed(mixture) if mixture else data
 
 
-def drawn(recipe: Recipe, records: np.ndarray, has_image: np.ndarray) -> Mixture | None:
+def drawn(
+    recipe: Recipe, records: np.ndarray, has_image: np.ndarray, counts: Sequence[int] | None
+) -> Mixture | None:
     """Return what a recipe draws of its files; None for all records.
 
     Args:
         recipe: The recipe.
         records: The number of each row's record.
         has_image: Of each row, bool.
+        counts: How many records each file has; None: they are read once more.
 
     Raises:
         ValueError: A file that is drawn from has no record, or one that is replayed has images.
@@ -135,7 +139,7 @@ def drawn(recipe: Recipe, records: np.ndarray, has_image: np.ndarray) -> Mixture
     )
     if proportions == Proportions():
         return None
-    counts = records_of(recipe.files, row_kind(recipe).parse)
+    counts = counts or records_of(recipe.files, row_kind(recipe).parse)
     replayed = (records >= sum(counts[: len(recipe.data)])) & has_image
     if replayed.any():
         raise ValueError(

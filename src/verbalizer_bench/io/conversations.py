@@ -189,7 +189,10 @@ def parsed(path: Path, written: Path | None = None) -> Iterator[Parsed]:
 
 
 def read_files(
-    files: Iterable[Path], parse: AnyParse = conversation, written: Path | None = None
+    files: Iterable[Path],
+    parse: AnyParse = conversation,
+    written: Path | None = None,
+    counts: list[int] | None = None,
 ) -> Iterator[tuple[Path, Record | BadRecordError]]:
     """Yield the records of files, numbered through all of them, each with its file.
 
@@ -197,12 +200,16 @@ def read_files(
         files: As `record_files` has them.
         parse: Makes records of what JSON holds.
         written: As in `parsed`.
+        counts: Is given the number of each file's records, once they are read.
     """
     following = 0
     for path in files:
-        for record in read_as(parse, path, following, written):
+        first = following
+        for record in read_as(parse, path, first, written):
             following = record.index + 1
             yield path, record
+        if counts is not None:
+            counts.append(following - first)
 
 
 def record_id(row: Any) -> str:
