@@ -13,11 +13,14 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 
 from tests.conftest import REPOSITORY
+from tests.helpers.families import configuration
+from tests.helpers.vision_families import VISION_FAMILIES
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.compose import join_configs
 from verbalizer_bench.trainers import prerequisites, train
 from verbalizer_bench.trainers.checkpoints.load import load, load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
+from verbalizer_bench.trainers.dry_run import _model_lines
 from verbalizer_bench.trainers.recipe import read_recipe
 from verbalizer_bench.trainers.training import resources
 from verbalizer_bench.trainers.training.inputs import encoded_data
@@ -162,6 +165,28 @@ def test_counts_are_those_of_training(name: str) -> None:
     trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
     frozen = sum(w.numel() for w in model.parameters() if not w.requires_grad)
     assert count_parameters(load_shapes(recipe), recipe) == (trained, frozen)
+
+
+def test_an_output_layer_that_is_the_input_embeddings_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((TINY / "llama" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    words = [str(TINY / "sft.yaml"), f"model.config={tmp_path}", f"tokenizer={TINY / 'llama'}"]
+    for part, state in (("all", "trained"), ("attention", "frozen")):
+        more = [f"train.language_model={part}", "trained_parameters=null"]
+        assert main(["train", *words, *more, "--dry-run"]) == 0
+        plan = capsys.readouterr().out
+        assert f"the output layer is the input embeddings, {state} as one" in plan
+
+
+def test_what_an_adapter_leaves_out_is_said(tmp_path: Path) -> None:
+    family = next(one for one in VISION_FAMILIES if one.model_type == "llava_next")
+    configuration(family).save_pretrained(tmp_path)
+    words = [str(TINY / "vit_lora.yaml"), f"model.config={tmp_path}", "format=tokenizer"]
+    recipe = read_recipe(words[0], [*words[1:], "trained_parameters=null"])
+    lines = dict(_model_lines(recipe, load_shapes(recipe))[-1:])
+    assert lines[""] == "not trained, an adapter cannot hold it: model.image_newline"
 
 
 def test_a_sample_shows_what_is_trained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,10 @@ def hold_frozen(model: Any, dtype: torch.dtype) -> None:
     for weight in model.parameters():
         if not weight.requires_grad and weight.is_floating_point():
             weight.data = weight.data.to(dtype)
+    if model.config.model_type == "smolvlm":
+        # It gives images the type of its first weight, a tower's that may be trained, and writes
+        # them among embeddings, which must have the same.
+        model.get_input_embeddings().to(model.dtype)
 
 
 def holds_frozen_exactly(model: Any, dtypes: Mapping[str, torch.dtype]) -> bool:
