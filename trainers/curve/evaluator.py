@@ -63,6 +63,8 @@ class Evaluator:
         assert recipe.evaluation
         self.settings: EvaluationSettings = recipe.evaluation
         self._dtype, self._main = checkpoint.saved_dtype, main
+        base = ", the base quantised as it is trained" if recipe.quantization else ""
+        self._weights = checkpoint.saved_dtype_name + base
         self._held_out = held_out if self.settings.held_out else None
         self._suite: Suite | None = None
         if self.settings.tasks:
@@ -168,7 +170,7 @@ class Evaluator:
         """Return what the curve was made of and where it ended, as JSON values."""
         suite = self._suite.record() if self._suite else None
         return {
-            "suite": suite and suite | {"weights": str(self._dtype).removeprefix("torch.")},
+            "suite": suite and suite | {"weights": self._weights},
             "points": len(self.points),
             "first": self.points[0].row() if self.points else None,
             "last": self.points[-1].row() if self.points else None,

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from safetensors.torch import load_file
 from tests.trainers.curve.conftest import TINY, Train
 from verbalizer_bench import api
 from verbalizer_bench.results.statistics import summarize
+from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.curve.points import COLUMNS, F1
+from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe import read_recipe
 
 # A task of each label type.
@@ -148,3 +151,18 @@ def test_a_wrong_key_is_told(words: list[str], problem: str) -> None:
 def test_a_name_of_no_verbalizer_task_is_told(name: str, trained: Train) -> None:
     with pytest.raises(ValueError, match=rf"evaluation.tasks={name}".replace("*", r"\*")):
         trained("evaluation.steps=2", "evaluation.data=sample", f"evaluation.tasks={name}")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "keeps_best", "problem"),
+    [(("verbalizer",), False, "evaluation.tasks=\\[\\] for the held-out"), ((), True, "keep=last")],
+)
+@pytest.mark.parametrize("kind", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_what_needs_whole_layers_is_refused_where_they_are_spread(
+    kind: str, tasks: tuple[str, ...], keeps_best: bool, problem: str
+) -> None:
+    spread = {"is_fsdp_enabled": False, "is_deepspeed_enabled": False, kind: True}
+    settings = EvaluationSettings(steps=2, tasks=tasks)
+    evaluator = SimpleNamespace(settings=settings, _suite=tasks, _keeps_best=keeps_best)
+    with pytest.raises(ValueError, match=problem):
+        Evaluator.attach(evaluator, SimpleNamespace(**spread))  # type: ignore[arg-type]
