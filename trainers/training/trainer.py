@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import PrinterCallback, Trainer
 from trl import DPOConfig, SFTConfig
 
@@ -139,6 +140,10 @@ def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
         ValueError: It is not finite.
     """
     loss = trainer.evaluate(data.dataset, metric_key_prefix="held_out")["held_out_loss"]
+    for module in trainer.model.modules():
+        # FSDP2 leaves a root whole behind a pass without gradients, and states are of its shards.
+        if isinstance(module, FSDPModule):
+            module.reshard()
     logged = trainer.state.log_history[-1]
     if not math.isfinite(loss):
         raise ValueError(

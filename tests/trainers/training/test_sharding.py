@@ -157,17 +157,26 @@ def train_sharded(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in ranks]
 
 
+EVALUATED = ("evaluation.steps=4", "evaluation.tasks=[]", "early_stopping.metric=held_out_loss")
+EVALUATED += ("early_stopping.keep=last", "early_stopping.patience=null")
+
+
 def recipe_of(name: str, folder: Path, *overrides: str) -> Recipe:
     words = [
         f"num_train_epochs={EPOCHS[name]}",
         f"output={folder}",
         f"cache={folder.parent / 'cache'}",
     ]
+    if name == "sft":
+        held_out = folder.parent / "held_out.jsonl"
+        held_out.write_text(json.dumps({"conversations": QUESTION}) + "\n")
+        words += [f"held_out={held_out}", *EVALUATED]
     if name != "sft":
         words += ["model.path=null", f"model.config={REPOSITORY / 'recipes' / 'tiny' / 'llava'}"]
     return read_recipe(REPOSITORY / "recipes" / "tiny" / f"{name}.yaml", [*words, *overrides])
 
 
+QUESTION = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "A girl named Lily."}]
 Make = Callable[..., Made]
 
 
@@ -238,6 +247,13 @@ def test_losses_and_weights_are_those_of_one_process(make: Make, name: str) -> N
     moved = {key for key in before if not torch.equal(before[key], two[key])}
     assert moved == {key for key in before if not torch.equal(before[key], one[key])}
     assert len(moved) >= 14
+
+
+def test_the_held_out_loss_is_measured_while_weights_are_spread(make: Make) -> None:
+    one, two = (list(csv.DictReader((folder / "curve.csv").open())) for folder in make("sft")[1:3])
+    assert [row["step"] for row in one] == ["0", "4", "8"]
+    for row, other in zip(one, two, strict=True):
+        assert float(row["held_out_loss"]) == pytest.approx(float(other["held_out_loss"]), rel=1e-4)
 
 
 def test_the_identity_and_the_tower_are_what_they_were(make: Make) -> None:
