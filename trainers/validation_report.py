@@ -9,7 +9,7 @@ from typing import Any
 
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.conversations import BadRecordError
-from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.files import removed_if_empty, write_whole
 from verbalizer_bench.trainers.data.survey_summary import bad_record
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.validation import Validation, validate
@@ -39,7 +39,15 @@ def checked(recipe: Recipe, output: Path | None) -> Validation:
     """
     if output is None:
         return validate(recipe)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    with removed_if_empty(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        found = _listed(recipe, output)
+    write_whole(output, page(found))
+    return found
+
+
+def _listed(recipe: Recipe, output: Path) -> Validation:
+    """Check a recipe's data, and list the bad records beside a page."""
     listing = output.with_name(f"{output.stem}.bad_records.jsonl")
     part = listing.with_name(f"{listing.name}.part")
     try:
@@ -55,7 +63,6 @@ def checked(recipe: Recipe, output: Path | None) -> Validation:
             listing.unlink(missing_ok=True)
     finally:
         part.unlink(missing_ok=True)
-    write_whole(output, page(found))
     return found
 
 

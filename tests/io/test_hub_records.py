@@ -134,6 +134,21 @@ def test_a_recipe_trains_on_it_and_records_the_commit(
     (one,) = json.loads((tmp_path / "out" / "training.json").read_text())["data"]
     name, sha256, _ = online[2]["hub:me/plain"]
     assert (one["file"], one["sha256"]) == (name, sha256)
+    recipe = str(tmp_path / "out" / "recipe.yaml")
+    # Its data set has moved on since: the commit that it was can be given.
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    del record["seconds"]
+    record["data"][0] |= {"file": f"hub:me/plain@{'b' * 40}/train", "sha256": "b"}
+    (tmp_path / "out" / "training.json").write_text(json.dumps(record))
+    (tmp_path / "out" / "state" / "checkpoint-1").mkdir(parents=True)
+    for given in ("hub:me/plain", name):
+        assert main(["train", recipe, "resume=true", f"data={given}"]) == 2
+        said = capsys.readouterr().err
+        assert f"it was started with data hub:me/plain@{'b' * 40}/train, now {name}; put" in said
+    assert main(["train", recipe, "resume=true", "data=hub:me/other"]) == 2
+    assert "it was started with data=['hub:me/plain'], not ['hub:me/other']" in (
+        capsys.readouterr().err
+    )
     hub_records.resolved.cache_clear()
 
 

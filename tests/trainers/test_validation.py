@@ -219,6 +219,9 @@ def test_what_is_not_there_is_one_line(
     assert main(["validate-data", *(word.format(data=data) for word in words)]) == 2
     (line,) = [one for one in capsys.readouterr().err.splitlines() if "error" in one]
     assert problem in line
+    page = str(tmp_path / "new" / "page.html")
+    assert main(["validate-data", *(word.format(data=data) for word in words), "-o", page]) == 2
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("values", [[1], [1, 2, 3], [16, 22, 23, 31, 32], [1, 100000], [181, 181]])

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from verbalizer_bench.io.files import try_lock, write_whole
+from verbalizer_bench.io.hub_records import is_hub, without_revision
 from verbalizer_bench.io.record_files import lacking, records_sha256
 from verbalizer_bench.models.adapters.fingerprints import versions
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, checkpoint_sha256, weights_sha256
@@ -116,7 +117,9 @@ class OutputFolder:
         before.setdefault("trained_modules", "all")
         bound = {"per_device_batch_size"} if self.recipe.loss == "micro_batches" else set()
         for key in now:
-            if key not in {*_FREE} - bound and before.get(key) != now[key]:
+            # Which commit of a hub's data set it was, the hashes of the data tell.
+            same = without_revision(before.get(key)) == without_revision(now[key])
+            if key not in {*_FREE} - bound and not same:
                 raise ValueError(
                     f"output={self.path}: it was started with {key}={before.get(key)!r}, not "
                     f"{now[key]!r}; give that, or another output"
@@ -138,6 +141,13 @@ class OutputFolder:
         hashes = [one["sha256"] for one in before.get("data", ())]
         now = [one.sha256 for one in data.files]
         if before and hashes != now:
+            names, others = (
+                [one["file"] for one in before["data"]],
+                [one.file for one in data.files],
+            )
+            # The name of a hub's data set has its commit.
+            if names != others and any(is_hub(Path(name)) for name in names):
+                raise self._other_data("data", ", ".join(names), ", ".join(others))
             raise self._other_data("data of sha256", ", ".join(hashes), ", ".join(now))
         if before and before.get("images") != data.images:
             what = f"images in {self.recipe.images_folder} of sha256"

@@ -9,9 +9,9 @@ of a commit is taken for all of it then, but for shards that say how many they a
 import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-_PREFIX = "hub:"
+_PREFIX, _SPLIT = "hub:", "train"
 _NAME = re.compile(
     r"hub:(?P<repository>[\w.-]+/[\w.-]+)(:(?P<config>[^@/:]+))?(@(?P<revision>[\w.-]+))?"
     r"(/(?P<split>[\w.-]+))?"
@@ -41,6 +41,22 @@ def is_hub(path: Path) -> bool:
     return str(path).startswith(_PREFIX)
 
 
+def without_revision(value: Any) -> Any:
+    """Return a recipe's value, in which names of hub data sets are whole, without a revision."""
+    if isinstance(value, dict):
+        return {key: without_revision(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_revision(inner) for inner in value]
+    match = _NAME.fullmatch(value) if isinstance(value, str) else None
+    return _named(match, None) if match else value
+
+
+def _named(match: re.Match[str], revision: str | None) -> str:
+    config = f":{match['config']}" if match["config"] else ""
+    at = f"@{revision}" if revision else ""
+    return f"{_PREFIX}{match['repository']}{config}{at}/{match['split'] or _SPLIT}"
+
+
 @cache
 def resolved(path: Path) -> HubSplit:
     """Return which files a name stands for, at which commit; they are not downloaded.
@@ -56,7 +72,7 @@ def resolved(path: Path) -> HubSplit:
             "are not the default one, main and train"
         )
     repository, config = match["repository"], match["config"]
-    split = match["split"] or "train"
+    split = match["split"] or _SPLIT
     try:
         commit, found = _splits(repository, config, match["revision"])
     # The libraries below raise dozens of types when a network is away.
@@ -64,9 +80,9 @@ def resolved(path: Path) -> HubSplit:
         raise _unreachable(path, repository, error) from error
     if split not in found:
         raise ValueError(f"{path}: no split {split}; there are {', '.join(sorted(found))}")
-    named = f":{config}" if config else ""
-    name = f"{_PREFIX}{repository}{named}@{commit}/{split}"
-    return HubSplit(name, repository, match["revision"], commit, tuple(found[split]))
+    return HubSplit(
+        _named(match, commit), repository, match["revision"], commit, tuple(found[split])
+    )
 
 
 def _unreachable(path: Path, repository: str, error: Exception) -> Exception:
