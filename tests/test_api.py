@@ -41,6 +41,7 @@ def test_type_checkers_know_what_it_gives(tmp_path: Path) -> None:
         "train('x').metrics",
     ]
     calls += ["evaluate(model='m', model_args={}, output='o').name", "build_data('x').files"]
+    calls += ["validate_data('x').stops"]
     lines = [f"reveal_type(vb.{call})" for call in calls]
     program.write_text("\n".join(["import verbalizer_bench as vb", *lines, "vb.evalute\n"]))
     command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable]
@@ -50,7 +51,7 @@ def test_type_checkers_know_what_it_gives(tmp_path: Path) -> None:
     told = [one["message"] for one in json.loads(done.stdout)["generalDiagnostics"]]
     types = [text.partition(" is ")[2].strip('"') for text in told if text.startswith("Type of")]
     assert types[:2] == ["Run", "tuple[RunSummary, ...]"] and types[2].startswith("tuple[Pair")
-    assert types[3:6] == ["Mapping[str, Any]", "str", "tuple[Path, ...]"]
+    assert types[3:7] == ["Mapping[str, Any]", "str", "tuple[Path, ...]", "tuple[str, ...]"]
     assert any(text.startswith('"evalute" is not a known attribute') for text in told), told
 
 
@@ -223,6 +224,10 @@ def test_values_of_python_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatc
     ("call", "words"),
     [
         (lambda: vb.train("tiny/stf"), "train tiny/stf"),
+        (
+            lambda: vb.validate_data("tiny/sft", data="gone.json"),
+            "validate-data tiny/sft data=gone.json",
+        ),
         (lambda: vb.train("tiny/sft", sede=1), "train tiny/sft sede=1"),
         (
             lambda: vb.build_data("data/response_format", "sede=1"),

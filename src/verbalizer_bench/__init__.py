@@ -1,7 +1,7 @@
 """verbalizer-bench: does tuning hurt a model's ability to follow instructions?
 
 From Python: `import verbalizer_bench as vb`, then `vb.evaluate`, `vb.load_run`, `vb.report`,
-`vb.compare`, `vb.train` and `vb.build_data` (see `verbalizer_bench.api`).
+`vb.compare`, `vb.validate_data`, `vb.train` and `vb.build_data` (see `verbalizer_bench.api`).
 """
 
 from importlib import import_module
@@ -9,10 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from verbalizer_bench.version import __version__
 
-__all__ = ["__version__", "build_data", "compare", "evaluate", "load_run", "report", "train"]
+__all__ = [
+    "__version__",
+    "build_data",
+    "compare",
+    "evaluate",
+    "load_run",
+    "report",
+    "train",
+    "validate_data",
+]
 
 if TYPE_CHECKING:
-    from verbalizer_bench.api import build_data, compare, evaluate, load_run, report, train
+    from verbalizer_bench.api import (
+        build_data,
+        compare,
+        evaluate,
+        load_run,
+        report,
+        train,
+        validate_data,
+    )
 else:  # Not for type checkers: they would take any name for one of these.
 
     def __getattr__(name: str) -> Any:

@@ -30,6 +30,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class CheckedData:
+    """What `validate_data` has found.
+
+    Attributes:
+        metrics: Counts, lengths, sizes and the worst records, as `validate-data --json` prints.
+        stops: Why training would stop; empty where it would not.
+    """
+
+    metrics: Mapping[str, Any]
+    stops: tuple[str, ...]
+
+    def __str__(self) -> str:
+        from verbalizer_bench.trainers.validation_report import text
+
+        return text(self.metrics)
+
+
+@dataclass(frozen=True)
 class TrainedCheckpoint:
     """A checkpoint that `train` has made.
 
@@ -204,6 +222,24 @@ def compare(
     named = {run.folder: run for run in find_runs((*given, *back))}
     given, back = ([named[run.folder] for run in runs] for runs in (given, back))
     return compare(*given, allowed=allowed, repaired=back, pictures=pictures)
+
+
+def validate_data(recipe: str | Path, *overrides: str, **values: Any) -> CheckedData:
+    """Check every record of a recipe's data, as `verbalizer-bench validate-data` does.
+
+    Args:
+        recipe: A YAML file, the name of a shipped recipe, or a file of records.
+        overrides: What replaces its keys, as on the command line; further files of records.
+        values: The same as Python's values.
+
+    Raises:
+        OSError: The recipe, the tokenizer, data or images are not there.
+        ValueError: A key is wrong, or a file cannot be read as records.
+    """
+    from verbalizer_bench.trainers.validation import validate, validation_recipe
+
+    found = validate(validation_recipe(str(recipe), [*overrides, *_overrides(values)]))
+    return CheckedData(found.record, tuple(found.stops))
 
 
 def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoint:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+import verbalizer_bench as vb
 from tests.conftest import REPOSITORY
 from tests.helpers.family_training import RECORDS, as_row, recipe, write_images
 from tests.helpers.own_processors import OWN_PROCESSORS, without_videos
@@ -71,6 +72,9 @@ def test_the_counts_are_what_training_builds(
     assert sum(one["records"] for one in part["lengths"]["histogram"]) == 96
     assert part["images"]["distinct"] == 24 and part["images"]["width"]["median"] == 32
     assert record["epoch"]["steps"] == 48 and record["stops"] == []
+    checked = vb.validate_data(*words)
+    assert checked.metrics == record and checked.stops == ()
+    assert "64 one image" in str(checked)
 
 
 def test_no_weight_is_needed_nor_a_place_to_write(
