@@ -80,9 +80,8 @@ class Recipe:
         format: Conversation format, one of `trainers.conversations.formats.FORMATS`.
         thoughts: What becomes of an answer's thought, `<think>…</think>` at its beginning or its
             message's `reasoning_content`. `train`: it is in the loss. `context`: what follows it
-            alone is in the loss. `drop`: it is left out, and a template that knows
-            `enable_thinking` asks with false. None: in a text it is trained as the rest is, and
-            `reasoning_content` is refused.
+            alone is in the loss. `drop`: it is left out. A template that knows `enable_thinking` is
+            told. None: in a text it is trained as the rest is, and `reasoning_content` is refused.
         tokenizer: A folder or hub id, where the model's own is not at hand.
         images: Folder that the records' image names are relative to; default: the data file's
             (of a hub's data set the working folder; images in the rows need none). With

@@ -36,7 +36,7 @@ from verbalizer_bench.trainers.conversations.answers import end_generation
 from verbalizer_bench.trainers.conversations.formats import chat_template
 from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTexts
 from verbalizer_bench.trainers.conversations.steering import steered
-from verbalizer_bench.trainers.conversations.thoughts import DROP, without_thinking
+from verbalizer_bench.trainers.conversations.thoughts import with_thinking
 from verbalizer_bench.trainers.data.flat_batch import check_flat
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_checks import EITHER
@@ -367,8 +367,7 @@ def _set_template(checkpoint: Checkpoint, recipe: Recipe) -> None:
         template = chat_template(recipe.format, tokenizer)
     if recipe.method == "steerlm":
         template = steered(template)
-    if recipe.thoughts == DROP:
-        template = without_thinking(template)
+    template = with_thinking(template, recipe.thoughts, tokenizer)
     processor.chat_template = tokenizer.chat_template = template
     if processor is not tokenizer:
         leave_bos_to_template(processor)

@@ -112,7 +112,10 @@ def _end(
     rest = answered[stop:]
     for ending in endings:
         rest = rest.replace(ending, "")
-    return stop if not rest.strip() and _holds(same[start:stop], message) else None
+    # A thought in the answer's text may begin in the prompt.
+    opened = same[:start].rstrip().endswith("<think>")
+    written = f"{'<think>' * opened}{same[start:stop]}"
+    return stop if not rest.strip() and _holds(written, message) else None
 
 
 def check_kept(text: str, message: Mapping[str, Any]) -> None:
@@ -127,7 +130,8 @@ def check_kept(text: str, message: Mapping[str, Any]) -> None:
 
 def _holds(text: str, message: Mapping[str, Any]) -> bool:
     """Tell whether a text contains a message's, but for white space, which templates change."""
-    return "".join(content_text(message["content"]).split()) in "".join(text.split())
+    parts = (content_text(message["content"]), message.get("reasoning_content", ""))
+    return all("".join(part.split()) in "".join(text.split()) for part in parts)
 
 
 def content_text(content: Any) -> str:
@@ -138,10 +142,16 @@ def content_text(content: Any) -> str:
 
 
 def _no_answer(written: str, message: Mapping[str, Any]) -> ValueError:
+    text = content_text(message["content"])
+    if _holds(written, {"content": text}) and not _holds(written, message):
+        return TextLostError(
+            f"the chat template leaves out the thought of the answer {_short(text)}; give "
+            "thoughts=drop"
+        )
     if not _holds(written, message):
         return TextLostError(
             f"the chat template writes {_short(written)} for the answer "
-            f"{_short(content_text(message['content']))}; leave out what it drops"
+            f"{_short(text)}; leave out what it drops"
         )
     return TemplateFaultError(
         f"format 'tokenizer': this chat template writes an answer as {_short(written)}, with no "

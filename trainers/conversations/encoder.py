@@ -18,12 +18,7 @@ from verbalizer_bench.trainers.conversations.assistant_spans import (
     find_last_answer,
 )
 from verbalizer_bench.trainers.conversations.formats import MARK, training_template
-from verbalizer_bench.trainers.conversations.thoughts import (
-    CONTEXT,
-    behind_thought,
-    template_arguments,
-    with_thoughts,
-)
+from verbalizer_bench.trainers.conversations.thoughts import Thoughts
 
 _PROBE = (Message("user", "one"), Message("assistant", "two"))
 _TOKEN_LIKE = re.compile(r"<[^<>\s]+>")
@@ -95,7 +90,7 @@ class Encoder:
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
         self.max_length = max_length
-        self.thoughts = thoughts
+        self._thoughts = Thoughts(thoughts, self.template)
         added = tokenizer.added_tokens_decoder.values()
         self._specials = tuple(token.content for token in added if token.special)
         self._endings = [token.content for token in added]
@@ -109,7 +104,7 @@ class Encoder:
             tokenizer.special_tokens_map,
             owner,
             image_slot=slot,
-            arguments={**(arguments or {}), **template_arguments(self.template, thoughts)},
+            arguments={**(arguments or {}), **self._thoughts.arguments},
         )
         self._last_alone = format == "tokenizer" and self._asks_with_other_space()
         self.has_marks &= not self._last_alone
@@ -127,7 +122,7 @@ class Encoder:
         sizes = [self.image_token_id, self.image_tokens, self.max_length]
         parts = [backend, specials, self.format, self.template, f"{DATE:%Y-%m-%d}", sizes]
         parts += [self._chat.arguments] if self._chat.arguments else []
-        parts += [self.thoughts] if self.thoughts else []
+        parts += [self._thoughts.kept] if self._thoughts.kept else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, record: Conversation) -> Encoded:
@@ -173,9 +168,9 @@ class Encoder:
         Raises:
             BadRecordError: The template leaves out or changes a text.
         """
-        record = with_thoughts(record, self.thoughts)
+        record = self._thoughts.split(record)
         try:
-            text = self._chat.render(_contents(record.messages[:-1]))
+            text = self._chat.render(self._thoughts.contents(record.messages[:-1]))
         except ValueError as error:
             raise BadRecordError(record.index, record.id, "template", str(error)) from error
         text = self._with_images(record, text)
@@ -222,7 +217,7 @@ class Encoder:
 
     def _check_asked(self) -> None:
         """Raise TemplateFaultError where a template with marks asks otherwise than it writes."""
-        messages = _contents(_PROBE)
+        messages = self._thoughts.contents(_PROBE)
         try:
             prompt = self._chat.render_turns(messages[:1], add_generation_prompt=True)
             answered, blocks = self._chat.render_with_assistant_spans(messages)
@@ -238,7 +233,7 @@ class Encoder:
 
         LLaVA-OneVision's asks with `assistant`, a line break, and writes a space between the two.
         """
-        messages = _contents(_PROBE)
+        messages = self._thoughts.contents(_PROBE)
         try:
             prompt = self._chat.render_turns(messages[:1], add_generation_prompt=True)
             answered = self._chat.render_turns(messages)
@@ -249,7 +244,7 @@ class Encoder:
     def _find_unknown_endings(self) -> list[str]:
         """Return what ends an answer and looks like a token, but is none of the tokenizer's."""
         try:
-            closing = self._chat.render_turns(_contents(_PROBE)).rpartition("two")[2]
+            closing = self._chat.render_turns(self._thoughts.contents(_PROBE)).rpartition("two")[2]
         except ValueError:
             return []
         known = any(ending in closing for ending in self._endings)
@@ -274,7 +269,7 @@ class Encoder:
         turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
         thinking = [(role, f"<think>a</think>{text}") for role, text in turns]
         for case in (turns, thinking):
-            messages = _contents([Message(*turn) for turn in case])
+            messages = self._thoughts.contents([Message(*turn) for turn in case])
             try:
                 if self._found(messages).context:
                     return True
@@ -284,15 +279,15 @@ class Encoder:
 
     def _render_answers(self, record: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """Return a record's text and the character spans of the answers that are trained."""
-        messages = _contents(with_thoughts(record, self.thoughts).messages)
+        record = self._thoughts.split(record)
+        messages = self._thoughts.contents(record.messages)
         try:
             text, blocks = self._find_answers(messages)
         except TemplateFaultError:
             raise
         except ValueError as error:
             raise BadRecordError(record.index, record.id, "template", str(error)) from error
-        if self.thoughts == CONTEXT:
-            blocks = [behind_thought(text, block) for block in blocks]
+        blocks = self._thoughts.trained(record, text, blocks, self._endings)
         return text, blocks[-1:] if record.last_only else blocks
 
     def _find_answers(self, messages: Sequence[Any]) -> tuple[str, list[tuple[int, int]]]:
@@ -353,7 +348,7 @@ class Encoder:
 
     def _misfit(self, record: Conversation) -> tuple[str, str] | None:
         """Return why a record does not fit this model and format: a reason and its detail."""
-        record = with_thoughts(record, self.thoughts)
+        record = self._thoughts.split(record)
         if record.images and self.image_token_id is None:
             return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
         turns = [message for message in record.messages if message.role != "system"]
@@ -365,10 +360,6 @@ class Encoder:
                 if token in message.text:
                     return "special token", f"a {message.role} turn holds {token!r}; take it out"
         return None
-
-
-def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [{"role": message.role, "content": message.content()} for message in messages]
 
 
 def _check_joints(

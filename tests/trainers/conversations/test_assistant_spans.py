@@ -3,17 +3,16 @@
 import copy
 import json
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.conftest import REPOSITORY
+from tests.helpers.templates import SMOLLM2, TRL, any_tokenizer, make, trl
 from tests.helpers.toy import TEMPLATE, make_llm, make_tokenizer
 from verbalizer_bench.cli import main
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
@@ -22,23 +21,9 @@ from verbalizer_bench.trainers.conversations.answers import describe_answers, en
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.formats import chat_template
 
-TRL = files("trl") / "chat_templates"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 LLAMA3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 GEMMA = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
-SMOLLM2 = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    "<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
-    "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
-
-def trl(name: str) -> str:
-    return (TRL / f"{name}.jinja").read_text(encoding="utf-8")
-
-
 # A family's template, the tokens that it has, BOS and EOS; what is trained between ⟦ and ⟧.
 QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 SMOL_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -86,19 +71,6 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...], str | None, str, str]] = {
 
 END = {"qwen2.5": "<|im_end|>", "llama-3": "<|eot_id|>", "smollm2": "<|im_end|>"}
 END["gemma"] = "<end_of_turn>"
-
-
-def make(template: str, special: tuple[str, ...], bos: str | None, eos: str) -> Any:
-    """Make a tokenizer of single bytes and special tokens."""
-    tokenizer = make_tokenizer(["x"], 4 + 256)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
-    tokenizer.bos_token, tokenizer.eos_token = bos, eos
-    front = [(bos, tokenizer.bos_token_id)] if bos and template != SMOLLM2 else []
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{bos} $A" if front else "$A", special_tokens=front
-    )
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -203,13 +175,6 @@ REFUSED = {"deepseek_r1_distill", "deepseekv3", "glm4moe"}
 REFUSED |= {name for name in KNOWN if name.startswith("nemotron")}
 # Templates that write a thought, or an ending, for the last answer only.
 CONTEXT = {"gptoss", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6"}
-
-
-def any_tokenizer(template: str) -> Any:
-    """Make a tokenizer that has every special token that a template writes."""
-    found = set(re.findall(r"<[^\w\s/]?[\w\u2581]+[^\w\s]?>|<\|[\w\uff5c\u2581]+\|>", template))
-    special = sorted(found - {"<think>", "</think>", "<tool_call>", "</tool_call>", "<tools>"})
-    return make(template, tuple(special), "<s>", "</s>")
 
 
 @pytest.mark.parametrize("name", KNOWN)

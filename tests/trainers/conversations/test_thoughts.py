@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from tests.helpers.asking import requests
 from tests.helpers.chat_families import CHAT_FAMILIES, ChatFamily, qwen_3, smollm_3
 from tests.helpers.language_training import recipe_of, save_untrained
+from tests.helpers.templates import TRL, any_tokenizer, trl
 from tests.helpers.training_table import runs
 from verbalizer_bench.cli import main
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, conversation
@@ -153,6 +154,36 @@ def test_a_template_that_begins_a_thought_and_never_writes_one(thoughts: str) ->
         encode(tokenizer, thoughts, *ask("yes", "x y"))
 
 
+TEMPLATES = sorted(
+    file.name.removesuffix(".jinja") for file in TRL.iterdir() if "_training" not in file.name
+)
+TEMPLATES = [name for name in TEMPLATES if name != "README.md"]
+# They ask with a thought that they never write, write none (or only beside calls of tools), or end
+# answers with no token.
+WITHOUT = {"deepseek_r1_distill", "deepseekv3", "glm4moe", "gemma4", "gemma4_v3", "gemma4_v4"}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_families_own_templates(name: str) -> None:
+    """A thought is where it is asked for, whoever writes its beginning and in what words."""
+    tokenizer = any_tokenizer(trl(name))
+    turns = ask("reply", "mull it")
+    if name in WITHOUT:
+        with pytest.raises(ValueError, match=r"the chat template leaves out|this chat template"):
+            encode(tokenizer, "train", *turns)
+        return
+    for thoughts, trained, there in (
+        ("train", True, True),
+        ("context", False, True),
+        ("drop", False, False),
+    ):
+        text, (answer,) = split(tokenizer, encode(tokenizer, thoughts, *turns))
+        assert ("mull it" in answer, "mull it" in text) == (trained, there)
+        assert "reply" in answer and "q" not in answer
+        if thoughts == "context":
+            assert answer.lstrip().startswith("reply")
+
+
 def saved(family: ChatFamily, folder: Path, thoughts: str) -> Any:
     """Save an untrained checkpoint as training does; return its recipe."""
     save_untrained(family, folder / "base")
@@ -192,9 +223,11 @@ def test_a_checkpoint_is_asked_as_it_was_trained(
     if thoughts == "drop":
         assert prompts[0] == prompts[1]
     note = thinking_note(tokenizer.chat_template, tokenizer)
-    told_so = "is false where it is not given" if thoughts == "drop" else "asks with another prompt"
-    assert (note is None) == (name == "Qwen3" and thoughts != "drop")
-    assert note is None or told_so in note
+    if name == "Qwen3" and thoughts != "drop":
+        assert note is None
+    else:
+        value = "true" if thoughts == "drop" else "false"
+        assert note is not None and note.startswith(f"`enable_thinking={value}` asks with another")
 
 
 def test_a_run_without_thoughts_says_so(tmp_path: Path) -> None:
@@ -218,7 +251,7 @@ def test_a_run_without_thoughts_says_so(tmp_path: Path) -> None:
     assert main(["train", *words]) == 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "their thoughts were left out" in card
-    assert "`enable_thinking` is false where it is not given" in " ".join(card.split())
+    assert "`enable_thinking=true` asks with another prompt than" in " ".join(card.split())
 
 
 def test_reasoning_is_read_from_messages_alone() -> None:
