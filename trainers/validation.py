@@ -32,6 +32,7 @@ from verbalizer_bench.trainers.training.schedule import check_steps, total_steps
 
 log = logging.getLogger(__name__)
 
+UNRESOLVED = "NOT RESOLVED"
 # What of a recipe does not matter where its data alone are read.
 _NEUTRAL: dict[str, Any] = {
     "output": "unused",
@@ -144,7 +145,7 @@ def _model(recipe: Recipe, missing: dict[str, str]) -> tuple[Any, list[str]]:
         if recipe.text_model:
             return None, []
         lacking = next((line for key, line in missing.items() if key != "tokenizer"), "")
-        return None, [f"NOT RESOLVED: an image counts as no token, for {lacking}"]
+        return None, [f"{UNRESOLVED}: an image counts as no token, for {lacking}"]
 
 
 def _part(
@@ -159,7 +160,8 @@ def _part(
     noted = (lambda error: note(key, error)) if note else None
     written = None if folder is None else recipe.cache.expanduser()
     found = survey(files, encoder, row_kind(recipe), folder, check, noted, written)
-    return found, summary(found, files, recipe.max_length, check.sizes)
+    fate = "training would stop" if recipe.bad_records == "error" else "left out"
+    return found, summary(found, files, recipe.max_length, check.sizes) | {"fate": fate}
 
 
 def _stops(

@@ -12,7 +12,7 @@ from verbalizer_bench.io.conversations import BadRecordError
 from verbalizer_bench.io.files import removed_if_empty, write_whole
 from verbalizer_bench.trainers.data.survey_summary import bad_record
 from verbalizer_bench.trainers.recipe import Recipe
-from verbalizer_bench.trainers.validation import Validation, validate
+from verbalizer_bench.trainers.validation import UNRESOLVED, Validation, validate
 
 _BAR = 40
 _HEADINGS = {
@@ -79,8 +79,13 @@ def text(record: Mapping[str, Any]) -> str:
             blocks += _worst(key, part)
     ends = [("epoch", _epoch(record["epoch"]))] if "epoch" in record else []
     ends += [("WOULD STOP", stop) for stop in record["stops"]]
-    ends += [] if record["stops"] else [("fine", "training would stop at no record")]
+    ends += [] if record["stops"] else [("fine", _fine(record))]
     return "\n\n".join([*blocks, "\n".join(f"{name:<12}{line}" for name, line in ends)])
+
+
+def _fine(record: Mapping[str, Any]) -> str:
+    unknown = any(note.startswith(UNRESOLVED) for note in record["notes"])
+    return f"training would stop at no record{', as far as could be told' if unknown else ''}"
 
 
 def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -113,7 +118,7 @@ def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if within := part.get("in data"):
         yield "in data too", f"{within['records']:,} records, {within['prompts']:,} prompts"
     for reason, count in part["bad"].items():
-        yield "bad records", f"{count:,}: {reason}"
+        yield "bad records", f"{count:,}: {reason} ({part['fate']})"
 
 
 def _images(images: Mapping[str, Any]) -> str:
@@ -134,8 +139,8 @@ def _epoch(epoch: Mapping[str, Any]) -> str:
     )
     return (
         f"{epoch['records']:,} records, {epoch['tokens']:,} tokens, {epoch['trained']:,} of them "
-        f"trained on{'; drawn ' if drawn else ''}{drawn}; {epoch['steps']:,} steps of "
-        f"{epoch['global_batch_size']} in all"
+        f"trained on{'; drawn ' if drawn else ''}{drawn}; steps in all: "
+        f"{epoch['steps']:,}, of {epoch['global_batch_size']:,} each"
     )
 
 
@@ -169,7 +174,7 @@ def page(found: Validation) -> str:
     said += [("tokenizer", record["tokenizer"]), *(("note", note) for note in record["notes"])]
     said += [("epoch", _epoch(record["epoch"]))] if "epoch" in record else []
     verdict = "".join(f'<p class="stop">Training would stop: {_text(s)}</p>' for s in found.stops)
-    body = verdict or '<p class="fine">Training would stop at no record.</p>'
+    body = verdict or f'<p class="fine">{_fine(record).capitalize()}.</p>'
     body += _table(said)
     if len(found.lengths):
         body += f'<img alt="tokens of a record" src="{_figure(found)}">'

@@ -86,7 +86,7 @@ def test_no_weight_is_needed_nor_a_place_to_write(
     )
     said = capsys.readouterr().out
     assert "NOT RESOLVED: an image counts as no token, for model.path=none" in said
-    assert "training would stop at no record" in said
+    assert "training would stop at no record, as far as could be told" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -115,7 +115,9 @@ def test_all_that_is_bad_is_found_at_once(
     listed = [json.loads(line) for line in listing.read_text().splitlines()]
     assert [one["record"] for one in listed] == [1, 2, 3, 4, 5]
     assert {one["key"] for one in listed} == {"data"}
+    assert "1: empty turn (training would stop)" in printed.out
     assert main(["validate-data", *words, "bad_records=skip", f"data={file}"]) == 0
+    assert "1: empty turn (left out)" in capsys.readouterr().out
     assert main(["validate-data", "tiny/vit", *LLAVA, "-o", str(page)]) == 0
     assert not listing.exists(), "none is bad any more"
 
