@@ -54,7 +54,9 @@ def saved(family: str, format: str, folder: Path, image: bool) -> Any:
     if image:
         model, processor = make_llava(model, tokenizer, seed=0)
         processor.chat_template = tokenizer.chat_template
-    _set_template(Checkpoint(model, processor), SimpleNamespace(format=format, method="sft"))  # type: ignore[arg-type]
+    _set_template(
+        Checkpoint(model, processor), SimpleNamespace(format=format, method="sft", thoughts=None)
+    )  # type: ignore[arg-type]
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return tokenizer
@@ -286,7 +288,8 @@ def test_the_model_card_says_what_others_must_know(
         _, processor = make_llava(make_llm(tokenizer, seed=0), tokenizer, seed=0)
         processor.chat_template = tokenizer.chat_template
     checkpoint = Checkpoint(SimpleNamespace(config=None), processor)
-    _set_template(checkpoint, SimpleNamespace(format="tokenizer", method="sft"))  # type: ignore[arg-type]
+    recipe: Any = SimpleNamespace(format="tokenizer", method="sft", thoughts=None)
+    _set_template(checkpoint, recipe)
     found = asking_notes(checkpoint)
     assert len(found) == len(notes)
     assert all(part in note for part, note in zip(notes, found, strict=True))

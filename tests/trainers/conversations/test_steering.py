@@ -36,7 +36,8 @@ def saved(tokenizer: Any, format: str, folder: Path, image: bool) -> Checkpoint:
         model, processor = make_llava(model, tokenizer, seed=0)
         processor.chat_template = tokenizer.chat_template
     checkpoint = Checkpoint(model, processor)
-    _set_template(checkpoint, SimpleNamespace(format=format, method="steerlm"))  # type: ignore[arg-type]
+    recipe: Any = SimpleNamespace(format=format, method="steerlm", thoughts=None)
+    _set_template(checkpoint, recipe)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return checkpoint
