@@ -33,6 +33,7 @@ from verbalizer_bench.trainers.model_shapes import (
     shapes_encoder,
     tokenizer_line,
 )
+from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 from verbalizer_bench.trainers.output.hub import unpushable
 from verbalizer_bench.trainers.prerequisites import (
     missing_checkpoints,
@@ -42,13 +43,14 @@ from verbalizer_bench.trainers.prerequisites import (
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_settings import DpoSettings
 from verbalizer_bench.trainers.training.inputs import drawn, row_kind, sample_order
-from verbalizer_bench.trainers.training.resources import (
-    disk,
-    gib,
-    lacking_room,
+from verbalizer_bench.trainers.training.memory_estimate import (
+    cards,
+    each_device,
+    heaviest,
     memory,
     reference_memory,
 )
+from verbalizer_bench.trainers.training.resources import disk, gib, lacking_room
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
 
 _GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
@@ -120,8 +122,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
         lines.append(("tokenizer" if tokenizer is None else "data", _not_resolved(error)))
     if model is not None:
         lines += _context_lines(recipe, model, summary)
-        longest = recipe.max_length if summary is None else int(summary.lengths.max())
-        lines += _memory_lines(recipe, model, longest)
+        lines += _memory_lines(recipe, model, summary)
     lines += _evaluation_lines(recipe, summary)
     text = "\n".join(f"{name:<12}{line}" for name, line in lines)
     if summary is not None and summary.first:
@@ -253,22 +254,37 @@ def _epochs(recipe: Recipe) -> str:
     return f"{recipe.num_train_epochs:g} epoch{'s' if recipe.num_train_epochs != 1 else ''}"
 
 
-def _memory_lines(recipe: Recipe, model: Any, longest: int) -> list[tuple[str, str]]:
-    parts = memory(recipe, model, longest)
-    each = parts["activations"] + parts["logits"]
-    spread = sum(parts.values()) - each
-    files = disk(recipe, model)
+def _memory_lines(recipe: Recipe, model: Any, data: DataSummary | None) -> list[tuple[str, str]]:
+    lengths, has_image = (None, None) if data is None else (data.lengths, data.has_image)
+    parts = memory(recipe, model, heaviest(recipe, lengths, has_image))
+    files, longest = disk(recipe, model), recipe.max_length if lengths is None else lengths.max()
+    total = sum(parts.values())
     lines = [
-        ("memory", f"{gib(sum(parts.values()))} on one device, estimated: {_listed(parts)}"),
-        ("", f"{gib(spread / 8 + each)} on each of 8 (FSDP2 or ZeRO-3)"),
+        ("memory", f"{gib(total)} on one device, estimated: {_listed(parts)}"),
+        *_card_lines(recipe, model, parts),
         ("disk", f"{gib(sum(files.values()))}, estimated: {_listed(files)}"),
     ]
     if recipe.method == "dpo":
-        size = gib(reference_memory(model, min(longest, recipe.max_length)))
+        size = gib(reference_memory(model, min(int(longest), recipe.max_length)))
         line = f"{size} on one device, estimated, before training: float32, one pair at a time"
-        lines.insert(2, ("reference", line))
+        lines.insert(-1, ("reference", line))
     lacking = lacking_room(recipe, model)
     return [*lines, ("NO ROOM", lacking)] if lacking else lines
+
+
+def _card_lines(recipe: Recipe, model: Any, parts: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return by how many GiB cards hold it, on one device and spread over several."""
+    total = sum(parts.values())
+    paged = parts["optimizer"] if OPTIMIZERS[recipe.optim].paged else 0
+    without = f", the optimizer's {gib(paged)} paged out" if paged else ""
+    lines = [("cards", f"one device{without}: {cards(total - paged)}")]
+    if recipe.quantization:
+        return [*lines, ("", "the same on each of several devices: few bits are not spread")]
+    for devices in (2, 4, 8):
+        each = each_device(recipe, model, parts, devices)
+        where = f"{gib(each)} on each of {devices} (FSDP2 or ZeRO-3)"
+        lines.append(("", f"{where}: {cards(each)}"))
+    return lines
 
 
 def _listed(parts: Mapping[str, float]) -> str:
