@@ -92,7 +92,7 @@ def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield a name and what is said for each kind of finding about some files."""
     yield key, ", ".join(part["files"])
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in part["kinds"].items() if count)
-    yield "records", f"{part['records']:,}; of {part['usable']:,} usable {kinds or 'none'}"
+    yield "records", f"{part['records']:,}; usable {part['usable']:,}{': ' if kinds else ''}{kinds}"
     if part["usable"]:
         many = ", ".join(f"{n} in {count:,}" for n, count in list(part["answers"].items())[:6])
         more = len(part["answers"]) - 6

@@ -129,7 +129,7 @@ def test_a_recipe_trains_on_it_and_records_the_commit(
         "num_train_epochs=1",
     ]
     assert main(["validate-data", "tiny/sft", *words]) == 0
-    assert "4; of 4 usable 4 text" in capsys.readouterr().out
+    assert "4; usable 4: 4 text" in capsys.readouterr().out
     assert main(["train", str(REPOSITORY / "recipes/tiny/sft.yaml"), *words]) == 0
     (one,) = json.loads((tmp_path / "out" / "training.json").read_text())["data"]
     name, sha256, _ = online[2]["hub:me/plain"]

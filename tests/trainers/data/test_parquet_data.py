@@ -126,7 +126,7 @@ def test_validate_data_and_dry_run(
     words += ["method=vit", f"cache={tmp_path / 'cache'}"]
     assert main(["validate-data", str(shards), *words]) == 2
     said = capsys.readouterr().out
-    assert "7; of 6 usable 1 text, 5 one image" in said and "5 distinct, shown 5 times" in said
+    assert "7; usable 6: 1 text, 5 one image" in said and "5 distinct, shown 5 times" in said
     assert "bad records 1: broken image" in said
     words = ["model.path=null", f"model.config={TINY / 'llava'}", f"data={shards}", "images=null"]
     words += ["trained_parameters=null", f"cache={tmp_path / 'none'}", "global_batch_size=4"]
