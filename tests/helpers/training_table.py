@@ -5,7 +5,6 @@
 It writes the rows; the page's text stays. test_language_families.py holds each row.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,7 @@ def _system(tokenizer: Any) -> str:
         return "refused"
     text = tokenizer.decode(found.input_ids)
     between = text[text.index(SYSTEM) + len(SYSTEM) : text.rindex("q")]
-    in_question = not re.search(r"<\|\w+|user", between)
-    return "in the first question" if in_question else "a turn"
+    return "a turn" if between.strip() not in ("", "<</SYS>>") else "in the first question"
 
 
 def with_rows_of_now(page: str) -> str:

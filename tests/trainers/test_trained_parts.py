@@ -17,7 +17,11 @@ from tests.helpers.own_processors import (
 )
 from tests.helpers.processors import save
 from verbalizer_bench.models.checkpoints.language_parts import part_layers
-from verbalizer_bench.models.checkpoints.model_parts import LANGUAGE_MODEL, parameter_parts
+from verbalizer_bench.models.checkpoints.model_parts import (
+    LANGUAGE_MODEL,
+    MODEL_PARTS,
+    parameter_parts,
+)
 from verbalizer_bench.trainers.train import train
 
 HERE = [one for one in OWN_PROCESSORS if TORCHVISION or not one.needs_torchvision]
@@ -89,3 +93,15 @@ def test_an_adapter_beside_a_trained_tower_is_merged_and_saved(
     language = {name for name in found if parts[name] == LANGUAGE_MODEL}
     assert language <= {f"{name}.weight" for name in part_layers(before, "all")}
     assert language and {"vision_tower", "connector"} <= {parts[name] for name in found}
+
+
+def test_a_connector_inside_a_tower_has_its_own_learning_rate(images: Path, tmp_path: Path) -> None:
+    """Qwen's merger; a rate near 0 leaves the rest of the tower as it was."""
+    (family,) = (one for one in HERE if one.make.__name__ == "qwen2_5_vl")
+    keys: dict[str, Any] = {"vision_tower": "all", "language_model": "lora"}
+    keys = {"train": keys, "lora": {"r": 2, "alpha": 4}, "vision_tower_learning_rate": 1e-30}
+    before, after = made(family, tmp_path, images, **keys)
+    old, new, moved = before.state_dict(), after.state_dict(), dict.fromkeys(MODEL_PARTS, 0.0)
+    for name, part in parameter_parts(before).items():
+        moved[part] = max(moved[part], float((new[name] - old[name]).abs().max()))
+    assert moved["vision_tower"] < 1e-20 < 1e-6 < min(moved["connector"], moved[LANGUAGE_MODEL])
