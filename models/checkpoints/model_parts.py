@@ -5,6 +5,7 @@ the names of the families' modules are listed here; a module that is not listed 
 what is trained and what is frozen must not be guessed.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -35,6 +36,8 @@ _CONNECTORS_IN_TOWERS = frozenset(
         *("head_linear", "head_norm"),
     }
 )
+# What PEFT writes into the names of a module that an adapter holds whole.
+_WRAPPED = re.compile(r"\.(?:modules_to_save\.\w+|original_module)\.")
 # A decoder with one of these is the whole model under another name.
 _NOT_IN_DECODERS = _TOWERS | _CONNECTORS | {"vqmodel", "perceiver_resampler", "audio_tower"}
 
@@ -109,7 +112,7 @@ def _language_prefixes(model: Any) -> tuple[str, ...]:
 
 def _part_beside(model: Any, name: str) -> str:
     """Return the part of a parameter outside the language model."""
-    path = name.removeprefix("model.").split(".")
+    path = _WRAPPED.sub(".", name).removeprefix("model.").split(".")
     if path[0] in _TOWERS:
         held = len(path) > 1 and path[1] in _CONNECTORS_IN_TOWERS
         return CONNECTOR if held else VISION_TOWER

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForImageTextToText, IdeficsConfig
 
 from tests.helpers.families import Family, shapes
@@ -140,3 +141,19 @@ def test_a_decoder_that_holds_the_vision_tower_is_refused() -> None:
         model = AutoModelForImageTextToText.from_config(config)
     with pytest.raises(ValueError, match=r"Idefics.* language model from its vision_model"):
         parameter_parts(model)
+
+
+def test_parts_of_a_model_with_an_adapter_that_holds_modules_whole() -> None:
+    """Qwen's tower with the connector in it is one module."""
+    (family,) = (family for family in VISION if family.model_type == "qwen2_5_vl")
+    model = shapes(family)
+    before = parameter_parts(model)
+    adapted = get_peft_model(
+        model, LoraConfig(target_modules=["q_proj"], modules_to_save=["model.visual"])
+    )
+    after = parameter_parts(adapted.get_base_model())
+    assert len(after) > len(before)
+    for name, part in after.items():
+        for wrapper in (".modules_to_save.default", ".original_module", ".base_layer"):
+            name = name.replace(wrapper, "")
+        assert "lora_" in name or before[name] == part
