@@ -23,7 +23,7 @@ class EvaluationSettings:
             `VERBALIZER_BENCH_DATA`, else the hub.
         held_out: Whether the loss on the recipe's `held_out` is measured each time, if it has any.
         num_beams: Beams of a response; the protocol has 10.
-        image: What a vision-language model is shown with every text; the protocol shows `white`.
+        image: What a vision-language model is shown with every text; None: white, as the protocol.
     """
 
     steps: float
@@ -33,7 +33,7 @@ class EvaluationSettings:
     data: str | None = None
     held_out: bool = True
     num_beams: int = 10
-    image: str = "white"
+    image: str | None = None
 
     def __post_init__(self) -> None:
         share = 0 < self.steps < 1
@@ -46,7 +46,8 @@ class EvaluationSettings:
         )
         for name, value in (("limit", self.limit), ("num_beams", self.num_beams)):
             check(f"evaluation.{name}", value, value is None or value >= 1, "at least 1")
-        check("evaluation.image", self.image, self.image in MODES, f"one of {', '.join(MODES)}")
+        image = self.image
+        check("evaluation.image", image, image in (None, *MODES), f"one of {', '.join(MODES)}")
 
     def every(self, total: int) -> int:
         """Return the steps from one evaluation to the next, of so many steps in all."""

@@ -237,6 +237,8 @@ def _check_evaluation(recipe: Any) -> None:
             "evaluation: has nothing to measure; give evaluation.tasks, or held_out=FILE with "
             "evaluation.held_out=true"
         )
+    if settings and settings.image and recipe.text_model:
+        raise ValueError(f"evaluation.image={settings.image}: a text model sees none; leave it out")
     stopping = recipe.early_stopping
     if not stopping:
         return

@@ -159,7 +159,8 @@ def _run(trainer: Any, state: ResumeState | None, evaluator: Evaluator | None) -
         trainer.state = TrainerState.load_from_json(str(state.folder / "trainer_state.json"))
         trainer._load_from_checkpoint(str(state.folder))
     else:
-        interruption = Interruption()
+        # Where evaluations end training, one that is made up for would end it a step late.
+        interruption = Interruption(evaluates_first=verdict is not None)
         trainer.add_callback(interruption)
         with interruption.awaited():
             trainer.train(resume_from_checkpoint=str(state.folder) if state else None)

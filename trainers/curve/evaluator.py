@@ -224,15 +224,21 @@ class EvaluationSchedule(TrainerCallback):
         self._evaluator, self._trainer = evaluator, trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluate what is not trained yet."""
-        if self._evaluator.settings.at_start and state.global_step == 0:
+        """Evaluate what is not trained yet, and make up for what an interruption left out."""
+        found = {point.step for point in self._evaluator.points}
+        if state.global_step not in found and self._is_due(state):
             self._evaluator.measure(self._trainer)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for an evaluation where one is due."""
-        every = self._evaluator.settings.every(state.max_steps)
-        if state.global_step % every == 0 or state.global_step == state.max_steps:
+        if self._is_due(state):
             control.should_evaluate = True
+
+    def _is_due(self, state: Any) -> bool:
+        settings, step = self._evaluator.settings, state.global_step
+        if step == 0:
+            return settings.at_start
+        return step % settings.every(state.max_steps) == 0 or step == state.max_steps
 
 
 def _save_around(checkpoint: Checkpoint, folder: Path) -> None:

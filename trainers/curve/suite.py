@@ -72,6 +72,7 @@ class Suite:
             OSError: The rows are not there.
         """
         self._settings, self._sees, self._folder = settings, sees, folder
+        self._image = settings.image or "white"
         self.tasks = load_tasks(settings)
         for line in {line: None for task in self.tasks.values() for line in task.notices}:
             log.warning("evaluation: %s", line)
@@ -95,7 +96,7 @@ class Suite:
             "sources": sorted({task.config.metadata["source"] for task in self.tasks.values()}),
             "identity": {name: t.config.metadata["identity"] for name, t in self.tasks.items()},
             "num_beams": self._settings.num_beams,
-            "image": self._settings.image if self._sees else None,
+            "image": self._image if self._sees else None,
         }
 
     def ask(self, model: Any, rank: int = 0, processes: int = 1) -> list[Answer]:
@@ -142,7 +143,7 @@ class Suite:
         options: dict[str, Any] = {"tokenizer": str(self._folder), "batch_size": "auto"}
         with _quiet():
             if self._sees:
-                return VerbalizerLVLM(model, image=self._settings.image, **options)
+                return VerbalizerLVLM(model, image=self._image, **options)
             return VerbalizerLLM(model, **options)
 
     def _built(self, adapter: Any) -> Iterator[Any]:

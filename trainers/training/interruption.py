@@ -20,8 +20,15 @@ class Interruption(TrainerCallback):
         happened: Whether training was ended so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, evaluates_first: bool = False) -> None:
+        """Say what comes before the state is saved.
+
+        Args:
+            evaluates_first: Whether an evaluation that is due then is made; else it is made up
+                for when training goes on: a scheduler waits half a minute.
+        """
         self._asked = self.happened = False
+        self._evaluates_first = evaluates_first
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -56,6 +63,7 @@ class Interruption(TrainerCallback):
         if state.global_step == state.max_steps or not self._asked_anywhere(args):
             return
         self.happened = control.should_save = control.should_training_stop = True
+        control.should_evaluate = control.should_evaluate and self._evaluates_first
 
     def _asked_anywhere(self, args: Any) -> bool:
         if args.world_size == 1:

@@ -55,6 +55,8 @@ def prepare(place: CurvePlace, grid: CurveGrid, seed: int) -> None:
 def tune(place: CurvePlace, grid: CurveGrid, seed: int, name: str) -> None:
     """Tune an arm, and evaluate it while it is tuned."""
     world = place.world(seed)
+    sees = ARMS[name].adapter == "verbalizer-lvlm"
+    shown = [f"evaluation.image={grid.images[0]}"] if sees else []
     train_arm(
         name,
         world,
@@ -66,7 +68,7 @@ def tune(place: CurvePlace, grid: CurveGrid, seed: int, name: str) -> None:
         f"evaluation.steps={grid.steps}",
         f"evaluation.limit={grid.limit}",
         f"evaluation.data={place.fixed / 'sets'}",
-        f"evaluation.image={grid.images[0]}",
+        *shown,
         "resume=true",
     )
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ from verbalizer_bench.trainers.curve.evaluator import Evaluator
 from verbalizer_bench.trainers.curve.points import COLUMNS, F1
 from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
 
 # A task of each label type.
 TASKS = [
@@ -132,11 +135,32 @@ def test_what_is_not_asked_for_is_not_measured(trained: Train) -> None:
     assert not row["held_out_loss"]
 
 
+def test_an_evaluation_that_an_interruption_left_out_is_made_up_for(
+    trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole, words = trained(*CURVE), (*CURVE, "seed=0")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainingProgressBar, "on_step_end", stop)
+        trained(*words)
+    resumed = trained(*words, again=True)
+    one, other = load_file(resumed / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    rows = [[row | {"seconds": ""} for row in table(folder)] for folder in (whole, resumed)]
+    assert rows[0] == rows[1] and record(resumed)["attempts"][1]["from_step"] == 4
+    for step in (0, 2, 4, 6):
+        assert responses(resumed, step) == responses(whole, step)
+
+
 FAULTS = [
     (["evaluation.steps=1.5"], "evaluation.steps=1.5: a number of steps, or a share"),
     (["evaluation.limit=0"], "evaluation.limit=0: at least 1"),
     (["evaluation.tasks=[]", "held_out=null"], "has nothing to measure"),
     (["evaluation.image=red"], "evaluation.image=red: one of white"),
+    (["evaluation.image=black"], "a text model sees none"),
     (["evaluation.step=3"], "did you mean evaluation.steps"),
 ]
 

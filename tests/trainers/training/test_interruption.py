@@ -15,7 +15,7 @@ def told() -> None:
 
 
 def step_end(interruption: Interruption, step: int) -> TrainerControl:
-    control = TrainerControl()
+    control = TrainerControl(should_evaluate=True)
     state = SimpleNamespace(global_step=step, max_steps=10)
     interruption.on_step_end(SimpleNamespace(world_size=1), state, control)
     return control
@@ -28,8 +28,15 @@ def test_the_step_is_finished_and_saved() -> None:
         assert not step_end(interruption, 1).should_training_stop
         told()
         control = step_end(interruption, 2)
-        assert control.should_save and control.should_training_stop
+        assert control.should_save and control.should_training_stop and not control.should_evaluate
     assert interruption.happened and signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_evaluation_that_may_end_training_is_made_first() -> None:
+    interruption = Interruption(evaluates_first=True)
+    with pytest.raises(KeyboardInterrupt), interruption.awaited():
+        told()
+        assert step_end(interruption, 2).should_evaluate
 
 
 def test_behind_the_last_step_there_is_nothing_to_save() -> None:
