@@ -101,7 +101,7 @@ def memory(recipe: Recipe, model: Any, batch: MicroBatch) -> dict[str, float]:
     }
     larger = max(last, key=lambda name: last[name])
     parts = {
-        "weights": 4 * trained + _frozen(recipe, model, frozen),
+        "weights": 4 * trained + _frozen(recipe, model, frozen) + _kept_whole(recipe, model),
         "gradients": 4 * trained,
         "optimizer": state_bytes(recipe.optim, trained_shapes(recipe, model)),
         "autocast copies": 2 * _multiplied(recipe, model) if half else 0,
@@ -175,6 +175,12 @@ def _frozen(recipe: Recipe, model: Any, frozen: int) -> float:
     sizes = [_weights(model.get_submodule(name)) for name in part_layers(model, "all")]
     held = quantized_bytes(recipe.quantization, sum(sizes))
     return held + size * (frozen - sum(sizes)) + size * max(sizes)
+
+
+def _kept_whole(recipe: Recipe, model: Any) -> int:
+    """Return the bytes of the copies that PEFT keeps of what is trained whole beside an adapter."""
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return 4 * trained if recipe.lora else 0
 
 
 def _weights(layer: Any) -> int:

@@ -189,7 +189,8 @@ def test_a_model_whose_images_are_dynamic(read: Read) -> None:
     parts = memory(recipe, model, BATCH)
     inside = 28 * (2 * 3_584**2 + 2 * 3_584 * 512 + 3 * 3_584 * 18_944)
     held = inside * 0.5625 + 2 * (frozen - inside) + 2 * 3_584 * 18_944
-    assert parts["weights"] * GIB == pytest.approx(4 * trained + held)
+    # PEFT keeps the merger as it was beside the one that is trained.
+    assert parts["weights"] * GIB == pytest.approx(4 * trained + 4 * merger + held)
     assert cards(sum(parts.values())).startswith("fits 24 GB")
 
 
