@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,20 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available
 
 from tests.conftest import REPOSITORY
+from tests.helpers.family_training import RECORDS, as_row, recipe, write_images
+from tests.helpers.own_processors import (
+    OWN_PROCESSORS,
+    TORCHVISION,
+    ProcessorFamily,
+    without_videos,
+)
+from tests.helpers.processors import save
 from verbalizer_bench.cli import main
+from verbalizer_bench.models.checkpoints.model_parts import LANGUAGE_MODEL, parameter_parts
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
 from verbalizer_bench.trainers.recipe import read_recipe
+from verbalizer_bench.trainers.train import train as training
 from verbalizer_bench.trainers.training.inputs import encoded_data, make_collator, sample_order
 
 TINY = REPOSITORY / "recipes" / "tiny"
@@ -39,8 +50,8 @@ Train = Callable[..., Path]
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return a text model and a LLaVA in bfloat16 and float32."""
     folder = tmp_path_factory.mktemp("bases")
-    for name, recipe in (("sft_lora", "sft"), ("vit_lora", "pretrain")):
-        found = load(read_recipe(TINY / f"{recipe}.yaml"))
+    for name, tiny in (("sft_lora", "sft"), ("vit_lora", "pretrain")):
+        found = load(read_recipe(TINY / f"{tiny}.yaml"))
         kept = torch.bfloat16 if name == "vit_lora" else torch.float32
         found.model.to(kept).save_pretrained(folder / name)
         found.processor.save_pretrained(folder / name)
@@ -208,6 +219,35 @@ def test_pairs_begin_at_the_quantised_base(
     assert main(["train", str(TINY / "dpo.yaml"), *words]) == 0, capsys.readouterr().err
     first = rows(tmp_path / "out")[0]
     assert float(first["loss"]) == pytest.approx(0.6931472, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [one for one in OWN_PROCESSORS if TORCHVISION or not one.needs_torchvision],
+    ids=lambda family: family.make.__name__,
+)
+def test_other_families_that_see(family: ProcessorFamily, tmp_path: Path) -> None:
+    """The language model's layers alone are in few bits; what is not trained is the base's."""
+    with without_videos():
+        base, images = tmp_path / "base", write_images(tmp_path / "images")
+        save(family.make, base)
+        made = recipe(
+            *(base, tmp_path / "out", images, [as_row(turns) for turns in RECORDS]),
+            lora={"r": 4, "alpha": 8},
+            quantization={"load_in_4bit": True},
+        )
+        model = load(made).model
+        parts = parameter_parts(model)
+        bits = {name for name, weight in model.named_parameters() if weight.dtype == torch.uint8}
+        assert bits and {parts[name] for name in bits} == {LANGUAGE_MODEL}
+        assert not any(name.startswith("lm_head") for name in bits)
+        plain = replace(made, quantization=None)
+        assert count_parameters(model, made) == count_parameters(load(plain).model, plain)
+        training(made)
+    before, after = (load_file(place / "model.safetensors") for place in (base, made.output))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys() and 0 < len(changed) < len(before)
+    assert not any("vision" in name and "merger" not in name for name in changed)
 
 
 def test_the_adapter_loads_on_the_quantised_base(train: Train, bases: dict[str, Path]) -> None:

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import REPOSITORY
+from tests.conftest import PATIENCE, REPOSITORY
 from tests.helpers.mof import SETTINGS, save_tower
 from verbalizer_bench.cli import main
 
@@ -66,6 +69,25 @@ def test_two_towers(tmp_path: Path, toys: tuple[Path, Path]) -> None:
     second = {"tower": save_tower(tmp_path / "towers", "dinov2"), "mixture": "interleaved"}
     words = [f"model={json.dumps(model | {'second': second | SETTINGS['interleaved']})}"]
     assert_alike(*train_both("vit", [*words, "num_train_epochs=0.25"], tmp_path))
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path: Path) -> None:
+    """A step has as many records on two processes as on one."""
+    words = [str(TINY / "sft.yaml"), f"cache={tmp_path / 'cache'}", "packing=true"]
+    words += ["num_train_epochs=0.5"]
+    assert main(["train", *words, f"output={tmp_path / 'one'}"]) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+        + ["-m", "verbalizer_bench", "train", *words, f"output={tmp_path / 'two'}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_alike(tmp_path / "one", tmp_path / "two")
 
 
 def test_held_out_records(tmp_path: Path) -> None:
