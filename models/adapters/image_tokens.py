@@ -47,7 +47,11 @@ class ImageTokens:
         """
         key = self._key(images)
         if key not in self._written:
-            self._written[key] = written_for(self._process, self._processor, self.slot, images)
+            # Llama 3.2's processor writes a BOS in front of a text that has none.
+            front = self._processor.tokenizer.bos_token or ""
+            self._written[key] = written_for(
+                self._process, self._processor, self.slot, images, front
+            )
         written = self._written[key]
         return None if written is None else put_in(text, self.slot, written)
 

@@ -17,7 +17,7 @@ Process = Callable[[str, Sequence[Image.Image]], Any]
 
 
 def written_for(
-    process: Process, processor: Any, slot: str, images: Sequence[Image.Image]
+    process: Process, processor: Any, slot: str, images: Sequence[Image.Image], front: str = ""
 ) -> list[str] | None:
     """Return what a processor writes for each image of a text; None if that cannot be told.
 
@@ -26,9 +26,11 @@ def written_for(
         processor: The checkpoint's, which `process` calls.
         slot: What stands for an image in a text.
         images: All of a text: some processors write less for each where there are several.
+        front: What the text begins with: some processors write a BOS where there is none.
     """
-    text = text_encoded(process, processor, _BETWEEN.join([slot] * len(images)), images)
-    written = text.split(_BETWEEN) if text is not None else []
+    asked = front + _BETWEEN.join([slot] * len(images))
+    text = text_encoded(process, processor, asked, images)
+    written = text.removeprefix(front).split(_BETWEEN) if text is not None else []
     return written if len(written) == len(images) else None
 
 

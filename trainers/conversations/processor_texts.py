@@ -46,6 +46,8 @@ class ProcessorTexts:
         named = tokenizer.convert_ids_to_tokens(list(image_token_ids)[:1])
         self.slot = str(getattr(processor, "image_token", None) or "".join(named))
         self._openings = openings(tokenizer)
+        # Llama 3.2's processor writes a BOS in front of a text that has none.
+        self._front = tokenizer.bos_token or ""
         self._written: dict[tuple[Size, ...], list[str]] = {}
         self._check()
 
@@ -67,7 +69,8 @@ class ProcessorTexts:
         if key not in self._written:
             if len(self._written) >= _REMEMBERED:
                 self._written.clear()
-            found = written_for(self._process, self.processor, self.slot, _white(sizes))
+            images = _white(sizes)
+            found = written_for(self._process, self.processor, self.slot, images, self._front)
             if found is None:
                 raise ValueError(self._why_not(sizes))
             self._written[key] = found
@@ -104,6 +107,7 @@ class ProcessorTexts:
             )
         images, slot = _white(_PROBE_SIZES), self.slot
         for text in (f"a{slot}b {slot}\nc", f"a\n{slot}{slot}b", f"{slot}\n{slot}\n"):
+            text = self._front + text
             seen = text_encoded(self._process, self.processor, text, images)
             if seen is None:
                 raise ValueError(self._refusal("encodes no text that could be seen"))
