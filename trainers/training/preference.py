@@ -16,12 +16,7 @@ from trl import DPOTrainer
 
 from verbalizer_bench.models.checkpoints.connector import connectors
 from verbalizer_bench.models.checkpoints.image_families import is_llava
-from verbalizer_bench.trainers.training.recipe_trainer import RecipeTrainer
-
-# How far log-probabilities may be from the reference before anything is trained, in float32 and
-# with rounding to bfloat16: a share of them, and nats. Far less than another head or scale of the
-# logits makes.
-_NEAR, _NEAR_BF16 = (1e-3, 1e-3), (0.2, 2.0)
+from verbalizer_bench.trainers.training.recipe_trainer import NEAR, NEAR_BF16, RecipeTrainer
 
 
 class PreferenceTrainer(RecipeTrainer, DPOTrainer):
@@ -100,7 +95,7 @@ class PreferenceTrainer(RecipeTrainer, DPOTrainer):
 
     def _distant(self, inputs: dict[str, torch.Tensor], mode: str) -> str:
         """Return whose mean log-probability is not the reference's, and both; "" if they are."""
-        share, nats = _NEAR_BF16 if self.args.bf16 else _NEAR
+        share, nats = NEAR_BF16 if self.args.bf16 else NEAR
         for name in ("chosen", "rejected"):
             found = self._metrics[mode][f"logps/{name}"][-1]
             wanted = self.accelerator.gather(inputs[f"ref_{name}_logps"]).mean().item()

@@ -14,6 +14,11 @@ from verbalizer_bench.models.checkpoints.strict_loading import load_whole
 from verbalizer_bench.trainers.checkpoints.quantized import is_quantized
 from verbalizer_bench.trainers.training.non_finite import FiniteTrainer
 
+# How far log-probabilities of weights that are not trained yet may be from the model's own, in
+# float32 and with rounding to bfloat16: a share of them, and nats. Far less than another head or
+# scale of the logits makes.
+NEAR, NEAR_BF16 = (1e-3, 1e-3), (0.2, 2.0)
+
 
 class RecipeTrainer(FiniteTrainer):
     """A trainer of a language model, with or without a vision tower and a connector.
