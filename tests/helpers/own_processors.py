@@ -94,6 +94,8 @@ class ProcessorFamily:
         needs_torchvision: Whether the processor is not there without it.
         last_alone: Whether the template asks with other white space than it writes before an
             answer, so that a conversation's last answer alone is trained.
+        batch: Records of a micro-batch; None for any number.
+        refusal: Why it is not trained, as the error says it; None where it is.
     """
 
     model_type: str
@@ -103,6 +105,8 @@ class ProcessorFamily:
     videos: bool = False
     needs_torchvision: bool = False
     last_alone: bool = False
+    batch: int | None = None
+    refusal: str | None = None
 
 
 @contextmanager
@@ -141,7 +145,7 @@ def _processor_class(model_type: str) -> Any:
     return getattr(module, PROCESSOR_MAPPING_NAMES[model_type])
 
 
-def _images(kind: str, **settings: Any) -> Any:
+def pil_or_torchvision(kind: str, **settings: Any) -> Any:
     """Return an image processor, of torchvision where it is installed."""
     name = f"{kind}ImageProcessor{'' if TORCHVISION else 'Pil'}"
     return getattr(transformers, name)(**settings)
@@ -151,7 +155,7 @@ def _videos(kind: str) -> Any:
     return getattr(transformers, f"{kind}VideoProcessor")() if TORCHVISION else None
 
 
-def _llama(tokens: Any) -> dict[str, Any]:
+def llama_text(tokens: Any) -> dict[str, Any]:
     return {"model_type": "llama", **TEXT, "vocab_size": len(tokens)}
 
 
@@ -160,7 +164,7 @@ def _qwen(kind: str, **vision: Any) -> tuple[Any, Any]:
     tokens = tokenizer(*names)
     start, end, video, *_ = map(tokens.convert_tokens_to_ids, names)
     processor = getattr(transformers, f"{kind}Processor")(
-        _images("Qwen2VL", patch_size=8, merge_size=2, min_pixels=256, max_pixels=2304),
+        pil_or_torchvision("Qwen2VL", patch_size=8, merge_size=2, min_pixels=256, max_pixels=2304),
         tokens,
         _videos("Qwen3VL" if "3" in kind else "Qwen2VL"),
         chat_template=QWEN,
@@ -196,7 +200,7 @@ def _tiled(kind: str, *others: Any) -> tuple[Any, Any]:
     marks = ("<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<|im_start|>")
     tokens = tokenizer(*marks, *_PLACES)
     processor = getattr(transformers, f"{kind}Processor")(
-        _images(kind, size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
+        pil_or_torchvision(kind, size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
         tokens,
         *others,
         image_seq_len=4,
@@ -206,7 +210,7 @@ def _tiled(kind: str, *others: Any) -> tuple[Any, Any]:
         image_token_id=tokens.image_token_id,
         scale_factor=2,
         vision_config=VISION | {"num_hidden_layers": 1},
-        text_config=_llama(tokens),
+        text_config=llama_text(tokens),
         pad_token_id=0,
     )
     return getattr(transformers, f"{kind}ForConditionalGeneration")(config), processor
@@ -226,7 +230,7 @@ def internvl() -> tuple[Any, Any]:
     names |= {"start": "<|im_start|>", "end": "<|im_end|>"}
     tokens = tokenizer_naming(**names)
     processor = transformers.InternVLProcessor(
-        _images("GotOcr2", size=_SIZE, max_patches=4),
+        pil_or_torchvision("GotOcr2", size=_SIZE, max_patches=4),
         tokens,
         _videos("InternVL"),
         image_seq_length=4,
@@ -234,7 +238,7 @@ def internvl() -> tuple[Any, Any]:
     )
     config = transformers.InternVLConfig(
         vision_config=VISION | {"image_size": [32, 32], "patch_size": [8, 8]},
-        text_config=_llama(tokens),
+        text_config=llama_text(tokens),
         image_token_id=tokens.convert_tokens_to_ids("<IMG_CONTEXT>"),
     )
     return transformers.InternVLForConditionalGeneration(config), processor
@@ -243,7 +247,7 @@ def internvl() -> tuple[Any, Any]:
 def llava_onevision() -> tuple[Any, Any]:
     tokens = tokenizer("<video>", "<|im_start|>", "<|im_end|>")
     processor = transformers.LlavaOnevisionProcessor(
-        _images("LlavaOnevision", size=_SIZE, image_grid_pinpoints=_POINTS),
+        pil_or_torchvision("LlavaOnevision", size=_SIZE, image_grid_pinpoints=_POINTS),
         tokens,
         _videos("LlavaOnevision"),
         num_image_tokens=16,
@@ -264,7 +268,7 @@ def llava_onevision() -> tuple[Any, Any]:
 def llava_next() -> tuple[Any, Any]:
     tokens = tokenizer()
     processor = transformers.LlavaNextProcessor(
-        _images(
+        pil_or_torchvision(
             "LlavaNext", size={"shortest_edge": 32}, crop_size=_SIZE, image_grid_pinpoints=_POINTS
         ),
         tokens,
@@ -287,7 +291,9 @@ def pixtral() -> tuple[Any, Any]:
     names = ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
     tokens = tokenizer(*names)
     processor = transformers.PixtralProcessor(
-        _images("Pixtral", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}),
+        pil_or_torchvision(
+            "Pixtral", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}
+        ),
         tokens,
         patch_size=8,
         spatial_merge_size=1,
@@ -315,7 +321,7 @@ def gemma3() -> tuple[Any, Any]:
     tokens = tokenizer_naming(**names, **turns)
     ids = {name: tokens.convert_tokens_to_ids(token) for name, token in names.items()}
     processor = transformers.Gemma3Processor(
-        _images("Gemma3", size=_SIZE), tokens, image_seq_length=4, chat_template=GEMMA
+        pil_or_torchvision("Gemma3", size=_SIZE), tokens, image_seq_length=4, chat_template=GEMMA
     )
     config = transformers.Gemma3Config(
         vision_config=transformers.SiglipVisionConfig(

@@ -5,7 +5,7 @@ Families whose processor is there without torchvision are tested everywhere, tho
 without their half for videos; `make test-lmms` has torchvision, and tests all of them as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from tests.helpers.family_training import (
     recipe,
     write_images,
 )
+from tests.helpers.image_training_table import row
+from tests.helpers.other_processors import OTHER_PROCESSORS
 from tests.helpers.own_processors import (
     OWN_PROCESSORS,
     TORCHVISION,
@@ -40,17 +42,23 @@ from verbalizer_bench.trainers.train import train
 from verbalizer_bench.trainers.training.inputs import checkpoint_encoder
 
 HERE = tuple(one for one in OWN_PROCESSORS if TORCHVISION or not one.needs_torchvision)
-FAMILIES = pytest.mark.parametrize("family", HERE, ids=lambda family: family.make.__name__)
+TABLE = Path(__file__).parents[2] / "docs" / "families.md"
+# The others are much like one of these.
+FIRST = ("llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm", "gemma3")
 # A grid of patches, tiles, and image tokens that see each other.
 KINDS = ("qwen2_5_vl", "smolvlm", "gemma3")
-SOME = pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(one, marks=() if one.make.__name__ in KINDS else pytest.mark.slow)
-        for one in HERE
-    ],
-    ids=lambda family: family.make.__name__,
-)
+REFUSED = tuple(one.make.__name__ for one in OTHER_PROCESSORS if one.refusal)
+
+
+def families(these: Sequence[ProcessorFamily], default: Sequence[str]) -> pytest.MarkDecorator:
+    """Parametrize a test by families, of which some are tested by default."""
+    slow = {one.make.__name__: pytest.mark.slow for one in these}
+    slow = {name: mark for name, mark in slow.items() if name not in default}
+    values = [
+        pytest.param(one, marks=slow.get(one.make.__name__, ()), id=one.make.__name__)
+        for one in these
+    ]
+    return pytest.mark.parametrize("family", values)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,13 +115,19 @@ def check_weights(made: Recipe, before: dict[str, torch.Tensor], bare: BareLoop)
     assert not any(part in name for name in changed for part in (".encoder.", ".blocks.")), changed
 
 
-@FAMILIES
+@families(HERE, FIRST)
 def test_a_step_is_that_of_a_bare_loop_and_asked_as_trained(
     family: ProcessorFamily, images: Path, tmp_path: Path
 ) -> None:
-    base = tmp_path / "base"
+    check_step(family, images, tmp_path)
+
+
+def check_step(family: ProcessorFamily, images: Path, folder: Path) -> None:
+    base = folder / "base"
     save(family.make, base)
-    made = recipe(base, tmp_path / "out", images, [as_row(turns) for turns in RECORDS])
+    rows = [as_row(turns) for turns in RECORDS]
+    size = family.batch or len(rows)
+    made = recipe(base, folder / "out", images, rows, per_device_batch_size=size)
     train(made)
     bare = BareLoop(family, base, images)
     before = {name: weight.clone() for name, weight in bare.model.state_dict().items()}
@@ -122,9 +136,25 @@ def test_a_step_is_that_of_a_bare_loop_and_asked_as_trained(
     check_weights(made, before, bare)
     AutoProcessor.from_pretrained(made.output)
     assert asked_prompts(made.output, images) == trained_prompts(made)
+    assert row(family) in TABLE.read_text(encoding="utf-8").splitlines()
 
 
-@SOME
+@families(OTHER_PROCESSORS, REFUSED)
+def test_other_families_are_trained_alike_or_refused(
+    family: ProcessorFamily, images: Path, tmp_path: Path
+) -> None:
+    if family.refusal is None:
+        check_step(family, images, tmp_path)
+        return
+    save(family.make, tmp_path / "base")
+    made = recipe(tmp_path / "base", tmp_path / "out", images, [as_row(RECORDS[0])])
+    with pytest.raises(ValueError, match=family.refusal) as caught:
+        train(made)
+    assert "\n" not in str(caught.value)
+    assert row(family) in TABLE.read_text(encoding="utf-8").splitlines()
+
+
+@families(HERE, KINDS)
 def test_a_step_on_pairs_is_that_of_a_bare_loop(
     family: ProcessorFamily, images: Path, tmp_path: Path
 ) -> None:
@@ -138,3 +168,27 @@ def test_a_step_on_pairs_is_that_of_a_bare_loop(
     loss = bare.preference_step(pairs, 0.1, made.learning_rate)
     assert first_loss(made.output) == pytest.approx(loss, rel=1e-5)
     check_weights(made, before, bare)
+
+
+def test_what_a_recipe_cannot_ask_of_another_family(images: Path, tmp_path: Path) -> None:
+    save(OWN_PROCESSORS[0].make, tmp_path / "base")
+    rows = [as_row(RECORDS[0])]
+    for key, value, message in (
+        ("format", "vicuna-v1", "a llava_next model is trained with its own chat template"),
+        ("image_aspect_ratio", "pad", "is trained with its own image processor"),
+        ("method", "pretrain", "does not train a llava_next model"),
+    ):
+        changes = {key: value} | ({"format": "plain"} if value == "pretrain" else {})
+        made = recipe(tmp_path / "base", tmp_path / "out", images, rows, **changes)
+        with pytest.raises(ValueError, match=message):
+            load(made)
+
+
+def test_a_batch_of_a_model_with_cross_attention_is_one_record(
+    images: Path, tmp_path: Path
+) -> None:
+    (family,) = (one for one in OTHER_PROCESSORS if one.batch)
+    save(family.make, tmp_path / "base")
+    rows = [as_row(turns) for turns in RECORDS]
+    with pytest.raises(ValueError, match="per_device_batch_size=6: in a batch of a mllama"):
+        load(recipe(tmp_path / "base", tmp_path / "out", images, rows))

@@ -9,6 +9,8 @@ from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTex
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_checks import EITHER
 
+_CROSS_ATTENTION = ("mllama",)
+
 
 def sees_by_own_processor(recipe: Recipe, config: Any) -> bool:
     """Tell whether a recipe trains a vision-language model that is no LLaVA."""
@@ -28,6 +30,13 @@ def check_own_processor(recipe: Recipe, config: Any) -> None:
                 f"{key}={value}: a {config.model_type} model is trained with {why}; give "
                 f"{key}={needed}"
             )
+    size = recipe.per_device_batch_size
+    if config.model_type in _CROSS_ATTENTION and size > 1:
+        raise ValueError(
+            f"per_device_batch_size={size}: in a batch of a {config.model_type} model what a "
+            "record is depends on the images of the others, whose number transformers pads; give "
+            "per_device_batch_size=1"
+        )
 
 
 def processor_texts(recipe: Recipe, config: Any, processor: Any) -> ProcessorTexts:
