@@ -280,9 +280,10 @@ def _card_lines(recipe: Recipe, model: Any, parts: Mapping[str, float]) -> list[
     lines = [("cards", f"one device{without}: {cards(total - paged)}")]
     if recipe.quantization:
         return [*lines, ("", "the same on each of several devices: few bits are not spread")]
+    how = "FSDP2 or ZeRO-3" if OPTIMIZERS[recipe.optim].spread else "ZeRO-3"
     for devices in (2, 4, 8):
         each = each_device(recipe, model, parts, devices)
-        where = f"{gib(each)} on each of {devices} (FSDP2 or ZeRO-3)"
+        where = f"{gib(each)} on each of {devices} ({how})"
         lines.append(("", f"{where}: {cards(each)}"))
     return lines
 

@@ -24,6 +24,11 @@ class Optimizer(NamedTuple):
     package: str | None = None
     paged: bool = False
 
+    @property
+    def spread(self) -> bool:
+        """Tell whether it works on weights that FSDP2 spreads."""
+        return self.package is None and self.moments is not None
+
 
 def _bitsandbytes(moments: int, bits: int, paged: bool = False) -> Optimizer:
     return Optimizer(moments, bits, package="bitsandbytes", paged=paged)

@@ -68,8 +68,7 @@ def train(recipe: Recipe) -> Path:
         KeyboardInterrupt: It was interrupted, and a state is saved.
     """
     check_schedule(recipe)
-    if recipe.quantization:
-        check_distribution()
+    check_distribution(recipe)
     arguments = training_arguments(recipe)
     folder = OutputFolder(recipe, main=arguments.process_index == 0)
     if problem := unpushable(recipe):

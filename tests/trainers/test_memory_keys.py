@@ -82,6 +82,17 @@ def test_quantised_weights_are_not_spread(
     assert f"weights in few bits are not spread by {method}; start with torchrun" in said
 
 
+@pytest.mark.parametrize("optim", ["adafactor", "adamw_8bit"])
+def test_optimisers_of_whole_weights_are_not_used_on_spread_ones(
+    optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", SFT, f"optim={optim}", "--dry-run"]) == 0
+    assert "on each of 8 (ZeRO-3): fits" in capsys.readouterr().out
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    said = fails(capsys, SFT, f"optim={optim}", f"output={tmp_path / 'out'}")
+    assert f"optim={optim}: it does not work on weights that FSDP spreads; start with" in said
+
+
 def test_weights_that_are_in_no_file_are_not_quantised(tmp_path: Path) -> None:
     recipe = read_recipe(LORA, [FOUR_BITS, f"output={tmp_path / 'out'}"])
     with pytest.raises(

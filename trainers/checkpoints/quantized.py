@@ -9,6 +9,7 @@ from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from verbalizer_bench.models.checkpoints.language_parts import part_layers
+from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 from verbalizer_bench.trainers.recipe import Recipe
 
 
@@ -37,17 +38,22 @@ def quantization_config(recipe: Recipe, shapes: Any) -> BitsAndBytesConfig:
     )
 
 
-def check_distribution() -> None:
-    """Refuse to spread a quantised base over processes.
+def check_distribution(recipe: Recipe) -> None:
+    """Refuse to spread a quantised base, or what an optimiser cannot update, over processes.
 
     Raises:
-        ValueError: FSDP or DeepSpeed was asked for, which would spread it or pass it over.
+        ValueError: FSDP or DeepSpeed was asked for.
     """
+    fix = "start with torchrun or recipes/accelerate/ddp.yaml, where each process holds it all"
     for name in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() not in ("1", "true"):
+            continue
+        if recipe.quantization:
+            raise ValueError(f"quantization: weights in few bits are not spread by {name}; {fix}")
+        if name == "FSDP" and not OPTIMIZERS[recipe.optim].spread:
             raise ValueError(
-                f"quantization: weights in few bits are not spread by {name}; start with torchrun "
-                "or recipes/accelerate/ddp.yaml, where each process holds them all, or leave it out"
+                f"optim={recipe.optim}: it does not work on weights that FSDP spreads; {fix}, or "
+                "give optim=adamw_torch_fused"
             )
 
 
