@@ -15,7 +15,7 @@ from verbalizer_bench.trainers.curve.points import F1, HELD_OUT
 def draw_curves(tables: CurveTables, file: Path) -> None:
     """Draw every arm's curves: thick the mean of the seeds, thin each seed."""
     names = tables.grid.arms
-    figure = Figure(figsize=(2.6 * len(names) + 0.6, 5.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(6.4, 2.6 * len(names) + 0.6), 5.4), dpi=150, layout="constrained")
     panels = figure.subplots(
         2, len(names), sharex=True, squeeze=False, gridspec_kw={"height_ratios": [2.2, 1]}
     )
@@ -39,8 +39,8 @@ def draw_curves(tables: CurveTables, file: Path) -> None:
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     figure.supxlabel(
-        f"Thick: the mean of {len(tables.grid.seeds)} tuning seeds; thin: each. Losses are of each "
-        "arm's own kind of records. Toys: see the text.",
+        f"Thick: the mean of {len(tables.grid.seeds)} tuning seeds; thin: each. Losses are of an "
+        "arm's own kind of records.\nToys: see the text.",
         fontsize=8,
         color="#555555",
     )

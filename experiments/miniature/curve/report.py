@@ -11,6 +11,7 @@ import numpy as np
 
 from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast, told_interval
 from verbalizer_bench.experiments.miniature.curve.figures import draw_curves
+from verbalizer_bench.experiments.miniature.curve.grid import read_grid
 from verbalizer_bench.experiments.miniature.curve.tables import CurveTables, read_tables
 from verbalizer_bench.experiments.miniature.page import write_from_tables, write_page
 from verbalizer_bench.results.tables import markdown_table
@@ -18,6 +19,9 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.curve.points import F1, HELD_OUT
 
 GROUPS = (*LABEL_TYPES, "All")
+_PART = """**A part of the grid**: [grid.yaml](../../curve/grid.yaml) has more arms, seeds or
+points, which were not run for this page; [grid.yaml](grid.yaml) beside it has those that were.
+`make miniature-curve` runs all of it."""
 
 
 class Course(NamedTuple):
@@ -77,6 +81,7 @@ def write(folder: Path) -> Path:
 def _head(tables: CurveTables) -> str:
     grid = tables.grid
     documents = len(tables.datasets)
+    part = "" if grid == read_grid() else f"\n\n{_PART}"
     return f"""# When does tuning hurt? In miniature
 
 Written by
@@ -84,7 +89,7 @@ Written by
 from the tables beside it, which `make miniature-curve` makes. These are toys of half a million
 weights in a made world of coloured shapes ([the experiment](../../README.md), [the
 study](../README.md) whose arms these are). **Nothing here is evidence about real checkpoints**: it
-shows what `evaluation:` of a recipe finds.
+shows what `evaluation:` of a recipe finds.{part}
 
 Each arm is tuned by its recipe, {grid.items:,} records in {tables.steps[-1]} steps, on base 0
 (sha256 `{tables.about["base"][:12]}`) with the tuning seeds {", ".join(map(str, grid.seeds))},
@@ -124,7 +129,7 @@ Changes are in points of F1 against step 0, with 95 % intervals over tuning seed
 two crossed random effects). *By step*: the first evaluation whose interval is on one side of 0, and
 *First* says which; *Half of it by*: the first at which half of the last change is there, where that
 one's interval is on one side of 0. A step is seen only where it was evaluated. Nothing is adjusted
-for {len(rows)} rows and {len(tables.steps) - 1} steps each, so that some intervals miss by chance;
+for {len(rows)} rows and {len(tables.steps) - 1} evaluations each: some intervals miss by chance;
 {len(tables.grid.seeds)} seeds make wide ones, and no seed or document that ever changes makes none.
 """
 
@@ -153,8 +158,8 @@ def _losses(tables: CurveTables) -> str:
 {markdown_table([*header, "F1 (All) best at step", "F1 (All) there"], rows)}
 
 Means of the seeds; the best step is sought behind step 0, after the fact, so that its F1 is too
-good. `early_stopping.metric=held_out_loss` keeps the step of the fifth column, `f1_all` that of the
-last but one: on the very documents that it is judged by here."""
+good. `early_stopping.metric=held_out_loss` keeps the step where the loss is least, `f1_all` the one
+where F1 is best."""
 
 
 def _files() -> str:
