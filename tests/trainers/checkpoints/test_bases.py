@@ -41,7 +41,7 @@ FAULTS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: rewrite(f, without("layers.1.")), "base: 9 weights of LlamaForCausalLM are not in"),
     (configured(intermediate_size=100), "base: 6 weights have another shape than Llama"),
     (configured(num_attention_heads="4"), "base: cannot be read: Validation error for field"),
-    (configured(quantization_config={"quant_method": "awq"}), "base: a package is missing: "),
+    (configured(quantization_config={"quant_method": "awq"}), "base: its weights are quantised"),
     (cut("model.safetensors"), "base: cannot be read: "),
     (cut("tokenizer.json"), "base: its tokenizer: cannot be read: "),
     (grown, "base: 1 tokens of its tokenizer have no row in the 1024 of the embeddings"),
