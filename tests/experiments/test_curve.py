@@ -1,10 +1,12 @@
 """The curves in miniature: what is said of known tables, and that a small grid is run whole."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
 from verbalizer_bench.experiments.miniature.curve.grid import CurveGrid, read_grid
 from verbalizer_bench.experiments.miniature.curve.report import course, write
 from verbalizer_bench.experiments.miniature.curve.run import main
@@ -57,6 +59,12 @@ def test_a_wrong_grid_is_told(words: str, tmp_path: Path) -> None:
 
 def test_the_grid_that_is_shipped_is_read() -> None:
     assert read_grid().arms[-1] == "LVLM-LLaVA"
+
+
+def test_the_committed_page_is_that_of_its_tables(tmp_path: Path) -> None:
+    folder = REPOSITORY / "experiments" / "miniature" / "results" / "curve"
+    shutil.copytree(folder, tmp_path / "curve")
+    assert write(tmp_path / "curve").read_text() == (folder / "README.md").read_text()
 
 
 @pytest.mark.slow
