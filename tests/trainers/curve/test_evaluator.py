@@ -52,7 +52,7 @@ KINDS = [
     ("sft", ()),
     ("sft", LORA),
     ("vit", ("learning_rate=5e-4",)),
-    ("vit_lora", ("precision=bf16",)),
+    pytest.param("vit_lora", ("precision=bf16",), marks=pytest.mark.slow),
     ("dpo", ()),
 ]
 
