@@ -5,10 +5,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from verbalizer_bench.io.thinking import opened_thought
 from verbalizer_bench.models.adapters.fingerprints import template_sha256
 from verbalizer_bench.models.adapters.finish_reason import turn_end
 from verbalizer_bench.models.adapters.input_log import InputLog
-from verbalizer_bench.models.adapters.thinking import opened_thought
 from verbalizer_bench.models.chat.bos import adds_bos, writes_bos
 from verbalizer_bench.models.chat.template import ChatTemplate
 

@@ -18,11 +18,11 @@ from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
+from verbalizer_bench.io.thinking import CLOSED, opened_thought, thought
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
 from verbalizer_bench.models.adapters.finish_reason import end_of_text, finish_reason
 from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.adapters.repeats import once_each
-from verbalizer_bench.models.adapters.thinking import CLOSED, opened_thought, thought
 from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
 from verbalizer_bench.models.engine.batching import in_batches

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
+from verbalizer_bench.io.thinking import CLOSED, OPEN
 from verbalizer_bench.models.adapters.finish_reason import EOS, FILTERED, LIMIT, STOP, UNKNOWN
 from verbalizer_bench.models.adapters.journal import Response
-from verbalizer_bench.models.adapters.thinking import CLOSED, OPEN
 
 
 def count_ending(counts: Counter[str], response: Response) -> None:

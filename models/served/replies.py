@@ -7,10 +7,10 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from verbalizer_bench.client.protocol import Reply
 from verbalizer_bench.client.response_checks import finish_kind
+from verbalizer_bench.io.thinking import CLOSED, OPEN, thought
 from verbalizer_bench.models.adapters.finish_reason import EOS, FILTERED, LIMIT, STOP, UNKNOWN
 from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.models.adapters.scoring import Score
-from verbalizer_bench.models.adapters.thinking import CLOSED, OPEN, thought
 
 # vLLM and OpenRouter; SGLang, DeepSeek and older vLLM; others.
 _REASONING = ("reasoning", "reasoning_content", "thinking")

@@ -10,10 +10,10 @@ import torch
 
 from tests.helpers.asking import STORY, requests
 from tests.helpers.journals import writing
+from verbalizer_bench.io.thinking import opened_thought, thought
 from verbalizer_bench.models.adapters.finish_reason import finish_reason, turn_end
 from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
-from verbalizer_bench.models.adapters.thinking import opened_thought, thought
 from verbalizer_bench.models.chat.template import ChatTemplate
 from verbalizer_bench.results.endings import ending_warnings
 from verbalizer_bench.results.schema import RunRecord

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter
 from tests.helpers.endpoint_server import Faults, Server, images, prompt
 from tests.helpers.served import api, asked, completion, likely, refusal, repeated, scored
 from verbalizer_bench.io.images import image_sha256
-from verbalizer_bench.models.adapters.thinking import OPEN
+from verbalizer_bench.io.thinking import OPEN
 from verbalizer_bench.models.images import make_image
 from verbalizer_bench.models.served.adapter import VerbalizerAPI
 
