@@ -63,7 +63,9 @@ class EarlyStoppingSettings:
     """When training ends before its last step, judged by the evaluations behind a step.
 
     An evaluation is better if its metric is better than the best one's by more than `min_delta`.
-    The first is the best until then. What was before the first step does not count.
+    The first is the best until then. Of equal ones the earliest is kept, which was trained least;
+    but while all are equal the last, for the metric tells no step from another, and training does
+    not end by it. What was before the first step does not count.
 
     Attributes:
         metric: One of `STOPPING_METRICS`.

@@ -74,6 +74,8 @@ class Evaluator:
             with random_state_kept():
                 self._suite = Suite(self.settings, not recipe.text_model, Path(self._folder.name))
         self._stopping = recipe.early_stopping
+        # Known when training begins.
+        self._last_planned: int | None = None
         if self._stopping:
             self._check_metric(self._stopping.metric)
         self.files = CurveFiles(recipe.output)
@@ -125,7 +127,9 @@ class Evaluator:
     @property
     def verdict(self) -> Verdict | None:
         """Return what early stopping says of the points so far; None without it."""
-        return judge(self._stopping, self.points) if self._stopping else None
+        if not self._stopping:
+            return None
+        return judge(self._stopping, self.points, self._last_planned)
 
     @property
     def _keeps_best(self) -> bool:
@@ -147,6 +151,7 @@ class Evaluator:
 
     def settle(self, trainer: Any) -> None:
         """Put the weights into the model that become the checkpoint, after the last step."""
+        self._last_planned = trainer.state.max_steps
         verdict, self.kept_step = self.verdict, trainer.state.global_step
         if self._main and verdict:
             log.warning("early stopping: %s", verdict.reason)
@@ -169,13 +174,15 @@ class Evaluator:
     def record(self) -> dict[str, Any]:
         """Return what the curve was made of and where it ended, as JSON values."""
         suite = self._suite.record() if self._suite else None
+        verdict = self.verdict
         return {
             "suite": suite and suite | {"weights": self._weights},
             "points": len(self.points),
             "first": self.points[0].row() if self.points else None,
             "last": self.points[-1].row() if self.points else None,
             "kept": self._stopping
-            and kept_record(self._stopping, judge(self._stopping, self.points), self.kept_step),
+            and verdict
+            and kept_record(self._stopping, verdict, self.kept_step),
             "seconds": round(sum(point.seconds for point in self.points), 1),
         }
 

@@ -13,7 +13,7 @@ class Verdict(NamedTuple):
     Attributes:
         best: The step of the best one; None before the first.
         waited: How many points in a row did not improve on it.
-        stop: Whether that is as many as training waits for.
+        stop: Whether that is as many as training waits for, and there were steps left.
         reason: Both in words.
     """
 
@@ -23,31 +23,45 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def judge(settings: EarlyStoppingSettings, points: Sequence[Point]) -> Verdict:
+def judge(
+    settings: EarlyStoppingSettings, points: Sequence[Point], last_step: int | None = None
+) -> Verdict:
     """Say which point is best and whether training stops, from the points alone.
 
-    The first point after a step is the best; a later one is where it is better than the best by
-    more than `min_delta`. Step 0 does not take part: its weights are the base.
+    A point is best where it is better than the best before it by more than `min_delta`: of equals
+    the earliest, which was trained least. As long as all are equal they tell no step from another:
+    then the last is kept, and none is waited for. Step 0 takes no part: its weights are the base.
+
+    Args:
+        settings: By which metric, and for how long to wait.
+        points: In the order of their steps.
+        last_step: Where training was to end, if that is known: an end there is not early.
     """
     sign = -1 if settings.metric == HELD_OUT else 1
-    best: Point | None = None
-    waited = 0
-    for point in points:
-        if point.step == 0:
-            continue
-        value = sign * point.values[settings.metric]
-        if best is None or value > sign * best.values[settings.metric] + settings.min_delta:
-            best, waited = point, 0
+    trained = [point for point in points if point.step > 0]
+    if not trained:
+        return Verdict(None, 0, False, "")
+    values = [point.values[settings.metric] for point in trained]
+    best, waited = 0, 0
+    for place in range(1, len(trained)):
+        gain = sign * (values[place] - values[best])
+        if gain > settings.min_delta or len(set(values[: place + 1])) == 1:
+            best, waited = place, 0
         else:
             waited += 1
-    if best is None:
-        return Verdict(None, 0, False, "")
-    stop = settings.patience is not None and waited >= settings.patience
-    reason = f"{settings.metric} is best at step {best.step}: {best.values[settings.metric]:.4f}"
+    reason = f"{settings.metric} is best at step {trained[best].step}: {values[best]:.4f}"
+    if len(trained) > 1 and len(set(values)) == 1:
+        reason = (
+            f"{settings.metric} is the same at every step: it says nothing; the weights of the "
+            "last step are kept"
+        )
+    now = trained[-1].step
+    stop = settings.patience is not None and waited >= settings.patience and now != last_step
     if stop:
-        last = points[-1].step
-        reason += f"; training stopped at step {last}, after {waited} evaluations without a better"
-    return Verdict(best.step, waited, stop, reason + _before(settings, points, best, sign))
+        waits = f"{waited} evaluation{'s' * (waited != 1)}"
+        reason += f"; training stopped at step {now}, after {waits} without a better"
+    before = _before(settings, points, trained[best], sign)
+    return Verdict(trained[best].step, waited, stop, reason + before)
 
 
 def _before(

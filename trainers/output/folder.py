@@ -270,7 +270,7 @@ class OutputFolder:
         record = self._record() | {
             "steps": trainer.state.global_step,
             "tokens": losses[-1].get("num_tokens") if losses else 0,
-            "loss": {"first": losses[0]["loss"], "last": losses[-1]["loss"]} if losses else {},
+            "loss": _losses(losses, evaluator),
             "held_out": held_out,
             **({"evaluation": evaluator.record()} if evaluator else {}),
             "weights": checkpoint_sha256(self.path),
@@ -293,6 +293,18 @@ class OutputFolder:
 
     def _write(self, record: dict[str, Any]) -> None:
         write_whole(self.path / "training.json", json.dumps(record, indent=1) + "\n")
+
+
+def _losses(losses: list[dict[str, Any]], evaluator: Evaluator | None) -> dict[str, float]:
+    """Return the first and the last step's loss and, where its weights are kept, another's."""
+    if not losses:
+        return {}
+    found = {"first": losses[0]["loss"], "last": losses[-1]["loss"]}
+    if evaluator and evaluator.kept_step != losses[-1]["step"]:
+        # None where a resumed training has no log of that step.
+        kept = next((row["loss"] for row in losses if row["step"] == evaluator.kept_step), None)
+        found |= {} if kept is None else {"kept": kept}
+    return found
 
 
 def _selection(recipe: Recipe) -> dict[str, Any]:

@@ -40,17 +40,6 @@ def model_card(recipe: Recipe, record: dict[str, Any], command: str) -> str:
     )
     skipped = "".join(f"; {n} left out: {why}" for why, n in record["skipped"].items())
     parameters = record["parameters"]
-    held_out = ""
-    if scores := record["held_out"]:
-        held_out = (
-            f" Held out: loss {scores['loss']:.4f}, the mean over {scores['records']:,} records, "
-        )
-        held_out += "each alone."
-        if "accuracies" in scores:
-            held_out += (
-                f" Of these pairs {scores['accuracies']:.1%} have the higher reward on the chosen "
-                f"answer; mean margin {scores['margins']:.4f}."
-            )
     asking = "".join(f"\n\n{note}" for note in record.get("asking", ()))
     return f"""---
 library_name: transformers
@@ -66,8 +55,8 @@ What was trained: {describe_trained(recipe)}. These are {parameters["trained"]:,
 
 {record["steps"]} steps of {recipe.global_batch_size} samples, loss \
 {record["loss"].get("first", 0):.4f}
-at the first and {record["loss"].get("last", 0):.4f} at the last ([losses.csv](losses.csv)).\
-{held_out}
+at the first and {record["loss"].get("last", 0):.4f} at the last{_kept_loss(record)} \
+([losses.csv](losses.csv)).{_held_out(record["held_out"])}
 The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.json](training.json).
 
 ![Loss by step](losses.png)
@@ -87,6 +76,31 @@ The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.jso
 It loads in plain transformers; licences are those of the base and of the data.\
 {asking}
 """
+
+
+def _kept_loss(record: dict[str, Any]) -> str:
+    """Return the loss at the step whose weights these are, if that is not the last."""
+    if "kept" not in record["loss"]:
+        return ""
+    step = record["evaluation"]["kept"]["step"]
+    return f"; {record['loss']['kept']:.4f} at step {step}, whose weights these are"
+
+
+def _held_out(scores: dict[str, Any] | None) -> str:
+    """Return what was measured on the held-out files, of the weights that are kept."""
+    if not scores:
+        return ""
+    files = ", ".join(f"`{one['file']}`" for one in scores["data"])
+    text = (
+        f" Held out ({files}): loss {scores['loss']:.4f}, the mean over {scores['records']:,} "
+        "records, each alone."
+    )
+    if "accuracies" in scores:
+        text += (
+            f" Of these pairs {scores['accuracies']:.1%} have the higher reward on the chosen "
+            f"answer; mean margin {scores['margins']:.4f}."
+        )
+    return text
 
 
 def _curve(record: dict[str, Any]) -> str:

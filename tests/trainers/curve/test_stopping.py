@@ -31,7 +31,11 @@ CASES: list[tuple[dict[str, Any], tuple[float, ...], tuple[int | None, int, bool
     ({"metric": "held_out_loss"}, (3.0,), (None, 0, False)),
     ({"metric": "held_out_loss", "patience": 2}, (1.0, 3.0, 2.0, 2.5, 2.1), (20, 2, True)),
     ({"metric": "f1_all", "patience": 2}, (0.9, 0.1, 0.5, 0.4), (20, 1, False)),
-    ({"metric": "f1_all", "patience": 2}, (0.9, 0.5, 0.5, 0.5), (10, 2, True)),
+    # Of equals the earliest; of nothing but equals the last, and they end nothing.
+    ({"metric": "f1_all", "patience": 2}, (0.9, 0.4, 0.5, 0.5, 0.5), (20, 2, True)),
+    ({"metric": "f1_all", "patience": 2}, (0.9, 0.5, 0.5, 0.5), (30, 0, False)),
+    ({"metric": "f1_all", "patience": 2}, (0, 0.5, 0.5, 0.5, 0.4), (30, 1, False)),
+    ({"metric": "held_out_loss", "patience": 1}, (3.0, 2.0, 2.0, 1.9), (30, 0, False)),
     ({"metric": "f1_all", "patience": 2, "min_delta": 0.1}, (0, 0.5, 0.55, 0.65), (30, 0, False)),
     ({"metric": "f1_all", "patience": None}, (0, 0.5, 0.4, 0.3, 0.2), (10, 3, False)),
 ]
@@ -46,6 +50,23 @@ def test_the_best_and_the_end_follow_from_the_points(
     found = judge(EarlyStoppingSettings(**settings), points(settings["metric"], *values))
     assert (found.best, found.waited, found.stop) == wanted
     assert ("before training" in found.reason) == (values[0] == 0.9 or values[:2] == (1.0, 3.0))
+
+
+def test_values_that_are_all_the_same_are_said_to_say_nothing() -> None:
+    settings = EarlyStoppingSettings("f1_all", patience=1)
+    found = judge(settings, points("f1_all", 0.0, 0.0, 0.0, 0.0))
+    assert found.reason == (
+        "f1_all is the same at every step: it says nothing; the weights of the last step are kept"
+    )
+    # One evaluation is no comparison.
+    assert "best at step 10" in judge(settings, points("f1_all", 0.0, 0.0)).reason
+
+
+def test_the_last_planned_step_is_no_early_end() -> None:
+    settings, found = EarlyStoppingSettings("f1_all", patience=1), points("f1_all", 0, 0.5, 0.4)
+    early, planned = judge(settings, found), judge(settings, found, last_step=20)
+    assert early.stop and "; training stopped at step 20, after 1 evaluation " in early.reason
+    assert not planned.stop and planned.reason == "f1_all is best at step 10: 0.5000"
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -67,8 +88,13 @@ def test_the_best_or_the_last_weights_are_kept(trained: Train) -> None:
     assert not same(best / "model.safetensors", last / "model.safetensors")
     kept = record(best)["evaluation"]["kept"]
     assert kept["step"] == 2 and kept["stopped_early"]
-    assert "stopped at step 4, after 1 evaluations without a better" in kept["reason"]
-    assert "The weights are those of step 2" in (best / "README.md").read_text()
+    assert "stopped at step 4, after 1 evaluation without a better" in kept["reason"]
+    card = (best / "README.md").read_text()
+    assert "The weights are those of step 2" in card
+    # The last step's loss is not that of the weights.
+    assert f"{record(best)['loss']['kept']:.4f} at step 2, whose weights these are" in card
+    assert "kept" not in record(last)["loss"]
+    assert f"Held out (`{record(best)['held_out']['data'][0]['file']}`): loss" in card
     # What is said of the checkpoint is measured on what is kept.
     found = record(best)["held_out"]["loss"], record(best)["evaluation"]["last"]["held_out_loss"]
     assert found[0] != pytest.approx(found[1])
