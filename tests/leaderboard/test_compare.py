@@ -324,3 +324,75 @@ def test_files_of_one_name_are_two_images(two: list[Run], tmp_path: Path) -> Non
     assert compare(one, other, resamples=10).pairs
     other = asked(two[1], "x", "v", "a.png", sha256="else")
     assert "differ in image: image a.png (a.pnga.pnga." in refused(one, other)
+
+
+FAMILY = {"architecture": "LlamaForCausalLM", "tokenizer": "a"}
+OTHER = {"architecture": "Qwen2ForCausalLM", "tokenizer": "b"}
+KIN: list[tuple[dict[str, str], dict[str, object], str]] = [
+    # The second run's fingerprint; what else differs of it; what is said.
+    (FAMILY, {}, ""),
+    (
+        OTHER,
+        {"chat_template_sha256": "u"},
+        "these are not one model before and after tuning: the "
+        "architectures (LlamaForCausalLM, Qwen2ForCausalLM), the tokenizers and the chat templates",
+    ),
+    (
+        FAMILY | {"tokenizer": "b"},
+        {},
+        "these may not be one model before and after tuning: the tok",
+    ),
+    (FAMILY, {"chat_template_sha256": "u"}, "one and other: the chat templates differ: what the"),
+    # Ids of two vocabularies are not to be compared.
+    (
+        OTHER,
+        {"eos_token_ids": [7]},
+        "tuning: the architectures (LlamaForCausalLM, Qwen2ForCausalLM) and the tokenizers differ.",
+    ),
+    (
+        FAMILY,
+        {"eos_token_ids": [0, 2], "endings": {"eos": 9}},
+        "at other ids, those of one at 2 (3 "
+        "of 9 cut off) and those of other at 0, 2 (0 of 9 cut off): one that runs on",
+    ),
+    ({}, {"fingerprint": {"weights": "w"}}, ""),
+]
+
+
+@pytest.mark.parametrize(("family", "changes", "said"), KIN)
+def test_what_is_not_tunings_is_named(
+    family: dict[str, str], changes: dict[str, object], said: str, two: list[Run]
+) -> None:
+    common = {"eos_token_ids": [2], "endings": {"eos": 6, "limit": 3}}
+    prints = [
+        {"fingerprint": FAMILY | {"weights": "v"}},
+        {"fingerprint": family | {"weights": "w"}},
+    ]
+    base = asked(two[0], "one", "v", None, **common | prints[0])
+    run = asked(two[1], "other", "w", None, **common | prints[1] | changes)
+    (told,) = compare(base, run, resamples=10).answers
+    assert told.startswith("Did tuning hurt? ") and said in told
+    wanted = int(bool(said))
+    assert told.count("before and after") + told.count("differ: ") + told.count("ids") == wanted
+
+
+def test_an_lvlm_is_made_from_a_text_model(two: list[Run]) -> None:
+    prints = [
+        {"fingerprint": one | {"weights": name}}
+        for name, one in zip("vw", (FAMILY, OTHER), strict=True)
+    ]
+    base, run = (
+        asked(one, one.name, "", image, **changes)
+        for one, image, changes in zip(two, (None, "none"), prints, strict=True)
+    )
+    (pair,) = compare(base, run, resamples=10).pairs
+    assert pair.caveats == ()
+
+
+def test_what_is_to_be_known_of_a_base_is_said_once(two: list[Run]) -> None:
+    floor = [asked(two[0], name, name, None) for name in ("base", "b", "c")]
+    found = differences(floor, resamples=10)
+    bare = [dataclasses.replace(pair, same=("all the same", None)) for pair in found]
+    told = answers(bare)
+    assert ["all the same" in text for text in told] == [True, False]
+    assert "all the same" in answer(bare[1])

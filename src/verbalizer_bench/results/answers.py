@@ -8,15 +8,26 @@ from verbalizer_bench.results.resampling import ALPHA
 
 
 def answers(pairs: Sequence[Pair]) -> list[str]:
-    """Answer for every pair; image and tuning are taken apart where runs are there that can."""
-    return [
-        f"{answer(pair)} {parts}" if (parts := _parts(pair, pairs)) else answer(pair)
-        for pair in pairs
-    ]
+    """Answer for every pair; image and tuning are taken apart where runs are there that can.
+
+    What is to be known of a base is said with its first pair alone.
+    """
+    told, said = [], set[str]()
+    for pair in pairs:
+        parts, remarks = _parts(pair, pairs), [*_floor(pair), *pair.caveats]
+        news = [remark for remark in remarks if remark not in said]
+        said.update(remarks)
+        told.append(" ".join(filter(None, [_verdict(pair), *news, parts])))
+    return told
 
 
 def answer(pair: Pair) -> str:
-    """Answer in a sentence whether what differs hurt, from All and the label types."""
+    """Answer in a sentence whether what differs hurt, and say what is to be known with it."""
+    return " ".join([_verdict(pair), *_floor(pair), *pair.caveats])
+
+
+def _verdict(pair: Pair) -> str:
+    """Answer from All and the label types."""
     types = {difference.name: difference for difference in pair.family("label type")}
     told = {name: direction(difference) for name, difference in types.items()}
     lower, higher = -1 in told.values(), 1 in told.values()
@@ -36,7 +47,7 @@ def answer(pair: Pair) -> str:
         verdict = "In part"
     elif whole == 0 and higher:
         verdict = "Not that could be told"
-    return " ".join([f"{_question(pair)} {verdict}: {finding(pair)}", *_floor(pair)])
+    return f"{_question(pair)} {verdict}: {finding(pair)}"
 
 
 def _floor(pair: Pair) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from verbalizer_bench.results.caveats import caveats
 from verbalizer_bench.results.contrast import (
     NO_IMAGE,
     Contrast,
@@ -93,6 +94,7 @@ class Pair:
         contrast: In what the two differ beside their answers.
         same: What is to be said of the base and of the run where nearly all of its responses are
             the same text; None where they are not.
+        caveats: What else is to be said before the difference is put down to tuning.
     """
 
     base: str
@@ -100,6 +102,7 @@ class Pair:
     differences: tuple[Difference, ...]
     contrast: Contrast = dataclasses.field(default_factory=Contrast)
     same: tuple[str | None, str | None] = (None, None)
+    caveats: tuple[str, ...] = ()
 
     def family(self, name: str) -> tuple[Difference, ...]:
         """Return the differences of one family."""
@@ -142,6 +145,7 @@ def differences(
             changes,
             contrast(runs[one], runs[other]),
             (same_responses(runs[one]), same_responses(runs[other])),
+            caveats(runs[one], runs[other]),
         )
         for (one, other), changes in zip(places, _adjusted(compared), strict=True)
     )
