@@ -56,7 +56,8 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
         return report(*named, pictures=scores)
     every = [cell for by_column in cells.values() for cell in by_column.values()]
     every += [cell for run in named for cell in run_cells(run)] + picture_cells(scores)
-    return report(*named, benchmarks=benchmark_table(every, tuple(notes)), pictures=scores)
+    table = benchmark_table(every, tuple(notes))
+    return report(*named, benchmarks=table, pictures=scores, others=len(cells))
 
 
 def report_of_folders(folders: Sequence[Path]) -> Report:

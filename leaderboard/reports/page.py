@@ -14,6 +14,7 @@ from verbalizer_bench.leaderboard.reports.every_two import FAMILIES, every_two
 from verbalizer_bench.leaderboard.reports.examples import choose_examples
 from verbalizer_bench.leaderboard.reports.forest import forest
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
+from verbalizer_bench.leaderboard.reports.opening import Opening
 from verbalizer_bench.leaderboard.reports.sentence import sentence
 from verbalizer_bench.results.answers import answers
 from verbalizer_bench.results.differences import (
@@ -58,6 +59,7 @@ _RECORD = {
 
 
 def report_page(
+    first: Opening,
     runs: Sequence[Run],
     summaries: Sequence[RunSummary],
     benchmarks: Mapping[str, BenchmarkTable],
@@ -66,7 +68,9 @@ def report_page(
     """Return the page.
 
     Args:
-        runs: The first is the base that the others are compared with.
+        first: What it says first.
+        runs: The first is the base that the others are compared with; none where only other
+            benchmarks were run.
         summaries: Of each run.
         benchmarks: Tables of other benchmarks by title.
         trade_off: Draws the figure of F1 against MMVP, if there is one.
@@ -92,8 +96,9 @@ def report_page(
             }
             for run, summary in zip(runs, summaries, strict=True)
         ],
-        is_toy="toy" in protocols,
-        figure=svg_image(
+        first=first,
+        figure=runs
+        and svg_image(
             lambda files: bars(named, note, files),
             "Bars of F1 by label type for each model; the numbers are in the table below.",
         ),
@@ -107,7 +112,7 @@ def report_page(
         forests={f: forest(pairs, f) for f in FAMILIES} if pairs else {},
         chosen=chosen,
         note=f"{NOTE} n: documents. {RESAMPLES} resamples and permutations, seed {SEED}.",
-        examples=choose_examples(runs),
+        examples=choose_examples(runs) if runs else {},
         version=__version__,
     )
 

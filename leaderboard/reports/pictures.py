@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from verbalizer_bench.leaderboard.reports.cells import loaded_as
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable, Cell
+from verbalizer_bench.leaderboard.reports.swap_control import swap_notes
 from verbalizer_bench.results.picture_scores import PictureScores
 from verbalizer_bench.results.run import distinct_names, model_args
 from verbalizer_bench.results.statistics import Interval
@@ -13,7 +14,7 @@ _NOTES = {
     "mmvp": (
         "MMVP in %: of pairs with both answers right (chance 25; one letter throughout: 0), of "
         "single answers (chance 50), and of responses in which the rule finds no choice, which "
-        "count as wrong. corrected: by the corrected labels of two disputed pairs."
+        "count as wrong."
     ),
     "naturalbench": (
         "NaturalBench in %: of groups with all four answers right (G, chance 6.25), of questions "
@@ -21,6 +22,11 @@ _NOTES = {
         "answers (50), and of responses in which the rule finds no choice, which count as wrong."
     ),
 }
+
+
+_CORRECTED = "corrected: by the corrected labels of two disputed pairs."
+# How many columns of a table by category can be read side by side.
+_COLUMNS = 4
 
 
 def named(scores: Sequence[PictureScores]) -> list[PictureScores]:
@@ -47,10 +53,14 @@ def picture_tables(scores: Sequence[PictureScores]) -> dict[str, BenchmarkTable]
         chosen = [one for one in scores if one.asked.benchmark == name]
         benchmark = chosen[0].benchmark
         tables[benchmark.title] = _scores(name, chosen)
-        categories = sorted({key for one in chosen for key in one.by_category})
-        if categories:
-            title = f"{benchmark.title} by {benchmark.category}"
-            tables[title] = _by_category(chosen, categories)
+        title = f"{benchmark.title} by {benchmark.category}"
+        shown = [one for one in chosen if one.by_category]
+        if len(shown) <= _COLUMNS:
+            tables |= {title: _by_category(shown)} if shown else {}
+            continue
+        for task in dict.fromkeys(one.task for one in shown):
+            of_task = [one for one in shown if one.task == task]
+            tables[f"{title}, {task}"] = _by_category(of_task)
     return tables
 
 
@@ -64,13 +74,13 @@ def picture_cells(scores: Sequence[PictureScores]) -> list[Cell]:
 
 
 def _scores(name: str, scores: Sequence[PictureScores]) -> BenchmarkTable:
-    columns = scores[0].benchmark.columns
+    columns = max((one.columns for one in scores), key=len)
     units = f"{scores[0].benchmark.unit}s"
     rows = [
         (
             *(one.run.name, one.asked.way),
             *(str(one.means[column]) for column in columns),
-            _asked(one),
+            one.counted(),
         )
         for one in scores
     ]
@@ -82,24 +92,27 @@ def _scores(name: str, scores: Sequence[PictureScores]) -> BenchmarkTable:
     ]
     interval = f"Intervals: 95 %, bootstrap over {units}; where few differ, exact or wider."
     sources = f"Rows: {', '.join(dict.fromkeys(one.asked.source for one in scores))}."
-    return BenchmarkTable(header, tuple(rows), (_NOTES[name], interval, sources, *left))
+    corrected = [_CORRECTED] if any("corrected" in column for column in columns) else []
+    notes = (_NOTES[name], *corrected, interval, sources, *left, *swap_notes(scores))
+    return BenchmarkTable(header, tuple(rows), notes)
 
 
-def _asked(one: PictureScores) -> str:
-    """Return how many units were asked, and of how many where that is a part."""
-    return f"{len(one.units)} of {one.benchmark.units:,}" if one.partial else str(len(one.units))
-
-
-def _by_category(scores: Sequence[PictureScores], categories: Sequence[str]) -> BenchmarkTable:
+def _by_category(scores: Sequence[PictureScores]) -> BenchmarkTable:
     benchmark = scores[0].benchmark
+    categories = sorted({key for one in scores for key in one.by_category})
 
     def text(one: PictureScores, category: str) -> str:
         mean, count = one.by_category.get(category, (None, 0))
         return f"{mean} of {count}" if mean else "-"
 
     rows = [(key, *(text(one, key) for one in scores)) for key in categories]
-    header = (benchmark.category.capitalize(), *(f"{one.run.name}, {one.task}" for one in scores))
-    what = f"{benchmark.columns[0].capitalize()} in %, of how many {benchmark.unit}s."
+    names = [
+        one.run.name if len({each.task for each in scores}) == 1 else f"{one.run.name}, {one.task}"
+        for one in scores
+    ]
+    header = (benchmark.category.capitalize(), *names)
+    tasks = ", ".join(dict.fromkeys(one.task for one in scores))
+    what = f"{tasks}: {benchmark.columns[0]} in %, of how many {benchmark.unit}s."
     return BenchmarkTable(header, tuple(rows), (what,))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
+from verbalizer_bench.leaderboard.reports.opening import opening
 from verbalizer_bench.leaderboard.reports.page import report_page
 from verbalizer_bench.leaderboard.reports.pictures import named, picture_tables
 from verbalizer_bench.leaderboard.reports.trade_off import TradeOff, trade_off
@@ -45,6 +46,8 @@ class Report(Tabular):
         benchmarks: Checkpoints by benchmark; None: only verbalizer runs were given.
         pictures: Tables of benchmarks with images of their own (MMVP), by title.
         trade_off: F1 against MMVP; None where no checkpoint has both.
+        pictured: What the tables of `pictures` are of.
+        others: How many results of other benchmarks there are.
     """
 
     runs: tuple[Run, ...]
@@ -52,6 +55,8 @@ class Report(Tabular):
     benchmarks: BenchmarkTable | None = None
     pictures: Mapping[str, BenchmarkTable] = dataclasses.field(default_factory=dict)
     trade_off: TradeOff | None = None
+    pictured: tuple[PictureScores, ...] = ()
+    others: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the scores, a row a run and label type, in [0, 1]; else a row a checkpoint."""
@@ -116,38 +121,45 @@ class Report(Tabular):
         """Write the files, and `summary.json` into each run directory.
 
         Returns:
-            `report.html`, `report.md`, `scores.png` and `scores.svg`, and `trade_off.png` and
-            `.svg` where it is there; without a run `report.md`.
+            `report.html` and `report.md`, with verbalizer runs `scores.png` and `scores.svg`, and
+            `trade_off.png` and `.svg` where it is there.
         """
         text, folder = str(self), Path(folder)
-        if not self.runs:
-            write_whole(folder / "report.md", f"{text}\n".encode(errors="replace"))
-            return (folder / "report.md",)
         drawn = self.trade_off.draw if self.trade_off else None
-        page = report_page(self.runs, self.summaries, self._tables(), drawn)
+        files = [run.file for run in self.runs]
+        first = opening(files, self.summaries, self.pictured, self.others)
+        page = report_page(first, self.runs, self.summaries, self._tables(), drawn)
         folder.mkdir(parents=True, exist_ok=True)
-        names = ("report.html", "report.md", "scores.png", "scores.svg")
-        html, markdown, png, svg = (folder / name for name in names)
-        protocols = sorted({summary.protocol for summary in self.summaries})
-        note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
-        bars([(summary.model, summary.label_types) for summary in self.summaries], note, (png, svg))
+        html, markdown = folder / "report.html", folder / "report.md"
         # A response may hold half a character (a lone surrogate), which no file can.
         write_whole(html, page.encode(errors="replace"))
-        figure = "\n\n![F1 by label type](scores.png)\n"
-        more = tuple(folder / f"trade_off.{end}" for end in ("png", "svg")) if drawn else ()
-        if drawn:
-            drawn(more)
-            figure += f"\n![{TRADE_OFF}](trade_off.png)\n"
-        write_whole(markdown, (text + figure).encode(errors="replace"))
+        figures, images = self._draw(folder)
+        write_whole(markdown, f"{text}\n{images}".encode(errors="replace"))
         for run, summary in zip(self.runs, self.summaries, strict=True):
             summary.write(run.folder)
-        return html, markdown, png, svg, *more
+        return html, markdown, *figures
+
+    def _draw(self, folder: Path) -> tuple[tuple[Path, ...], str]:
+        """Draw the figures; return their files, and the Markdown that shows them."""
+        if not self.runs:
+            return (), ""
+        scores = (folder / "scores.png", folder / "scores.svg")
+        protocols = sorted({summary.protocol for summary in self.summaries})
+        note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
+        bars([(summary.model, summary.label_types) for summary in self.summaries], note, scores)
+        images = "\n![F1 by label type](scores.png)\n"
+        if not self.trade_off:
+            return scores, images
+        more = (folder / "trade_off.png", folder / "trade_off.svg")
+        self.trade_off.draw(more)
+        return (*scores, *more), f"{images}\n![{TRADE_OFF}](trade_off.png)\n"
 
 
 def report(
     *runs: Run,
     benchmarks: BenchmarkTable | None = None,
     pictures: Sequence[PictureScores] = (),
+    others: int = 0,
 ) -> Report:
     """Summarise runs; nothing is written.
 
@@ -155,6 +167,7 @@ def report(
         runs: Verbalizer runs.
         benchmarks: Checkpoints by benchmark.
         pictures: What runs of benchmarks with images of their own scored.
+        others: How many results of other benchmarks there are.
 
     Raises:
         ValueError: There is nothing, or a run's tasks do not share documents or arguments.
@@ -163,7 +176,8 @@ def report(
         raise ValueError("report: no run; give one or more")
     summaries, scores = tuple(map(summary_of, runs)), named(pictures)
     against = trade_off(runs, summaries, scores)
-    return Report(runs, summaries, benchmarks, picture_tables(scores), against)
+    tables = picture_tables(scores)
+    return Report(runs, summaries, benchmarks, tables, against, tuple(scores), others)
 
 
 def _not_compared(runs: Sequence[Run]) -> list[str]:

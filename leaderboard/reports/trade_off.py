@@ -32,13 +32,15 @@ class Point(NamedTuple):
         name: The verbalizer run's.
         f1: By label type.
         pairs: Of MMVP's pairs those with both answers right.
-        part: How many pairs were asked, to stand behind the name; "" for all.
+        asked: How many pairs were asked, of how many, and whose.
+        protocol: Of the verbalizer run, such as `paper` or `toy (made data), partial`.
     """
 
     name: str
     f1: Mapping[str, Interval]
     pairs: Interval
-    part: str = ""
+    asked: str
+    protocol: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,11 @@ class TradeOff:
     def table(self) -> BenchmarkTable:
         """Return the points as a table."""
         rows = [
-            (one.name + one.part, str(one.pairs), *(_text(one.f1.get(panel)) for panel in PANELS))
+            (
+                *(one.name, str(one.pairs), one.asked),
+                *(_text(one.f1.get(panel)) for panel in PANELS),
+                one.protocol,
+            )
             for one in self.points
         ]
         notes = [
@@ -68,7 +74,8 @@ class TradeOff:
             "what was loaded."
         ]
         notes += [f"Without the other one: {', '.join(self.alone)}."] if self.alone else []
-        header = ("Model", "MMVP pair", *(f"F1 {panel.lower()}" for panel in PANELS))
+        f1 = (f"F1 {panel.lower()}" for panel in PANELS)
+        header = ("Model", "MMVP pair", "Asked", *f1, "Protocol of F1")
         return BenchmarkTable(header, tuple(rows), tuple(notes))
 
     def draw(self, files: Sequence[Path]) -> None:
@@ -85,7 +92,7 @@ class TradeOff:
                 labels,
                 loc="lower center",
                 bbox_to_anchor=(0.5, 0.98),
-                ncols=3,
+                ncols=2,
                 frameon=False,
                 fontsize=8,
             )
@@ -107,7 +114,7 @@ class TradeOff:
                 markersize=6,
                 elinewidth=0.9,
                 capsize=2.5,
-                label=shown_name(one.name) + one.part,
+                label=f"{shown_name(one.name)}\nMMVP: {one.asked}; F1: {one.protocol}",
             )
         # What guessing gets.
         axes.axvline(25, color="#555555", linewidth=0.8, linestyle=":")
@@ -154,8 +161,9 @@ def _points(
             f1 = {name: types.f1 for name, types in summary.label_types.items()}
             twice = len(_partners(run, scores)) > 1
             name = f"{run.name} ({one.run.folder.parent.name})" if twice else run.name
-            part = f", {len(one.units)} of {one.benchmark.units} pairs" if one.partial else ""
-            made.append(Point(name, f1, one.means["pair"], part))
+            known = "toy (made data)" if summary.protocol == "toy" else summary.protocol
+            how = f"{known}{', partial' if summary.partial else ''}"
+            made.append(Point(name, f1, one.means["pair"], one.counted("pairs"), how))
     return made
 
 

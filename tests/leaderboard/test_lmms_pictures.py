@@ -55,9 +55,11 @@ def test_a_report_of_both_benchmarks(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     assert main(["report", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"\| llava +\| prompt options \| +50\.0 \[", text) and "12 of 150" in text
+    assert (
+        re.search(r"\| llava +\| prompt options \| +50\.0 \[", text) and "12 (made sample)" in text
+    )
     assert re.search(r"prompt letters \| +100\.0 \[", text) and "Rows: sample." in text
-    assert "NaturalBench:" in text and "6 of 1,900" in text
+    assert "NaturalBench:" in text and "6 (made sample)" in text
     assert "not shown" not in text
     assert (tmp_path / "report" / "report.md").is_file()
 
@@ -173,7 +175,7 @@ def test_what_is_not_read(tmp_path: Path) -> None:
 def test_a_part_of_it(tmp_path: Path) -> None:
     write_lmms_pictures(tmp_path, {"mmvp_options": right}, limit=5)
     text = str(report_of([tmp_path]))
-    assert "2 of 150" in text and "1 pairs were not asked whole" in text
+    assert "2 of 12 (made sample)" in text and "1 pairs were not asked whole" in text
 
 
 def test_a_report_says_nothing_of_files_times(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_a_ladder_is_one_table(tmp_path: Path) -> None:
     assert header == ["Checkpoint", "MM-Vet", "MMBench", "MT-Bench", "GQA"]
     assert [row[0] for row in rows] == ["base", "dpo"] and rows[0][1:] == rows[1][1:]
     assert rows[0][2] == "100.0" and found.rows()[1]["MM-Vet"] == "31.1 [28.0, 34.0]"
-    assert [file.name for file in found.write(tmp_path / "report")] == ["report.md"]
+    assert [file.name for file in found.write(tmp_path / "report")] == ["report.html", "report.md"]
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

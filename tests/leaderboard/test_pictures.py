@@ -1,5 +1,6 @@
 """MMVP in reports and comparisons: the pair is the unit, and a point of the trade-off."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tests.helpers.echo import write_run
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.reports.gathering import report_of
+from verbalizer_bench.leaderboard.reports.opening import opening
 from verbalizer_bench.results.picture_scores import read_picture_scores
 from verbalizer_bench.results.statistics import Interval
 
@@ -75,16 +77,67 @@ def test_means_are_over_pairs(runs: Path) -> None:
     )
     assert options.by_category["orientation and direction"][0].mean == 1
     assert options.by_category["text"] == (Interval(0.0, None, None), 1)
-    assert options.partial and options.left_out == 0
+    assert options.left_out == 0 and options.counted("pairs") == "12 pairs (made sample)"
+    assert options.columns == ("pair", "single", "unparsed")
 
 
 def test_a_report_of_mmvp_alone(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = str(report_of([runs / "mmvp"]))
-    assert "| seeing" in text and "75.0 [" in text and "12 of 150" in text
+    assert "| seeing" in text and "75.0 [" in text and "12 (made sample)" in text
     assert "MMVP by pattern" in text and "viewpoint and perspective" in text
     assert "Rows: sample." in text and "one letter throughout: 0" in text
+    # No question of the sample is disputed.
+    assert "of 150" not in text and "corrected" not in text.lower()
     assert main(["report", str(runs / "mmvp")]) == 0
     assert (runs / "mmvp" / "report" / "report.md").is_file()
+    page = (runs / "mmvp" / "report" / "report.html").read_text()
+    assert "<h1>Report of 3 runs</h1>" in page and "MMVP by pattern" in page
+    assert "<strong>Toy:</strong> made data. These numbers" in page
+    assert 'href="#scores"' not in page and 'id="provenance"' not in page
+
+
+def test_the_swapped_control_is_read_out(tmp_path: Path) -> None:
+    """Who likes (a) keeps the letter, who sees keeps what the option says."""
+    tasks = ["mmvp_letters", "mmvp_letters_swapped", "mmvp_options", "mmvp_options_swapped"]
+    write_mmvp(tmp_path, "letter", 0, "aa11", tasks=tasks, says=lambda request: "(a)")
+    write_mmvp(tmp_path, "seeing", 12, "bb22", tasks=tasks)
+
+    def half(request: Any) -> str:
+        return f"({request.doc['answer']})" if request.doc["pair"] <= 6 else "I do not know."
+
+    write_mmvp(tmp_path, "half", 6, "cc33", tasks=tasks, says=half)
+    text = str(report_of([tmp_path]))
+    for name, told in (
+        ("letter", "(a) 100 %, (b) 0 %; swapped (a) 100 %, (b) 0 %; the choice stayed with what "),
+        ("letter", "option says in 0 % of 24 questions, with the letter in 100 %, and 0 % lack"),
+        ("seeing", "(a) 50 %, (b) 50 %; swapped (a) 50 %, (b) 50 %; the choice stayed with what "),
+        ("seeing", "option says in 100 % of 24 questions, with the letter in 0 %, and 0 % lack"),
+        ("half", "option says in 50 % of 24 questions, with the letter in 0 %, and 50 % lack"),
+    ):
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}, prompt options: ")]
+        assert len(lines) == 1 and told in lines[0]
+    rows = [line for line in text.splitlines() if line.startswith("| seeing")]
+    ways = [row.split("|")[2].strip() for row in rows]
+    assert ways[:2] == ["prompt options", "prompt options, options swapped"]
+    assert ways[2:] == ["prompt letters", "prompt letters, options swapped"]
+    # Twelve columns side by side would be too many.
+    assert "MMVP by pattern, mmvp_letters_swapped:" in text
+
+
+def test_what_is_made_data_is_said_of_that_alone(runs: Path, tmp_path: Path) -> None:
+    real = report_of([runs / "suite" / "1"])
+    scores = list(read_picture_scores(runs / "mmvp" / "seeing"))
+    own = [
+        dataclasses.replace(one, asked=one.asked.model_copy(update={"source": "local"}))
+        for one in scores
+    ]
+    assert own[0].counted() == "12 (own questions)"
+    first = opening([run.file for run in real.runs], real.summaries, own, 0)
+    assert first == ("Report of 2 runs", "verbalizer suite: 1; MMVP: 1", "F1 of every run")
+    assert opening([], [], own, 0) == ("seeing", "", None)
+    assert opening([], [], scores, 3).heading == "Report of 4 runs"
+    made = scores[0].asked.model_copy(update={"source": "local", "documents": 300})
+    assert dataclasses.replace(scores[0], asked=made).counted("pairs") == "12 of 150 pairs"
 
 
 def test_the_trade_off(runs: Path, tmp_path: Path) -> None:
@@ -104,7 +157,11 @@ def test_the_trade_off(runs: Path, tmp_path: Path) -> None:
     assert files >= {"report.html", "trade_off.png", "trade_off.svg"}
     page = (tmp_path / "report.html").read_text()
     assert "Points of F1 against pairs of MMVP" in page and "MMVP by pattern" in page
+    assert "F1 of every run" not in page and "Report of 6 runs" in page
+    assert {point.protocol for point in made.trade_off.points} == {"toy (made data), partial"}
+    assert {point.asked for point in made.trade_off.points} == {"12 pairs (made sample)"}
     svg = (tmp_path / "trade_off.svg").read_text()
+    assert svg.count("MMVP: 12 pairs (made sample); F1: toy (made data), partial") == 2
     assert svg.count("LineCollection") >= 8
     assert "![Following instructions against seeing](trade_off.png)" in (
         (tmp_path / "report.md").read_text()

@@ -177,7 +177,7 @@ def test_a_set_of_ones_own_is_a_protocol_of_its_own(
     assert greedy.name == "own-set" and "num_beams=1" in greedy.differences
     assert main(["report", str(folder)]) == 0
     text = capsys.readouterr().out
-    assert "| own-set  |" in text and "108" not in text and "partial" not in text
+    assert "| own-set  |" in text and " 108" not in text and "partial" not in text
     assert main(["submit", "pack", str(folder), "--submitter", "x", "--licence", "CC0-1.0"]) == 2
     assert "is not the suite's; run the suite alone" in capsys.readouterr().err
 

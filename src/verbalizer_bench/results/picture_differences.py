@@ -154,4 +154,5 @@ def _of_task(
             documents=len(base.units),
         )
         for place, column in enumerate(base.benchmark.columns)
+        if column in base.columns
     ]

@@ -63,8 +63,9 @@ def _of_lmms(file: Path) -> Iterator[PictureScores]:
     settings = {"harness": LMMS, "model_dtype": model_args(results).get("dtype")}
     results = results.model_copy(update={"config": results.config.model_copy(update=settings)})
     run = Run(file, run_name(results), results, ())
-    for task, config in sorted(tasks.items()):
-        yield _scores(run, task, config["metadata"], raw["config"].get("offset"))
+    offset = raw["config"].get("offset")
+    found = [_scores(run, task, config["metadata"], offset) for task, config in tasks.items()]
+    yield from sorted(found, key=lambda one: (one.asked.place, one.task))
 
 
 def _scores(run: Run, task: str, metadata: Mapping[str, Any], offset: Any) -> PictureScores:

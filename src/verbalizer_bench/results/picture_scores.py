@@ -21,6 +21,7 @@ from verbalizer_bench.results.files import samples_file
 from verbalizer_bench.results.run import NotAVerbalizerRun, Run, read_run, run_name
 from verbalizer_bench.results.schema import EvalResults, validate
 from verbalizer_bench.results.statistics import Interval, estimate
+from verbalizer_bench.tasks.identity import is_made
 from verbalizer_bench.tasks.picture_benchmarks import BENCHMARKS, PictureBenchmark
 
 # Columns of every benchmark, and what lm-eval's rows call them.
@@ -45,6 +46,22 @@ class Asked(BaseModel):
         """Return how questions were asked, for a reader."""
         controls = [("options swapped", self.swapped), ("without the images", self.blind)]
         return ", ".join([f"prompt {self.prompt}", *(name for name, on in controls if on)])
+
+    @property
+    def made(self) -> bool:
+        """Say whether questions and images are the drawn sample's."""
+        return is_made(self.source)
+
+    @property
+    def units(self) -> int:
+        """Return how many units the whole source has."""
+        return self.documents // BENCHMARKS[self.benchmark].size
+
+    @property
+    def place(self) -> tuple[bool, bool, str, bool, bool]:
+        """Return what tasks are sorted by: a prompt, then its controls; the paper's is first."""
+        mmvp = self.benchmark == "mmvp"
+        return not mmvp, self.prompt != "options", self.prompt, self.blind, self.swapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,16 +95,31 @@ class PictureScores:
         """Return the benchmark."""
         return BENCHMARKS[self.asked.benchmark]
 
+    def counted(self, unit: str = "") -> str:
+        """Return how many units were asked, of how many where that is a part, and whose.
+
+        Args:
+            unit: What stands behind the number; "" for nothing.
+        """
+        asked, whole = f"{len(self.units):,}", self.asked.units
+        text = f"{asked} of {whole:,}" if len(self.units) < whole else asked
+        own = "" if whole == self.benchmark.units else "(own questions)"
+        return " ".join(filter(None, (text, unit, "(made sample)" if self.asked.made else own)))
+
     @property
-    def partial(self) -> bool:
-        """Say whether fewer units were asked than the benchmark has."""
-        return len(self.units) < self.benchmark.units
+    def columns(self) -> tuple[str, ...]:
+        """Return the benchmark's columns; those by corrected labels where a label is corrected."""
+        docs = (doc for unit in self.samples for doc, _ in unit)
+        corrected = any(doc["answer"] != doc.get("answer_corrected", doc["answer"]) for doc in docs)
+        return tuple(
+            name for name in self.benchmark.columns if corrected or "corrected" not in name
+        )
 
     @property
     def how(self) -> str:
         """Return how the checkpoint was asked: scores of another way are not to be compared."""
         asked = (self.asked.way, template(self.run), f"rows {self.asked.source}")
-        units = f"{len(self.units)} {self.benchmark.unit}s"
+        units = self.counted(f"{self.benchmark.unit}s")
         return ", ".join(filter(None, (*asked, precision(self.run), units)))
 
     @cached_property
@@ -146,7 +178,7 @@ def read_picture_scores(folder: Path) -> Iterator[PictureScores]:
         return
     results = validate(EvalResults, raw, file)
     run = Run(file, run_name(results), results, (), len(files) - 1)
-    for task in sorted(tasks, key=lambda name: (name.count("_"), name != "mmvp_options", name)):
+    for task in sorted(tasks, key=lambda name: (tasks[name].place, name)):
         yield _scores(run, task, tasks[task])
 
 
