@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve test test-slow families test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -47,6 +47,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# What each key of a training recipe means: docs/recipe-keys.md.
+recipe-keys: $(READY)
+	$(BIN)/python -m tests.helpers.recipe_keys docs/recipe-keys.md
 
 # What the engine makes of each family of models, found out again: docs/families.md, two minutes.
 families: $(READY)
