@@ -9,6 +9,7 @@ of the estimates.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ from verbalizer_bench.trainers.checkpoints.trainable import (
 from verbalizer_bench.trainers.conversations.encoder import Encoded
 from verbalizer_bench.trainers.curve.suite import load_tasks
 from verbalizer_bench.trainers.data.mixture import Mixture
-from verbalizer_bench.trainers.data.survey import survey
+from verbalizer_bench.trainers.data.overlap import Overlap, overlap
+from verbalizer_bench.trainers.data.survey import Survey, survey
 from verbalizer_bench.trainers.model_shapes import (
     model_shapes,
     recipe_tokenizer,
@@ -67,6 +69,8 @@ class DataSummary(NamedTuple):
         bad: How many records cannot be trained on, by reason.
         first: The first record, encoded; of a pair with either answer.
         mixture: How many records of each file are drawn; None for all.
+        held_out: What is held out contains; None without.
+        shared: What of it is trained on too.
     """
 
     lengths: np.ndarray
@@ -76,6 +80,8 @@ class DataSummary(NamedTuple):
     bad: Counter[str]
     first: tuple[Encoded, ...]
     mixture: Mixture | None
+    held_out: Survey | None = None
+    shared: Overlap | None = None
 
 
 class Plan(NamedTuple):
@@ -167,12 +173,17 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     """Encode every record; images need only be there, unless the encoder looks at them."""
     encoder = shapes_encoder(recipe, tokenizer, model)
     written = recipe.cache.expanduser() if encoder.reads_images else None
-    folder = recipe.images_folder
-    found = survey(recipe.files, encoder, row_kind(recipe), folder, None, written=written)
+
+    def surveyed(files: Sequence[Path]) -> Survey:
+        kind, folder = row_kind(recipe), recipe.images_folder
+        return survey(files, encoder, kind, folder, None, written=written)
+
+    found = surveyed(recipe.files)
     if not len(found.records):
         raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.files))}")
     mixture = drawn(recipe, found.records, found.images > 0, found.counts)
     rows = np.arange(len(found.records)) if mixture is None else mixture.rows
+    held_out = surveyed(recipe.held_out) if recipe.held_out else None
     return DataSummary(
         found.lengths[rows],
         found.images[rows] > 0,
@@ -181,6 +192,8 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
         found.bad,
         found.first,
         mixture,
+        held_out,
+        overlap(found.hashes.take(rows), held_out.hashes) if held_out else None,
     )
 
 
@@ -207,9 +220,25 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         check_steps(recipe, data.has_image, steps)
     except ValueError as error:
         lines.append(("schedule", f"{error} (training would stop)"))
+    lines += _held_out_lines(recipe, data)
     for reason, number in data.bad.most_common():
         fate = "training would stop" if recipe.bad_records == "error" else "left out"
         lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
+    return lines
+
+
+def _held_out_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
+    """Return what is held out, and what of it is trained on too."""
+    held_out, shared = data.held_out, data.shared
+    if not held_out or not shared or not recipe.held_out:
+        return []
+    tokens, trained = int(held_out.tokens.sum()), int(held_out.trained.sum())
+    line = f"{len(held_out.records):,} records, {tokens:,} tokens, the loss on {trained:,} of them"
+    lines = [("held out", line)]
+    if fault := shared.fault(recipe.held_out, row_kind(recipe).parse):
+        lines.append(("WOULD STOP", fault))
+    if warning := shared.warning(recipe.held_out):
+        lines.append(("", warning))
     return lines
 
 

@@ -33,7 +33,7 @@ from verbalizer_bench.trainers.prerequisites import (
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training import state_saving
 from verbalizer_bench.trainers.training.inputs import (
-    encoded_data,
+    held_out_data,
     make_collator,
     sample_order,
     training_data,
@@ -90,7 +90,7 @@ def _make(recipe: Recipe, folder: OutputFolder, arguments: SFTConfig | DPOConfig
     check_finite(checkpoint.model.state_dict(), "of the base, before training; give another one")
     # Processes wait for the one that encodes, hours if need be: no barrier, which would time out.
     data = training_data(recipe, checkpoint)
-    held_out = encoded_data(recipe, checkpoint, recipe.held_out) if recipe.held_out else None
+    held_out = held_out_data(recipe, checkpoint, data)
     folder.check_data(data)
     _check_data(recipe, checkpoint.model.config, data, held_out)
     if folder.main and (warning := lacking_room(recipe, checkpoint.model)):
@@ -108,10 +108,6 @@ def _check_data(
             raise ValueError(f"{name}: {fault}")
     samples = len(sample_order(recipe, data.lengths, data.has_image))
     check_steps(recipe, data.has_image, total_steps(recipe, samples))
-    trained = {one.sha256: one.file for one in data.files}
-    for one in held_out.files if held_out else ():
-        if same := trained.get(one.sha256):
-            raise ValueError(f"held_out={one.file}: {same}, which is trained on, has its content")
 
 
 def _train(

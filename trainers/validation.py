@@ -14,11 +14,12 @@ import numpy as np
 
 from verbalizer_bench import config
 from verbalizer_bench.io.conversations import BadRecordError
-from verbalizer_bench.io.record_files import FORMATS, is_records, records_sha256
+from verbalizer_bench.io.record_files import FORMATS, is_records
 from verbalizer_bench.trainers.checkpoints.context import too_long
 from verbalizer_bench.trainers.data.image_check import ImageCheck
+from verbalizer_bench.trainers.data.overlap import Overlap, overlap
 from verbalizer_bench.trainers.data.survey import Survey, survey
-from verbalizer_bench.trainers.data.survey_summary import overlap, summary
+from verbalizer_bench.trainers.data.survey_summary import summary
 from verbalizer_bench.trainers.model_shapes import (
     model_shapes,
     recipe_tokenizer,
@@ -123,8 +124,6 @@ def validate(
         if files:
             surveys[key], record[key] = _part(recipe, key, files, encoder, note)
     stops = _stops(recipe, model, surveys, record)
-    if "held_out" in surveys:
-        record["held_out"]["in data"] = overlap(surveys["data"], surveys["held_out"])
     record |= {"notes": notes, "stops": stops}
     return Validation(record, surveys["data"].full, stops)
 
@@ -180,16 +179,13 @@ def _stops(
                 f"{key}: {bad:,} of {found.total:,} records cannot be trained on; correct them, or "
                 "leave them out with bad_records=skip"
             )
-    trained = {records_sha256(file): file for file in recipe.files}
-    for file in recipe.held_out or ():
-        if same := trained.get(records_sha256(file)):
-            stops.append(f"held_out={file}: {same}, which is trained on, has its content")
     if len(surveys["data"].records):
-        stops += _epoch(recipe, surveys["data"], record)
+        stops += _epoch(recipe, surveys, record)
     return stops
 
 
-def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
+def _epoch(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -> list[str]:
+    data, stops = surveys["data"], []
     try:
         mixture = drawn(recipe, data.records, data.images > 0, data.counts)
         rows = np.arange(len(data.records)) if mixture is None else mixture.rows
@@ -207,7 +203,17 @@ def _epoch(recipe: Recipe, data: Survey, record: dict[str, Any]) -> list[str]:
             record["epoch"]["drawn"] = [
                 {"file": str(file), "drawn": number, "of": size} for file, number, size in parts
             ]
+        if "held_out" in surveys:
+            shared = overlap(data.hashes.take(rows), surveys["held_out"].hashes)
+            stops += _shared(recipe, shared, record)
         check_steps(recipe, has_image, steps)
     except ValueError as error:
-        return [str(error)]
-    return []
+        return [*stops, str(error)]
+    return stops
+
+
+def _shared(recipe: Recipe, shared: Overlap, record: dict[str, Any]) -> list[str]:
+    """Return why training would stop for what is held out, and add to the record what is shared."""
+    record["held_out"]["in data"] = {"records": shared.records, "prompts": shared.prompts}
+    fault = shared.fault(recipe.held_out or (), row_kind(recipe).parse)
+    return [fault] if fault else []

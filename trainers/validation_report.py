@@ -116,7 +116,11 @@ def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         pairs = ", ".join(f"{one} is {other}" for one, other in part["repeated"])
         yield "duplicates", f"{part['duplicates']:,} records repeat an earlier one, such as {pairs}"
     if within := part.get("in data"):
-        yield "in data too", f"{within['records']:,} records, {within['prompts']:,} prompts"
+        yield (
+            "in data too",
+            f"{within['records']:,} records, and of {within['prompts']:,} more what they ask, with "
+            "other answers",
+        )
     for reason, count in part["bad"].items():
         yield "bad records", f"{count:,}: {reason} ({part['fate']})"
 

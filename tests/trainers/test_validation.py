@@ -146,12 +146,14 @@ def test_duplicates_and_what_is_held_out(
     data = write(tmp_path / "data.jsonl", *rows)
     other = write(tmp_path / "other.json", conversation("Say", "a"), conversation("Say", "c"))
     words = [data, f"tokenizer={TINY / 'llama'}", "format=llama-2"]
-    record = found(capsys, 0, *words, f"held_out={other}")
+    record = found(capsys, 2, *words, f"held_out={other}")
     assert record["data"]["duplicates"] == 1 and record["data"]["repeated"] == [[2, 0]]
-    assert record["held_out"]["in data"] == {"records": 1, "prompts": 2}
-    same = write(tmp_path / "same.jsonl", *rows)
-    stops = found(capsys, 2, *words, f"held_out={same}")["stops"]
-    assert stops == [f"held_out={same}: {data}, which is trained on, has its content"]
+    assert record["held_out"]["in data"] == {"records": 1, "prompts": 1}
+    (stop,) = record["stops"]
+    assert stop == (
+        f"held_out={other}: 1 of 2 of its records are trained on too, the first is {other}, row 1 "
+        "(id 'id-a'); leave them out"
+    )
 
 
 def test_pairs_and_captions_go_through_it(

@@ -25,6 +25,7 @@ from verbalizer_bench.trainers.data.encoded_files import RecordEncoder
 from verbalizer_bench.trainers.data.image_check import recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
 from verbalizer_bench.trainers.data.mixture import Mixture
+from verbalizer_bench.trainers.data.overlap import RowHashes, table_hashes
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Raise it when the same records would be encoded differently or stored otherwise.
@@ -54,6 +55,8 @@ class TrainingData:
         counts: How many records each file has, bad ones counted; None if an older version built it.
         mixture: How many rows of each file were drawn, and of how many; None for all of them.
         folder: Where it is cached; `bad_records.jsonl` there lists what was left out.
+        prompts_trained: Of what is held out, how many records ask what is trained on, with other
+            answers.
     """
 
     dataset: Dataset
@@ -65,6 +68,14 @@ class TrainingData:
     folder: Path
     counts: list[int] | None = None
     mixture: Mixture | None = None
+    prompts_trained: int = 0
+
+    @property
+    def hashes(self) -> RowHashes:
+        """Return by what its records are compared with others; reads all rows."""
+        # What is drawn are places in a table of all rows.
+        found = table_hashes(self.dataset.data.table)
+        return found.take(self.mixture.rows) if self.mixture else found
 
     def record(self) -> dict[str, Any]:
         """Return what identifies the data, as JSON values."""

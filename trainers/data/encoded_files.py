@@ -19,7 +19,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.conversations import BadRecordError, Record, read_files
+from verbalizer_bench.io.conversations import BadRecordError, Record, Source, read_files
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
@@ -205,7 +205,7 @@ def _images(item: Record | BadRecordError) -> tuple[str, ...]:
 
 
 def _batch(
-    chunk: Sequence[tuple[Path, Record | BadRecordError]],
+    chunk: Sequence[tuple[Source, Record | BadRecordError]],
     encoder: RecordEncoder,
     check: ImageCheck,
     done: EncodingProgress,
@@ -214,14 +214,14 @@ def _batch(
 ) -> pa.RecordBatch:
     """Encode some records, and count and list those that are left out."""
     rows = []
-    for path, item in chunk:
+    for source, item in chunk:
         try:
             rows.append(_row(item, encoder, check, kind))
         except BadRecordError as error:
-            error.place = error.place or str(path)
+            error.place = error.place or str(source)
             done.bad[error.reason] = done.bad.get(error.reason, 0) + 1
             done.first.extend([str(error)] if len(done.first) < _SHOWN else [])
-            out.bad(path, error)
+            out.bad(source.file, error)
     done.records += len(chunk)
     return pa.RecordBatch.from_pylist(rows, kind.schema)
 

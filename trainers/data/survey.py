@@ -4,7 +4,6 @@
 build of training data has, and store nothing.
 """
 
-import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair, read_files
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair, Source, read_files
 from verbalizer_bench.io.parquet_records import is_written_nowhere
 from verbalizer_bench.trainers.data.image_check import ImageCheck
+from verbalizer_bench.trainers.data.overlap import RowHashes, row_hashes
 from verbalizer_bench.trainers.data.row_kinds import RowKind
 
 # Records that are read together, so that their images are decoded in threads.
@@ -60,7 +60,7 @@ class Survey:
         trained: Tokens that the loss is on.
         images: How many each shows.
         answers: Its turns that answer.
-        digests: 64 bits of a hash of texts and image names.
+        digests: 64 bits of a hash of token ids and image names.
         prompts: The same without the last answer.
         bad: How many cannot be trained on, by reason.
         worst: The first bad ones.
@@ -86,6 +86,11 @@ class Survey:
     most_cut: list[Extreme]
     first: tuple[Any, ...]
 
+    @property
+    def hashes(self) -> RowHashes:
+        """Return by what records are compared with others."""
+        return RowHashes(self.records, self.digests, self.prompts)
+
 
 @dataclass
 class _Gathered:
@@ -102,19 +107,19 @@ class _Gathered:
     most_cut: list[tuple[int, int, Extreme]] = field(default_factory=list)
     first: tuple[Any, ...] = ()
 
-    def add(self, file: Path, record: Conversation | Pair, encoded: Any, full: int) -> None:
+    def add(self, source: Source, record: Conversation | Pair, encoded: Any, full: int) -> None:
         conversation = record.chosen if isinstance(record, Pair) else record
         values = (
             *(record.index, encoded.length, full, encoded.tokens, encoded.trained),
             *(len(record.images), _answers(conversation)),
-            *(_digest(record), _prompt_digest(conversation)),
+            *row_hashes(encoded._asdict(), record.images),
         )
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
         self.first = self.first or encoded.shown
         for heap, value in ((self.longest, full), (self.most_cut, full - encoded.length)):
             if value:
-                _keep(heap, Extreme(value, record.index, record.id, str(file)))
+                _keep(heap, Extreme(value, record.index, record.id, str(source)))
 
     def refuse(self, error: BadRecordError) -> None:
         self.bad[error.reason] += 1
@@ -164,14 +169,14 @@ def survey(
     """
     gathered = _Gathered()
 
-    def refuse(file: Path, error: BadRecordError) -> None:
-        error.place = error.place or str(file)
+    def refuse(source: Source, error: BadRecordError) -> None:
+        error.place = error.place or str(source)
         gathered.refuse(error)
         if note:
             note(error)
 
     records = read_files(files, kind.parse, written, gathered.counts)
-    for file, item in _checked(records, check):
+    for source, item in _checked(records, check):
         gathered.total += 1
         try:
             if isinstance(item, BadRecordError):
@@ -182,18 +187,18 @@ def survey(
             cut = encoded.length >= encoder.max_length
             full = encoder.full_length(item) if cut else encoded.length
         except BadRecordError as error:
-            refuse(file, error)
+            refuse(source, error)
             continue
         if not check and (missing := _missing(item, images)):
-            refuse(file, missing)
-        gathered.add(file, item, encoded, full)
+            refuse(source, missing)
+        gathered.add(source, item, encoded, full)
     return gathered.survey()
 
 
 def _checked(
-    records: Iterator[tuple[Path, Any]], check: ImageCheck | None
-) -> Iterator[tuple[Path, Any]]:
-    """Yield records with their files; their images have been checked."""
+    records: Iterator[tuple[Source, Any]], check: ImageCheck | None
+) -> Iterator[tuple[Source, Any]]:
+    """Yield records with their places; their images have been checked."""
     with tqdm(desc="Checking records", unit="record", disable=None) as bar:
         while chunk := list(islice(records, _CHUNK)):
             if check:
@@ -226,17 +231,3 @@ def _keep(heap: list[tuple[int, int, Extreme]], extreme: Extreme) -> None:
         heappush(heap, entry)
     else:
         heappushpop(heap, entry)
-
-
-def _digest(record: Conversation | Pair) -> int:
-    if isinstance(record, Pair):
-        return _hash((record.chosen.messages, record.rejected.messages, record.images))
-    return _hash((record.messages, record.images))
-
-
-def _prompt_digest(conversation: Conversation) -> int:
-    return _hash((conversation.messages[:-1], conversation.images))
-
-
-def _hash(value: Any) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")

@@ -63,14 +63,6 @@ def _duplicates(survey: Survey) -> dict[str, Any]:
     return {"duplicates": len(repeated), "repeated": survey.records[pairs].tolist()}
 
 
-def overlap(data: Survey, held_out: Survey) -> dict[str, int]:
-    """Return how many held-out records are trained on too: as a whole, and by what they ask."""
-    return {
-        "records": int(np.isin(held_out.digests, data.digests).sum()),
-        "prompts": int(np.isin(held_out.prompts, data.prompts).sum()),
-    }
-
-
 def lengths(values: np.ndarray) -> dict[str, int]:
     """Return the shortest, median, 95th percentile and longest of some lengths."""
     if not len(values):

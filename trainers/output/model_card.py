@@ -95,6 +95,8 @@ def _held_out(scores: dict[str, Any] | None) -> str:
         f" Held out ({files}): loss {scores['loss']:.4f}, the mean over {scores['records']:,} "
         "records, each alone."
     )
+    if shared := scores.get("prompts_trained"):
+        text += f" Of these {shared:,} ask what was trained on too, with other answers."
     if "accuracies" in scores:
         text += (
             f" Of these pairs {scores['accuracies']:.1%} have the higher reward on the chosen "

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.data.mixture import Mixture, Proportions, mix, records_of
+from verbalizer_bench.trainers.data.overlap import overlap
 from verbalizer_bench.trainers.data.pair_collator import PairCollator, ProcessorPairCollator
 from verbalizer_bench.trainers.data.processor_collator import ProcessorCollator
 from verbalizer_bench.trainers.data.row_kinds import (
@@ -113,6 +115,25 @@ def training_data(recipe: Recipe, checkpoint: Checkpoint) -> TrainingData:
     records = data.dataset.data.column("record").to_numpy()
     mixture = drawn(recipe, records, data.has_image, data.counts)
     return data.mixed(mixture) if mixture else data
+
+
+def held_out_data(
+    recipe: Recipe, checkpoint: Checkpoint, data: TrainingData
+) -> TrainingData | None:
+    """Return a recipe's held-out records, None without; warn of prompts that are trained on.
+
+    Raises:
+        ValueError: Records of it are trained on as a whole.
+    """
+    if not recipe.held_out:
+        return None
+    held_out = encoded_data(recipe, checkpoint, recipe.held_out)
+    found = overlap(data.hashes, held_out.hashes)
+    if fault := found.fault(recipe.held_out, row_kind(recipe).parse):
+        raise ValueError(fault)
+    if warning := found.warning(recipe.held_out):
+        log.warning("%s", warning)
+    return replace(held_out, prompts_trained=found.prompts)
 
 
 def drawn(

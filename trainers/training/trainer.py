@@ -151,6 +151,7 @@ def held_out_loss(trainer: Trainer, data: TrainingData) -> dict[str, Any]:
             "learning_rate, or give precision=fp32. No checkpoint was written"
         )
     found = {"loss": loss, "records": len(data.dataset), "data": data.record()["files"]}
+    found["prompts_trained"] = data.prompts_trained
     rewards = ("accuracies", "margins")
     return found | {
         n: logged[f"eval_rewards/{n}"] for n in rewards if f"eval_rewards/{n}" in logged

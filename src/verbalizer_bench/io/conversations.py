@@ -16,6 +16,7 @@ them.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -104,6 +105,21 @@ class BadRecordError(ValueError):
         return f"record {self.index} (id {self.id!r}){where}: {self.reason}: {self.detail}"
 
 
+class Source(NamedTuple):
+    """Where a record stands.
+
+    Attributes:
+        file: As `record_files` has it.
+        place: `line 3` or `row 3`, from 1; of several files by one name with the file's name.
+    """
+
+    file: Path
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.place}"
+
+
 Kind = TypeVar("Kind", bound=Record)
 # Makes the records of what JSON holds, given the first one's number; each has the next.
 Parse = Callable[[int, Any], Sequence[Kind | BadRecordError]]
@@ -151,6 +167,13 @@ def read_as(
         start: The first record's number.
         written: As in `parsed`.
     """
+    yield from (record for _, record in _placed(parse, path, start, written))
+
+
+def _placed(
+    parse: Parse[Kind], path: Path, start: int, written: Path | None
+) -> Iterator[tuple[Source, Kind | BadRecordError]]:
+    """Yield the records of a file one by one, each with its place."""
     index = start
     records: Sequence[Kind | BadRecordError]
     for place, value, problem in parsed(path, written):
@@ -160,10 +183,11 @@ def read_as(
             records = parse(index, value)
         except BadRecordError as error:
             records = [error]
+        source = Source(path, place)
         for record in records:
             if isinstance(record, BadRecordError):
-                record.place = f"{path}, {place}"
-            yield record
+                record.place = str(source)
+            yield source, record
         index += len(records)
 
 
@@ -193,8 +217,8 @@ def read_files(
     parse: AnyParse = conversation,
     written: Path | None = None,
     counts: list[int] | None = None,
-) -> Iterator[tuple[Path, Record | BadRecordError]]:
-    """Yield the records of files, numbered through all of them, each with its file.
+) -> Iterator[tuple[Source, Record | BadRecordError]]:
+    """Yield the records of files, numbered through all of them, each with its place.
 
     Args:
         files: As `record_files` has them.
@@ -205,11 +229,17 @@ def read_files(
     following = 0
     for path in files:
         first = following
-        for record in read_as(parse, path, first, written):
+        for source, record in _placed(parse, path, first, written):
             following = record.index + 1
-            yield path, record
+            yield source, record
         if counts is not None:
             counts.append(following - first)
+
+
+def named(files: Iterable[Path], parse: AnyParse, number: int) -> str:
+    """Return place and id of the record of a number, which is looked for in the files."""
+    source, record = next(islice(read_files(files, parse), number, None))
+    return f"{source} (id {record.id!r})"
 
 
 def record_id(row: Any) -> str:

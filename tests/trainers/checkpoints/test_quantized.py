@@ -24,6 +24,7 @@ from tests.helpers.own_processors import (
     without_videos,
 )
 from tests.helpers.processors import save
+from tests.helpers.training_records import conversation, write
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.model_parts import LANGUAGE_MODEL, parameter_parts
 from verbalizer_bench.trainers.checkpoints.load import load
@@ -184,9 +185,7 @@ def test_what_is_quantised_and_what_is_not(bases: dict[str, Path], tmp_path: Pat
 
 def test_held_out_and_resumed(train: Train, bases: dict[str, Path], tmp_path: Path) -> None:
     """A run that was cut in two gives the adapter of one that was not."""
-    held = tmp_path / "held.jsonl"
-    lines = (TINY / "data" / "text.jsonl").read_text().splitlines()
-    held.write_text("\n".join(lines[:5]))
+    held = write(tmp_path / "held.jsonl", *(conversation("Who?", f"{n}") for n in range(5)))
     whole = train("sft_lora", DOUBLE, f"held_out={held}", "save_steps=2", "num_train_epochs=0.5")
     record = json.loads((whole / "training.json").read_text())
     assert 0 < record["held_out"]["loss"] < 20

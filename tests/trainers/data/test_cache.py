@@ -107,7 +107,7 @@ def test_one_error_for_all_bad_records(
         assert "bad_records=skip" in message and str(cache / "bad_records.jsonl") in message
         assert [line.strip().partition(": ")[0] for line in reasons] == [
             f"record 2 (id 'id-') in {mixed[0]}, row 3",
-            f"record 3 (id 'id-d') in {mixed[1]}",
+            f"record 3 (id 'id-d') in {mixed[1]}, line 1",
         ]
         assert [bad["index"] for bad in listed(cache)] == [2, 3]
     Image.new("RGB", (4, 4)).save(images / "none.png")

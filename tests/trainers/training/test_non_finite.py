@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import REPOSITORY
+from tests.helpers.training_records import conversation, write
 from verbalizer_bench.cli import main
 from verbalizer_bench.trainers import train
 from verbalizer_bench.trainers.checkpoints.finite_weights import non_finite
@@ -141,8 +142,7 @@ def test_a_held_out_loss_that_is_not_finite(
     fails: Fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     held_out = tmp_path / "held_out.jsonl"
-    rows = (TINY / "data" / "text.jsonl").read_text().splitlines()[:3]
-    held_out.write_text("\n".join(rows))
+    write(held_out, *(conversation("Who?", f"{n}") for n in range(3)))
 
     original, calls = SupervisedTrainer.prediction_step, iter(range(100))
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import PATIENCE, REPOSITORY
 from tests.helpers.mof import SETTINGS, save_tower
+from tests.helpers.training_records import conversation, write
 from verbalizer_bench.cli import main
 
 TINY = REPOSITORY / "recipes" / "tiny"
@@ -91,8 +92,7 @@ def test_two_processes(tmp_path: Path) -> None:
 
 
 def test_held_out_records(tmp_path: Path) -> None:
-    held = tmp_path / "held.jsonl"
-    held.write_text("\n".join((TINY / "data" / "text.jsonl").read_text().splitlines()[:4]))
+    held = write(tmp_path / "held.jsonl", *(conversation("Who?", f"{n}" * n) for n in range(1, 5)))
     padded, flat = train_both("sft", [f"held_out={held}"], tmp_path)
     losses = [
         json.loads((folder / "training.json").read_text())["held_out"]["loss"]

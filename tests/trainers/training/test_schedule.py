@@ -58,7 +58,7 @@ def test_what_is_refused_before_anything_is_encoded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("load", "encoded_data"):
+    for name in ("load", "training_data"):
         monkeypatch.setattr(train, name, None)
     assert main(["train", str(SFT), f"output={tmp_path / 'out'}", *overrides]) == 2
     (line,) = [row for row in capsys.readouterr().err.splitlines() if "error:" in row]
@@ -78,7 +78,10 @@ def test_what_is_refused_before_anything_is_encoded(
             ["global_batch_size=64", "num_train_epochs=1"],
             "warmup_ratio=0.03 of 1 steps is 1: the learning rate would",
         ),
-        (["held_out={same}"], "text.jsonl, which is trained on, has its content"),
+        (
+            ["held_out={same}"],
+            "same.jsonl: 64 of 64 of its records are trained on too, ",
+        ),
     ],
 )
 def test_what_is_refused_before_the_first_step(
