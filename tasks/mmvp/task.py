@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.tasks.choices import LETTERS
+from verbalizer_bench.tasks.choice_words import LETTERS
 from verbalizer_bench.tasks.mmvp.labels import answers
 from verbalizer_bench.tasks.mmvp.questions import (
     FILE,

@@ -1,10 +1,12 @@
-"""What the rule makes of responses; each has its verdict beside it."""
+"""What the rule makes of responses; beside each is what a person says, if it is clear."""
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from verbalizer_bench.tasks.choices import KINDS, UNPARSED, Choice, read_choice
 
 WINGS, LIGHT = ("Open", "Closed"), ("Yes", "No")
+ONE, SIDE, RIGHT = ("One", "More than one"), ("Left", "Right"), ("Correct", "Incorrect")
 BUS = ("Towards the camera", "Away from the camera")
 EASTER = ('"Happy Easter"', '"Happy Easter!"')
 RESPONSES = [
@@ -112,6 +114,126 @@ RESPONSES = [
     ("It is not clear, I am unable to see the image.", WINGS, None, "refusal"),
     ("(a) Closed", WINGS, None, "contradiction"),
     ("A: the wings are closed", WINGS, None, "contradiction"),
+    # No that is no answer.
+    ("No image was provided.", LIGHT, None, "refusal"),
+    ("No comment", LIGHT, None, "none"),
+    ("No answer", LIGHT, None, "none"),
+    ("There is no way to tell", LIGHT, None, "none"),
+    ("There is no picture attached", LIGHT, None, "none"),
+    ("I have no access to it", LIGHT, None, "none"),
+    ("No problem! The answer is yes.", LIGHT, "a", "text"),
+    ("Yes, it is not.", LIGHT, None, "both"),
+    ("No, it does.", LIGHT, None, "both"),
+    ("No, it does not.", LIGHT, "b", "text"),
+    ("No - the light is off", LIGHT, "b", "text"),
+    ("No it is not", LIGHT, "b", "text"),
+    ("No, no light", LIGHT, "b", "text"),
+    ("The dog has no collar.", LIGHT, "b", "text"),
+    ("It has no problem", LIGHT, None, "none"),
+    ("The lamp is no longer lit.", LIGHT, None, "none"),
+    # Words for yes and no.
+    ("Yeah", LIGHT, "a", "text"),
+    ("Yep", LIGHT, "a", "text"),
+    ("Yeah, no light though: no", LIGHT, "a", "text"),
+    ("Nope.", LIGHT, "b", "text"),
+    ("Absolutely!", LIGHT, "a", "text"),
+    ("Absolutely not.", LIGHT, "b", "text"),
+    ("Certainly! Here is the image described.", LIGHT, None, "none"),
+    ("Not really.", LIGHT, "b", "text"),
+    ("Not really sure", LIGHT, None, "none"),
+    ("It does not.", LIGHT, "b", "text"),
+    ("It does.", LIGHT, "a", "text"),
+    ("They aren't.", LIGHT, "b", "text"),
+    ("It does not look like a lamp", LIGHT, None, "none"),
+    ("I'm afraid not.", LIGHT, "b", "text"),
+    ("I don't think so.", LIGHT, "b", "text"),
+    ("Sorry, no.", LIGHT, "b", "text"),
+    ("I'm sorry, but yes, there is a key.", LIGHT, "a", "text"),
+    ("I'm sorry, but no image was provided", LIGHT, None, "refusal"),
+    ("Sorry, no comment.", LIGHT, None, "refusal"),
+    ("It's hard to say, but probably open.", WINGS, None, "refusal"),
+    ("Oui", LIGHT, None, "none"),
+    ("Nein.", LIGHT, None, "none"),
+    # Numbers.
+    ("No one is there", ONE, None, "none"),
+    ("One or more", ONE, None, "none"),
+    ("One of them is red; there are two.", ONE, None, "none"),
+    ("at least one", ONE, None, "none"),
+    ("This one is big.", ONE, None, "none"),
+    ("Only one.", ONE, "a", "text"),
+    ("There is one dog.", ONE, "a", "text"),
+    ("There is more than one.", ONE, "b", "text"),
+    ("There are twenty one.", ONE, None, "none"),
+    ("It is 12:01", ("12", "1"), None, "none"),
+    ("There are one or two.", ("One", "Two"), None, "none"),
+    # Set phrases.
+    ("The correct answer is (b).", RIGHT, "b", "letter"),
+    ("The correct answer is incorrect.", RIGHT, "b", "text"),
+    ("You are correct, the statement is incorrect", RIGHT, "b", "text"),
+    ("The statement is correct.", RIGHT, "a", "text"),
+    ("The statement is not correct.", RIGHT, None, "none"),
+    ("Right, it's facing left.", SIDE, "a", "text"),
+    ("Right, it is not left.", SIDE, "b", "text"),
+    ("Right.", SIDE, "b", "text"),
+    ("Right, the blue one is left.", SIDE, None, "both"),
+    ("The right answer is left.", SIDE, "a", "text"),
+    ("The right option is right.", SIDE, "b", "text"),
+    ("You are right, it faces left.", SIDE, "a", "text"),
+    ("You are right.", SIDE, None, "none"),
+    ("The right one is bigger.", SIDE, "b", "text"),
+    ("Right, it is by the left door.", SIDE, None, "both"),
+    ("All right: left.", SIDE, "a", "text"),
+    ("There is no left turn", SIDE, None, "none"),
+    ("almost closed", WINGS, None, "none"),
+    ("They are no longer open.", WINGS, None, "none"),
+    # Letters.
+    ("Final answer: **B** \u2014 the wings are shut.", WINGS, "b", "letter"),
+    ("Answer: **B**, the wings are shut", WINGS, "b", "letter"),
+    ("Answer: B - the wings are shut", WINGS, "b", "letter"),
+    ("I'd go with B", WINGS, "b", "letter"),
+    ("I would go with b", WINGS, "b", "letter"),
+    ("I would go with b.", WINGS, "b", "letter"),
+    ("B is the correct answer.", WINGS, "b", "letter"),
+    ("B is correct", WINGS, "b", "letter"),
+    ("B is not correct", WINGS, None, "none"),
+    ("It's B", WINGS, "b", "letter"),
+    ("It's a bird.", WINGS, None, "none"),
+    ("Definitely B", WINGS, "b", "letter"),
+    ("Definitely not B", WINGS, None, "none"),
+    ("The correct letter is B.", WINGS, "b", "letter"),
+    ("The letter is a capital one.", WINGS, None, "none"),
+    ("The choice is a hard one.", WINGS, None, "none"),
+    ("Letter: B", WINGS, "b", "letter"),
+    ("ANSWER = B", WINGS, "b", "letter"),
+    ("The wings are shut.\nB", WINGS, "b", "letter"),
+    ("The wings are open.\nB", WINGS, None, "contradiction"),
+    ("It is dark.\nIs the next one lit?\nb", WINGS, None, "none"),
+    ("The wings are shut, so B", WINGS, "b", "letter"),
+    ("B - the wings are shut", WINGS, "b", "letter"),
+    ("B, because the wings are shut", WINGS, "b", "letter"),
+    ("A, B", WINGS, None, "none"),
+    ("A or B", WINGS, None, "none"),
+    ('{"answer": "b"}', WINGS, "b", "letter"),
+    ("Not A but B", WINGS, "b", "letter"),
+    ("not b but a bird", WINGS, None, "none"),
+    ("I don't think it's B", WINGS, None, "none"),
+    ("I don't think the answer is B.", WINGS, None, "none"),
+    ("I do not think that it is (b).", WINGS, None, "none"),
+    ("Option A shows wings, but the answer is B.", WINGS, "b", "letter"),
+    ("The answer is (a) or (b).", WINGS, None, "both"),
+    ("I choose a, b", WINGS, None, "none"),
+    ("Option a or b", WINGS, None, "none"),
+    ("It does not. Yes.", LIGHT, None, "both"),
+]
+# In capitals they are others.
+AS_THEY_ARE = [
+    ("I'd go with A", WINGS, "a", "letter"),
+    ("It's A", WINGS, "a", "letter"),
+    ("The wings are spread, so **A**", WINGS, "a", "letter"),
+    ("It's a", WINGS, None, "none"),
+    ("<think>It might be (a) Open\u2026</think> (b)", WINGS, "b", "letter"),
+    ("It might be (a).</think>\n\n(b)", WINGS, "b", "letter"),
+    ("<think>It might be (a) Open", WINGS, None, "empty"),
 ]
 
 
@@ -129,6 +251,25 @@ def test_swapped_options_have_the_other_letter(
     if kind == "text":
         other = {"a": "b", "b": "a"}[letter]
         assert read_choice(response, options[::-1]) == Choice(other, "text")
+
+
+@pytest.mark.parametrize(("response", "options", "letter", "kind"), AS_THEY_ARE)
+def test_a_response_as_it_is(
+    response: str, options: tuple[str, str], letter: str | None, kind: str
+) -> None:
+    assert read_choice(response, options) == Choice(letter, kind)
+
+
+def test_the_examples_of_the_documentation() -> None:
+    text = (REPOSITORY / "docs" / "vision.md").read_text(encoding="utf-8")
+    table = text.split("| options | response | chosen |\n")[1].split("\n\n")[0].splitlines()[1:]
+    assert len(table) >= 15
+    for row in table:
+        told, response, chosen = (cell.strip(" `") for cell in row.strip("|").split("|"))
+        one, other = told.split(" / ")
+        read = read_choice(response.replace("⏎", "\n"), (one, other))
+        verdict = {"a": f"(a) {one}", "b": f"(b) {other}"}.get(read.letter, f"none: {read.kind}")
+        assert verdict == chosen, row
 
 
 def test_letters_that_were_not_asked_for() -> None:

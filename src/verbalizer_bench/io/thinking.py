@@ -36,3 +36,10 @@ def thought(response: str, opened: bool) -> str | None:
     marks = [(match.start(), OPEN) for match in _OPENED.finditer(response)]
     marks += [(match.start(), CLOSED) for match in _CLOSED.finditer(response)]
     return max(marks)[1] if marks else OPEN if opened else None
+
+
+def after_thought(response: str) -> str:
+    """Return a response without its thoughts; of one that never closed nothing."""
+    closed = list(_CLOSED.finditer(response))
+    text = response[closed[-1].end() :] if closed else response
+    return _OPENED.split(text)[0]
