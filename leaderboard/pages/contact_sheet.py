@@ -10,7 +10,7 @@ from PIL import Image
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
 from verbalizer_bench.leaderboard.pages.html import render
-from verbalizer_bench.vision.blind_pairs import Found
+from verbalizer_bench.vision.blind_pairs import ROLES, Found
 
 PAGE = "contact_sheet.html"
 _PIXELS = 224
@@ -42,6 +42,7 @@ def write_contact_sheet(found: Found, images: Path, output: Path, most: int) -> 
         "contact_sheet.html.jinja",
         scripts=(),
         pairs=shown,
+        names={role: Path(found.record[role]["model"]).name for role in ROLES},
         record=found.record,
         lines=found.lines(),
     )

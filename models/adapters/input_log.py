@@ -88,6 +88,16 @@ class InputLog:
             **self._own_images(),
         }
 
+    def own_record(self, responses: int) -> dict[str, Any] | None:
+        """Return what `image` says where every prompt had images of its own; else None.
+
+        Args:
+            responses: How many were made.
+        """
+        if not self.own_images or self.own_images < responses:
+            return None
+        return {"mode": "own", "prompts": self.own_images, "images": len(self.own_sha256)}
+
     def _own_images(self) -> dict[str, Any]:
         """Return how many prompts had images of their own, how many those are, and their hash."""
         if not self.own_images:

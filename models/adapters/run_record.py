@@ -62,12 +62,14 @@ class RunRecorder(ChatPrompts):
     def get_model_info(self) -> dict[str, Any]:
         """Return lm-eval's description of the checkpoint and, under `verbalizer_bench`, ours."""
         ranks = self._counts or [self._rank_counts()]
+        inputs = InputLog.merged([counts.inputs for counts in ranks])
+        made = sum(counts.engines.total() + counts.scorers.total() for counts in ranks)
         record = {
             "adapter": self.adapter,
             "engine": dict(sum((counts.engines for counts in ranks), Counter())),
             "responses_by_rank": [counts.engines.total() for counts in ranks],
             "scores": dict(sum((counts.scorers for counts in ranks), Counter())),
-            "image": self._image_record(),
+            "image": inputs.own_record(made) or self._image_record(),
             "dtype": str(self.model.dtype),
             "device": str(self.device),
             "calibration": self.calibration.record() if self.calibration else None,
@@ -81,7 +83,7 @@ class RunRecorder(ChatPrompts):
             **self._turn_record(self.eos_token_ids),
             **ending_record(sum((counts.endings for counts in ranks), Counter())),
             "fingerprint": self._fingerprint(),
-            **InputLog.merged([counts.inputs for counts in ranks]).record(),
+            **inputs.record(),
             "versions": versions(),
         }
         info: dict[str, Any] = super().get_model_info()  # type: ignore[misc]

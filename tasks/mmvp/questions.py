@@ -109,6 +109,17 @@ def parse_options(text: str) -> tuple[str, str]:
     return options
 
 
+def alone(numbers: Sequence[int]) -> int:
+    """Return the first number of which the other one of its pair is not there, or is there twice.
+
+    Args:
+        numbers: They do not make pairs 2k - 1 and 2k.
+    """
+    return next(
+        n for n in numbers if numbers.count(n) > 1 or (n + 1 if n % 2 else n - 1) not in numbers
+    )
+
+
 def _parquet(folder: Path) -> Path:
     files = parquet_files(folder)
     if len(files) != 1:
@@ -155,7 +166,10 @@ def _check_indices(questions: Sequence[Question], table: Path) -> None:
     if twice := sorted({index for index in indices if indices.count(index) > 1}):
         raise ValueError(f"{table}: Index {twice[0]} is there twice; number questions from 1 on")
     if not indices or len(indices) % 2:
-        raise ValueError(f"{table}: {len(indices)} questions; MMVP has two a pair, 300 in all")
+        told = f": Index {alone(indices)} is alone" if indices else ""
+        raise ValueError(
+            f"{table}: {len(indices)} questions; MMVP has two a pair, 300 in all{told}"
+        )
     if indices != list(range(1, len(indices) + 1)):
         missing = min(set(range(1, len(indices) + 1)) - set(indices))
         raise ValueError(

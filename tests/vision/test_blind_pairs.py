@@ -169,10 +169,7 @@ def test_every_odd_file_is_said(
     shutil.copy(images / "2" / "2.png", raw)
     assert run() == 0
     printed = capsys.readouterr().out
-    assert (
-        "2 other files and links to folders are no images by their name, such as 'notes.txt'"
-        in printed
-    )
+    assert "no images by their name: 2 files or links to folders, such as 'notes.txt'" in printed
     assert "22 images, 16 searched (left out: 4 without features, 2 copies of others)" in printed
     left = {row["image"]: row["why"] for row in rows(tmp_path / "out" / "left_out.jsonl")}
     assert {name: why for name, why in left.items() if "bytes of" not in why} == {
@@ -279,6 +276,15 @@ def test_a_wrong_option_is_one_line(
 ) -> None:
     assert run(*words) == 2
     assert error in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_said_before_towers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = [str(tmp_path / name) for name in ("photographs", "clip", "dino")]
+    command = ["blind-pairs", nowhere[0], "--similar", nowhere[1], "--different", nowhere[2]]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 2
+    assert "photographs: no such folder; give the folder of the images" in capsys.readouterr().err
 
 
 def test_too_little_memory_is_said_before_features_are_made(

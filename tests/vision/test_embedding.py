@@ -8,11 +8,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from transformers import LlavaConfig
 
 from tests.helpers import towers
 from verbalizer_bench.models.images import make_image
 from verbalizer_bench.vision.embedding import Embedding, parse_embedding
-from verbalizer_bench.vision.towers import load_tower
+from verbalizer_bench.vision.towers import check_tower, load_tower
 
 
 def images() -> list[Any]:
@@ -98,3 +99,15 @@ def test_names_are_read_or_refused() -> None:
 def test_what_is_no_tower_is_one_line(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--similar .*nowhere: cannot be read: no such folder"):
         load_tower(str(tmp_path / "nowhere"), Embedding("cls"), "--similar")
+
+
+def test_what_has_no_projected_vector_is_said_before_weights_are_loaded(
+    clip: Path, dinov2: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"the type dinov2 is no CLIP or SigLIP, and has no proj"):
+        check_tower(str(dinov2), Embedding("projected"), "--similar")
+    check_tower(str(dinov2), Embedding("cls"), "--similar")
+    check_tower(str(clip), Embedding("projected"), "--similar")
+    LlavaConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"the type llava is no CLIP or SigLIP, and no vision"):
+        check_tower(str(tmp_path), Embedding("cls"), "--different")

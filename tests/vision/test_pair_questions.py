@@ -161,7 +161,7 @@ def test_what_a_pair_lacks_is_one_line(
     [
         (
             {"Options": "(a) Quite full (b) Empty"},
-            "option 'Quite full' has 2 words; give at most 1",
+            "option 'Quite full' has 2 words; give at most 1, or --words 2",
         ),
         ({"Options": "Full or empty"}, "two are expected, such as"),
         ({"Options": "(a) Full (b) full"}, "both say the same"),
@@ -201,11 +201,26 @@ def test_a_table_that_lost_a_row_or_a_column_is_one_line(
         (text.replace("\n4,", "\n3,"), "Index 3 has no other row of its pair, or two"),
         (text.replace("\n4,", "\nfour,"), "Index='four': leave it as it was"),
         (text.replace(",Draft", ",Drafts"), "no column Draft; it has Index, Question"),
-        (text.replace(",", ";"), "no column Index; it has Index;Question"),
+        (text.replace(",", "|"), "no column Index; it has Index|Question"),
     ):
         file.write_text(changed)
         assert main(["pair-questions", "check", str(form)]) == 2
         assert error in capsys.readouterr().err
+
+
+def test_a_form_that_was_saved_with_semicolons_is_read(
+    form: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(form, (1, {"Question": "Full, or empty?"}), (2, {"Question": "Full, or empty?"}))
+    file = form / "Questions.csv"
+    rows = list(csv.reader(file.read_text().splitlines()))
+    with file.open("w", newline="") as stream:
+        csv.writer(stream, delimiter=";").writerows(rows)
+    assert main(["pair-questions", "check", str(form)]) == 0
+    assert "2 pairs are finished, 1 are empty" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("\n3;", "\n3;;"))
+    assert main(["pair-questions", "check", str(form)]) == 2
+    assert "put cells with semicolons between quotation marks" in capsys.readouterr().err
 
 
 def test_other_images_an_empty_form_and_a_folder_that_is_there_are_refused(
@@ -250,6 +265,10 @@ def test_a_draft_is_marked_and_is_never_finished_by_itself(
 ) -> None:
     server = serve(drafting)
     fill(form, pairs=(1,))
+    assert draft(form, server, "--dry-run", "input_price=2", "output_price=10") == 0
+    printed = capsys.readouterr().out
+    assert "3 pairs, 2 of them empty; 2 drafts left to ask seer at" in printed
+    assert "at most 1,024 of drafts; at most 0.0" in printed and not server.requests
     assert draft(form, server) == 0
     assert "2 pairs drafted" in capsys.readouterr().out
     rows = rows_of(form)

@@ -224,6 +224,14 @@ def test_the_other_name_of_the_folder(data: Path) -> None:
     assert len(read_vlm_benchmark(data).pairs) == 6
 
 
+def test_a_type_that_is_no_pattern_is_named(data: Path) -> None:
+    (data / "MLLM_VLM Images" / "Color").rename(data / "MLLM_VLM Images" / "Colour")
+    table = data / "Questions.csv"
+    table.write_text(table.read_text().replace(",Color,", ",Colour,"))
+    (line,) = read_vlm_benchmark(data).lines()
+    assert line.endswith("'Colour' is none of them") and "camera perspective" in line
+
+
 def test_the_whole_benchmark_is_nine_patterns_of_fifteen(tmp_path: Path) -> None:
     lines, number = ["Question ID,Type,Statement"], 0
     for name in NAMES:
@@ -241,7 +249,11 @@ def test_the_whole_benchmark_is_nine_patterns_of_fifteen(tmp_path: Path) -> None
     ("change", "error"),
     [
         (lambda text: text.replace("Statement", "Text"), "no column Statement; it has"),
-        (lambda text: text + "13,Color,one\n", "13 statements; two are a pair"),
+        (lambda text: text + "13,Color,one\n", "Question ID 13 is alone"),
+        (
+            lambda text: text.replace("\n4,Color,the red", "\n4,Orientation,a") + "13,Text,one\n",
+            "Question ID 3 is alone",
+        ),
         (lambda text: text.replace("2,Color", "2,Orientation"), "Types differ, 'Color' and"),
         (lambda text: text.replace("\n2,Color", "\n1,Color"), "Question ID 1 is there twice"),
         (lambda text: text.replace("\n2,Color,", '\n2,Color,""\n22,Color,'), "Statement is empty"),
@@ -270,7 +282,18 @@ def test_what_cannot_be_scored_is_one_line(
 ) -> None:
     command = ["vlm-pairs", str(data), "-o", str(tmp_path / "out"), "--model"]
     assert main([*command, str(dinov2)]) == 2
-    assert f"--model {dinov2}: " in capsys.readouterr().err
+    said = f"--model {dinov2}: a checkpoint of the type dinov2 is no CLIP or SigLIP"
+    assert said in capsys.readouterr().err
+    # Before the first is loaded.
+    assert main([*command, str(clip), "--model", str(dinov2)]) == 2
+    assert said in capsys.readouterr().err
+    assert main(["vlm-pairs", str(tmp_path / "no"), *command[2:], str(clip)]) == 2
+    assert "no: no such folder; give one with Questions.csv (Quest" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").touch()
+    assert main([*command, str(clip)]) == 2
+    assert "result.json: it is there already; give a new folder" in capsys.readouterr().err
+    (tmp_path / "out" / "result.json").unlink()
     assert main([*command, str(clip), "--model", str(clip)]) == 2
     assert "it is there twice" in capsys.readouterr().err
     image = data / "MLLM_VLM Images" / "Color" / "2.jpg"

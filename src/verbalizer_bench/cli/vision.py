@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from verbalizer_bench.cli.options import CommandGroup, Output, Overrides
+from verbalizer_bench.cli.options import CommandGroup, DryRun, Output, Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,7 @@ def blind_pairs(
     from verbalizer_bench.leaderboard.pages.contact_sheet import write_contact_sheet
     from verbalizer_bench.vision import blind_pairs as work
     from verbalizer_bench.vision.embedding import parse_embedding
+    from verbalizer_bench.vision.image_index import check_folder
     from verbalizer_bench.vision.search import Rule
     from verbalizer_bench.vision.selection import Choice
     from verbalizer_bench.vision.towers import check_computing
@@ -96,6 +97,7 @@ def blind_pairs(
         "different": (different, parse_embedding(different_embedding, "--different-embedding")),
     }
     if stage in (None, "features"):
+        check_folder(images)
         towers = _towers(asked, device, dtype)
         if stage is None:
             # Features of a large folder take hours.
@@ -149,6 +151,7 @@ def draft(
     overrides: Overrides,
     model: Annotated[str, Option(metavar="MODEL")],
     words: Words = 1,
+    dry_run: DryRun = False,
 ) -> None:
     r"""Have a vision model write a draft of each pair that is empty.
 
@@ -165,12 +168,16 @@ def draft(
             and budget.tokens or budget.money.
         model: The model's name at its server (default server: OpenAI's).
         words: The most words of an option.
+        dry_run: Say how many drafts it would ask for and what they would cost, and ask for none.
     """
     from verbalizer_bench.client.command_line import endpoint_of
-    from verbalizer_bench.vision.pair_draft import MAX_TOKENS, draft_form
+    from verbalizer_bench.vision import pair_draft
 
-    endpoint, budget = endpoint_of("--model", model, overrides, MAX_TOKENS)
-    drafted = draft_form(form, endpoint, budget, words)
+    endpoint, budget = endpoint_of("--model", model, overrides, pair_draft.MAX_TOKENS)
+    if dry_run:
+        print(pair_draft.dry_run(form, endpoint, words))
+        return
+    drafted = pair_draft.draft_form(form, endpoint, budget, words)
     print("\n".join(drafted.lines(form)))
     if drafted.stopped:
         raise ValueError(f"stopped: {drafted.stopped}")
@@ -229,7 +236,7 @@ def vlm_pairs(
 
     Args:
         data: Questions.csv and images, in the layout of MMVP/MMVP_VLM.
-        output: The folder of the result.
+        output: The folder of the result; one that has a result is refused.
         model: CLIP, SigLIP, SigLIP 2 or OpenCLIP in transformers' form; give one or several.
         vlm: For each --model, in their order, a run of MMVP of a model that sees by it.
         device: Where models compute.
@@ -246,7 +253,11 @@ def vlm_pairs(
         raise ValueError(f"--model {twice[0]}: it is there twice; give each once")
     if vlm and len(vlm) != len(model):
         raise ValueError(f"--vlm: {len(vlm)} runs of {len(model)} models; give a run for each")
-    benchmark, runs = read_vlm_benchmark(data), [mmvp_scores(run) for run in vlm]
+    work.check_new(output)
+    benchmark = read_vlm_benchmark(data)
+    for name in model:
+        work.check_rates_both(name)
+    runs = [mmvp_scores(run) for run in vlm]
     scored = [work.score(work.load_model(name, device, dtype), benchmark) for name in model]
     correlations = [
         correlate(one.name, one.patterns[work.DIRECTIONS[0]], run)
@@ -294,8 +305,10 @@ def _check(rule: "Rule", choice: "Choice", stage: str | None, batch_size: int) -
 def _towers(
     asked: "Mapping[str, tuple[str, Embedding]]", device: str, dtype: str
 ) -> "dict[str, Tower]":
-    from verbalizer_bench.vision.towers import load_tower
+    from verbalizer_bench.vision.towers import check_tower, load_tower
 
+    for role, (name, embedding) in asked.items():
+        check_tower(name, embedding, f"--{role}")
     return {
         role: load_tower(name, embedding, f"--{role}", device, dtype)
         for role, (name, embedding) in asked.items()

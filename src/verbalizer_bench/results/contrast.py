@@ -142,6 +142,8 @@ def image(run: Run) -> str:
     shown = run.record.image
     if shown is None or shown.mode == "none":
         return NO_IMAGE
+    if shown.mode == "own":
+        return "the questions' own images"
     if shown.mode in ("white", "gray", "black", "noise"):
         return f"{shown.mode} image"
     # The same name can be of another file, and the same file have another name.

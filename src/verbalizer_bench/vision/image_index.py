@@ -59,9 +59,15 @@ class Scan(NamedTuple):
         if not self.others:
             return []
         return [
-            f"{len(self.others):,} other files and links to folders are no images by their name, "
-            f"such as {self.others[0]!a}"
+            f"no images by their name: {len(self.others):,} files or links to folders, such as "
+            f"{self.others[0]!a}"
         ]
+
+
+def check_folder(root: Path) -> None:
+    """Raise FileNotFoundError where there is no such folder."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; give the folder of the images")
 
 
 def scan(root: Path) -> Scan:
@@ -70,8 +76,7 @@ def scan(root: Path) -> Scan:
     Raises:
         FileNotFoundError: There is no such folder, or no image in it.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; give the folder of the images")
+    check_folder(root)
     images, others = [], []
     for place, is_file in _files(root):
         path = place.relative_to(root).as_posix()

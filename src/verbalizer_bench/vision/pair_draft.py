@@ -19,9 +19,11 @@ from verbalizer_bench.client.budget import Budget, BudgetExceeded
 from verbalizer_bench.client.chat_client import CallFailed, ChatClient
 from verbalizer_bench.client.endpoint import Endpoint
 from verbalizer_bench.client.event_loop import run_to_end
-from verbalizer_bench.client.protocol import Request
+from verbalizer_bench.client.protocol import Request, estimate, request_key
+from verbalizer_bench.client.response_store import NAME as CALLS
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.io.jsonl import read_objects
 from verbalizer_bench.tasks.mmvp.patterns import PATTERNS
 from verbalizer_bench.tasks.mmvp.questions import FILE
 from verbalizer_bench.vision.pair_form import (
@@ -108,6 +110,46 @@ def draft_form(form: Path, endpoint: Endpoint, budget: Budget, words: int = 1) -
     return Drafted(len(found), dict(sorted(failed.items())), stopped)
 
 
+def dry_run(form: Path, endpoint: Endpoint, words: int = 1) -> str:
+    """Return how many drafts would be asked for and what they would cost; asks nobody.
+
+    Args:
+        form: The form.
+        endpoint: The model.
+        words: The most words of an answer.
+
+    Raises:
+        FileNotFoundError: It is no form.
+        ValueError: Its table is none, or an image is not there.
+    """
+    pairs = read_form(form)
+    wanted = [_request(form, pair, words, 0) for pair in pairs if all(r.is_empty for r in pair)]
+    calls = form / CALLS
+    stored = (
+        {row.get("key") for _, row in read_objects(calls, torn=True)} if calls.is_file() else ()
+    )
+    left = [request for request in wanted if request_key(request, endpoint) not in stored]
+    costs = [estimate(request, endpoint) for request in left]
+    money = f"at most {sum(cost.money for cost in costs):,.2f} in money"
+    priced = None not in (endpoint.input_price, endpoint.output_price)
+    return "\n".join(
+        [
+            f"{len(pairs):,} pairs, {len(wanted):,} of them empty; {len(left):,} drafts left to "
+            f"ask {endpoint.model} at {endpoint.address} for",
+            f"about {sum(cost.input_tokens for cost in costs):,} tokens of prompts and images, at "
+            f"most {sum(cost.output_tokens for cost in costs):,} of drafts; "
+            + (money if priced else "no price without input_price and output_price"),
+            f"A draft that cannot be read is asked for again, up to {ATTEMPTS - 1} times.",
+        ]
+    )
+
+
+def _request(form: Path, pair: tuple[FormRow, FormRow], words: int, number: int) -> Request:
+    images = [{"type": "image_file", "path": str(image_of(form, row.number))} for row in pair]
+    text = {"type": "text", "text": _prompt(words)}
+    return Request(ROLE, ({"role": "user", "content": [*images, text]},), SCHEMA, number)
+
+
 async def _ask_all(
     form: Path,
     pairs: Sequence[tuple[FormRow, FormRow]],
@@ -150,12 +192,9 @@ async def _draft(
     found: dict[int, list[dict[str, str]]],
     failed: dict[int, str],
 ) -> None:
-    images = [{"type": "image_file", "path": str(image_of(form, row.number))} for row in pair]
-    text = {"type": "text", "text": _prompt(words)}
-    messages = ({"role": "user", "content": [*images, text]},)
     problem = ""
     for number in range(ATTEMPTS):
-        reply = await client.ask(Request(ROLE, messages, SCHEMA, number))
+        reply = await client.ask(_request(form, pair, words, number))
         if reply.value is None:
             problem = reply.refusal or reply.problem or "no answer"
             continue

@@ -25,6 +25,7 @@ from verbalizer_bench.tasks.mmvp.questions import (
     COLUMNS,
     FILE,
     IMAGES,
+    alone,
     check_pictures,
     parse_options,
     read_folder,
@@ -184,17 +185,10 @@ def read_form(form: Path) -> list[tuple[FormRow, FormRow]]:
     ends = [(one.number, other.number) for one, other in pairs]
     if len(rows) % 2 or any(one % 2 == 0 or other != one + 1 for one, other in ends):
         raise ValueError(
-            f"{form / FILE}: Index {_alone(numbers)} has no other row of its pair, or two; rows "
+            f"{form / FILE}: Index {alone(numbers)} has no other row of its pair, or two; rows "
             "2k - 1 and 2k are a pair: leave out both or none"
         )
     return pairs
-
-
-def _alone(numbers: Sequence[int]) -> int:
-    partners = [
-        n for n in numbers if numbers.count(n) > 1 or (n + 1 if n % 2 else n - 1) not in numbers
-    ]
-    return partners[0]
 
 
 def check_form(form: Path, words: int = 1) -> Checked:
@@ -243,7 +237,8 @@ def _check_pair(form: Path, pair: tuple[FormRow, FormRow], words: int) -> None:
     for option in parse_options(one.cells["Options"]):
         if len(option.split()) > words:
             raise ValueError(
-                f"option {option!r} has {len(option.split())} words; give at most {words}"
+                f"option {option!r} has {len(option.split())} words; give at most {words}, "
+                f"or --words {len(option.split())}"
             )
     if one.cells["Pattern"]:
         pattern_named(one.cells["Pattern"])

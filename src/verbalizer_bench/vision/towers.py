@@ -75,6 +75,40 @@ class Tower(NamedTuple):
         }
 
 
+def rates_both(config: Any) -> bool:
+    """Say whether a configuration is of a model as CLIP, which has features of images and texts."""
+    kind = transformers.MODEL_MAPPING.get(type(config), None)
+    return hasattr(kind, "get_text_features") and hasattr(kind, "get_image_features")
+
+
+def check_tower(name: str, embedding: Embedding, option: str) -> None:
+    """Check that a checkpoint is a vision tower with such vectors; loads no weights.
+
+    Args:
+        name: A folder or a hub id.
+        embedding: Which vector of an image is taken.
+        option: The option that named it, for errors.
+
+    Raises:
+        ValueError: It is none.
+    """
+    what = f"{option} {name}"
+    with reading(what):
+        config = AutoConfig.from_pretrained(name)
+    if rates_both(config) or _class(config) is not AutoModel:
+        return
+    if hasattr(config, "text_config"):
+        raise ValueError(
+            f"{what}: a checkpoint of the type {config.model_type} is no CLIP or SigLIP, and no "
+            "vision tower by itself; give its vision tower"
+        )
+    if embedding.kind == "projected":
+        raise ValueError(
+            f"{what}: a checkpoint of the type {config.model_type} is no CLIP or SigLIP, and has "
+            f"no projected vector; give one, or {option}-embedding cls, pooled or patches"
+        )
+
+
 def load_tower(
     name: str, embedding: Embedding, option: str, device: str = "cpu", dtype: str = "float32"
 ) -> Tower:

@@ -6,7 +6,7 @@ the hub calls the folder.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from verbalizer_bench.tasks.mmvp.patterns import NAMES, pattern_named
 QUESTIONS = "Questions.csv"
 FOLDERS = ("MLLM_VLM Images", "MMVP_VLM_Images")
 COLUMNS = ("Question ID", "Type", "Statement")
+LAYOUT = f"{QUESTIONS} ({', '.join(COLUMNS)}) and {FOLDERS[0]}/<Type>/<Question ID>.jpg"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # What the paper's benchmark has of each pattern.
 WHOLE = 15
@@ -72,9 +73,11 @@ class VlmBenchmark(NamedTuple):
         counts = Counter(pair.pattern for pair in self.pairs)
         if counts == dict.fromkeys(NAMES, WHOLE):
             return []
+        unknown = [repr(name) for name in self.patterns if name not in NAMES]
+        told = f"; {', '.join(unknown)} is none of them" if unknown else ""
         return [
             f"{len(self.pairs)} pairs of {len(counts)} patterns: not MMVP-VLM, which has {WHOLE} "
-            f"of each of the {len(NAMES)}"
+            f"of each of the {len(NAMES)} ({', '.join(_SHORT)}){told}"
         ]
 
 
@@ -85,15 +88,20 @@ def read_vlm_benchmark(folder: Path) -> VlmBenchmark:
         FileNotFoundError: The table, the folder of images or an image is not there.
         ValueError: A row is not as MMVP-VLM has it, or two rows are no pair.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give one with {LAYOUT}")
     file = folder / QUESTIONS
     if not file.is_file():
-        raise FileNotFoundError(f"{folder}: no {QUESTIONS} in it; give a folder as MMVP/MMVP_VLM")
+        raise FileNotFoundError(f"{folder}: no {QUESTIONS} in it; give a folder with {LAYOUT}")
     rows = _rows(file)
     images = next((folder / name for name in FOLDERS if (folder / name).is_dir()), None)
     if images is None:
         raise FileNotFoundError(f"{folder}: neither {' nor '.join(FOLDERS)} in it; add the images")
     if not rows or len(rows) % 2:
-        raise ValueError(f"{file}: {len(rows)} statements; two are a pair, one after the other")
+        alone = f"; Question ID {_alone(rows)} is alone" if rows else ""
+        raise ValueError(
+            f"{file}: {len(rows)} statements; two are a pair, one after the other{alone}"
+        )
     ids = Counter(row["Question ID"] for _, row in rows)
     if twice := [name for name, count in ids.items() if count > 1]:
         raise ValueError(f"{file}: Question ID {twice[0]} is there twice; number statements apart")
@@ -101,6 +109,16 @@ def read_vlm_benchmark(folder: Path) -> VlmBenchmark:
         _pair(one, other, images) for one, other in zip(rows[::2], rows[1::2], strict=True)
     )
     return VlmBenchmark(pairs, file_sha256(file))
+
+
+def _alone(rows: Sequence[tuple[str, Mapping[str, str]]]) -> str:
+    """Return the first Question ID whose neighbour is of another Type; else the last."""
+    found = (
+        one["Question ID"]
+        for (_, one), (_, other) in zip(rows[::2], rows[1::2], strict=False)
+        if one["Type"] != other["Type"]
+    )
+    return next(found, rows[-1][1]["Question ID"])
 
 
 def _rows(file: Path) -> list[tuple[str, Mapping[str, str]]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
@@ -24,6 +24,7 @@ from verbalizer_bench.results.statistics import Interval, estimate
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.version import __version__
 from verbalizer_bench.vision.correlation import Correlation
+from verbalizer_bench.vision.towers import rates_both
 from verbalizer_bench.vision.vlm_benchmark import StatementPair, VlmBenchmark
 
 PREFIX = "a photo of "
@@ -99,6 +100,19 @@ def _image(file: Path) -> Any:
         raise ValueError(f"{file}: no image that can be read ({error}); replace it") from error
 
 
+def check_rates_both(name: str) -> None:
+    """Raise ValueError for a checkpoint that is none of images and texts; loads no weights."""
+    what = f"--model {name}"
+    with reading(what):
+        config = AutoConfig.from_pretrained(name)
+    if not rates_both(config):
+        raise ValueError(
+            f"{what}: a checkpoint of the type {config.model_type} is no CLIP or SigLIP, which "
+            "rate images and texts; give a CLIP, SigLIP, SigLIP 2 or OpenCLIP checkpoint in "
+            "transformers' form"
+        )
+
+
 def load_model(name: str, device: str = "cpu", dtype: str = "float32") -> VisionLanguageModel:
     """Load a model of images and texts, all of it.
 
@@ -106,15 +120,11 @@ def load_model(name: str, device: str = "cpu", dtype: str = "float32") -> Vision
         ValueError: It cannot be loaded, or gives no logits of images and texts.
     """
     what = f"--model {name}"
+    check_rates_both(name)
     with reading(what):
         tokenizer = AutoTokenizer.from_pretrained(name)
         image_processor = AutoImageProcessor.from_pretrained(name)
     model = load_whole(AutoModel, name, what, dtype=getattr(torch, dtype))
-    if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
-        raise ValueError(
-            f"{what}: {type(model).__name__} is no model of images and texts that rates both; give "
-            "a CLIP, SigLIP, SigLIP 2 or OpenCLIP checkpoint in transformers' form"
-        )
     return VisionLanguageModel(name, model.to(device).eval(), tokenizer, image_processor)
 
 
@@ -259,6 +269,12 @@ def table(scored: Sequence[ModelScores], benchmark: VlmBenchmark) -> str:
                 f"tokens, such as {number} of {count}."
             )
     return "\n".join(parts).rstrip() + "\n"
+
+
+def check_new(output: Path) -> None:
+    """Raise FileExistsError where a folder holds a result."""
+    if (output / RESULT).exists():
+        raise FileExistsError(f"{output / RESULT}: it is there already; give a new folder")
 
 
 def write_scores(

@@ -48,6 +48,11 @@ def test_responses_are_those_of_each_question_alone(
     record = lm.get_model_info()["verbalizer_bench"]
     assert record["engine"] == {engine: 12}
     assert record["task_images"]["prompts"] == 12 and record["task_images"]["images"] == 6
+    assert record["image"] == {"mode": "own", "prompts": 12, "images": 6}
+    text = requests(1)[0]
+    text.arguments = (QUESTIONS[0].text, text.args[1])
+    lm.generate_until([text], disable_tqdm=True)
+    assert lm.get_model_info()["verbalizer_bench"]["image"]["mode"] == blank
 
 
 def test_the_bar_tells_of_no_hits_where_no_prefix_is_shared(toys: tuple[Path, Path]) -> None:

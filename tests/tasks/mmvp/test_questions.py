@@ -147,7 +147,7 @@ def test_wrong_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"1.jpg and 1.png are both there; remove one"):
         read_folder(folder)
     for content, message in (
-        (table(rows()[:3]), "3 questions; MMVP has two a pair"),
+        (table(rows()[:3]), "3 questions; MMVP has two a pair, 300 in all: Index 3 is alone"),
         (table([]), "0 questions"),
         (b"", "no column Index; it has none"),
         (table(rows(), ("Index", "Question", "Options", "Answer")), "no column Correct Answer"),
