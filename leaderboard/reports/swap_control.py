@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from verbalizer_bench.results.contrast import same_weights
 from verbalizer_bench.results.picture_scores import PictureScores
-from verbalizer_bench.tasks.choices import LETTERS, read_choice
+from verbalizer_bench.tasks.choice_words import LETTERS
+from verbalizer_bench.tasks.choices import read_choice
 
 _NOTE = (
     "Options swapped is a control: the same questions with what (a) and (b) say exchanged. Who "
