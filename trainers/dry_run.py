@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.io.unread_keys import unread_lines
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.models.checkpoints.image_families import has_own_processor, image_token_ids
 from verbalizer_bench.trainers.checkpoints.context import context, too_long
@@ -67,6 +68,7 @@ class DataSummary(NamedTuple):
         tokens: That a model sees in an epoch.
         trained: Tokens that the loss is on, of all records.
         bad: How many records cannot be trained on, by reason.
+        unread: A line for each file with keys that are not read.
         first: The first record, encoded; of a pair with either answer.
         mixture: How many records of each file are drawn; None for all.
         held_out: What is held out contains; None without.
@@ -78,6 +80,7 @@ class DataSummary(NamedTuple):
     tokens: int
     trained: int
     bad: Counter[str]
+    unread: list[str]
     first: tuple[Encoded, ...]
     mixture: Mixture | None
     held_out: Survey | None = None
@@ -190,6 +193,7 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
         int(found.tokens[rows].sum()),
         int(found.trained[rows].sum()),
         found.bad,
+        list(unread_lines(recipe.files, found.unread, found.counts)),
         found.first,
         mixture,
         held_out,
@@ -220,6 +224,7 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         check_steps(recipe, data.has_image, steps)
     except ValueError as error:
         lines.append(("schedule", f"{error} (training would stop)"))
+    lines += [("not read", line) for line in data.unread]
     lines += _held_out_lines(recipe, data)
     for reason, number in data.bad.most_common():
         fate = "training would stop" if recipe.bad_records == "error" else "left out"

@@ -121,6 +121,7 @@ def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{within['records']:,} records, and of {within['prompts']:,} more what they ask, with "
             "other answers",
         )
+    yield from (("not read", line) for line in part["unread"])
     for reason, count in part["bad"].items():
         yield "bad records", f"{count:,}: {reason} ({part['fate']})"
 

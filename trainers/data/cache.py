@@ -29,7 +29,7 @@ from verbalizer_bench.trainers.data.overlap import RowHashes, table_hashes
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Raise it when the same records would be encoded differently or stored otherwise.
-_LAYOUT = 3
+_LAYOUT = 4
 _INDEX, _LOCK = "index.json", "lock"
 
 
@@ -52,7 +52,8 @@ class TrainingData:
         files: What it is made of, in order; a file that was given twice is there twice.
         images: The sha256 of all images' names and contents; None without images.
         skipped: How many records were left out for each reason.
-        counts: How many records each file has, bad ones counted; None if an older version built it.
+        counts: How many records each file has, bad ones counted.
+        unread: In how many of each each key stands that is not read.
         mixture: How many rows of each file were drawn, and of how many; None for all of them.
         folder: Where it is cached; `bad_records.jsonl` there lists what was left out.
         prompts_trained: Of what is held out, how many records ask what is trained on, with other
@@ -66,7 +67,8 @@ class TrainingData:
     images: str | None
     skipped: Mapping[str, int]
     folder: Path
-    counts: list[int] | None = None
+    counts: list[int]
+    unread: list[dict[str, int]]
     mixture: Mixture | None = None
     prompts_trained: int = 0
 
@@ -158,7 +160,8 @@ def _build(
             encoded_files.start_over(part)
         done = encoded_files.encode_files(files, images, encoder, part, kind)
         _refuse(done, part, files, skip_bad)
-        write_whole(part / _INDEX, json.dumps({"skipped": done.bad, "counts": done.counts}))
+        index = {"skipped": done.bad, "counts": done.counts, "unread": done.unread}
+        write_whole(part / _INDEX, json.dumps(index))
     except BaseException as error:
         if isinstance(error, ValueError) or not encoded_files.begun(part):
             remove(part)
@@ -218,6 +221,7 @@ def _load(
         files=files,
         images=images,
         skipped=index["skipped"],
-        counts=index.get("counts"),
+        counts=index["counts"],
+        unread=index["unread"],
         folder=folder,
     )

@@ -59,6 +59,7 @@ class EncodingProgress:
         first: The first few of these, as texts.
         sizes: Bytes of each file.
         counts: Once all is read, how many records each file of records has, bad ones counted.
+        unread: The same of each file's keys that are not read.
     """
 
     records: int = 0
@@ -67,6 +68,7 @@ class EncodingProgress:
     first: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
+    unread: list[dict[str, int]] = field(default_factory=list)
 
 
 def encode_files(
@@ -93,7 +95,8 @@ def encode_files(
         batches: list[pa.RecordBatch] = []
         written = None if images is None else folder.parent
         counts: list[int] = []
-        every = read_files(files, kind.parse, written, counts)
+        unread: list[dict[str, int]] = []
+        every = read_files(files, kind.parse, written, counts, unread)
         records = islice(every, done.records, None)
         while chunk := list(islice(records, _CHUNK)):
             out.images(check.check(name for _, item in chunk for name in _images(item)))
@@ -104,7 +107,7 @@ def encode_files(
         if batches:
             out.commit(batches)
         out.end()
-    done.counts = counts
+    done.counts, done.unread = counts, unread
     return done
 
 

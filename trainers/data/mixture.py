@@ -6,12 +6,10 @@ model could do: a third of it, say.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.io.conversations import AnyParse, read_as
 from verbalizer_bench.trainers.data.sampler import permutation
 
 # Tells the draw of a file's records from the orders of epochs, which have the same seed.
@@ -30,11 +28,6 @@ class Mixture(NamedTuple):
     rows: np.ndarray
     drawn: list[int]
     available: list[int]
-
-
-def records_of(files: Sequence[Path], parse: AnyParse) -> list[int]:
-    """Return how many records each file has, bad ones counted, as they are numbered."""
-    return [sum(1 for _ in read_as(parse, path, 0)) for path in files]
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Survey:
     Attributes:
         total: Records that were read, bad ones counted.
         counts: The same of each file.
+        unread: In how many records of each file each key stands that is not read.
         records: Their numbers.
         lengths: Tokens, image tokens counted, after the cut to `max_length`.
         full: Tokens before the cut.
@@ -71,6 +72,7 @@ class Survey:
 
     total: int
     counts: list[int]
+    unread: list[dict[str, int]]
     records: np.ndarray
     lengths: np.ndarray
     full: np.ndarray
@@ -101,6 +103,7 @@ class _Gathered:
     )
     total: int = 0
     counts: list[int] = field(default_factory=list)
+    unread: list[dict[str, int]] = field(default_factory=list)
     bad: Counter[str] = field(default_factory=Counter)
     worst: list[BadRecordError] = field(default_factory=list)
     longest: list[tuple[int, int, Extreme]] = field(default_factory=list)
@@ -137,6 +140,7 @@ class _Gathered:
         return Survey(
             total=self.total,
             counts=self.counts,
+            unread=self.unread,
             **columns,
             bad=self.bad,
             worst=self.worst,
@@ -175,7 +179,7 @@ def survey(
         if note:
             note(error)
 
-    records = read_files(files, kind.parse, written, gathered.counts)
+    records = read_files(files, kind.parse, written, gathered.counts, gathered.unread)
     for source, item in _checked(records, check):
         gathered.total += 1
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.io.conversations import BadRecordError
+from verbalizer_bench.io.unread_keys import unread_lines
 from verbalizer_bench.trainers.data.survey import WORST, Extreme, Survey
 
 _HALF_OCTAVE = np.sqrt(2)
@@ -32,6 +33,7 @@ def summary(
         "records": survey.total,
         "usable": len(survey.records),
         "bad": dict(survey.bad.most_common()),
+        "unread": list(unread_lines(files, survey.unread, survey.counts)),
         "kinds": {
             "text": int((survey.images == 0).sum()),
             "one image": int((survey.images == 1).sum()),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench.io.images import image_size
+from verbalizer_bench.io.unread_keys import unread_lines
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
@@ -20,7 +21,7 @@ from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTex
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
-from verbalizer_bench.trainers.data.mixture import Mixture, Proportions, mix, records_of
+from verbalizer_bench.trainers.data.mixture import Mixture, Proportions, mix
 from verbalizer_bench.trainers.data.overlap import overlap
 from verbalizer_bench.trainers.data.pair_collator import PairCollator, ProcessorPairCollator
 from verbalizer_bench.trainers.data.processor_collator import ProcessorCollator
@@ -106,6 +107,8 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
     )
     for reason, number in data.skipped.items():
         log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
+    for line in unread_lines([one.file for one in data.files], data.unread, data.counts):
+        log.warning("%s", line)
     return data
 
 
@@ -137,7 +140,7 @@ def held_out_data(
 
 
 def drawn(
-    recipe: Recipe, records: np.ndarray, has_image: np.ndarray, counts: Sequence[int] | None
+    recipe: Recipe, records: np.ndarray, has_image: np.ndarray, counts: Sequence[int]
 ) -> Mixture | None:
     """Return what a recipe draws of its files; None for all records.
 
@@ -145,7 +148,7 @@ def drawn(
         recipe: The recipe.
         records: The number of each row's record.
         has_image: Of each row, bool.
-        counts: How many records each file has; None: they are read once more.
+        counts: How many records each file has.
 
     Raises:
         ValueError: A file that is drawn from has no record, or one that is replayed has images.
@@ -160,7 +163,6 @@ def drawn(
     )
     if proportions == Proportions():
         return None
-    counts = counts or records_of(recipe.files, row_kind(recipe).parse)
     replayed = (records >= sum(counts[: len(recipe.data)])) & has_image
     if replayed.any():
         raise ValueError(

@@ -8,12 +8,13 @@ r"""Read conversations: LLaVA's layout, and `messages` with `images`.
 A `.json` file is a list of records, a `.jsonl` file has one a line, a `.parquet` file has them as
 rows; all are read as a stream. What else names records: `record_files`. A content may also be a
 list of parts, {"type": "text", "text": "What?"} and {"type": "image"}, as `datasets` and TRL have
-them.
+them. The key `system` is a system turn in front of the others.
 `read_prompts` takes these, without the last answer, and questions alone:
 
     {"id": "7", "image": "7.jpg", "question": "What?"}
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +25,7 @@ from verbalizer_bench.io import jsonl, parquet_records
 from verbalizer_bench.io.json_reading import Parsed, read_list
 from verbalizer_bench.io.preferences import IMAGE
 from verbalizer_bench.io.record_files import record_files
+from verbalizer_bench.io.unread_keys import unread_keys
 
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
 
@@ -171,7 +173,11 @@ def read_as(
 
 
 def _placed(
-    parse: Parse[Kind], path: Path, start: int, written: Path | None
+    parse: Parse[Kind],
+    path: Path,
+    start: int,
+    written: Path | None,
+    unread: Counter[str] | None = None,
 ) -> Iterator[tuple[Source, Kind | BadRecordError]]:
     """Yield the records of a file one by one, each with its place."""
     index = start
@@ -183,6 +189,8 @@ def _placed(
             records = parse(index, value)
         except BadRecordError as error:
             records = [error]
+        if unread is not None:
+            unread.update(unread_keys(value))
         source = Source(path, place)
         for record in records:
             if isinstance(record, BadRecordError):
@@ -217,6 +225,7 @@ def read_files(
     parse: AnyParse = conversation,
     written: Path | None = None,
     counts: list[int] | None = None,
+    unread: list[dict[str, int]] | None = None,
 ) -> Iterator[tuple[Source, Record | BadRecordError]]:
     """Yield the records of files, numbered through all of them, each with its place.
 
@@ -225,15 +234,18 @@ def read_files(
         parse: Makes records of what JSON holds.
         written: As in `parsed`.
         counts: Is given the number of each file's records, once they are read.
+        unread: Is given in how many records of each file each key stands that is not read.
     """
     following = 0
     for path in files:
-        first = following
-        for source, record in _placed(parse, path, first, written):
+        first, keys = following, Counter[str]()
+        for source, record in _placed(parse, path, first, written, keys):
             following = record.index + 1
             yield source, record
         if counts is not None:
             counts.append(following - first)
+        if unread is not None:
+            unread.append(dict(keys))
 
 
 def named(files: Iterable[Path], parse: AnyParse, number: int) -> str:
@@ -257,7 +269,7 @@ def prompt_of(index: int, row: Any) -> Conversation:
         record = _parse(index, row, answered=False)
     else:
         turns = [{"role": "user", "content": row["question"]}]
-        names = {name: row[name] for name in ("id", "image", "images") if name in row}
+        names = {name: row[name] for name in ("id", "image", "images", "system") if name in row}
         record = _parse(index, {**names, "messages": turns}, answered=False)
     first = next(n for n, message in enumerate(record.messages) if message.role == "user")
     messages = [
@@ -296,11 +308,17 @@ def _parse(index: int, row: Any, answered: bool = True) -> Conversation:
         raise refuse(
             "empty turn", f"turn {empty[0]} ({turns[empty[0]][0]}) has no text; leave it out"
         )
+    if (system := _system(row)) is None:
+        raise refuse("malformed turns", "the key system is a text; correct it, or leave it out")
+    if system and turns[0][0] == "system":
+        raise refuse("two layouts", "it has a system turn and the key system; leave one out")
+    turns = [("system", system), *turns] if system else turns
     stated = sum(text.count(IMAGE) for _, text in turns)
     if (answered or stated) and (problem := _placeholder_problem(turns, len(images))):
         raise refuse("placeholders", problem)
     if (thoughts := _thoughts(row)) is None:
         raise refuse("malformed turns", "reasoning_content is a string, of an answer")
+    thoughts = ["", *thoughts] if system else thoughts
     messages = (_message(*turn, thought) for turn, thought in zip(turns, thoughts, strict=False))
     return Conversation(index, key, tuple(messages), images)
 
@@ -321,6 +339,12 @@ def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
             return None
         read.append((known, content.strip()))
     return read
+
+
+def _system(row: Mapping[str, Any]) -> str | None:
+    """Return the text of the key `system`, empty without it; None if it is malformed."""
+    value = row.get("system") or ""
+    return value.strip() if isinstance(value, str) else None
 
 
 def _content(value: Any) -> str | None:
