@@ -17,7 +17,6 @@ them. The key `system` is a system turn in front of the others.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -246,12 +245,6 @@ def read_files(
             counts.append(following - first)
         if unread is not None:
             unread.append(dict(keys))
-
-
-def named(files: Iterable[Path], parse: AnyParse, number: int) -> str:
-    """Return place and id of the record of a number, which is looked for in the files."""
-    source, record = next(islice(read_files(files, parse), number, None))
-    return f"{source} (id {record.id!r})"
 
 
 def record_id(row: Any) -> str:
