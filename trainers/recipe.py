@@ -16,7 +16,7 @@ from typing import Any
 from verbalizer_bench.config import OneOrMore, plain, read
 from verbalizer_bench.io.record_files import beside
 from verbalizer_bench.models.checkpoints.model_parts import CONNECTOR, VISION_TOWER
-from verbalizer_bench.trainers.data.collator import LossWeights
+from verbalizer_bench.trainers.choices import LossWeights
 from verbalizer_bench.trainers.evaluation_settings import EarlyStoppingSettings, EvaluationSettings
 from verbalizer_bench.trainers.recipe_checks import EITHER, check_recipe
 from verbalizer_bench.trainers.recipe_settings import (

@@ -3,13 +3,10 @@
 from importlib.util import find_spec
 from typing import Any
 
-from transformers import SchedulerType
-
 from verbalizer_bench.config import check
-from verbalizer_bench.models.checkpoints.language_parts import PARTS
+from verbalizer_bench.models.checkpoints.choices import PARTS
+from verbalizer_bench.trainers.choices import CONTEXT, GROUPS, THOUGHTS
 from verbalizer_bench.trainers.conversations.formats import FORMATS
-from verbalizer_bench.trainers.conversations.thoughts import CONTEXT, THOUGHTS
-from verbalizer_bench.trainers.data.sampler import GROUPS
 from verbalizer_bench.trainers.optimizers import OPTIMIZERS
 from verbalizer_bench.trainers.recipe_settings import ALL, LORA, NONE
 
@@ -42,7 +39,6 @@ def check_recipe(recipe: Any) -> None:
         ("trained_modules", recipe.trained_modules, PARTS),
         ("optim", recipe.optim, OPTIMIZERS),
         ("attn_implementation", recipe.attn_implementation, (None, *ATTENTIONS)),
-        ("lr_scheduler_type", recipe.lr_scheduler_type, [kind.value for kind in SchedulerType]),
     ):
         check(name, value, value in known, f"one of {', '.join(filter(None, known))}")
     thoughts = recipe.thoughts
@@ -69,6 +65,15 @@ def check_recipe(recipe: Any) -> None:
         owner, slash, rest = name.partition("/")
         check("push_to_hub", name, owner and slash and rest, "owner/name of a repository")
     _check_memory(recipe)
+    _check_scheduler(recipe.lr_scheduler_type)
+
+
+def _check_scheduler(name: str) -> None:
+    # Last, and not before: transformers takes seconds to import, and other faults wait for none.
+    from transformers import SchedulerType
+
+    known = [kind.value for kind in SchedulerType]
+    check("lr_scheduler_type", name, name in known, f"one of {', '.join(known)}")
 
 
 def _check_numbers(recipe: Any) -> None:

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verbalizer_bench.config import OneOrMore, check
-from verbalizer_bench.models.checkpoints.connector import CONNECTORS
-from verbalizer_bench.models.checkpoints.language_parts import PARTS
+from verbalizer_bench.models.checkpoints.choices import CONNECTORS, PARTS
 from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 
 ALL, NONE, LORA = "all", "none", "lora"

@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from verbalizer_bench.models.chat.bos import append_nothing, give_bos_back, leave_bos_to_template
+from verbalizer_bench.models.checkpoints.choices import CONNECTORS, FEATURE_LAYER
 from verbalizer_bench.models.checkpoints.connector import (
     ACTIVATIONS,
     CONNECTOR_KEY,
-    CONNECTORS,
     check_choice,
     connectors,
     new_connector,
@@ -42,18 +42,14 @@ from verbalizer_bench.models.checkpoints.llava_parts import (
     load_part,
     load_tower,
 )
-from verbalizer_bench.models.checkpoints.second_tower import (
-    SecondTower,
-    mixed_config,
-    mixed_tokens,
-)
+from verbalizer_bench.models.checkpoints.mixtures import mixed_config, mixed_tokens
+from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 from verbalizer_bench.models.checkpoints.strict_loading import (
     one_line,
     reading,
     writing,
 )
 from verbalizer_bench.models.checkpoints.vision_tower import (
-    FEATURE_LAYER,
     image_size,
     processed_size,
     tower_features,

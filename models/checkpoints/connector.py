@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import LlavaForConditionalGeneration
 
-CONNECTORS = ("linear", "mlp2x_gelu")
+from verbalizer_bench.models.checkpoints.choices import CONNECTORS
+
 CONNECTOR_KEY = "verbalizer_connector"
 _NAME = "multi_modal_projector"
 ACTIVATIONS = {"linear": "linear", "mlp2x_gelu": "gelu"}

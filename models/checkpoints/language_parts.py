@@ -13,7 +13,6 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from transformers.pytorch_utils import Conv1D
 
 _LINEAR_KINDS = (torch.nn.Linear, Conv1D)
-PARTS = ("all", "attention", "mlp", "mlp_in")
 # What transformers' families call the projections into an MLP, and those out of it.
 _MLP_IN = (
     *("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "c_fc"),
@@ -28,7 +27,7 @@ def part_layers(model: Any, part: str) -> list[str]:
 
     Args:
         model: A LLaVA or a causal language model.
-        part: One of `PARTS`; `all` has every linear layer inside it, not the output layer.
+        part: One of `choices.PARTS`; `all` has every linear layer inside it, not the output layer.
 
     Raises:
         ValueError: There are none, or the part has weights in other layers too.
@@ -88,7 +87,7 @@ def lora_targets(model: Any, part: str = "all") -> str:
 
     Args:
         model: A LLaVA or a causal language model.
-        part: What is adapted, one of `PARTS`.
+        part: What is adapted, one of `choices.PARTS`.
 
     Returns:
         What fully matches the linear layers of the part inside the language model, and neither its

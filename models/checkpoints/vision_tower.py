@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoModel
 
+from verbalizer_bench.models.checkpoints.choices import FEATURE_LAYER
 from verbalizer_bench.models.images import make_image
-
-FEATURE_LAYER = -2
 
 
 class TowerFeatures(NamedTuple):

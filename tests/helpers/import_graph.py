@@ -35,6 +35,7 @@ ROOMS = {
     "leaderboard": ("submission", "pages", "reports", "site"),
     "models": ("images", "chat", "mof", "checkpoints", "engine", "adapters", "served"),
     "trainers": (
+        "choices",
         "conversations",
         "data",
         "recipe_settings",

@@ -1,5 +1,7 @@
 """A wrong recipe is an error of one line: what, where, and the fix."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -395,3 +397,16 @@ def test_a_folder_may_be_called_by_a_number(name: str) -> None:
     recipe = read_recipe("tiny/sft", words)
     assert (recipe.output, recipe.data) == (Path(name), (Path(name),))
     assert str(recipe.model.path) == name and (recipe.seed, recipe.num_train_epochs) == (12, 1.0)
+
+
+def test_a_wrong_key_is_told_before_torch_is_imported() -> None:
+    """A process of its own: this one has torch already."""
+    code = (
+        "import sys; from verbalizer_bench.cli import main; "
+        "codes = [main(['train', 'tiny/sft', *words]) for words in "
+        "(['learning_rat=1'], ['learning_rat=1', '--dry-run'], ['report_to=no'], ['seed=-1'])]; "
+        "print(codes, sorted({'torch', 'transformers', 'trl', 'peft'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[2, 2, 2, 2] []", done.stderr
+    assert done.stderr.count("\n") == 4

@@ -12,9 +12,8 @@ from typing import Any
 
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.models.chat.template import ChatTemplate
+from verbalizer_bench.trainers.choices import CONTEXT, DROP, THOUGHTS, TRAIN
 
-TRAIN, CONTEXT, DROP = "train", "context", "drop"
-THOUGHTS = (TRAIN, CONTEXT, DROP)
 DESCRIBED = {
     TRAIN: "their thoughts are trained",
     CONTEXT: "their thoughts are context, which is not trained: it did not learn to think",
@@ -34,8 +33,8 @@ class Thoughts:
     """What becomes of thoughts under one chat template.
 
     Attributes:
-        kept: One of `THOUGHTS`; None: texts are as they are, and `reasoning_content`, which a text
-            has not, is refused.
+        kept: One of `choices.THOUGHTS`; None: texts are as they are, and `reasoning_content`, which
+            a text has not, is refused.
         arguments: Variables that the template is given.
     """
 

@@ -1,7 +1,6 @@
 """Batches of tensors from rows of training data; images are read here, when they are needed."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from verbalizer_bench.config import check
 from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.trainers.choices import LossWeights
 
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much a token counts; a step's loss is the weighted mean over its tokens.
-
-    Attributes:
-        prompt: Weight of a token outside the answers, where 1 is that of an answer's token.
-        short_answer: Weight of the answers of a record whose answers are short, label words for
-            instance.
-        short_tokens: The most tokens that short answers have, with what ends them.
-    """
-
-    prompt: float = 0.0
-    short_answer: float = 1.0
-    short_tokens: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("prompt", "short_answer", "short_tokens"):
-            value = getattr(self, name)
-            check(f"loss_weights.{name}", value, value >= 0, "at least 0")
 
 
 class Collator:

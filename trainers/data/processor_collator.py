@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from verbalizer_bench.trainers.choices import LossWeights
 from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTexts
-from verbalizer_bench.trainers.data.collator import IGNORED, Collator, LossWeights
+from verbalizer_bench.trainers.data.collator import IGNORED, Collator
 
 
 class ProcessorCollator(Collator):

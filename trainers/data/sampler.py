@@ -16,9 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-# Global batches that are sorted together: LLaVA's megabatch is one; transformers' are 50.
-_MEGA_BATCHES = {"modality": 1, "length": 50}
-GROUPS = (*_MEGA_BATCHES, "none")
+from verbalizer_bench.trainers.choices import MEGA_BATCHES
 
 
 def permutation(size: int, *seeds: int) -> np.ndarray:
@@ -103,7 +101,7 @@ class GroupedSampler(SeededSampler):
             raise ValueError(f"{len(lengths)} lengths and {len(has_image)} in has_image")
         super().__init__(len(lengths), global_batch_size, seed)
         self.lengths, self.has_image = np.asarray(lengths), np.asarray(has_image, bool)
-        self.mega_batch = _MEGA_BATCHES[group]
+        self.mega_batch = MEGA_BATCHES[group]
         self.micro_batch = micro_batch if group == "modality" else None
 
     def order(self) -> np.ndarray:

@@ -69,10 +69,13 @@ def train(recipe: str, overrides: Overrides, dry_run: DryRun = False) -> None:
     from verbalizer_bench import api
 
     if dry_run:
-        from verbalizer_bench.trainers.dry_run import dry_run as estimate
         from verbalizer_bench.trainers.recipe import read_recipe
 
-        plan = estimate(read_recipe(recipe, overrides), colour=sys.stdout.isatty())
+        checked = read_recipe(recipe, overrides)
+        # Not before: it imports torch, seconds that a wrong key need not take.
+        from verbalizer_bench.trainers.dry_run import dry_run as estimate
+
+        plan = estimate(checked, colour=sys.stdout.isatty())
         print(plan.text)
         if plan.mismatch:
             raise ValueError(plan.mismatch)

@@ -41,6 +41,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from verbalizer_bench.models.checkpoints.choices import CONNECTORS
 from verbalizer_bench.models.checkpoints.compose import (
     IMAGE_TOKEN,
     compose,
@@ -50,7 +51,6 @@ from verbalizer_bench.models.checkpoints.compose import (
 )
 from verbalizer_bench.models.checkpoints.connector import (
     CONNECTOR_KEY,
-    CONNECTORS,
     connector_of,
     fix_identity,
     fixed_layer,

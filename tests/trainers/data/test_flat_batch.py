@@ -8,7 +8,8 @@ from transformers import AutoConfig
 
 from tests.helpers.families import Family, build
 from tests.helpers.language_families import LANGUAGE_FAMILIES
-from verbalizer_bench.trainers.data.collator import IGNORED, Collator, LossWeights
+from verbalizer_bench.trainers.choices import LossWeights
+from verbalizer_bench.trainers.data.collator import IGNORED, Collator
 from verbalizer_bench.trainers.data.flat_batch import FLAT_FAMILIES, check_flat, flat_batch
 
 SHOWN = [family for family in LANGUAGE_FAMILIES if family.model_type in FLAT_FAMILIES]

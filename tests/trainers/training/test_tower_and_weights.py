@@ -13,8 +13,9 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.experiments.miniature.world.build import write_world
 from verbalizer_bench.io.conversations import Conversation, Message, read_records
+from verbalizer_bench.trainers.choices import LossWeights
 from verbalizer_bench.trainers.conversations.encoder import Encoder
-from verbalizer_bench.trainers.data.collator import Collator, LossWeights
+from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.recipe import read_recipe
 from verbalizer_bench.trainers.training.supervised import weighted_loss
 
