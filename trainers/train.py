@@ -8,6 +8,7 @@ Loop, loss, distribution and adapters are TRL's, transformers', accelerate's and
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def train(recipe: Recipe) -> Path:
     if problem := unpushable(recipe):
         raise ValueError(problem)
     if not folder.finished:
-        with memory_keys_named(recipe):
+        with memory_keys_named(recipe), warnings.catch_warnings():
+            # PEFT asks transformers by a name that it has given up, at the start and at the end.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             _make(recipe, folder, arguments)
     if recipe.push_to_hub and folder.main:
         print(f"Pushed to {push(recipe)}", file=sys.stderr)

@@ -15,6 +15,8 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 PATTERNS = ("", "//", "..", "xx")
+# A bar's F1 in %, below which its colour cannot be seen.
+_UNSEEN = 0.5
 # An SVG is drawn for a light page; where the reader's is dark, its browser takes these instead.
 _DARK = {"#ffffff": "#0d1117", "#000000": "#c9d1d9", "#333333": "#e6edf3", "#555555": "#9da7b3"}
 _DARK |= {"#dddddd": "#30363d"}
@@ -119,11 +121,29 @@ def _vertical_bars(
             hatch=PATTERNS[index // len(COLOURS) % len(PATTERNS)],
             zorder=2,
         )
+        for place, height, above in zip(places, heights, highs, strict=True):
+            if height < _UNSEEN:
+                _name_bar(axes, name, place, height + above)
     axes.set_xticks(range(len(groups)), [group.capitalize() for group in groups])
     axes.set_ylim(0, 100)
     axes.set_ylabel("F1 (%)")
     axes.grid(axis="y", color="#dddddd", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _name_bar(axes: Axes, name: str, place: float, height: float) -> None:
+    """Write a model's name above a bar that is too low for its colour to be seen."""
+    axes.annotate(
+        shown_name(name, 24).strip(),
+        (place, height),
+        xytext=(0, 3),
+        textcoords="offset points",
+        rotation=90,
+        ha="center",
+        va="bottom",
+        fontsize=6,
+        color="#333333",
+    )
 
 
 def shown_name(name: str, length: int = 40) -> str:

@@ -17,7 +17,14 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.curve.figure import draw_curve
 from verbalizer_bench.trainers.curve.lending import evaluating, lent, random_state_kept
-from verbalizer_bench.trainers.curve.points import F1, HELD_OUT, CurveFiles, Point, measured
+from verbalizer_bench.trainers.curve.points import (
+    F1,
+    HELD_OUT,
+    METRICS,
+    CurveFiles,
+    Point,
+    measured,
+)
 from verbalizer_bench.trainers.curve.stopping import Verdict, judge, kept_record
 from verbalizer_bench.trainers.curve.suite import Answer, Suite
 from verbalizer_bench.trainers.data.cache import TrainingData
@@ -116,7 +123,8 @@ class Evaluator:
                 scores = self._suite.scores(answers)
             values = measured(scores, loss)
             # The loss was logged when it was measured.
-            trainer.log({f"eval_{n}": value for n, value in values.items() if n != HELD_OUT})
+            told = {name: values[name] for name in METRICS if name in values and name != HELD_OUT}
+            trainer.log({f"eval_{name}": value for name, value in told.items()})
         state, tokens = trainer.state, getattr(trainer, "_total_train_tokens", None)
         seconds = round(time.perf_counter() - started, 2)
         epoch = round(state.epoch or 0.0, 4)

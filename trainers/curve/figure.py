@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verbalizer_bench.trainers.curve.points import F1, HELD_OUT, Point
+from verbalizer_bench.trainers.curve.points import COUNTS, ENDS, F1, HELD_OUT, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +48,7 @@ def draw_curve(points: Sequence[Point], file: Path, kept: int | None = None) -> 
         panel.spines[["top", "right"]].set_visible(False)
     if scores:
         axes[0].set(ylabel="F1 in %", ylim=(-3, 103))
+        axes[0].set_title(_over(points), loc="left", fontsize=8, color="0.35", pad=22)
         axes[0].legend(
             loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=4, frameon=False
         )
@@ -60,10 +61,31 @@ def draw_curve(points: Sequence[Point], file: Path, kept: int | None = None) -> 
     figure.savefig(file, dpi=150)
 
 
+def _over(points: Sequence[Point]) -> str:
+    """Return what an F1 is over, and what the bands are where there are some."""
+    counts = sorted(
+        {tuple(p.values[name] for name in COUNTS) for p in points if COUNTS[0] in p.values}
+    )
+    if not counts:
+        return ""
+    shown = " or ".join(
+        f"{documents} documents, {answers} responses" for documents, answers in counts
+    )
+    return f"a point: {shown}; bands: 95 %, bootstrap over documents"
+
+
 def _draw(axes: "Axes", name: str, points: Sequence[Point]) -> None:
     found = [(point.step, point.values[name]) for point in points if name in point.values]
     factor = 1 if name == HELD_OUT else 100
     colour, marker, style = STYLES.get(name, ("0.2", "o", "-"))
+    low, high = ENDS.get(name, (name, name))
+    ends = [(p.step, 100 * p.values[low], 100 * p.values[high]) for p in points if low in p.values]
+    if name in ENDS and len(ends) > 1:
+        steps, lows, highs = zip(*ends, strict=True)
+        axes.fill_between(steps, lows, highs, color=colour, alpha=0.12, linewidth=0)
+    elif name in ENDS:
+        for step, least, most in ends:
+            axes.vlines(step, least, most, color=colour, alpha=0.3)
     axes.plot(
         [step for step, _ in found],
         [factor * value for _, value in found],

@@ -16,7 +16,11 @@ from verbalizer_bench.trainers.curve.suite import Answer, SuiteScores
 F1 = {name: f"f1_{name.lower()}" for name in (*LABEL_TYPES, "All")}
 HELD_OUT = "held_out_loss"
 METRICS = (HELD_OUT, *F1.values(), *OUTCOMES)
-COLUMNS = ("step", "epoch", "tokens", *METRICS, "seconds")
+# The ends of an F1's 95 % interval, and what it is over.
+ENDS = {name: (f"{name}_low", f"{name}_high") for name in F1.values()}
+COUNTS = ("documents", "responses")
+_BESIDE = (*(end for ends in ENDS.values() for end in ends), *COUNTS)
+COLUMNS = ("step", "epoch", "tokens", *METRICS, *_BESIDE, "seconds")
 _RESPONSES = "responses"
 
 
@@ -47,8 +51,12 @@ def measured(scores: SuiteScores | None, held_out: float | None) -> dict[str, fl
     """Return what an evaluation found by its column, without what was not measured."""
     values = {} if held_out is None else {HELD_OUT: held_out}
     if scores:
-        found = {F1[name]: value for name, value in scores.f1.items()} | dict(scores.outcomes)
-        values |= {name: rounded(value) for name, value in found.items()}
+        found: dict[str, float | None] = dict(scores.outcomes)
+        for name, one in scores.f1.items():
+            column = F1[name]
+            found |= zip((column, *ENDS[column]), (one.mean, one.low, one.high), strict=True)
+        values |= {name: rounded(value) for name, value in found.items() if value is not None}
+        values |= {"documents": scores.documents, "responses": scores.responses}
     return values
 
 
@@ -112,6 +120,12 @@ def _point(row: Mapping[str, str]) -> Point:
         int(row["step"]),
         float(row["epoch"]),
         int(row["tokens"]) if row["tokens"] else None,
-        {name: float(row[name]) for name in METRICS if row[name]},
+        {name: float(row[name]) for name in METRICS if row[name]} | _beside(row),
         float(row["seconds"]),
     )
+
+
+def _beside(row: Mapping[str, str]) -> dict[str, float]:
+    """Return intervals and counts, which tables of earlier versions have not."""
+    kinds = {name: int if name in COUNTS else float for name in _BESIDE}
+    return {name: kind(row[name]) for name, kind in kinds.items() if row.get(name)}

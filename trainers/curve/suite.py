@@ -12,7 +12,14 @@ import torch
 from transformers import GenerationConfig
 
 from verbalizer_bench.results.run import TaskScores
-from verbalizer_bench.results.statistics import type_weights
+from verbalizer_bench.results.statistics import (
+    Interval,
+    by_dataset,
+    estimate,
+    score_table,
+    type_weights,
+    weight_matrix,
+)
 from verbalizer_bench.tasks.data import resolve_data
 from verbalizer_bench.tasks.metrics import METRICS, OUTCOMES
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
@@ -44,12 +51,17 @@ class SuiteScores(NamedTuple):
     """Means over tasks, as `report` has them.
 
     Attributes:
-        f1: Of each label type, and of `All` where all three were asked.
+        f1: Of each label type, and of `All` where all three were asked; with the bootstrap over
+            documents that `report` has.
         outcomes: The share of each outcome, the mean over the label types.
+        documents: How many they are over.
+        responses: How many responses to these.
     """
 
-    f1: Mapping[str, float]
+    f1: Mapping[str, Interval]
     outcomes: Mapping[str, float]
+    documents: int
+    responses: int
 
 
 class Suite:
@@ -131,9 +143,15 @@ class Suite:
         every = types.get("All") or {
             name: weight / len(types) for group in types.values() for name, weight in group.items()
         }
+        datasets = by_dataset(tasks)
+        ordered = [task for of_dataset in datasets.values() for task in of_dataset]
+        tables = {name: score_table(of_dataset, "f1") for name, of_dataset in datasets.items()}
+        intervals = estimate(tables, weight_matrix(ordered, types))
         return SuiteScores(
-            {name: _mean(means, weights, "f1") for name, weights in types.items()},
+            dict(zip(types, intervals, strict=True)),
             {name: _mean(means, every, name) for name in OUTCOMES},
+            sum(len(table) for table in tables.values()),
+            len(answers),
         )
 
     def _adapter(self, model: Any) -> Any:

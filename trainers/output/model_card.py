@@ -116,6 +116,7 @@ def _curve(record: dict[str, Any]) -> str:
         asked = (
             f" Of {len(suite['tasks'])} verbalizer tasks {documents} documents each were asked, "
             f"with {suite['num_beams']} beams and weights in {suite['weights']}."
+            f"{_over(curve['last'])}"
         )
     kept = ""
     if curve["kept"]:
@@ -126,9 +127,30 @@ def _curve(record: dict[str, Any]) -> str:
 {curve["points"]} evaluations, steps {curve["first"]["step"]} to {curve["last"]["step"]}: \
 [curve.csv](curve.csv).{asked}{kept}
 
-![F1 by label type and held-out loss over the steps](curve.png)
+![{_drawn(curve["last"])} over the steps](curve.png)
 
 """
+
+
+def _over(point: dict[str, Any]) -> str:
+    """Return how many documents a point is over, and its F1 with the interval that says so."""
+    if "documents" not in point:
+        return ""
+    text = f" A point is over {point['documents']:,} documents, {point['responses']:,} responses"
+    name = "f1_all" if "f1_all" in point else next(n for n in point if n.startswith("f1_"))
+    low, high = (point.get(f"{name}_{end}") for end in ("low", "high"))
+    what = f"{name} of the last {100 * point[name]:.1f}"
+    if low is None or high is None:
+        return f"{text}; {what}, one document, which has no interval."
+    return f"{text}; {what} [{100 * low:.1f}, {100 * high:.1f}] (95 %, bootstrap over documents)."
+
+
+def _drawn(point: dict[str, Any]) -> str:
+    """Return what the curve shows."""
+    shown = ["F1 by label type"] * any(name.startswith("f1_") for name in point)
+    shown += ["held-out loss"] * ("held_out_loss" in point)
+    text = " and ".join(shown)
+    return text[:1].upper() + text[1:]
 
 
 def _quantized(found: dict[str, Any] | None) -> str:

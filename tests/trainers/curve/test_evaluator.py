@@ -16,7 +16,7 @@ from tests.trainers.curve.conftest import TINY, Train
 from verbalizer_bench import api
 from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.trainers.curve.evaluator import Evaluator
-from verbalizer_bench.trainers.curve.points import COLUMNS, F1
+from verbalizer_bench.trainers.curve.points import COLUMNS, F1, CurveFiles
 from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe import read_recipe
 from verbalizer_bench.trainers.training.progress_bar import TrainingProgressBar
@@ -100,6 +100,10 @@ def test_the_last_point_is_what_run_makes_of_the_checkpoint(
         n: pytest.approx(scores[n].f1.mean) for n in F1
     }
     assert float(rows[-1]["neither"]) == pytest.approx(scores["All"].outcomes["neither"])
+    # The interval is the report's.
+    ends = scores["All"].f1.low, scores["All"].f1.high
+    assert (float(rows[-1]["f1_all_low"]), float(rows[-1]["f1_all_high"])) == pytest.approx(ends)
+    assert (rows[-1]["documents"], rows[-1]["responses"]) == ("4", "12")
 
 
 def test_the_table_has_a_row_for_every_point_and_the_records_say_so(trained: Train) -> None:
@@ -118,13 +122,17 @@ def test_the_table_has_a_row_for_every_point_and_the_records_say_so(trained: Tra
     assert made["points"] == 4 and made["last"]["step"] == 6
     assert made["suite"]["limit"] == 4 and len(made["suite"]["identity"]) == 3
     assert (folder / "curve.png").stat().st_size > 10_000
-    assert "3 verbalizer tasks the first 4 documents" in (folder / "README.md").read_text()
+    card = " ".join((folder / "README.md").read_text().split())
+    assert "3 verbalizer tasks the first 4 documents" in card
+    assert "A point is over 4 documents, 12 responses; f1_all of the last " in card
+    assert "![F1 by label type and held-out loss over the steps](curve.png)" in card
 
 
 def test_what_is_not_asked_for_is_not_measured(trained: Train) -> None:
     share = trained("evaluation.steps=0.5", "evaluation.at_start=false", "evaluation.tasks=[]")
     assert [row["step"] for row in table(share)] == ["3", "6"]
     assert all(row["held_out_loss"] and not row["f1_all"] for row in table(share))
+    assert "![Held-out loss over the steps](curve.png)" in (share / "README.md").read_text()
     neutral = ["evaluation.tasks=verbalizer_sst2_neutral_foo_bar", "evaluation.held_out=false"]
     (row,) = table(
         trained(
@@ -190,3 +198,16 @@ def test_what_needs_whole_layers_is_refused_where_they_are_spread(
     evaluator = SimpleNamespace(settings=settings, _suite=tasks, _keeps_best=keeps_best)
     with pytest.raises(ValueError, match=problem):
         Evaluator.attach(evaluator, SimpleNamespace(**spread))  # type: ignore[arg-type]
+
+
+def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "curve.csv"
+    names = [name for name in COLUMNS if "_low" not in name and "_high" not in name]
+    names = [name for name in names if name not in ("documents", "responses")]
+    table.write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+    (point,) = CurveFiles(tmp_path).read(1)
+    assert point.values["f1_all"] == 1.0 and not {"f1_all_low", "documents"} & set(point.values)
+    # What is known of documents comes back as it was written.
+    found = point._replace(values={**point.values, "documents": 4, "f1_all_low": 0.5})
+    CurveFiles(tmp_path).write([found])
+    assert CurveFiles(tmp_path).read(1) == [found]
