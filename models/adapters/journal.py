@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,6 +219,12 @@ def journal_files(folder: Path) -> list[Path]:
     """Return the journals of all ranks, rank 0 first."""
     files = [f for f in folder.glob("journal-*.jsonl") if re.fullmatch(r"journal-\d+", f.stem)]
     return sorted(files, key=_rank)
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether a folder's latest run was finished by all of its ranks."""
+    ends = [next(iter(deque(_rows(file), maxlen=1)), {}) for file in journal_files(folder)]
+    return bool(ends) and all("finished" in row for row in ends)
 
 
 def kept(folder: Path) -> Counter[str]:

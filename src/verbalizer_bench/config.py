@@ -77,8 +77,7 @@ def read(
             raise ValueError(f"{unfit}={values[unfit]}: {refused[unfit]}")
         return build(kind, values, overrides)
     except ValueError as error:
-        place = f"{file} with {' '.join(overrides)}" if overrides else file
-        raise ValueError(f"{place}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def find(path: Path) -> Path:
@@ -220,7 +219,15 @@ def _unknown_key(kind: Any, key: str) -> str:
 def check(name: str, value: object, right: object, wanted: str) -> None:
     """Raise ValueError with key, value and what is expected, unless it is right."""
     if not right:
-        raise ValueError(f"{name}={value}: {wanted}")
+        raise ValueError(f"{name}={_as_given(value)}: {wanted}")
+
+
+def _as_given(value: object) -> str:
+    """Return a value for a message; of a list of numbers the whole ones as they were written."""
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    shown = (f"{one:.15g}" if isinstance(one, float) else repr(one) for one in value)
+    return f"[{', '.join(shown)}]"
 
 
 def plain(value: Any) -> Any:

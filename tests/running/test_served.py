@@ -57,7 +57,10 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_killed_run_goes_on_and_pays_for_nothing_twice(
-    serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("A_KEY", FAKE_KEY)
     whole = serve(words)
@@ -80,10 +83,12 @@ def test_a_killed_run_goes_on_and_pays_for_nothing_twice(
     assert {one.key for one in server.requests} == {FAKE_KEY}
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not any(FAKE_KEY.encode() in file.read_bytes() for file in files)
-    # Resuming a finished run asks for nothing.
+    # Resuming a finished run asks for nothing, and writes nothing a second time.
     before = len(server.requests)
     assert main(["run", "--resume", str(output)]) == 0
     assert len(server.requests) == before
+    assert f"--resume {output}: the run is finished" in caplog.text
+    assert load_run(output).older == 0
 
 
 def test_a_new_run_asks_anew(

@@ -114,7 +114,7 @@ PARTS = {"llm": "l", "vision_tower": "v", "connector": "linear"}
         ),
         (
             {"method": "dpo", "dpo": {"loss_type": ["ipo", "sft"], "loss_weights": 1}},
-            ["dpo.loss_weights=[1.0]", "a weight above 0 for each of ipo, sft"],
+            ["dpo.loss_weights=[1]", "a weight above 0 for each of ipo, sft"],
         ),
         ({"format": "chatml"}, ["format=chatml", "one of plain, llama-2"]),
         ({"thoughts": "half"}, ["thoughts=half", "one of train, context, drop"]),
@@ -227,7 +227,7 @@ def test_a_renamed_key_is_named_with_its_new_name(old: str, tmp_path: Path) -> N
     shipped = REPOSITORY / "recipes" / "tiny" / "sft.yaml"
     with pytest.raises(ValueError) as error:
         read_recipe(shipped, [f"{old}=1"])
-    assert str(error.value) == f"{shipped} with {old}=1: {old} is called {RENAMED[old]} now"
+    assert str(error.value) == f"{shipped}: {old} is called {RENAMED[old]} now"
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_files_that_are_no_recipe(text: str, part: str, tmp_path: Path) -> None:
     [
         ("seed", ["seed: give key=value"]),
         ("=1", ["=1: give key=value"]),
-        ("sede=1", ["recipe.yaml with sede=1: sede: no such key", "did you mean seed?"]),
+        ("sede=1", ["recipe.yaml: sede: no such key", "did you mean seed?"]),
         ("lora.rank=1", ["lora.rank: no such key"]),
         ("seed.x=1", ["seed.x=1", "no block of keys"]),
         ("data=[a", ["data=[a", "not valid YAML", "quote the value"]),
@@ -410,3 +410,11 @@ def test_a_wrong_key_is_told_before_torch_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[2, 2, 2, 2] []", done.stderr
     assert done.stderr.count("\n") == 4
+
+
+def test_a_shipped_recipe_is_named_as_it_was_given() -> None:
+    words = ["data=[a.json, b.json]", "data_weights=[0, 2]"]
+    with pytest.raises(ValueError, match=r"^tiny/sft: data_weights=\[0, 2\]: a number for each"):
+        read_recipe("tiny/sft", words)
+    with pytest.raises(ValueError, match=r"^tiny/sft: learning_rate=-1.0: above 0$"):
+        read_recipe("tiny/sft", ["learning_rate=-1.0"])

@@ -35,6 +35,7 @@ from verbalizer_bench.running.options import (
     check_run,
     check_sees,
     check_shard,
+    finished_run,
     include_paths,
     read_samples,
 )
@@ -77,6 +78,8 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     register_models()
     ours, rest = our_options(command, argv)
     if getattr(ours, "resume", None) and not rest:
+        if written := finished_run(Path(ours.resume)):
+            return written if _rank() == 0 else []
         argv = [*recorded_command(Path(ours.resume)), *argv]
         ours, rest = our_options(command, argv)
     parser = HarnessCLI()

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
@@ -16,6 +17,8 @@ OUR_MODELS = ("verbalizer-llm", "verbalizer-lvlm", SERVED)
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Arguments of `generate` that are numbers; counts are checked besides.
 _NUMBERS = {"length_penalty", "repetition_penalty", "temperature", "top_p", "top_k", "min_length"}
+
+log = logging.getLogger(__name__)
 
 
 def check_run(args: argparse.Namespace) -> None:
@@ -72,6 +75,25 @@ def check_resume(folder: str, model: str | None) -> None:
             f"{', '.join(OUR_MODELS)} does"
         )
     recorded_command(Path(folder))
+
+
+def finished_run(folder: Path) -> list[Path]:
+    """Return the run folders of a run that is finished, and say so; none where there is work left.
+
+    To go on with it would write the same results a second time.
+    """
+    from verbalizer_bench.models.adapters.journal import is_finished
+
+    if not is_finished(folder):
+        return []
+    written = sorted({file.parent for file in folder.rglob("results_*.json")})
+    if written:
+        log.warning(
+            "--resume %s: the run is finished, and nothing is left to do; give another "
+            "--output_path to ask again",
+            folder,
+        )
+    return written
 
 
 def check_shard(shard: str, model: str | None) -> str:
