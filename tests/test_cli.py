@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
+from transformers.utils import import_utils
 
 from tests.conftest import PATIENCE, write_set
 from verbalizer_bench.cli import main
@@ -312,6 +314,21 @@ def test_help_has_a_short_name(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as done:
             main(words)
         assert done.value.code == 0 and "-h, --help" in capsys.readouterr().out
+
+
+def test_that_torchvision_is_not_there_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """PIL is what we want; other lines of the same logger pass."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    log = logging.getLogger("transformers.utils.import_utils")
+    said = "requires torchvision (not installed); falling back"
+    assert said in Path(import_utils.__file__).read_text(encoding="utf-8")
+
+    def passes(text: str) -> bool:
+        return bool(log.filter(log.makeRecord(log.name, logging.WARNING, "", 1, text, (), None)))
+
+    assert not passes(f"`CLIPImageProcessor` {said} to `CLIPImageProcessorPil`")
+    assert passes("`CLIPModel` requires torch (not installed)")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

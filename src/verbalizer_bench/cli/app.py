@@ -1,5 +1,6 @@
 """All commands together, how one is run, and how it ends."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from verbalizer_bench.errors import failed, interrupted, terminations
 from verbalizer_bench.version import __version__
 
 NAME = "verbalizer-bench"
+# The logger that says which of transformers' classes stand in for others.
+_IMPORTS = "transformers.utils.import_utils"
 app = CommandGroup(
     help="Does tuning hurt a model's ability to follow instructions?",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     A mistake is one line and code 2, Ctrl-C one line and 130; what nobody expected is one line too,
     and code 1.
     """
+    logging.getLogger(_IMPORTS).addFilter(_of_use)
     try:
         with terminations():
             code = _run(sys.argv[1:] if argv is None else argv)
@@ -53,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whatever it is, a user gets a line.
     except Exception as error:
         return failed(error)
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    """Say whether a line is of use: image processors by PIL are what we want, and it warns of."""
+    return "requires torchvision (not installed); falling back" not in record.getMessage()
 
 
 def _run(words: Sequence[str]) -> int:
