@@ -44,7 +44,7 @@ def test_responses_are_those_of_generate_or_there_is_a_reason(family: Family) ->
 
 
 def test_the_table_has_each_family_once() -> None:
-    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    lines = TABLE.read_text(encoding="utf-8").partition("## Training")[0].splitlines()
     named = [line.split(" | ")[0] for line in lines if line.startswith("| `")]
     families = [*LANGUAGE_FAMILIES, *VISION_FAMILIES]
     assert named == [f"| `{family.model_type}`" for family in families]
