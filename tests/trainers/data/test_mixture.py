@@ -157,7 +157,7 @@ def test_a_mixture_is_trained_on_recorded_and_said(
     [
         (["data_records=[1, 2]"], r"data_records=\[1, 2\]: a number for each of 1 files, above 0"),
         (["data_records=0"], r"data_records=\[0\]: a number for each of 1 files, above 0"),
-        (["data_weights=0"], r"data_weights=\[0.0\]: a number for each of 1 files, above 0"),
+        (["data_weights=0"], r"data_weights=\[0\]: a number for each of 1 files, above 0"),
         (["data_weights=1", "data_records=1"], "data_records and data_weights exclude each other"),
         (["data_weights=1", "data_temperature=2"], "and data_temperature exclude each other; give"),
         (["data_temperature=2"], "data_temperature=2.0: data is one file; leave it out"),
