@@ -37,6 +37,7 @@ from verbalizer_bench.trainers.model_shapes import (
     tokenizer_line,
 )
 from verbalizer_bench.trainers.optimizers import OPTIMIZERS
+from verbalizer_bench.trainers.output.folder import OutputFolder
 from verbalizer_bench.trainers.output.hub import unpushable
 from verbalizer_bench.trainers.prerequisites import (
     missing_checkpoints,
@@ -64,6 +65,7 @@ class DataSummary(NamedTuple):
 
     Attributes:
         lengths: Tokens of each record, image tokens counted.
+        lost: Tokens that the cut to `max_length` takes of each.
         has_image: Of each record, bool.
         tokens: That a model sees in an epoch.
         trained: Tokens that the loss is on, of all records.
@@ -76,6 +78,7 @@ class DataSummary(NamedTuple):
     """
 
     lengths: np.ndarray
+    lost: np.ndarray
     has_image: np.ndarray
     tokens: int
     trained: int
@@ -116,6 +119,10 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     absent = [*missing_packages(recipe), *missing.values(), *missing_files(recipe)]
     absent += [problem] if (problem := unpushable(recipe)) else []
     lines += [("MISSING", line) for line in absent]
+    try:
+        OutputFolder(recipe, main=True)
+    except ValueError as error:
+        lines.append(("WOULD STOP", str(error)))
     model = tokenizer = summary = None
     try:
         model = model_shapes(recipe, missing)
@@ -125,6 +132,8 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     try:
         tokenizer = recipe_tokenizer(recipe, missing)
         lines.append(("tokenizer", tokenizer_line(recipe, tokenizer)))
+        if missing_files(recipe):
+            raise FileNotFoundError("it is missing, as said above")
         summary = _summarize(recipe, tokenizer, model)
         lines += _data_lines(recipe, summary)
     except OSError as error:
@@ -183,12 +192,15 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
 
     found = surveyed(recipe.files)
     if not len(found.records):
-        raise FileNotFoundError(f"no record to train on in {', '.join(map(str, recipe.files))}")
+        why = "".join(f"; {number:,}: {reason}" for reason, number in found.bad.most_common())
+        files = ", ".join(map(str, recipe.files))
+        raise FileNotFoundError(f"no record to train on in {files}{why} (training would stop)")
     mixture = drawn(recipe, found.records, found.images > 0, found.counts)
     rows = np.arange(len(found.records)) if mixture is None else mixture.rows
     held_out = surveyed(recipe.held_out) if recipe.held_out else None
     return DataSummary(
         found.lengths[rows],
+        (found.full - found.lengths)[rows],
         found.images[rows] > 0,
         int(found.tokens[rows].sum()),
         int(found.trained[rows].sum()),
@@ -216,6 +228,12 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
             f"{steps:,} of {recipe.global_batch_size} records, {_epochs(recipe)}",
         ),
     ]
+    if order.seen_twice:
+        lines.append(("", f"{order.seen_twice:,} records are seen twice to fill the last step"))
+    if data.lost.any():
+        cut, lost = int((data.lost > 0).sum()), int(data.lost.sum())
+        line = f"{cut:,} records lose {lost:,} tokens at max_length={recipe.max_length:,}"
+        lines.append(("cut off", line))
     if data.mixture:
         parts = zip(recipe.files, data.mixture.drawn, data.mixture.available, strict=True)
         shares = ", ".join(f"{n:,} of {size:,} of {file}" for file, n, size in parts)
@@ -268,6 +286,8 @@ def _evaluation_lines(recipe: Recipe, data: DataSummary | None) -> list[tuple[st
         steps = total_steps(recipe, len(sample_order(recipe, data.lengths, data.has_image)))
         points = -(-steps // settings.every(steps)) + settings.at_start
         times = f"{points} times, every {settings.every(steps):,} steps"
+        if settings.every(steps) > steps:
+            times += f", of which there are {steps:,}"
     return [*lines, ("evaluation", f"{times}: {'; '.join(parts)}")]
 
 

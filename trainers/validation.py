@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from verbalizer_bench import config
 from verbalizer_bench.io.conversations import BadRecordError
@@ -87,8 +88,21 @@ def validation_recipe(first: str, words: Sequence[str]) -> Recipe:
             "format=, max_length=, images= and method= as a recipe has them), or a recipe"
         )
     values.setdefault("model", {"config": values.get("tokenizer")})
-    values.setdefault("method", "vit" if values.get("images") else "sft")
+    sees = values.get("images") or _sees(values["model"])
+    values.setdefault("method", "vit" if sees else "sft")
     return config.build(Recipe, values, words)
+
+
+def _sees(model: Any) -> bool:
+    """Tell whether a configuration that is at hand is of a model that sees, and no text model."""
+    place = (model.get("path") or model.get("config")) if isinstance(model, dict) else None
+    try:
+        kind = type(AutoConfig.from_pretrained(str(place), local_files_only=True))
+    except (OSError, ValueError):
+        # Whoever reads it for the counts says so.
+        return False
+    sees = kind in AutoModelForImageTextToText._model_mapping
+    return sees and kind not in AutoModelForCausalLM._model_mapping
 
 
 def validate(
@@ -190,12 +204,14 @@ def _epoch(recipe: Recipe, surveys: dict[str, Survey], record: dict[str, Any]) -
         mixture = drawn(recipe, data.records, data.images > 0, data.counts)
         rows = np.arange(len(data.records)) if mixture is None else mixture.rows
         has_image = data.images[rows] > 0
-        steps = total_steps(recipe, len(sample_order(recipe, data.lengths[rows], has_image)))
+        order = sample_order(recipe, data.lengths[rows], has_image)
+        steps = total_steps(recipe, len(order))
         record["epoch"] = {
             "records": len(rows),
             "tokens": int(data.tokens[rows].sum()),
             "trained": int(data.trained[rows].sum()),
             "steps": steps,
+            "seen_twice": order.seen_twice,
             "global_batch_size": recipe.global_batch_size,
         }
         if mixture:

@@ -142,10 +142,13 @@ def _epoch(epoch: Mapping[str, Any]) -> str:
     drawn = ", ".join(
         f"{one['drawn']:,} of {one['of']:,} of {one['file']}" for one in epoch.get("drawn", ())
     )
+    twice = ""
+    if epoch["seen_twice"]:
+        twice = f"; {epoch['seen_twice']:,} records are seen twice to fill the last step"
     return (
         f"{epoch['records']:,} records, {epoch['tokens']:,} tokens, {epoch['trained']:,} of them "
         f"trained on{'; drawn ' if drawn else ''}{drawn}; steps in all: "
-        f"{epoch['steps']:,}, of {epoch['global_batch_size']:,} each"
+        f"{epoch['steps']:,}, of {epoch['global_batch_size']:,} each{twice}"
     )
 
 

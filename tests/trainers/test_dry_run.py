@@ -12,6 +12,7 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig
 
 from tests.conftest import REPOSITORY
 from tests.helpers.families import configuration
+from tests.helpers.training_records import conversation, write
 from tests.helpers.vision_families import VISION_FAMILIES
 from verbalizer_bench.cli import main
 from verbalizer_bench.models.checkpoints.compose import join_configs
@@ -270,3 +271,27 @@ def test_evaluations_are_counted_and_their_tasks_looked_for(
     text = capsys.readouterr().out
     assert "MISSING     evaluation.tasks=verbaliser: no such task" in text
     assert "3 times, every 20 steps" in text
+
+
+def test_what_would_be_done_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = conversation("Say", "word " * 60)
+    file = write(tmp_path / "data.json", *(conversation("Say", f"{n}") for n in range(4)), long)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    words = [str(TINY / "sft.yaml"), "--dry-run", f"data={file}", f"output={tmp_path / 'out'}"]
+    words += ["global_batch_size=4", "per_device_batch_size=4", "max_length=64"]
+    words += ["evaluation={steps: 900, tasks: []}", f"held_out={TINY / 'data' / 'text.jsonl'}"]
+    assert main(["train", *words]) == 0
+    said = capsys.readouterr().out
+    assert f"WOULD STOP  output={tmp_path / 'out'}: not empty; give another folder" in said
+    assert "            3 records are seen twice to fill the last step\n" in said
+    assert "cut off     1 records lose " in said and "every 900 steps, of which there are " in said
+    assert main(["train", *words, "max_length=5"]) == 0
+    said = capsys.readouterr().out
+    assert f"no record to train on in {file}; 5: answer cut (training would stop)" in said
+    assert main(["train", *words, "data=gone.json"]) == 0
+    said = capsys.readouterr().out
+    assert "data=gone.json: no such file" in said and "Errno" not in said
+    assert "NOT RESOLVED, left out of what follows: it is missing, as said above" in said

@@ -240,3 +240,16 @@ def test_every_length_is_in_one_bin(values: list[int]) -> None:
         assert inside == one["records"]
     assert sum(one["records"] for one in bins) == len(values)
     assert all(one["below"] == other["from"] for one, other in pairwise(bins))
+
+
+def test_the_method_is_that_of_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "data.json", *(conversation("Say", f"{n}") for n in range(5)))
+    words = [file, f"tokenizer={TINY / 'llava'}", "format=vicuna-v1", "global_batch_size=4"]
+    words += ["per_device_batch_size=4"]
+    record = found(capsys, 0, *words, f"model.config={TINY / 'llava'}")
+    assert record["method"] == "vit" and record["epoch"]["seen_twice"] == 3
+    assert found(capsys, 0, *words, f"model.config={TINY / 'llama'}")["method"] == "sft"
+    assert main(["validate-data", *map(str, words)]) == 0
+    assert "; 3 records are seen twice to fill the last step" in capsys.readouterr().out

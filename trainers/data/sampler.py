@@ -56,6 +56,11 @@ class SeededSampler(Sampler[int]):
         """Return the epoch's order: every index at least once, int64."""
         return self._filled(permutation(self.size, self.seed, self.epoch))
 
+    @property
+    def seen_twice(self) -> int:
+        """Return how many records an epoch shows once more, to fill a last step."""
+        return len(self) - self.size
+
     def _filled(self, indices: np.ndarray) -> np.ndarray:
         """Repeat indices from the first on until the last block is full."""
         blocks = -(-len(indices) // self.global_batch_size)

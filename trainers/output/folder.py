@@ -28,7 +28,7 @@ from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.output.losses import draw_losses, write_losses
 from verbalizer_bench.trainers.output.model_card import asking_notes, model_card, scoring_command
 from verbalizer_bench.trainers.recipe import RENAMED, Recipe
-from verbalizer_bench.trainers.training.inputs import row_kind
+from verbalizer_bench.trainers.training.inputs import row_kind, sample_order
 from verbalizer_bench.trainers.training.resume_states import ResumeState, newest_whole, state_places
 
 log = logging.getLogger(__name__)
@@ -238,6 +238,7 @@ class OutputFolder:
                 "images": data.images,
                 "records": len(data.dataset),
                 "skipped": data.skipped,
+                "seen_twice": sample_order(self.recipe, data.lengths, data.has_image).seen_twice,
                 "parameters": {"trained": trained, "frozen": frozen},
                 "attn_implementation": checkpoint.model.config._attn_implementation,
                 **({"quantization": base} if (base := quantized_record(checkpoint.model)) else {}),
