@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.io.record_files import lacking
 from verbalizer_bench.io.unread_keys import unread_lines
 from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
 from verbalizer_bench.models.checkpoints.image_families import has_own_processor, image_token_ids
@@ -132,7 +133,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     try:
         tokenizer = recipe_tokenizer(recipe, missing)
         lines.append(("tokenizer", tokenizer_line(recipe, tokenizer)))
-        if missing_files(recipe):
+        if any(map(lacking, (*recipe.files, *(recipe.held_out or ())))):
             raise FileNotFoundError("it is missing, as said above")
         summary = _summarize(recipe, tokenizer, model)
         lines += _data_lines(recipe, summary)

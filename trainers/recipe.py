@@ -44,8 +44,10 @@ RENAMED = {
 }
 
 _REFUSED = {
-    "streaming": "order, draws and resumption are exact because records are indexed: they are "
-    "encoded once, into files that are mapped, so that memory does not grow with them; leave it out"
+    "lr": "there is no such key; did you mean learning_rate?",
+    "streaming": "order, draws and resumption are exact because records are indexed: they "
+    "are encoded once, into files that are mapped, so that memory does not grow with "
+    "them; leave it out",
 }
 
 
