@@ -11,7 +11,7 @@ from tests.helpers.echo import write_run
 from tests.helpers.runs import changed, run, task
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.reports.comparison import compare
-from verbalizer_bench.results.answers import answer, answers
+from verbalizer_bench.results.answers import answers
 from verbalizer_bench.results.differences import FAMILIES, Pair, differences
 from verbalizer_bench.results.run import Run, TaskScores, read_run
 
@@ -80,7 +80,7 @@ def test_holm_is_over_all_pairs_of_a_family() -> None:
 
 def test_the_answer() -> None:
     runs = [synthetic(0.0), synthetic(-0.1, 1), synthetic(0.0, 2), synthetic(0.2, 3), synthetic(0)]
-    texts = [answer(pair) for pair in differences(runs, resamples=999)]
+    texts = [answers([pair])[0] for pair in differences(runs, resamples=999)]
     assert texts[0].startswith("Did tuning hurt? Yes: m1 against m0: F1 over all is lower, -")
     assert texts[1].startswith("Did tuning hurt? It cannot be told: m2")
     assert "are likely to be missed" in texts[1]
@@ -99,7 +99,7 @@ def test_a_base_at_the_floor_cannot_lose_anything() -> None:
 
     def told(*runs: Run) -> str:
         (pair,) = differences(runs, resamples=99)
-        return answer(pair)
+        return answers([pair])[0]
 
     floor = "base scores F1 0 in all: a base at 0 cannot lose anything."
     none = told(level(0, "base"), level(0, "tuned"))
@@ -395,4 +395,4 @@ def test_what_is_to_be_known_of_a_base_is_said_once(two: list[Run]) -> None:
     bare = [dataclasses.replace(pair, same=("all the same", None)) for pair in found]
     told = answers(bare)
     assert ["all the same" in text for text in told] == [True, False]
-    assert "all the same" in answer(bare[1])
+    assert "all the same" in answers([bare[1]])[0]

@@ -18,7 +18,7 @@ from verbalizer_bench.leaderboard.pages.html import embedded_json, percent, shad
 from verbalizer_bench.leaderboard.reports.examples import choose_examples
 from verbalizer_bench.leaderboard.reports.forest import forest
 from verbalizer_bench.leaderboard.reports.report import report
-from verbalizer_bench.results.answers import answer, interval
+from verbalizer_bench.results.answers import answers, interval
 from verbalizer_bench.results.differences import differences
 from verbalizer_bench.results.files import newest_results, samples_file
 from verbalizer_bench.results.run import Run, find_runs
@@ -57,8 +57,9 @@ def test_it_has_the_numbers_of_the_report_and_of_compare(page: Path, runs: list[
             assert f"{percent(found.f1.mean)} {percent(found.f1.low)}" in text
     pairs = differences(runs)
     assert len(pairs) == 2
+    for told in answers(pairs):
+        assert told in text
     for pair in pairs:
-        assert answer(pair) in text
         for found in pair.family("verbalizer"):
             assert f"{found.name} {percent(found.base)} {percent(found.model)}" in text
     assert "Toy: made data" in text

@@ -21,11 +21,6 @@ def answers(pairs: Sequence[Pair]) -> list[str]:
     return told
 
 
-def answer(pair: Pair) -> str:
-    """Answer in a sentence whether what differs hurt, and say what is to be known with it."""
-    return " ".join([_verdict(pair), *_floor(pair), *pair.caveats])
-
-
 def _verdict(pair: Pair) -> str:
     """Answer from All and the label types."""
     types = {difference.name: difference for difference in pair.family("label type")}

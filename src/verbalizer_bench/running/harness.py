@@ -78,7 +78,8 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     register_models()
     ours, rest = our_options(command, argv)
     if getattr(ours, "resume", None) and not rest:
-        if written := finished_run(Path(ours.resume)):
+        alone = set(argv) <= {"--resume", ours.resume, f"--resume={ours.resume}"}
+        if alone and (written := finished_run(Path(ours.resume))):
             return written if _rank() == 0 else []
         argv = [*recorded_command(Path(ours.resume)), *argv]
         ours, rest = our_options(command, argv)
