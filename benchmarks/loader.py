@@ -21,6 +21,8 @@ IMAGES, BATCH, TOKENS = 3_000, 8, 400
 class FixedEncoder:
     """An encoder that takes no time: as many ids of any record, the first of them an image."""
 
+    max_length = 1024
+
     def fingerprint(self) -> str:
         """Return what stands for the encoder in the cache's key."""
         return "fixed"

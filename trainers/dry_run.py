@@ -234,6 +234,7 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
     if data.lost.any():
         cut, lost = int((data.lost > 0).sum()), int(data.lost.sum())
         line = f"{cut:,} records lose {lost:,} tokens at max_length={recipe.max_length:,}"
+        line += ": an answer that is cut never ends"
         lines.append(("cut off", line))
     if data.mixture:
         parts = zip(recipe.files, data.mixture.drawn, data.mixture.available, strict=True)

@@ -29,7 +29,7 @@ from verbalizer_bench.trainers.data.overlap import RowHashes, table_hashes
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 
 # Raise it when the same records would be encoded differently or stored otherwise.
-_LAYOUT = 4
+_LAYOUT = 5
 _INDEX, _LOCK = "index.json", "lock"
 
 
@@ -52,6 +52,8 @@ class TrainingData:
         files: What it is made of, in order; a file that was given twice is there twice.
         images: The sha256 of all images' names and contents; None without images.
         skipped: How many records were left out for each reason.
+        cut: Of the files' records, how many were cut to `max_length`.
+        lost: How many tokens they lost.
         counts: How many records each file has, bad ones counted.
         unread: In how many of each each key stands that is not read.
         mixture: How many rows of each file were drawn, and of how many; None for all of them.
@@ -66,6 +68,8 @@ class TrainingData:
     files: tuple[DataFile, ...]
     images: str | None
     skipped: Mapping[str, int]
+    cut: int
+    lost: int
     folder: Path
     counts: list[int]
     unread: list[dict[str, int]]
@@ -161,6 +165,7 @@ def _build(
         done = encoded_files.encode_files(files, images, encoder, part, kind)
         _refuse(done, part, files, skip_bad)
         index = {"skipped": done.bad, "counts": done.counts, "unread": done.unread}
+        index |= {"cut": done.cut, "lost": done.lost}
         write_whole(part / _INDEX, json.dumps(index))
     except BaseException as error:
         if isinstance(error, ValueError) or not encoded_files.begun(part):
@@ -221,6 +226,8 @@ def _load(
         files=files,
         images=images,
         skipped=index["skipped"],
+        cut=index["cut"],
+        lost=index["lost"],
         counts=index["counts"],
         unread=index["unread"],
         folder=folder,

@@ -35,7 +35,13 @@ _PROGRESS = "progress.json"
 
 
 class RecordEncoder(Protocol):
-    """What makes token ids of a kind's records: `Encoder`, `PairEncoder`."""
+    """What makes token ids of a kind's records: `Encoder`, `PairEncoder`.
+
+    Attributes:
+        max_length: Tokens to which a record is cut.
+    """
+
+    max_length: int
 
     def fingerprint(self) -> str:
         """Return the sha256 of all that the ids depend on besides the records."""
@@ -47,6 +53,9 @@ class RecordEncoder(Protocol):
             BadRecordError: It cannot be trained on.
         """
 
+    def full_length(self, record: Any, /) -> int:
+        """Return a record's expanded tokens before the cut."""
+
 
 @dataclass
 class EncodingProgress:
@@ -57,6 +66,8 @@ class EncodingProgress:
         rows: How many of them can be trained on.
         bad: How many cannot, by reason.
         first: The first few of these, as texts.
+        cut: How many of the rows were cut to `max_length`.
+        lost: How many tokens they lost.
         sizes: Bytes of each file.
         counts: Once all is read, how many records each file of records has, bad ones counted.
         unread: The same of each file's keys that are not read.
@@ -66,6 +77,8 @@ class EncodingProgress:
     rows: int = 0
     bad: dict[str, int] = field(default_factory=dict)
     first: list[str] = field(default_factory=list)
+    cut: int = 0
+    lost: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
     unread: list[dict[str, int]] = field(default_factory=list)
@@ -220,6 +233,7 @@ def _batch(
     for source, item in chunk:
         try:
             rows.append(_row(item, encoder, check, kind))
+            _count_cut(item, rows[-1], encoder, done)
         except BadRecordError as error:
             error.place = error.place or str(source)
             done.bad[error.reason] = done.bad.get(error.reason, 0) + 1
@@ -239,6 +253,16 @@ def _row(
     *columns, length = encoder.encode(item)
     row = {"record": item.index, "images": item.images, "length": length}
     return row | dict(zip(kind.columns, columns, strict=True))
+
+
+def _count_cut(
+    item: Any, row: dict[str, Any], encoder: RecordEncoder, done: EncodingProgress
+) -> None:
+    if row["length"] < encoder.max_length:
+        return
+    lost = encoder.full_length(item) - row["length"]
+    done.cut += lost > 0
+    done.lost += lost
 
 
 def checked_images(folder: Path) -> Iterator[CheckedImage]:

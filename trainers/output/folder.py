@@ -238,6 +238,7 @@ class OutputFolder:
                 "images": data.images,
                 "records": len(data.dataset),
                 "skipped": data.skipped,
+                "cut": {"records": data.cut, "tokens": data.lost},
                 "seen_twice": sample_order(self.recipe, data.lengths, data.has_image).seen_twice,
                 "parameters": {"trained": trained, "frozen": frozen},
                 "attn_implementation": checkpoint.model.config._attn_implementation,

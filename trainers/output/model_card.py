@@ -53,7 +53,7 @@ What was trained: {describe_trained(recipe)}. These are {parameters["trained"]:,
 {parameters["frozen"]:,} were not.\
 {_quantized(record.get("quantization"))}
 
-{record["steps"]} steps of {recipe.global_batch_size} samples{_twice(record)}, loss \
+{record["steps"]} steps of {recipe.global_batch_size} samples{_shown_samples(record)}, loss \
 {record["loss"].get("first", 0):.4f}
 at the first and {record["loss"].get("last", 0):.4f} at the last{_kept_loss(record)} \
 ([losses.csv](losses.csv)).{_held_out(record["held_out"])}
@@ -86,10 +86,18 @@ def _kept_loss(record: dict[str, Any]) -> str:
     return f"; {record['loss']['kept']:.4f} at step {step}, whose weights these are"
 
 
-def _twice(record: dict[str, Any]) -> str:
-    """Return how many records an epoch shows twice; empty for none."""
-    twice = record.get("seen_twice")
-    return f" ({twice:,} records are seen twice to fill an epoch's last step)" if twice else ""
+def _shown_samples(record: dict[str, Any]) -> str:
+    """Return in parentheses which records are seen twice, and which are cut; empty for none."""
+    notes = []
+    if twice := record.get("seen_twice"):
+        notes.append(f"{twice:,} records are seen twice to fill an epoch's last step")
+    cut = record.get("cut", {})
+    if cut.get("records"):
+        notes.append(
+            f"{cut['records']:,} records of the files are cut to the recipe's `max_length`, by "
+            f"{cut['tokens']:,} tokens: an answer that is cut never ends"
+        )
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _held_out(scores: dict[str, Any] | None) -> str:

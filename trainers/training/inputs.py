@@ -107,6 +107,11 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
     )
     for reason, number in data.skipped.items():
         log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
+    if data.cut:
+        log.warning(
+            "%d records lose %d tokens at max_length=%d: an answer that is cut never ends",
+            *(data.cut, data.lost, recipe.max_length),
+        )
     for line in unread_lines([one.file for one in data.files], data.unread, data.counts):
         log.warning("%s", line)
     return data

@@ -152,6 +152,19 @@ def test_broken_images_are_bad_for_every_record_that_shows_them(
     assert build([path], images, encoder, skip_bad=True, cache=cache).skipped == {}
 
 
+def test_what_is_cut_is_counted(encoder: Encoder, tmp_path: Path) -> None:
+    """Here and where it is loaded; the length that is kept is what `max_length` has room for."""
+    cut = Encoder(encoder.tokenizer, "llama-2", encoder.image_token_id, 16, 32)
+    rows = [conversation("q", "word " * words) for words in (2, 20, 30)]
+    path = write(tmp_path / "long.json", *rows)
+    whole = build([path], None, encoder, skip_bad=False, cache=tmp_path / "cache")
+    assert (whole.cut, whole.lost) == (0, 0)
+    for _ in range(2):
+        built = build([path], None, cut, skip_bad=False, cache=tmp_path / "cache")
+        assert built.lengths.max() == 32
+        assert (built.cut, built.lost) == (2, int(whole.lengths.sum() - built.lengths.sum()))
+
+
 def test_an_image_is_too_much_for_a_model_of_text(tmp_path: Path) -> None:
     """Whose recipe may not name a folder of images."""
     encoder = Encoder(make_tokenizer(["a"], 4 + 256), "llama-2", None, 0, 256)
@@ -280,6 +293,8 @@ def test_real_records_without_their_images(encoder: Encoder, bench: Path, tmp_pa
 
 class Fake:
     """An encoder that takes no time: 400 tokens of any record."""
+
+    max_length = 401
 
     def fingerprint(self) -> str:
         return "fake"
