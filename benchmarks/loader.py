@@ -27,6 +27,10 @@ class FixedEncoder:
         """Return what stands for the encoder in the cache's key."""
         return "fixed"
 
+    def full_length(self, record: Any) -> int:
+        """Return what is below `max_length`: nothing is cut."""
+        return TOKENS + 15
+
     def encode(self, record: Any) -> Any:
         """Return made ids."""
         from verbalizer_bench.trainers.conversations.encoder import Encoded

@@ -164,8 +164,8 @@ def _build(
             encoded_files.start_over(part)
         done = encoded_files.encode_files(files, images, encoder, part, kind)
         _refuse(done, part, files, skip_bad)
-        index = {"skipped": done.bad, "counts": done.counts, "unread": done.unread}
-        index |= {"cut": done.cut, "lost": done.lost}
+        kept = ("counts", "unread", "cut", "lost")
+        index = {"skipped": done.bad} | {name: getattr(done, name) for name in kept}
         write_whole(part / _INDEX, json.dumps(index))
     except BaseException as error:
         if isinstance(error, ValueError) or not encoded_files.begun(part):
