@@ -141,7 +141,7 @@ def test_a_mixture_is_trained_on_recorded_and_said(
     added = [row["record"] for row in data.dataset.select(range(64, 80))]
     assert set(added) == set(range(64, 70)), "six records, sixteen times"
     index = json.loads((data.folder / "index.json").read_text())
-    assert index == {"skipped": {}, "counts": [64, 6], "unread": [{}, {}]}
+    assert index == {"skipped": {}, "counts": [64, 6], "unread": [{}, {}], "cut": 0, "lost": 0}
     assert main(["train", "tiny/sft", "--dry-run", *words]) == 0
     said = capsys.readouterr().out
     assert f"drawn       64 of 64 of {texts}, 16 of 6 of {other}" in said
