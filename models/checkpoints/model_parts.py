@@ -63,20 +63,6 @@ def parameter_parts(model: Any) -> dict[str, str]:
     }
 
 
-def part_modules(model: Any, part: str) -> list[str]:
-    """Return the outermost modules that hold a part's parameters and no others'.
-
-    Args:
-        model: As `parameter_parts` has it.
-        part: One of `MODEL_PARTS`.
-
-    Raises:
-        ValueError: As `parameter_parts`.
-    """
-    names = {name for name, kind in parameter_parts(model).items() if kind == part}
-    return list(outermost_modules(model, names))
-
-
 def outermost_modules(model: Any, names: Collection[str]) -> Iterator[str]:
     """Yield the names of the outermost modules that hold some of these parameters and no others.
 

@@ -1,4 +1,4 @@
-"""The recipes of recipes/current at the shapes that the checkpoints publish."""
+"""The recipes of recipes/current at the checkpoints' shapes, which are written here from memory."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ FOLDER = REPOSITORY / "recipes" / "current"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 MODELS = sorted({name.rpartition("_")[0] for name in NAMES})
 TEXT = {"qwen2_5_7b", "llama3_1_8b", "smollm2_1_7b"}
-# Parameters that the hub states for each checkpoint.
+# Parameters of each checkpoint, as the hub shows them (from memory).
 SIZES = {
     "qwen2_5_vl_7b": 8_292_166_656,
     "qwen3_vl_8b": 8_767_123_696,

@@ -15,8 +15,8 @@ from verbalizer_bench.models.checkpoints.model_parts import (
     CONNECTOR,
     LANGUAGE_MODEL,
     VISION_TOWER,
+    outermost_modules,
     parameter_parts,
-    part_modules,
 )
 from verbalizer_bench.models.mof import MofLlavaConfig, MofLlavaForConditionalGeneration
 
@@ -77,6 +77,11 @@ WANTED: dict[str, tuple[set[str], set[str]]] = {
 LANGUAGE = ("language_model.", "text_model.", "lm_head.")
 VISION = [family for family in VISION_FAMILIES if family.model_type != "janus"]
 TEXT = [family for family in LANGUAGE_FAMILIES if family.model_type not in ("t5", "bart")]
+
+
+def part_modules(model: Any, part: str) -> list[str]:
+    names = {name for name, kind in parameter_parts(model).items() if kind == part}
+    return list(outermost_modules(model, names))
 
 
 def outermost(model: Any, part: str) -> Iterator[str]:
