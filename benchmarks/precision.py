@@ -33,7 +33,7 @@ from benchmarks.precision_arms import (
     run_arm,
 )
 from benchmarks.precision_table import render
-from benchmarks.smollm import is_whole, smollm_folder
+from verbalizer_bench.models.checkpoints.smollm2 import is_whole, smollm_folder
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.smollm import is_whole, smollm_folder
 from tests.helpers.model_server import missing_package, serving
 from verbalizer_bench import evaluate
 from verbalizer_bench.leaderboard.reports.report import report
+from verbalizer_bench.models.checkpoints.smollm2 import is_whole, smollm_folder
 from verbalizer_bench.results.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "served.md"

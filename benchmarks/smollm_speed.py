@@ -23,8 +23,8 @@ from benchmarks.arms import Generation, GenerationArm
 from benchmarks.checkpoints import by_length, one_task_a_data_set, read_suite
 from benchmarks.engine import environment
 from benchmarks.measure import Cost, spread, timed
-from benchmarks.smollm import is_whole, smollm_folder
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+from verbalizer_bench.models.checkpoints.smollm2 import is_whole, smollm_folder
 from verbalizer_bench.results.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"

