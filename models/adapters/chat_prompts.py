@@ -24,6 +24,10 @@ class ChatPrompt(str):
     add_generation_prompt: bool
 
 
+class RenderedPrompt(str):
+    """A conversation that was rendered before, as a run stores it; image slots stand in it."""
+
+
 class ChatPrompts:
     """Mixin over lm-eval's HFLM whose prompts hold what was asked, or are refused."""
 

@@ -124,13 +124,7 @@ class EngineChoice(RunRecorder):
         of the last three. What is let pass in low precision may still be wrong: families are tested
         in float32. Larger models and GPUs were not measured.
         """
-        inputs = self._model_inputs([prompt], "right")
-        with torch.inference_mode():
-            # Logits of every position would be the largest tensor of the run.
-            last = {"logits_to_keep": 1} if self.model._supports_logits_to_keep() else {}
-            logits = self.model(**inputs, **last).logits[0, -1].float()
-        check_finite(logits.max(), self.model)
-        plain = torch.log_softmax(logits, dim=-1).to(engine.device)
+        plain = self._plain_next_log_probs(prompt).to(engine.device)
         try:
             shared = engine.next_log_probs(encoded)
         except torch.OutOfMemoryError:
@@ -148,6 +142,16 @@ class EngineChoice(RunRecorder):
         if not distance <= tolerance:
             return f"it differs from a plain forward pass by {distance:.2g}"
         return None
+
+    def _plain_next_log_probs(self, prompt: Any) -> torch.Tensor:
+        """Return the log probabilities of the first new token, (V,), by a plain forward pass."""
+        inputs = self._model_inputs([prompt], "right")
+        with torch.inference_mode(), self._autocast():
+            # Logits of every position would be the largest tensor of the run.
+            last = {"logits_to_keep": 1} if self.model._supports_logits_to_keep() else {}
+            logits = self.model(**inputs, **last).logits[0, -1].float()
+        check_finite(logits.max(), self.model)
+        return torch.log_softmax(logits, dim=-1)
 
     def _low_precision_tolerance(self) -> float:
         quantised = getattr(self.model, "hf_quantizer", None) is not None

@@ -208,6 +208,17 @@ class ExactGeneration(EngineChoice):
 
     def _generate(self, prompts: Sequence[Any], settings: GenerationSettings) -> list[list[int]]:
         """Return the new tokens of one batch, with EOS and padding."""
+        output, length = self._generate_output(prompts, settings, ONE_RESPONSE)
+        tokens: list[list[int]] = output[:, length:].tolist()
+        return tokens
+
+    def _generate_output(
+        self, prompts: Sequence[Any], settings: GenerationSettings, back: Mapping[str, Any]
+    ) -> tuple[Any, int]:
+        """Return what `generate` makes of one batch, and the prompts' length with padding.
+
+        `back` says what it shall hand back.
+        """
         inputs = self._model_inputs(prompts, "left")
         length = inputs["input_ids"].shape[1]
         criteria = StoppingCriteriaList()
@@ -220,7 +231,7 @@ class ExactGeneration(EngineChoice):
         with torch.inference_mode(), self._autocast(), self._naming_settings(settings.kwargs):
             output = self.model.generate(
                 **inputs,
-                **{**settings.kwargs, **ONE_RESPONSE},
+                **{**settings.kwargs, **back},
                 max_new_tokens=settings.max_new_tokens,
                 stopping_criteria=criteria,
                 logits_processor=processors,
@@ -230,8 +241,7 @@ class ExactGeneration(EngineChoice):
                 tokenizer=self.tokenizer,
                 use_cache=True,
             )
-        tokens: list[list[int]] = output[:, length:].tolist()
-        return tokens
+        return output, length
 
     def _response(
         self, prompt: Any, tokens: list[int], stops: Sequence[str], engine: str

@@ -13,7 +13,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 
-from verbalizer_bench.models.adapters.generation import ExactGeneration
+from verbalizer_bench.models.adapters.close_look import CloseLook, SeenPrompt
 from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.models.adapters.model_args import checked_model_args
 from verbalizer_bench.models.adapters.repeats import once_each
@@ -30,7 +30,7 @@ _Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 
 
 @register_model("verbalizer-llm")
-class VerbalizerLLM(WholeCheckpoint, ExactGeneration, RollingScoring, HFLM):
+class VerbalizerLLM(WholeCheckpoint, CloseLook, RollingScoring, HFLM):
     """HFLM with the same arguments, whose beams do not depend on the batch size.
 
     Prompts that do not fit the context lose text at their left end, as in HFLM, but keep BOS; the
@@ -94,6 +94,10 @@ class VerbalizerLLM(WholeCheckpoint, ExactGeneration, RollingScoring, HFLM):
             ids = bos + ids[len(ids) - (room - len(bos)) :]
         self.inputs.add(ids)
         return ids
+
+    def _seen(self, request: Any, prompt: list[int]) -> SeenPrompt:
+        cut = self.prompt_tokens(request) - len(prompt)
+        return SeenPrompt(str(request.args[0]), prompt, cut=max(0, cut))
 
     def _prompt_end(self, prompt: list[int]) -> str:
         text: str = self.tokenizer.decode(prompt[-_END_TOKENS:])

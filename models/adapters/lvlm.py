@@ -18,9 +18,9 @@ from PIL import Image
 from transformers import LlavaConfig
 
 from verbalizer_bench.io.images import as_rgb, image_sha256, with_8_bits
-from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
+from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt, RenderedPrompt
+from verbalizer_bench.models.adapters.close_look import CloseLook, SeenPrompt
 from verbalizer_bench.models.adapters.fingerprints import settings_sha256
-from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.image_prompts import ImagePrompts
 from verbalizer_bench.models.adapters.image_tokens import ImageTokens
 from verbalizer_bench.models.adapters.log_lines import show_log_lines
@@ -65,9 +65,7 @@ class _Pair(NamedTuple):
 
 
 @register_model("verbalizer-lvlm")
-class VerbalizerLVLM(
-    WholeCheckpoint, ImagePrompts, ExactGeneration, RollingScoring, HFMultimodalLM
-):
+class VerbalizerLVLM(WholeCheckpoint, ImagePrompts, CloseLook, RollingScoring, HFMultimodalLM):
     """HFMultimodalLM that shows text tasks a blank image and whose beams do not depend on batches.
 
     Takes HFMultimodalLM's arguments and `image`. Scores loglikelihood requests with images too.
@@ -180,6 +178,8 @@ class VerbalizerLVLM(
 
     def _blank_image_prompt(self, context: str) -> tuple[str, tuple[Image.Image, ...]]:
         images = () if self.image is None else (self.image,)
+        if isinstance(context, RenderedPrompt):
+            return str(context), images
         if isinstance(context, ChatPrompt):
             text = self._render_blank(context.messages, context.add_generation_prompt)
             original = "".join(message["content"] for message in context.messages)
@@ -192,9 +192,10 @@ class VerbalizerLVLM(
     def _task_image_prompt(
         self, context: str, visuals: Sequence[Image.Image]
     ) -> tuple[str, tuple[Image.Image, ...]]:
+        text = str(context)
         if isinstance(context, ChatPrompt):
             text = self._render_placeholders(context.messages, context.add_generation_prompt)
-        else:
+        elif not isinstance(context, RenderedPrompt):
             text = replace_placeholders(
                 context, DEFAULT_IMAGE_PLACEHOLDER, self.image_slot, self.max_images
             )
@@ -219,6 +220,11 @@ class VerbalizerLVLM(
         To drop the BOS and have it added again would make other tokens of what follows it.
         """
         return {"add_special_tokens": False} if text.startswith(self._openings) else {}
+
+    def _seen(self, request: Any, prompt: ImagePrompt) -> SeenPrompt:
+        ids = self._model_inputs([prompt], "right")["input_ids"][0].tolist()
+        places = [place for place, token in enumerate(ids) if token in self._shown.image_token_ids]
+        return SeenPrompt(prompt.text, ids, prompt.images, tuple(places))
 
     def _prompt_end(self, prompt: ImagePrompt) -> str:
         return prompt.text[-64:]

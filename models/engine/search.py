@@ -7,6 +7,8 @@ sequences hold new tokens only, and a prompt that cannot improve leaves the batc
 `_beam_search` goes on until none of the batch can.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
@@ -16,6 +18,20 @@ from verbalizer_bench.models.engine.stop_strings import Stopped
 _BLOCK = 64
 # transformers adds this, times 0 or 1, to the scores of what must not be chosen.
 _NEVER = -1.0e9
+
+
+class Hypothesis(NamedTuple):
+    """A response that a search ended with.
+
+    Attributes:
+        tokens: Its new tokens, EOS included.
+        log_prob: The sum of their log probabilities.
+        score: What beam search ranks by: that sum over the length to the power of `length_penalty`.
+    """
+
+    tokens: list[int]
+    log_prob: float
+    score: float
 
 
 class GreedySearch:
@@ -165,6 +181,23 @@ class BeamSearch:
             self.sequences[prompts, 0].tolist(), self.lengths[prompts, 0].tolist(), strict=True
         )
         return [tokens[:length] for tokens, length in rows]
+
+    def hypotheses(self, prompts: torch.Tensor) -> list[list[Hypothesis]]:
+        """Return all finished sequences of these prompts, best first.
+
+        They are `generate`'s with `num_return_sequences=K`, where it fills up with sequences that
+        did not end, of score -1e9, when fewer than K ended.
+        """
+        kept = (self.sequences, self.lengths, self.scores, self.is_finished)
+        rows = zip(*(tensor[prompts].tolist() for tensor in kept), strict=True)
+        return [
+            [
+                Hypothesis(tokens[:length], score * length**self.length_penalty, score)
+                for tokens, length, score, finished in zip(*row, strict=True)
+                if finished
+            ]
+            for row in rows
+        ]
 
     def keep(self, prompts: torch.Tensor) -> None:
         """Drop the prompts that are done: `prompts` indexes those that stay."""

@@ -26,7 +26,7 @@ from verbalizer_bench.models.engine.finite_logits import check_finite
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.engine.logits import LogitsHead
 from verbalizer_bench.models.engine.prefix_groups import PrefixGroup, group_by_prefix
-from verbalizer_bench.models.engine.search import BeamSearch, GreedySearch
+from verbalizer_bench.models.engine.search import BeamSearch, GreedySearch, Hypothesis
 from verbalizer_bench.models.engine.stop_strings import Stopped
 
 Result = TypeVar("Result")
@@ -99,13 +99,31 @@ class SharedPrefixEngine:
             raise ValueError(f"stops={settings.stops}: nothing is given that looks for them")
 
         def run(batch: Sequence[int], prefix: Prefix) -> list[list[int]]:
-            return self._search([prompts[index] for index in batch], prefix, settings, stopped)
+            asked = [prompts[index] for index in batch]
+            return self._search(asked, prefix, settings, stopped, _responses)
 
         for group in _groups(prompts, range(len(prompts))):
             new_tokens = settings.max_new_tokens
             yield from self._run_group(
                 group, prompts, new_tokens, settings.beams, max_batch_size, run
             )
+
+    @torch.inference_mode()
+    def hypotheses(
+        self, prompt: EncodedPrompt, settings: GenerationSettings, stopped: Stopped | None = None
+    ) -> list[Hypothesis]:
+        """Return all that the search for one prompt's response ends with, best first.
+
+        Arguments as for `generate`. Greedy search ends with its response alone.
+        """
+        (group,) = _groups([prompt], [0])
+        prefix = self.decoder.prefix(group.prefix, prompt)
+        if settings.beams > 1:
+            return self._search([prompt], prefix, settings, stopped, _hypotheses)[0]
+        (tokens,) = self._search([prompt], prefix, settings, stopped, _responses)
+        ((_, ((log_prob, _),)),) = self.score([prompt], [[tokens]], None)
+        penalty = float(settings.kwargs.get("length_penalty", 1.0))
+        return [Hypothesis(tokens, log_prob, log_prob / len(tokens) ** penalty)]
 
     @torch.inference_mode()
     def next_log_probs(self, prompt: EncodedPrompt) -> torch.Tensor:
@@ -182,8 +200,12 @@ class SharedPrefixEngine:
         prefix: Prefix,
         settings: GenerationSettings,
         stopped: Stopped | None,
-    ) -> list[list[int]]:
-        """Generate one batch: prefill of the suffixes, then a token a pass for all beams."""
+        ended_with: Callable[[Any, torch.Tensor], list[list[Result]]],
+    ) -> list[list[Result]]:
+        """Generate one batch: prefill of the suffixes, then a token a pass for all beams.
+
+        `ended_with` reads from the search what is wanted of the prompts that are done.
+        """
         cache = self.decoder.cache(batch, prefix, settings.beams)
         strategy = GreedySearch if settings.beams == 1 else BeamSearch
         search = strategy(len(batch), settings, self.eos, self.pad_token_id, stopped)
@@ -191,15 +213,15 @@ class SharedPrefixEngine:
         # first token, so that here it is one row a prompt.
         hidden = self.decoder.prefill(batch, cache)[:, None]
         running = torch.arange(len(batch), device=self.device)
-        responses: list[list[int]] = [[] for _ in batch]
+        responses: list[list[Result]] = [[] for _ in batch]
         while True:
             parents, done = search.advance(*self._top_candidates(hidden, search))
             if done.any():
                 finished, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
-                for index, tokens in zip(
-                    running[finished].tolist(), search.responses(finished), strict=True
+                for index, found in zip(
+                    running[finished].tolist(), ended_with(search, finished), strict=True
                 ):
-                    responses[index] = tokens
+                    responses[index] = found
                 if not len(rest):
                     return responses
                 running, parents = running[rest], parents[rest]
@@ -269,6 +291,14 @@ class SharedPrefixEngine:
         # With a large vocabulary the logits of all rows at once would be the largest tensor of all.
         vocabulary = int(self.model.config.get_text_config().vocab_size)
         return -(-rows * vocabulary // self.decoder.budget.logits)
+
+
+def _responses(search: GreedySearch | BeamSearch, prompts: torch.Tensor) -> list[list[int]]:
+    return search.responses(prompts)
+
+
+def _hypotheses(search: BeamSearch, prompts: torch.Tensor) -> list[list[Hypothesis]]:
+    return search.hypotheses(prompts)
 
 
 def _groups(prompts: Sequence[EncodedPrompt], indices: Sequence[int]) -> Iterator[PrefixGroup]:
