@@ -27,7 +27,7 @@ def run(context: Context) -> None:
 
 @commands.command(**_LM_EVALS)
 def ls(context: Context) -> None:
-    """List tasks, groups and tags (lm-eval's)."""
+    """List tasks, groups and tags: ours, then lm-eval's."""
     from verbalizer_bench.running.harness import harness
 
     harness("ls", context.args)

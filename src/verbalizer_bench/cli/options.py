@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
-from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.exceptions import TyperException
 
 
@@ -54,12 +54,23 @@ class _Command(TyperCommand):
         formatter.write("".join(f"  {line}\n" for line in f"\n{self.help}".split("\n")))
 
 
+class _Group(TyperGroup):
+    """A group that prints its help where nothing stands behind it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+
 class CommandGroup(Typer):
     """A group of commands; help is plain text, and errors are left to the caller."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
-            rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, **options
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            add_completion=False,
+            cls=_Group,
+            **options,
         )
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:

@@ -27,9 +27,11 @@ from verbalizer_bench.models.adapters.journal import Journal, recorded_command
 from verbalizer_bench.models.adapters.log_lines import quiet_task_lines, show_log_lines
 from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, our_options, parse
+from verbalizer_bench.running.listing import list_tasks
 from verbalizer_bench.running.merge import in_document_order
 from verbalizer_bench.running.options import (
     OUR_MODELS,
+    check_model,
     check_names,
     check_resume,
     check_run,
@@ -40,12 +42,11 @@ from verbalizer_bench.running.options import (
     read_samples,
 )
 from verbalizer_bench.running.resume_hints import run_hint
+from verbalizer_bench.running.task_names import OUR_TASKS, check_task_names
 from verbalizer_bench.tasks.data import resolve_data
 from verbalizer_bench.tasks.generate import check_task_files
 
 log = logging.getLogger(__name__)
-# Nobody else's tasks are called so.
-_OUR_TASKS = ("verbalizer", "mmvp", "naturalbench")
 
 
 def register_models() -> None:
@@ -88,10 +89,13 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     if command == "run":
         return _run(parser, args, ours, argv)
     args.include_path = include_paths(args.include_path)
+    if command == "ls":
+        list_tasks(args.what, args.include_path)
+        return []
+    check_task_names(_names(args), args.include_path)
     index = _task_index(args, {})
-    if command == "validate":
-        # lm-eval's `validate` knows no globs.
-        args.tasks = ",".join(index.match_tasks(_names(args)))
+    # lm-eval's `validate` knows no globs.
+    args.tasks = ",".join(index.match_tasks(_names(args)))
     with _handed_to_lm_eval(index):
         parser.execute(args)
     return []
@@ -135,8 +139,10 @@ def _run_into_folder(
     parser: Any, args: argparse.Namespace, ours: argparse.Namespace, argv: Sequence[str]
 ) -> list[Path]:
     check_run(args)
-    _set_log_level(args.verbosity)
     args.include_path = include_paths(args.include_path)
+    check_task_names(_names(args), args.include_path)
+    check_model(args)
+    _set_log_level(args.verbosity)
     args.log_samples, args.samples = True, read_samples(args.samples)
     if args.use_cache:
         args.use_cache = f"{args.use_cache}-{_cache_key(args)}"
@@ -258,7 +264,7 @@ def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
     names = [n for n in _names(args) if not n.endswith(".yaml") and not Path(n).is_dir()]
     index = TaskManager(include_defaults=False, **options)
     missing = [name for name in names if not index.match_tasks([name])]
-    check_names([name for name in missing if name.startswith(_OUR_TASKS)], index.all_tasks)
+    check_names([name for name in missing if name.startswith(OUR_TASKS)], index.all_tasks)
     if missing or not names:
         index = TaskManager(**options)
     check_names([name for name in missing if not index.match_tasks([name])], index.all_tasks)
@@ -317,7 +323,7 @@ def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
     from verbalizer_bench.tasks.task import VerbalizerTask
 
     names = index.match_tasks(_names(args))
-    ours = [name for name in names if name.startswith(_OUR_TASKS)]
+    ours = [name for name in names if name.startswith(OUR_TASKS)]
     loaded = index.load(ours)["tasks"] if ours else {}
     tasks = {
         name: task

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def check_run(args: argparse.Namespace) -> None:
-    """Check the options that need neither tasks nor model.
+    """Check the options that need neither tasks nor torch.
 
     Raises:
         ValueError: One is missing or wrong.
@@ -34,10 +34,8 @@ def check_run(args: argparse.Namespace) -> None:
             "that `verbalizer-bench ls tasks` lists"
         )
     _check_output(args.output_path)
-    _check_model(args.model, args.model_args or {}, args.device)
     for option in ("batch_size", "max_batch_size"):
         _check_batch_size(option, getattr(args, option, None))
-    _check_generation(args.gen_kwargs if isinstance(args.gen_kwargs, dict) else {})
     # NaN is above nothing.
     if args.limit is not None and (not args.limit > 0 or (args.limit > 1 and args.limit % 1)):
         raise ValueError(
@@ -54,6 +52,17 @@ def check_run(args: argparse.Namespace) -> None:
         )
     if getattr(args, "wandb_args", None) and not find_spec("wandb"):
         raise ValueError("run: --wandb_args: the package wandb is missing; `pip install wandb`")
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Check the model's arguments, and those of `generate`; transformers is imported.
+
+    Raises:
+        ValueError: One is missing or wrong.
+        OSError: A checkpoint's folder is not there.
+    """
+    _check_model(args.model, args.model_args or {}, args.device)
+    _check_generation(args.gen_kwargs if isinstance(args.gen_kwargs, dict) else {})
 
 
 def check_resume(folder: str, model: str | None) -> None:
