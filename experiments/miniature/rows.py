@@ -64,9 +64,10 @@ def example_rows(run: Run) -> Iterable[dict[str, str]]:
 
 
 def write_rows(rows: Sequence[Mapping[str, str]], file: Path) -> None:
-    """Write rows as CSV; the first one's keys are the columns."""
+    """Write rows as CSV; a row without a key of another has an empty cell there."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -166,7 +166,8 @@ def _files() -> str:
     return f"""## Files
 
 `grid.yaml`: what was run. `curve.csv`: every evaluation, with held-out loss, F1
-({", ".join(F1.values())}), outcomes and seconds. `documents.csv`: F1 of each document in each.
+({", ".join(F1.values())}), outcomes and seconds; a cell is empty where the version that
+ran the seed did not compute it. `documents.csv`: F1 of each document in each.
 `curve.json`: base, learning rates, versions, machine."""
 
 
