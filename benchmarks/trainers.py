@@ -28,7 +28,8 @@ from benchmarks.loader import loader_memory
 from benchmarks.measure import Cost, cpu_seconds, spread
 from benchmarks.training_data import LARGER, TINY, Shape, write_architecture, write_records
 from benchmarks.training_table import render
-from verbalizer_bench.io.conversations import Conversation, read_records
+from verbalizer_bench.io.conversation_files import read_records
+from verbalizer_bench.io.conversations import Conversation
 from verbalizer_bench.models.chat.probes import with_parts
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.checkpoints.trainable import lora_config

@@ -7,17 +7,15 @@ of the estimates.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.io.conversations import BadRecordError, listed
 from verbalizer_bench.io.record_files import lacking
 from verbalizer_bench.io.unread_keys import unread_lines
-from verbalizer_bench.models.checkpoints.compose import IMAGE_TOKEN
-from verbalizer_bench.models.checkpoints.image_families import has_own_processor, image_token_ids
 from verbalizer_bench.trainers.checkpoints.context import context, too_long
 from verbalizer_bench.trainers.checkpoints.trainable import (
     count_parameters,
@@ -47,6 +45,7 @@ from verbalizer_bench.trainers.prerequisites import (
 )
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_settings import DpoSettings
+from verbalizer_bench.trainers.sample_text import legend, show
 from verbalizer_bench.trainers.training.inputs import drawn, row_kind, sample_order
 from verbalizer_bench.trainers.training.memory_estimate import (
     cards,
@@ -57,8 +56,6 @@ from verbalizer_bench.trainers.training.memory_estimate import (
 )
 from verbalizer_bench.trainers.training.resources import disk, gib, lacking_room
 from verbalizer_bench.trainers.training.schedule import check_schedule, check_steps, total_steps
-
-_GREEN, _DIM, _PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
 
 class DataSummary(NamedTuple):
@@ -71,6 +68,7 @@ class DataSummary(NamedTuple):
         tokens: That a model sees in an epoch.
         trained: Tokens that the loss is on, of all records.
         bad: How many records cannot be trained on, by reason.
+        worst: The first of these.
         unread: A line for each file with keys that are not read.
         first: The first record, encoded; of a pair with either answer.
         mixture: How many records of each file are drawn; None for all.
@@ -84,6 +82,7 @@ class DataSummary(NamedTuple):
     tokens: int
     trained: int
     bad: Counter[str]
+    worst: list[BadRecordError]
     unread: list[str]
     first: tuple[Encoded, ...]
     mixture: Mixture | None
@@ -139,6 +138,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
         lines += _data_lines(recipe, summary)
     except OSError as error:
         lines.append(("tokenizer" if tokenizer is None else "data", _not_resolved(error)))
+        lines += [("", f"  {note}") for note in getattr(error, "__notes__", ())]
     if model is not None:
         lines += _context_lines(recipe, model, summary)
         lines += _memory_lines(recipe, model, summary)
@@ -147,7 +147,7 @@ def dry_run(recipe: Recipe, colour: bool) -> Plan:
     if summary is not None and summary.first:
         shown = (show(one, tokenizer, model, colour) for one in summary.first)
         between = "\n\nThe same with the rejected answer:\n"
-        text += f"\n\n{_legend(colour)}\n{between.join(shown)}"
+        text += f"\n\n{legend(colour)}\n{between.join(shown)}"
     return Plan(text, None if model is None else mismatch(model, recipe))
 
 
@@ -195,7 +195,10 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
     if not len(found.records):
         why = "".join(f"; {number:,}: {reason}" for reason, number in found.bad.most_common())
         files = ", ".join(map(str, recipe.files))
-        raise FileNotFoundError(f"no record to train on in {files}{why} (training would stop)")
+        error = FileNotFoundError(f"no record to train on in {files}{why} (training would stop)")
+        for line in listed(found.worst, found.bad.total()):
+            error.add_note(line)
+        raise error
     mixture = drawn(recipe, found.records, found.images > 0, found.counts)
     rows = np.arange(len(found.records)) if mixture is None else mixture.rows
     held_out = surveyed(recipe.held_out) if recipe.held_out else None
@@ -206,6 +209,7 @@ def _summarize(recipe: Recipe, tokenizer: Any, model: Any) -> DataSummary:
         int(found.tokens[rows].sum()),
         int(found.trained[rows].sum()),
         found.bad,
+        found.worst,
         list(unread_lines(recipe.files, found.unread, found.counts)),
         found.first,
         mixture,
@@ -246,10 +250,18 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         lines.append(("schedule", f"{error} (training would stop)"))
     lines += [("not read", line) for line in data.unread]
     lines += _held_out_lines(recipe, data)
-    for reason, number in data.bad.most_common():
-        fate = "training would stop" if recipe.bad_records == "error" else "left out"
-        lines.append(("bad records", f"{number:,}: {reason} ({fate})"))
-    return lines
+    return [*lines, *_bad_lines(recipe, data.bad, data.worst)]
+
+
+def _bad_lines(
+    recipe: Recipe, bad: Counter[str], worst: Sequence[BadRecordError]
+) -> list[tuple[str, str]]:
+    """Return how many records cannot be trained on, by reason, and where the first ones stand."""
+    fate = "training would stop" if recipe.bad_records == "error" else "left out"
+    lines = [
+        ("bad records", f"{number:,}: {reason} ({fate})") for reason, number in bad.most_common()
+    ]
+    return lines + [("", f"  {line}") for line in listed(worst, bad.total())]
 
 
 def _held_out_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
@@ -260,6 +272,7 @@ def _held_out_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
     tokens, trained = int(held_out.tokens.sum()), int(held_out.trained.sum())
     line = f"{len(held_out.records):,} records, {tokens:,} tokens, the loss on {trained:,} of them"
     lines = [("held out", line)]
+    lines += _bad_lines(recipe, held_out.bad, held_out.worst)
     if fault := shared.fault(recipe.held_out, row_kind(recipe).parse):
         lines.append(("WOULD STOP", fault))
     if warning := shared.warning(recipe.held_out):
@@ -346,44 +359,3 @@ def _card_lines(recipe: Recipe, model: Any, parts: Mapping[str, float]) -> list[
 
 def _listed(parts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {gib(value)}" for name, value in parts.items() if value)
-
-
-def _legend(colour: bool) -> str:
-    how = f"{_GREEN}in green{_PLAIN}" if colour else "between ⟦ and ⟧"
-    return f"First sample; the loss is on what stands {how}:"
-
-
-def show(encoded: Encoded, tokenizer: Any, model: Any, colour: bool) -> str:
-    """Return a sample as text, with its trained tokens marked."""
-    config = getattr(model, "config", None)
-    text = ""
-    for trained, run in groupby(
-        zip(encoded.input_ids, encoded.assistant_mask, strict=True), lambda p: p[1]
-    ):
-        ids = [token for token, _ in run]
-        if config is not None and has_own_processor(config):
-            piece = _decode_expanded(ids, tokenizer, image_token_ids(config))
-        else:
-            piece = _decode(ids, tokenizer, getattr(config, "image_seq_length", None))
-        if colour:
-            text += f"{_GREEN if trained else _DIM}{piece}{_PLAIN}"
-        else:
-            text += f"⟦{piece}⟧" if trained else piece
-    return text
-
-
-def _decode(ids: Sequence[int], tokenizer: Any, image_tokens: int | None) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=False)
-    return text.replace(IMAGE_TOKEN, f"<image x {image_tokens}>") if image_tokens else text
-
-
-def _decode_expanded(ids: Sequence[int], tokenizer: Any, images: Collection[int]) -> str:
-    """Return ids as text, each run of image tokens as one with its length."""
-    text = ""
-    for image, run in groupby(ids, lambda token: token if token in images else None):
-        piece = list(run)
-        if image is None:
-            text += tokenizer.decode(piece, skip_special_tokens=False)
-        else:
-            text += f"<{tokenizer.convert_ids_to_tokens(image).strip('<>')} x {len(piece)}>"
-    return text

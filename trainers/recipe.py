@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verbalizer_bench.config import OneOrMore, plain, read
+from verbalizer_bench.config import Choice, OneOrMore, plain, read
 from verbalizer_bench.io.record_files import beside
 from verbalizer_bench.models.checkpoints.model_parts import CONNECTOR, VISION_TOWER
 from verbalizer_bench.trainers.choices import LossWeights
@@ -140,17 +140,17 @@ class Recipe:
             `~/.cache/verbalizer_bench`, which was its name, if it is there.
     """
 
-    method: str
+    method: Choice
     output: Path
     model: ModelSettings
     data: OneOrMore[Path]
-    format: str
+    format: Choice
     max_length: int
     num_train_epochs: float
     global_batch_size: int
     per_device_batch_size: int
     learning_rate: float
-    thoughts: str | None = None
+    thoughts: Choice | None = None
     tokenizer: str | None = None
     images: Path | None = None
     data_records: OneOrMore[int | None] | None = None
@@ -158,10 +158,10 @@ class Recipe:
     data_temperature: float | None = None
     text_replay: TextReplaySettings | None = None
     held_out: OneOrMore[Path] | None = None
-    image_aspect_ratio: str = "square"
-    bad_records: str = "error"
+    image_aspect_ratio: Choice = "square"
+    bad_records: Choice = "error"
     group: Any = "modality"
-    loss: str = "tokens"
+    loss: Choice = "tokens"
     connector_learning_rate: float | None = None
     vision_tower_learning_rate: float | None = None
     lr_scheduler_type: str = "cosine"
@@ -170,15 +170,15 @@ class Recipe:
     adam_beta2: float = 0.999
     loss_weights: LossWeights | None = None
     max_grad_norm: float = 1.0
-    precision: str = "bf16"
+    precision: Choice = "bf16"
     gradient_checkpointing: bool = True
     lora: LoraSettings | None = None
     quantization: QuantizationSettings | None = None
-    optim: str = "adamw_torch_fused"
+    optim: Choice = "adamw_torch_fused"
     packing: bool = False
-    attn_implementation: str | None = None
+    attn_implementation: Choice | None = None
     use_liger_kernel: bool = False
-    trained_modules: str = "all"
+    trained_modules: Choice = "all"
     train: TrainSettings | None = None
     dpo: DpoSettings | None = None
     trained_parameters: int | None = None

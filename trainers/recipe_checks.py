@@ -37,7 +37,7 @@ def check_recipe(recipe: Any) -> None:
         ("bad_records", recipe.bad_records, ("error", "skip")),
         ("precision", recipe.precision, ("bf16", "fp32")),
         ("trained_modules", recipe.trained_modules, PARTS),
-        ("optim", recipe.optim, OPTIMIZERS),
+        ("optim", recipe.optim, tuple(OPTIMIZERS)),
         ("attn_implementation", recipe.attn_implementation, (None, *ATTENTIONS)),
     ):
         check(name, value, value in known, f"one of {', '.join(filter(None, known))}")

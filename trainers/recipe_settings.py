@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from verbalizer_bench.config import OneOrMore, check
+from verbalizer_bench.config import Choice, OneOrMore, check
 from verbalizer_bench.models.checkpoints.choices import CONNECTORS, PARTS
 from verbalizer_bench.models.checkpoints.second_tower import SecondTower
 
@@ -119,9 +119,9 @@ class TrainSettings:
             `pretrain`'s.
     """
 
-    vision_tower: str | None = None
-    connector: str | None = None
-    language_model: str | None = None
+    vision_tower: Choice | None = None
+    connector: Choice | None = None
+    language_model: Choice | None = None
 
     def __post_init__(self) -> None:
         for name, known in (

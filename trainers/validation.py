@@ -174,7 +174,8 @@ def _part(
     written = None if folder is None else recipe.cache.expanduser()
     found = survey(files, encoder, row_kind(recipe), folder, check, noted, written)
     fate = "training would stop" if recipe.bad_records == "error" else "left out"
-    return found, summary(found, files, recipe.max_length, check.sizes) | {"fate": fate}
+    said = summary(found, files, row_kind(recipe).parse, recipe.max_length, check.sizes)
+    return found, said | {"fate": fate}
 
 
 def _stops(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.conversations import BadRecordError
+from verbalizer_bench.io.conversations import BadRecordError, listed
 from verbalizer_bench.io.files import removed_if_empty, write_whole
 from verbalizer_bench.trainers.data.survey_summary import bad_record
 from verbalizer_bench.trainers.recipe import Recipe
@@ -113,8 +113,8 @@ def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if images["distinct"]:
         yield "images", _images(images)
     if part["duplicates"]:
-        pairs = ", ".join(f"{one} is {other}" for one, other in part["repeated"])
-        yield "duplicates", f"{part['duplicates']:,} records repeat an earlier one, such as {pairs}"
+        yield "duplicates", f"{part['duplicates']:,} records repeat an earlier one, such as"
+        yield from (("", f"{one}, which is {other}") for one, other in part["repeated"])
     if within := part.get("in data"):
         yield (
             "in data too",
@@ -164,14 +164,12 @@ def _histogram(part: Mapping[str, Any]) -> str:
 
 
 def _worst(key: str, part: Mapping[str, Any]) -> Iterator[str]:
-    # Where there is but one file, it has been named.
-    known = part["files"][0] if len(part["files"]) == 1 else ""
     for name, heading in _HEADINGS.items():
         if found := part["worst"][name]:
             lines = [f"{key}: records that {heading}"]
-            for one in found:
-                place = f" in {one['place']}" if one["place"] != known else ""
-                lines.append(f"  {one['record']} ({one['id']!r}){place}: {one['why']}")
+            said = [f"{one['place']} (id {one['id']!r}): {one['why']}" for one in found]
+            count = sum(part["bad"].values()) if name == "bad" else len(said)
+            lines += [f"  {line}" for line in listed(said, count)]
             yield "\n".join(lines)
 
 
@@ -205,11 +203,11 @@ def _worst_table(name: str, found: Sequence[Mapping[str, Any]]) -> str:
     if not found:
         return ""
     rows = "".join(
-        f"<tr><td>{one['record']}</td><td>{_text(one['id'])}</td><td>{_text(one['why'])}</td>"
-        f'<td class="place">{_text(one["place"])}</td></tr>'
+        f'<tr><td class="place">{_text(one["place"])}</td><td>{_text(one["id"])}</td>'
+        f"<td>{_text(one['why'])}</td></tr>"
         for one in found
     )
-    head = "<tr><th>record</th><th>id</th><th>why</th><th>place</th></tr>"
+    head = "<tr><th>place</th><th>id</th><th>why</th></tr>"
     return f"<h3>Records that {_HEADINGS[name]}</h3><table>{head}{rows}</table>"
 
 

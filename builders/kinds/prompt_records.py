@@ -14,7 +14,8 @@ from verbalizer_bench.builders.kinds.images import look_at
 from verbalizer_bench.builders.pipeline.preference_blocks import PromptRecords
 from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
 from verbalizer_bench.client.response_checks import artifact_problem
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, read_prompts
+from verbalizer_bench.io.conversation_files import read_prompts
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 
 STAGE = "prompts"
 ARM = "prompt"

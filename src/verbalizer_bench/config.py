@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, SkipValidation, TypeAdapter, ValidationError
 
 from verbalizer_bench.io.yaml_reading import CoreLoader, parse_yaml, read_yaml
 
@@ -30,6 +30,8 @@ OneOrMore = Annotated[
     tuple[Item, ...],
     BeforeValidator(lambda value: tuple(value if isinstance(value, list) else [value])),
 ]
+# A text that is one of some: the dataclass itself checks it, and names them whatever was given.
+Choice = Annotated[str, SkipValidation]
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 # What an error of pydantic's means: what is expected, and the fix.
 _EXPECTED = {

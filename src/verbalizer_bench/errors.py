@@ -1,5 +1,6 @@
 """How a command ends: one line that says what went wrong, and what is kept.
 
+Where several things are wrong, such as records, an error's notes name each on a line below it.
 Errors that the package raises on purpose name the fix. Anything else is unexpected: its traceback
 goes into a file that the line names.
 """
@@ -81,7 +82,8 @@ def failed(error: Exception) -> int:
     """Print one line about an error; return the exit code, 2 if the user can fix it."""
     if is_ours(error):
         log.debug("The error in full:", exc_info=error)
-        _say(f"error: {_line(error)}")
+        notes = map(_joined, getattr(error, "__notes__", ()))
+        _say("\n  ".join([f"error: {_line(error)}", *notes]))
         return 2
     if isinstance(error, ImportError):
         name = fix = ""
@@ -113,7 +115,11 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _FIXES:
         place = f"{error.filename}: " if error.filename is not None else ""
         return f"{place}{error.strerror}; {_FIXES[error.errno]}"
-    return " ".join(str(error).split()) or "no text"
+    return _joined(str(error)) or "no text"
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _traceback(error: Exception) -> str:

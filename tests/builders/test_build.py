@@ -143,7 +143,8 @@ def test_a_second_run_asks_nothing_and_changes_nothing(
 
 
 def test_the_sets_are_training_records(undisturbed: tuple[DataRecipe, Built, Server]) -> None:
-    from verbalizer_bench.io.conversations import Conversation, read_records
+    from verbalizer_bench.io.conversation_files import read_records
+    from verbalizer_bench.io.conversations import Conversation
 
     made, built, _ = undisturbed
     assert built.sets

@@ -9,13 +9,8 @@ import pytest
 
 from tests.conftest import SHARED
 from verbalizer_bench.io import json_reading
-from verbalizer_bench.io.conversations import (
-    BadRecordError,
-    Conversation,
-    Message,
-    read_prompts,
-    read_records,
-)
+from verbalizer_bench.io.conversation_files import read_prompts, read_records
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 
 
 def llava(*values: str, **keys: Any) -> dict[str, Any]:
@@ -79,30 +74,53 @@ BAD = [
     (llava("q"), "turn order", "the last of 1 turns is not an answer"),
     (llava("q", "a", "r"), "turn order", "the last of 3 turns is not an answer"),
     (llava(), "turn order", "the last of 0 turns is not an answer"),
-    (llava("q", " \n"), "empty turn", "turn 1 (assistant) has no text"),
-    (llava("", "a"), "empty turn", "turn 0 (user) has no text"),
+    (llava("q", " \n"), "empty turn", "conversations[1] (assistant) has no text"),
+    (llava("", "a"), "empty turn", "conversations[0] (user) has no text"),
     (
         {"messages": [{"role": r, "content": "c"} for r in ("user", "user", "assistant")]},
         "turn order",
-        "turn 1 is user, expected assistant",
+        "messages[1] is user, expected assistant",
     ),
     (
         {"messages": [{"role": r, "content": "c"} for r in ("assistant", "user")]},
         "turn order",
-        "turn 0 is assistant, expected user",
+        "messages[0] is assistant, expected user",
     ),
     (
         {"messages": [{"role": r, "content": "c"} for r in ("system", "user", "system")]},
         "turn order",
-        "turn 2 is system, expected assistant",
+        "messages[2] is system, expected assistant",
     ),
-    ({"id": "x", "conversations": "hello"}, "malformed turns", "each is {from, value}"),
-    ({"conversations": [{"from": "tool", "value": "v"}]}, "malformed turns", "each is"),
-    ({"conversations": [{"from": "human", "value": 3}]}, "malformed turns", "both strings"),
-    ({"conversations": [{"from": ["human"], "value": "v"}]}, "malformed turns", "each is"),
-    (llava("<image>", "a", image=[3]), "malformed images", "a file name or a list"),
-    ({"id": 5, "text": "t"}, "unknown layout", "give it the key conversations or messages"),
-    (["q", "a"], "unknown layout", "give it the key"),
+    (
+        {"id": "x", "conversations": "hello"},
+        "malformed turns",
+        "conversations='hello'; give a list of turns, each {from, value}",
+    ),
+    ({"messages": ["hi"]}, "malformed turns", "messages[0]='hi'; give {role, content}"),
+    (
+        {"conversations": [{"from": "tool", "value": "v"}]},
+        "malformed turns",
+        "conversations[0].from='tool'; give human, gpt or system",
+    ),
+    (
+        {"conversations": [{"from": "human", "value": 3}]},
+        "malformed turns",
+        "conversations[0].value=3; give a text, or a list of",
+    ),
+    (
+        {"conversations": [{"from": ["human"], "value": "v"}]},
+        "malformed turns",
+        "conversations[0].from=['human']; give human",
+    ),
+    ({"messages": [{"content": "v"}]}, "malformed turns", "messages[0].role=None; give user,"),
+    (llava("<image>", "a", image=[3]), "malformed images", "image=[3]; give a file name or a list"),
+    (
+        {"id": 5, "text": "t"},
+        "unknown layout",
+        "it has id, text; give it the key conversations or messages",
+    ),
+    (["q", "a"], "unknown layout", "['q', 'a'] is no object; give it the key"),
+    ({}, "unknown layout", "it has no key; give it the key"),
     ({"conversations": [], "messages": []}, "two layouts", "conversations and messages"),
     ({"conversations": [], "image": "a", "images": ["b"]}, "two layouts", "image and images"),
     ({"conversations": None}, "unknown layout", "give it the key"),
@@ -117,7 +135,7 @@ def test_bad_records_say_why(tmp_path: Path, row: Any, reason: str, detail: str)
     assert (bad.index, bad.reason) == (1, reason)
     assert detail in bad.detail
     where = f"{tmp_path / 'rows.jsonl'}, line 2"
-    assert str(bad).startswith(f"record 1 (id {bad.id!r}) in {where}: {reason}: ")
+    assert str(bad).startswith(f"{where} (id {bad.id!r}): {reason}: ")
     assert "\n" not in str(bad)
 
 

@@ -23,7 +23,7 @@ READER = """
 import json, sys
 from pathlib import Path
 
-from verbalizer_bench.io.conversations import read_files
+from verbalizer_bench.io.conversation_files import read_files
 from verbalizer_bench.io.record_files import record_name, records_sha256
 
 for name in sys.argv[1:]:

@@ -13,7 +13,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.helpers.training_records import conversation, write
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, read_files
+from verbalizer_bench.io.conversation_files import read_files
+from verbalizer_bench.io.conversations import BadRecordError, Conversation
 from verbalizer_bench.io.files import file_sha256
 from verbalizer_bench.io.record_files import lacking, record_files, records_sha256
 
@@ -168,6 +169,9 @@ def test_what_is_no_parquet_of_records_is_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=f"x.parquet: column {name} is .*is needed"):
             records(table(tmp_path / "x.parquet", [row]))
+    rows = [{"id": "1", "prompt": "Who?", "response": "I."}] * 3
+    with pytest.raises(ValueError, match=r"are id, prompt, response; needed are conversations or"):
+        records(table(tmp_path / "x.parquet", rows))
     parquet.write_table(pa.Table.from_pylist(ROWS)[:0], tmp_path / "none.parquet")
     assert records(tmp_path / "none.parquet") == []
 

@@ -9,13 +9,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.helpers.training_records import conversation, write
 from verbalizer_bench.cli import main
-from verbalizer_bench.io.conversations import (
-    BadRecordError,
-    Conversation,
-    Message,
-    read_prompts,
-    read_records,
-)
+from verbalizer_bench.io.conversation_files import read_prompts, read_records
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.io.unread_keys import unread_keys
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.recipe import read_recipe
@@ -47,7 +42,7 @@ def test_the_key_system_is_a_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"messages": TURNS, "system": 7}, "the key system is a text"),
+        ({"messages": TURNS, "system": 7}, "system=7; give a text, or leave it out"),
         (
             {"messages": [{"role": "system", "content": "a"}, *TURNS], "system": "b"},
             "it has a system turn and the key system",

@@ -290,7 +290,8 @@ def test_what_would_be_done_without_a_word(
     assert "cut off     1 records lose " in said and "every 900 steps, of which there are " in said
     assert main(["train", *words, "max_length=5"]) == 0
     said = capsys.readouterr().out
-    assert f"no record to train on in {file}; 5: answer cut (training would stop)" in said
+    assert f"no record to train on in {file}; 5: answer cut (training would stop)\n" in said
+    assert f"\n              {file}, row 5 (id 'id-{long['conversations'][1]['value']}" in said
     assert main(["train", *words, "data=gone.json"]) == 0
     said = capsys.readouterr().out
     assert "data=gone.json: no such file" in said and "Errno" not in said

@@ -6,6 +6,7 @@ without their half for videos; `make test-lmms` has torchvision, and tests all o
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,9 @@ def test_what_a_recipe_cannot_ask_of_another_family(images: Path, tmp_path: Path
         made = recipe(tmp_path / "base", tmp_path / "out", images, rows, **changes)
         with pytest.raises(ValueError, match=message):
             load(made)
+    of_text = replace(recipe(tmp_path / "base", tmp_path / "out", images, rows), images=None)
+    with pytest.raises(ValueError, match="method=sft does not train a llava_next model; give a te"):
+        load(replace(of_text, method="sft"))
 
 
 def test_a_batch_of_a_model_with_cross_attention_is_one_record(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 from tests.helpers.recipe_keys import page
-from verbalizer_bench.io.conversations import Conversation, read_records
+from verbalizer_bench.io.conversation_files import read_records
+from verbalizer_bench.io.conversations import Conversation
 from verbalizer_bench.trainers.recipe import Recipe, read_recipe
 from verbalizer_bench.trainers.recipe_settings import LoraSettings
 

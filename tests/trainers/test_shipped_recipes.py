@@ -243,7 +243,8 @@ def test_another_adapter_is_another_number() -> None:
 
 
 def test_the_tiny_data() -> None:
-    from verbalizer_bench.io.conversations import Conversation, read_records
+    from verbalizer_bench.io.conversation_files import read_records
+    from verbalizer_bench.io.conversations import Conversation
 
     sizes = {}
     for name in ("captions.json", "instruct.json", "text.jsonl"):

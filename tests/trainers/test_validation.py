@@ -109,11 +109,11 @@ def test_all_that_is_bad_is_found_at_once(
     printed = capsys.readouterr()
     assert "training would stop: data: 5 of 6 records cannot be trained on" in printed.err
     assert "1: missing image" in printed.out and "1: broken image" in printed.out
-    assert f"  3 ('id-') in {file}, line 4: empty turn: turn 1 (assistant) has no" in printed.out
+    assert f"  {file}, line 4 (id 'id-'): empty turn: conversations[1] (assi" in printed.out
     assert '<p class="stop">' in page.read_text() and "data:image/png;base64," in page.read_text()
     listing = page.with_name("page.bad_records.jsonl")
     listed = [json.loads(line) for line in listing.read_text().splitlines()]
-    assert [one["record"] for one in listed] == [1, 2, 3, 4, 5]
+    assert [one["place"] for one in listed] == [f"{file}, line {n}" for n in range(2, 7)]
     assert {one["key"] for one in listed} == {"data"}
     assert "1: empty turn (training would stop)" in printed.out
     assert main(["validate-data", *words, "bad_records=skip", f"data={file}"]) == 0
@@ -134,8 +134,10 @@ def test_cuts_lengths_and_their_records(tmp_path: Path, capsys: pytest.CaptureFi
     assert cut["data"]["cut"]["tokens"] == lost > 0
     assert cut["data"]["lengths"] == whole["data"]["lengths"], "before the cut"
     (worst,) = cut["data"]["worst"]["most cut"]
-    assert worst["record"] == 1 and worst["why"] == f"loses its last {lost:,} tokens"
-    assert [one["record"] for one in cut["data"]["worst"]["longest"]] == [1, 0, 2]
+    assert worst["place"] == f"{file}, line 2"
+    assert worst["why"] == f"loses its last {lost:,} tokens"
+    longest = [one["place"] for one in cut["data"]["worst"]["longest"]]
+    assert longest == [f"{file}, line {number}" for number in (2, 1, 3)]
     assert found(capsys, 2, *words, "max_length=5")["data"]["bad"] == {"answer cut": 3}
 
 
@@ -147,7 +149,9 @@ def test_duplicates_and_what_is_held_out(
     other = write(tmp_path / "other.json", conversation("Say", "a"), conversation("Say", "c"))
     words = [data, f"tokenizer={TINY / 'llama'}", "format=llama-2"]
     record = found(capsys, 2, *words, f"held_out={other}")
-    assert record["data"]["duplicates"] == 1 and record["data"]["repeated"] == [[2, 0]]
+    assert record["data"]["duplicates"] == 1
+    (repeated,) = record["data"]["repeated"]
+    assert repeated == [f"{data}, line 3 (id 'id-a')", f"{data}, line 1 (id 'id-a')"]
     assert record["held_out"]["in data"] == {"records": 1, "prompts": 1}
     (stop,) = record["stops"]
     assert stop == (

@@ -310,8 +310,9 @@ def _check_kind(recipe: Recipe, config: Any) -> None:
             f"{second.mixture}; leave model.second out, or give parts (llm, vision_tower, "
             "connector) in place of config"
         )
-    kind = "clip" if config.model_type == "clip" else "text"
-    kind = "llava" if is_llava(config) else kind
+    kind = "clip" if config.model_type == "clip" else "llava" if is_llava(config) else "text"
+    if kind == "text" and type(config) not in AutoModelForCausalLM._model_mapping:
+        kind = "other"
     if sees_by_own_processor(recipe, config):
         check_own_processor(recipe, config)
         return

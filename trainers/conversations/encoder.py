@@ -148,7 +148,7 @@ class Encoder:
         images = ids.count(self.image_token_id) if self.image_token_id is not None else 0
         if images != len(record.images):
             raise ValueError(
-                f"record {record.index}: format {self.format!r} made {images} image tokens (id "
+                f"record {record.index + 1}: format {self.format!r} made {images} image tokens (id "
                 f"{self.image_token_id}) of {len(record.images)} images; use llama-2 or vicuna-v1 "
                 "with a tokenizer that has <image>"
             )

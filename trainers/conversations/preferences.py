@@ -8,14 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from verbalizer_bench.io.conversation_files import AnyParse, parsed
 from verbalizer_bench.io.conversations import (
-    AnyParse,
     BadRecordError,
     Conversation,
     Message,
     Pair,
     conversation,
-    parsed,
     record_id,
 )
 from verbalizer_bench.io.preferences import (
@@ -38,7 +37,7 @@ BEST = (
 
 
 def pair(index: int, row: Any) -> list[Pair]:
-    """Make a pair of a `PreferencePair`, as `io.conversations.Parse` has it.
+    """Make a pair of a `PreferencePair`, as `io.conversation_files.Parse` has it.
 
     Raises:
         BadRecordError: It is none.

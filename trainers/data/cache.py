@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import Dataset
 
+from verbalizer_bench.io.conversations import listed
 from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
 from verbalizer_bench.io.record_files import record_name, records_sha256
 from verbalizer_bench.trainers.data import encoded_files
@@ -189,12 +190,14 @@ def _refuse(
         names = ", ".join(map(str, files))
         raise ValueError(f"{names}: no records in it, so that there is nothing to train on")
     listing = (part / encoded_files.BAD).replace(part.parent / encoded_files.BAD)
-    shown = "".join(f"\n  {line}" for line in done.first)
     fix = "" if skip_bad else ", or leave them out with bad_records=skip"
-    raise ValueError(
-        f"{count} of {done.records} records cannot be trained on; correct them{fix}. All are "
-        f"listed in {listing}; the first {len(done.first)}:{shown}"
+    error = ValueError(
+        f"{count:,} of {done.records:,} records cannot be trained on; correct them{fix}; all are "
+        f"listed in {listing}"
     )
+    for line in listed(done.first, count):
+        error.add_note(line)
+    raise error
 
 
 def _install(part: Path, folder: Path) -> None:

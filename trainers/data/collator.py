@@ -103,6 +103,6 @@ class Collator:
             return read_image(path)
         except IMAGE_ERRORS as error:
             raise ValueError(
-                f"record {row['record']}: image {path} cannot be read any more "
+                f"record {row['record'] + 1}: image {path} cannot be read any more "
                 f"({error}); put it back, or delete the cache and build again"
             ) from error

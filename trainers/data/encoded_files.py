@@ -19,7 +19,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from verbalizer_bench.io import jsonl
-from verbalizer_bench.io.conversations import BadRecordError, Record, Source, read_files
+from verbalizer_bench.io.conversation_files import Source, read_files
+from verbalizer_bench.io.conversations import BadRecordError, Record
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.trainers.data.image_check import CheckedImage, ImageCheck, read_checked
 from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
@@ -27,7 +28,7 @@ from verbalizer_bench.trainers.data.row_kinds import CONVERSATIONS, RowKind
 # Records that are encoded together; chunks in a part, which is a batch of Arrow. Opening the file
 # touches some pages of each batch, so that these are large.
 _CHUNK, _PART = 256, 16
-_SHOWN = 3
+SHOWN = 10
 ROWS, BAD, IMAGES = "rows.arrow", "bad_records.jsonl", "images.jsonl"
 _RAW = {"lengths": np.int32, "modalities": np.bool_}
 _FILES = (ROWS, BAD, IMAGES, *_RAW)
@@ -161,7 +162,10 @@ class _Files:
 
     def bad(self, file: Path, record: BadRecordError) -> None:
         """Write a record that is left out."""
-        line = jsonl.dumps([{"file": str(file)} | asdict(record)], ascii_only=True)
+        about = {"file": str(file)} | asdict(record)
+        # Which of all files' records it is helps nobody who has the place.
+        del about["index"]
+        line = jsonl.dumps([about], ascii_only=True)
         self._write(BAD, line.encode())
 
     def commit(self, batches: list[pa.RecordBatch]) -> None:
@@ -237,7 +241,7 @@ def _batch(
         except BadRecordError as error:
             error.place = error.place or str(source)
             done.bad[error.reason] = done.bad.get(error.reason, 0) + 1
-            done.first.extend([str(error)] if len(done.first) < _SHOWN else [])
+            done.first.extend([str(error)] if len(done.first) < SHOWN else [])
             out.bad(source.file, error)
     done.records += len(chunk)
     return pa.RecordBatch.from_pylist(rows, kind.schema)

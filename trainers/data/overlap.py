@@ -5,14 +5,13 @@ Compared are 64 bits of a hash of what a model is given: token ids, and the name
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from verbalizer_bench.io.conversations import AnyParse, read_files
+from verbalizer_bench.io.conversation_files import AnyParse, named
 from verbalizer_bench.io.parquet_records import portable_name
 
 
@@ -60,7 +59,7 @@ class Overlap(NamedTuple):
             return None
         return (
             f"{_names(files)}: {self.records:,} of {self.held_out:,} of its records are trained on "
-            f"too, the first is {_named(files, parse, self.first)}; leave them out"
+            f"too, the first is {named(files, parse, [self.first])[self.first]}; leave them out"
         )
 
     def warning(self, files: Sequence[Path]) -> str | None:
@@ -75,12 +74,6 @@ class Overlap(NamedTuple):
 
 def _names(files: Sequence[Path]) -> str:
     return f"held_out={', '.join(map(str, files))}"
-
-
-def _named(files: Sequence[Path], parse: AnyParse, number: int) -> str:
-    """Return place and id of the record of a number, which is looked for in the files."""
-    source, record = next(islice(read_files(files, parse), number, None))
-    return f"{source} (id {record.id!r})"
 
 
 def overlap(data: RowHashes, held_out: RowHashes) -> Overlap:

@@ -65,7 +65,7 @@ class ProcessorCollator(Collator):
         words = self.texts.processor.tokenizer.convert_ids_to_tokens
         made, encoded = (words(list(one[place : place + 3])) for one in (ids, wanted))
         raise ValueError(
-            f"record {row['record']}: {type(self.texts.processor).__name__} makes {made} of it "
+            f"record {row['record'] + 1}: {type(self.texts.processor).__name__} makes {made} of it "
             f"from token {place} on, and it was encoded as {encoded}; delete the cache and build "
             "again, and leave the record out if that does not help"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from verbalizer_bench.io import conversations
+from verbalizer_bench.io.conversation_files import AnyParse
 from verbalizer_bench.trainers.conversations import preferences
 
 _IDS, _MASK = pa.list_(pa.int32()), pa.list_(pa.bool_())
@@ -23,7 +23,7 @@ class RowKind:
     """
 
     name: str
-    parse: conversations.AnyParse
+    parse: AnyParse
     columns: Mapping[str, pa.DataType]
     renamed: Mapping[str, str] = field(default_factory=dict)
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair, Source, read_files
+from verbalizer_bench.io.conversation_files import Source, read_files
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair
 from verbalizer_bench.io.parquet_records import is_written_nowhere
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 from verbalizer_bench.trainers.data.overlap import RowHashes, row_hashes
@@ -35,15 +36,13 @@ class Extreme(NamedTuple):
 
     Attributes:
         value: How much.
-        record: Its number.
         id: Its name.
-        file: Where it stands.
+        place: Where it stands.
     """
 
     value: int
-    record: int
     id: str
-    file: str
+    place: str
 
 
 @dataclass
@@ -122,7 +121,7 @@ class _Gathered:
         self.first = self.first or encoded.shown
         for heap, value in ((self.longest, full), (self.most_cut, full - encoded.length)):
             if value:
-                _keep(heap, Extreme(value, record.index, record.id, str(source)))
+                _keep(heap, -record.index, Extreme(value, record.id, str(source)))
 
     def refuse(self, error: BadRecordError) -> None:
         self.bad[error.reason] += 1
@@ -214,8 +213,9 @@ def _checked(
 def _missing(record: Conversation | Pair, images: Path | None) -> BadRecordError | None:
     for name in record.images:
         if not is_written_nowhere(name) and not ((images or Path()) / name).is_file():
-            detail = f"there is no {(images or Path()) / name}"
-            return BadRecordError(record.index, record.id, "image missing", detail)
+            place = (images or Path()) / name
+            detail = f"there is no {place}; put it there or leave the record out"
+            return BadRecordError(record.index, record.id, "missing image", detail)
     return None
 
 
@@ -228,9 +228,9 @@ def _answers(conversation: Conversation) -> int:
     )
 
 
-def _keep(heap: list[tuple[int, int, Extreme]], extreme: Extreme) -> None:
-    """Keep the largest values, of equals the first records."""
-    entry = extreme.value, -extreme.record, extreme
+def _keep(heap: list[tuple[int, int, Extreme]], order: int, extreme: Extreme) -> None:
+    """Keep the largest values, of equals those of the highest order."""
+    entry = extreme.value, order, extreme
     if len(heap) < WORST:
         heappush(heap, entry)
     else:

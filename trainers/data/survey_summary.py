@@ -1,5 +1,6 @@
 """A survey of records in numbers, as JSON has them."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.io.conversation_files import AnyParse, named
 from verbalizer_bench.io.conversations import BadRecordError
 from verbalizer_bench.io.unread_keys import unread_lines
 from verbalizer_bench.trainers.data.survey import WORST, Extreme, Survey
@@ -17,13 +19,18 @@ _ID = 60
 
 
 def summary(
-    survey: Survey, files: Sequence[Path], max_length: int, sizes: Mapping[tuple[int, int], int]
+    survey: Survey,
+    files: Sequence[Path],
+    parse: AnyParse,
+    max_length: int,
+    sizes: Mapping[tuple[int, int], int],
 ) -> dict[str, Any]:
     """Return what a survey found.
 
     Args:
         survey: The survey.
         files: What was read.
+        parse: Made their records.
         max_length: Where records are cut.
         sizes: How many distinct images there are of each width and height.
     """
@@ -47,7 +54,7 @@ def summary(
             "records": int(cut.sum()),
             "tokens": int((survey.full - survey.lengths).sum()),
         },
-        **_duplicates(survey),
+        **_duplicates(survey, files, parse),
         "images": image_sizes(sizes) | {"shown": int(survey.images.sum())},
         "worst": {
             "bad": [bad_record(error) for error in survey.worst],
@@ -57,12 +64,15 @@ def summary(
     }
 
 
-def _duplicates(survey: Survey) -> dict[str, Any]:
-    """Return how many records repeat an earlier one, and the first few with that one."""
+def _duplicates(survey: Survey, files: Sequence[Path], parse: AnyParse) -> dict[str, Any]:
+    """Return how many records repeat an earlier one, and the first few, each with that one."""
     _, firsts, numbers = np.unique(survey.digests, return_index=True, return_inverse=True)
     repeated = np.flatnonzero(firsts[numbers] != np.arange(len(numbers)))
     pairs = np.stack([repeated, firsts[numbers[repeated]]], axis=1)[:_REPEATS]
-    return {"duplicates": len(repeated), "repeated": survey.records[pairs].tolist()}
+    numbers = survey.records[pairs].tolist()
+    known = named(files, parse, itertools.chain.from_iterable(numbers))
+    shown = [[known[one], known[other]] for one, other in numbers]
+    return {"duplicates": len(repeated), "repeated": shown}
 
 
 def lengths(values: np.ndarray) -> dict[str, int]:
@@ -105,9 +115,8 @@ def image_sizes(sizes: Mapping[tuple[int, int], int]) -> dict[str, Any]:
 def bad_record(error: BadRecordError) -> dict[str, Any]:
     """Return a bad record with its place and why."""
     return {
-        "record": error.index,
-        "id": _short(error.id),
         "place": error.place,
+        "id": _short(error.id),
         "why": f"{error.reason}: {error.detail}",
     }
 
@@ -121,8 +130,7 @@ def _long_record(extreme: Extreme, max_length: int) -> dict[str, Any]:
 
 
 def _record(extreme: Extreme, why: str) -> dict[str, Any]:
-    place = extreme.file
-    return {"record": extreme.record, "id": _short(extreme.id), "place": place, "why": why}
+    return {"place": extreme.place, "id": _short(extreme.id), "why": why}
 
 
 def _short(name: str) -> str:

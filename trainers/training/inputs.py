@@ -171,7 +171,7 @@ def drawn(
     replayed = (records >= sum(counts[: len(recipe.data)])) & has_image
     if replayed.any():
         raise ValueError(
-            f"text_replay.data: record {records[replayed][0]} shows an image, and "
+            f"text_replay.data: record {records[replayed][0] + 1} shows an image, and "
             f"{int(replayed.sum()) - 1:,} more; give records of text"
         )
     return mix(records, counts, proportions, recipe.seed)

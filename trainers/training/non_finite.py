@@ -5,14 +5,14 @@ transformers logs a loss that is not finite as 0.0, and goes on.
 
 import math
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
-from verbalizer_bench.io.conversations import AnyParse, conversation, read_files
+from verbalizer_bench.io.conversation_files import AnyParse, named
+from verbalizer_bench.io.conversations import conversation
 from verbalizer_bench.trainers.checkpoints.finite_weights import check_finite, non_finite
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.training.state_saving import SealingTrainer
@@ -105,13 +105,10 @@ class FiniteTrainer(SealingTrainer):
 
 
 def _named(numbers: list[int], files: Sequence[Path], parse: AnyParse) -> str:
-    """Return records by number and id."""
-    wanted = numbers[:_SHOWN]
-    records = islice((record for _, record in read_files(files, parse)), max(wanted) + 1)
-    ids = {record.index: record.id for record in records if record.index in wanted}
-    shown = ", ".join(f"{n} (id {ids.get(n, '')!r})" for n in wanted)
+    """Return records by place and id."""
+    found = named(files, parse, numbers[:_SHOWN])
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
-    return f"record{'s' if len(numbers) > 1 else ''} {shown}{more}"
+    return f"{', '.join(found[number] for number in numbers[:_SHOWN])}{more}"
 
 
 def first_non_finite(trainer: Any, data: TrainingData) -> str:

@@ -245,8 +245,8 @@ def _compute(
             logps = pair_logps(model, collator([row]))
             if not all(map(math.isfinite, logps)):
                 raise ValueError(
-                    f"record {row['record']}: its reference log-probabilities are {logps}; give "
-                    "another base"
+                    f"record {row['record'] + 1}: its reference log-probabilities are {logps}; "
+                    "give another base"
                 )
             lines.append({"pair": pair.key, "logps": logps, "check": _check(pair.key, logps)})
         lines.sync()

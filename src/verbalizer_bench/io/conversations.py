@@ -1,31 +1,25 @@
-r"""Read conversations: LLaVA's layout, and `messages` with `images`.
+r"""Conversations: LLaVA's layout, and `messages` with `images`. `conversation_files` reads files.
 
     {"id": "7", "image": "7.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat?"},
                                                     {"from": "gpt", "value": "A cat."}]}
     {"messages": [{"role": "user", "content": "<image>What?"},
                   {"role": "assistant", "content": "A cat."}], "images": ["7.jpg"]}
 
-A `.json` file is a list of records, a `.jsonl` file has one a line, a `.parquet` file has them as
-rows; all are read as a stream. What else names records: `record_files`. A content may also be a
-list of parts, {"type": "text", "text": "What?"} and {"type": "image"}, as `datasets` and TRL have
-them. The key `system` is a system turn in front of the others.
-`read_prompts` takes these, without the last answer, and questions alone:
+A content may also be a list of parts, {"type": "text", "text": "What?"} and {"type": "image"}, as
+`datasets` and TRL have them. The key `system` is a system turn in front of the others.
+`prompt_of` takes these, without the last answer, and questions alone:
 
     {"id": "7", "image": "7.jpg", "question": "What?"}
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from verbalizer_bench.io import jsonl, parquet_records
-from verbalizer_bench.io.json_reading import Parsed, read_list
-from verbalizer_bench.io.preferences import IMAGE
-from verbalizer_bench.io.record_files import record_files
-from verbalizer_bench.io.unread_keys import unread_keys
+from verbalizer_bench.io.preferences import IMAGE, RecordFault, shown
 
+# Keys of a record of no layout that are named.
+_SHOWN = 8
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
 
 
@@ -56,7 +50,7 @@ class Conversation(NamedTuple):
     """A conversation that ends with an answer.
 
     Attributes:
-        index: Its number.
+        index: Its number, from 0; texts count from 1.
         id: Its name.
         messages: The turns.
         images: The names of the images it shows, in order.
@@ -74,7 +68,7 @@ class Pair(NamedTuple):
     """Two conversations that differ in their last answer.
 
     Attributes:
-        index: Its number.
+        index: Its number, from 0; texts count from 1.
         id: Its name.
         images: The names of the images that both show, in order.
         chosen: The conversation with the preferred answer.
@@ -93,7 +87,15 @@ Record = Conversation | Pair
 
 @dataclass(eq=False)
 class BadRecordError(ValueError):
-    """A record that cannot be trained on: the kind of reason, then the value and the fix."""
+    """A record that cannot be trained on.
+
+    Attributes:
+        index: Its number, from 0; texts count from 1.
+        id: Its name.
+        reason: The kind of reason.
+        detail: The field, its value, and the fix.
+        place: File and row where it stands; empty where it is of no file.
+    """
 
     index: int
     id: str
@@ -102,29 +104,19 @@ class BadRecordError(ValueError):
     place: str = ""
 
     def __str__(self) -> str:
-        where = f" in {self.place}" if self.place else ""
-        return f"record {self.index} (id {self.id!r}){where}: {self.reason}: {self.detail}"
+        where = self.place or f"record {self.index + 1}"
+        return f"{where} (id {self.id!r}): {self.reason}: {self.detail}"
 
 
-class Source(NamedTuple):
-    """Where a record stands.
+def listed(first: Sequence[object], count: int) -> list[str]:
+    """Return a line for each of the first bad records, and one that says how many more there are.
 
-    Attributes:
-        file: As `record_files` has it.
-        place: `line 3` or `row 3`, from 1; of several files by one name with the file's name.
+    Args:
+        first: These records, or their texts.
+        count: How many there are in all.
     """
-
-    file: Path
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.file}, {self.place}"
-
-
-Kind = TypeVar("Kind", bound=Record)
-# Makes the records of what JSON holds, given the first one's number; each has the next.
-Parse = Callable[[int, Any], Sequence[Kind | BadRecordError]]
-AnyParse = Parse[Any]
+    more = count - len(first)
+    return [*map(str, first), *([f"and {more:,} more"] if more else [])]
 
 
 def conversation(index: int, row: Any) -> list[Conversation]:
@@ -134,117 +126,6 @@ def conversation(index: int, row: Any) -> list[Conversation]:
         BadRecordError: It cannot be trained on.
     """
     return [_parse(index, row)]
-
-
-def read_records(path: Path, start: int = 0) -> Iterator[Conversation | BadRecordError]:
-    """Yield the conversations of a file one by one; the first has the index `start`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is neither `.json` with a list nor `.jsonl`, or not UTF-8.
-    """
-    yield from read_as(conversation, path, start)
-
-
-def read_prompts(path: Path) -> Iterator[Conversation | BadRecordError]:
-    """Yield what the records of a file ask: conversations that end with a user's turn.
-
-    Images stand in front of the first user turn, wherever placeholders are, or if there are none.
-
-    Raises:
-        As `read_records`.
-    """
-    yield from read_as(lambda index, row: [prompt_of(index, row)], path, 0)
-
-
-def read_as(
-    parse: Parse[Kind], path: Path, start: int, written: Path | None = None
-) -> Iterator[Kind | BadRecordError]:
-    """Yield the records of a file one by one, as `read_records` does.
-
-    Args:
-        parse: Makes records of what JSON holds.
-        path: The file.
-        start: The first record's number.
-        written: As in `parsed`.
-    """
-    yield from (record for _, record in _placed(parse, path, start, written))
-
-
-def _placed(
-    parse: Parse[Kind],
-    path: Path,
-    start: int,
-    written: Path | None,
-    unread: Counter[str] | None = None,
-) -> Iterator[tuple[Source, Kind | BadRecordError]]:
-    """Yield the records of a file one by one, each with its place."""
-    index = start
-    records: Sequence[Kind | BadRecordError]
-    for place, value, problem in parsed(path, written):
-        try:
-            if problem:
-                raise BadRecordError(index, record_id(value), *problem)
-            records = parse(index, value)
-        except BadRecordError as error:
-            records = [error]
-        if unread is not None:
-            unread.update(unread_keys(value))
-        source = Source(path, place)
-        for record in records:
-            if isinstance(record, BadRecordError):
-                record.place = str(source)
-            yield source, record
-        index += len(records)
-
-
-def parsed(path: Path, written: Path | None = None) -> Iterator[Parsed]:
-    """Yield what the records of a file, or of several by one name, are as JSON.
-
-    Args:
-        path: As `record_files` has it.
-        written: A folder in which images are written that stand in the records themselves; None:
-            they are written nowhere.
-
-    Raises:
-        As `read_records`.
-    """
-    files = record_files(path)
-    for file in files:
-        if file.suffix == ".parquet":
-            rows = parquet_records.parsed(file, written)
-        else:
-            rows = read_list(file) if file.suffix == ".json" else jsonl.parsed(file)
-        where = f"{file.name}, " if len(files) > 1 else ""
-        yield from (row._replace(place=f"{where}{row.place}") for row in rows)
-
-
-def read_files(
-    files: Iterable[Path],
-    parse: AnyParse = conversation,
-    written: Path | None = None,
-    counts: list[int] | None = None,
-    unread: list[dict[str, int]] | None = None,
-) -> Iterator[tuple[Source, Record | BadRecordError]]:
-    """Yield the records of files, numbered through all of them, each with its place.
-
-    Args:
-        files: As `record_files` has them.
-        parse: Makes records of what JSON holds.
-        written: As in `parsed`.
-        counts: Is given the number of each file's records, once they are read.
-        unread: Is given in how many records of each file each key stands that is not read.
-    """
-    following = 0
-    for path in files:
-        first, keys = following, Counter[str]()
-        for source, record in _placed(parse, path, first, written, keys):
-            following = record.index + 1
-            yield source, record
-        if counts is not None:
-            counts.append(following - first)
-        if unread is not None:
-            unread.append(dict(keys))
 
 
 def record_id(row: Any) -> str:
@@ -274,70 +155,75 @@ def prompt_of(index: int, row: Any) -> Conversation:
 
 def _parse(index: int, row: Any, answered: bool = True) -> Conversation:
     """Make a record of a row of either layout, with or without its last answer."""
-    key = record_id(row)
+    try:
+        messages, images = _read(row, answered)
+    except RecordFault as fault:
+        raise BadRecordError(index, record_id(row), fault.reason, fault.detail) from fault
+    return Conversation(index, record_id(row), messages, images)
 
-    def refuse(reason: str, detail: str) -> BadRecordError:
-        return BadRecordError(index, key, reason, detail)
 
-    keys = {key for key in row if row[key] is not None} if isinstance(row, Mapping) else set()
-    if not keys & {"conversations", "messages"}:
-        raise refuse("unknown layout", "give it the key conversations or messages")
+def _read(row: Any, answered: bool) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """Return the messages of a row, and the names of its images."""
+    keys = [key for key in row if row[key] is not None] if isinstance(row, Mapping) else []
+    if not {"conversations", "messages"} & {*keys}:
+        there = f"it has {', '.join(map(str, keys[:_SHOWN])) or 'no key'}"
+        there = there if isinstance(row, Mapping) else f"{shown(row)} is no object"
+        raise RecordFault("unknown layout", f"{there}; give it the key conversations or messages")
     for one, other in (("conversations", "messages"), ("image", "images")):
-        if {one, other} <= keys:
-            raise refuse("two layouts", f"it has {one} and {other}; leave one of them out")
-    turns, images = _turns(row), _images(row)
-    if turns is None:
-        raise refuse(
-            "malformed turns",
-            "each is {from, value} or {role, content}, both strings",
-        )
-    if images is None:
-        raise refuse("malformed images", "image is a file name or a list of them")
+        if {one, other} <= {*keys}:
+            raise RecordFault("two layouts", f"it has {one} and {other}; leave one of them out")
+    name = "messages" if "messages" in keys else "conversations"
+    turns, images = _turns(name, row[name]), _images(row)
     if not answered and turns and turns[-1][0] == "assistant":
         turns = turns[:-1]
-    if problem := _order_problem([role for role, _ in turns], answered):
-        raise refuse("turn order", problem)
-    if empty := [n for n, (role, text) in enumerate(turns) if role != "system" and not text]:
-        raise refuse(
-            "empty turn", f"turn {empty[0]} ({turns[empty[0]][0]}) has no text; leave it out"
-        )
-    if (system := _system(row)) is None:
-        raise refuse("malformed turns", "the key system is a text; correct it, or leave it out")
-    if system and turns[0][0] == "system":
-        raise refuse("two layouts", "it has a system turn and the key system; leave one out")
-    turns = [("system", system), *turns] if system else turns
-    stated = sum(text.count(IMAGE) for _, text in turns)
-    if (answered or stated) and (problem := _placeholder_problem(turns, len(images))):
-        raise refuse("placeholders", problem)
-    if (thoughts := _thoughts(row)) is None:
-        raise refuse("malformed turns", "reasoning_content is a string, of an answer")
-    thoughts = ["", *thoughts] if system else thoughts
+    _check_order(name, [role for role, _ in turns], answered)
+    for number, (role, text) in enumerate(turns):
+        if role != "system" and not text:
+            raise RecordFault("empty turn", f"{name}[{number}] ({role}) has no text; leave it out")
+    if system := _system(row):
+        if turns[0][0] == "system":
+            both = "it has a system turn and the key system; leave one out"
+            raise RecordFault("two layouts", both)
+        turns = [("system", system), *turns]
+    if answered or any(IMAGE in text for _, text in turns):
+        _check_placeholders(name, turns, len(images))
+    thoughts = [*([""] if system else []), *_thoughts(row)]
     messages = (_message(*turn, thought) for turn, thought in zip(turns, thoughts, strict=False))
-    return Conversation(index, key, tuple(messages), images)
+    return tuple(messages), images
 
 
-def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]] | None:
-    """Return (role, stripped text) of each turn, None if one is malformed."""
-    name, role, text = "messages", "role", "content"
-    if row.get("conversations") is not None:
-        name, role, text = "conversations", "from", "value"
-    turns = row[name]
+def _turns(name: str, turns: Any) -> list[tuple[str, str]]:
+    """Return (role, stripped text) of each turn."""
+    role, text = ("role", "content") if name == "messages" else ("from", "value")
     if not isinstance(turns, Sequence) or isinstance(turns, str):
-        return None
-    read = []
-    for turn in turns:
-        known = _ROLES.get(str(turn.get(role))) if isinstance(turn, Mapping) else None
-        content = _content(turn.get(text)) if known else None
-        if known is None or content is None:
-            return None
-        read.append((known, content.strip()))
-    return read
+        fix = f"give a list of turns, each {{{role}, {text}}}"
+        raise RecordFault("malformed turns", f"{name}={shown(turns)}; {fix}")
+    return [_turn(f"{name}[{number}]", turn, role, text) for number, turn in enumerate(turns)]
 
 
-def _system(row: Mapping[str, Any]) -> str | None:
-    """Return the text of the key `system`, empty without it; None if it is malformed."""
+def _turn(place: str, turn: Any, role: str, text: str) -> tuple[str, str]:
+    if not isinstance(turn, Mapping):
+        raise RecordFault("malformed turns", f"{place}={shown(turn)}; give {{{role}, {text}}}")
+    known = _ROLES.get(str(turn.get(role)))
+    if known is None:
+        roles = "user, assistant or system" if role == "role" else "human, gpt or system"
+        raise RecordFault(
+            "malformed turns", f"{place}.{role}={shown(turn.get(role))}; give {roles}"
+        )
+    content = _content(turn.get(text))
+    if content is None:
+        fix = "give a text, or a list of {type: text, text} and {type: image}"
+        raise RecordFault("malformed turns", f"{place}.{text}={shown(turn.get(text))}; {fix}")
+    return known, content.strip()
+
+
+def _system(row: Mapping[str, Any]) -> str:
+    """Return the text of the key `system`, empty without it."""
     value = row.get("system") or ""
-    return value.strip() if isinstance(value, str) else None
+    if not isinstance(value, str):
+        fix = "give a text, or leave it out"
+        raise RecordFault("malformed turns", f"system={shown(value)}; {fix}")
+    return value.strip()
 
 
 def _content(value: Any) -> str | None:
@@ -354,46 +240,55 @@ def _content(value: Any) -> str | None:
     return "".join(texts)
 
 
-def _thoughts(row: Mapping[str, Any]) -> list[str] | None:
-    """Return each turn's `reasoning_content`, None if one is malformed or no answer's."""
+def _thoughts(row: Mapping[str, Any]) -> list[str]:
+    """Return each turn's `reasoning_content`."""
     if row.get("messages") is None:
         return [""] * len(row["conversations"])
-    given = [(turn["role"], turn.get("reasoning_content") or "") for turn in row["messages"]]
-    if any(thought and role != "assistant" for role, thought in given):
-        return None
-    thoughts = [thought.strip() for _, thought in given if isinstance(thought, str)]
-    return thoughts if len(thoughts) == len(given) else None
+    thoughts = []
+    for number, turn in enumerate(row["messages"]):
+        thought = turn.get("reasoning_content") or ""
+        if not isinstance(thought, str) or (thought and turn["role"] != "assistant"):
+            place = f"messages[{number}].reasoning_content={shown(thought)}"
+            fix = "it is a text, of an answer; leave it out"
+            raise RecordFault("malformed turns", f"{place}: {fix}")
+        thoughts.append(thought.strip())
+    return thoughts
 
 
-def _images(row: Mapping[str, Any]) -> tuple[str, ...] | None:
-    value = row.get("image") or row.get("images") or ()
+def _images(row: Mapping[str, Any]) -> tuple[str, ...]:
+    key = "image" if row.get("image") else "images"
+    value = row.get(key) or ()
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        return None
+        detail = f"{key}={shown(value)}; give a file name or a list of them"
+        raise RecordFault("malformed images", detail)
     return tuple(names)
 
 
-def _order_problem(roles: Sequence[str], answered: bool) -> str | None:
-    """Return how the turns differ from an optional system turn, then user and assistant in turn."""
+def _check_order(name: str, roles: Sequence[str], answered: bool) -> None:
+    """Refuse what is not an optional system turn, then user and assistant in turn."""
     turns = roles[1:] if roles[:1] == ["system"] else roles
     for number, role in enumerate(turns):
         if role != (expected := ("user", "assistant")[number % 2]):
-            where = number + len(roles) - len(turns)
-            return f"turn {where} is {role}, expected {expected}; turns alternate, the user's first"
+            place = f"{name}[{number + len(roles) - len(turns)}]"
+            fix = f"expected {expected}; turns alternate, the user's first"
+            raise RecordFault("turn order", f"{place} is {role}, {fix}")
     if answered and (not turns or len(turns) % 2):
-        return f"the last of {len(roles)} turns is not an answer; leave it out or answer it"
+        detail = f"the last of {len(roles)} turns is not an answer; leave it out or answer it"
+        raise RecordFault("turn order", f"{name}: {detail}")
     if not answered and len(turns) % 2 == 0:
-        return "no user turn is left to answer; give a question"
-    return None
+        detail = "no user turn is left to answer; give a question"
+        raise RecordFault("turn order", f"{name}: {detail}")
 
 
-def _placeholder_problem(turns: Sequence[tuple[str, str]], images: int) -> str | None:
+def _check_placeholders(name: str, turns: Sequence[tuple[str, str]], images: int) -> None:
     count = sum(text.count(IMAGE) for _, text in turns)
     if count != images:
-        return f"{count} {IMAGE} for {images} images; write one for each image, and none else"
+        fix = "write one for each image, and none else"
+        raise RecordFault("placeholders", f"{name}: {count} {IMAGE} for {images} images; {fix}")
     if any(IMAGE in text for role, text in turns if role != "user"):
-        return f"{IMAGE} stands in a turn that is not the user's; move it to a question"
-    return None
+        detail = f"{IMAGE} stands in a turn that is not the user's; move it to a question"
+        raise RecordFault("placeholders", f"{name}: {detail}")
 
 
 def _message(role: str, text: str, thought: str) -> Message:

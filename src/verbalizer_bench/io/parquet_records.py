@@ -21,6 +21,14 @@ _ROWS = 16
 # Bytes that are read of a column at once. What is decoded at once is a page, which has 1,024 rows
 # at most, and no more than a row group.
 _BUFFER = 1 << 20
+# Columns of which a record must have one set whole.
+_LAYOUTS = (
+    {"conversations"},
+    {"messages"},
+    {"question"},
+    {"prompt", "chosen", "rejected"},
+    {"prompt", "completions"},
+)
 _FOLDER, _NOT_WRITTEN = "embedded-images", "embedded:"
 
 
@@ -34,7 +42,8 @@ def parsed(path: Path, written: Path | None) -> Iterator[Parsed]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not parquet, or a column is of a type that no record has.
+        ValueError: It is not parquet, it lacks the columns of every layout, or a column is of a
+            type that no record has.
         OSError: An image cannot be written.
     """
     import pyarrow
@@ -78,6 +87,12 @@ def portable_name(name: str) -> str:
 def _check_columns(path: Path, schema: "pyarrow.Schema") -> None:
     from pyarrow import types
 
+    if not any(layout <= {*schema.names} for layout in _LAYOUTS):
+        raise ValueError(
+            f"{path}: its columns are {', '.join(schema.names) or 'none'}; needed are "
+            "conversations or messages (of preference data prompt, chosen and rejected, or prompt "
+            "and completions; of what is only asked question): rename them, or write them anew"
+        )
     for name in ("conversations", "messages", "prompt", "chosen", "rejected", "completions"):
         if name not in schema.names:
             continue

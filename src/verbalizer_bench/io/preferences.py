@@ -229,14 +229,19 @@ def _first_fault(error: ValidationError) -> RecordFault:
         return RecordFault("missing key", fix)
     if fault["type"] == "extra_forbidden":
         return RecordFault("unknown key", f"{key}; leave it out")
-    shown = _cut(repr(fault["input"]))
+    value = shown(fault["input"])
     if not key:
-        return RecordFault("wrong value", f"{shown} is no record; give an object of JSON")
-    return RecordFault("wrong value", f"{key}={shown}: {fault['msg']}")
+        return RecordFault("wrong value", f"{value} is no record; give an object of JSON")
+    return RecordFault("wrong value", f"{key}={value}: {fault['msg']}")
 
 
 def _fault(reason: str, detail: str) -> PydanticCustomError:
     return PydanticCustomError("record_fault", "{detail}", {"reason": reason, "detail": detail})
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    return _cut(repr(value))
 
 
 def _short(text: str) -> str:

@@ -13,8 +13,8 @@ from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.builders.build import build
 from verbalizer_bench.builders.kinds.response_format import make_sample, read_records
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
+from verbalizer_bench.io.conversation_files import read_records as training_records
 from verbalizer_bench.io.conversations import Conversation
-from verbalizer_bench.io.conversations import read_records as training_records
 
 BOXES = COCO / "llava_caps_boxes_coco2014_val_80.jsonl"
 

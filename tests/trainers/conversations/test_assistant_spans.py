@@ -237,7 +237,7 @@ def test_records_that_a_template_does_not_write() -> None:
     assert trained(make(cut, CHATML, None, "<|im_end|>"), conversation("q", long)) == [
         f"{long}<|im_end|>"
     ]
-    refused(cut, conversation("q", f"{long}b"), r"record 7 .*template: .*'aaa.*\.\.\.' for")
+    refused(cut, conversation("q", f"{long}b"), r"record 8 .*template: .*'aaa.*\.\.\.' for")
     question = TURN.replace("CONTENT", "m.content if m.role == 'assistant' else ''")
     refused(question, conversation("q", "a"), "template: .*does not write the text of a user turn")
     last = TURN.replace("CONTENT", "m.content.split('</think>')[-1]")

@@ -221,10 +221,10 @@ def test_truncation_at_every_length(
         kept = max(n for n in range(len(tokens) + 1) if sum(width[:n]) <= limit)
         encode = encoder(tokenizer, name, image_tokens=5, max_length=limit).encode
         if "<image>" in tokens[kept:]:
-            with pytest.raises(BadRecordError, match=r"record 7 .* image cut: .*max_length"):
+            with pytest.raises(BadRecordError, match=r"record 8 .* image cut: .*max_length"):
                 encode(conversation(name, images))
         elif kept <= first_answer:
-            with pytest.raises(BadRecordError, match=r"record 7 .* answer cut: "):
+            with pytest.raises(BadRecordError, match=r"record 8 .* answer cut: "):
                 encode(conversation(name, images))
         else:
             encoded = encode(conversation(name, images))
@@ -330,7 +330,7 @@ def test_a_template_that_loses_an_image_is_no_records_fault(bytes_bpe: Any) -> N
 def test_records_that_do_not_fit(
     bytes_bpe: Any, name: str, given: Conversation, reason: str
 ) -> None:
-    with pytest.raises(BadRecordError, match=rf"record 7 \(id 'seven'\): {reason}"):
+    with pytest.raises(BadRecordError, match=rf"record 8 \(id 'seven'\): {reason}"):
         encoder(bytes_bpe, name).encode(given)
 
 

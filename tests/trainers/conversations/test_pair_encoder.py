@@ -8,7 +8,8 @@ import pytest
 
 from tests.helpers.tokenizer_families import FAMILIES
 from tests.helpers.toy import make_tokenizer
-from verbalizer_bench.io.conversations import BadRecordError, read_as
+from verbalizer_bench.io.conversation_files import read_as
+from verbalizer_bench.io.conversations import BadRecordError
 from verbalizer_bench.trainers.conversations.assistant_spans import TemplateFaultError
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.pair_encoder import EncodedPair, PairEncoder
@@ -67,7 +68,7 @@ def test_the_length_that_is_refused_is_the_first_that_would_be_cut() -> None:
     assert encode(row(images=["a.png"]), max_length=whole).length == whole
     with pytest.raises(
         BadRecordError,
-        match=rf"record 3 \(id '7'\): answer cut: {whole} tokens with the rejected answer, which "
+        match=rf"record 4 \(id '7'\): answer cut: {whole} tokens with the rejected answer, which "
         rf"max_length={whole - 1} would cut; raise it",
     ):
         encode(row(images=["a.png"]), max_length=whole - 1)
@@ -85,7 +86,7 @@ def test_the_length_that_is_refused_is_the_first_that_would_be_cut() -> None:
     ],
 )
 def test_what_cannot_be_a_pair_is_refused_by_record(value: Any, fault: str) -> None:
-    with pytest.raises(BadRecordError, match=rf"^record 3 \(id '7'\): {fault}"):
+    with pytest.raises(BadRecordError, match=rf"^record 4 \(id '7'\): {fault}"):
         encode(value)
 
 
@@ -134,4 +135,4 @@ def test_a_file_of_pairs_names_the_line(tmp_path: Path) -> None:
     file.write_text("\n".join(map(json.dumps, (row(), row("x", "x")))) + "\n")
     good, bad = read_as(pair, file, 5)
     assert not isinstance(good, BadRecordError) and good.index == 5
-    assert str(bad).startswith(f"record 6 (id '7') in {file}, line 2: same answer: ")
+    assert str(bad).startswith(f"{file}, line 2 (id '7'): same answer: ")

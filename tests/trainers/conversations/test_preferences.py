@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message, read_files
+from verbalizer_bench.io.conversation_files import read_files
+from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
 from verbalizer_bench.io.preferences import ATTRIBUTES
 from verbalizer_bench.trainers.conversations.preferences import (
     CutOffPairs,
@@ -90,11 +91,10 @@ def test_what_cannot_be_used_is_refused_by_record(parse: Any, tmp_path: Path) ->
     file.write_text("\n".join(map(json.dumps, rows)))
     found = [record for _, record in read_files([file], parse)]
     bad = [str(one) for one in found if isinstance(one, BadRecordError)]
-    number = 1 if parse is best else 3
     assert bad == [
-        f"record {number} (id '7') in {file}, line 2: no scores: no completion was judged; judge "
+        f"{file}, line 2 (id '7'): no scores: no completion was judged; judge "
         "them, or leave the record out",
-        f"record {number + 1} (id '7') in {file}, line 3: turn order: prompt: no turn; a system "
+        f"{file}, line 3 (id '7'): turn order: prompt: no turn; a system "
         "turn if any, then user and assistant in turn, the user's last",
     ]
     assert [one.index for one in found] == list(range(len(found)))

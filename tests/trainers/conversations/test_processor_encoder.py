@@ -87,7 +87,7 @@ def test_an_image_of_another_size_than_was_encoded_is_refused(
     Image.open(images / "a.png").convert("P").save(images / "a.png")
     assert torch.equal(collate([row])["input_ids"], plain["input_ids"])
     Image.new("RGB", (20, 200)).save(images / "a.png")
-    with pytest.raises(ValueError, match=r"record 7: Idefics3Processor makes .* delete the cache"):
+    with pytest.raises(ValueError, match=r"record 8: Idefics3Processor makes .* delete the cache"):
         collate([row])
 
 

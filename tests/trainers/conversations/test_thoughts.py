@@ -264,5 +264,7 @@ def test_reasoning_is_read_from_messages_alone() -> None:
     for place, value in ((0, "x"), (1, ["x"])):
         wrong = [dict(turn) for turn in turns]
         wrong[place]["reasoning_content"] = value
-        with pytest.raises(BadRecordError, match="reasoning_content is a string, of an answer"):
+        with pytest.raises(
+            BadRecordError, match=r"\]\.reasoning_content=.*it is a text, of an answer"
+        ):
             conversation(0, {"messages": wrong})

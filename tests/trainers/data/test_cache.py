@@ -91,8 +91,8 @@ def test_what_is_skipped_is_counted_and_listed(
     built = build(mixed, images, encoder, skip_bad=True, cache=tmp_path / "cache")
     assert built.skipped == {"empty turn": 1, "missing image": 1}
     first, second = listed(built.folder)
-    assert (first["file"], first["index"], first["reason"]) == (str(mixed[0]), 2, "empty turn")
-    assert (second["file"], second["index"], second["id"]) == (str(mixed[1]), 3, "id-d")
+    assert (first["file"], first["id"], first["reason"]) == (str(mixed[0]), "id-", "empty turn")
+    assert (second["file"], second["id"]) == (str(mixed[1]), "id-d")
     assert "none.png" in second["detail"]
 
 
@@ -103,23 +103,24 @@ def test_one_error_for_all_bad_records(
     for _ in range(2):
         with pytest.raises(ValueError, match="2 of 5 records cannot be trained on") as caught:
             build(mixed, images, encoder, skip_bad=False, cache=cache)
-        message, *reasons = str(caught.value).splitlines()
+        message = str(caught.value)
         assert "bad_records=skip" in message and str(cache / "bad_records.jsonl") in message
-        assert [line.strip().partition(": ")[0] for line in reasons] == [
-            f"record 2 (id 'id-') in {mixed[0]}, row 3",
-            f"record 3 (id 'id-d') in {mixed[1]}, line 1",
+        assert [line.partition(": ")[0] for line in caught.value.__notes__] == [
+            f"{mixed[0]}, row 3 (id 'id-')",
+            f"{mixed[1]}, line 1 (id 'id-d')",
         ]
-        assert [bad["index"] for bad in listed(cache)] == [2, 3]
+        assert [bad["id"] for bad in listed(cache)] == ["id-", "id-d"]
     Image.new("RGB", (4, 4)).save(images / "none.png")
     good = [mixed[1]]
     assert build(good, images, encoder, skip_bad=False, cache=cache).skipped == {}
 
 
-def test_the_error_shows_three_and_lists_all(encoder: Encoder, tmp_path: Path) -> None:
+def test_the_error_shows_ten_and_lists_all(encoder: Encoder, tmp_path: Path) -> None:
     path = write(tmp_path / "bad.json", *[conversation("q", "")] * 12, conversation("q", "a"))
     with pytest.raises(ValueError, match="12 of 13 records") as caught:
         build([path], None, encoder, skip_bad=False, cache=tmp_path / "cache")
-    assert str(caught.value).count("\n  record ") == 3
+    *shown, last = caught.value.__notes__
+    assert len(shown) == 10 and last == "and 2 more"
     assert len(listed(tmp_path / "cache")) == 12
 
 

@@ -98,10 +98,10 @@ def test_an_image_that_breaks_later_is_named(processor: Any, images: Path) -> No
     rows = [row(41, [1, IMAGE, 2], 1, "red.png")]
     whole = (images / "red.png").read_bytes()
     (images / "red.png").write_bytes(whole[:40])
-    with pytest.raises(ValueError, match=r"record 41: image .*red\.png cannot be read any more"):
+    with pytest.raises(ValueError, match=r"record 42: image .*red\.png cannot be read any more"):
         collate(rows)
     (images / "red.png").unlink()
-    with pytest.raises(ValueError, match=r"record 41: image .*red\.png cannot be read any more"):
+    with pytest.raises(ValueError, match=r"record 42: image .*red\.png cannot be read any more"):
         collate(rows)
 
 

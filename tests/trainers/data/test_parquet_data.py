@@ -16,7 +16,7 @@ from pyarrow import parquet
 from tests.conftest import REPOSITORY
 from tests.helpers.training_records import conversation
 from verbalizer_bench.cli import main
-from verbalizer_bench.io.conversations import read_files
+from verbalizer_bench.io.conversation_files import read_files
 from verbalizer_bench.trainers.checkpoints.load import load
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.data.cache import TrainingData, build
@@ -93,7 +93,7 @@ def test_a_moved_cache_and_lost_images_are_built_again(
 def test_a_broken_image_is_named_with_its_record(
     encoder: Encoder, shards: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"record 4 \(id 'id-a4'\).*broken image"):
+    with pytest.raises(ValueError, match=r"row \d \(id 'id-a4'\): broken image"):
         build([shards], tmp_path, encoder, skip_bad=False, cache=tmp_path / "cache")
 
 

@@ -48,7 +48,7 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fails:
 
 def test_a_loss_that_is_not_finite(fails: Fails) -> None:
     line = fails("learning_rate=1e30")
-    assert "step 2: the loss is nan for records " in line
+    assert "step 2: the loss is nan for " in line
     assert "weights are not finite before it" in line or "lower learning_rate (1e+30)" in line
     assert line.endswith("No checkpoint was written")
 
@@ -71,8 +71,9 @@ def test_the_records_of_the_micro_batch_are_named(
     data = encoded_data(recipe, checkpoint, recipe.data)
     order = sample_order(recipe, data.lengths, data.has_image).order()
     numbers = sorted(int(row) for row in order[20:24])
-    named = ", ".join(f"{number} (id {rows[number].get('id', '')!r})" for number in numbers)
-    assert f"step 3: the loss is nan for records {named}; look at these records, lower" in line
+    (file,) = recipe.data
+    named = ", ".join(f"{file}, line {n + 1} (id {rows[n].get('id', '')!r})" for n in numbers)
+    assert f"step 3: the loss is nan for {named}; look at these records, lower" in line
 
 
 def test_a_gradient_that_is_not_finite(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def test_a_gradient_that_is_not_finite(fails: Fails, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(train, "load", loaded)
     line = fails()
-    assert "step 1: the norm of the gradients is nan for records" in line
+    assert "step 1: the norm of the gradients is nan for " in line
     # Eight records of the step.
     assert line.count("(id ") == 8
 
@@ -154,7 +155,7 @@ def test_a_held_out_loss_that_is_not_finite(
     monkeypatch.setattr(SupervisedTrainer, "prediction_step", broken)
     second = json.loads(held_out.read_text().splitlines()[1]).get("id", "")
     line = fails(f"held_out={held_out}")
-    assert f"held_out: the loss is nan for record 1 (id {second!r}); lower learning_rate" in line
+    assert f"the loss is nan for {held_out}, line 2 (id {second!r}); lower learning_rate" in line
 
 
 def test_large_weights_are_finite() -> None:

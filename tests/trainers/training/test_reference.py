@@ -249,5 +249,5 @@ def test_a_base_that_gives_no_number_is_refused(
     compute: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "pair_logps", lambda model, batch: [float("nan"), -1.0])
-    with pytest.raises(ValueError, match="record 0: its reference log-probabilities are"):
+    with pytest.raises(ValueError, match="record 1: its reference log-probabilities are"):
         compute()

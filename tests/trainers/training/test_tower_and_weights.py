@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPModel
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 from verbalizer_bench.experiments.miniature.world.build import write_world
-from verbalizer_bench.io.conversations import Conversation, Message, read_records
+from verbalizer_bench.io.conversation_files import read_records
+from verbalizer_bench.io.conversations import Conversation, Message
 from verbalizer_bench.trainers.choices import LossWeights
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.data.collator import Collator
