@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs docs check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -105,6 +105,10 @@ bench-builders: $(READY)
 bench-blind-pairs: $(READY)
 	$(BIN)/python -m benchmarks.blind_pairs
 
+# These pages with the Python API and every option, into site/. A warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -138,4 +142,4 @@ $(LMMS_VENV)/.ready: pyproject.toml constraints-lmms.txt
 	touch $@
 
 clean:
-	rm -rf build demo_out
+	rm -rf build demo_out site

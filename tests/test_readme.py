@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/ runs, on toy checkpoints; links and counts hold."""
+"""Every command and program of the README and of docs/ runs, on toy checkpoints."""
 
 import json
 import re
@@ -10,10 +10,12 @@ import pytest
 from tests.conftest import REPOSITORY
 from verbalizer_bench.cli import main
 
-REPRODUCE = REPOSITORY / "docs" / "reproduce.md"
-# The pages of docs/ go on with README's runs; that one has runs of its own.
-OTHERS = sorted(page for page in REPOSITORY.glob("docs/*.md") if page != REPRODUCE)
-PAGES = {"README": [REPOSITORY / "README.md", *OTHERS], "reproduce": [REPRODUCE]}
+DOCS = REPOSITORY / "docs"
+REPRODUCE = DOCS / "reproduce.md"
+# The other pages go on with the runs of this one; that one has runs of its own.
+FIRST = [REPOSITORY / "README.md", DOCS / "running.md"]
+OTHERS = sorted({*DOCS.glob("*.md")} - {REPRODUCE, *FIRST})
+PAGES = {"README": [*FIRST, *OTHERS], "reproduce": [REPRODUCE]}
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -48,7 +50,7 @@ def test_commands_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VERBALIZER_BENCH_DATA", "sample")
-    write_readme_set(tmp_path / "my_set")
+    write_own_set(tmp_path / "my_set")
     found = [command for page in pages for command in commands(page)]
     assert len(found) >= 4
     for command in found:
@@ -67,27 +69,36 @@ def test_the_readmes_python_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    for old, new in (
-        ("meta-llama/Llama-2-7b-chat-hf", str(toys[0])),
-        ("bfloat16", "float32"),
-        ('batch_size="auto"', 'tasks="verbalizer_sst2", data="sample", limit=2, device="cpu"'),
-    ):
-        assert block.count(old) == 1
-        block = block.replace(old, new)
-    model = ["--model", "verbalizer-llm", "--model_args", f"pretrained={toys[0]},dtype=float32"]
-    rest = ["--tasks", "verbalizer_sst2", "--data", "sample", "--limit", "2", "--device", "cpu"]
-    words = [*model, *rest, "--apply_chat_template", "--output_path", "out/tuned"]
-    assert main(["run", *words]) == 0
-    capsys.readouterr()
-    exec(block, {})
+    few = ', tasks="verbalizer_sst2", data="sample", limit=2, device="cpu", apply_chat_template'
+    changes = {"BASE": str(toys[0]), "TUNED": str(toys[0]), ", apply_chat_template": few}
+    program = changed(python_block(REPOSITORY / "README.md"), changes)
+    assert len(program.splitlines()) <= 6
+    exec(program, {})
+    assert "F1 over all cannot be told apart, 0.0" in capsys.readouterr().out
+    assert (tmp_path / "out" / "report" / "report.html").is_file()
+
+    model = {"meta-llama/Llama-2-7b-chat-hf": str(toys[0]), "bfloat16": "float32"}
+    options = {'batch_size="auto"': 'tasks="verbalizer_sst2", data="sample", limit=2, device="cpu"'}
+    exec(changed(python_block(DOCS / "python.md"), model | options), {})
     assert "F1 over all cannot be told apart, 0.0" in capsys.readouterr().out
     assert (tmp_path / "out" / "llama").is_dir()
 
 
-def write_readme_set(folder: Path) -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def python_block(page: Path) -> str:
+    """Return a page's one Python program, without the empty lines."""
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+    return block.replace("\n\n", "\n")
+
+
+def changed(program: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        assert old in program
+        program = program.replace(old, new)
+    return program
+
+
+def write_own_set(folder: Path) -> None:
+    text = (DOCS / "add-a-data-set.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(class: .*?)```", text, flags=re.DOTALL)
     folder.mkdir()
     (folder / "_my_set.yaml").write_text(block)
@@ -97,34 +108,7 @@ def write_readme_set(folder: Path) -> None:
 
 
 def test_the_demo_output_has_its_warning() -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    text = (DOCS / "demo.md").read_text(encoding="utf-8")
     from verbalizer_bench.experiments.miniature.demo import TOY_WARNING
 
     assert TOY_WARNING in text
-
-
-@pytest.mark.parametrize("page", sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]))
-def test_links_point_to_what_is_there(page: Path) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    assert links, page
-    for link in links:
-        place, _, heading = link.partition("#")
-        file = page.parent / place if place else page
-        assert "://" in link or file.exists(), link
-        assert "://" in link or not heading or heading in headings(file), link
-
-
-def headings(page: Path) -> set[str]:
-    """Return a page's headings as links name them."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-def test_the_journeys_are_counted() -> None:
-    text = (REPOSITORY / "docs" / "journeys.md").read_text(encoding="utf-8")
-    for journey in text.split("\n## ")[1:]:
-        stated = re.search(r"\n(\d+) files, (\d+) on the way and (\d+) beside it", journey)
-        assert stated
-        files = re.findall(r"^\d+\. (\*?)\[", journey, flags=re.MULTILINE)
-        assert tuple(map(int, stated.groups())) == (len(files), files.count(""), files.count("*"))

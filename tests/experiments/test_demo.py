@@ -78,12 +78,12 @@ def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_it_says_what_readmes_table_was_made_on() -> None:
+def test_it_says_what_the_pages_table_was_made_on() -> None:
     assert TABLE_MADE_ON in where(TABLE_MADE_ON) and "same kind" in where(TABLE_MADE_ON)
     other = where("An Arm (DEFAULT), torch 2.13.0")
     assert "This machine: An Arm (DEFAULT)" in other and TABLE_MADE_ON in other
     assert "torch" in machine() and "()" not in machine()
-    assert TABLE_MADE_ON in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert TABLE_MADE_ON in (REPOSITORY / "docs" / "demo.md").read_text(encoding="utf-8")
 
 
 def test_the_shipped_base_is_the_one_that_passed() -> None:
