@@ -69,8 +69,8 @@ def test_the_readmes_python_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    few = ', tasks="verbalizer_sst2", data="sample", limit=2, device="cpu", apply_chat_template'
-    changes = {"BASE": str(toys[0]), "TUNED": str(toys[0]), ", apply_chat_template": few}
+    few = '"tasks": "verbalizer_sst2", "data": "sample", "limit": 2, "device": "cpu", "apply_chat'
+    changes = {"BASE": str(toys[0]), "TUNED": str(toys[0]), '"apply_chat': few}
     program = changed(python_block(REPOSITORY / "README.md"), changes)
     assert len(program.splitlines()) <= 6
     exec(program, {})

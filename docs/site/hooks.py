@@ -154,7 +154,8 @@ def _options() -> str:
 def _help(command: Any, above: Any, name: str) -> str:
     """Return a command's help, and that of the commands below it."""
     context = type(above)(command, info_name=name, parent=above)
-    if command.context_settings.get("ignore_unknown_options"):  # lm-eval's: it says itself what it takes.
+    # lm-eval's say themselves what they take.
+    if command.context_settings.get("ignore_unknown_options"):
         words = [sys.executable, "-m", "verbalizer_bench", name, "--help"]
         text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     else:
