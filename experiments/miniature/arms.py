@@ -1,13 +1,12 @@
 """The checkpoints of the miniature: how each is trained from a base, and how it is scored."""
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from verbalizer_bench import api
-from verbalizer_bench.running.log_level import lm_eval_warnings_only
+from verbalizer_bench.experiments.asking import run_suite
 
 if TYPE_CHECKING:
     from verbalizer_bench.results.run import Run
@@ -118,7 +117,7 @@ def score(
         image: What `verbalizer-lvlm` shows; None for its own choice, white.
     """
     shown = {"image": image} if image else {}
-    return _evaluate({"pretrained": checkpoint, **shown}, adapter, log, output=output, data=data)
+    return run_suite({"pretrained": checkpoint, **shown}, adapter, log, output=output, data=data)
 
 
 def ask_mmvp(checkpoint: Path, output: Path, log: Path) -> "Run":
@@ -130,16 +129,4 @@ def ask_mmvp(checkpoint: Path, output: Path, log: Path) -> "Run":
         log: The file that lm-eval's tables go to.
     """
     model_args, tasks = {"pretrained": checkpoint}, "mmvp_options"
-    return _evaluate(model_args, "verbalizer-lvlm", log, output=output, data="sample", tasks=tasks)
-
-
-def _evaluate(model_args: Mapping[str, Any], adapter: str, log: Path, **asked: Any) -> "Run":
-    with log.open("a") as tables, contextlib.redirect_stdout(tables), lm_eval_warnings_only():
-        return api.evaluate(
-            adapter,
-            {**model_args, "dtype": "float32"},
-            device="cpu",
-            apply_chat_template=True,
-            batch_size=32,
-            **asked,
-        )
+    return run_suite(model_args, "verbalizer-lvlm", log, output=output, data="sample", tasks=tasks)

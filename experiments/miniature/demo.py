@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from verbalizer_bench.experiments.miniature.machine import machine
+from verbalizer_bench.experiments.machine import machine
 
 if TYPE_CHECKING:
     from verbalizer_bench.results.picture_scores import PictureScores

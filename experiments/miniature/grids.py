@@ -1,16 +1,12 @@
-"""What the grids of the miniature's studies have alike: checks, images, the choice of rates."""
+"""What the grids of the miniature's studies have alike: checks, images, the base."""
 
-import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from verbalizer_bench.config import check, plain
+from verbalizer_bench.config import check
+from verbalizer_bench.experiments.grids import check_lists, keep_weights
 from verbalizer_bench.experiments.miniature.arms import ALIGNED
-from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.images import MODES
 
@@ -26,64 +22,16 @@ def check_grid(grid: Any, lists: Sequence[str], counts: Sequence[str]) -> None:
     Raises:
         ValueError: A value is wrong.
     """
-    for name in lists:
-        values = getattr(grid, name)
-        right = bool(values) and len(set(values)) == len(values)
-        check(name, list(values), right, "at least one, and none twice")
+    check_lists(grid, lists, counts)
     for image in grid.images:
         check("images", image, image in MODES, f"one of {', '.join(MODES)}")
     check("seeds", list(grid.seeds), len(grid.seeds) > 1, "at least two: intervals are over them")
     check("texts", grid.texts, grid.texts >= 2 and grid.texts % 2 == 0, "even, at least 2")
-    for name in counts:
-        value = getattr(grid, name)
-        check(name, value, value is None or value >= 1, "at least 1")
-
-
-def as_yaml(grid: Any) -> str:
-    """Return a grid as its file has it."""
-    return yaml.safe_dump(plain(dataclasses.asdict(grid)), sort_keys=False)
-
-
-def keep_grid(file: Path, grid: Any, read: Callable[[Path], Any], sizes: Sequence[str]) -> None:
-    """Note in a study's folder what is to be run.
-
-    Args:
-        file: Where the grid stands.
-        grid: What is to be run.
-        read: Reads a grid of its kind.
-        sizes: The keys that must be those of what is there.
-
-    Raises:
-        ValueError: What is there was made with other sizes.
-    """
-    before = read(file) if file.exists() else grid
-    for name in sizes:
-        was, now = getattr(before, name), getattr(grid, name)
-        if was != now:
-            raise ValueError(
-                f"{file}: the study there has {name}={was}, not {now}; give that, or another folder"
-            )
-    write_whole(file, as_yaml(grid))
 
 
 def keep_base(file: Path, base: Path, name: str) -> None:
-    """Note the weights of a base that a study starts from.
-
-    Args:
-        file: Where they are noted.
-        base: The base.
-        name: What it is called.
-
-    Raises:
-        ValueError: What is there was tuned from others.
-    """
-    now = read_record(base / "base.json")["sha256"]
-    if file.exists() and (was := file.read_text(encoding="utf-8").strip()) != now:
-        raise ValueError(
-            f"{file}: the study there started from weights {was[:12]}, {name} is {now[:12]}; give "
-            "another folder"
-        )
-    write_whole(file, now + "\n")
+    """Note the weights of a base that a study starts from; see `keep_weights`."""
+    keep_weights(file, read_record(base / "base.json")["sha256"], name)
 
 
 def shown_images(model: str, every: Sequence[str]) -> tuple[str, ...]:
@@ -92,17 +40,3 @@ def shown_images(model: str, every: Sequence[str]) -> tuple[str, ...]:
     A LLaVA that is not tuned is its base where there is no image.
     """
     return tuple(image for image in every if model != ALIGNED or image != "none")
-
-
-def least_losses(found: Iterable[tuple[str, float, float]]) -> dict[str, float]:
-    """Return each model's learning rate of the least loss, the mean over its trainings.
-
-    Args:
-        found: Model, rate and held-out loss of each training; of each rate as many.
-    """
-    losses: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for model, rate, loss in found:
-        losses[model][rate].append(loss)
-    return {
-        name: min(by_rate, key=lambda rate: sum(by_rate[rate])) for name, by_rate in losses.items()
-    }

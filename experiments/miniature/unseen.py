@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from verbalizer_bench.experiments.asking import Question, answers
+
 MAX_NEW_TOKENS = 40
 
 
@@ -44,8 +46,8 @@ def ask(checkpoint: Path, adapter: str, records: Path, images: Path) -> list[Ans
         images: The folder that their image names are relative to.
     """
     rows: list[dict[str, Any]] = json.loads(records.read_text(encoding="utf-8"))
-    answers = answered(checkpoint, adapter, rows, images)
-    return [judge(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    texts = answered(checkpoint, adapter, rows, images)
+    return [judge(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 def answered(
@@ -59,26 +61,15 @@ def answered(
         rows: Records of `world`.
         images: The folder that their image names are relative to.
     """
-    from lm_eval.api.instance import Instance
-    from lm_eval.api.registry import get_model
-
-    from verbalizer_bench.running.harness import register_models
-
-    register_models()
-    model = get_model(adapter).create_from_arg_obj(
-        {"pretrained": str(checkpoint), "dtype": "float32"}, {"batch_size": 32, "device": "cpu"}
-    )
-    settings = {"do_sample": False, "num_beams": 10, "max_gen_toks": MAX_NEW_TOKENS, "until": []}
-    requests = []
-    for number, row in enumerate(rows):
-        turns = [{"role": "user", "content": row["conversations"][0]["value"]}]
-        arguments: tuple[Any, ...] = (model.apply_chat_template(turns), dict(settings))
+    questions = []
+    for row in rows:
+        image = None
         if "image" in row:
-            with Image.open(images / row["image"]) as image:
-                arguments += ({"visual": [image.convert("RGB")]},)
-        requests.append(Instance("generate_until", row, arguments, number))
-    texts: list[str] = model.generate_until(requests, disable_tqdm=True)
-    return texts
+            with Image.open(images / row["image"]) as opened:
+                image = opened.convert("RGB")
+        questions.append(Question(row["conversations"][0]["value"], image))
+    settings = {"num_beams": 10, "max_gen_toks": MAX_NEW_TOKENS}
+    return answers(checkpoint, adapter, questions, settings)
 
 
 def judge(row: dict[str, Any], answer: str) -> Answer:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.grids import as_yaml
 from verbalizer_bench.experiments.miniature.curve.grid import CurveGrid, read_grid
 from verbalizer_bench.experiments.miniature.curve.report import course, write
 from verbalizer_bench.experiments.miniature.curve.run import main
 from verbalizer_bench.experiments.miniature.curve.tables import CurveTables, read_tables
-from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 SMALL = CurveGrid(

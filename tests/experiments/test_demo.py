@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.machine import machine
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.experiments.miniature.base import GATE
 from verbalizer_bench.experiments.miniature.demo import (
@@ -18,7 +19,6 @@ from verbalizer_bench.experiments.miniature.demo import (
     demo,
     where,
 )
-from verbalizer_bench.experiments.miniature.machine import machine
 from verbalizer_bench.results.picture_scores import read_picture_scores
 from verbalizer_bench.results.run import find_runs
 

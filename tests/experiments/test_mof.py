@@ -16,8 +16,8 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.grids import as_yaml
 from verbalizer_bench.experiments.miniature.arms import BASE
-from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.mof.grid import (
     BASE_POINT,
     MofGrid,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.grids import as_yaml
 from verbalizer_bench.experiments.miniature.arms import ALIGNED
-from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.repair.grid import (
     BASE_POINT,
     RemedyPoint,

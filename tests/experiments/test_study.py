@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.experiments.contrast import contrast
+from verbalizer_bench.experiments.grids import as_yaml
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS, BASE
 from verbalizer_bench.experiments.miniature.base import GATE, check_gate
-from verbalizer_bench.experiments.miniature.contrast import contrast
-from verbalizer_bench.experiments.miniature.grids import as_yaml
 from verbalizer_bench.experiments.miniature.measuring import write_fixed
 from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
 from verbalizer_bench.experiments.miniature.study.report import write

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from verbalizer_bench.config import OneOrMore, check, read
+from verbalizer_bench.experiments.grids import keep_grid
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
-from verbalizer_bench.experiments.miniature.grids import check_grid, keep_base, keep_grid
+from verbalizer_bench.experiments.miniature.grids import check_grid, keep_base
 
 GRID = Path(__file__).with_name("grid.yaml")
 # What must be the same in all arms of a folder.

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast, told_interval
+from verbalizer_bench.experiments.contrast import SeedContrast, contrast, told_interval
 from verbalizer_bench.experiments.miniature.curve.figures import draw_curves
 from verbalizer_bench.experiments.miniature.curve.grid import read_grid
 from verbalizer_bench.experiments.miniature.curve.tables import CurveTables, read_tables
-from verbalizer_bench.experiments.miniature.page import write_from_tables, write_page
+from verbalizer_bench.experiments.page import write_from_tables, write_page
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.curve.points import F1, HELD_OUT

@@ -18,7 +18,7 @@ from verbalizer_bench.experiments.miniature.curve.grid import GRID, CurveGrid, C
 from verbalizer_bench.experiments.miniature.curve.report import write
 from verbalizer_bench.experiments.miniature.curve.tables import gather
 from verbalizer_bench.experiments.miniature.measuring import write_fixed
-from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
+from verbalizer_bench.experiments.works import Progress, Work, pool
 
 
 def curves(place: CurvePlace, grid: CurveGrid, jobs: int, report: Path) -> None:

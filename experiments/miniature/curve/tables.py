@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.experiments.grids import as_yaml
+from verbalizer_bench.experiments.machine import machine
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.experiments.miniature.curve.grid import CurveGrid, CurvePlace, read_grid
-from verbalizer_bench.experiments.miniature.grids import as_yaml
-from verbalizer_bench.experiments.miniature.machine import machine
-from verbalizer_bench.experiments.miniature.rows import read_rows, write_rows
+from verbalizer_bench.experiments.rows import read_rows, write_rows
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record

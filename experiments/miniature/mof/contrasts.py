@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast
+from verbalizer_bench.experiments.contrast import SeedContrast, contrast
 from verbalizer_bench.experiments.miniature.mof.tables import MofTables
 from verbalizer_bench.experiments.miniature.mof.world import PAIRS
 from verbalizer_bench.tasks.mmvp.patterns import PATTERNS

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.config import OneOrMore, check, read
+from verbalizer_bench.experiments.grids import keep_grid
 from verbalizer_bench.experiments.miniature.arms import BASE
-from verbalizer_bench.experiments.miniature.grids import check_grid, keep_base, keep_grid
+from verbalizer_bench.experiments.miniature.grids import check_grid, keep_base
 from verbalizer_bench.experiments.miniature.mof.scenes import scenes
 from verbalizer_bench.experiments.miniature.mof.towers import TOWERS
 from verbalizer_bench.io.json_reading import read_record

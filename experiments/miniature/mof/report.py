@@ -19,7 +19,7 @@ from verbalizer_bench.experiments.miniature.mof.sections import (
 from verbalizer_bench.experiments.miniature.mof.tables import MofTables, read_tables
 from verbalizer_bench.experiments.miniature.mof.towers import TOWERS
 from verbalizer_bench.experiments.miniature.mof.verdicts import verdicts
-from verbalizer_bench.experiments.miniature.page import write_from_tables, write_page
+from verbalizer_bench.experiments.page import write_from_tables, write_page
 from verbalizer_bench.results.tables import markdown_table as table
 
 

@@ -25,7 +25,7 @@ from verbalizer_bench.experiments.miniature.mof.grid import (
 )
 from verbalizer_bench.experiments.miniature.mof.towers import TOWERS, train_tower
 from verbalizer_bench.experiments.miniature.mof.world import write_fixed, write_world
-from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
+from verbalizer_bench.experiments.works import Progress, Work, pool
 
 
 def mixtures(place: MofPlace, grid: MofGrid, jobs: int, report: Path) -> None:

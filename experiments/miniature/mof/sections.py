@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.contrast import told_interval
+from verbalizer_bench.experiments.contrast import told_interval
 from verbalizer_bench.experiments.miniature.mof.blindness import DIFFERENCES
 from verbalizer_bench.experiments.miniature.mof.contrasts import (
     BOTH,
@@ -21,7 +21,7 @@ from verbalizer_bench.experiments.miniature.mof.scenes import VALUES
 from verbalizer_bench.experiments.miniature.mof.tables import MofTables
 from verbalizer_bench.experiments.miniature.mof.towers import TOWERS
 from verbalizer_bench.experiments.miniature.mof.verdicts import accuracy
-from verbalizer_bench.experiments.miniature.page import spread
+from verbalizer_bench.experiments.page import spread
 from verbalizer_bench.results.tables import markdown_table as table
 
 

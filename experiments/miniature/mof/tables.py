@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from verbalizer_bench.experiments.grids import as_yaml
+from verbalizer_bench.experiments.machine import processor
 from verbalizer_bench.experiments.miniature.arms import BASE
-from verbalizer_bench.experiments.miniature.grids import as_yaml
-from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.mof.grid import (
     BASE_POINT,
     MofGrid,
@@ -26,7 +26,7 @@ from verbalizer_bench.experiments.miniature.mof.grid import (
     read_grid,
 )
 from verbalizer_bench.experiments.miniature.mof.pairs import TASK
-from verbalizer_bench.experiments.miniature.rows import (
+from verbalizer_bench.experiments.rows import (
     document_rows,
     read_f1,
     read_rows,

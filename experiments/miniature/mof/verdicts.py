@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.contrast import told_interval
+from verbalizer_bench.experiments.contrast import told_interval
 from verbalizer_bench.experiments.miniature.mof.contrasts import (
     BOTH,
     f1,
@@ -14,7 +14,7 @@ from verbalizer_bench.experiments.miniature.mof.grid import ADDITIVE, INTERLEAVE
 from verbalizer_bench.experiments.miniature.mof.scenes import VALUES
 from verbalizer_bench.experiments.miniature.mof.tables import MofTables
 from verbalizer_bench.experiments.miniature.mof.towers import BLIND, SEES, TOWERS
-from verbalizer_bench.experiments.miniature.page import answers
+from verbalizer_bench.experiments.page import answers
 
 _INTERVALS = """Differences are in points (of 100), with intervals of 95 % over tuning seeds and
 over pairs or documents (t intervals, two crossed random effects), each by itself: of several, some

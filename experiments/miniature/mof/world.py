@@ -21,13 +21,13 @@ from verbalizer_bench.experiments.miniature.mof.scenes import (
     statement,
     value,
 )
-from verbalizer_bench.experiments.miniature.rows import write_rows
 from verbalizer_bench.experiments.miniature.world.build import write_sets
 from verbalizer_bench.experiments.miniature.world.instructions import (
     formatted_item,
     record,
     record_of,
 )
+from verbalizer_bench.experiments.rows import write_rows
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.tasks.mmvp.patterns import PATTERNS
 from verbalizer_bench.tasks.mmvp.questions import COLUMNS, FILE, IMAGES

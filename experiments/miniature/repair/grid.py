@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.config import OneOrMore, check, read
+from verbalizer_bench.experiments.grids import keep_grid
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, BASE
-from verbalizer_bench.experiments.miniature.grids import (
-    check_grid,
-    keep_base,
-    keep_grid,
-    shown_images,
-)
+from verbalizer_bench.experiments.miniature.grids import check_grid, keep_base, shown_images
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES, merged_name
 from verbalizer_bench.io.json_reading import read_record
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verbalizer_bench.experiments.miniature.arms import ALIGNED
-from verbalizer_bench.experiments.miniature.page import write_from_tables, write_page
 from verbalizer_bench.experiments.miniature.repair import figures
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.sections import (
@@ -26,6 +25,7 @@ from verbalizer_bench.experiments.miniature.repair.sections import (
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables, read_tables
 from verbalizer_bench.experiments.miniature.repair.verdicts import remedied, verdicts
+from verbalizer_bench.experiments.page import write_from_tables, write_page
 from verbalizer_bench.results.tables import markdown_table as table
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from verbalizer_bench.config import read
+from verbalizer_bench.experiments.grids import least_losses
 from verbalizer_bench.experiments.miniature.arms import (
     ALIGNED,
     BASE,
@@ -22,7 +23,6 @@ from verbalizer_bench.experiments.miniature.arms import (
     train_arm,
     train_recipe,
 )
-from verbalizer_bench.experiments.miniature.grids import least_losses
 from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
 from verbalizer_bench.experiments.miniature.repair import preferences
 from verbalizer_bench.experiments.miniature.repair.grid import (
@@ -33,7 +33,7 @@ from verbalizer_bench.experiments.miniature.repair.grid import (
     RepairPlace,
 )
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
-from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
+from verbalizer_bench.experiments.works import Progress, Work, pool
 
 
 def repair(place: RepairPlace, grid: RepairGrid, jobs: int, report: Path) -> None:

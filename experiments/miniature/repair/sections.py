@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.arms import ALIGNED
-from verbalizer_bench.experiments.miniature.contrast import (
+from verbalizer_bench.experiments.contrast import (
     SeedContrast,
     contrast,
     told_interval,
 )
-from verbalizer_bench.experiments.miniature.page import response_table, spread
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.shares import (
     GROUPS,
@@ -20,7 +19,9 @@ from verbalizer_bench.experiments.miniature.repair.shares import (
 )
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
 from verbalizer_bench.experiments.miniature.repair.verdicts import marks, remedied, told_share
-from verbalizer_bench.experiments.miniature.rows import UNSEEN, WORDS
+from verbalizer_bench.experiments.miniature.unseen_rows import UNSEEN
+from verbalizer_bench.experiments.page import response_table, spread
+from verbalizer_bench.experiments.rows import WORDS
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.tables import markdown_table as table
 from verbalizer_bench.tasks.metrics import OUTCOMES

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.experiments.contrast import SeedContrast, contrast
 from verbalizer_bench.experiments.miniature.arms import ALIGNED
-from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast
 from verbalizer_bench.experiments.miniature.repair.grid import BASE_POINT, RemedyPoint
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables

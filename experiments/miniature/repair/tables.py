@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from verbalizer_bench import api
+from verbalizer_bench.experiments.grids import as_yaml
+from verbalizer_bench.experiments.machine import processor
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS, BASE
-from verbalizer_bench.experiments.miniature.grids import as_yaml
-from verbalizer_bench.experiments.miniature.machine import processor
 from verbalizer_bench.experiments.miniature.repair.grid import (
     BASE_POINT,
     RemedyPoint,
@@ -27,14 +27,13 @@ from verbalizer_bench.experiments.miniature.repair.grid import (
 )
 from verbalizer_bench.experiments.miniature.repair.preference_rows import preference_rows
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
-from verbalizer_bench.experiments.miniature.rows import (
+from verbalizer_bench.experiments.miniature.unseen_rows import read_unseen, unseen_row
+from verbalizer_bench.experiments.rows import (
     document_rows,
     example_rows,
     read_f1,
     read_rows,
-    read_unseen,
     score_row,
-    unseen_row,
     write_rows,
 )
 from verbalizer_bench.io.files import write_whole

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature import page
-from verbalizer_bench.experiments.miniature.arms import ALIGNED
-from verbalizer_bench.experiments.miniature.contrast import (
+from verbalizer_bench.experiments import page
+from verbalizer_bench.experiments.contrast import (
     SeedContrast,
     contrast,
     told_interval,
 )
+from verbalizer_bench.experiments.miniature.arms import ALIGNED
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN
 from verbalizer_bench.experiments.miniature.repair.shares import (
     CameBack,

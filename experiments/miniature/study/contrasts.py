@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from verbalizer_bench.experiments.contrast import SeedContrast, contrast
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS
-from verbalizer_bench.experiments.miniature.contrast import SeedContrast, contrast
 from verbalizer_bench.experiments.miniature.study.grid import Point
 from verbalizer_bench.experiments.miniature.study.tables import StudyTables
 from verbalizer_bench.tasks.spec import LABEL_TYPES

@@ -8,16 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from verbalizer_bench.experiments.contrast import SeedContrast, told_interval
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS
 from verbalizer_bench.experiments.miniature.base import GATE, below_gate
-from verbalizer_bench.experiments.miniature.contrast import SeedContrast, told_interval
-from verbalizer_bench.experiments.miniature.page import (
-    response_table,
-    spread,
-    write_from_tables,
-    write_page,
-)
-from verbalizer_bench.experiments.miniature.rows import UNSEEN, WORDS
 from verbalizer_bench.experiments.miniature.study import figures
 from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
@@ -34,6 +27,14 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
 from verbalizer_bench.experiments.miniature.study.grid import Point
 from verbalizer_bench.experiments.miniature.study.tables import StudyTables, read_tables
 from verbalizer_bench.experiments.miniature.study.verdicts import verdicts
+from verbalizer_bench.experiments.miniature.unseen_rows import UNSEEN
+from verbalizer_bench.experiments.page import (
+    response_table,
+    spread,
+    write_from_tables,
+    write_page,
+)
+from verbalizer_bench.experiments.rows import WORDS
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.tables import markdown_table as table
 from verbalizer_bench.tasks.metrics import OUTCOMES

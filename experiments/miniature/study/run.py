@@ -12,13 +12,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from verbalizer_bench.experiments.grids import least_losses
 from verbalizer_bench.experiments.miniature.arms import (
     ALIGNED,
     ARMS,
     prepare_cell,
     train_arm,
 )
-from verbalizer_bench.experiments.miniature.grids import least_losses
 from verbalizer_bench.experiments.miniature.measuring import ask_once, score_once, write_fixed
 from verbalizer_bench.experiments.miniature.study.grid import (
     GRID,
@@ -29,7 +29,7 @@ from verbalizer_bench.experiments.miniature.study.grid import (
 )
 from verbalizer_bench.experiments.miniature.study.report import write
 from verbalizer_bench.experiments.miniature.study.tables import gather
-from verbalizer_bench.experiments.miniature.works import Progress, Work, pool
+from verbalizer_bench.experiments.works import Progress, Work, pool
 from verbalizer_bench.io.json_reading import read_record
 
 

@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature.grids import as_yaml
-from verbalizer_bench.experiments.miniature.machine import processor
-from verbalizer_bench.experiments.miniature.rows import (
+from verbalizer_bench.experiments.grids import as_yaml
+from verbalizer_bench.experiments.machine import processor
+from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
+from verbalizer_bench.experiments.miniature.unseen_rows import read_unseen, unseen_row
+from verbalizer_bench.experiments.rows import (
     document_rows,
     example_rows,
     read_f1,
     read_rows,
-    read_unseen,
     score_row,
-    unseen_row,
     write_rows,
 )
-from verbalizer_bench.experiments.miniature.study.grid import Grid, Place, Point, read_grid
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.files import newest_results

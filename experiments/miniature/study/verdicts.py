@@ -4,10 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from verbalizer_bench.experiments.miniature import page
+from verbalizer_bench.experiments import page
+from verbalizer_bench.experiments.contrast import told_interval
 from verbalizer_bench.experiments.miniature.arms import ALIGNED, ARMS
-from verbalizer_bench.experiments.miniature.contrast import told_interval
-from verbalizer_bench.experiments.miniature.rows import WORDS
 from verbalizer_bench.experiments.miniature.study.contrasts import (
     GROUPS,
     PAIRS,
@@ -19,6 +18,7 @@ from verbalizer_bench.experiments.miniature.study.contrasts import (
 )
 from verbalizer_bench.experiments.miniature.study.grid import Point
 from verbalizer_bench.experiments.miniature.study.tables import StudyTables
+from verbalizer_bench.experiments.rows import WORDS
 from verbalizer_bench.results.answers import signed_points
 from verbalizer_bench.results.resampling import ALPHA, holm
 from verbalizer_bench.tasks.metrics import OUTCOMES

@@ -1,7 +1,6 @@
 """Rows of the experiments' tables: what a run scored, by label type and by document."""
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +13,6 @@ from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 Point = TypeVar("Point")
-UNSEEN = ("exact", "follows", "right")
 # Of a response with no label word: it has four words or more.
 WORDS = "words"
 # The first document of each of these, with one verbalizer a label type, is shown in the report.
@@ -100,25 +98,3 @@ def read_f1(
         datasets[row["data_set"]] = len(values)
     tables = {key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()}
     return tables, [name for name, number in datasets.items() for _ in range(number)]
-
-
-def read_unseen(
-    file: Path, point_of: Callable[[Mapping[str, str]], Point]
-) -> dict[Point, dict[str, np.ndarray]]:
-    """Read what `unseen_row` gave: a value for each record, NaN where there is no verifier."""
-    return {
-        point_of(row): {
-            name: np.array([np.nan if bit == "-" else float(bit) for bit in row[name]])
-            for name in UNSEEN
-        }
-        for row in read_rows(file)
-    }
-
-
-def unseen_row(file: Path) -> dict[str, str]:
-    """Return the measures of answers about unseen scenes, a digit a record (`-`: no verifier)."""
-    answers = json.loads(file.read_text(encoding="utf-8"))
-    return {
-        name: "".join("-" if a[name] is None else str(int(a[name])) for a in answers)
-        for name in UNSEEN
-    }
