@@ -82,7 +82,7 @@ def read_f1(
     """Read what `document_rows` gave.
 
     Args:
-        file: The table, with a column `image`.
+        file: The table; with a column `image` where a point is asked with several.
         point_of: Returns whose row it is.
 
     Returns:
@@ -93,7 +93,7 @@ def read_f1(
     datasets: dict[str, int] = {}
     for row in read_rows(file):
         values = [float(value) for value in row["f1"].split()]
-        by_type = f1.setdefault((point_of(row), row["image"]), {})
+        by_type = f1.setdefault((point_of(row), row.get("image", "")), {})
         by_type.setdefault(row["label_type"], []).extend(values)
         datasets[row["data_set"]] = len(values)
     tables = {key: np.array([by_type[t] for t in LABEL_TYPES]) for key, by_type in f1.items()}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 NEED_PUNKT = ("length_constraints:number_sentences", "change_case:capital_word_frequency")
 # Its argument is IFEval's prompt, in whose place a record has its question.
-_REPEAT = "combination:repeat_prompt"
+REPEAT = "combination:repeat_prompt"
 _DRAWS = 8
 
 
@@ -87,7 +87,7 @@ def verify(kind: str, arguments: Mapping[str, Any], prompt: str, answer: str) ->
         answer: The response, unchanged; an empty one obeys nothing.
     """
     check_type(kind)
-    if kind == _REPEAT:
+    if kind == REPEAT:
         arguments = {"prompt_to_repeat": prompt}
     import langdetect
 

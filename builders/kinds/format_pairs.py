@@ -15,7 +15,7 @@ from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.builders.kinds import completions
 from verbalizer_bench.builders.kinds.sampling import sampled_by, sampler
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
-from verbalizer_bench.builders.pipeline.prompts import fill
+from verbalizer_bench.builders.pipeline.prompts import check_records, fill
 from verbalizer_bench.builders.pipeline.recipe import FormatPairs
 from verbalizer_bench.builders.pipeline.sample import Candidate, TrainingSample, Turn, read_samples
 from verbalizer_bench.builders.pipeline.stages import Stage
@@ -27,6 +27,7 @@ NEEDED = {
         "foit": ("caption", "instruction", "question"),
     }
 }
+_TEXT = {"text": ("instruction", "question")}
 _STAGE = "verify"
 _ANSWER_TOKENS = 250
 
@@ -44,6 +45,8 @@ class FormatPairStages:
             ValueError: None of them has an instruction, or the plain answer that is wanted.
         """
         self.context, self.recipe = context, recipe
+        if "text" in recipe.prompted:
+            check_records(recipe.prompts, context.prompts, _TEXT)
         self.layouts = tuple(
             RankedPairLayout(f"pairs_{name}", (name,), image=name == "fovit")
             for name in recipe.prompted
@@ -55,7 +58,7 @@ class FormatPairStages:
         if not recipe.samples.is_file():
             raise FileNotFoundError(
                 f"samples={recipe.samples}: no such file; give accepted.jsonl in the work folder "
-                "of a format_oriented data set"
+                "of a format_oriented or response_format data set"
             )
         samples = read_samples(recipe.samples)
         by_id = {sample.id: sample for sample in samples}
@@ -110,7 +113,7 @@ class FormatPairStages:
         }
         prompt = fill(self.context.prompts.records[arm], values)
         sample = replace(item, id=_name(item, arm), arm=arm, turns=(Turn(prompt, ""),))
-        if arm == "foit":
+        if arm != "fovit":
             return replace(sample, image=None, image_sha256=None)
         return sample
 

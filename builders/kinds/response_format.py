@@ -1,9 +1,11 @@
-"""Response-format data: existing visual questions with LLaVA-1.5's format prompts.
+"""Response-format data: existing questions, and how their answers are asked for. No model is asked.
 
 verbalizer-bench build recipes/data/response_format.yaml records=data/vqa.jsonl
 
-Liu et al. 2023 (arXiv 2310.03744), section 3.2: a prompt after the question says that a short
-answer, or an option's letter, is wanted. No model is asked.
+Visual questions get LLaVA-1.5's format prompts (Liu et al. 2023, arXiv 2310.03744, section 3.2):
+after the question it says that a short answer, or an option's letter, is wanted. Questions of text
+whose records have an answer in one of IFEval's formats beside the plain one make two sets of the
+same items, with the format's instruction and without; the former are verified.
 """
 
 import dataclasses
@@ -16,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from verbalizer_bench.builders.export.sets import SetLayout
-from verbalizer_bench.builders.filters import screening, wording
+from verbalizer_bench.builders.filters import screening, verifiers, wording
 from verbalizer_bench.builders.pipeline.context import BuildContext, PlannedCalls
+from verbalizer_bench.builders.pipeline.prompts import check_records
 from verbalizer_bench.builders.pipeline.recipe import ResponseFormat
-from verbalizer_bench.builders.pipeline.sample import TrainingSample, Turn
+from verbalizer_bench.builders.pipeline.sample import Instruction, TrainingSample, Turn
 from verbalizer_bench.builders.pipeline.stages import Stage
 from verbalizer_bench.client.response_checks import artifact_problem
 from verbalizer_bench.io import jsonl
@@ -27,17 +30,31 @@ from verbalizer_bench.io.json_reading import read_json
 
 NEEDED = {"records": {"short": ("question",), "letter": ("question", "context")}}
 LAYOUTS = (SetLayout("response_format", ("short", "letter"), image=True, template="arm"),)
+PAIRED_TEXTS = {"format": ("instruction", "question"), "plain": ("question",)}
+PAIRED = tuple(SetLayout(arm, (arm,), image=False) for arm in PAIRED_TEXTS)
+_ASKED = "instruction"
 
 
 class ResponseFormatStages:
     """The stages."""
 
-    layouts, needed, roles = LAYOUTS, NEEDED, ()
+    needed, roles = NEEDED, ()
 
     def __init__(self, context: BuildContext, recipe: ResponseFormat) -> None:
-        """Read the records."""
+        """Read the records.
+
+        Raises:
+            FileNotFoundError: They are not there.
+            ValueError: They are no records, or a text of the sets that they make is missing.
+        """
         self.recipe = recipe
         self.records = read_records(recipe.records)[: recipe.limit]
+        paired = [record for record in self.records if _ASKED in record]
+        self.layouts = (PAIRED if paired else ()) + (
+            LAYOUTS if len(paired) < len(self.records) else ()
+        )
+        if paired:
+            check_records(recipe.prompts, context.prompts, PAIRED_TEXTS)
 
     def stages(self) -> list[Stage]:
         """Return the stages in their order."""
@@ -53,7 +70,11 @@ class ResponseFormatStages:
         return []
 
     async def _samples(self, samples: list[TrainingSample]) -> list[TrainingSample]:
-        made = [make_sample(record, number) for number, record in enumerate(self.records)]
+        made = [
+            sample
+            for number, record in enumerate(self.records)
+            for sample in make_samples(record, number)
+        ]
         seen = Counter(sample.id for sample in made)
         # Some sources number the questions of each image from the beginning.
         return [
@@ -66,6 +87,79 @@ class ResponseFormatStages:
     async def _check(self, samples: list[TrainingSample]) -> list[TrainingSample]:
         # Existing questions may repeat: many are asked about many images.
         return await screening.screen(samples, self.recipe, repeated=("short", "letter"))
+
+
+def make_samples(record: Mapping[str, Any], number: int) -> tuple[TrainingSample, ...]:
+    """Return a record's samples: of a question of text with a format two, a pair."""
+    return paired_samples(record, number) if _ASKED in record else (make_sample(record, number),)
+
+
+def paired_samples(record: Mapping[str, Any], number: int) -> tuple[TrainingSample, ...]:
+    """Return a question with its format's instruction, and without; rejected if one is unusable.
+
+    Args:
+        record: `question`, `answer`, `formatted`, and `instruction`: `type` and `arguments` of one
+            of IFEval's verifiers, and `text` in place of IFEval's own words.
+        number: Its place, from 0.
+    """
+    name = str(record.get("id", f"{number:06}"))
+    ids = (f"{name}-format", f"{name}-plain")
+    both = tuple(
+        TrainingSample(id=own, arm=arm, pair=other)
+        for own, other, arm in zip(ids, ids[::-1], PAIRED_TEXTS, strict=True)
+    )
+    problem = _paired_problem(record)
+    if problem:
+        said = f"record {number}: {problem.detail}"
+        return tuple(sample.reject("records", problem.reason, said) for sample in both)
+    question = record["question"].strip()
+    asked = _instruction(record, name)
+    turns = [(Turn(question, record[key].strip()),) for key in ("formatted", "answer")]
+    formatted = dataclasses.replace(both[0], instruction=asked, turns=turns[0])
+    formatted = dataclasses.replace(formatted, verified=_obeys(formatted))
+    if not formatted.verified:
+        said = f"record {number}: {record['formatted']!r} does not obey: {asked.text}"
+        formatted = formatted.reject("records", "format", said)
+    plain = dataclasses.replace(both[1], turns=turns[1])
+    return tuple(screening.reject_pairs([formatted, plain]))
+
+
+def _paired_problem(record: Mapping[str, Any]) -> wording.Problem | None:
+    """Return why a question with a format cannot be used."""
+    for key in ("question", "answer", "formatted"):
+        value = record.get(key)
+        if not isinstance(value, str):
+            return wording.Problem("empty", f"{key}={value!r}: a text is expected")
+        problem = (
+            wording.empty_problem(value, key)
+            or wording.placeholder_problem(value)
+            or artifact_problem(value)
+        )
+        if problem:
+            return wording.Problem(*problem)
+    asked = record[_ASKED]
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("type"), str):
+        return wording.Problem("instruction", f"instruction={asked!r}: give type and arguments")
+    try:
+        verifiers.check_type(asked["type"])
+        verifiers.describe(asked["type"], asked.get("arguments", {}))
+    except ValueError as error:
+        return wording.Problem("instruction", str(error))
+    return None
+
+
+def _instruction(record: Mapping[str, Any], name: str) -> Instruction:
+    asked = record[_ASKED]
+    kind, arguments = asked["type"], dict(asked.get("arguments", {}))
+    return Instruction(
+        kind, arguments, asked.get("text") or verifiers.describe(kind, arguments), name
+    )
+
+
+def _obeys(sample: TrainingSample) -> bool:
+    asked, (turn,) = sample.instruction, sample.turns
+    assert asked
+    return verifiers.verify(asked.type, asked.arguments, turn.question, turn.answer)
 
 
 def read_records(path: Path) -> list[Mapping[str, Any]]:

@@ -108,6 +108,20 @@ def read_prompts(
     return templates
 
 
+def check_records(
+    path: Path | None, templates: PromptTemplates, needed: Mapping[str, Sequence[str]]
+) -> None:
+    """Check texts of `records` that only some recipes of a kind need.
+
+    Raises:
+        ValueError: One is missing, or has not the placeholders that it needs.
+    """
+    for name, placeholders in needed.items():
+        if name not in templates.records:
+            raise ValueError(f"{path}: records.{name}: missing; give its text")
+        _check(templates.records[name], placeholders, f"{path}: records.{name}", True)
+
+
 def _check(text: Any, allowed: Sequence[str], where: str, all_of_them: bool) -> None:
     whole = f"{text.system}\n{text.user}" if isinstance(text, PromptTemplate) else str(text)
     used = set(_PLACEHOLDER.findall(whole))

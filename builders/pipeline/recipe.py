@@ -147,11 +147,11 @@ class LlavaStyle(DataRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseFormat(DataRecipe):
-    """LLaVA-1.5's format prompts around existing records (Liu et al. 2023, arXiv 2310.03744).
+    """Existing records and how their answers are asked for (Liu et al. 2023, arXiv 2310.03744).
 
     Attributes:
         records: JSON list or JSON lines with `image`, `question`, and `answer`, `answers` or
-            `choices`.
+            `choices`; or of text with `question`, `answer`, `formatted` and `instruction`.
     """
 
     records: Path
@@ -193,9 +193,11 @@ class FormatPairs(DataRecipe):
     """Pairs without a judge: answers that an IFEval verifier accepts, against refused ones.
 
     Attributes:
-        samples: `accepted.jsonl` in the work folder of a `format_oriented` data set.
+        samples: `accepted.jsonl` in the work folder of a `format_oriented` data set, or of a
+            `response_format` one of text.
         images: Folder that its images' names are relative to.
-        prompted: How the prompt is made: `fovit` (with the image), `foit` (with its caption).
+        prompted: How the prompt is made: `fovit` (with the image), `foit` (with its caption),
+            `text` (of items that have neither).
         chosen: The data set's answer (`set`), or a completion that the verifier accepts
             (`sampled`).
         rejected: The answer that its item has without the instruction (`plain`; needs
@@ -212,8 +214,9 @@ class FormatPairs(DataRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        arms = ("fovit", "foit", "text")
         for name in self.prompted:
-            check("prompted", name, name in ("fovit", "foit"), "some of fovit, foit")
+            check("prompted", name, name in arms, f"some of {', '.join(arms)}")
         for name, known in (("chosen", ("set", "sampled")), ("rejected", ("plain", "sampled"))):
             value = getattr(self, name)
             check(name, value, value in known, " or ".join(known))

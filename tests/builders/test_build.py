@@ -190,7 +190,7 @@ def test_every_record_has_its_provenance(undisturbed: tuple[DataRecipe, Built, S
         lines = (made.output / f"{name}.provenance.jsonl").read_text().splitlines()
         for record, line in zip(records, map(json.loads, lines), strict=True):
             assert line["id"] == record["id"]
-            assert line["prompts"]["version"] == "1"
+            assert line["prompts"]["version"] == "2"
             assert line["models"] == ["tester-served"]
             assert {attempt["key"] for attempt in line["attempts"]} <= stored
             assert (line["instruction"] is None) == name.startswith("no")

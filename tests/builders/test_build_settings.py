@@ -149,7 +149,7 @@ def test_another_prompt_asks_again_for_what_depends_on_it_alone(
     build(made)
     mark = len(server.requests)
     prompts = yaml.safe_load(made.prompts.read_text())
-    prompts["version"] = "2"
+    prompts["version"] = "next"
     prompts["prompts"]["answer"]["user"] += "\nBe brief."
     (tmp_path / "prompts.yaml").write_text(yaml.safe_dump(prompts))
     again = build(recipe(tmp_path, server.url, "limit=10", f"prompts={tmp_path / 'prompts.yaml'}"))
@@ -157,7 +157,7 @@ def test_another_prompt_asks_again_for_what_depends_on_it_alone(
     assert len(asked) == 5 and all("Be brief." in prompt(one.body) for one in asked)
     assert again.usage.cached == mark - 5
     line = json.loads((made.output / "nofovit.provenance.jsonl").read_text().splitlines()[0])
-    assert line["prompts"]["version"] == "2"
+    assert line["prompts"]["version"] == "next"
 
 
 def test_captions_of_the_annotations_need_no_model_that_sees(

@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.data_recipes import COCO
 from tests.helpers.endpoint_server import Server, prompt
 from verbalizer_bench.builders.build import build
+from verbalizer_bench.builders.filters import verifiers
 from verbalizer_bench.builders.kinds.response_format import make_sample, read_records
 from verbalizer_bench.builders.pipeline.recipe import DataRecipe, read_recipe
 from verbalizer_bench.io.conversation_files import read_records as training_records
@@ -234,3 +235,60 @@ def test_an_option_is_a_line() -> None:
 def test_an_option_that_is_none_of_the_choices_is_rejected() -> None:
     sample = make_sample({"image": "a", "question": "?", "choices": ["x"], "answer": 3}, 5)
     assert sample.rejection == ("records", "answer", "record 5: answer=3 is none of its choices")
+
+
+def paired(number: int, formatted: str, kind: str, **arguments: Any) -> dict[str, Any]:
+    sums = {"question": f"What is {number} and {number} in all?", "answer": f"It is {2 * number}."}
+    asked = {"type": f"{kind}", "arguments": arguments}
+    return {"id": number, **sums, "formatted": formatted, "instruction": asked}
+
+
+PAIRS = [
+    paired(1, '{"answer": 2}', "detectable_format:json_format"),
+    paired(20, "IT IS 40.", "change_case:english_lowercase"),
+    paired(300, "It is 600. Done.", "startend:end_checker", end_phrase="Done."),
+    paired(4000, "8000", "length_constraints:no_such"),
+    {"id": 5, "question": "And then?", "formatted": "x", "instruction": {"type": "a:b"}},
+    {"id": 6, "question": "And now?", "answer": "y", "formatted": "x", "instruction": "capitals"},
+]
+
+
+def test_text_with_formats_makes_two_sets_of_the_same_items(tmp_path: Path) -> None:
+    """And pairs of both answers, whose prompt is the set's."""
+    PAIRS[0]["instruction"]["text"] = "Answer in JSON."
+    file = tmp_path / "records.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in PAIRS))
+    screened = ["leakage.data=sample"]
+    where = [f"output={tmp_path / 'out'}", f"records={file}"]
+    built = build(read_recipe("data/response_format", [*where, *screened]))
+    assert built.sets
+    reasons = [sample.rejection and sample.rejection.reason for sample in built.sets.rejected]
+    assert reasons == ["format", "pair", *["instruction"] * 2, *["empty"] * 2, *["instruction"] * 2]
+
+    def turns(name: str) -> list[tuple[str, ...]]:
+        rows = json.loads((tmp_path / "out" / name).read_text())
+        return [tuple(turn["value"] for turn in row["conversations"]) for row in rows]
+
+    ending = verifiers.describe("startend:end_checker", {"end_phrase": "Done."})
+    questions = [str(record["question"]) for record in (PAIRS[0], PAIRS[2])]
+    asked = [f"Answer in JSON.\n\n{questions[0]}", f"{ending}\n\n{questions[1]}"]
+    assert turns("format.json") == [(asked[0], '{"answer": 2}'), (asked[1], "It is 600. Done.")]
+    assert turns("plain.json") == [(questions[0], "It is 2."), (questions[1], "It is 600.")]
+    where = [f"output={tmp_path / 'pairs'}", "prompted=text"]
+    where.append(f"samples={tmp_path / 'out' / 'response_format' / 'accepted.jsonl'}")
+    build(read_recipe("data/format_pairs", [*where, *screened]))
+    lines = (tmp_path / "pairs" / "pairs_text.jsonl").read_text().splitlines()
+    pairs = [json.loads(line) for line in lines]
+    assert [(p["prompt"][0]["content"], p["images"]) for p in pairs] == [(q, []) for q in asked]
+    assert [p["rejected"][0]["content"] for p in pairs] == ["It is 2.", "It is 600."]
+
+
+def test_prompts_of_text_with_formats_need_their_texts(tmp_path: Path) -> None:
+    file, prompts = tmp_path / "records.jsonl", tmp_path / "prompts.yaml"
+    file.write_text(json.dumps(PAIRS[0]) + "\n")
+    texts = {"short": "{question}", "letter": "{question} {context}", "format": "{question}"}
+    prompts.write_text(json.dumps({"version": "1", "records": texts}))
+    where = [f"output={tmp_path / 'out'}", f"records={file}", f"prompts={prompts}"]
+    recipe = read_recipe("data/response_format", [*where, "leakage.data=sample"])
+    with pytest.raises(ValueError, match=r"records.format: {instruction} is missing"):
+        build(recipe)
