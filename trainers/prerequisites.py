@@ -56,7 +56,7 @@ def missing_packages(recipe: Recipe) -> list[str]:
     missing = []
     if not is_bitsandbytes_available():
         missing = [
-            f"{key}: needs bitsandbytes; pip install 'verbalizer-bench[qlora]', or leave it out"
+            f"{key}: needs bitsandbytes; pip install bitsandbytes, or leave it out"
             for key, wanted in optional.items()
             if wanted
         ]

@@ -53,9 +53,7 @@ def check_gguf(pretrained: str, gguf_file: str, options: Mapping[str, Any]) -> N
     """
     what = f"model_args pretrained={pretrained},gguf_file={gguf_file}"
     if importlib.util.find_spec("gguf") is None:
-        raise ValueError(
-            f"{what}: reading it needs the package gguf; pip install 'verbalizer-bench[gguf]'"
-        )
+        raise ValueError(f"{what}: reading it needs the package gguf; pip install gguf")
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
     from transformers.integrations.gguf.reader import read_gguf_metadata
 

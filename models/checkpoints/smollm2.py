@@ -58,9 +58,7 @@ def convert(gguf: Path, folder: Path) -> None:
         ValueError: The package that reads GGUFs is missing.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise ValueError(
-            f"{gguf.name}: reading it needs gguf; pip install 'verbalizer-bench[gguf]'"
-        )
+        raise ValueError(f"{gguf.name}: reading it needs gguf; pip install gguf")
     import torch
     from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 

@@ -36,7 +36,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             LORA,
             FOUR_BITS,
-            "quantization: needs bitsandbytes; pip install 'verbalizer-bench[qlora]'",
+            "quantization: needs bitsandbytes; pip install bitsandbytes",
         ),
         (SFT, "optim=paged_adamw_8bit", "optim=paged_adamw_8bit: needs bitsandbytes; pip install"),
         (

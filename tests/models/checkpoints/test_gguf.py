@@ -83,12 +83,12 @@ def test_a_delta_on_it(toys: tuple[Path, Path], folder: Path) -> None:
     assert torch.equal(lm.model.state_dict()[name], 2 * plain)
 
 
-def test_the_package_is_asked_for_by_its_extra(
+def test_the_package_is_asked_for_by_its_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     message = f"^model_args pretrained={folder},gguf_file={FILE}: reading it needs the package "
-    with pytest.raises(ValueError, match=message + r"gguf; pip install 'verbalizer-bench\[gguf\]'"):
+    with pytest.raises(ValueError, match=message + r"gguf; pip install gguf"):
         load(VerbalizerLLM, folder, gguf_file=FILE)
 
 
