@@ -272,6 +272,9 @@ def _held_out_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
     tokens, trained = int(held_out.tokens.sum()), int(held_out.trained.sum())
     line = f"{len(held_out.records):,} records, {tokens:,} tokens, the loss on {trained:,} of them"
     lines = [("held out", line)]
+    if held_out.images.any() and data.has_image.any():
+        line = "images are compared by name here, by content in validate-data and in training"
+        lines.append(("", line))
     lines += _bad_lines(recipe, held_out.bad, held_out.worst)
     if fault := shared.fault(recipe.held_out, row_kind(recipe).parse):
         lines.append(("WOULD STOP", fault))

@@ -171,6 +171,25 @@ def test_pairs_and_captions_go_through_it(
     assert found(capsys, 2, *words, "method=steerlm")["data"]["bad"] == {"other kind": 2}
 
 
+def test_parquet_alone_for_a_model_that_sees(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [conversation("<image>What?", name, name) for name in ("a.png", "c.png", "broken.png")]
+    for row in rows:
+        row["image"] = {"bytes": (images / row["image"]).read_bytes(), "path": row["image"]}
+    rows.append({**conversation("Who?", "I."), "image": None})
+    file = tmp_path / "rows.parquet"
+    parquet.write_table(pa.Table.from_pylist(rows), file)
+    words = [file, f"model.config={TINY / 'llava'}", "format=vicuna-v1"]
+    record = found(capsys, 2, *words, f"cache={tmp_path / 'cache'}")
+    assert record["method"] == "vit" and record["data"]["bad"] == {"broken image": 1}
+    assert record["data"]["kinds"] == {"text": 1, "one image": 2, "several images": 0}
+    assert record["data"]["worst"]["bad"][0]["place"] == f"{file}, row 3"
+    assert record["data"]["images"]["width"]["longest"] == 40
+    expanded = record["data"]["lengths"]["longest"] - record["data"]["lengths"]["shortest"]
+    assert expanded > 0, "an image counts as the tokens that it becomes"
+
+
 def test_a_checkpoints_own_processor_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

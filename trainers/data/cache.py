@@ -23,7 +23,7 @@ from verbalizer_bench.io.files import remove, wait_for_lock, write_whole
 from verbalizer_bench.io.record_files import record_name, records_sha256
 from verbalizer_bench.trainers.data import encoded_files
 from verbalizer_bench.trainers.data.encoded_files import RecordEncoder
-from verbalizer_bench.trainers.data.image_check import recheck
+from verbalizer_bench.trainers.data.image_check import ImageCheck, current_images, recheck
 from verbalizer_bench.trainers.data.mapped_table import MappedTable
 from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.data.overlap import RowHashes, table_hashes
@@ -77,11 +77,16 @@ class TrainingData:
     mixture: Mixture | None = None
     prompts_trained: int = 0
 
-    @property
-    def hashes(self) -> RowHashes:
-        """Return by what its records are compared with others; reads all rows."""
+    def hashes(self, images: Path | None) -> RowHashes:
+        """Return by what its records are compared with others; reads all rows.
+
+        Args:
+            images: The folder that image names are relative to.
+        """
+        known = encoded_files.checked_images(self.folder) if self.has_image.any() else ()
+        contents = ImageCheck(images, current_images(images, known))
         # What is drawn are places in a table of all rows.
-        found = table_hashes(self.dataset.data.table)
+        found = table_hashes(self.dataset.data.table, contents.content)
         return found.take(self.mixture.rows) if self.mixture else found
 
     def record(self) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class CheckedImage(NamedTuple):
 
 
 class ImageCheck:
-    """Decode each distinct image once; remember those that fail, and 8 bytes of any other's name.
+    """Decode each distinct image once; remember those that fail.
+
+    Of any other it remembers 8 bytes of a hash of its name, and 8 of one of its contents.
 
     With half a million images the chance that one is mistaken for another is 7e-9.
 
@@ -53,13 +55,14 @@ class ImageCheck:
         self.folder = folder
         self.bad: dict[str, tuple[str, str]] = {}
         self.sizes: Counter[tuple[int, int]] = Counter()
-        digests = []
+        known = {int(np.iinfo(np.uint64).max): 0}
         for image in before:
-            digests.append(_digest(image.name))
+            known[_digest(image.name)] = _short(image.content)
             if image.problem:
                 self.bad[image.name] = image.problem
         # Sorted; the last stands for no name.
-        self._seen = np.array(sorted({*digests, np.iinfo(np.uint64).max}), np.uint64)
+        self._seen = np.array(sorted(known), np.uint64)
+        self._contents = np.array([known[digest] for digest in sorted(known)], np.uint64)
 
     def check(self, names: Iterable[str]) -> list[CheckedImage]:
         """Decode the images that are new, and return them, checked, in their order."""
@@ -70,14 +73,21 @@ class ImageCheck:
         new = self._seen[places] != keys
         if not new.any():
             return []
-        self._seen = np.insert(self._seen, places[new], keys[new])
         fresh = [distinct[number] for number in sorted(numbers[new])]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = list(pool.map(partial(_decoded, self.folder), fresh))
+        contents = {image.name: _short(image.content) for image, _ in found}
+        added = np.array([contents[distinct[number]] for number in numbers[new]], np.uint64)
+        self._seen = np.insert(self._seen, places[new], keys[new])
+        self._contents = np.insert(self._contents, places[new], added)
         self.sizes.update(size for _, size in found if size)
         checked = [image for image, _ in found]
         self.bad.update({image.name: image.problem for image in checked if image.problem})
         return checked
+
+    def content(self, name: str) -> int:
+        """Return 64 bits of a hash of the bytes of an image that was checked and is not bad."""
+        return int(self._contents[np.searchsorted(self._seen, np.uint64(_digest(name)))])
 
     def refuse(self, record: Record) -> None:
         """Raise BadRecordError if an image of a record whose images were checked is bad."""
@@ -124,9 +134,9 @@ def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:
     return digest.hexdigest() if any_image else ""
 
 
-def current_contents(folder: Path | None, before: Iterable[CheckedImage]) -> dict[str, str | None]:
-    """Return the blake2b of images' bytes as they are now, by name; None of those that are bad."""
-    return {image.name: _again(folder, image).content for image in before}
+def current_images(folder: Path | None, before: Iterable[CheckedImage]) -> Iterator[CheckedImage]:
+    """Yield images as they are now; those of the same size and time of change are not read."""
+    return (_again(folder, image) for image in before)
 
 
 def _again(folder: Path | None, image: CheckedImage) -> CheckedImage:
@@ -144,6 +154,10 @@ def _state(folder: Path | None, name: str) -> list[int] | None:
 
 def _content(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _short(content: str | None) -> int:
+    return int(content[:16], 16) if content else 0
 
 
 def _digest(name: str) -> int:

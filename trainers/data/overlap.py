@@ -1,10 +1,10 @@
 """Held-out records that are trained on too: as a whole, or what they ask.
 
-Compared are 64 bits of a hash of what a model is given: token ids, and the names of images.
+Compared are 64 bits of a hash of what a model is given: token ids, and the contents of images.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from verbalizer_bench.io.conversation_files import AnyParse, named
-from verbalizer_bench.io.parquet_records import portable_name
 
 
 class RowHashes(NamedTuple):
@@ -20,7 +19,7 @@ class RowHashes(NamedTuple):
 
     Attributes:
         records: Their numbers.
-        whole: Hashes of ids and image names.
+        whole: Hashes of ids and images.
         prompts: The same without the last answer.
     """
 
@@ -84,20 +83,21 @@ def overlap(data: RowHashes, held_out: RowHashes) -> Overlap:
     return Overlap(len(whole), int(whole.sum()), int(prompts.sum()), first)
 
 
-def row_hashes(row: Mapping[str, Any], images: Sequence[str]) -> tuple[int, int]:
+def row_hashes(row: Mapping[str, Any], images: Sequence[object]) -> tuple[int, int]:
     """Return the hashes of a row, as a whole and without its last answer.
 
     Args:
         row: Its columns of ids: of a pair prompt_ids, chosen_ids and rejected_ids; of another
             record input_ids and assistant_mask.
-        images: The names of its images.
+        images: What tells each of its images from others: 64 bits of a hash of its contents, or
+            where none is read its name.
     """
     if "prompt_ids" in row:
         parts = [row[f"{name}_ids"] for name in ("prompt", "chosen", "rejected")]
     else:
         start = _last_answer(np.asarray(row["assistant_mask"], bool))
         parts = [row["input_ids"][:start], row["input_ids"][start:]]
-    found = hashlib.blake2b("\n".join(map(portable_name, images)).encode(), digest_size=8)
+    found = hashlib.blake2b("\n".join(map(str, images)).encode(), digest_size=8)
     hashes = []
     for part in parts:
         ids = np.asarray(part, np.int32)
@@ -113,10 +113,15 @@ def _last_answer(mask: np.ndarray) -> int:
     return int(untrained[-1]) + 1 if len(untrained) else 0
 
 
-def table_hashes(table: pa.Table) -> RowHashes:
-    """Return the hashes of encoded rows, as `TrainingData.dataset` has them."""
+def table_hashes(table: pa.Table, content: Callable[[str], object]) -> RowHashes:
+    """Return the hashes of encoded rows.
+
+    Args:
+        table: The rows, as `TrainingData.dataset` has them.
+        content: Returns what tells an image from others, by its name.
+    """
     records = table.column("record").to_numpy()
-    found = [row_hashes(row, images) for row, images in _rows(table)]
+    found = [row_hashes(row, [*map(content, images)]) for row, images in _rows(table)]
     whole, prompts = np.array(found, np.uint64).reshape(-1, 2).T
     return RowHashes(records, whole, prompts)
 

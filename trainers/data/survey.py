@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from verbalizer_bench.io.conversation_files import Source, read_files
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Pair
-from verbalizer_bench.io.parquet_records import is_written_nowhere
+from verbalizer_bench.io.parquet_records import is_written_nowhere, portable_name
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 from verbalizer_bench.trainers.data.overlap import RowHashes, row_hashes
 from verbalizer_bench.trainers.data.row_kinds import RowKind
@@ -60,7 +60,7 @@ class Survey:
         trained: Tokens that the loss is on.
         images: How many each shows.
         answers: Its turns that answer.
-        digests: 64 bits of a hash of token ids and image names.
+        digests: 64 bits of a hash of token ids and images.
         prompts: The same without the last answer.
         bad: How many cannot be trained on, by reason.
         worst: The first bad ones.
@@ -109,12 +109,19 @@ class _Gathered:
     most_cut: list[tuple[int, int, Extreme]] = field(default_factory=list)
     first: tuple[Any, ...] = ()
 
-    def add(self, source: Source, record: Conversation | Pair, encoded: Any, full: int) -> None:
+    def add(
+        self,
+        source: Source,
+        record: Conversation | Pair,
+        images: Sequence[object],
+        encoded: Any,
+        full: int,
+    ) -> None:
         conversation = record.chosen if isinstance(record, Pair) else record
         values = (
             *(record.index, encoded.length, full, encoded.tokens, encoded.trained),
             *(len(record.images), _answers(conversation)),
-            *row_hashes(encoded._asdict(), record.images),
+            *row_hashes(encoded._asdict(), images),
         )
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
@@ -166,11 +173,13 @@ def survey(
         kind: What the records are.
         images: The folder that image names are relative to.
         check: Decodes images. None: they need only be there, and a record without its image is
-            counted as bad and as trained on, as it will be once the image is there.
+            counted as bad and as trained on, as it will be once the image is there, and images are
+            told from each other by their names, in place of their contents.
         note: Is given each bad record.
         written: A folder in which images that stand in the records are written; None: nowhere.
     """
     gathered = _Gathered()
+    identify = check.content if check else portable_name
 
     def refuse(source: Source, error: BadRecordError) -> None:
         error.place = error.place or str(source)
@@ -194,7 +203,7 @@ def survey(
             continue
         if not check and (missing := _missing(item, images)):
             refuse(source, missing)
-        gathered.add(source, item, encoded, full)
+        gathered.add(source, item, [*map(identify, item.images)], encoded, full)
     return gathered.survey()
 
 

@@ -136,7 +136,8 @@ def held_out_data(
     if not recipe.held_out:
         return None
     held_out = encoded_data(recipe, checkpoint, recipe.held_out)
-    found = overlap(data.hashes, held_out.hashes)
+    folder = recipe.images_folder
+    found = overlap(data.hashes(folder), held_out.hashes(folder))
     if fault := found.fault(recipe.held_out, row_kind(recipe).parse):
         raise ValueError(fault)
     if warning := found.warning(recipe.held_out):

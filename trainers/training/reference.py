@@ -29,7 +29,7 @@ from verbalizer_bench.trainers.checkpoints.quantized import is_quantized
 from verbalizer_bench.trainers.data.cache import TrainingData
 from verbalizer_bench.trainers.data.collator import IGNORED
 from verbalizer_bench.trainers.data.encoded_files import checked_images
-from verbalizer_bench.trainers.data.image_check import current_contents
+from verbalizer_bench.trainers.data.image_check import current_images
 from verbalizer_bench.trainers.data.pair_collator import PairRows, ReferenceLogps, pair_key
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.preference import show_images_twice
@@ -152,7 +152,8 @@ class _Pair(NamedTuple):
 
 
 def _pairs(data: TrainingData, images: Path | None) -> Iterator[_Pair]:
-    contents = current_contents(images, checked_images(data.folder))
+    before = checked_images(data.folder)
+    contents = {image.name: image.content for image in current_images(images, before)}
     for number, row in enumerate(data.dataset):
         names = row.get("pictures") or ()
         key = pair_key(row, [contents[name] for name in names])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ def test_images_are_told_apart_in_files_and_rows(
     assert main(["validate-data", *words, f"held_out={tmp_path / 'other.jsonl'}"]) == 0
     write(tmp_path / "same.jsonl", asked[0])
     assert main(["validate-data", *words, f"held_out={tmp_path / 'same.jsonl'}"]) == 2
+    # The same picture, under another name.
+    shutil.copy(tmp_path / "a.png", tmp_path / "copy.png")
+    copied = write(tmp_path / "copied.jsonl", conversation("<image>What?", "Red.", "copy.png"))
+    capsys.readouterr()
+    assert main(["validate-data", *words, f"held_out={copied}"]) == 2
+    assert f"1 of its records are trained on too, the first is {copied}, line 1" in (
+        capsys.readouterr().err
+    )
+    assert main(["train", *words, f"held_out={copied}", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "images are compared by name here" in said and "WOULD STOP" not in said
+    recipe = read_recipe("tiny/vit", [*words[1:], f"held_out={copied}", f"cache={tmp_path}"])
+    checkpoint = load(recipe)
+    with pytest.raises(ValueError, match="1 of 1 of its records are trained on too"):
+        held_out_data(recipe, checkpoint, training_data(recipe, checkpoint))
     for row, name in zip(asked, "ab", strict=True):
         row["image"] = {"bytes": (tmp_path / f"{name}.png").read_bytes(), "path": None}
     parquet.write_table(pa.Table.from_pylist(asked), tmp_path / "rows.parquet")
