@@ -85,7 +85,7 @@ class InputLog:
             "truncated_prompts": self.truncated,
             "escaped_prompts": self.escaped,
             "special_tokens": dict(self.specials),
-            **self._own_images(),
+            **self.task_images(),
         }
 
     def own_record(self, responses: int) -> dict[str, Any] | None:
@@ -98,7 +98,7 @@ class InputLog:
             return None
         return {"mode": "own", "prompts": self.own_images, "images": len(self.own_sha256)}
 
-    def _own_images(self) -> dict[str, Any]:
+    def task_images(self) -> dict[str, Any]:
         """Return how many prompts had images of their own, how many those are, and their hash."""
         if not self.own_images:
             return {}

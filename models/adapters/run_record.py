@@ -21,6 +21,15 @@ from verbalizer_bench.models.chat.bos import openings
 from verbalizer_bench.models.checkpoints.weight_hash import KIND, weights_sha256
 from verbalizer_bench.models.engine.calibration import Calibration
 
+# What tuning leaves as it is. The vocabulary may grow by an image's token.
+_SIZES = ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads")
+
+
+def language_sizes(config: Any) -> dict[str, int]:
+    """Return the sizes of a model's language model, as far as its configuration has them."""
+    sizes = {name: getattr(config.get_text_config(), name, None) for name in _SIZES}
+    return {name: size for name, size in sizes.items() if isinstance(size, int)}
+
 
 class RankCounts(NamedTuple):
     """What a rank counted: by what its responses and scores were made, its prompts, the endings."""
@@ -83,6 +92,7 @@ class RunRecorder(ChatPrompts):
             **self._turn_record(self.eos_token_ids),
             **ending_record(sum((counts.endings for counts in ranks), Counter())),
             "fingerprint": self._fingerprint(),
+            "language_model": language_sizes(self.model.config),
             **inputs.record(),
             "versions": versions(),
         }

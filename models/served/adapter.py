@@ -31,6 +31,7 @@ from verbalizer_bench.client.event_loop import run_to_end
 from verbalizer_bench.client.protocol import Reply
 from verbalizer_bench.io.images import image_sha256
 from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
+from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.journal import Journal
 from verbalizer_bench.models.adapters.log_lines import show_log_lines
 from verbalizer_bench.models.adapters.scoring import Score
@@ -101,6 +102,7 @@ class VerbalizerAPI(LM):
         self._image_url = data_url(self.image) if self.image else None
         self._counts, self._dialect = ServedCounts(), Dialect()
         self._conversation, self._escaped = False, 0
+        self._called, self._inputs = 0, InputLog(None)
         self._asked: dict[str, GenerationSettings] = {}
 
     @property
@@ -187,6 +189,9 @@ class VerbalizerAPI(LM):
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         self._escaped += escaped
+        self._called += 1
+        self._inputs.own_images += bool(visuals)
+        self._inputs.own_sha256 |= {image_sha256(image) for image in visuals}
         return Call(place, where, tuple(messages), parameters)
 
     def _generation(self, request: Any) -> GenerationSettings:
@@ -341,7 +346,8 @@ class VerbalizerAPI(LM):
         record = {
             "adapter": self.adapter,
             **self._counts.record(),
-            "image": self._image_record(),
+            "image": self._inputs.own_record(self._called) or self._image_record(),
+            **self._inputs.task_images(),
             "world_size": 1,
             "served": {
                 "address": self.settings.endpoint.address,

@@ -387,6 +387,17 @@ def test_an_lvlm_is_made_from_a_text_model(two: list[Run]) -> None:
     )
     (pair,) = compare(base, run, resamples=10).pairs
     assert pair.caveats == ()
+    sizes = {"hidden_size": 2048, "num_hidden_layers": 24}
+    own = {"intermediate_size": 8}, {"num_hidden_layers": 28}
+    base, run = (
+        asked(one, one.name, "", image, language_model=sizes | more, **changes)
+        for one, image, changes, more in zip(two, (None, "none"), prints, own, strict=True)
+    )
+    (pair,) = compare(base, run, resamples=10).pairs
+    assert pair.caveats == (
+        f"{base.name} and {run.name}: these are not one language model before and after tuning: "
+        "num_hidden_layers 24 and 28.",
+    )
 
 
 def test_what_is_to_be_known_of_a_base_is_said_once(two: list[Run]) -> None:

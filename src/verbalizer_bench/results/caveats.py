@@ -3,7 +3,7 @@
 Weights of two checkpoints are compared with tuning in mind. What the records say against that, and
 what else tuning may have changed (the chat template, the ids that end a response), stands behind
 the answer. A text model and an LVLM made from it differ in architecture, tokenizer and template by
-their making: of them only the ends of responses are compared.
+their making: of them only the sizes of the language model and the ends of responses are compared.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,13 @@ def caveats(base: Run, run: Run) -> tuple[str, ...]:
 
 def _kinship(base: Run, run: Run) -> Iterator[str]:
     """Say that two runs are not of one model before and after tuning, or of other templates."""
+    sizes = [one.record.language_model for one in (base, run)]
+    shared = [key for key in sizes[0] if key in sizes[1]]
+    if other := [key for key in shared if sizes[0][key] != sizes[1][key]]:
+        listed = ", ".join(f"{key} {sizes[0][key]:,} and {sizes[1][key]:,}" for key in other)
+        names = f"{base.name} and {run.name}"
+        yield f"{names}: these are not one language model before and after tuning: {listed}."
+        return
     if is_lvlm(base) != is_lvlm(run):
         return
     parts = []

@@ -113,6 +113,7 @@ class RunRecord(_Part):
     endings: dict[str, int] = {}
     thoughts: dict[str, int] = {}
     fingerprint: dict[str, Any] = {}
+    language_model: dict[str, int] = {}
     first_input_ids: list[int] | None = None
     bos_counts: tuple[int, int] | None = None
     truncated_prompts: int = 0

@@ -47,6 +47,8 @@ def test_responses_are_those_of_each_question_alone(
         assert lm.generate_until(requests(beams), disable_tqdm=True) == expected
     record = lm.get_model_info()["verbalizer_bench"]
     assert record["engine"] == {engine: 12}
+    config = lm.model.config.get_text_config()
+    assert record["language_model"]["hidden_size"] == config.hidden_size
     assert record["task_images"]["prompts"] == 12 and record["task_images"]["images"] == 6
     assert record["image"] == {"mode": "own", "prompts": 12, "images": 6}
     text = requests(1)[0]

@@ -128,6 +128,9 @@ def test_a_tasks_own_images_go_where_it_says(serve: Callable[..., Server]) -> No
     assert [part.get("text") for part in content] == ["Is ", None, " as ", None, " is?"]
     found = [Image.open(io.BytesIO(data)) for data in images(server.requests[0].body)]
     assert list(map(image_sha256, found)) == list(map(image_sha256, reds))
+    assert record_of(model)["image"] == {"mode": "own", "prompts": 1, "images": 2}
+    model.generate_until(asked(["Is it?"]))
+    assert record_of(model)["image"]["mode"] == "white" and record_of(model)["task_images"]
     with pytest.raises(ValueError, match="task, document 0: a prompt says <image> 2 times and has"):
         model.generate_until(asked([(text, reds[:1])]))
 
