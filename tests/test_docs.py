@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 
+import verbalizer_bench
 from tests.conftest import PATIENCE, REPOSITORY
 from verbalizer_bench.cli.app import app
 from verbalizer_bench.tasks.metrics import outcome, token_f1
@@ -87,6 +88,12 @@ def every_command() -> list[str]:
         below = getattr(command, "commands", {})
         names += [f"{name} {inner}" for inner in below] or [name]
     return names
+
+
+def test_every_function_of_the_api_has_its_entry() -> None:
+    page = (DOCS / "api" / "index.md").read_text("utf-8")
+    entries = re.findall(r"^::: verbalizer_bench\.api\.(\w+)$", page, flags=re.MULTILINE)
+    assert {*entries} >= {name for name in verbalizer_bench.__all__ if name != "__version__"}
 
 
 def test_the_badges_are_true() -> None:
