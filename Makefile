@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs docs check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve smollm-study test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs docs check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -39,6 +39,14 @@ miniature-mof: $(READY)
 # When tuning hurts: the arms, asked every few steps while they are tuned. Resumable.
 miniature-curve: $(READY)
 	$(BIN)/python -m verbalizer_bench.experiments.miniature.curve.run miniature_out/curve $(OVERRIDES) --jobs $(JOBS) --report experiments/miniature/results/curve
+
+# A real instruct model, tuned with formats and without, and remedies: hours on two cores, resumable.
+# experiments/smollm2/README.md says where the texts are from. OVERRIDES='arms=[FOIT] seeds=[0]' runs fewer.
+OUT ?= smollm2_out
+GSM8K ?= data/gsm8k
+IFEVAL ?= data/ifeval/input_data.jsonl
+smollm-study: smollm
+	$(BIN)/python -m verbalizer_bench.experiments.smollm2.run $(OUT) $(OVERRIDES) --jobs $(JOBS) --gsm8k $(GSM8K) --ifeval $(IFEVAL) $(if $(REPLAY),--replay $(REPLAY)) --report experiments/smollm2/results
 
 # A file's tests stay in one process, which makes their models once.
 WORKERS ?= 2

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from verbalizer_bench.results.answers import signed_points
+from verbalizer_bench.results.ratio import Ratio, distance_told
 from verbalizer_bench.results.resampling import ALPHA
 
 
@@ -55,8 +56,8 @@ def contrast(differences: np.ndarray, strata: Sequence[str]) -> SeedContrast:
     """Summarise paired differences.
 
     Args:
-        differences: Shape (bases, seeds, documents); at least two seeds, and two documents of each
-            data set.
+        differences: Shape (bases, seeds, documents); two documents of each data set at least. Of
+            one seed the interval is over documents alone.
         strata: The data set of each document.
     """
     table = differences.mean(axis=0)
@@ -90,9 +91,11 @@ def _error(table: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     inner = table - means[:, groups]
     of_documents = inner.mean(axis=0)
     freedom = columns - means.shape[1]
+    documents = (of_documents**2).sum() / freedom / columns
+    if rows == 1:
+        return float(np.sqrt(documents)), float(freedom)
     residual = ((inner - of_documents) ** 2).sum() / ((rows - 1) * freedom) / (rows * columns)
     seeds = of_seeds.var(ddof=1) / rows
-    documents = (of_documents**2).sum() / freedom / columns
     # The difference of moments can fall below what either effect alone would give.
     variance = max(seeds + documents - residual, seeds, documents)
     if variance == 0:
@@ -105,3 +108,30 @@ def told_interval(difference: SeedContrast) -> str:
     """Return a difference with its interval, in points of 100."""
     low, high = signed_points(difference.low), signed_points(difference.high)
     return f"{signed_points(difference.mean)} [{low}, {high}]"
+
+
+def share(back: np.ndarray, cost: np.ndarray, strata: Sequence[str]) -> Ratio | None:
+    """Return the ratio of two mean differences, with its 95 % interval.
+
+    Args:
+        back: Shape (seeds, documents).
+        cost: Of the same.
+        strata: The data set of each document.
+
+    Returns:
+        None where the cost cannot be told from 0, or the interval would have no end.
+    """
+    if contrast(cost[None], strata).direction != 1:
+        return None
+    ratio = float(back.mean() / cost.mean())
+
+    def end(way: int) -> float | None:
+        def told(distance: float) -> bool:
+            rest = contrast((back - (ratio + way * distance) * cost)[None], strata)
+            return rest.direction == -way
+
+        distance = distance_told(told)
+        return None if distance is None else ratio + way * distance
+
+    low, high = end(-1), end(1)
+    return None if low is None or high is None else Ratio(ratio, low, high)

@@ -12,7 +12,9 @@ import pytest
 from tests.conftest import PATIENCE, REPOSITORY
 
 # What is committed to be read, and not to be installed.
-NOT_SHIPPED = "verbalizer_bench/experiments/miniature/results"
+NOT_SHIPPED = tuple(
+    f"verbalizer_bench/experiments/{name}/results" for name in ("miniature", "smollm2")
+)
 FOLDERS = {
     "verbalizer_bench": "src/verbalizer_bench",
     "verbalizer_bench/builders": "builders",

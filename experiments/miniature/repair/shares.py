@@ -5,18 +5,17 @@ same rule (Fieller's, `results.ratio`) are over the study's crossed seeds and do
 (`contrast.py`): the interval has each share s for which came back - s x cost cannot be told from 0.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from verbalizer_bench.experiments.contrast import SeedContrast, contrast
+from verbalizer_bench.experiments.contrast import SeedContrast, contrast, share
 from verbalizer_bench.experiments.miniature.arms import ALIGNED
 from verbalizer_bench.experiments.miniature.repair.grid import BASE_POINT, RemedyPoint
 from verbalizer_bench.experiments.miniature.repair.remedies import PLAIN, REMEDIES
 from verbalizer_bench.experiments.miniature.repair.tables import RepairTables
-from verbalizer_bench.results.ratio import Ratio, distance_told
+from verbalizer_bench.results.ratio import Ratio
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 GROUPS = (*LABEL_TYPES, "All")
@@ -111,30 +110,3 @@ def came_back(tables: RepairTables, model: str, image: str, group: str = "All") 
         contrast(back[None], tables.datasets),
         share(back, cost, tables.datasets),
     )
-
-
-def share(back: np.ndarray, cost: np.ndarray, strata: Sequence[str]) -> Ratio | None:
-    """Return the ratio of two mean differences, with its 95 % interval.
-
-    Args:
-        back: Shape (seeds, documents).
-        cost: Of the same.
-        strata: The data set of each document.
-
-    Returns:
-        None where the cost cannot be told from 0, or the interval would have no end.
-    """
-    if contrast(cost[None], strata).direction != 1:
-        return None
-    ratio = float(back.mean() / cost.mean())
-
-    def end(way: int) -> float | None:
-        def told(distance: float) -> bool:
-            rest = contrast((back - (ratio + way * distance) * cost)[None], strata)
-            return rest.direction == -way
-
-        distance = distance_told(told)
-        return None if distance is None else ratio + way * distance
-
-    low, high = end(-1), end(1)
-    return None if low is None or high is None else Ratio(ratio, low, high)

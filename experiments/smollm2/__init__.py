@@ -1,0 +1,1 @@
+"""A real instruct model tuned with formats and without, and what brings back what that costs."""

@@ -1,0 +1,107 @@
+"""The study's figures: F1 by label type, a dot a seed; and F1 while the main arms are tuned."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from verbalizer_bench.experiments.smollm2.findings import GROUPS, common, f1, is_merged, models
+from verbalizer_bench.experiments.smollm2.grid import BASE
+from verbalizer_bench.experiments.smollm2.tables import StudyTables
+from verbalizer_bench.tasks.spec import LABEL_TYPES
+from verbalizer_bench.trainers.curve.figure import STYLES
+from verbalizer_bench.trainers.curve.points import F1, HELD_OUT
+
+# Okabe and Ito's palette, distinct to colour-blind readers.
+_COLOURS = {
+    BASE: "#999999",
+    "FOIT": "#0072B2",
+    "NoFOIT": "#D55E00",
+    "FOIT-attention": "#56B4E9",
+    "NoFOIT-attention": "#E69F00",
+    "DPO-format": "#CC79A7",
+    "Replay": "#F0E442",
+}
+_MERGED = "#009E73"
+
+
+def draw_scores(tables: StudyTables, base: str, file: Path) -> None:
+    """Draw F1 of a base and what was tuned from it, a panel a label type, a mark a seed."""
+    names = models(tables, base)
+    figure = Figure(figsize=(10, 6.2), dpi=150, layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    for number, (axes, group) in enumerate(zip(panels.flat, GROUPS, strict=True)):
+        for place, name in enumerate(names):
+            seeds = [0] if name == BASE else common(tables, base, name)
+            cells = 100 * f1(tables, base, name, seeds)[:, number].mean(axis=1)
+            colour = _MERGED if is_merged(name) else _COLOURS[name]
+            axes.bar(place, cells.mean(), 0.8, color=colour, edgecolor="#555555", lw=0.5)
+            spread = place + np.linspace(-0.25, 0.25, len(cells))
+            axes.plot(spread, cells, "o", color="black", markersize=2.5, clip_on=False)
+        axes.set_title(group.capitalize(), fontsize=9)
+        axes.set_xticks(range(len(names)), names, rotation=50, ha="right", fontsize=8)
+        axes.set_ylim(0, 103)
+        _bare(axes)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("F1 (%)")
+    figure.supxlabel(
+        f"Bars: the mean of the tuning seeds; marks: each. Half of the documents of {base} are of "
+        "each class: a constant label word has 50.",
+        fontsize=8,
+        color="#555555",
+    )
+    figure.savefig(file)
+
+
+def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
+    """Draw F1 and the held-out loss while arms are tuned, a column an arm, thin a seed."""
+    rows = [row for row in tables.curve if row["base"] == base]
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(3.4 * len(names) + 0.8, 5.2), dpi=150, layout="constrained")
+    panels = figure.subplots(
+        2,
+        len(names),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        gridspec_kw={"height_ratios": [2, 1]},
+    )
+    for (scores, losses), name in zip(panels.T, names, strict=True):
+        own = [row for row in rows if row["model"] == name]
+        for label_type in LABEL_TYPES:
+            _draw(scores, own, F1[label_type], 100)
+        _draw(losses, own, HELD_OUT, 1)
+        scores.set_title(name, fontsize=9)
+        scores.set_ylim(0, 103)
+        losses.set_ylim(0, None)
+        losses.set_xlabel("step")
+        for axes in (scores, losses):
+            _bare(axes)
+    panels[0, 0].set_ylabel("F1 (%)")
+    panels[1, 0].set_ylabel("held-out loss")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(file)
+
+
+def _draw(axes: Axes, rows: Sequence[Mapping[str, str]], column: str, factor: float) -> None:
+    """Draw a column by step: thick the mean of the seeds, thin each."""
+    colour, marker, style = STYLES.get(column, ("0.2", "o", "-"))
+    by_seed: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        by_seed[row["seed"]][int(row["step"])] = factor * float(row[column])
+    for values in by_seed.values():
+        axes.plot(list(values), list(values.values()), color=colour, linewidth=0.6, alpha=0.5)
+    steps = sorted(set.intersection(*map(set, by_seed.values())))
+    means = [np.mean([values[step] for values in by_seed.values()]) for step in steps]
+    label = column.removeprefix("f1_")
+    axes.plot(steps, means, color=colour, marker=marker, linestyle=style, markersize=3, label=label)
+
+
+def _bare(axes: Axes) -> None:
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

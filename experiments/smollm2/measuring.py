@@ -1,0 +1,232 @@
+"""A point of the study: its checkpoint, what the suite and IFEval find of it, and what that cost.
+
+What is there is kept. Weights are removed when a point is measured, but for those that others start
+from: half a gigabyte each.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from verbalizer_bench import api
+from verbalizer_bench.builders.filters.verifiers import verify
+from verbalizer_bench.experiments.asking import Question, answers, run_suite
+from verbalizer_bench.experiments.smollm2.arms import (
+    ARMS,
+    PLAIN,
+    coefficient_of,
+    recipe_file,
+)
+from verbalizer_bench.experiments.smollm2.grid import BASE, Grid, Place, Point, base_path
+from verbalizer_bench.experiments.smollm2.sources import CURVE, SUITE
+from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.io.json_reading import read_record
+
+_ADAPTER = "verbalizer-llm"
+
+
+def measure(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
+    """Make a point, run the suite on it, and ask it IFEval's prompts.
+
+    Args:
+        place: Where.
+        grid: What.
+        point: The point.
+        rates: The chosen learning rates of its base, by arm.
+    """
+    if is_measured(place, point):
+        return
+    checkpoint = made(place, grid, point, rates)
+    with costing(place.point(point), "suite"):
+        score_once(checkpoint, place, grid, place.point(point) / "run")
+    with costing(place.point(point), "ifeval"):
+        ask_ifeval(checkpoint, place, grid, place.point(point) / "ifeval.json")
+    if point.model not in (BASE, PLAIN):
+        forget(place, point)
+
+
+def is_measured(place: Place, point: Point) -> bool:
+    """Return whether both measures of a point are there."""
+    return (place.point(point) / "ifeval.json").exists()
+
+
+def made(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> str:
+    """Return a point's checkpoint, which is made unless it is there."""
+    if point.model == BASE:
+        return base_path(grid, point.base)
+    if point.model in ARMS:
+        return str(train(place, grid, point, rates))
+    output = place.point(point) / "checkpoint"
+    if not (output / "merge.json").exists():
+        from verbalizer_bench.models.checkpoints.merge_weights import merge_weights
+
+        shutil.rmtree(output, ignore_errors=True)
+        tuned = train(place, grid, point._replace(model=PLAIN, rate=rates[PLAIN]), rates)
+        coefficients = [(coefficient_of(point.model),)]
+        with costing(place.point(point), "train"):
+            merge_weights(base_path(grid, point.base), [str(tuned)], coefficients, output)
+    return str(output)
+
+
+def train(
+    place: Place,
+    grid: Grid,
+    point: Point,
+    rates: dict[str, float],
+    output: Path | None = None,
+    *more: str,
+) -> Path:
+    """Train an arm unless its checkpoint is there.
+
+    Args:
+        place: Where.
+        grid: What.
+        point: An arm with its rate.
+        rates: The chosen learning rates, of what it starts from.
+        output: The checkpoint's folder, if not the point's.
+        more: Further key=value.
+    """
+    output = output or place.point(point) / "checkpoint"
+    if has_weights(output):
+        return output
+    # Its weights were removed: what is there cannot be gone on from.
+    shutil.rmtree(output, ignore_errors=True)
+    words = [*training_words(place, grid, point, rates), f"output={output}", *more]
+    with costing(output.parent, "train"):
+        return api.train(recipe_file(ARMS[point.model].recipe), *words).path
+
+
+def try_rate(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
+    """Train an arm with a learning rate, unless it was: its held-out loss is what is wanted."""
+    if not (place.point(point) / "checkpoint" / "training.json").exists():
+        train(place, grid, point, rates)
+
+
+def has_weights(checkpoint: Path) -> bool:
+    """Return whether a checkpoint is whole; one whose training was stopped is not."""
+    return (checkpoint / "training.json").exists() and any(checkpoint.glob("*.safetensors"))
+
+
+def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> list[str]:
+    """Return the keys of an arm's recipe that the study sets."""
+    arm, records, batch, micro = ARMS[point.model], grid.items, grid.batch, grid.micro_batch
+    start = base_path(grid, point.base)
+    if arm.start:
+        before = point._replace(model=arm.start, rate=rates[arm.start])
+        start = str(train(place, grid, before, rates))
+    if arm.recipe == "dpo":
+        records, batch, micro = records // 2, batch // 2, micro // 2
+    words = [
+        f"model.path={start}",
+        f"data={place.items(point.seed) / arm.data}",
+        f"held_out={place.items(None) / arm.data}",
+        f"cache={place.folder / 'cache'}",
+        f"global_batch_size={batch}",
+        f"per_device_batch_size={micro}",
+        f"learning_rate={point.rate}",
+        f"seed={point.seed}",
+    ]
+    if arm.replays:
+        others = round(records * grid.replay)
+        words[1] = f"data=[{place.items(point.seed) / arm.data},{place.data / 'replay.jsonl'}]"
+        return [*words, f"data_records=[{records - others},{others}]"]
+    return [*words, f"data_records={records}"]
+
+
+def draw_curve(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
+    """Train an arm once more, and ask it the suite every some steps."""
+    folder = place.curve(point)
+    if (folder / "checkpoint" / "training.json").exists():
+        return
+    train(
+        place,
+        grid,
+        point,
+        rates,
+        folder / "checkpoint",
+        f"evaluation.steps={grid.curve_steps}",
+        "evaluation.limit=null",
+        f"evaluation.num_beams={grid.num_beams}",
+        f"evaluation.data={place.data / CURVE}",
+    )
+    remove_weights(folder / "checkpoint")
+
+
+def score_once(checkpoint: str, place: Place, grid: Grid, output: Path) -> None:
+    """Run the suite unless it was run."""
+    if any(output.rglob("run.json")):
+        return
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    run_suite(
+        {"pretrained": checkpoint},
+        _ADAPTER,
+        output / "lm-eval.log",
+        output=output,
+        data=place.data / SUITE,
+        gen_kwargs={"num_beams": grid.num_beams},
+        device=grid.device,
+    )
+
+
+def ask_ifeval(checkpoint: str, place: Place, grid: Grid, file: Path) -> None:
+    """Ask IFEval's prompts, and write what came and which instructions each answer follows."""
+    if file.exists():
+        return
+    rows = [row for _, row in jsonl.read_objects(place.data / "ifeval.jsonl")]
+    settings = {"num_beams": 1, "max_gen_toks": grid.ifeval_tokens}
+    questions = [Question(row["prompt"]) for row in rows]
+    texts = answers(Path(checkpoint), _ADAPTER, questions, settings, grid.device)
+    judged = [
+        {
+            "key": row["key"],
+            "answer": text,
+            "follows": [
+                verify(one["type"], one["arguments"], row["prompt"], text)
+                for one in row["instructions"]
+            ],
+        }
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    write_whole(file, json.dumps(judged, indent=1) + "\n")
+
+
+def forget(place: Place, point: Point) -> None:
+    """Remove a point's weights; how it was trained stays."""
+    remove_weights(place.point(point) / "checkpoint")
+
+
+def remove_weights(checkpoint: Path) -> None:
+    """Remove a checkpoint's weights and its adapter's."""
+    for file in checkpoint.rglob("*.safetensors"):
+        file.unlink()
+
+
+def held_out_loss(place: Place, point: Point) -> float:
+    """Return the held-out loss that a training ended with."""
+    record = read_record(place.point(point) / "checkpoint" / "training.json")
+    return float(record["held_out"]["loss"])
+
+
+@contextmanager
+def costing(folder: Path, part: str) -> Iterator[None]:
+    """Add the processor's seconds to `cost.json` in a folder: of this process, all its threads."""
+    started = time.process_time()
+    yield
+    seconds = time.process_time() - started
+    costs = costs_of(folder)
+    # What was there already took no time.
+    costs[part] = round(max(seconds, costs.get(part, 0.0)), 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "cost.json", json.dumps(costs) + "\n")
+
+
+def costs_of(folder: Path) -> dict[str, float]:
+    """Return the processor's seconds of what was done in a folder, by part."""
+    file = folder / "cost.json"
+    costs: dict[str, float] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return costs

@@ -1,0 +1,146 @@
+"""Does tuning without formats hurt a real instruct model, and what brings back most?
+
+    make smollm-study
+    python -m verbalizer_bench.experiments.smollm2.run smollm2_out --gsm8k DIR --ifeval FILE \
+        --replay FILE --report out arms=[FOIT,NoFOIT] seeds=[0]
+
+Seed by seed, every arm; reported after each. What is there is kept: interrupted, it goes on.
+`key=value` replaces a key of the grid, so that a part is run and reported.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from verbalizer_bench.experiments.grids import least_losses
+from verbalizer_bench.experiments.smollm2 import costs
+from verbalizer_bench.experiments.smollm2.arms import ARMS, MERGE, PLAIN
+from verbalizer_bench.experiments.smollm2.grid import (
+    BASE,
+    GRID,
+    PACKAGED,
+    Grid,
+    Place,
+    Point,
+    read_grid,
+)
+from verbalizer_bench.experiments.smollm2.measuring import (
+    draw_curve,
+    held_out_loss,
+    measure,
+    remove_weights,
+    try_rate,
+)
+from verbalizer_bench.experiments.smollm2.sources import Sources, write_all
+from verbalizer_bench.experiments.works import Progress, Work, pool
+from verbalizer_bench.models.checkpoints import smollm2
+
+Rates = dict[str, float]
+
+
+class Study:
+    """The works of a study, in the order in which they are done."""
+
+    def __init__(self, place: Place, grid: Grid, run: Progress, report: Path) -> None:
+        """Take what is run, what runs it, and where tables and report go."""
+        self.place, self.grid, self.report = place, grid, report
+        self._run = run
+
+    def run(self) -> None:
+        """Run what is not there yet, seed by seed and arm by arm, and report after each."""
+        for base in self.grid.bases:
+            self.place.keep_base(self.grid, base)
+            rates: Rates = {}
+            self._run([self._point(Point(base, None, BASE), rates)], f"{base} itself")
+            for seed in self.grid.seeds:
+                for arm in self.grid.arms:
+                    self._arm(base, seed, arm, rates)
+                    self._report()
+                for arm in self.grid.curve:
+                    self._choose(base, arm, rates)
+                    point = Point(base, seed, arm, rates[arm])
+                    self._run([self._curve(point, rates)], f"{base}, seed {seed}, curve of {arm}")
+                    self._report()
+
+    def _arm(self, base: str, seed: int, arm: str, rates: Rates) -> None:
+        self._choose(base, arm, rates)
+        models = self.grid.models(arm)
+        points = [Point(base, seed, model, rates.get(model)) for model in models]
+        self._run([self._point(one, rates) for one in points], f"{base}, seed {seed}, {arm}")
+
+    def _choose(self, base: str, arm: str, rates: Rates) -> None:
+        """Choose the learning rates of an arm, and of what it starts from; keep those weights."""
+        before = PLAIN if arm == MERGE else ARMS[arm].start or ARMS[arm].rate_of
+        if before:
+            self._choose(base, before, rates)
+        if arm == MERGE or arm in rates:
+            return
+        if ARMS[arm].rate_of:
+            rates[arm] = rates[ARMS[arm].rate_of]
+            return
+        points = self.grid.tried(base, arm)
+        self._run([self._rate(one, rates) for one in points], f"{base}, learning rates of {arm}")
+        rates |= chosen(self.place, points)
+        for point in points:
+            if point.rate != rates[arm]:
+                remove_weights(self.place.point(point) / "checkpoint")
+
+    def _point(self, point: Point, rates: Rates) -> Work:
+        arguments = (self.place, self.grid, point, dict(rates))
+        kind = "merge" if point.model.startswith(MERGE) else point.model
+        return Work(kind, str(point), self.place.point(point) / "log.txt", measure, arguments)
+
+    def _rate(self, point: Point, rates: Rates) -> Work:
+        arguments = (self.place, self.grid, point, dict(rates))
+        log = self.place.point(point) / "log.txt"
+        return Work("rate", str(point), log, try_rate, arguments)
+
+    def _curve(self, point: Point, rates: Rates) -> Work:
+        arguments = (self.place, self.grid, point, dict(rates))
+        log = self.place.curve(point) / "log.txt"
+        return Work("curve", f"{point}, curve", log, draw_curve, arguments)
+
+    def _report(self) -> None:
+        from verbalizer_bench.experiments.smollm2.report import write
+        from verbalizer_bench.experiments.smollm2.tables import gather
+
+        gather(self.place, self.grid, self.report)
+        print(f"Wrote {write(self.report)}; {costs.told(self.place, self.grid)}", flush=True)
+
+
+def chosen(place: Place, points: Sequence[Point]) -> Rates:
+    """Return the learning rate of the least held-out loss."""
+    return least_losses((one.model, one.rate or 0.0, held_out_loss(place, one)) for one in points)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the study, and write its report."""
+    parser = argparse.ArgumentParser("python -m verbalizer_bench.experiments.smollm2.run")
+    parser.add_argument("folder", type=Path, help="where; what is there is kept")
+    parser.add_argument("overrides", nargs="*", help="key=value, in place of the grid's")
+    parser.add_argument("--grid", default=GRID, type=Path, help="a YAML file of a grid")
+    parser.add_argument("--data", default=os.environ.get("VERBALIZER_BENCH_DATA", "hub"))
+    parser.add_argument("--gsm8k", type=Path, required=True, help="folder of GSM8K's JSON lines")
+    parser.add_argument("--ifeval", type=Path, required=True, help="IFEval's input_data.jsonl")
+    parser.add_argument("--replay", type=Path, help="instruction, input, output; for Replay")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="points at a time")
+    parser.add_argument("--report", type=Path, required=True, help="where tables and report go")
+    args = parser.parse_args(argv)
+    try:
+        grid, place = read_grid(args.grid, args.overrides), Place(args.folder)
+        if "Replay" in grid.arms and args.replay is None:
+            raise ValueError("arms: Replay needs --replay FILE; give it, or leave the arm out")
+        place.keep(grid)
+        if any(grid.paths[name] == PACKAGED for name in grid.bases):
+            smollm2.make(smollm2.smollm_folder())
+        write_all(place, grid, Sources(args.data, args.gsm8k, args.ifeval, args.replay))
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    print(costs.told(place, grid), flush=True)
+    with pool(args.jobs) as processes:
+        Study(place, grid, Progress(processes, args.jobs), args.report).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The page's first part of a base: each question, and what the tables answer to it."""
+
+from verbalizer_bench.experiments import page
+from verbalizer_bench.experiments.contrast import SeedContrast, told_interval
+from verbalizer_bench.experiments.smollm2.arms import FORMATTED, PLAIN
+from verbalizer_bench.experiments.smollm2.findings import (
+    came_back,
+    common,
+    difference,
+    followed_difference,
+    models,
+    remedies,
+)
+from verbalizer_bench.experiments.smollm2.grid import BASE
+from verbalizer_bench.experiments.smollm2.tables import StudyTables
+from verbalizer_bench.results.ratio import Ratio
+
+NOT_RUN = "Not run yet."
+_INTERVALS = """Differences are in points of F1 (All: the mean of the three label types) with
+intervals of 95 %, over tuning seeds and documents where there are several seeds (t intervals, two
+crossed random effects), over documents alone where there is one: such an interval says nothing of
+other seeds. Each is by itself; of several remedies **the best looks better than it is**."""
+
+
+def verdicts(tables: StudyTables, base: str) -> str:
+    """Answer the study's questions in a list."""
+    answers = [
+        ("Does tuning without formats hurt more than tuning with formats?", _formats(tables, base)),
+        ("And attention tuned alone?", _attention(tables, base)),
+        ("Which remedy brings back most?", _remedies(tables, base)),
+        ("Does IFEval say the same?", _ifeval(tables, base)),
+    ]
+    return f"## In short\n\n{page.answers(answers)}\n\n{_INTERVALS}"
+
+
+def told(found: SeedContrast | None, seeds: int) -> str:
+    """Return a difference with its interval and how many seeds it is over."""
+    if found is None:
+        return NOT_RUN
+    over = f"{seeds} seeds" if seeds > 1 else "one seed, documents alone"
+    return f"{told_interval(found)} ({over})"
+
+
+def way(found: SeedContrast, less: str, more: str, same: str) -> str:
+    """Return what a difference says: that it is below 0, above, or neither."""
+    return {-1: less, 1: more, 0: same}[found.direction]
+
+
+def _between(tables: StudyTables, base: str, one: str, other: str) -> str:
+    seeds = len(common(tables, base, one, other))
+    return told(difference(tables, base, one, other), seeds)
+
+
+def _formats(tables: StudyTables, base: str) -> str:
+    found = difference(tables, base, PLAIN, FORMATTED)
+    if found is None:
+        return NOT_RUN
+    said = way(
+        found,
+        "Yes: F1 is lower without formats",
+        "No: F1 is higher without formats",
+        "It cannot be told",
+    )
+    return (
+        f"{said}: {PLAIN} minus {FORMATTED} {_between(tables, base, PLAIN, FORMATTED)}. Against "
+        f"the base: {FORMATTED} {_between(tables, base, FORMATTED, BASE)}, {PLAIN} "
+        f"{_between(tables, base, PLAIN, BASE)}."
+    )
+
+
+def _attention(tables: StudyTables, base: str) -> str:
+    names = [f"{name}-attention" for name in (PLAIN, FORMATTED)]
+    if difference(tables, base, *names) is None:
+        return NOT_RUN
+    against = [
+        f"{name}-attention minus {name} {_between(tables, base, f'{name}-attention', name)}"
+        for name in (FORMATTED, PLAIN)
+    ]
+    between = _between(tables, base, *names)
+    return f"{names[0]} minus {names[1]} {between}; {'; '.join(against)}."
+
+
+def _remedies(tables: StudyTables, base: str) -> str:
+    found = {
+        name: back for name in remedies(tables, base) if (back := came_back(tables, base, name))
+    }
+    if not found:
+        return NOT_RUN
+    cost = difference(tables, base, PLAIN, BASE)
+    assert cost is not None
+    if cost.direction != -1:
+        lead = f"No cost is certain: {PLAIN} cannot be told to be below the base. "
+    else:
+        lead = ""
+    best = max(found, key=lambda name: found[name].back.mean)
+    return (
+        f"{lead}Highest is {best}: {told_interval(found[best].back)} against {PLAIN}"
+        f"{_share(found[best].share)}, {told_interval(found[best].rest)} against the base."
+    )
+
+
+def _share(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return ""
+    values = [round(100 * value) for value in (ratio.value, ratio.low, ratio.high)]
+    return f", {values[0]} % [{values[1]}, {values[2]}] of what it cost"
+
+
+def _ifeval(tables: StudyTables, base: str) -> str:
+    found = followed_difference(tables, base, PLAIN, FORMATTED)
+    if found is None:
+        return NOT_RUN
+    whole = [
+        f"{name} {told_interval(one)}"
+        for name in models(tables, base)
+        if name != BASE and (one := followed_difference(tables, base, name, BASE))
+    ]
+    said = way(
+        found,
+        "Fewer prompts are followed without formats",
+        "More prompts are followed without formats",
+        "It cannot be told",
+    )
+    return (
+        f"{said}: {PLAIN} minus {FORMATTED} {told_interval(found)}. Against the "
+        f"base: {', '.join(whole)}."
+    )
