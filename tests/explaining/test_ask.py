@@ -13,6 +13,7 @@ from tests.helpers.endpoint_server import Server
 from verbalizer_bench.cli import main
 
 __all__ = ["key", "serve"]
+TASK = "verbalizer_sst2_neutral_foo_bar"
 
 
 def _args(folder: Path) -> str:
@@ -58,7 +59,22 @@ def test_a_served_model_tells_what_it_tells(serve: Callable[..., Server]) -> Non
     )
     text = str(asked)
     assert asked.outcome == "follows" and "F1         100.0" in text
-    assert "its tokens are not known here" in text and "its model class shows none" in text
+    assert "Decoding   greedy, at most 15 new tokens" in text
+    assert "as its model class was given it: its tokens are not known here" in text
+    assert "its model class shows none" in text
+
+
+def test_a_run_of_a_served_model(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(lambda body: "foo")
+    given = json.dumps({"model": "org/m", "base_url": server.url, "image": "white"})
+    words = ["run", "--model", "verbalizer-api", "--model_args", given, "--tasks", TASK]
+    words += ["--data", "sample", "--limit", "2", "--apply_chat_template"]
+    assert main([*words, "--output_path", str(tmp_path / "out")]) == 0
+    text = str(vb.explain(tmp_path / "out"))
+    assert "the server applies its own, to a conversation" in text
+    assert "Decoding   greedy, at most 15 new tokens" in text and "by an EOS token" in text
+    assert "its server tells no tokens, no BOS and no rendered prompt" in text
+    assert vb.explain(tmp_path / "out", again=True).same
 
 
 @pytest.mark.parametrize(

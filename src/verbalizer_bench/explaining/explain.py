@@ -133,7 +133,7 @@ def _of_stored(
         made=made,
         template=_template(stored),
         shown=shown,
-        settings=stored.settings,
+        settings=_decoding(stored),
         how=", ".join(filter(None, parts)),
         labels=Labels(stored.expected, stored.other, stored.label_type),
         response=noted._replace(text=stored.response),
@@ -160,6 +160,12 @@ def _other_scores(stored: StoredAnswer) -> Iterator[str]:
 
 def _dtype(run: Run) -> str:
     return str(run.record.dtype or run.results.config.model_dtype or "").removeprefix("torch.")
+
+
+def _decoding(stored: StoredAnswer) -> Mapping[str, Any]:
+    """Return what was asked of the search; a server is sent the beams of its own argument."""
+    served = stored.run.record.served
+    return {**stored.settings, "num_beams": served.beams} if served else stored.settings
 
 
 def _template(stored: StoredAnswer) -> str:
@@ -286,10 +292,10 @@ def ask(
     expected = _labels(labels, expect)
     _check_question(prompt, model, model_args, gen_kwargs or {}, device)
     pictures = [read_image(Path(file)) for file in images]
-    settings = {**protocol()["generation_kwargs"], **(gen_kwargs or {})}
     lm = loaded(model, model_args, device)
     if pictures and not getattr(lm, "MULTIMODAL", False):
         raise ValueError(f"--image {images[0]}: --model {model} takes no images; leave it out")
+    settings = _settings(lm, gen_kwargs or {})
     asked = request(lm, prompt, settings, pictures, apply_chat_template, system_instruction)
     made, blank = answered(lm, asked, expected.words if expected else ()), _blank(lm)
     assert made.response
@@ -301,7 +307,7 @@ def ask(
         raw=prompt,
         asked=str(asked.args[0]),
         made=made,
-        template="applied" if apply_chat_template is not False else "not applied",
+        template="not applied" if apply_chat_template is False else "applied",
         shown=shown,
         settings=settings,
         how=made.how,
@@ -312,6 +318,13 @@ def ask(
         again=made,
         stored=False,
     )
+
+
+def _settings(lm: Any, gen_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is asked of the search: the suite's but for what is given."""
+    settings = {**protocol()["generation_kwargs"], **gen_kwargs}
+    # A server is sent the beams of the model's own argument.
+    return {**settings, "num_beams": lm.settings.beams} if hasattr(lm, "settings") else settings
 
 
 def _blank(lm: Any) -> ShownImage | None:

@@ -120,7 +120,8 @@ def _prompts(one: Facts, full: bool) -> list[str]:
         if not full and seen.count(one.raw) == 1:
             seen = seen.replace(one.raw, _PLACEHOLDER)
         lines.append("")
-    lines += [*_folded(f"Prompt, as the model got it: {_facts(one.made)}"), *_block(seen, full)]
+    whose = "as the model got it" if one.made.prompt else "as its model class was given it"
+    lines += [*_folded(f"Prompt, {whose}: {_facts(one.made)}"), *_block(seen, full)]
     return [*lines, "", *_row("Template", one.template)]
 
 
