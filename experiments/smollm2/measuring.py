@@ -102,13 +102,20 @@ def train(
 
 def try_rate(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
     """Train an arm with a learning rate, unless it was: its held-out loss is what is wanted."""
-    if not (place.point(point) / "checkpoint" / "training.json").exists():
+    if not is_trained(place.point(point) / "checkpoint"):
         train(place, grid, point, rates)
 
 
+def is_trained(checkpoint: Path) -> bool:
+    """Return whether a training is finished, whatever became of the weights."""
+    file = checkpoint / "training.json"
+    # It is written at the start too; how long it took comes last.
+    return file.exists() and "seconds" in read_record(file)
+
+
 def has_weights(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is whole; one whose training was stopped is not."""
-    return (checkpoint / "training.json").exists() and any(checkpoint.glob("*.safetensors"))
+    """Return whether a training is finished and its weights are there."""
+    return is_trained(checkpoint) and any(checkpoint.glob("*.safetensors"))
 
 
 def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> list[str]:
@@ -140,7 +147,7 @@ def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, floa
 def draw_curve(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
     """Train an arm once more, and ask it the suite every some steps."""
     folder = place.curve(point)
-    if (folder / "checkpoint" / "training.json").exists():
+    if is_trained(folder / "checkpoint"):
         return
     train(
         place,
