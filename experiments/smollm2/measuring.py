@@ -27,6 +27,8 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 
 _ADAPTER = "verbalizer-llm"
+# States of a training that an interrupted one goes on from.
+_STATES = 4
 
 
 def measure(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
@@ -93,11 +95,14 @@ def train(
     output = output or place.point(point) / "checkpoint"
     if has_weights(output):
         return output
-    # Its weights were removed: what is there cannot be gone on from.
-    shutil.rmtree(output, ignore_errors=True)
+    if is_trained(output):
+        # Its weights were removed: there is nothing to go on from.
+        shutil.rmtree(output)
     words = [*training_words(place, grid, point, rates), f"output={output}", *more]
     with costing(output.parent, "train"):
-        return api.train(recipe_file(ARMS[point.model].recipe), *words).path
+        api.train(recipe_file(ARMS[point.model].recipe), *words)
+    shutil.rmtree(output / "state", ignore_errors=True)
+    return output
 
 
 def try_rate(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
@@ -136,6 +141,8 @@ def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, floa
         f"per_device_batch_size={micro}",
         f"learning_rate={point.rate}",
         f"seed={point.seed}",
+        f"save_steps={max(1, grid.steps // _STATES)}",
+        "resume=true",
     ]
     if arm.replays:
         others = round(records * grid.replay)
