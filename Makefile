@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 # The hub is not asked: without a network it would be, for minutes.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve smollm-study test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs docs check format types leaves clean
+.PHONY: demo miniature-world miniature-base miniature-study miniature-repair miniature-mof miniature-curve smollm-study sanity sanity-ways test test-slow families recipe-keys test-newest test-lmms smollm test-smollm dinov2 bench bench-precision bench-smollm bench-trainers bench-publishing bench-builders bench-blind-pairs docs check format types leaves clean
 
 demo: $(READY)
 	$(BIN)/verbalizer-bench demo
@@ -48,6 +48,21 @@ IFEVAL ?= data/ifeval/input_data.jsonl
 smollm-study: smollm
 	$(BIN)/python -m verbalizer_bench.experiments.smollm2.run $(OUT) $(OVERRIDES) --jobs $(JOBS) --gsm8k $(GSM8K) --ifeval $(IFEVAL) $(if $(REPLAY),--replay $(REPLAY)) --report experiments/smollm2/results
 
+# What answers without a model score, by label type: two minutes. DATA has the rows of the nine sets.
+DATA ?= data
+sanity: $(READY)
+	$(BIN)/python -m verbalizer_bench.experiments.sanity.scores experiments/sanity/results --data $(DATA)
+	$(BIN)/python -m verbalizer_bench.experiments.sanity.report experiments/sanity/results docs/sanity.md
+
+# How far wording, template, BOS and beams move a checkpoint's score: eight cells, resumable.
+# MODELS: NAME=PATH of each; OVERRIDES="--documents 20 --device cuda" asks more.
+SMOLLM = $(or $(VERBALIZER_BENCH_SMOLLM),$(HOME)/.cache/verbalizer-bench/smollm2-135m-instruct)
+MODELS ?= smollm2-135m=$(SMOLLM)
+sanity-ways: smollm
+	for model in $(MODELS); do $(BIN)/python -m verbalizer_bench.experiments.sanity.sensitivity sanity_out --model $$model --data $(DATA) $(OVERRIDES) || exit 1; done
+	$(BIN)/python -m verbalizer_bench.experiments.sanity.gathering sanity_out --table experiments/sanity/results
+	$(BIN)/python -m verbalizer_bench.experiments.sanity.report experiments/sanity/results docs/sanity.md
+
 # A file's tests stay in one process, which makes their models once.
 WORKERS ?= 2
 test: $(READY)
@@ -55,7 +70,6 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
-	$(BIN)/python -m pytest --hypothesis-profile many tests/leaderboard/test_submission_fuzz.py
 
 # What each key of a training recipe means: docs/recipe-keys.md.
 recipe-keys: $(READY)

@@ -22,7 +22,7 @@ class Question(NamedTuple):
 
 
 def run_suite(model_args: Mapping[str, Any], adapter: str, log: Path, **asked: Any) -> "Run":
-    """Run tasks in float32 by the checkpoint's own chat template.
+    """Run tasks in float32, by the checkpoint's own chat template unless told otherwise.
 
     Args:
         model_args: The adapter's arguments.
@@ -30,14 +30,9 @@ def run_suite(model_args: Mapping[str, Any], adapter: str, log: Path, **asked: A
         log: The file that lm-eval's tables go to.
         asked: Further arguments of `api.evaluate`, with `output`; on a CPU if not told otherwise.
     """
+    options: dict[str, Any] = {"device": "cpu", "apply_chat_template": True, "batch_size": 32}
     with log.open("a") as tables, contextlib.redirect_stdout(tables), lm_eval_warnings_only():
-        return api.evaluate(
-            adapter,
-            {**model_args, "dtype": "float32"},
-            apply_chat_template=True,
-            batch_size=32,
-            **({"device": "cpu"} | asked),
-        )
+        return api.evaluate(adapter, {**model_args, "dtype": "float32"}, **(options | asked))
 
 
 def answers(

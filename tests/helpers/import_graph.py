@@ -22,7 +22,6 @@ LAYERS = (
     ("results",),
     ("trainers", "builders", "lmms"),
     ("running", "judged", "evaluation", "vision"),
-    ("explaining",),
     ("leaderboard",),
     ("api",),
     (PACKAGE,),

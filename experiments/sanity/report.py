@@ -1,0 +1,124 @@
+"""The tables of docs/sanity.md, made of `answers.csv` and `ways.csv` alone.
+
+python -m verbalizer_bench.experiments.sanity.report experiments/sanity/results docs/sanity.md
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from verbalizer_bench.experiments.page import spread
+from verbalizer_bench.experiments.rows import read_rows
+from verbalizer_bench.experiments.sanity.answers import ANSWERERS
+from verbalizer_bench.experiments.sanity.gathering import FILE as WAYS_FILE
+from verbalizer_bench.experiments.sanity.scores import ALL_SETS, FILE, GROUPS
+from verbalizer_bench.experiments.sanity.sensitivity import REFERENCE, WAYS
+from verbalizer_bench.io.files import write_whole
+from verbalizer_bench.results.tables import markdown_table
+from verbalizer_bench.tasks.metrics import OUTCOMES
+
+Row = Mapping[str, str]
+# As headers have them.
+_GROUPS = tuple(group.capitalize() for group in GROUPS)
+
+
+def answers_table(rows: Sequence[Row]) -> str:
+    """Return what answers without a model score, over all data sets and in each."""
+    cells = []
+    for name, answerer in ANSWERERS.items():
+        of_answer = [row for row in rows if row["answer"] == name]
+        whole = [row for row in of_answer if row["data_set"] == ALL_SETS]
+        f1 = [spread(_column(whole, group)) for group in GROUPS]
+        outcomes = [f"{_column(whole, outcome).mean():.0f}" for outcome in OUTCOMES]
+        cells.append([answerer.what, *f1, _over_sets(of_answer), *outcomes])
+    header = ["Every answer is", *_GROUPS, "All, by data set", *OUTCOMES]
+    return markdown_table(header, cells)
+
+
+def _over_sets(rows: Sequence[Row]) -> str:
+    """Return the least and the most of the data sets' All, each the mean of its draws."""
+    sets: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["data_set"] != ALL_SETS:
+            sets[row["data_set"]].append(float(row["All"]))
+    means = [np.mean(values) for values in sets.values()]
+    low, high = f"{min(means):.1f}", f"{max(means):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def ways_table(rows: Sequence[Row]) -> str:
+    """Return F1 of each model in each way to ask, and the differences from the reference."""
+    cells = []
+    for row in rows:
+        f1 = [f"{float(row[f'{group}_f1']):.1f}" for group in GROUPS[:-1]]
+        whole = _column([row], *(f"{group}_f1" for group in GROUPS[:-1])).mean()
+        outcomes = [_outcome(row, outcome) for outcome in OUTCOMES]
+        cells.append(
+            [row["model"], WAYS[row["way"]].what, *f1, f"{whole:.1f}", _change(row), *outcomes]
+        )
+    header = ["Model", "Asked", *_GROUPS, "All against the first", *OUTCOMES]
+    return markdown_table(header, cells)
+
+
+def changes_table(rows: Sequence[Row]) -> str:
+    """Return the differences by label type."""
+    cells = [
+        [row["model"], WAYS[row["way"]].what, *(_change(row, group) for group in GROUPS[:-1])]
+        for row in rows
+        if row["way"] != REFERENCE
+    ]
+    return markdown_table(["Model", "Asked", *_GROUPS[:-1]], cells)
+
+
+def _outcome(row: Row, outcome: str) -> str:
+    return f"{_column([row], *(f'{group}_{outcome}' for group in GROUPS[:-1])).mean():.0f}"
+
+
+def _change(row: Row, group: str = "All") -> str:
+    if row["way"] == REFERENCE:
+        return ""
+    mean, low, high = (float(row[f"{group}_{part}"]) for part in ("difference", "low", "high"))
+    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _column(rows: Sequence[Row], *names: str) -> np.ndarray:
+    return np.array([float(row[name]) for row in rows for name in names])
+
+
+def write(folder: Path, page: Path) -> Path:
+    """Replace the tables of a page; its text stays.
+
+    Raises:
+        ValueError: The page has no place for a table.
+    """
+    ways = read_rows(folder / WAYS_FILE)
+    tables = {
+        "answers": answers_table(read_rows(folder / FILE)),
+        "ways": ways_table(ways),
+        "changes": changes_table(ways),
+    }
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if start not in text or end not in text:
+            raise ValueError(f"{page}: no {start.strip()} … {end} in it, where a table goes")
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{table}\n\n{end}{rest.partition(end)[2]}"
+    write_whole(page, text)
+    return page
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the tables into the page."""
+    parser = argparse.ArgumentParser("python -m verbalizer_bench.experiments.sanity.report")
+    parser.add_argument("folder", type=Path, help="where the tables are")
+    parser.add_argument("page", type=Path, help="where they go")
+    args = parser.parse_args(argv)
+    print(f"Wrote {write(args.folder, args.page)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What answers without a model score, and that a checkpoint can be asked in other words."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.helpers.echo import write_run
+from verbalizer_bench.experiments.rows import read_rows
+from verbalizer_bench.experiments.sanity import report, wordings
+from verbalizer_bench.experiments.sanity.answers import ANSWERERS
+from verbalizer_bench.experiments.sanity.gathering import FILE as WAYS_FILE
+from verbalizer_bench.experiments.sanity.gathering import gather
+from verbalizer_bench.experiments.sanity.scores import (
+    FILE,
+    GROUPS,
+    answered,
+    score_rows,
+    suite_tasks,
+)
+from verbalizer_bench.experiments.sanity.sensitivity import WAYS, main
+from verbalizer_bench.results.run import load_run
+from verbalizer_bench.results.statistics import summarize
+from verbalizer_bench.tasks.data import SAMPLES
+from verbalizer_bench.tasks.spec import TASKS_FOLDER
+from verbalizer_bench.tasks.suite import read_dataset, suite_datasets
+from verbalizer_bench.tasks.task import VerbalizerTask
+
+RESULTS = REPOSITORY / "experiments" / "sanity" / "results"
+PAGE = REPOSITORY / "docs" / "sanity.md"
+# F1 by label type where half of the documents are of each class, in points; and the outcome of all.
+EXPECTED = {
+    "perfect": (100, 100, 100, "follows"),
+    "marked": (100, 100, 100, "follows"),
+    "twice": (200 / 3, 200 / 3, 200 / 3, "verbose"),
+    # "the" is dropped: three words, one of them right.
+    "sentence": (50, 50, 50, "verbose"),
+    "among-five": (100 / 3, 100 / 3, 100 / 3, "verbose"),
+    "both": (200 / 3, 200 / 3, 200 / 3, "both"),
+    "majority": (50, 50, 50, None),
+    "first": (50, 50, 50, None),
+    "second": (50, 50, 50, None),
+    "meant": (100, 0, 0, None),
+    # One of three natural pairs is the class names.
+    "class-name": (100 / 3, 0, 0, None),
+    "one-name": (50 / 3, 0, 50 / 3, None),
+    "flipped": (0, 0, 0, "flipped"),
+    "empty": (0, 0, 0, "neither"),
+}
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[VerbalizerTask]:
+    return list(suite_tasks("sample"))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_is_answered_without_a_model_scores_what_it_must(
+    name: str, tasks: list[VerbalizerTask]
+) -> None:
+    types = summarize(answered(name, tasks), resamples=1)
+    *expected, outcome = EXPECTED[name]
+    found = [100 * types[group].f1.mean for group in GROUPS]
+    assert found == pytest.approx([*expected, sum(expected) / 3])
+    assert outcome is None or types["All"].outcomes[outcome] == pytest.approx(1)
+
+
+def test_a_word_at_random_scores_half_and_each_draw_otherwise(tasks: list[VerbalizerTask]) -> None:
+    draws = [summarize(answered("random", tasks, draw), resamples=1) for draw in range(3)]
+    found = [draw["All"].f1.mean for draw in draws]
+    assert len(set(found)) == 3 and found == pytest.approx([0.5] * 3, abs=0.05)
+
+
+def test_the_whole_prompt_and_the_text_are_no_answer(tasks: list[VerbalizerTask]) -> None:
+    prompt, start, text, word = (
+        summarize(answered(name, tasks), resamples=1)["All"]
+        for name in ("prompt", "prompt-start", "text", "text-word")
+    )
+    # Of the beginnings only SUBJ's has a label word: "judging if a given sentence is subjective".
+    assert start.f1.mean < 0.02 and start.outcomes["neither"] > 0.8
+    assert 0 < prompt.f1.mean < 0.1 and prompt.outcomes["both"] == pytest.approx(1)
+    assert text.f1.mean < 0.01 and word.f1.mean < 0.01
+
+
+def test_a_run_of_lm_eval_scores_the_same(tasks: list[VerbalizerTask], tmp_path: Path) -> None:
+    some = [task for task in tasks if task.config.task.startswith("verbalizer_rte_natural")]
+    by_name = {task.config.task: task for task in some}
+
+    def says(request: Any) -> str:
+        task = by_name[request.task_name]
+        return ANSWERERS["runs-on"].answer(task, request.doc, random.Random())
+
+    stored = load_run(write_run(tmp_path, "runs-on", list(by_name), says=says))
+    ours = {task.task: task.scores for task in answered("runs-on", some).tasks}
+    assert {task.task for task in stored.tasks} == set(ours)
+    for task in stored.tasks:
+        for metric, values in task.scores.items():
+            assert values.tolist() == ours[task.task][metric].tolist(), metric
+
+
+def test_a_row_is_written_for_each_draw_and_data_set(
+    tasks: list[VerbalizerTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [task for task in tasks if task.spec.name in ("rte", "subj")]
+    few = {name: ANSWERERS[name] for name in ("text-word", "empty")}
+    monkeypatch.setattr("verbalizer_bench.experiments.sanity.scores.ANSWERERS", few)
+    keys = [(row["answer"], row["draw"], row["data_set"]) for row in score_rows(some)]
+    assert len(keys) == len(set(keys)) == (20 + 1) * 3
+
+
+def test_the_stored_constant_answers_are_the_shares_of_the_classes() -> None:
+    manifest = json.loads((TASKS_FOLDER / "manifest.json").read_text(encoding="utf-8"))
+    stored = {
+        (row["answer"], row["data_set"]): [float(row[group]) for group in GROUPS]
+        for row in read_rows(RESULTS / FILE)
+        if row["draw"] == "0"
+    }
+    for dataset, (spec, _) in suite_datasets().items():
+        sources = manifest[dataset].items()
+        counts = next(source["classes"] for name, source in sources if name != "sample")
+        first = 100 * counts[spec.classes[0]] / sum(counts.values())
+        assert stored["first", dataset] == pytest.approx([first] * 4, abs=1e-3)
+        assert stored["second", dataset] == pytest.approx([100 - first] * 4, abs=1e-3)
+        larger = max(first, 100 - first)
+        assert stored["majority", dataset] == pytest.approx([larger] * 4, abs=1e-3)
+
+
+def test_other_wordings_ask_for_the_same(tmp_path: Path) -> None:
+    wordings.write_sets(tmp_path / "tasks")
+    prompts = wordings.prompts()
+    assert set(prompts) == {"a", "b", wordings.SPACE}
+    for wording, of_datasets in prompts.items():
+        assert set(of_datasets) == set(suite_datasets())
+        for dataset, (own, verbalizers) in suite_datasets().items():
+            name = f"{dataset}_{wording}"
+            spec, same = read_dataset(tmp_path / "tasks" / name / f"_{name}.yaml")
+            assert spec.prompt == of_datasets[dataset] != own.prompt
+            assert (spec.fields, spec.classes, spec.sample) == (own.fields, own.classes, own.sample)
+            assert same == verbalizers and spec.prompt.endswith("Answer:")
+            # What is to be judged stands as in the suite's prompt.
+            shown = [line for line in own.prompt.split("\n") if "{{" in line][1:]
+            assert all(line in spec.prompt for line in shown)
+            leaves = {file.stem for file in (tmp_path / "tasks" / name).glob("verbalizer_*.yaml")}
+            assert set(wordings.suite_names([("neutral", 5)], wording).values()) & leaves
+
+
+def test_rows_are_half_of_each_class_and_the_same_for_all_wordings(tmp_path: Path) -> None:
+    wordings.write_rows(str(SAMPLES), tmp_path, 4, 0)
+    for dataset, (spec, _) in suite_datasets().items():
+        file = f"{spec.test_split}.jsonl"
+        text = (tmp_path / dataset / file).read_text(encoding="utf-8")
+        labels = [json.loads(line)["label"] for line in text.splitlines()]
+        assert sorted(map(labels.count, spec.label_values)) == [2, 2]
+        for wording in wordings.prompts():
+            assert (tmp_path / f"{dataset}_{wording}" / file).read_text("utf-8") == text
+
+
+def test_a_checkpoint_is_asked_in_several_ways(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    command = [str(tmp_path / "out"), "--model", f"toy={toys[0]}", "--data", str(SAMPLES)]
+    main([*command, "--documents", "2", "--ways", "reference", "a"])
+    rows = read_rows(gather(tmp_path / "out", tmp_path))
+    assert [row["way"] for row in rows] == ["reference", "a"]
+    change = rows[1]
+    base, model, found = (float(change[f"All_{part}"]) for part in ("base", "model", "difference"))
+    assert found == pytest.approx(model - base, abs=0.02)
+    assert WAYS["a"].what in report.ways_table(rows) and "toy" in report.changes_table(rows)
+    # What was asked of other documents is not compared.
+    [stored] = (tmp_path / "out").rglob("samples_verbalizer_rte_a_natural_*.jsonl")
+    first, *others = map(json.loads, stored.read_text(encoding="utf-8").splitlines())
+    first["doc"]["sentence1"] = "another"
+    stored.write_text("".join(json.dumps(row) + "\n" for row in (first, *others)))
+    with pytest.raises(ValueError, match=r"rte_natural.*other documents"):
+        gather(tmp_path / "out", tmp_path)
+
+
+def test_the_page_says_what_the_tables_say(tmp_path: Path) -> None:
+    assert (RESULTS / WAYS_FILE).is_file()
+    copy = tmp_path / "page.md"
+    copy.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    assert report.write(RESULTS, copy).read_text("utf-8") == PAGE.read_text("utf-8")
+    copy.write_text("no tables", encoding="utf-8")
+    with pytest.raises(ValueError, match="answers"):
+        report.write(RESULTS, copy)
