@@ -70,6 +70,7 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --hypothesis-profile many tests/leaderboard/test_submission_fuzz.py
 
 # What each key of a training recipe means: docs/recipe-keys.md.
 recipe-keys: $(READY)

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 Point = TypeVar("Point")
+Measure = Callable[[Run, TaskScores], np.ndarray]
 # Of a response with no label word: it has four words or more.
 WORDS = "words"
 # The first document of each of these, with one verbalizer a label type, is shown in the report.
@@ -44,13 +46,28 @@ def _wordy(run: Run, task: TaskScores) -> float:
     return sum(s.neither and len(s.response.split()) >= 4 for s in samples) / len(task.doc_ids)
 
 
-def document_rows(run: Run) -> Iterable[dict[str, str]]:
-    """Yield each data set's F1 by document, the mean over a label type's verbalizers."""
+def f1_scores(run: Run, task: TaskScores) -> np.ndarray:
+    """Return F1 of a task's documents; shape (documents,)."""
+    return task.scores["f1"]
+
+
+def document_rows(
+    run: Run, columns: Mapping[str, Measure] = MappingProxyType({"f1": f1_scores})
+) -> Iterable[dict[str, str]]:
+    """Yield each data set's F1 by document, the mean over a label type's verbalizers.
+
+    Args:
+        run: The run.
+        columns: In place of F1: what gives each column's scores of a task's documents.
+    """
     for dataset, tasks in by_dataset(run.tasks).items():
         for label_type in LABEL_TYPES:
-            scores = [task.scores["f1"] for task in tasks if task.verbalizer.type == label_type]
-            values = " ".join(f"{value:.4g}" for value in np.mean(scores, axis=0))
-            yield {"label_type": label_type, "data_set": dataset, "f1": values}
+            row = {"label_type": label_type, "data_set": dataset}
+            own = [task for task in tasks if task.verbalizer.type == label_type]
+            for name, measure in columns.items():
+                scores = np.mean([measure(run, task) for task in own], axis=0)
+                row[name] = " ".join(f"{value:.4g}" for value in scores)
+            yield row
 
 
 def example_rows(run: Run) -> Iterable[dict[str, str]]:
@@ -77,13 +94,14 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def read_f1(
-    file: Path, point_of: Callable[[Mapping[str, str]], Point]
+    file: Path, point_of: Callable[[Mapping[str, str]], Point], column: str = "f1"
 ) -> tuple[dict[tuple[Point, str], np.ndarray], list[str]]:
     """Read what `document_rows` gave.
 
     Args:
         file: The table; with a column `image` where a point is asked with several.
         point_of: Returns whose row it is.
+        column: Another column than F1's.
 
     Returns:
         By point and image, F1 of each document by label type, shape (3, documents); and the data
@@ -92,7 +110,7 @@ def read_f1(
     f1: dict[tuple[Point, str], dict[str, list[float]]] = {}
     datasets: dict[str, int] = {}
     for row in read_rows(file):
-        values = [float(value) for value in row["f1"].split()]
+        values = [float(value) for value in row[column].split()]
         by_type = f1.setdefault((point_of(row), row.get("image", "")), {})
         by_type.setdefault(row["label_type"], []).extend(values)
         datasets[row["data_set"]] = len(values)

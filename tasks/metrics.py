@@ -10,6 +10,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
+from typing import NamedTuple
 
 OUTCOMES = ("follows", "verbose", "flipped", "both", "neither")
 METRICS = ("f1", "exact_match", "contains_label", *OUTCOMES)
@@ -33,12 +34,32 @@ def normalize(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+class Overlap(NamedTuple):
+    """The tokens that F1 counts.
+
+    Attributes:
+        gold: The target's.
+        said: The response's.
+        common: Those that both have, each as often as both have it.
+    """
+
+    gold: list[str]
+    said: list[str]
+    common: Counter[str]
+
+
+def overlap(target: str, response: str) -> Overlap:
+    """Return the tokens of two strings that F1 counts, and what they have in common."""
+    gold, said = normalize(target).split(), normalize(response).split()
+    return Overlap(gold, said, Counter(gold) & Counter(said))
+
+
 def token_f1(target: str, response: str) -> float:
     """Return the multiset token F1 of two strings, in [0, 1]; both empty is 1, one empty is 0."""
-    gold, said = normalize(target).split(), normalize(response).split()
+    gold, said, shared = overlap(target, response)
     if not gold or not said:
         return float(gold == said)
-    common = sum((Counter(gold) & Counter(said)).values())
+    common = shared.total()
     if common == 0:
         return 0.0
     precision, recall = common / len(said), common / len(gold)

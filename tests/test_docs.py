@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+import yaml
 
 import verbalizer_bench
 from tests.conftest import PATIENCE, REPOSITORY
@@ -96,7 +97,7 @@ def test_every_function_of_the_api_has_its_entry() -> None:
     assert {*entries} >= {name for name in verbalizer_bench.__all__ if name != "__version__"}
 
 
-def test_the_badges_are_true() -> None:
+def test_badges_citation_and_changelog_name_the_version() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     stated = {
         "version": f"version: {project['version']}",
@@ -105,6 +106,9 @@ def test_the_badges_are_true() -> None:
     }
     for name, text in stated.items():
         assert f'aria-label="{text}"' in (DOCS / "badges" / f"{name}.svg").read_text("utf-8")
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == project["version"] and citation["license"] == project["license"]
+    assert f"## {project['version']} " in (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_examples_of_scores() -> None:

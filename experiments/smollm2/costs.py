@@ -10,7 +10,7 @@ from statistics import fmean
 
 from verbalizer_bench.experiments.smollm2.arms import ARMS
 from verbalizer_bench.experiments.smollm2.grid import BASE, Grid, Place, Point
-from verbalizer_bench.experiments.smollm2.measuring import costs_of, is_measured
+from verbalizer_bench.experiments.smollm2.measuring import costs_of, is_measured, is_trained
 
 # Seconds of a response of the suite, of a prompt of IFEval, of a record that is trained on, of a
 # pair; and of what is done besides, loading for instance.
@@ -56,7 +56,7 @@ def left(place: Place, grid: Grid) -> Iterator[tuple[str, str, str, float]]:
 
 
 def _trained(place: Place, point: Point) -> bool:
-    return (place.point(point) / "checkpoint" / "training.json").exists()
+    return is_trained(place.point(point) / "checkpoint")
 
 
 def _measured(place: Place, point: Point) -> bool:

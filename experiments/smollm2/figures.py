@@ -8,7 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.experiments.smollm2.findings import GROUPS, common, f1, is_merged, models
+from verbalizer_bench.experiments.smollm2.findings import (
+    GROUPS,
+    by_document,
+    common,
+    is_merged,
+    models,
+)
 from verbalizer_bench.experiments.smollm2.grid import BASE
 from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.tasks.spec import LABEL_TYPES
@@ -36,7 +42,7 @@ def draw_scores(tables: StudyTables, base: str, file: Path) -> None:
     for number, (axes, group) in enumerate(zip(panels.flat, GROUPS, strict=True)):
         for place, name in enumerate(names):
             seeds = [0] if name == BASE else common(tables, base, name)
-            cells = 100 * f1(tables, base, name, seeds)[:, number].mean(axis=1)
+            cells = 100 * by_document(tables, base, name, seeds)[:, number].mean(axis=1)
             colour = _MERGED if is_merged(name) else _COLOURS[name]
             axes.bar(place, cells.mean(), 0.8, color=colour, edgecolor="#555555", lw=0.5)
             spread = place + np.linspace(-0.25, 0.25, len(cells))

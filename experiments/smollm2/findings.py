@@ -12,7 +12,7 @@ from verbalizer_bench.experiments.contrast import SeedContrast, contrast, share
 from verbalizer_bench.experiments.smollm2.arms import MERGE, PLAIN
 from verbalizer_bench.experiments.smollm2.grid import BASE
 from verbalizer_bench.experiments.smollm2.items import FORMATS
-from verbalizer_bench.experiments.smollm2.tables import StudyTables
+from verbalizer_bench.experiments.smollm2.tables import F1, StudyTables
 from verbalizer_bench.results.ratio import Ratio
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
@@ -54,21 +54,23 @@ def common(tables: StudyTables, base: str, *names: str) -> list[int]:
     return sorted(seed for seed in set.intersection(*has) if seed is not None) if has else []
 
 
-def f1(tables: StudyTables, base: str, model: str, seeds: Sequence[int]) -> np.ndarray:
-    """Return a model's F1; shape (seeds, groups, documents), groups as in `GROUPS`."""
-    points = tables.seeds(base, model)
-    cells = [tables.f1[points[None if model == BASE else seed]] for seed in seeds]
+def by_document(
+    tables: StudyTables, base: str, model: str, seeds: Sequence[int], measure: str = F1
+) -> np.ndarray:
+    """Return a model's scores; shape (seeds, groups, documents), groups as in `GROUPS`."""
+    points, scores = tables.seeds(base, model), tables.scores[measure]
+    cells = [scores[points[None if model == BASE else seed]] for seed in seeds]
     return np.stack([np.concatenate([one, one.mean(axis=0, keepdims=True)]) for one in cells])
 
 
 def difference(
-    tables: StudyTables, base: str, one: str, other: str, group: str = "All"
+    tables: StudyTables, base: str, one: str, other: str, group: str = "All", measure: str = F1
 ) -> SeedContrast | None:
-    """Return one model's F1 minus another's; None where no seed has both."""
+    """Return one model's F1, or another measure, minus another's; None where no seed has both."""
     seeds = common(tables, base, one, other)
     if not seeds:
         return None
-    first, second = (f1(tables, base, name, seeds) for name in (one, other))
+    first, second = (by_document(tables, base, name, seeds, measure) for name in (one, other))
     table = (first - second)[:, GROUPS.index(group)]
     return contrast(table[None], tables.datasets)
 
@@ -79,7 +81,9 @@ def came_back(tables: StudyTables, base: str, model: str, group: str = "All") ->
     if not seeds:
         return None
     place = GROUPS.index(group)
-    whole, hurt, repaired = (f1(tables, base, m, seeds)[:, place] for m in (BASE, PLAIN, model))
+    whole, hurt, repaired = (
+        by_document(tables, base, name, seeds)[:, place] for name in (BASE, PLAIN, model)
+    )
     return CameBack(
         contrast((repaired - hurt)[None], tables.datasets),
         contrast((repaired - whole)[None], tables.datasets),

@@ -27,6 +27,8 @@ from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_record
 
 _ADAPTER = "verbalizer-llm"
+# States of a training that an interrupted one goes on from.
+_STATES = 4
 
 
 def measure(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
@@ -93,22 +95,32 @@ def train(
     output = output or place.point(point) / "checkpoint"
     if has_weights(output):
         return output
-    # Its weights were removed: what is there cannot be gone on from.
-    shutil.rmtree(output, ignore_errors=True)
+    if is_trained(output):
+        # Its weights were removed: there is nothing to go on from.
+        shutil.rmtree(output)
     words = [*training_words(place, grid, point, rates), f"output={output}", *more]
     with costing(output.parent, "train"):
-        return api.train(recipe_file(ARMS[point.model].recipe), *words).path
+        api.train(recipe_file(ARMS[point.model].recipe), *words)
+    shutil.rmtree(output / "state", ignore_errors=True)
+    return output
 
 
 def try_rate(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
     """Train an arm with a learning rate, unless it was: its held-out loss is what is wanted."""
-    if not (place.point(point) / "checkpoint" / "training.json").exists():
+    if not is_trained(place.point(point) / "checkpoint"):
         train(place, grid, point, rates)
 
 
+def is_trained(checkpoint: Path) -> bool:
+    """Return whether a training is finished, whatever became of the weights."""
+    file = checkpoint / "training.json"
+    # It is written at the start too; how long it took comes last.
+    return file.exists() and "seconds" in read_record(file)
+
+
 def has_weights(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is whole; one whose training was stopped is not."""
-    return (checkpoint / "training.json").exists() and any(checkpoint.glob("*.safetensors"))
+    """Return whether a training is finished and its weights are there."""
+    return is_trained(checkpoint) and any(checkpoint.glob("*.safetensors"))
 
 
 def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> list[str]:
@@ -129,6 +141,8 @@ def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, floa
         f"per_device_batch_size={micro}",
         f"learning_rate={point.rate}",
         f"seed={point.seed}",
+        f"save_steps={max(1, grid.steps // _STATES)}",
+        "resume=true",
     ]
     if arm.replays:
         others = round(records * grid.replay)
@@ -140,7 +154,7 @@ def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, floa
 def draw_curve(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
     """Train an arm once more, and ask it the suite every some steps."""
     folder = place.curve(point)
-    if (folder / "checkpoint" / "training.json").exists():
+    if is_trained(folder / "checkpoint"):
         return
     train(
         place,

@@ -12,16 +12,16 @@ from verbalizer_bench.experiments.smollm2.findings import (
     OTHERS,
     PROMPTS,
     TRAINED,
+    by_document,
     came_back,
     common,
     difference,
-    f1,
     followed,
     models,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE, PACKAGED, read_grid
 from verbalizer_bench.experiments.smollm2.items import FORMATS
-from verbalizer_bench.experiments.smollm2.tables import ENDINGS, PARTS, StudyTables
+from verbalizer_bench.experiments.smollm2.tables import ALONE, ENDINGS, PARTS, StudyTables
 from verbalizer_bench.experiments.smollm2.verdicts import NOT_RUN
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -79,7 +79,7 @@ def scores(tables: StudyTables, base: str) -> str:
     rows = []
     for name in models(tables, base):
         seeds = [0] if name == BASE else common(tables, base, name)
-        cells = f1(tables, base, name, seeds).mean(axis=2)
+        cells = by_document(tables, base, name, seeds).mean(axis=2)
         told = [page.spread(cells[:, place], 100) for place in range(len(GROUPS))]
         rows.append([name, "-" if name == BASE else str(len(seeds)), *told])
     header = ["Model", "Seeds", *(group.capitalize() for group in GROUPS)]
@@ -131,16 +131,22 @@ def outcomes(tables: StudyTables, base: str) -> str:
             for outcome in OUTCOMES
         ]
         ended = [np.mean([float(row[ending]) for row in found]) for ending in ENDINGS]
-        rows.append([name, *(f"{value:.1f}" for value in (*shares, *ended))])
+        seeds = [0] if name == BASE else common(tables, base, name)
+        level = 100 * by_document(tables, base, name, seeds, ALONE)[:, -1].mean()
+        against = None if name == BASE else difference(tables, base, name, BASE, measure=ALONE)
+        told = told_interval(against) if against else "-"
+        rows.append([name, *(f"{value:.1f}" for value in (*shares, *ended, level)), told])
     names = {"eos": "Ended by EOS", "limit": "Cut at 15 tokens"}
     header = ["Model", *(name.capitalize() for name in OUTCOMES), *(names[e] for e in ENDINGS)]
+    header += ["A label word alone", "That, minus the base"]
     return f"""## What the responses are
 
 {markdown_table(header, rows)}
 
 Shares of all responses in points of 100, means of label types and seeds. *Follows*: the right label
-word alone; *Flipped*: the wrong one alone; *Verbose*: the right one among other words; *Both*;
-*Neither*."""
+word alone; *Verbose*: among other words; *Flipped*: the wrong one, alone or not; *Both*;
+*Neither*. A label word alone, right or wrong, is the format that the prompt asks for: of a model
+that classifies near chance it tells more than F1 does."""
 
 
 def formats(tables: StudyTables, base: str) -> str:
@@ -157,7 +163,7 @@ def formats(tables: StudyTables, base: str) -> str:
 {markdown_table(["Model", "Prompts", "Instructions, tuned formats", "Instructions, others"], rows)}
 
 Strict accuracy in points of 100 over {len(tables.types)} prompts: all of a prompt's instructions
-are followed; and over single instructions, {numbers[0]} of the {len(FORMATS)} formats that
+are followed; and over single instructions: {numbers[0]} are of the {len(FORMATS)} formats that
 {FORMATTED}'s records ask for, {numbers[1]} of others. Answers that the limit of
 {tables.grid.ifeval_tokens} tokens cuts are judged as they are. Drawn from those prompts whose
 verifiers need no download (all but {_left_out()})."""

@@ -18,22 +18,44 @@ import numpy as np
 from verbalizer_bench.experiments.grids import as_yaml
 from verbalizer_bench.experiments.machine import machine
 from verbalizer_bench.experiments.rows import (
+    Measure,
     document_rows,
     example_rows,
+    f1_scores,
     read_f1,
     read_rows,
     score_row,
     write_rows,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE, Grid, Place, Point, read_grid
-from verbalizer_bench.experiments.smollm2.measuring import costs_of, held_out_loss, is_measured
+from verbalizer_bench.experiments.smollm2.measuring import (
+    costs_of,
+    held_out_loss,
+    is_measured,
+    is_trained,
+)
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.io.json_reading import read_json
 from verbalizer_bench.results.files import newest_results
-from verbalizer_bench.results.run import Run, read_run
+from verbalizer_bench.results.run import Run, TaskScores, read_run
+from verbalizer_bench.tasks.metrics import words
 
 ENDINGS = ("eos", "limit")
+F1, ALONE = "f1", "alone"
+
+
+def alone(run: Run, task: TaskScores) -> np.ndarray:
+    """Return which responses are one of the two label words and nothing else, right or wrong.
+
+    Shape (documents,). It is the format that the suite's prompts ask for.
+    """
+    labels = [words(task.verbalizer.first), words(task.verbalizer.second)]
+    said = {sample.doc_id: words(sample.response) for sample in run.samples(task.task)}
+    return np.array([float(said[number] in labels) for number in task.doc_ids])
+
+
+_COLUMNS: dict[str, Measure] = {F1: f1_scores, ALONE: alone}
 
 
 @dataclass(frozen=True)
@@ -44,7 +66,8 @@ class StudyTables:
         grid: What was to be run.
         about: Versions, machine, bases and sources.
         points: By point its row: loss, seconds, F1, outcomes and endings by label type.
-        f1: By point F1 of each document by label type; shape (3, documents).
+        scores: By measure (`F1`, `ALONE`) and point, of each document by label type; shape
+            (3, documents).
         datasets: The data set of each document.
         ifeval: By point, of each prompt which of its instructions the answer follows.
         types: The types of each prompt's instructions.
@@ -56,7 +79,7 @@ class StudyTables:
     grid: Grid
     about: Mapping[str, Any]
     points: Mapping[Point, Mapping[str, str]]
-    f1: Mapping[Point, np.ndarray]
+    scores: Mapping[str, Mapping[Point, np.ndarray]]
     datasets: Sequence[str]
     ifeval: Mapping[Point, Sequence[Sequence[bool]]]
     types: Sequence[Sequence[str]]
@@ -78,7 +101,7 @@ def gather(place: Place, grid: Grid, folder: Path) -> None:
         run = read_run(newest_results(place.point(point) / "run").parent)
         key = _key(point)
         rows.append({**key, **_trained(place, point), **score_row(run), **_endings(run)})
-        documents += [{**key, **row} for row in document_rows(run)]
+        documents += [{**key, **row} for row in document_rows(run, _COLUMNS)]
         prompts.append({**key, "follows": _follows(place.point(point) / "ifeval.json")})
         if point.seed in (None, grid.seeds[0]):
             examples += [{**key, **row} for row in example_rows(run)]
@@ -146,7 +169,7 @@ def _rates(place: Place, grid: Grid) -> Iterator[dict[str, str]]:
     for base in grid.bases:
         for arm in grid.arms:
             for point in grid.tried(base, arm):
-                if (place.point(point) / "checkpoint" / "training.json").exists():
+                if is_trained(place.point(point) / "checkpoint"):
                     yield _key(point) | {"held_out_loss": f"{held_out_loss(place, point):.4f}"}
 
 
@@ -175,7 +198,11 @@ def _about(place: Place, grid: Grid) -> dict[str, Any]:
 def read_tables(folder: Path) -> StudyTables:
     """Read the tables that `gather` wrote."""
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    f1, datasets = read_f1(folder / "documents.csv", _point)
+    scores: dict[str, dict[Point, np.ndarray]] = {}
+    datasets: list[str] = []
+    for measure in _COLUMNS:
+        found_scores, datasets = read_f1(folder / "documents.csv", _point, measure)
+        scores[measure] = {point: values for (point, _), values in found_scores.items()}
     rates: dict[tuple[str, str], dict[float, float]] = {}
     for row in _rows(folder / "rates.csv"):
         by_rate = rates.setdefault((row["base"], row["model"]), {})
@@ -184,7 +211,7 @@ def read_tables(folder: Path) -> StudyTables:
         grid=read_grid(folder / "grid.yaml"),
         about=about,
         points={_point(row): row for row in read_rows(folder / "points.csv")},
-        f1={point: values for (point, _), values in f1.items()},
+        scores=scores,
         datasets=datasets,
         ifeval={
             _point(row): [[bit == "1" for bit in bits] for bits in row["follows"].split()]

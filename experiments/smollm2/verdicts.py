@@ -12,7 +12,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
     remedies,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE
-from verbalizer_bench.experiments.smollm2.tables import StudyTables
+from verbalizer_bench.experiments.smollm2.tables import ALONE, F1, StudyTables
 from verbalizer_bench.results.ratio import Ratio
 
 NOT_RUN = "Not run yet."
@@ -26,6 +26,7 @@ def verdicts(tables: StudyTables, base: str) -> str:
     """Answer the study's questions in a list."""
     answers = [
         ("Does tuning without formats hurt more than tuning with formats?", _formats(tables, base)),
+        ("Do they keep the suite's format, a label word alone?", _alone(tables, base)),
         ("And attention tuned alone?", _attention(tables, base)),
         ("Which remedy brings back most?", _remedies(tables, base)),
         ("Does IFEval say the same?", _ifeval(tables, base)),
@@ -46,9 +47,22 @@ def way(found: SeedContrast, less: str, more: str, same: str) -> str:
     return {-1: less, 1: more, 0: same}[found.direction]
 
 
-def _between(tables: StudyTables, base: str, one: str, other: str) -> str:
+def _between(tables: StudyTables, base: str, one: str, other: str, measure: str = F1) -> str:
     seeds = len(common(tables, base, one, other))
-    return told(difference(tables, base, one, other), seeds)
+    return told(difference(tables, base, one, other, measure=measure), seeds)
+
+
+def _alone(tables: StudyTables, base: str) -> str:
+    found = difference(tables, base, PLAIN, FORMATTED, measure=ALONE)
+    if found is None:
+        return NOT_RUN
+    said = way(found, "Fewer responses do without formats", "More do", "It cannot be told")
+    return (
+        f"{said}: {PLAIN} minus {FORMATTED} {_between(tables, base, PLAIN, FORMATTED, ALONE)}, in "
+        f"points of all responses. Against the base: {FORMATTED} "
+        f"{_between(tables, base, FORMATTED, BASE, ALONE)}, {PLAIN} "
+        f"{_between(tables, base, PLAIN, BASE, ALONE)}."
+    )
 
 
 def _formats(tables: StudyTables, base: str) -> str:

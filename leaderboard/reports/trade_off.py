@@ -133,14 +133,14 @@ def trade_off(
     The x axis is one task: the one that most have, the paper's prompt where as many.
 
     Returns:
-        None where no two runs are of the same weights.
+        None where no two runs are of the same weights, or none has an F1 that is drawn.
     """
     found = {
         task: _points(runs, summaries, [one for one in scores if one.task == task])
         for task in TASKS
     }
     task = max(TASKS, key=lambda name: len(found[name]))
-    if not found[task]:
+    if not any(panel in one.f1 for one in found[task] for panel in PANELS):
         return None
     shown = [one for one in scores if one.task == task]
     alone = [run.name for run in runs if not _partners(run, shown)]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from verbalizer_bench.models.adapters.generation import ExactGeneration
 from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.engine.decoder import EncodedPrompt
 from verbalizer_bench.models.engine.generation_config import ONE_RESPONSE
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.engine.search import Hypothesis
@@ -52,6 +53,20 @@ class FirstToken(NamedTuple):
     rank: int
 
 
+class WordAlone(NamedTuple):
+    """A word as the whole response: what the search could have ended with.
+
+    Attributes:
+        text: It as it is likeliest: with a space in front or without, in either case.
+        first: Its first token.
+        whole: It with an EOS, as a search would rank it; None where only `generate` can tell.
+    """
+
+    text: str
+    first: FirstToken
+    whole: Hypothesis | None
+
+
 class Look(NamedTuple):
     """What came of a request.
 
@@ -61,7 +76,7 @@ class Look(NamedTuple):
         hypotheses: What the search ended with, best first, each with its text; none of sampling.
         settings: What was asked of the search.
         likeliest: The likeliest first tokens.
-        wanted: The first token of each word that was asked about.
+        words: The words that were asked about, as whole responses.
     """
 
     prompt: SeenPrompt
@@ -69,7 +84,7 @@ class Look(NamedTuple):
     hypotheses: list[tuple[Hypothesis, str]]
     settings: GenerationSettings
     likeliest: list[FirstToken]
-    wanted: dict[str, FirstToken]
+    words: dict[str, WordAlone]
 
 
 class CloseLook(ExactGeneration):
@@ -96,7 +111,7 @@ class CloseLook(ExactGeneration):
 
         Args:
             request: lm-eval's, of a text to be generated.
-            words: Whose first tokens are looked for among those that the response may begin with.
+            words: Of which it is told how likely they would be as the whole response.
 
         Raises:
             ValueError: As for `seen`; or the checkpoint cannot be asked.
@@ -108,6 +123,7 @@ class CloseLook(ExactGeneration):
         length = self._prompt_length(prompt) + settings.max_new_tokens
         encoded = self._engine_prompt(prompt)
         engine = self._choose_shared_prefix(prompt, settings, length) if encoded else None
+        shared = encoded if engine else None
         if engine and encoded:
             stopped = StopStrings(settings.stops, self.tokenizer) if settings.stops else None
             found = engine.hypotheses(encoded, settings, stopped)
@@ -122,7 +138,7 @@ class CloseLook(ExactGeneration):
             [(one, self._text(one.tokens, settings.stops)) for one in found],
             settings,
             [self._first_token(first, token) for token in first.topk(_LIKELIEST)[1].tolist()],
-            {word: self._begins(first, word) for word in words},
+            {word: self._alone(word, first, settings, shared) for word in words},
         )
 
     def _generated_hypotheses(self, prompt: Any, settings: GenerationSettings) -> list[Hypothesis]:
@@ -150,16 +166,34 @@ class CloseLook(ExactGeneration):
             for tokens, length, score in rows
         ]
 
-    def _begins(self, log_probs: torch.Tensor, word: str) -> FirstToken:
-        """Return the likelier first token of a word, with a space in front or without."""
-        starts = {
-            self.tokenizer(text, add_special_tokens=False)["input_ids"][0]
-            for text in (word, f" {word}")
-        }
-        best = max(starts, key=lambda token: float(log_probs[token]))
-        return self._first_token(log_probs, best)
+    def _alone(
+        self,
+        word: str,
+        first: torch.Tensor,
+        settings: GenerationSettings,
+        encoded: EncodedPrompt | None,
+    ) -> WordAlone:
+        """Return a word as the response to a prompt whose first token has these chances, (V,)."""
+        forms = [f"{gap}{form}" for form in _cases(word) for gap in ("", " ")]
+        tokens = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in forms]
+        if encoded and (engine := self._shared_prefix_engine):
+            ended = [[*ids, self.eos_token_ids[0]] for ids in tokens]
+            ((_, scores),) = engine.score([encoded], [ended], None)
+            best = max(range(len(forms)), key=lambda place: scores[place][0])
+            ids, log_prob = ended[best], scores[best][0]
+            penalty = float(settings.kwargs.get("length_penalty", 1.0))
+            whole = Hypothesis(ids, log_prob, log_prob / len(ids) ** penalty)
+        else:
+            best = max(range(len(forms)), key=lambda place: float(first[tokens[place][0]]))
+            whole = None
+        return WordAlone(forms[best], self._first_token(first, tokens[best][0]), whole)
 
     def _first_token(self, log_probs: torch.Tensor, token: int) -> FirstToken:
         value = log_probs[token]
         rank = 1 + int((log_probs > value).sum())
         return FirstToken(self.tokenizer.decode([token]), float(value.exp()), rank)
+
+
+def _cases(word: str) -> list[str]:
+    """Return a word as it is and in other cases, which count alike."""
+    return list(dict.fromkeys((word, word.lower(), word.capitalize(), word.upper())))

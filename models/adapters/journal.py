@@ -221,6 +221,17 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(files, key=_rank)
 
 
+def noted(folder: Path, task: str, doc_id: int) -> list[Response]:
+    """Return the responses to a document in a folder's journals, those of finished runs too."""
+    return [
+        answer
+        for file in sorted(folder.glob("journal-*.jsonl"))
+        for row in _rows(file)
+        if row.get("task") == task and row.get("doc_id") == doc_id and "key" in row
+        if isinstance(answer := _answer(row), Response)
+    ]
+
+
 def is_finished(folder: Path) -> bool:
     """Tell whether a folder's latest run was finished by all of its ranks."""
     ends = [next(iter(deque(_rows(file), maxlen=1)), {}) for file in journal_files(folder)]

@@ -96,8 +96,9 @@ class VerbalizerLLM(WholeCheckpoint, CloseLook, RollingScoring, HFLM):
         return ids
 
     def _seen(self, request: Any, prompt: list[int]) -> SeenPrompt:
-        cut = self.prompt_tokens(request) - len(prompt)
-        return SeenPrompt(str(request.args[0]), prompt, cut=max(0, cut))
+        cut = max(0, self.prompt_tokens(request) - len(prompt))
+        text = self.tokenizer.decode(prompt) if cut else str(request.args[0])
+        return SeenPrompt(text, prompt, cut=cut)
 
     def _prompt_end(self, prompt: list[int]) -> str:
         text: str = self.tokenizer.decode(prompt[-_END_TOKENS:])

@@ -1,7 +1,8 @@
 """verbalizer-bench: does tuning hurt a model's ability to follow instructions?
 
 From Python: `import verbalizer_bench as vb`, then `vb.evaluate`, `vb.load_run`, `vb.report`,
-`vb.compare`, `vb.validate_data`, `vb.train` and `vb.build_data` (see `verbalizer_bench.api`).
+`vb.compare`, `vb.explain`, `vb.ask`, `vb.validate_data`, `vb.train` and `vb.build_data` (see
+`verbalizer_bench.api`).
 """
 
 from importlib import import_module
@@ -11,9 +12,11 @@ from verbalizer_bench.version import __version__
 
 __all__ = [
     "__version__",
+    "ask",
     "build_data",
     "compare",
     "evaluate",
+    "explain",
     "load_run",
     "report",
     "train",
@@ -22,9 +25,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from verbalizer_bench.api import (
+        ask,
         build_data,
         compare,
         evaluate,
+        explain,
         load_run,
         report,
         train,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
     from verbalizer_bench.builders.build import Built
+    from verbalizer_bench.explaining.explanation import Explanation
     from verbalizer_bench.leaderboard.reports.comparison import Comparison
     from verbalizer_bench.leaderboard.reports.picture_comparison import PictureComparison
     from verbalizer_bench.leaderboard.reports.report import Report
@@ -222,6 +223,65 @@ def compare(
     named = {run.folder: run for run in find_runs((*given, *back))}
     given, back = ([named[run.folder] for run in runs] for runs in (given, back))
     return compare(*given, allowed=allowed, repaired=back, pictures=pictures)
+
+
+def explain(
+    run: "Run | str | Path",
+    task: str | None = None,
+    doc: int | None = None,
+    *,
+    again: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    data: str | None = None,
+) -> "Explanation":
+    """Look at one answer of a run, as `verbalizer-bench explain` does.
+
+    Example:
+        print(explain("out/llama", "verbalizer_sst2_neutral_foo_bar", 3, again=True))
+
+    Args:
+        run: A run, or a path that holds one.
+        task: The task; None for the one that the run has, or, without a document, for the worst.
+        doc: The document's number; None for the first of the worst outcome.
+        again: Whether the model is loaded and asked the same again, which shows its beams.
+        model_args: Arguments of the model in place of the run's, such as `pretrained`.
+        device: Where the model goes; None: a GPU where there is one.
+        data: Where the images of a task that brings some are; None: where the run found them.
+
+    Raises:
+        ValueError: The run has no such task or document, or the model cannot be asked.
+        OSError: The run is not there; with `again` the checkpoint.
+    """
+    from verbalizer_bench.explaining.explain import explain
+
+    return explain(run, task, doc, again=again, model=model_args, device=device, data=data)
+
+
+def ask(
+    prompt: str, model: str, model_args: Mapping[str, Any] | str, **options: Any
+) -> "Explanation":
+    """Ask a model a prompt of one's own, as `verbalizer-bench ask` does.
+
+    Example:
+        print(ask("Say yes or no.", "verbalizer-llm", {"pretrained": "DIR"}, labels=["yes", "no"]))
+
+    Args:
+        prompt: The prompt; `<image>` in it says where images stand, else they stand in front.
+        model: `verbalizer-llm`, `verbalizer-lvlm`, `verbalizer-api` or a model class of lm-eval.
+        model_args: Its arguments.
+        options: `images`, `apply_chat_template`, `system_instruction`, `labels`, `expect`,
+            `gen_kwargs`, `device`.
+
+    Raises:
+        ValueError: An option is wrong, or the model cannot be asked.
+        OSError: The checkpoint or an image is not there.
+    """
+    from verbalizer_bench.explaining.explain import ask
+    from verbalizer_bench.running.arguments import model_arguments
+
+    given = model_arguments(model_args) if isinstance(model_args, str) else model_args
+    return ask(prompt, model, given, **options)
 
 
 def validate_data(recipe: str | Path, *overrides: str, **values: Any) -> CheckedData:

@@ -23,7 +23,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
 from verbalizer_bench.experiments.smollm2.grid import Place, Point, read_grid
 from verbalizer_bench.experiments.smollm2.items import FORMATS, drawn, read_items, record
 from verbalizer_bench.experiments.smollm2.sources import draw_prompts, write_documents
-from verbalizer_bench.experiments.smollm2.tables import StudyTables
+from verbalizer_bench.experiments.smollm2.tables import ALONE, F1, StudyTables, read_tables
 from verbalizer_bench.experiments.smollm2.verdicts import verdicts
 from verbalizer_bench.experiments.works import Work
 from verbalizer_bench.io import jsonl
@@ -151,7 +151,9 @@ def tables(f1: dict[Point, float], follows: dict[Point, str]) -> StudyTables:
     types = [["startend:quotation"], ["keywords:existence", "detectable_format:title"]]
     about = {"bases": {}, "machine": "none"}
     points: dict[Point, Any] = {point: {} for point in f1}
-    return StudyTables(grid, about, points, scores, datasets, bits, types, {}, [], [])
+    return StudyTables(
+        grid, about, points, {F1: scores, ALONE: scores}, datasets, bits, types, {}, [], []
+    )
 
 
 BASE = Point("smollm2", None, "base")
@@ -174,6 +176,7 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
     assert came_back(found, "smollm2", "Replay") is None
     told = verdicts(found, "smollm2")
     assert "Yes: F1 is lower without formats: NoFOIT minus FOIT -30.0" in told
+    assert "Fewer responses do without formats: NoFOIT minus FOIT -30.0" in told
     assert "(2 seeds)" in told and "Highest is Merge-0.5" in told and "50 %" in told
     shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TRAINED, OTHERS)}
     assert shares[PROMPTS].tolist() == [[1, 0]]
@@ -233,7 +236,14 @@ def test_a_study_that_was_stopped_goes_on(
     seed, place = tmp_path / "out" / "toy" / "seed-0", Place(tmp_path / "out")
     trained = {file: file.read_text() for file in seed.glob("*/checkpoint/training.json")}
     assert len(trained) == 2 and seconds_left(place, grid) > 0
+    # As a training that was killed leaves it.
+    killed = seed / "NoFOIT-lr-0.001" / "checkpoint" / "training.json"
+    begun = json.loads(killed.read_text())
+    ended = ("seconds", "steps", "loss", "held_out", "weights", "weights_kind", "attempts")
+    killed.write_text(json.dumps({key: begun[key] for key in begun if key not in ended}))
+    del trained[killed]
     run.main(words)
+    assert measuring.held_out_loss(place, Point("toy", 0, "NoFOIT", 1e-3)) > 0
     assert {file: file.read_text() for file in trained} == trained
     assert seconds_left(place, grid) == 0
     (kept,) = {file.relative_to(seed).parts[0] for file in seed.rglob("*.safetensors")}
@@ -245,3 +255,24 @@ def test_a_study_that_was_stopped_goes_on(
         run.main([words[0], *SMALL, "items=24", *words[1 + len(SMALL) :]])
     records = json.loads((tmp_path / "out" / "data" / "seed-0" / "plain.json").read_text())
     assert len(records) == 22 and "The answer is" in records[0]["conversations"][1]["value"]
+
+
+@pytest.mark.smollm
+def test_the_real_model_is_tuned_and_asked(
+    smollm: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes: two steps of each way of tuning, two data sets."""
+    monkeypatch.setattr(run, "Progress", lambda processes, jobs: InThisProcess())
+    some = functools.partial(measuring.run_suite, tasks="verbalizer_sst2,verbalizer_sick")
+    monkeypatch.setattr(measuring, "run_suite", some)
+    arms = "arms=[FOIT,NoFOIT-attention,DPO-format,Merge]"
+    words = [str(tmp_path / "out"), *SMALL, "bases=[smollm2]", arms, "items=8", "batch=4"]
+    words += ["held_out=4", "rates.lora=[1e-3]", "rates.attention=[1e-4]", "rates.dpo=[1e-4]"]
+    where = ["--gsm8k", str(texts), "--ifeval", str(texts / "ifeval.jsonl"), "--data", "sample"]
+    run.main([*words, *where, "--report", str(tmp_path / "report")])
+    found = read_tables(tmp_path / "report")
+    models = [point.model for point in found.points]
+    assert models == ["base", "FOIT", "NoFOIT-attention", "DPO-format", "Merge-0.5"]
+    # It is a real model: most of what it says is a label word.
+    assert all(values[0].mean() > 0.5 for values in found.scores[ALONE].values())
+    assert all(0 < float(row["held_out_loss"]) < 2 for p, row in found.points.items() if p.rate)

@@ -22,6 +22,7 @@ LAYERS = (
     ("results",),
     ("trainers", "builders", "lmms"),
     ("running", "judged", "evaluation", "vision"),
+    ("explaining",),
     ("leaderboard",),
     ("api",),
     (PACKAGE,),

@@ -113,6 +113,11 @@ BAD = [
         "conversations[0].from=['human']; give human",
     ),
     ({"messages": [{"content": "v"}]}, "malformed turns", "messages[0].role=None; give user,"),
+    (
+        llava("<image>", "a", image="data:image/png;base64," + "iVBO" * 99),
+        "malformed images",
+        "iVBOiV...: an address; write it to a file",
+    ),
     (llava("<image>", "a", image=[3]), "malformed images", "image=[3]; give a file name or a list"),
     (
         {"id": 5, "text": "t"},

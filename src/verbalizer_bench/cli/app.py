@@ -15,6 +15,7 @@ from verbalizer_bench.cli import (
     checkpoints,
     demo,
     evaluation,
+    explain,
     judging,
     publishing,
     results,
@@ -32,7 +33,18 @@ app = CommandGroup(
     help="Does tuning hurt a model's ability to follow instructions?",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (evaluation, judging, vision, results, checkpoints, build, tasks, publishing, demo):
+for module in (
+    evaluation,
+    explain,
+    judging,
+    vision,
+    results,
+    checkpoints,
+    build,
+    tasks,
+    publishing,
+    demo,
+):
     app.add_typer(module.commands)
 
 

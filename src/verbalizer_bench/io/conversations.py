@@ -262,6 +262,9 @@ def _images(row: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         detail = f"{key}={shown(value)}; give a file name or a list of them"
         raise RecordFault("malformed images", detail)
+    if addresses := [name for name in names if name.startswith(("data:", "http:", "https:"))]:
+        fix = "write it to a file and name that, or its bytes into a parquet's row"
+        raise RecordFault("malformed images", f"{key}={shown(addresses[0])}: an address; {fix}")
     return tuple(names)
 
 

@@ -70,7 +70,7 @@ def _check_documents(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
 
 
 def _check_task(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
-    templates = [_template(r, a.task) for r in (base, run)]
+    templates = [prompt_template(r, a.task) for r in (base, run)]
     # Nearly always so, and 50 times faster than to read the rows as JSON.
     alike = templates[0] == templates[1] and a.verbalizer == b.verbalizer
     if alike and _questions(base, a.task) == _questions(run, a.task):
@@ -78,7 +78,7 @@ def _check_task(base: Run, a: TaskScores, run: Run, b: TaskScores) -> None:
     left, right = ({row.doc_id: row for row in r.samples(a.task)} for r in (base, run))
     for doc_id in a.doc_ids:
         asked = [
-            _raw_prompt(template, task, rows[doc_id])
+            raw_prompt(template, task, rows[doc_id])
             for template, task, rows in zip(templates, (a, b), (left, right), strict=True)
         ]
         targets = [rows[doc_id].target for rows in (left, right)]
@@ -98,17 +98,23 @@ def _questions(run: Run, task: str) -> list[bytes]:
     return [line.partition(_ARGUMENTS)[0] for line in lines if line]
 
 
-def _template(run: Run, task: str) -> str:
+def prompt_template(run: Run, task: str) -> str:
+    """Return the template of a task's prompts.
+
+    Raises:
+        ValueError: The results file has none.
+    """
     template = run.results.configs[task].doc_to_text
     if not isinstance(template, str):
         raise ValueError(
-            f"compare: {run.file}: configs.{task}.doc_to_text is {template!r}, no template; "
+            f"{run.file}: configs.{task}.doc_to_text is {template!r}, no template; "
             "run the task again"
         )
     return template
 
 
-def _raw_prompt(template: str, task: TaskScores, row: Sample) -> str:
+def raw_prompt(template: str, task: TaskScores, row: Sample) -> str:
+    """Return a document's prompt before examples and chat template."""
     # The template is of somebody's results file: nothing of it may run.
     words = {"first": task.verbalizer.first, "second": task.verbalizer.second}
     return _compiled(template).render(**{**row.doc, **words})
