@@ -54,7 +54,7 @@ def test_first_way_our_command_line(toys: tuple[Path, Path], tmp_path: Path) -> 
         "--apply_chat_template",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("engine: shared_prefix\n") == 1, done.stderr
+    assert done.stderr.count("engine: shared_prefix: it agrees") == 1, done.stderr
     (found,) = find_runs([tmp_path])
     assert found.record.image and found.record.image.mode == "gray"
     assert "image=gray" in done.stdout and "3 of 24 prompts were run (--limit 3)" in done.stdout

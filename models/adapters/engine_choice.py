@@ -67,7 +67,7 @@ class EngineChoice(RunRecorder):
         """
         reason = self._unsupported_reason(prompt, settings, longest)
         if reason is None and (engine := self._shared_prefix_engine):
-            log.info("engine: shared_prefix")
+            log.info("engine: shared_prefix: it agrees with a plain forward pass here")
             self.calibration = engine.calibrate(self.calibration)
             return engine
         if self.engine == "shared_prefix":

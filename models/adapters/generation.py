@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from lm_eval.models.utils import postprocess_generated_text
-from tqdm import tqdm
 from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
 from verbalizer_bench.io.thinking import CLOSED, opened_thought, thought
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
 from verbalizer_bench.models.adapters.finish_reason import end_of_text, finish_reason
 from verbalizer_bench.models.adapters.journal import Response
+from verbalizer_bench.models.adapters.progress import progress
 from verbalizer_bench.models.adapters.repeats import once_each
 from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.models.checkpoints.vocabulary import vocabulary_rows
@@ -106,9 +106,7 @@ class ExactGeneration(EngineChoice):
         # One engine a call: its prefix's keys and values are let go with it.
         self._shared_prefix_engine = None
         total, done = len(requests), len(journaled)
-        with tqdm(
-            desc="Generating", total=total, initial=done, unit="response", disable=quiet
-        ) as bar:
+        with progress("Generating", total, done, quiet=quiet) as bar:
             for settings, indices in groups:
                 # Prompts of journaled responses are made too: the run's record counts them.
                 prompts = {i: self._prompt(requests[i], settings.max_new_tokens) for i in indices}

@@ -7,10 +7,15 @@ seen nowhere. What it says itself of each of our 108 tasks alike is said once.
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
 
 _LM_EVAL = logging.getLogger("lm_eval")
+_FORM = "%(asctime)s %(levelname)-8s [%(name)s:%(lineno)d] %(message)s"
 # What lm-eval says of tasks: its command line has named those that were asked for.
 _OF_TASKS = ("lm_eval.evaluator", "lm_eval.evaluator_utils")
 _SELECTED = re.compile(r"Selected tasks:$|\s*(Task|Group): verbalizer")
@@ -24,7 +29,65 @@ class _AsLmEvals(logging.Handler):
         if logging.getLogger().handlers or not _LM_EVAL.isEnabledFor(record.levelno):
             return
         for handler in _LM_EVAL.handlers:
-            handler.handle(record)
+            # One that keeps lines in a file has ours already.
+            if not isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+
+
+class Terminal(logging.Handler):
+    """Print lines for readers: what they say without when and where, above a bar if there is one.
+
+    Of lm-eval only warnings are printed, without those that the run's first lines say better.
+    """
+
+    _SAID_BETTER = ("--limit SHOULD ONLY BE USED FOR TESTING",)
+
+    def __init__(self, level: int) -> None:
+        """Take the level from which our lines are printed."""
+        super().__init__()
+        self._level = level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line, if it is one to print."""
+        ours = record.name.startswith("verbalizer_bench")
+        text = record.getMessage()
+        if record.levelno < (self._level if ours else logging.WARNING):
+            return
+        if not ours and text.startswith(self._SAID_BETTER):
+            return
+        kind = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        tqdm.write(f"{kind}{text}", file=sys.stderr)
+
+
+@contextmanager
+def readable_lines(level: int) -> Iterator[None]:
+    """Print our lines and lm-eval's for readers (`Terminal`), in place of what lm-eval set up."""
+    with _handlers(Terminal(level), True):
+        yield
+
+
+@contextmanager
+def kept_lines(file: Path) -> Iterator[None]:
+    """Keep all lines from lm-eval's level on in a file, as lm-eval writes them."""
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter(_FORM))
+    with _handlers(handler, False):
+        yield
+    handler.close()
+
+
+@contextmanager
+def _handlers(handler: logging.Handler, alone: bool) -> Iterator[None]:
+    """Add a handler to our logger and to lm-eval's, or have it alone."""
+    loggers = [_LM_EVAL, logging.getLogger("verbalizer_bench")]
+    before = [logger.handlers for logger in loggers]
+    for logger in loggers:
+        logger.handlers = [handler] if alone else [*logger.handlers, handler]
+    try:
+        yield
+    finally:
+        for logger, handlers in zip(loggers, before, strict=True):
+            logger.handlers = handlers
 
 
 class _OncePerRun(logging.Filter):
@@ -81,5 +144,5 @@ def show_log_lines() -> None:
     ours = logging.getLogger("verbalizer_bench")
     first = os.environ.get("RANK", "0") == "0"
     ours.setLevel(_LM_EVAL.level if first else max(_LM_EVAL.level, logging.WARNING))
-    if not any(isinstance(handler, _AsLmEvals) for handler in ours.handlers):
+    if not any(isinstance(handler, _AsLmEvals | Terminal) for handler in ours.handlers):
         ours.addHandler(_AsLmEvals())

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from verbalizer_bench.models.adapters.engine_choice import EngineChoice
 from verbalizer_bench.models.adapters.journal import Scored
+from verbalizer_bench.models.adapters.progress import progress
 from verbalizer_bench.models.engine.decoder import EncodedPrompt
 
 # The engine feeds a token a pass: longer continuations are sooner scored in one plain pass.
@@ -91,7 +90,7 @@ class SharedPrefixScoring(EngineChoice):
             self._count_score(requests[index], scored)
         missing = [index for index in range(len(requests)) if index not in scores]
         total, done, quiet = len(requests), len(scores), quiet or self.rank != 0
-        with tqdm(desc="Scoring", total=total, initial=done, disable=quiet) as bar:
+        with progress("Scoring", total, done, "score", quiet) as bar:
             for index, scored in score(missing):
                 scores[index] = scored
                 self._count_score(requests[index], scored)

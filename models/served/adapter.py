@@ -23,7 +23,6 @@ from typing import Any
 
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
-from tqdm import tqdm
 
 from verbalizer_bench.client.budget import BudgetExceeded
 from verbalizer_bench.client.chat_client import ChatClient
@@ -34,6 +33,7 @@ from verbalizer_bench.models.adapters.chat_prompts import ChatPrompt
 from verbalizer_bench.models.adapters.input_log import InputLog
 from verbalizer_bench.models.adapters.journal import Journal
 from verbalizer_bench.models.adapters.log_lines import show_log_lines
+from verbalizer_bench.models.adapters.progress import progress
 from verbalizer_bench.models.adapters.scoring import Score
 from verbalizer_bench.models.engine.generation_kwargs import GenerationSettings
 from verbalizer_bench.models.images import make_image
@@ -251,9 +251,7 @@ class VerbalizerAPI(LM):
         """Hand every call's reply to `take`, or None where only the journal has it (`known`)."""
         with ExitStack() as stack:
             folder = self._folder(stack)
-            bar = stack.enter_context(
-                tqdm(desc=title, total=len(calls), unit="response", disable=quiet)
-            )
+            bar = stack.enter_context(progress(title, len(calls), quiet=quiet))
             try:
                 run_to_end(self._replies(folder, calls, take, known, bar))
                 bar.set_postfix_str("")
@@ -282,6 +280,9 @@ class VerbalizerAPI(LM):
                 self._counts.count_reply(reply)
                 self._check_first(reply)
             take(call, reply)
+
+        def came(call: Call, reply: Reply) -> None:
+            noted(call, reply)
             bar.update()
 
         resume = f" with --resume {self.journal.path.parent}" if self.journal else ""
@@ -295,11 +296,12 @@ class VerbalizerAPI(LM):
                 for call in calls:
                     if (reply := asker.stored(call)) or call.place in known:
                         noted(call, reply)
+                        bar.keep()
                     else:
                         waiting.append(call)
                 if self.journal:
                     self.journal.say_kept(len(calls) - len(waiting), len(calls), "replies")
-                await ask_all(asker, waiting, noted, 2 * self.settings.concurrency)
+                await ask_all(asker, waiting, came, 2 * self.settings.concurrency)
                 watching.cancel()
         finally:
             self._dialect = asker.dialect

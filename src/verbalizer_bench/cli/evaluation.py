@@ -22,7 +22,7 @@ def run(context: Context) -> None:
     """Run a model on the tasks (lm-eval's, and all its flags)."""
     from verbalizer_bench.running.harness import harness
 
-    _summarize(harness("run", context.args))
+    _summarize(harness("run", context.args, shown=True))
 
 
 @commands.command(**_LM_EVALS)

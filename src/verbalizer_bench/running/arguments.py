@@ -72,6 +72,11 @@ def our_options(command: str, argv: Sequence[str]) -> tuple[argparse.Namespace, 
             metavar="I/N",
             help="run every N-th document only, from the I-th on; `merge` puts shards together",
         )
+        group.add_argument(
+            "--verbose",
+            action="store_true",
+            help="show lm-eval's log lines, bars and tables too; they are in OUT/run.log anyway",
+        )
     known, rest = ours.parse_known_args(list(argv))
     if command == "run" and {"-h", "--help"} & set(rest):
         ours.print_help()
@@ -100,7 +105,7 @@ def parse(parser: Any, command: str, argv: Sequence[str]) -> argparse.Namespace:
     for action in known._actions:
         if isinstance(action, MergeDictAction):
             action.__class__ = _ModelArguments if action.dest == "model_args" else _KeyValues
-    ours = ["--data", "--resume", "--shard"] if command == "run" else []
+    ours = ["--data", "--resume", "--shard", "--verbose"] if command == "run" else []
     if problem := unknown_option(known, argv, ours):
         fail(problem)
     # lm-eval reads the command line in places of its own.

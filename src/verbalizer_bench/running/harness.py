@@ -1,8 +1,7 @@
 """lm-eval's own command line with our tasks, models and data: `run`, `ls`, `validate`.
 
-All of lm-eval's flags work. Ours besides: `--data`, `--resume`, `--shard`. `run` keeps every
-response (`--log_samples`), wants `--output_path`, and ends with the summary of
-`verbalizer-bench report`.
+All of lm-eval's flags work. Ours besides: `--data`, `--resume`, `--shard`, `--verbose`. `run` keeps
+every response (`--log_samples`) and wants `--output_path`.
 """
 
 import argparse
@@ -12,7 +11,7 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
@@ -27,26 +26,24 @@ from verbalizer_bench.models.adapters.journal import Journal, recorded_command
 from verbalizer_bench.models.adapters.log_lines import quiet_task_lines, show_log_lines
 from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, our_options, parse
+from verbalizer_bench.running.header import header, loaded_line
 from verbalizer_bench.running.listing import list_tasks
 from verbalizer_bench.running.merge import in_document_order
 from verbalizer_bench.running.options import (
     OUR_MODELS,
+    asked_names,
     check_model,
-    check_names,
     check_resume,
     check_run,
-    check_sees,
     check_shard,
     finished_run,
     include_paths,
     read_samples,
 )
 from verbalizer_bench.running.resume_hints import run_hint
-from verbalizer_bench.running.task_names import OUR_TASKS, check_task_names
+from verbalizer_bench.running.screen import LOG, Screen, other_tables
+from verbalizer_bench.running.task_names import check_task_names
 from verbalizer_bench.tasks.data import resolve_data
-from verbalizer_bench.tasks.generate import check_task_files
-
-log = logging.getLogger(__name__)
 
 
 def register_models() -> None:
@@ -59,8 +56,13 @@ def register_models() -> None:
             model_registry.register(entry.name, target=entry.value)
 
 
-def harness(command: str, argv: Sequence[str]) -> list[Path]:
+def harness(command: str, argv: Sequence[str], shown: bool = False) -> list[Path]:
     """Run lm-eval's `run`, `ls` or `validate`.
+
+    Args:
+        command: Which.
+        argv: The arguments behind it.
+        shown: Whether `run` says on the terminal what it does; warnings and a bar are there anyway.
 
     Returns:
         For `run`, the run folders that were written; empty on all ranks but the first.
@@ -87,15 +89,19 @@ def harness(command: str, argv: Sequence[str]) -> list[Path]:
     parser = HarnessCLI()
     args = parse(parser, command, rest)
     if command == "run":
-        return _run(parser, args, ours, argv)
+        screen = Screen(args, shown, ours.verbose)
+        with screen.lines():
+            return _run(parser, args, ours, argv, screen)
     args.include_path = include_paths(args.include_path)
     if command == "ls":
         list_tasks(args.what, args.include_path)
         return []
-    check_task_names(_names(args), args.include_path)
-    index = _task_index(args, {})
+    check_task_names(asked_names(args), args.include_path)
+    from verbalizer_bench.running.asked_tasks import task_index
+
+    index = task_index(args, {})
     # lm-eval's `validate` knows no globs.
-    args.tasks = ",".join(index.match_tasks(_names(args)))
+    args.tasks = ",".join(index.match_tasks(asked_names(args)))
     with _handed_to_lm_eval(index):
         parser.execute(args)
     return []
@@ -125,22 +131,32 @@ def _set_log_level(verbosity: str | None) -> None:
 
 
 def _run(
-    parser: Any, args: argparse.Namespace, ours: argparse.Namespace, argv: Sequence[str]
+    parser: Any,
+    args: argparse.Namespace,
+    ours: argparse.Namespace,
+    argv: Sequence[str],
+    screen: Screen,
 ) -> list[Path]:
     merge_config(args, ours)
     if ours.resume:
         check_resume(ours.resume, args.model)
         args.output_path = ours.resume
     with removed_if_empty(Path(args.output_path or ".")):
-        return _run_into_folder(parser, args, ours, argv)
+        return _run_into_folder(parser, args, ours, argv, screen)
 
 
 def _run_into_folder(
-    parser: Any, args: argparse.Namespace, ours: argparse.Namespace, argv: Sequence[str]
+    parser: Any,
+    args: argparse.Namespace,
+    ours: argparse.Namespace,
+    argv: Sequence[str],
+    screen: Screen,
 ) -> list[Path]:
     check_run(args)
     args.include_path = include_paths(args.include_path)
-    check_task_names(_names(args), args.include_path)
+    check_task_names(asked_names(args), args.include_path)
+    from verbalizer_bench.running.asked_tasks import checked_tasks, task_index
+
     check_model(args)
     _set_log_level(args.verbosity)
     args.log_samples, args.samples = True, read_samples(args.samples)
@@ -151,19 +167,24 @@ def _run_into_folder(
     if shard := ours.shard or metadata.get("shard"):
         args.metadata["shard"] = check_shard(str(shard), args.model)
     # lm-eval gives tasks the model's arguments too.
-    index = _task_index(args, {**(args.model_args or {}), **args.metadata})
-    versions = _check_tasks(index, args)
+    index = task_index(args, {**(args.model_args or {}), **args.metadata})
+    tasks, others = checked_tasks(index, args)
     asked = _whole_command(argv, ours, args)
+    versions = {name: task.VERSION for name, task in tasks.items()}
+    output = Path(args.output_path)
     try:
-        with _journal(args, asked, versions, bool(ours.resume)) as journal:
-            written = _evaluate(parser, args, index, asked, journal)
+        with _journal(args, asked, versions, bool(ours.resume)) as journal, screen.of_run(output):
+            screen.say(*header(args, tasks, others, output / LOG))
+            written = _evaluate(parser, args, index, asked, journal, screen)
             if journal:
                 journal.finish()
     except KeyboardInterrupt as error:
         raise Interrupted(run_hint(Path(args.output_path), args.model)) from error
     if getattr(args, "predict_only", False) and written:
-        print("No summary: --predict_only scores nothing")
+        screen.say("No summary: --predict_only scores nothing")
         return []
+    if not screen.verbose:
+        screen.print(*map(other_tables, written))
     return [file.parent for file in written]
 
 
@@ -188,13 +209,18 @@ def _evaluate(
     index: Any,
     asked: Sequence[str],
     journal: Journal | None,
+    screen: Screen,
 ) -> list[Path]:
     """Run lm-eval; return the results files that it wrote, none on ranks but the first."""
     output = Path(args.output_path)
     before = set(output.rglob("results_*.json"))
     started, clock = datetime.now(UTC), time.monotonic()
     served = args.model == "verbalizer-api"
-    with _handed_to_lm_eval(index, journal), quiet_task_lines(served):
+
+    def loaded(model: Any) -> None:
+        screen.say(loaded_line(model))
+
+    with _handed_to_lm_eval(index, journal, loaded), quiet_task_lines(served):
         parser.execute(args)
     if _rank() != 0:
         return []
@@ -242,38 +268,13 @@ def _write_record(results: Path, asked: Sequence[str], started: datetime, second
     )
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    tasks = getattr(args, "tasks", None) or []
-    return tasks.split(",") if isinstance(tasks, str) else list(tasks)
-
-
-def _task_index(args: argparse.Namespace, metadata: dict[str, Any]) -> Any:
-    """Return lm-eval's task index, without lm-eval's own tasks if all names are found without.
-
-    Indexing those takes 10 s.
-
-    Raises:
-        ValueError: A name matches no task.
-    """
-    from lm_eval.tasks import TaskManager
-
-    for folder in args.include_path[1:]:
-        check_task_files(Path(folder))
-    options = {"include_path": args.include_path, "metadata": metadata}
-    # lm-eval takes paths of task files and their folders too.
-    names = [n for n in _names(args) if not n.endswith(".yaml") and not Path(n).is_dir()]
-    index = TaskManager(include_defaults=False, **options)
-    missing = [name for name in names if not index.match_tasks([name])]
-    check_names([name for name in missing if name.startswith(OUR_TASKS)], index.all_tasks)
-    if missing or not names:
-        index = TaskManager(**options)
-    check_names([name for name in missing if not index.match_tasks([name])], index.all_tasks)
-    return index
-
-
 @contextmanager
-def _handed_to_lm_eval(index: Any, journal: Journal | None = None) -> Iterator[None]:
+def _handed_to_lm_eval(
+    index: Any, journal: Journal | None = None, loaded: Callable[[Any], None] = lambda model: None
+) -> Iterator[None]:
     """Make lm-eval's command line use this index, and give its model this journal.
+
+    `loaded` is called with the model as soon as it is there.
 
     It creates both itself, with no option to pass others. Outside a repository git's complaint, of
     which nothing follows, would stand before the results: it is not shown.
@@ -287,7 +288,13 @@ def _handed_to_lm_eval(index: Any, journal: Journal | None = None) -> Iterator[N
 
     def journaled(name: str) -> Any:
         adapter = get_model(name)
-        return type(adapter.__name__, (adapter,), {"journal": journal}) if journal else adapter
+
+        def create(self: Any, *values: Any, **options: Any) -> None:
+            adapter.__init__(self, *values, **options)
+            loaded(self)
+
+        kept = {"journal": journal} if journal else {}
+        return type(adapter.__name__, (adapter,), {"__init__": create, **kept})
 
     lm_eval.tasks.TaskManager, registry.get_model = lambda **options: index, journaled
     lm_eval.evaluator.get_git_commit_hash = _git_hash
@@ -308,50 +315,6 @@ def _git_hash() -> str | None:
     except (subprocess.CalledProcessError, OSError):
         found: str | None = get_commit_from_path(os.getcwd())
         return found
-
-
-def _check_tasks(index: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Read the rows of our tasks, and few-shot examples, before a model is loaded.
-
-    Returns:
-        Our tasks' versions.
-
-    Raises:
-        ValueError: Rows or examples are wrong, or other tasks than ours are to be sharded.
-    """
-    from verbalizer_bench.tasks.picture_task import PictureTask
-    from verbalizer_bench.tasks.task import VerbalizerTask
-
-    names = index.match_tasks(_names(args))
-    ours = [name for name in names if name.startswith(OUR_TASKS)]
-    loaded = index.load(ours)["tasks"] if ours else {}
-    tasks = {
-        name: task
-        for name, task in loaded.items()
-        if isinstance(task, VerbalizerTask | PictureTask)
-    }
-    check_sees(args.model, [name for name in tasks if getattr(tasks[name], "MULTIMODAL", False)])
-    # lm-eval takes names, and paths of task files.
-    others = [name for name in _names(args) if not index.match_tasks([name])]
-    others += [name for name in names if name not in ours]
-    others += [name for name in loaded if name not in tasks]
-    whole = others + [name for name in tasks if not isinstance(tasks[name], VerbalizerTask)]
-    if whole and "shard" in args.metadata:
-        raise ValueError(f"run: --shard: {whole[0]} is no verbalizer task; run it without")
-    for name, ids in (args.samples or {}).items():
-        if name not in tasks and not others:
-            raise ValueError(f"run: --samples: {name} is none of the tasks that are run")
-        count = len(tasks[name].eval_docs) if name in tasks else max(ids) + 1
-        if wrong := [i for i in ids if not 0 <= i < count]:
-            raise ValueError(
-                f"run: --samples {name}: {wrong[0]}: its documents are 0 to {count - 1}"
-            )
-    for line in {line: None for task in tasks.values() for line in task.notices}:
-        log.warning(line)
-    for task in tasks.values() if args.num_fewshot else ():
-        task.set_config(key="num_fewshot", value=args.num_fewshot)
-        task.check_fewshot()
-    return {name: task.VERSION for name, task in tasks.items()}
 
 
 def _whole_command(

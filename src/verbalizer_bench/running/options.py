@@ -155,6 +155,12 @@ def read_samples(samples: Any) -> dict[str, list[int]] | None:
     return samples
 
 
+def asked_names(args: argparse.Namespace) -> list[str]:
+    """Return the names of `--tasks`: tasks, tags, groups, globs, paths of task files."""
+    tasks = getattr(args, "tasks", None) or []
+    return tasks.split(",") if isinstance(tasks, str) else list(tasks)
+
+
 def check_names(missing: Sequence[str], known: Collection[str]) -> None:
     """Raise ValueError for task names that match nothing (`missing`), with the nearest `known`."""
     if not missing:
