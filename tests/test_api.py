@@ -151,7 +151,7 @@ def test_a_run_is_summarised_without_what_lies_below_it(
     folder = tmp_path / "run"
     for place in (folder, folder / "earlier"):
         shutil.copytree(runs[1].folder, place)
-    monkeypatch.setattr("verbalizer_bench.running.harness.harness", lambda *words: [folder])
+    monkeypatch.setattr("verbalizer_bench.running.harness.harness", lambda *_, shown: [folder])
     assert main(["run"]) == 0
     text = capsys.readouterr().out
     assert runs[1].name in text and f"{runs[1].name} (run)" not in text

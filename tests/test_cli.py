@@ -129,7 +129,7 @@ def test_generation_arguments_are_reported_as_they_were(
     ]
     assert main(["run", *arguments]) == 0
     text = capsys.readouterr().out
-    assert "| greedy, partial |" in text and "num_beams=1" in text
+    assert ", protocol greedy, partial (" in text and "num_beams=1" in text
     assert "2 of 872 prompts were run: not the benchmark" in text
     assert main(["run", *arguments]) == 0
     text = capsys.readouterr().out

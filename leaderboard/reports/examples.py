@@ -42,6 +42,31 @@ class Example:
     said: tuple[Said, ...]
 
 
+def worst_outcome(run: Run) -> tuple[str, float] | None:
+    """Return the outcome that most responses have instead of `follows`, and their share in [0, 1].
+
+    None where all follow.
+    """
+    counts = {
+        name: sum(float(task.scores[name].sum()) for task in run.tasks)
+        for name in OUTCOMES
+        if name != "follows"
+    }
+    worst = max(counts, key=lambda name: (counts[name], OUTCOMES.index(name)))
+    total = sum(len(task.doc_ids) for task in run.tasks)
+    return (worst, counts[worst] / total) if counts[worst] else None
+
+
+def examples_of(run: Run, outcome: str, count: int) -> list[tuple[str, Sample]]:
+    """Return tasks and samples of responses with an outcome, spread as `choose_examples` does."""
+    chosen = [(task.task, doc_id) for task, doc_id in _spread([run], outcome, count)]
+    wanted: dict[str, set[int]] = {}
+    for name, doc_id in chosen:
+        wanted.setdefault(name, set()).add(doc_id)
+    samples = _read(run, wanted)
+    return [(name, samples[name, doc_id]) for name, doc_id in chosen]
+
+
 def choose_examples(runs: Sequence[Run], count: int = 10) -> dict[str, list[Example]]:
     """Return examples of each outcome that a run has, at most `count` of each.
 

@@ -16,6 +16,7 @@ from verbalizer_bench.leaderboard.reports.forest import forest
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
 from verbalizer_bench.leaderboard.reports.opening import Opening
 from verbalizer_bench.leaderboard.reports.sentence import sentence
+from verbalizer_bench.leaderboard.reports.short import READ
 from verbalizer_bench.results.answers import answers
 from verbalizer_bench.results.differences import (
     Pair,
@@ -24,6 +25,7 @@ from verbalizer_bench.results.differences import (
     verbalizer_names,
 )
 from verbalizer_bench.results.pairing import check_prompts, check_scores
+from verbalizer_bench.results.references import references
 from verbalizer_bench.results.run import Run
 from verbalizer_bench.results.statistics import RESAMPLES, SEED
 from verbalizer_bench.results.summary import RunSummary
@@ -103,6 +105,8 @@ def report_page(
             "Bars of F1 by label type for each model; the numbers are in the table below.",
         ),
         columns=COLUMNS,
+        references=references(runs[0]) if runs else [],
+        read=READ,
         benchmarks=benchmarks,
         trade_off=trade_off and svg_image(trade_off, _TRADE_OFF),
         outcomes=OUTCOMES,

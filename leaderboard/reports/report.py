@@ -13,6 +13,7 @@ from typing import Any
 
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.leaderboard.pages.figures import bars
+from verbalizer_bench.leaderboard.reports import short
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
 from verbalizer_bench.leaderboard.reports.opening import opening
 from verbalizer_bench.leaderboard.reports.page import report_page
@@ -92,6 +93,23 @@ class Report(Tabular):
         parts += filter(None, map(_remarks, self.summaries))
         return "\n\n".join([*parts, *benchmarks])
 
+    def short(self) -> str:
+        """Return what a run says at its end: one table, how to read it, and examples.
+
+        Of several runs, or of benchmarks alone, it is the whole text.
+        """
+        if len(self.runs) != 1:
+            return str(self)
+        (run,), (summary,) = self.runs, self.summaries
+        part = ", partial" if summary.partial else ""
+        first = (
+            f"{summary.model}, protocol {summary.protocol}{part} (95 % intervals over documents)"
+        )
+        tables = [f"{title}:\n\n{table}" for title, table in self._tables().items()]
+        parts = [f"{first}\n\n{short.table(summary)}", short.reference_lines(run)]
+        parts += [_remarks(summary), short.worst_examples(run), *tables]
+        return "\n\n".join(filter(None, parts))
+
     def _tables(self) -> dict[str, BenchmarkTable]:
         """Return the tables beside those of the verbalizer runs, by title."""
         whole = {"Checkpoints by benchmark": self.benchmarks} if self.benchmarks else {}
@@ -134,10 +152,20 @@ class Report(Tabular):
         # A response may hold half a character (a lone surrogate), which no file can.
         write_whole(html, page.encode(errors="replace"))
         figures, images = self._draw(folder)
-        write_whole(markdown, f"{text}\n{images}".encode(errors="replace"))
+        more = "\n\n".join(["", *self._examples(), ""])
+        write_whole(markdown, f"{text}{more}{images}".encode(errors="replace"))
         for run, summary in zip(self.runs, self.summaries, strict=True):
             summary.write(run.folder)
         return html, markdown, *figures
+
+    def _examples(self) -> list[str]:
+        """Return how to read the first run's F1, and examples of each run, as Markdown."""
+        several = len(self.runs) > 1
+        found = [short.reference_table(run) for run in self.runs[:1]]
+        for run in self.runs:
+            examples = short.worst_examples(run)
+            found.append(f"{run.name}: {examples}" if several else examples)
+        return [part for part in found if part]
 
     def _draw(self, folder: Path) -> tuple[tuple[Path, ...], str]:
         """Draw the figures; return their files, and the Markdown that shows them."""

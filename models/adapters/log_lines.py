@@ -68,12 +68,21 @@ def readable_lines(level: int) -> Iterator[None]:
 
 @contextmanager
 def kept_lines(file: Path) -> Iterator[None]:
-    """Keep all lines from lm-eval's level on in a file, as lm-eval writes them."""
+    """Keep all lines from lm-eval's level on in a file, as lm-eval writes them.
+
+    Where what follows fails and leaves nothing else in the file's folder, it is removed.
+    """
     handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter(_FORM))
-    with _handlers(handler, False):
-        yield
-    handler.close()
+    try:
+        with _handlers(handler, False):
+            yield
+    except BaseException:
+        if list(file.parent.iterdir()) == [file]:
+            file.unlink()
+        raise
+    finally:
+        handler.close()
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def test_merged_shards(
     parts = [key for shard in shards for key in keys(shard)[0]]
     assert sorted(parts) == sorted(keys(one)[0])
     text = capsys.readouterr().out
-    assert "| llama | toy, partial |" in text and "shard 1" not in text
+    assert "\nllama, protocol toy, partial (" in text and "shard 1" not in text
     (results,) = tmp_path.rglob("results_*.json")
     record = json.loads(results.read_text())["config"]["verbalizer_bench"]
     assert record["engine"] == {"shared_prefix": 90} and record["world_size"] == 3

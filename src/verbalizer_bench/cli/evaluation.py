@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from typer import Context, Option
 
 from verbalizer_bench.cli.options import CommandGroup, Output
-from verbalizer_bench.cli.results import write
 
 commands = CommandGroup()
 # lm-eval reads what stands behind these commands, and prints their help.
@@ -94,6 +93,8 @@ def _summarize(folders: Sequence[Path]) -> None:
 
     try:
         if folders:
-            write(report_of_folders(folders), folders[0] / "report")
+            found = report_of_folders(folders)
+            page, *_ = found.write(folders[0] / "report")
+            print(f"\n{found.short()}\n\n{page}")
     except NotAVerbalizerRun as error:
         print(f"No summary: {error}")

@@ -40,6 +40,7 @@ class TaskScores:
         scores: Each metric's values, in the order of `doc_ids`; shape (documents,).
         unordered: The hash of the same prompts and targets in any order; None in older records.
         common: The most common response, and how often it was given; None where unknown.
+        targets: The label words that were expected, and how often; empty where unknown.
     """
 
     task: str
@@ -51,6 +52,7 @@ class TaskScores:
     scores: dict[str, np.ndarray]
     unordered: str | None = None
     common: tuple[str, int] | None = None
+    targets: tuple[tuple[str, int], ...] = ()
 
     def verification(self) -> Verification:
         """Return what is known of its prompts."""
@@ -301,9 +303,11 @@ def _sample(line: bytes, where: str) -> Sample:
 def _read_task(path: Path, task: str, metadata: TaskProvenance) -> TaskScores:
     rows: dict[int, tuple[float, ...]] = {}
     responses: Counter[str] = Counter()
+    targets: Counter[str] = Counter()
     for sample in read_samples(path):
         rows[sample.doc_id] = _scores(sample)
         responses[sample.response] += 1
+        targets[sample.target] += 1
     if not rows:
         raise ValueError(f"{path}: no response in it")
     doc_ids = tuple(sorted(rows))
@@ -318,6 +322,7 @@ def _read_task(path: Path, task: str, metadata: TaskProvenance) -> TaskScores:
         scores={metric: table[:, column] for column, metric in enumerate(METRICS)},
         unordered=metadata.identity_unordered,
         common=responses.most_common(1)[0],
+        targets=tuple(sorted(targets.items())),
     )
 
 

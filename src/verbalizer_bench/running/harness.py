@@ -173,7 +173,7 @@ def _run_into_folder(
     versions = {name: task.VERSION for name, task in tasks.items()}
     output = Path(args.output_path)
     try:
-        with _journal(args, asked, versions, bool(ours.resume)) as journal, screen.of_run(output):
+        with screen.of_run(output), _journal(args, asked, versions, bool(ours.resume)) as journal:
             screen.say(*header(args, tasks, others, output / LOG))
             written = _evaluate(parser, args, index, asked, journal, screen)
             if journal:
@@ -181,7 +181,7 @@ def _run_into_folder(
     except KeyboardInterrupt as error:
         raise Interrupted(run_hint(Path(args.output_path), args.model)) from error
     if getattr(args, "predict_only", False) and written:
-        screen.say("No summary: --predict_only scores nothing")
+        screen.print("No summary: --predict_only scores nothing")
         return []
     if not screen.verbose:
         screen.print(*map(other_tables, written))

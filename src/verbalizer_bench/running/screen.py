@@ -112,20 +112,25 @@ def _without_tables() -> Iterator[None]:
 def _without_bars() -> Iterator[None]:
     """Show no bars of lm-eval's, transformers' and datasets'; those of downloads stay."""
     import datasets
+    import lm_eval.api.model
     import lm_eval.api.task
     from transformers.utils import logging as transformers_logging
 
     def no_bar(items: Any, **options: Any) -> Any:
         return items
 
-    bar, lm_eval.api.task.tqdm = lm_eval.api.task.tqdm, no_bar
+    modules = (lm_eval.api.model, lm_eval.api.task)
+    bars = [module.tqdm for module in modules]
+    for module in modules:
+        module.tqdm = no_bar
     shown = transformers_logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        lm_eval.api.task.tqdm = bar
+        for module, bar in zip(modules, bars, strict=True):
+            module.tqdm = bar
         if shown[0]:
             transformers_logging.enable_progress_bar()
         if not shown[1]:

@@ -144,4 +144,4 @@ def test_thirty_real_records(
         + ["--tasks", "verbalizer_sst2", "--data", "sample", "--limit", "1", "--device", "cpu"]
         + ["--apply_chat_template", "--output_path", str(tmp_path / "out")]
     )
-    assert "| tuned | toy, partial |" in capsys.readouterr().out
+    assert "\ntuned, protocol toy, partial (" in capsys.readouterr().out
