@@ -40,7 +40,7 @@ class Terminal(logging.Handler):
     Of lm-eval only warnings are printed, without those that the run's first lines say better.
     """
 
-    _SAID_BETTER = ("--limit SHOULD ONLY BE USED FOR TESTING",)
+    _SAID_BETTER = ("--limit SHOULD ONLY BE USED FOR TESTING", "generation_kwargs: ")
 
     def __init__(self, level: int) -> None:
         """Take the level from which our lines are printed."""
