@@ -14,7 +14,7 @@ from verbalizer_bench.models.adapters.journal import journal_files
 from verbalizer_bench.results.run import find_runs
 from verbalizer_bench.running.arguments import model_arguments, parse, unknown_option
 from verbalizer_bench.running.harness import harness, register_models
-from verbalizer_bench.running.options import check_run
+from verbalizer_bench.running.options import check_model
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
 
@@ -289,7 +289,7 @@ def test_a_gguf_in_place_of_its_folder_is_left_to_the_adapter(
     args.gen_kwargs = args.limit = args.num_fewshot = None
     register_models()
     if passes:
-        check_run(args)
+        check_model(args)
         return
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        check_run(args)
+        check_model(args)
