@@ -37,10 +37,11 @@ class Screen:
     @contextmanager
     def lines(self) -> Iterator[None]:
         """Show log lines for readers, unless a level of lm-eval's lines was chosen."""
-        if self.verbose or self._level or os.environ.get("RANK", "0") != "0":
+        if self.verbose or self._level:
             yield
             return
-        with readable_lines(logging.INFO if self.shown else logging.WARNING):
+        first = os.environ.get("RANK", "0") == "0"
+        with readable_lines(logging.INFO if self.shown and first else logging.WARNING):
             yield
 
     @contextmanager
