@@ -5,13 +5,14 @@ python -m verbalizer_bench.experiments.sanity.scores out --data DIR
 
 import argparse
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from verbalizer_bench.experiments.rows import write_rows
-from verbalizer_bench.experiments.sanity.answers import ANSWERERS, Answerer
+from verbalizer_bench.experiments.sanity.answers import ANSWERERS, Answerer, target
 from verbalizer_bench.results.run import Run, TaskScores
 from verbalizer_bench.results.schema import EvalResults
 from verbalizer_bench.results.statistics import TypeScores, by_dataset, summarize
@@ -61,6 +62,7 @@ def _scores(answerer: Answerer, task: VerbalizerTask, draw: int) -> TaskScores:
         task.process_results(doc, [answerer.answer(task, doc, rng)]) for doc in task.test_docs()
     ]
     metadata = task.config.metadata
+    expected = Counter(target(task, doc) for doc in task.test_docs())
     return TaskScores(
         task=task.config.task,
         dataset=task.spec.name,
@@ -68,6 +70,7 @@ def _scores(answerer: Answerer, task: VerbalizerTask, draw: int) -> TaskScores:
         source=metadata["source"],
         identity=metadata["identity"],
         doc_ids=tuple(range(len(found))),
+        targets=tuple(sorted(expected.items())),
         scores={metric: np.array([one[metric] for one in found]) for metric in METRICS},
     )
 

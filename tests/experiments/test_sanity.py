@@ -22,6 +22,7 @@ from verbalizer_bench.experiments.sanity.scores import (
     suite_tasks,
 )
 from verbalizer_bench.experiments.sanity.sensitivity import WAYS, main
+from verbalizer_bench.results.references import references
 from verbalizer_bench.results.run import load_run
 from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.tasks.data import SAMPLES
@@ -50,6 +51,8 @@ EXPECTED = {
     "flipped": (0, 0, 0, "flipped"),
     "empty": (0, 0, 0, "neither"),
 }
+# What a run's legend has, in its order.
+LEGEND = ("perfect", "majority", "among-five", "meant", "flipped")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,14 @@ def test_what_is_answered_without_a_model_scores_what_it_must(
     found = [100 * types[group].f1.mean for group in GROUPS]
     assert found == pytest.approx([*expected, sum(expected) / 3])
     assert outcome is None or types["All"].outcomes[outcome] == pytest.approx(1)
+
+
+def test_the_legend_of_a_run_says_the_same(tasks: list[VerbalizerTask]) -> None:
+    some = [task for task in tasks if task.spec.name in ("fp", "mrpc")]
+    legend = references(answered("empty", some))
+    for one, name in zip(legend, LEGEND, strict=True):
+        types = summarize(answered(name, some), resamples=1)
+        assert one.f1 == pytest.approx({group: types[group].f1.mean for group in GROUPS}), name
 
 
 def test_a_word_at_random_scores_half_and_each_draw_otherwise(tasks: list[VerbalizerTask]) -> None:

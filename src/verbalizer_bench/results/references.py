@@ -1,7 +1,7 @@
 """What F1 is where nothing is understood: answers that need no model, scored on a run's documents.
 
 They say how to read a number: 50 is what always the same word gets where the classes are equally
-large, 33 what the expected word gets among five.
+large, 33 what the expected word gets among five. docs/sanity.md has more of them, on all rows.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def references(run: Run) -> list[Reference]:
     random = fmean(_means(run, lambda task: fmean(_words(task))).values())
     return [
         Reference("the expected word alone, each time", _means(run, lambda task: 1.0)),
-        Reference(f"the same one of the two words each time ({100 * random:.1f} at random)", same),
+        Reference(f"the more frequent of a task's two words ({100 * random:.1f} at random)", same),
         Reference("the expected word and four others, each time", _means(run, _among_five)),
         Reference("what the words mean by themselves, whatever is asked for", _means(run, _meant)),
         Reference("the other one of the two words, each time", _means(run, _flipped)),
