@@ -1,5 +1,6 @@
 """A run in short: one table, how to read it, two examples of what went wrong."""
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -67,10 +68,10 @@ def worst_examples(run: Run) -> str:
     outcome, share = worst
     found = examples_of(run, outcome, _EXAMPLES)
     first = f"The most frequent failure is `{outcome}`, {100 * share:.1f} % of all responses:"
-    return "\n\n".join([first, *("\n".join(_example(*one)) for one in found)])
+    return "\n\n".join([first, *("\n".join(_example(run, *one)) for one in found)])
 
 
-def _example(task: str, sample: Sample) -> Iterator[str]:
+def _example(run: Run, task: str, sample: Sample) -> Iterator[str]:
     prompt, response = sample.prompt, sample.response
     end = prompt if len(prompt) <= _PROMPT else f"…{prompt[-_PROMPT:]}"
     said = response if len(response) <= _RESPONSE else f"{response[:_RESPONSE]}…"
@@ -78,6 +79,8 @@ def _example(task: str, sample: Sample) -> Iterator[str]:
     for name, text in (("prompt", end), ("expected", sample.target), ("got", said)):
         yield from _field(name, _visible(text))
     yield from _field("why", _why(sample))
+    command = ["verbalizer-bench", "explain", str(run.folder), "--task", task]
+    yield f"      {shlex.join([*command, '--doc', str(sample.doc_id)])}"
 
 
 def _field(name: str, text: str) -> list[str]:

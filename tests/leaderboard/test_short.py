@@ -1,6 +1,7 @@
 """How a run ends: its table, how to read it, and what went wrong most."""
 
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -25,7 +26,8 @@ def test_a_run_in_short(tmp_path: Path) -> None:
     assert "\n    100.0     0.0       0.0  33.3  what the words mean by themselves" in text
     assert " prompts were run (--limit 4): not the benchmark" in text
     assert "The most frequent failure is `neither`, " in text
-    assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("- "))
+    long = [line for line in text.splitlines() if len(line) > 100]
+    assert all(line.startswith(("- ", "      verbalizer-bench explain ")) for line in long)
     found.write(tmp_path / "report")
     page = (tmp_path / "report" / "report.md").read_text()
     assert str(found) in page and "The most frequent failure is `neither`" in page
@@ -55,11 +57,12 @@ def test_the_worst_is_shown_with_what_was_expected(
     answer: str, outcome: str, got: str, why: str, tmp_path: Path
 ) -> None:
     name = "verbalizer_sst2_neutral_foo_bar"
-    text = worst_examples(made(tmp_path, answer, [name]))
+    text = worst_examples(run := made(tmp_path, answer, [name]))
     assert text.startswith(f"The most frequent failure is `{outcome}`, ")
     assert text.count(f"    {name}, document ") in (1, 2)
     assert f"      got       {got}\n" in text and why in text
     assert "      prompt    …" in text and "      expected  " in text and "\x1b" not in text
+    assert f"      verbalizer-bench explain {quote(str(run.folder))} --task {name} --doc " in text
 
 
 def test_where_all_follow_there_is_nothing_to_show(tmp_path: Path) -> None:
