@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
+    PROMPTS,
     by_document,
     common,
+    followed,
     is_merged,
     models,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE
-from verbalizer_bench.experiments.smollm2.tables import StudyTables
+from verbalizer_bench.experiments.smollm2.tables import ALONE, StudyTables
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.curve.figure import STYLES
 from verbalizer_bench.trainers.curve.points import F1, HELD_OUT
@@ -35,31 +37,46 @@ _MERGED = "#009E73"
 
 
 def draw_scores(tables: StudyTables, base: str, file: Path) -> None:
-    """Draw F1 of a base and what was tuned from it, a panel a label type, a mark a seed."""
+    """Draw what a base and its tuned models score, a panel a measure, a mark a seed."""
     names = models(tables, base)
-    figure = Figure(figsize=(10, 6.2), dpi=150, layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey=True)
-    for number, (axes, group) in enumerate(zip(panels.flat, GROUPS, strict=True)):
+    figure = Figure(figsize=(11, 6.2), dpi=150, layout="constrained")
+    panels = figure.subplots(2, 3, sharex=True, sharey=True)
+    for axes, (title, cells) in zip(panels.flat, _panels(tables, base).items(), strict=True):
         for place, name in enumerate(names):
-            seeds = [0] if name == BASE else common(tables, base, name)
-            cells = 100 * by_document(tables, base, name, seeds)[:, number].mean(axis=1)
             colour = _MERGED if is_merged(name) else _COLOURS[name]
-            axes.bar(place, cells.mean(), 0.8, color=colour, edgecolor="#555555", lw=0.5)
-            spread = place + np.linspace(-0.25, 0.25, len(cells))
-            axes.plot(spread, cells, "o", color="black", markersize=2.5, clip_on=False)
-        axes.set_title(group.capitalize(), fontsize=9)
+            values = 100 * cells[name]
+            axes.bar(place, values.mean(), 0.8, color=colour, edgecolor="#555555", lw=0.5)
+            spread = place + 0.2 * (np.arange(len(values)) - (len(values) - 1) / 2)
+            axes.plot(spread, values, "o", color="black", markersize=2.5, clip_on=False)
+        axes.set_title(title, fontsize=9)
         axes.set_xticks(range(len(names)), names, rotation=50, ha="right", fontsize=8)
+        axes.set_xlim(-0.8, max(len(names), 4) - 0.2)
         axes.set_ylim(0, 103)
         _bare(axes)
     for axes in panels[:, 0]:
-        axes.set_ylabel("F1 (%)")
+        axes.set_ylabel("%")
     figure.supxlabel(
-        f"Bars: the mean of the tuning seeds; marks: each. Half of the documents of {base} are of "
-        "each class: a constant label word has 50.",
+        "Bars: the mean of the tuning seeds; marks: each. Half of the documents are of each class: "
+        "F1 of a constant label word is 50.",
         fontsize=8,
         color="#555555",
     )
     figure.savefig(file)
+
+
+def _panels(tables: StudyTables, base: str) -> dict[str, dict[str, np.ndarray]]:
+    """Return each panel's values by its title and model; shape (seeds,)."""
+    found: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    for name in models(tables, base):
+        seeds = [0] if name == BASE else common(tables, base, name)
+        scores = by_document(tables, base, name, seeds).mean(axis=2)
+        for number, group in enumerate(GROUPS):
+            found[f"F1, {group}"][name] = scores[:, number]
+        words = by_document(tables, base, name, seeds, ALONE)[:, -1]
+        found["Responses that are a label word alone"][name] = words.mean(axis=1)
+        prompts = followed(tables, base, name, PROMPTS, seeds)
+        found["IFEval, prompts"][name] = prompts.mean(axis=1)
+    return found
 
 
 def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
@@ -82,7 +99,7 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
         _draw(losses, own, HELD_OUT, 1)
         scores.set_title(name, fontsize=9)
         scores.set_ylim(0, 103)
-        losses.set_ylim(0, None)
+        losses.set_ylim(0, 1.08 * losses.dataLim.ymax)
         losses.set_xlabel("step")
         for axes in (scores, losses):
             _bare(axes)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from verbalizer_bench.experiments.grids import least_losses
 from verbalizer_bench.experiments.smollm2 import costs
-from verbalizer_bench.experiments.smollm2.arms import ARMS, MERGE, PLAIN
+from verbalizer_bench.experiments.smollm2.arms import ARMS, MERGE, PLAIN, recipe_file
 from verbalizer_bench.experiments.smollm2.grid import (
     BASE,
     GRID,
@@ -114,6 +114,18 @@ def chosen(place: Place, points: Sequence[Point]) -> Rates:
     return least_losses((one.model, one.rate or 0.0, held_out_loss(place, one)) for one in points)
 
 
+def check_bases(grid: Grid) -> None:
+    """Raise ValueError for a base that is neither a folder nor at hand from the hub."""
+    from verbalizer_bench.trainers.prerequisites import missing_checkpoints
+    from verbalizer_bench.trainers.recipe import read_recipe
+
+    for name in grid.bases:
+        if (path := grid.paths[name]) != PACKAGED:
+            recipe = read_recipe(recipe_file("lora"), [f"model.path={path}"])
+            for line in missing_checkpoints(recipe).values():
+                raise ValueError(f"paths.{name}: {line.removeprefix('model.')}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study, and write its report."""
     parser = argparse.ArgumentParser("python -m verbalizer_bench.experiments.smollm2.run")
@@ -131,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         grid, place = read_grid(args.grid, args.overrides), Place(args.folder)
         if "Replay" in grid.arms and args.replay is None:
             raise ValueError("arms: Replay needs --replay FILE; give it, or leave the arm out")
+        check_bases(grid)
         place.keep(grid)
         if any(grid.paths[name] == PACKAGED for name in grid.bases):
             smollm2.make(smollm2.smollm_folder())

@@ -57,8 +57,8 @@ def _part(tables: StudyTables) -> str:
     have = f"{len(tables.points)} of {whole} models, {len(curves)} of {wanted} curves"
     if len(tables.points) < whole or len(curves) < wanted:
         return (
-            f"**A part of the grid**: {have}; the same command goes on with the rest. What is not "
-            "here was not run yet, and nothing that was run is left out."
+            f"**A part of the grid**:\n{have}; the same command goes on with the rest. What is not "
+            "here was not run yet, and\nnothing that was run is left out."
         )
     shipped = read_grid()
     if set(shipped.arms) - set(grid.arms) or set(shipped.seeds) - set(grid.seeds):

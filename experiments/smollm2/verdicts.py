@@ -4,9 +4,13 @@ from verbalizer_bench.experiments import page
 from verbalizer_bench.experiments.contrast import SeedContrast, told_interval
 from verbalizer_bench.experiments.smollm2.arms import FORMATTED, PLAIN
 from verbalizer_bench.experiments.smollm2.findings import (
+    GROUPS,
+    PROMPTS,
+    by_document,
     came_back,
     common,
     difference,
+    followed,
     followed_difference,
     models,
     remedies,
@@ -25,6 +29,7 @@ other seeds. Each is by itself; of several remedies **the best looks better than
 def verdicts(tables: StudyTables, base: str) -> str:
     """Answer the study's questions in a list."""
     answers = [
+        ("What does the base do?", _base(tables, base)),
         ("Does tuning without formats hurt more than tuning with formats?", _formats(tables, base)),
         ("Do they keep the suite's format, a label word alone?", _alone(tables, base)),
         ("And attention tuned alone?", _attention(tables, base)),
@@ -32,6 +37,20 @@ def verdicts(tables: StudyTables, base: str) -> str:
         ("Does IFEval say the same?", _ifeval(tables, base)),
     ]
     return f"## In short\n\n{page.answers(answers)}\n\n{_INTERVALS}"
+
+
+def _base(tables: StudyTables, base: str) -> str:
+    whole, word = (
+        100 * by_document(tables, base, BASE, [0], measure)[0].mean(axis=1)
+        for measure in (F1, ALONE)
+    )
+    types = ", ".join(f"{name} {value:.1f}" for name, value in zip(GROUPS, whole, strict=True))
+    followed_prompts = 100 * followed(tables, base, BASE, PROMPTS, [0]).mean()
+    return (
+        f"F1 {types}. A label word alone are {word[-1]:.1f} % of its responses (neutral words: "
+        f"{word[GROUPS.index('neutral')]:.1f} %): it keeps the format more often than it has the "
+        f"class. It follows {followed_prompts:.1f} % of IFEval's prompts."
+    )
 
 
 def told(found: SeedContrast | None, seeds: int) -> str:

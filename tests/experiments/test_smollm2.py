@@ -2,12 +2,14 @@
 
 import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import REPOSITORY
 from verbalizer_bench.builders.filters.verifiers import describe, verify
 from verbalizer_bench.experiments.contrast import contrast
 from verbalizer_bench.experiments.smollm2 import measuring, run
@@ -22,6 +24,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
 )
 from verbalizer_bench.experiments.smollm2.grid import Place, Point, read_grid
 from verbalizer_bench.experiments.smollm2.items import FORMATS, drawn, read_items, record
+from verbalizer_bench.experiments.smollm2.report import write
 from verbalizer_bench.experiments.smollm2.sources import draw_prompts, write_documents
 from verbalizer_bench.experiments.smollm2.tables import ALONE, F1, StudyTables, read_tables
 from verbalizer_bench.experiments.smollm2.verdicts import verdicts
@@ -137,6 +140,21 @@ def test_a_wrong_grid_is_told(words: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_base_that_is_not_at_hand_is_told(tmp_path: Path) -> None:
+    where = ["--gsm8k", "x", "--ifeval", "x", "--replay", "x", "--report", "x"]
+    with pytest.raises(SystemExit, match=r"^paths.qwen: path=no/such: no such folder, not in the"):
+        run.main([str(tmp_path / "out"), "bases=[qwen]", "paths.qwen=no/such", *where])
+    with pytest.raises(SystemExit, match=r"^arms: Replay needs --replay FILE"):
+        run.main([str(tmp_path / "out"), *where[:4], *where[6:]])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_committed_page_is_that_of_its_tables(tmp_path: Path) -> None:
+    folder = REPOSITORY / "experiments" / "smollm2" / "results"
+    shutil.copytree(folder, tmp_path / "results")
+    assert write(tmp_path / "results").read_text() == (folder / "README.md").read_text()
+
+
 def tables(f1: dict[Point, float], follows: dict[Point, str]) -> StudyTables:
     """Return tables of models whose F1 is known; documents differ a little."""
     grid, datasets = read_grid(), ["sst2"] * 4 + ["rte"] * 4
@@ -230,7 +248,7 @@ def test_a_study_that_was_stopped_goes_on(
     with pytest.raises(KeyboardInterrupt):
         run.main(words)
     page = (tmp_path / "report" / "README.md").read_text()
-    assert "**A part of the grid**: 2 of 3 models, 0 of 0 curves" in page
+    assert "**A part of the grid**:\n2 of 3 models, 0 of 0 curves" in page
     monkeypatch.setattr(measuring, "coefficient_of", merging)
     grid = read_grid(overrides=[*SMALL, f"paths.toy={toys[0]}"])
     seed, place = tmp_path / "out" / "toy" / "seed-0", Place(tmp_path / "out")
