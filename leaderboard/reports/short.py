@@ -80,7 +80,7 @@ def _example(run: Run, task: str, sample: Sample) -> Iterator[str]:
         yield from _field(name, _visible(text))
     yield from _field("why", _why(sample))
     command = ["verbalizer-bench", "explain", str(run.folder), "--task", task]
-    yield f"      {shlex.join([*command, '--doc', str(sample.doc_id)])}"
+    yield "      " + _visible(shlex.join([*command, "--doc", str(sample.doc_id)]))
 
 
 def _field(name: str, text: str) -> list[str]:

@@ -62,7 +62,8 @@ def test_the_worst_is_shown_with_what_was_expected(
     assert text.count(f"    {name}, document ") in (1, 2)
     assert f"      got       {got}\n" in text and why in text
     assert "      prompt    …" in text and "      expected  " in text and "\x1b" not in text
-    assert f"      verbalizer-bench explain {quote(str(run.folder))} --task {name} --doc " in text
+    place = quote(str(run.folder)).replace("\x1b", r"\x1b").replace("\n", "↵")
+    assert f"      verbalizer-bench explain {place} --task {name} --doc " in text
 
 
 def test_where_all_follow_there_is_nothing_to_show(tmp_path: Path) -> None:
