@@ -6,6 +6,7 @@ python -m verbalizer_bench.experiments.sanity.report experiments/sanity/results 
 import argparse
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from verbalizer_bench.experiments.sanity.sensitivity import REFERENCE, WAYS
 from verbalizer_bench.io.files import write_whole
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.tasks.metrics import OUTCOMES
+from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 Row = Mapping[str, str]
 # As headers have them.
@@ -53,12 +55,10 @@ def ways_table(rows: Sequence[Row]) -> str:
     """Return F1 of each model in each way to ask, and the differences from the reference."""
     cells = []
     for row in rows:
-        f1 = [f"{float(row[f'{group}_f1']):.1f}" for group in GROUPS[:-1]]
-        whole = _column([row], *(f"{group}_f1" for group in GROUPS[:-1])).mean()
+        types = _types(row)
+        f1 = [f"{value:.1f}" for value in (*types, types.mean())]
         outcomes = [_outcome(row, outcome) for outcome in OUTCOMES]
-        cells.append(
-            [row["model"], WAYS[row["way"]].what, *f1, f"{whole:.1f}", _change(row), *outcomes]
-        )
+        cells.append([row["model"], WAYS[row["way"]].what, *f1, _change(row), *outcomes])
     header = ["Model", "Asked", *_GROUPS, "All against the first", *OUTCOMES]
     return markdown_table(header, cells)
 
@@ -66,15 +66,50 @@ def ways_table(rows: Sequence[Row]) -> str:
 def changes_table(rows: Sequence[Row]) -> str:
     """Return the differences by label type."""
     cells = [
-        [row["model"], WAYS[row["way"]].what, *(_change(row, group) for group in GROUPS[:-1])]
+        [row["model"], WAYS[row["way"]].what, *(_change(row, group) for group in LABEL_TYPES)]
         for row in rows
         if row["way"] != REFERENCE
     ]
     return markdown_table(["Model", "Asked", *_GROUPS[:-1]], cells)
 
 
+def findings(rows: Sequence[Row]) -> str:
+    """Return how far each model's scores, and differences of them, go from wording to wording."""
+    f1 = {(row["model"], row["way"]): _types(row) for row in rows}
+    models = list(dict.fromkeys(model for model, _ in f1))
+    lines = []
+    for model in models:
+        asked = [way for one, way in f1 if one == model]
+        whole = {way: float(f1[model, way].mean()) for way in asked}
+        gap = {way: float(f1[model, way][0] - f1[model, way][-1]) for way in asked}
+        lines.append(
+            f"- {model}: *All* is {_over_wordings(whole)}; natural minus unnatural is "
+            f"{_over_wordings(gap)}."
+        )
+    for one, other in combinations(models, 2):
+        both = [way for way in WAYS if (one, way) in f1 and (other, way) in f1]
+        apart = {way: float((f1[other, way] - f1[one, way]).mean()) for way in both}
+        lines.append(f"- {other} minus {one}: *All* differs by {_over_wordings(apart)}.")
+    return "\n".join(lines)
+
+
+def _types(row: Row) -> np.ndarray:
+    return _column([row], *(f"{group}_f1" for group in LABEL_TYPES))
+
+
+def _over_wordings(values: Mapping[str, float]) -> str:
+    """Return a value with the suite's prompts, and the least and most of wordings and of all."""
+    worded = [value for way, value in values.items() if way == REFERENCE or WAYS[way].wording]
+    text = f"{values[REFERENCE]:.1f} with the suite's prompts"
+    if len(worded) > 1:
+        text += f", {min(worded):.1f} to {max(worded):.1f} over {len(worded)} wordings"
+    if len(values) > len(worded):
+        text += f", {min(values.values()):.1f} to {max(values.values()):.1f} over all ways"
+    return text
+
+
 def _outcome(row: Row, outcome: str) -> str:
-    return f"{_column([row], *(f'{group}_{outcome}' for group in GROUPS[:-1])).mean():.0f}"
+    return f"{_column([row], *(f'{group}_{outcome}' for group in LABEL_TYPES)).mean():.0f}"
 
 
 def _change(row: Row, group: str = "All") -> str:
@@ -99,6 +134,7 @@ def write(folder: Path, page: Path) -> Path:
         "answers": answers_table(read_rows(folder / FILE)),
         "ways": ways_table(ways),
         "changes": changes_table(ways),
+        "findings": findings(ways),
     }
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():

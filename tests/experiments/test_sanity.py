@@ -187,6 +187,26 @@ def test_a_checkpoint_is_asked_in_several_ways(toys: tuple[Path, Path], tmp_path
         gather(tmp_path / "out", tmp_path)
 
 
+def test_findings_are_over_wordings_and_over_all_ways() -> None:
+    def row(model: str, way: str, *f1: int) -> dict[str, str]:
+        scores = {f"{group}_f1": str(value) for group, value in zip(GROUPS, f1, strict=False)}
+        return {"model": model, "way": way, **scores}
+
+    rows = [
+        *(row("m", "reference", 60, 40, 20), row("m", "a", 30, 30, 30), row("m", "plain", 9, 9, 0)),
+        *(row("n", "reference", 90, 60, 30), row("n", "a", 30, 30, 0)),
+    ]
+    assert report.findings(rows).split("\n") == [
+        "- m: *All* is 40.0 with the suite's prompts, 30.0 to 40.0 over 2 wordings, 6.0 to 40.0 "
+        "over all ways; natural minus unnatural is 40.0 with the suite's prompts, 0.0 to 40.0 over "
+        "2 wordings, 0.0 to 40.0 over all ways.",
+        "- n: *All* is 60.0 with the suite's prompts, 20.0 to 60.0 over 2 wordings; natural minus "
+        "unnatural is 60.0 with the suite's prompts, 30.0 to 60.0 over 2 wordings.",
+        "- n minus m: *All* differs by 20.0 with the suite's prompts, -10.0 to 20.0 over 2 "
+        "wordings.",
+    ]
+
+
 def test_the_page_says_what_the_tables_say(tmp_path: Path) -> None:
     assert (RESULTS / WAYS_FILE).is_file()
     copy = tmp_path / "page.md"
