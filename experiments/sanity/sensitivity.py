@@ -106,8 +106,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="where the model runs")
     args = parser.parse_args(argv)
     name, _, checkpoint = args.model.partition("=")
+    if not name or not checkpoint:
+        raise SystemExit(f"--model {args.model}: give NAME=PATH, smollm2=checkpoints/smollm2 say")
     place = args.folder / name
-    write_rows(args.data, place / "data", args.documents, SEED)
+    try:
+        write_rows(args.data, place / "data", args.documents, SEED)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
     write_sets(place / "tasks")
     for way in args.ways:
         ask(way, checkpoint, place, place / "runs" / way, args.device)

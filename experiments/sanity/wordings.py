@@ -58,7 +58,13 @@ def write_rows(data: str, folder: Path, documents: int, seed: int) -> None:
         folder: Where they go.
         documents: How many of each set.
         seed: Of the choice.
+
+    Raises:
+        FileNotFoundError: Rows are not there.
+        ValueError: `documents` is odd, or a class has fewer rows.
     """
+    if documents < 2 or documents % 2:
+        raise ValueError(f"--documents {documents}: give an even number, half for each class")
     sources = read_sources(Path(data))
     for dataset, (spec, _) in suite_datasets().items():
         split = sources.get(dataset, {}).get("split", spec.test_split)
@@ -66,6 +72,11 @@ def write_rows(data: str, folder: Path, documents: int, seed: int) -> None:
         chosen = []
         for value in spec.label_values:
             of_class = [row for row in rows if row["label"] == value]
+            if len(of_class) < documents // 2:
+                raise ValueError(
+                    f"{data}: {dataset}: {len(of_class)} rows have the label {value!r}; "
+                    f"--documents {2 * len(of_class)} or fewer can be drawn"
+                )
             chosen += random.Random(seed).sample(of_class, documents // 2)
         for name in (dataset, *(f"{dataset}_{wording}" for wording in prompts())):
             (folder / name).mkdir(parents=True, exist_ok=True)

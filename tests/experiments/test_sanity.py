@@ -169,6 +169,21 @@ def test_rows_are_half_of_each_class_and_the_same_for_all_wordings(tmp_path: Pat
             assert (tmp_path / f"{dataset}_{wording}" / file).read_text("utf-8") == text
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--model", "toy"), "NAME=PATH"),
+        (("--documents", "3"), "even"),
+        (("--documents", "9998"), r"sst2: 12 rows.*--documents 24 or fewer"),
+        (("--data", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(words: tuple[str, str], told: str, tmp_path: Path) -> None:
+    given = {"--model": "toy=toy", "--data": str(SAMPLES), **dict([words])}
+    with pytest.raises(SystemExit, match=told):
+        main([str(tmp_path / "out"), *(word for pair in given.items() for word in pair)])
+
+
 def test_a_checkpoint_is_asked_in_several_ways(toys: tuple[Path, Path], tmp_path: Path) -> None:
     command = [str(tmp_path / "out"), "--model", f"toy={toys[0]}", "--data", str(SAMPLES)]
     main([*command, "--documents", "2", "--ways", "reference", "a"])
