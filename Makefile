@@ -43,10 +43,11 @@ miniature-curve: $(READY)
 # A real instruct model, tuned with formats and without, and remedies: hours on two cores, resumable.
 # experiments/smollm2/README.md says where the texts are from. OVERRIDES='arms=[FOIT] seeds=[0]' runs fewer.
 OUT ?= smollm2_out
+REPORT ?= experiments/smollm2/results
 GSM8K ?= data/gsm8k
 IFEVAL ?= data/ifeval/input_data.jsonl
 smollm-study: smollm
-	$(BIN)/python -m verbalizer_bench.experiments.smollm2.run $(OUT) $(OVERRIDES) --jobs $(JOBS) --gsm8k $(GSM8K) --ifeval $(IFEVAL) $(if $(REPLAY),--replay $(REPLAY)) --report experiments/smollm2/results
+	$(BIN)/python -m verbalizer_bench.experiments.smollm2.run $(OUT) $(OVERRIDES) --jobs $(JOBS) --gsm8k $(GSM8K) --ifeval $(IFEVAL) $(if $(REPLAY),--replay $(REPLAY)) --report $(REPORT)
 
 # What answers without a model score, by label type: two minutes. DATA has the rows of the nine sets.
 DATA ?= data
