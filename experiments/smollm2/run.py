@@ -102,11 +102,16 @@ class Study:
         return Work("curve", f"{point}, curve", log, draw_curve, arguments)
 
     def _report(self) -> None:
-        from verbalizer_bench.experiments.smollm2.report import write
-        from verbalizer_bench.experiments.smollm2.tables import gather
+        report_found(self.place, self.grid, self.report)
 
-        gather(self.place, self.grid, self.report)
-        print(f"Wrote {write(self.report)}; {costs.told(self.place, self.grid)}", flush=True)
+
+def report_found(place: Place, grid: Grid, folder: Path) -> None:
+    """Write tables and page of what there is, and print what is left."""
+    from verbalizer_bench.experiments.smollm2.report import write
+    from verbalizer_bench.experiments.smollm2.tables import gather
+
+    gather(place, grid, folder)
+    print(f"Wrote {write(folder)}; {costs.told(place, grid)}", flush=True)
 
 
 def chosen(place: Place, points: Sequence[Point]) -> Rates:
@@ -138,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--replay", type=Path, help="instruction, input, output; for Replay")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="points at a time")
     parser.add_argument("--report", type=Path, required=True, help="where tables and report go")
+    only = "of what is there, while it is run elsewhere say; nothing is run"
+    parser.add_argument("--only-report", action="store_true", help=only)
     args = parser.parse_args(argv)
     try:
         grid, place = read_grid(args.grid, args.overrides), Place(args.folder)
@@ -150,6 +157,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_all(place, grid, Sources(args.data, args.gsm8k, args.ifeval, args.replay))
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
+    if args.only_report:
+        try:
+            return report_found(place, grid, args.report)
+        except FileNotFoundError as error:
+            raise SystemExit(str(error)) from error
     print(costs.told(place, grid), flush=True)
     with pool(args.jobs) as processes:
         Study(place, grid, Progress(processes, args.jobs), args.report).run()

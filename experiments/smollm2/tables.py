@@ -93,9 +93,15 @@ class StudyTables:
 
 
 def gather(place: Place, grid: Grid, folder: Path) -> None:
-    """Read a study's runs and records, and write the tables of what is there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Read a study's runs and records, and write the tables of what is there.
+
+    Raises:
+        FileNotFoundError: No point was measured yet.
+    """
     points = [one for base in grid.bases for one in found(place, grid, base)]
+    if not points:
+        raise FileNotFoundError(f"{place.folder}: no model was measured yet; run the study first")
+    folder.mkdir(parents=True, exist_ok=True)
     rows, documents, prompts, examples = [], [], [], []
     for point in points:
         run = read_run(newest_results(place.point(point) / "run").parent)

@@ -239,6 +239,8 @@ def test_a_study_that_was_stopped_goes_on(
     words = [str(tmp_path / "out"), *SMALL, f"paths.toy={toys[0]}", "--data", "sample"]
     words += ["--gsm8k", str(texts), "--ifeval", str(texts / "ifeval.jsonl")]
     words += ["--jobs", "1", "--report", str(tmp_path / "report")]
+    with pytest.raises(SystemExit, match=r"out: no model was measured yet; run the study first"):
+        run.main([*words, "--only-report"])
     merging = measuring.coefficient_of
 
     def stopped(model: str) -> float:
@@ -266,6 +268,8 @@ def test_a_study_that_was_stopped_goes_on(
     assert seconds_left(place, grid) == 0
     (kept,) = {file.relative_to(seed).parts[0] for file in seed.rglob("*.safetensors")}
     assert kept.startswith("NoFOIT-lr-")
+    shutil.rmtree(tmp_path / "report")
+    run.main([*words, "--only-report"])
     page = (tmp_path / "report" / "README.md").read_text()
     assert "3 of 3 models" in page and "Merge-0.5" in page and "Share of its cost" in page
     assert (tmp_path / "report" / "toy-scores.png").stat().st_size > 10_000
