@@ -1,5 +1,6 @@
 """Processes that are killed at an event: the server's next requests, or a place in the work."""
 
+import faulthandler
 import os
 import signal
 from collections.abc import Callable
@@ -43,10 +44,11 @@ def killed_inside(work: Callable[[Callable[[], None]], object]) -> None:
 
 
 def _fork(work: Callable[[], object]) -> int:
-    """Begin work in a process of its own, which says nothing."""
+    """Begin work in a process of its own, which says nothing but where it hangs."""
     if child := os.fork():
         return child
     try:
+        faulthandler.dump_traceback_later(600, exit=True, file=os.dup(2))
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         work()
