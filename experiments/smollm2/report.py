@@ -9,6 +9,7 @@ from pathlib import Path
 from verbalizer_bench.experiments.page import write_from_tables, write_page
 from verbalizer_bench.experiments.smollm2 import sections
 from verbalizer_bench.experiments.smollm2.figures import draw_curves, draw_scores
+from verbalizer_bench.experiments.smollm2.findings import models
 from verbalizer_bench.experiments.smollm2.tables import StudyTables, read_tables
 from verbalizer_bench.experiments.smollm2.verdicts import verdicts
 
@@ -30,16 +31,17 @@ def _of_base(tables: StudyTables, base: str, folder: Path) -> list[str]:
         verdicts(tables, base),
         f"![F1 by label type]({base}-scores.png)",
         sections.scores(tables, base),
-        sections.differences(tables, base),
+        *([sections.differences(tables, base)] if len(models(tables, base)) > 1 else []),
         sections.outcomes(tables, base),
         sections.formats(tables, base),
     ]
     if any(row["base"] == base for row in tables.curve):
         draw_curves(tables, base, folder / f"{base}-curves.png")
         parts += [sections.curve(tables, base), f"![F1 over the steps]({base}-curves.png)"]
+    if any(own == base for own, _ in tables.rates):
+        parts.append(sections.rates(tables, base))
     return [
         *parts,
-        sections.rates(tables, base),
         sections.costs(tables, base),
         sections.responses(tables, base),
     ]

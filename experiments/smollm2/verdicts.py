@@ -47,9 +47,9 @@ def _base(tables: StudyTables, base: str) -> str:
     types = ", ".join(f"{name} {value:.1f}" for name, value in zip(GROUPS, whole, strict=True))
     followed_prompts = 100 * followed(tables, base, BASE, PROMPTS, [0]).mean()
     return (
-        f"F1 {types}. A label word alone are {word[-1]:.1f} % of its responses (neutral words: "
-        f"{word[GROUPS.index('neutral')]:.1f} %): it keeps the format more often than it has the "
-        f"class. It follows {followed_prompts:.1f} % of IFEval's prompts."
+        f"F1 {types}. Of its responses {word[-1]:.1f} % are a label word alone, right or wrong (of "
+        f"those to neutral words {word[GROUPS.index('neutral')]:.1f} %). It follows "
+        f"{followed_prompts:.1f} % of IFEval's prompts."
     )
 
 
