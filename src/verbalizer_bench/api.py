@@ -89,6 +89,7 @@ def evaluate(
     """Run a model on the tasks, as `verbalizer-bench run` does; its report is `report(run)`.
 
     Example:
+        ```python
         run = evaluate(
             model="verbalizer-lvlm",
             model_args={"pretrained": "llava-hf/llava-1.5-7b-hf", "image": "white"},
@@ -96,6 +97,7 @@ def evaluate(
             apply_chat_template=True,
             batch_size="auto",
         )
+        ```
 
     Args:
         model: `verbalizer-llm`, `verbalizer-lvlm`, `verbalizer-api` or a model class of lm-eval.
@@ -136,7 +138,9 @@ def load_run(path: str | Path) -> "Run":
     """Read the one run at or below a path, which `evaluate` or `verbalizer-bench run` has made.
 
     Example:
+        ```python
         load_run("out/llama").name
+        ```
 
     Raises:
         FileNotFoundError: There is none.
@@ -163,7 +167,9 @@ def report(*runs: "Run | str | Path", evaluation: str | Path = "evaluation/llava
     """Summarise runs and benchmarks; `verbalizer-bench report` prints it, and writes its files.
 
     Example:
+        ```python
         report("out/llama", "out/llava-white").write("report")
+        ```
 
     Args:
         runs: Runs, or paths that hold some, or what `judge` or lmms-eval wrote.
@@ -190,8 +196,10 @@ def compare(
     Runs without a verbalizer task are compared over MMVP's pairs; runs with both over both.
 
     Example:
+        ```python
         print(compare("out/llama", "out/llava-white", "out/llava-none"))
         print(compare("out/llama", "out/llava-white", repaired="out/llava-dpo"))
+        ```
 
     Args:
         base: What the others are compared with.
@@ -238,7 +246,9 @@ def explain(
     """Look at one answer of a run, as `verbalizer-bench explain` does.
 
     Example:
+        ```python
         print(explain("out/llama", "verbalizer_sst2_neutral_foo_bar", 3, again=True))
+        ```
 
     Args:
         run: A run, or a path that holds one.
@@ -264,7 +274,9 @@ def ask(
     """Ask a model a prompt of one's own, as `verbalizer-bench ask` does.
 
     Example:
+        ```python
         print(ask("Say yes or no.", "verbalizer-llm", {"pretrained": "DIR"}, labels=["yes", "no"]))
+        ```
 
     Args:
         prompt: The prompt; `<image>` in it says where images stand, else they stand in front.
@@ -306,7 +318,9 @@ def train(recipe: str | Path, *overrides: str, **values: Any) -> TrainedCheckpoi
     """Make a recipe's checkpoint, as `verbalizer-bench train` does.
 
     Example:
+        ```python
         print(train("tiny/sft", seed=1, lora={"r": 8, "alpha": 16}, output="checkpoints/mine"))
+        ```
 
     Args:
         recipe: A YAML file, or the name of a shipped recipe.
@@ -337,7 +351,9 @@ def build_data(recipe: str | Path, *overrides: str, **values: Any) -> "Built":
     """Make a recipe's data set, or go on with it, as `verbalizer-bench build` does.
 
     Example:
+        ```python
         print(build_data("data/format_oriented", limit=20, output="data/trial"))
+        ```
 
     Args:
         recipe: A YAML file, or the name of a shipped recipe.
