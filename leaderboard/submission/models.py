@@ -137,6 +137,7 @@ class Record(_Loose):
     calibration: dict[str, Any] | None = None
     gguf_file: Text | None = None
     fingerprint: dict[str, Any] = {}
+    language_model: dict[Line, Count] = {}
     generation_config: dict[str, Any] = {}
     image: Image | None = None
     first_input_ids: list[int] | None = None
@@ -189,6 +190,7 @@ class SubmittedRun(_Strict):
     turn_end: Token | None = None
     opened_thought: Line | None = None
     fingerprint: dict[str, Any] | None = None
+    language_model: dict[Line, Count] = {}
     first_input_ids: list[int] | None = None
     bos_counts: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     truncated_prompts: Count | None = None

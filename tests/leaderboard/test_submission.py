@@ -27,10 +27,12 @@ from tests.helpers.submissions import (
 )
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.submission import reading, schema
+from verbalizer_bench.leaderboard.submission.models import Record, SubmittedRun
 from verbalizer_bench.leaderboard.submission.names import check_name
 from verbalizer_bench.leaderboard.submission.reading import Limits
 from verbalizer_bench.leaderboard.submission.validate import LEVELS, Validation, validate
 from verbalizer_bench.leaderboard.submission.verified import read_verified
+from verbalizer_bench.results.schema import RunRecord
 from verbalizer_bench.tasks.suite import suite
 
 TASK = "verbalizer_sst2_neutral_foo_bar"
@@ -889,6 +891,12 @@ def test_lm_evals_own_models_have_no_record(tmp_path: Path) -> None:
     found = validate(write_files(tmp_path, stated))
     assert found.failed is None, found
     assert found.verified is not None and found.verified.protocol == "stock-beams"
+
+
+def test_a_submission_may_have_all_that_a_run_records() -> None:
+    recorded = set(RunRecord.model_fields) - {"served"}
+    assert recorded <= set(SubmittedRun.model_fields)
+    assert recorded <= set(Record.model_fields)
 
 
 def test_the_json_schemas_are_those_of_the_models() -> None:
