@@ -142,6 +142,7 @@ check: $(READY)
 
 types: $(READY)
 	MYPYPATH=src $(BIN)/mypy -p verbalizer_bench -p benchmarks
+	MYPYPATH=src $(BIN)/mypy examples
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -22,7 +22,16 @@ from verbalizer_bench.tasks.metrics import outcome, token_f1
 
 DOCS = REPOSITORY / "docs"
 README = REPOSITORY / "README.md"
-FOLDERS = ("docs", "tasks", "recipes", "experiments", "benchmarks", "leaderboard", ".github")
+FOLDERS = (
+    "docs",
+    "tasks",
+    "recipes",
+    "experiments",
+    "benchmarks",
+    "leaderboard",
+    "examples",
+    ".github",
+)
 CODE = ("tasks", "models", "trainers", "builders", "leaderboard", "lmms", "experiments")
 FOUND = [page for folder in FOLDERS for page in (REPOSITORY / folder).rglob("*.md")]
 PAGES = sorted({*REPOSITORY.glob("*.md"), *FOUND})
