@@ -1,6 +1,6 @@
 """Draw runs in a figure of your own, from the numbers behind the report.
 
-Shows: `to_frame()` of a report of several runs: a row for each run and label type.
+Shows: `to_frame()` of a report: a row for each label type, with its interval.
 Prints: the numbers that are drawn. Writes F1 with 95 % intervals as a PNG.
 Costs: a second for runs that are there; without RUN one model is asked in two ways, half a minute.
 """
@@ -17,9 +17,10 @@ from verbalizer_bench.experiments.miniature.arms import BASE
 TYPES = ["natural", "neutral", "unnatural"]
 
 
-def two_runs(output: Path) -> list[str | Path]:
+def two_runs(output: Path) -> list[Path]:
     """Ask the shipped model with its chat template and without."""
-    return [
+    folders = {output / "chat-template": True, output / "plain-text": False}
+    for folder, template in folders.items():
         vb.evaluate(
             "verbalizer-llm",
             {"pretrained": BASE, "dtype": "float32"},
@@ -28,10 +29,9 @@ def two_runs(output: Path) -> list[str | Path]:
             limit=4,
             apply_chat_template=template,
             batch_size="auto",
-            output=output / name,
-        ).folder
-        for name, template in (("chat template", True), ("plain text", False))
-    ]
+            output=folder,
+        )
+    return list(folders)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,16 +41,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("out/plotted"))
     args = parser.parse_args(argv)
 
-    frame = vb.report(*(args.runs or two_runs(args.output))).to_frame()
-    print(frame[["model", "label_type", "f1", "low", "high"]].round(3).to_string(index=False))
-
+    runs = args.runs or two_runs(args.output)
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    for number, (model, rows) in enumerate(frame.groupby("model", sort=False)):
-        drawn = 100 * rows.set_index("label_type").loc[TYPES, ["f1", "low", "high"]]
-        places = [place + 0.12 * number for place in range(len(TYPES))]
+    for number, run in enumerate(runs):
+        frame = vb.report(vb.load_run(run)).to_frame().set_index("label_type")
+        drawn = 100 * frame.reindex(TYPES)[["f1", "low", "high"]]
+        print(f"{run}\n{drawn.round(1)}\n")
+        places = [place + 0.12 * (number - (len(runs) - 1) / 2) for place in range(len(TYPES))]
         bars = [drawn.f1 - drawn.low, drawn.high - drawn.f1]
-        axes.errorbar(places, drawn.f1, yerr=bars, fmt="o", capsize=3, label=model)
-    axes.set(xticks=range(len(TYPES)), xticklabels=TYPES, ylim=(0, 100), ylabel="F1 in %")
+        axes.errorbar(places, drawn.f1, yerr=bars, fmt="o", capsize=3, label=str(run))
+    axes.set(xticks=range(len(TYPES)), xticklabels=TYPES, ylim=(-2, 102), ylabel="F1 in %")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     args.output.mkdir(parents=True, exist_ok=True)

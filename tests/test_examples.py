@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-import verbalizer_bench as vb
 from tests.conftest import REPOSITORY
 from tests.helpers.endpoint_fixtures import key as key
 from tests.helpers.endpoint_fixtures import serve as serve
 from tests.helpers.endpoint_server import Server, prompt
-from verbalizer_bench.experiments.miniature.arms import BASE
 
 EXAMPLES = REPOSITORY / "examples"
 PUBLIC = {"verbalizer_bench", "verbalizer_bench.cli", "verbalizer_bench.experiments.miniature.arms"}
@@ -155,17 +153,15 @@ def test_a_model_is_asked_mmvp(example: Example) -> None:
     assert images[0] != images[1]
 
 
-def test_runs_are_drawn(example: Example, tmp_path: Path) -> None:
-    run = vb.evaluate(
-        "verbalizer-llm",
-        {"pretrained": BASE, "dtype": "float32"},
-        tasks="verbalizer_sst2",
-        data="sample",
-        limit=1,
-        output=tmp_path / "one",
-    )
-    printed = example("plot_runs.py", str(run.folder))
-    scores = f1_by_type(run.folder)
-    for name, score in scores.items():
-        assert re.search(rf" {name} +{score / 100:.3f} ", printed)
-    assert Path("out/plotted/f1.png").read_bytes().startswith(b"\x89PNG")
+def test_runs_are_drawn(example: Example) -> None:
+    """Without arguments two are made; then those two are drawn again, at another place."""
+    printed = example("plot_runs.py")
+    runs = ["out/plotted/chat-template", "out/plotted/plain-text"]
+    for run in runs:
+        table = printed.partition(f"{run}\n")[2].partition("\n\n")[0]
+        for name, score in f1_by_type(run).items():
+            assert re.search(rf"^{name} +{score:.1f} ", table, re.MULTILINE), (run, name)
+    again = example("plot_runs.py", *runs, "--output", "out/again")
+    assert again.replace("out/again/f1", "out/plotted/f1") == printed
+    first, second = (Path("out", name, "f1.png").read_bytes() for name in ("plotted", "again"))
+    assert first == second and first.startswith(b"\x89PNG")
