@@ -147,10 +147,19 @@ def test_answers_are_judged(example: Example, serve: Callable[..., Server]) -> N
 def test_a_model_is_asked_mmvp(example: Example) -> None:
     printed = example("mmvp.py")
     assert "| tiny-llava | prompt letters, without the images |" in printed
-    files = sorted(Path("out/mmvp/run").rglob("samples_mmvp_letters*.jsonl"))
-    assert [len(file.read_text("utf-8").splitlines()) for file in files] == [24, 24]
-    images = [json.loads(file.read_text("utf-8").splitlines()[0]) for file in files]
-    assert images[0] != images[1]
+    rows = {
+        file.name.partition("_20")[0]: [json.loads(line) for line in file.open(encoding="utf-8")]
+        for file in Path("out/mmvp/run").rglob("samples_mmvp_letters*.jsonl")
+    }
+    shown = {
+        name: [row["arguments"]["gen_args_0"].get("arg_2") for row in samples]
+        for name, samples in rows.items()
+    }
+    assert all(shown["samples_mmvp_letters"]) and len(shown["samples_mmvp_letters"]) == 24
+    assert shown["samples_mmvp_letters_blind"] == [None] * 24
+    right = 100 * sum(row["accuracy"] for row in rows["samples_mmvp_letters"]) / 24
+    row = next(line for line in printed.splitlines() if "| prompt letters  " in line)
+    assert row.split("|")[4].split()[0] == f"{right:.1f}"
 
 
 def test_runs_are_drawn(example: Example) -> None:
