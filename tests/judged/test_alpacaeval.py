@@ -151,6 +151,20 @@ def test_preference(text: str, value: float | None) -> None:
     assert preference(text) == value
 
 
+def test_a_file_of_ones_own_is_not_taken_for_the_record(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, server = write(tmp_path, ["win", "loss"]), serve(by_our_text)
+    (tmp_path / "out").mkdir()
+    for record in ([{"instruction": "Do 0.", "output": "win"}], {}, {"asked": 1}):
+        (tmp_path / "out" / "answers.json").write_text(json.dumps(record))
+        assert judged(words, server) == 2
+        line = capsys.readouterr().err.strip().split("\n")[-1]
+        assert "answers.json: not what `judge` keeps of its answers; give another --output" in line
+        assert json.loads((tmp_path / "out" / "answers.json").read_text()) == record
+    assert not server.requests
+
+
 def test_wrong_files(tmp_path: Path) -> None:
     write(tmp_path, ["x", "y"])
     asked, theirs = tmp_path / "asked.json", tmp_path / "theirs.json"

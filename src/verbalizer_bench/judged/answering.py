@@ -153,7 +153,9 @@ def take_answers(
 
 
 def _check_same(file: Path, asked: Mapping[str, Any]) -> None:
-    known = read_json(file)["asked"]
+    record = read_json(file)
+    if not isinstance(record, dict) or not isinstance(known := record.get("asked"), dict):
+        raise ValueError(f"{file}: not what `judge` keeps of its answers; give another --output")
     for key, value in asked.items():
         if known.get(key) != value:
             raise ValueError(
