@@ -14,11 +14,14 @@ import verbalizer_bench as vb
 
 def tiny_llava(folder: Path) -> Path:
     """Train a LLaVA of random parts in seconds."""
-    connected = vb.train("tiny/pretrain", output=folder / "pretrain", cache=folder / "cache")
+    connected = vb.train(
+        "tiny/pretrain", resume=True, output=folder / "pretrain", cache=folder / "cache"
+    )
     tuned = vb.train(
         "tiny/vit",
         model={"path": connected.path},
         num_train_epochs=1,
+        resume=True,
         output=folder / "tiny-llava",
         cache=folder / "cache",
     )

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model={"path": args.base, "config": None},
         num_train_epochs=args.epochs,
         trained_parameters=None,  # The recipe states those of its own model.
+        resume=True,  # What is trained already is not trained again.
         output=args.output / "checkpoint",
         cache=args.output / "cache",
         **keys,
