@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.results.statistics import TypeScores
+from verbalizer_bench.results.statistics import Interval, TypeScores
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 # Okabe and Ito's palette, distinct to colour-blind readers; patterns repeat it after eight.
@@ -97,6 +97,19 @@ def _bars(
     save(figure, files, bbox_inches="tight")
 
 
+def whiskers(shown: Sequence[Interval]) -> list[list[float]]:
+    """Return how far intervals reach below and above their means, in points of 100.
+
+    NaN where there is no interval: nothing is drawn there, since a whisker of no length would say
+    that the mean is exact.
+    """
+    none = math.nan
+    return [
+        [none if one.low is None else 100 * (one.mean - one.low) for one in shown],
+        [none if one.high is None else 100 * (one.high - one.mean) for one in shown],
+    ]
+
+
 def _vertical_bars(
     axes: Axes, groups: Sequence[str], runs: Sequence[tuple[str, Mapping[str, TypeScores]]]
 ) -> None:
@@ -107,13 +120,12 @@ def _vertical_bars(
         ]
         places = [place + (index - (len(runs) - 1) / 2) * width for place, _ in shown]
         heights = [100 * estimate.mean for _, estimate in shown]
-        lows = [100 * (e.mean - (e.mean if e.low is None else e.low)) for _, e in shown]
-        highs = [100 * ((e.mean if e.high is None else e.high) - e.mean) for _, e in shown]
+        reach = whiskers([estimate for _, estimate in shown])
         axes.bar(
             places,
             heights,
             width * 0.92,
-            yerr=[lows, highs],
+            yerr=reach,
             capsize=2.5,
             error_kw={"elinewidth": 0.9, "ecolor": "#333333"},
             label=shown_name(name),
@@ -121,9 +133,9 @@ def _vertical_bars(
             hatch=PATTERNS[index // len(COLOURS) % len(PATTERNS)],
             zorder=2,
         )
-        for place, height, above in zip(places, heights, highs, strict=True):
+        for place, height, above in zip(places, heights, reach[1], strict=True):
             if height < _UNSEEN:
-                _name_bar(axes, name, place, height + above)
+                _name_bar(axes, name, place, height if math.isnan(above) else height + above)
     axes.set_xticks(range(len(groups)), [group.capitalize() for group in groups])
     axes.set_ylim(0, 100)
     axes.set_ylabel("F1 (%)")
@@ -183,15 +195,11 @@ def ranking_bars(
 def _horizontal_bars(axes: Axes, models: Sequence[tuple[str, Mapping[str, TypeScores]]]) -> None:
     for index, label_type in enumerate(LABEL_TYPES):
         intervals = [types[label_type].f1 for _, types in models]
-        ends = [
-            [100 * (f.mean - (f.mean if f.low is None else f.low)) for f in intervals],
-            [100 * ((f.mean if f.high is None else f.high) - f.mean) for f in intervals],
-        ]
         axes.barh(
             [place + (index - 1) * 0.27 for place in range(len(models))],
             [100 * f.mean for f in intervals],
             0.25,
-            xerr=ends,
+            xerr=whiskers(intervals),
             error_kw={"elinewidth": 0.7, "ecolor": "#333333"},
             label=label_type.capitalize(),
             color=COLOURS[index],

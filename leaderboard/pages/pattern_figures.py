@@ -8,7 +8,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.leaderboard.pages.figures import COLOURS, PATTERNS, save, shown_name
+from verbalizer_bench.leaderboard.pages.figures import (
+    COLOURS,
+    PATTERNS,
+    save,
+    shown_name,
+    whiskers,
+)
 from verbalizer_bench.results.statistics import Interval
 from verbalizer_bench.vision.correlation import Correlation
 from verbalizer_bench.vision.vlm_pairs import DIRECTIONS, TITLES, ModelScores
@@ -45,7 +51,7 @@ def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Seq
             [place + (index - (len(scored) - 1) / 2) * width for place in range(len(names))],
             [100 * share.mean for share in shares],
             width * 0.92,
-            xerr=_ends(shares),
+            xerr=whiskers(shares),
             capsize=2,
             error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
             label=shown_name(model.name),
@@ -59,17 +65,6 @@ def _panel(axes: Axes, scored: Sequence[ModelScores], direction: str, names: Seq
     axes.set_title(TITLES[direction], loc="left", fontsize=9)
     axes.grid(axis="x", color="#dddddd", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _ends(shares: Sequence[Interval]) -> list[list[float]]:
-    """Return how far the ends of intervals are from the means; 0 where there are none."""
-    return [
-        [100 * (share.mean - (share.mean if share.low is None else share.low)) for share in shares],
-        [
-            100 * ((share.mean if share.high is None else share.high) - share.mean)
-            for share in shares
-        ],
-    ]
 
 
 def correlation_panels(correlations: Sequence[Correlation], files: Sequence[Path]) -> None:
@@ -109,8 +104,8 @@ def _points(axes: Axes, one: Correlation, names: Sequence[str]) -> None:
         axes.errorbar(
             100 * share.mean,
             100 * other.mean,
-            xerr=_ends([share]),
-            yerr=_ends([other]),
+            xerr=whiskers([share]),
+            yerr=whiskers([other]),
             fmt="os"[place // len(COLOURS) % 2],
             color=COLOURS[place % len(COLOURS)],
             elinewidth=0.7,

@@ -174,6 +174,9 @@ class Report(Tabular):
         scores = (folder / "scores.png", folder / "scores.svg")
         protocols = sorted({summary.protocol for summary in self.summaries})
         note = f"protocol {', '.join(protocols)}; bars: 95 % bootstrap intervals over documents"
+        shown = [scores for summary in self.summaries for scores in summary.label_types.values()]
+        if any(scores.f1.low is None for scores in shown):
+            note += "\n(none where a data set has one document)"
         bars([(summary.model, summary.label_types) for summary in self.summaries], note, scores)
         images = "\n![F1 by label type](scores.png)\n"
         if not self.trade_off:

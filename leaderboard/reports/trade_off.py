@@ -6,13 +6,13 @@ As figure 6 of Tong et al. 2024, which has LLaVA-Bench where verbalizer manipula
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verbalizer_bench.leaderboard.pages.figures import COLOURS, save, shown_name
+from verbalizer_bench.leaderboard.pages.figures import COLOURS, save, shown_name, whiskers
 from verbalizer_bench.leaderboard.reports.methods import BenchmarkTable
 from verbalizer_bench.results.contrast import same_weights
 from verbalizer_bench.results.picture_scores import PictureScores
@@ -107,8 +107,8 @@ class TradeOff:
             axes.errorbar(
                 100 * x.mean,
                 100 * y.mean,
-                xerr=_ends(x),
-                yerr=_ends(y),
+                xerr=whiskers([x]),
+                yerr=whiskers([y]),
                 fmt=_MARKS[place % len(_MARKS)],
                 color=COLOURS[place % len(COLOURS)],
                 markersize=6,
@@ -173,9 +173,3 @@ def _partners(run: Run, scores: Sequence[PictureScores]) -> list[PictureScores]:
 
 def _text(value: Interval | None) -> str:
     return "-" if value is None else str(value)
-
-
-def _ends(value: Interval) -> Any:
-    low = value.mean if value.low is None else value.low
-    high = value.mean if value.high is None else value.high
-    return [[100 * (value.mean - low)], [100 * (high - value.mean)]]

@@ -407,3 +407,11 @@ def test_what_is_to_be_known_of_a_base_is_said_once(two: list[Run]) -> None:
     told = answers(bare)
     assert ["all the same" in text for text in told] == [True, False]
     assert "all the same" in answers([bare[1]])[0]
+
+
+def test_one_document_has_no_interval_and_the_answer_says_so() -> None:
+    (told,) = answers(differences([synthetic(0.0, n=1), synthetic(-0.2, seed=1, n=1)]))
+    assert "It cannot be told" in told
+    assert "one document, which gives no interval" in told
+    (told,) = answers(differences([synthetic(0.0, n=2), synthetic(-0.2, seed=1, n=2)]))
+    assert "no interval" not in told

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from tests.conftest import write_set
 from tests.helpers.echo import write_run
 from tests.helpers.runs import changed
 from verbalizer_bench.cli import main
+from verbalizer_bench.leaderboard.pages.figures import whiskers
 from verbalizer_bench.leaderboard.reports.report import report
 from verbalizer_bench.results.contrast import same_weights
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
 from verbalizer_bench.results.run import Run, called, find_runs, read_run
+from verbalizer_bench.results.statistics import Interval
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,12 @@ def test_the_figure_is_the_same_every_time(two_runs: Path) -> None:
         assert main(["report", str(two_runs), "-o", str(two_runs / name)]) == 0
         files.append((two_runs / name / "scores.svg").read_bytes())
     assert files[0] == files[1]
+
+
+def test_a_bar_without_interval_has_no_whisker() -> None:
+    below, above = whiskers([Interval(0.5, 0.4, 0.75), Interval(1 / 3, None, None)])
+    assert below[0] == pytest.approx(10) and above[0] == pytest.approx(25)
+    assert math.isnan(below[1]) and math.isnan(above[1])
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def _over(point: dict[str, Any]) -> str:
     low, high = (point.get(f"{name}_{end}") for end in ("low", "high"))
     what = f"{name} of the last {100 * point[name]:.1f}"
     if low is None or high is None:
-        return f"{text}; {what}, one document, which has no interval."
+        return f"{text}; {what}, with no interval, since a data set has one document."
     return f"{text}; {what} [{100 * low:.1f}, {100 * high:.1f}] (95 %, bootstrap over documents)."
 
 

@@ -14,7 +14,7 @@ def answers(pairs: Sequence[Pair]) -> list[str]:
     """
     told, said = [], set[str]()
     for pair in pairs:
-        parts, remarks = _parts(pair, pairs), [*_floor(pair), *pair.caveats]
+        parts, remarks = _parts(pair, pairs), [*_few(pair), *_floor(pair), *pair.caveats]
         news = [remark for remark in remarks if remark not in said]
         said.update(remarks)
         told.append(" ".join(filter(None, [_verdict(pair), *news, parts])))
@@ -58,6 +58,13 @@ def _floor(pair: Pair) -> list[str]:
     if pair.same[1]:
         said.append(f"{pair.model}: {pair.same[1]}, whatever it is asked.")
     return said
+
+
+def _few(pair: Pair) -> list[str]:
+    """Say why there is no interval."""
+    if all(one.low is not None for one in pair.family("label type")):
+        return []
+    return ["A data set has one document, which gives no interval: ask more (--limit)."]
 
 
 def finding(pair: Pair) -> str:
