@@ -25,6 +25,11 @@ from verbalizer_bench.tasks.spec import ARCHIVE_READERS, TASKS_FOLDER, Archive, 
 
 ENVIRONMENT = "VERBALIZER_BENCH_DATA"
 SAMPLES = TASKS_FOLDER / "samples"
+# What to do without a network.
+OFFLINE = (
+    'give --data sample or --data DIR, in plain lm_eval --metadata \'{"data": "DIR"}\', or set '
+    f"{ENVIRONMENT}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,8 +248,7 @@ def _read_hub(spec: DatasetSpec, split: str) -> list[dict[str, Any]]:
             ) from error
         raise ConnectionError(
             f"{spec.name}: cannot load {loader.path} from the hub ({type(error).__name__}: "
-            f"{reason}); without a network give --data sample or --data DIR, in plain lm_eval "
-            f'--metadata \'{{"data": "DIR"}}\', or set {ENVIRONMENT}'
+            f"{reason}); without a network {OFFLINE}"
         ) from error
 
 

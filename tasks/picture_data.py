@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from verbalizer_bench.tasks.data import ENVIRONMENT, SAMPLES, read_sources
+from verbalizer_bench.tasks.data import OFFLINE, SAMPLES, read_sources
 
 
 def picture_folder(
@@ -47,6 +47,5 @@ def _downloaded(name: str, repository: str, patterns: tuple[str, ...]) -> Path:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConnectionError(
             f"{name}: cannot load {repository} from the hub ({type(error).__name__}: {reason}); "
-            "without a network give --data sample or --data DIR, in plain lm_eval "
-            f'--metadata \'{{"data": "DIR"}}\', or set {ENVIRONMENT}'
+            f"without a network {OFFLINE}"
         ) from error

@@ -118,11 +118,10 @@ def _check_mixture(recipe: Any) -> None:
 
 
 def _check_method(recipe: Any) -> None:
-    if recipe.text_model and (recipe.model.llm or recipe.connector_learning_rate or recipe.images):
+    if recipe.text_model and (given := _seeing_keys(recipe)):
         other = "method=vit" if recipe.method == "sft" else "images=FOLDER for a LLaVA"
         raise ValueError(
-            f"method={recipe.method} trains a text model: leave out model.llm, "
-            "model.vision_tower, model.connector, connector_learning_rate and images, or give "
+            f"method={recipe.method} trains a text model: leave out {', '.join(given)}, or give "
             f"{other}"
         )
     if (recipe.method in ("pretrain", "tower")) != (recipe.format == "plain"):
@@ -154,6 +153,14 @@ def _check_method(recipe: Any) -> None:
             f"global_batch_size={recipe.global_batch_size}, on one process; make them equal, or "
             "leave loss_weights out"
         )
+
+
+def _seeing_keys(recipe: Any) -> list[str]:
+    """Return the keys of a recipe that only a model that sees has."""
+    model = recipe.model
+    names = ("llm", "vision_tower", "connector", "second") if model.llm else ()
+    given = [f"model.{name}" for name in names if getattr(model, name)]
+    return given + [key for key in ("connector_learning_rate", "images") if getattr(recipe, key)]
 
 
 def _check_memory(recipe: Any) -> None:

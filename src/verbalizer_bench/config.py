@@ -197,7 +197,20 @@ def _problem(kind: type, faults: Sequence[Fault]) -> str:
     place, fault = faults[0]
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
-    return f"{_key(place)}={fault['input']!r}: {_EXPECTED.get(fault['type'], fault['msg'])}"
+    expected: str = _EXPECTED.get(fault["type"]) or fault["msg"]
+    if fault["type"] in ("int_type", "float_type") and _is_number(fault["input"]):
+        expected += "; take the quotes away"
+    return f"{_key(place)}={fault['input']!r}: {expected}"
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a text would be a number without its quotes."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return type(parse_yaml(value, "", CoreLoader)) in (int, float)
+    except ValueError:
+        return False
 
 
 def _key(place: Sequence[int | str]) -> str:

@@ -66,10 +66,10 @@ def test_text_records_and_system_messages(tmp_path: Path) -> None:
 
 
 BAD = [
-    (llava("q", "a", image="a.jpg"), "placeholders", "0 <image> for 1 images"),
+    (llava("q", "a", image="a.jpg"), "placeholders", "0 <image> for 1 image;"),
     (llava("<image>q", "a"), "placeholders", "1 <image> for 0 images"),
     (llava("the <image> tag", "a"), "placeholders", "1 <image> for 0 images"),
-    (llava("<image><image>", "a", image="a.jpg"), "placeholders", "2 <image> for 1 images"),
+    (llava("<image><image>", "a", image="a.jpg"), "placeholders", "2 <image> for 1 image;"),
     (llava("q", "<image>a", image="a.jpg"), "placeholders", "not the user's"),
     (llava("q"), "turn order", "the last of 1 turns is not an answer"),
     (llava("q", "a", "r"), "turn order", "the last of 3 turns is not an answer"),
@@ -116,7 +116,32 @@ BAD = [
     (
         llava("<image>", "a", image="data:image/png;base64," + "iVBO" * 99),
         "malformed images",
-        "iVBOiV...: an address; write it to a file",
+        "iVBOiV...: a data URL; write it to a file",
+    ),
+    (
+        llava("<image>", "a", image="https://a.b/c.png"),
+        "malformed images",
+        "image='https://a.b/c.png': an address; write it to a file",
+    ),
+    (
+        {"messages": [{"from": "human", "value": "v"}]},
+        "malformed turns",
+        "messages[0] has from and value: such turns belong under the key conversations",
+    ),
+    (
+        {"conversations": [{"role": "user", "content": "v"}]},
+        "malformed turns",
+        "conversations[0] has role and content: such turns belong under the key messages",
+    ),
+    (
+        {**llava("<image>", "a"), "picture": {"bytes": "b"}, "source": "s"},
+        "placeholders",
+        "1 <image> for 0 images; the key picture is not read; if it holds the image, call it image",
+    ),
+    (
+        {**llava("<image>", "a"), "picture": "a.png", "score": 3},
+        "placeholders",
+        "the keys picture, score are not read; call the one of the image image or images",
     ),
     (llava("<image>", "a", image=[3]), "malformed images", "image=[3]; give a file name or a list"),
     (

@@ -19,7 +19,9 @@ from verbalizer_bench.models.checkpoints.compose import join_configs
 from verbalizer_bench.trainers import prerequisites
 from verbalizer_bench.trainers.checkpoints.load import load, load_shapes
 from verbalizer_bench.trainers.checkpoints.trainable import count_parameters
+from verbalizer_bench.trainers.curve.suite import load_tasks
 from verbalizer_bench.trainers.dry_run import _model_lines
+from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
 from verbalizer_bench.trainers.recipe import read_recipe
 from verbalizer_bench.trainers.training import resources
 from verbalizer_bench.trainers.training.resources import disk, room
@@ -271,6 +273,21 @@ def test_evaluations_are_counted_and_their_tasks_looked_for(
     text = capsys.readouterr().out
     assert "MISSING     evaluation.tasks=verbaliser: no such task" in text
     assert "3 times, every 20 steps" in text
+    assert main([*words, "evaluation.steps=15", "evaluation.data=/nope"]) == 0
+    said = "MISSING     evaluation.data=/nope: no such folder; give hub, sample or a folder\n"
+    assert said in capsys.readouterr().out
+
+
+def test_without_a_network_the_recipes_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", fail)
+    settings = EvaluationSettings(5, tasks=("verbalizer_sst2",), data="hub")
+    with pytest.raises(ConnectionError) as caught:
+        load_tasks(settings)
+    fix = "without a network give evaluation.data=sample or evaluation.data=DIR, or set VERBALIZER"
+    assert fix in str(caught.value) and "--" not in str(caught.value)
 
 
 def test_what_would_be_done_without_a_word(

@@ -20,7 +20,7 @@ from verbalizer_bench.results.statistics import (
     type_weights,
     weight_matrix,
 )
-from verbalizer_bench.tasks.data import resolve_data
+from verbalizer_bench.tasks.data import ENVIRONMENT, OFFLINE, resolve_data
 from verbalizer_bench.tasks.metrics import METRICS, OUTCOMES
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
 from verbalizer_bench.trainers.evaluation_settings import EvaluationSettings
@@ -210,7 +210,7 @@ def load_tasks(settings: EvaluationSettings) -> dict[str, Any]:
 
     from verbalizer_bench.tasks.suite import suite
 
-    with _quiet():
+    with _quiet(), _named_as_in_recipes():
         index = TaskManager(
             include_defaults=False,
             include_path=[str(TASKS_FOLDER)],
@@ -231,6 +231,20 @@ def load_tasks(settings: EvaluationSettings) -> dict[str, Any]:
             names |= found
         loaded = index.load(sorted(names))["tasks"]
     return {name: loaded[name] for name in suite() if name in names}
+
+
+@contextmanager
+def _named_as_in_recipes() -> Iterator[None]:
+    """Call the source of the rows in errors by the recipe's key: train has no option for it."""
+    key = "evaluation.data"
+    fix = f"give {key}=sample or {key}=DIR, or set {ENVIRONMENT}"
+    try:
+        yield
+    except OSError as error:
+        text = str(error).replace(OFFLINE, fix).replace("--data ", f"{key}=")
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 @contextmanager

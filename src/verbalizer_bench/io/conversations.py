@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from verbalizer_bench.io.preferences import IMAGE, RecordFault, shown
+from verbalizer_bench.io.unread_keys import unread_keys
+from verbalizer_bench.io.wording import counted
 
 # Keys of a record of no layout that are named.
 _SHOWN = 8
 _ROLES = {"human": "user", "gpt": "assistant"} | {r: r for r in ("user", "assistant", "system")}
+# What turns of either layout have.
+_KEYS = {"messages": ("role", "content"), "conversations": ("from", "value")}
 
 
 class Message(NamedTuple):
@@ -186,7 +190,7 @@ def _read(row: Any, answered: bool) -> tuple[tuple[Message, ...], tuple[str, ...
             raise RecordFault("two layouts", both)
         turns = [("system", system), *turns]
     if answered or any(IMAGE in text for _, text in turns):
-        _check_placeholders(name, turns, len(images))
+        _check_placeholders(name, turns, len(images), row)
     thoughts = [*([""] if system else []), *_thoughts(row)]
     messages = (_message(*turn, thought) for turn, thought in zip(turns, thoughts, strict=False))
     return tuple(messages), images
@@ -194,22 +198,26 @@ def _read(row: Any, answered: bool) -> tuple[tuple[Message, ...], tuple[str, ...
 
 def _turns(name: str, turns: Any) -> list[tuple[str, str]]:
     """Return (role, stripped text) of each turn."""
-    role, text = ("role", "content") if name == "messages" else ("from", "value")
+    role, text = _KEYS[name]
     if not isinstance(turns, Sequence) or isinstance(turns, str):
         fix = f"give a list of turns, each {{{role}, {text}}}"
         raise RecordFault("malformed turns", f"{name}={shown(turns)}; {fix}")
-    return [_turn(f"{name}[{number}]", turn, role, text) for number, turn in enumerate(turns)]
+    return [_turn(f"{name}[{number}]", turn, name) for number, turn in enumerate(turns)]
 
 
-def _turn(place: str, turn: Any, role: str, text: str) -> tuple[str, str]:
+def _turn(place: str, turn: Any, layout: str) -> tuple[str, str]:
+    role, text = _KEYS[layout]
     if not isinstance(turn, Mapping):
         raise RecordFault("malformed turns", f"{place}={shown(turn)}; give {{{role}, {text}}}")
     known = _ROLES.get(str(turn.get(role)))
     if known is None:
         roles = "user, assistant or system" if role == "role" else "human, gpt or system"
-        raise RecordFault(
-            "malformed turns", f"{place}.{role}={shown(turn.get(role))}; give {roles}"
-        )
+        detail = f"{place}.{role}={shown(turn.get(role))}; give {roles}"
+        other = next(name for name in _KEYS if name != layout)
+        if role not in turn and {*_KEYS[other]} <= turn.keys():
+            keys = " and ".join(_KEYS[other])
+            detail = f"{place} has {keys}: such turns belong under the key {other}"
+        raise RecordFault("malformed turns", detail)
     content = _content(turn.get(text))
     if content is None:
         fix = "give a text, or a list of {type: text, text} and {type: image}"
@@ -263,8 +271,9 @@ def _images(row: Mapping[str, Any]) -> tuple[str, ...]:
         detail = f"{key}={shown(value)}; give a file name or a list of them"
         raise RecordFault("malformed images", detail)
     if addresses := [name for name in names if name.startswith(("data:", "http:", "https:"))]:
+        kind = "a data URL" if addresses[0].startswith("data:") else "an address"
         fix = "write it to a file and name that, or its bytes into a parquet's row"
-        raise RecordFault("malformed images", f"{key}={shown(addresses[0])}: an address; {fix}")
+        raise RecordFault("malformed images", f"{key}={shown(addresses[0])}: {kind}; {fix}")
     return tuple(names)
 
 
@@ -284,14 +293,26 @@ def _check_order(name: str, roles: Sequence[str], answered: bool) -> None:
         raise RecordFault("turn order", f"{name}: {detail}")
 
 
-def _check_placeholders(name: str, turns: Sequence[tuple[str, str]], images: int) -> None:
+def _check_placeholders(
+    name: str, turns: Sequence[tuple[str, str]], images: int, row: Mapping[str, Any]
+) -> None:
     count = sum(text.count(IMAGE) for _, text in turns)
     if count != images:
-        fix = "write one for each image, and none else"
-        raise RecordFault("placeholders", f"{name}: {count} {IMAGE} for {images} images; {fix}")
+        there = f"{name}: {count} {IMAGE} for {counted(images, 'image')}"
+        raise RecordFault("placeholders", f"{there}; {_placeholder_fix(images, row)}")
     if any(IMAGE in text for role, text in turns if role != "user"):
         detail = f"{IMAGE} stands in a turn that is not the user's; move it to a question"
         raise RecordFault("placeholders", f"{name}: {detail}")
+
+
+def _placeholder_fix(images: int, row: Mapping[str, Any]) -> str:
+    """Return what to do about more or fewer placeholders than images."""
+    unread = sorted(key for key in unread_keys(row) if "." not in key)
+    if images or not unread:
+        return "write one for each image, and none else"
+    if len(unread) == 1:
+        return f"the key {unread[0]} is not read; if it holds the image, call it image or images"
+    return f"the keys {', '.join(unread)} are not read; call the one of the image image or images"
 
 
 def _message(role: str, text: str, thought: str) -> Message:
