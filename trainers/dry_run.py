@@ -16,6 +16,7 @@ import numpy as np
 from verbalizer_bench.io.conversations import BadRecordError, listed
 from verbalizer_bench.io.record_files import lacking
 from verbalizer_bench.io.unread_keys import unread_lines
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.trainers.checkpoints.context import context, too_long
 from verbalizer_bench.trainers.checkpoints.trainable import (
     count_parameters,
@@ -29,6 +30,7 @@ from verbalizer_bench.trainers.curve.suite import load_tasks
 from verbalizer_bench.trainers.data.mixture import Mixture
 from verbalizer_bench.trainers.data.overlap import Overlap, overlap
 from verbalizer_bench.trainers.data.survey import Survey, survey
+from verbalizer_bench.trainers.data.survey_summary import cut_line, seen_twice
 from verbalizer_bench.trainers.model_shapes import (
     model_shapes,
     recipe_tokenizer,
@@ -222,7 +224,10 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
     order = sample_order(recipe, data.lengths, data.has_image)
     steps = total_steps(recipe, len(order))
     lines = [
-        ("data", f"{len(data.lengths):,} records, {int(data.has_image.sum()):,} with images"),
+        (
+            "data",
+            f"{counted(len(data.lengths), 'record')}, {int(data.has_image.sum()):,} with images",
+        ),
         (
             "tokens",
             f"{data.tokens:,} an epoch, {data.trained:,} of them trained on; "
@@ -230,16 +235,14 @@ def _data_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
         ),
         (
             "steps",
-            f"{steps:,} of {recipe.global_batch_size} records, {_epochs(recipe)}",
+            f"{steps:,} of {counted(recipe.global_batch_size, 'record')}, {_epochs(recipe)}",
         ),
     ]
     if order.seen_twice:
-        lines.append(("", f"{order.seen_twice:,} records are seen twice to fill the last step"))
+        lines.append(("", seen_twice(order.seen_twice, "the last step")))
     if data.lost.any():
         cut, lost = int((data.lost > 0).sum()), int(data.lost.sum())
-        line = f"{cut:,} records lose {lost:,} tokens at max_length={recipe.max_length:,}"
-        line += ": an answer that is cut never ends"
-        lines.append(("cut off", line))
+        lines.append(("cut off", cut_line(cut, lost, recipe.max_length)))
     if data.mixture:
         parts = zip(recipe.files, data.mixture.drawn, data.mixture.available, strict=True)
         shares = ", ".join(f"{n:,} of {size:,} of {file}" for file, n, size in parts)
@@ -270,7 +273,8 @@ def _held_out_lines(recipe: Recipe, data: DataSummary) -> list[tuple[str, str]]:
     if not held_out or not shared or not recipe.held_out:
         return []
     tokens, trained = int(held_out.tokens.sum()), int(held_out.trained.sum())
-    line = f"{len(held_out.records):,} records, {tokens:,} tokens, the loss on {trained:,} of them"
+    records = counted(len(held_out.records), "record")
+    line = f"{records}, {counted(tokens, 'token')}, the loss on {trained:,} of them"
     lines = [("held out", line)]
     if held_out.images.any() and data.has_image.any():
         line = "images are compared by name here, by content in validate-data and in training"
@@ -294,16 +298,19 @@ def _evaluation_lines(recipe: Recipe, data: DataSummary | None) -> list[tuple[st
             tasks = load_tasks(settings)
             sizes = [len(task.eval_docs) for task in tasks.values()]
             asked = sum(min(size, settings.limit or size) for size in sizes)
-            parts.append(f"{asked:,} responses of {len(tasks)} tasks, {settings.num_beams} beams")
+            parts.append(
+                f"{counted(asked, 'response')} of {counted(len(tasks), 'task')}, "
+                f"{counted(settings.num_beams, 'beam')}"
+            )
         except (OSError, ValueError) as error:
             lines.append(("MISSING", str(error)))
-    times = f"every {settings.steps:g} steps"
+    times = f"every {counted(int(settings.steps), 'step')}"
     if settings.steps < 1:
         times = f"after every {settings.steps:g} of the steps"
     if data is not None:
         steps = total_steps(recipe, len(sample_order(recipe, data.lengths, data.has_image)))
         points = -(-steps // settings.every(steps)) + settings.at_start
-        times = f"{points} times, every {settings.every(steps):,} steps"
+        times = f"{counted(points, 'time')}, every {counted(settings.every(steps), 'step')}"
         if settings.every(steps) > steps:
             times += f", of which there are {steps:,}"
     return [*lines, ("evaluation", f"{times}: {'; '.join(parts)}")]

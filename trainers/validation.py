@@ -174,7 +174,7 @@ def _part(
     written = None if folder is None else recipe.cache.expanduser()
     found = survey(files, encoder, row_kind(recipe), folder, check, noted, written)
     fate = "training would stop" if recipe.bad_records == "error" else "left out"
-    said = summary(found, files, row_kind(recipe).parse, recipe.max_length, check.sizes)
+    said = summary(found, files, row_kind(recipe).parse, recipe.max_length, check.used())
     return found, said | {"fate": fate}
 
 

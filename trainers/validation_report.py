@@ -10,7 +10,13 @@ from typing import Any
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.conversations import BadRecordError, listed
 from verbalizer_bench.io.files import removed_if_empty, write_whole
-from verbalizer_bench.trainers.data.survey_summary import bad_record
+from verbalizer_bench.io.wording import counted
+from verbalizer_bench.trainers.data.survey_summary import (
+    CUT_ANSWERS,
+    bad_record,
+    cut_line,
+    seen_twice,
+)
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.validation import UNRESOLVED, Validation, validate
 
@@ -22,8 +28,9 @@ _HEADINGS = {
 }
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse}td,th{padding:.2em .8em .2em 0;text-align:left;vertical-align:top}
-th{font-weight:600;white-space:nowrap}td.place{word-break:break-all;color:#555}
-.stop{color:#a00}.fine{color:#060}img{max-width:100%}"""
+th{font-weight:600;white-space:nowrap}td{overflow-wrap:anywhere}
+td.place{white-space:nowrap;color:#555}td.place wbr{white-space:normal}
+.stop{color:#a00}.fine{color:#060}.cut{color:#850}img{max-width:100%}"""
 
 
 def checked(recipe: Recipe, output: Path | None) -> Validation:
@@ -85,7 +92,14 @@ def text(record: Mapping[str, Any]) -> str:
 
 def _fine(record: Mapping[str, Any]) -> str:
     unknown = any(note.startswith(UNRESOLVED) for note in record["notes"])
-    return f"training would stop at no record{', as far as could be told' if unknown else ''}"
+    said = f"training would stop at no record{', as far as could be told' if unknown else ''}"
+    cut = _cut(record)
+    return f"{said}, and cut {counted(cut, 'record')}: {CUT_ANSWERS}" if cut else said
+
+
+def _cut(record: Mapping[str, Any]) -> int:
+    """Return how many records `max_length` cuts."""
+    return sum(record[key]["cut"]["records"] for key in ("data", "held_out") if key in record)
 
 
 def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -105,21 +119,21 @@ def part_lines(key: str, part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     cut, images = part["cut"], part["images"]
     if cut["records"]:
-        yield (
-            "cut off",
-            f"{cut['records']:,} records lose {cut['tokens']:,} tokens at max_length="
-            f"{cut['max_length']:,}",
-        )
+        yield "cut off", cut_line(cut["records"], cut["tokens"], cut["max_length"])
     if images["distinct"]:
         yield "images", _images(images)
     if part["duplicates"]:
-        yield "duplicates", f"{part['duplicates']:,} records repeat an earlier one, such as"
+        repeat = counted(part["duplicates"], "record repeats", "records repeat")
+        yield "duplicates", f"{repeat} an earlier one, such as"
         yield from (("", f"{one}, which is {other}") for one, other in part["repeated"])
+    if number := part["repeated ids"]:
+        stand = counted(number, "id stands", "ids stand")
+        yield "ids", f"{stand} at several records; that changes nothing in training"
     if within := part.get("in data"):
         yield (
             "in data too",
-            f"{within['records']:,} records, and of {within['prompts']:,} more what they ask, with "
-            "other answers",
+            f"{counted(within['records'], 'record')}, and of {within['prompts']:,} more what they "
+            "ask, with other answers",
         )
     yield from (("not read", line) for line in part["unread"])
     for reason, count in part["bad"].items():
@@ -131,11 +145,15 @@ def _images(images: Mapping[str, Any]) -> str:
         f"{name} {side['shortest']:,} to {side['longest']:,}, median {side['median']:,};"
         for name, side in (("width", images["width"]), ("height", images["height"]))
     )
-    most = images["most common"][0]
-    return (
-        f"{images['distinct']:,} distinct, shown {images['shown']:,} times; {sides} most common "
-        f"{most['width']} x {most['height']}"
+    most, turned = images["most common"][0], images["exif turned"]
+    said = (
+        f"{images['distinct']:,} distinct, shown {counted(images['shown'], 'time')}; {sides} most "
+        f"common {most['width']} x {most['height']}"
     )
+    if not turned:
+        return said
+    have = counted(turned, "has an EXIF orientation", "have an EXIF orientation")
+    return f"{said}; {have}, which is not applied: turn the pixels where they matter"
 
 
 def _epoch(epoch: Mapping[str, Any]) -> str:
@@ -144,9 +162,10 @@ def _epoch(epoch: Mapping[str, Any]) -> str:
     )
     twice = ""
     if epoch["seen_twice"]:
-        twice = f"; {epoch['seen_twice']:,} records are seen twice to fill the last step"
+        twice = f"; {seen_twice(epoch['seen_twice'], 'the last step')}"
     return (
-        f"{epoch['records']:,} records, {epoch['tokens']:,} tokens, {epoch['trained']:,} of them "
+        f"{counted(epoch['records'], 'record')}, {counted(epoch['tokens'], 'token')}, "
+        f"{epoch['trained']:,} of them "
         f"trained on{'; drawn ' if drawn else ''}{drawn}; steps in all: "
         f"{epoch['steps']:,}, of {epoch['global_batch_size']:,} each{twice}"
     )
@@ -180,7 +199,8 @@ def page(found: Validation) -> str:
     said += [("tokenizer", record["tokenizer"]), *(("note", note) for note in record["notes"])]
     said += [("epoch", _epoch(record["epoch"]))] if "epoch" in record else []
     verdict = "".join(f'<p class="stop">Training would stop: {_text(s)}</p>' for s in found.stops)
-    body = verdict or f'<p class="fine">{_fine(record).capitalize()}.</p>'
+    fine = "cut" if _cut(record) else "fine"
+    body = verdict or f'<p class="{fine}">{_fine(record).capitalize()}.</p>'
     body += _table(said)
     if len(found.lengths):
         body += f'<img alt="tokens of a record" src="{_figure(found)}">'
@@ -203,7 +223,7 @@ def _worst_table(name: str, found: Sequence[Mapping[str, Any]]) -> str:
     if not found:
         return ""
     rows = "".join(
-        f'<tr><td class="place">{_text(one["place"])}</td><td>{_text(one["id"])}</td>'
+        f'<tr><td class="place">{_place(one["place"])}</td><td>{_text(one["id"])}</td>'
         f"<td>{_text(one['why'])}</td></tr>"
         for one in found
     )
@@ -215,8 +235,13 @@ def _text(value: Any) -> str:
     return html.escape(str(value))
 
 
+def _place(place: str) -> str:
+    """Return a place that is broken behind slashes alone."""
+    return _text(place).replace("/", "/<wbr>")
+
+
 def _figure(found: Validation) -> str:
-    """Return the lengths' histogram as the address of an image."""
+    """Return the lengths' histogram as a data URL."""
     from matplotlib.figure import Figure
 
     limit = found.record["data"]["cut"]["max_length"]

@@ -304,7 +304,7 @@ def test_what_would_be_done_without_a_word(
     said = capsys.readouterr().out
     assert f"WOULD STOP  output={tmp_path / 'out'}: not empty; give another folder" in said
     assert "            3 records are seen twice to fill the last step\n" in said
-    assert "cut off     1 records lose " in said and "every 900 steps, of which there are " in said
+    assert "cut off     1 record loses " in said and "every 900 steps, of which there are " in said
     assert main(["train", *words, "max_length=5"]) == 0
     said = capsys.readouterr().out
     assert f"no record to train on in {file}; 5: answer cut (training would stop)\n" in said

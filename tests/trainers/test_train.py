@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,7 +196,9 @@ def test_records_that_are_left_out_are_said(
     )
     record = json.loads((folder / "training.json").read_text())
     assert record["records"] == 63 and record["skipped"] == {"missing image": 1}
-    assert "1 records left out: missing image; listed in" in caplog.text
+    assert "1 record left out: missing image; listed in" in caplog.text
+    listing = Path(re.findall("listed in (.*)", caplog.text)[0])
+    assert json.loads(listing.read_text())["reason"] == "missing image"
     assert "63 records; 1 left out: missing image." in (folder / "README.md").read_text()
 
 

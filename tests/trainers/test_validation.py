@@ -138,7 +138,42 @@ def test_cuts_lengths_and_their_records(tmp_path: Path, capsys: pytest.CaptureFi
     assert worst["why"] == f"loses its last {lost:,} tokens"
     longest = [one["place"] for one in cut["data"]["worst"]["longest"]]
     assert longest == [f"{file}, line {number}" for number in (2, 1, 3)]
-    assert found(capsys, 2, *words, "max_length=5")["data"]["bad"] == {"answer cut": 3}
+    short = found(capsys, 2, *words, "max_length=5")["data"]
+    assert short["bad"] == {"answer cut": 3}
+    tokens = cut["data"]["lengths"]["longest"]
+    assert short["worst"]["bad"][1]["why"] == (
+        f"answer cut: {tokens} tokens, the first answer starts after max_length=5; give max_length="
+        f"{tokens}, which cuts nothing of it, or leave the record out"
+    )
+    page = tmp_path / "page.html"
+    assert main(["validate-data", *map(str, words), "max_length=64", "-o", str(page)]) == 0
+    said = capsys.readouterr().out
+    never = "an answer that is cut never ends"
+    assert f"cut off     1 record loses {lost} tokens at max_length=64: {never}\n" in said
+    assert f"training would stop at no record, and cut 1 record: {never}" in said
+    assert '<p class="cut">' in page.read_text() and 'class="fine"' not in page.read_text()
+
+
+def test_images_of_usable_records_and_repeated_ids(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (30, 10)).save(images / "turned.jpg", exif=turned)
+    rows = [
+        {**conversation("<image>What?", name, name), "id": str(number // 2)}
+        for number, name in enumerate(("a.png", "b.png", "turned.jpg", "broken.png"))
+    ]
+    rows.append(conversation("<image>" + "word " * 90, "long", "c.png"))
+    file = write(tmp_path / "data.jsonl", *rows)
+    words = ["tiny/vit", *LLAVA, f"data={file}", f"images={images}", "bad_records=skip"]
+    words += ["global_batch_size=1", "per_device_batch_size=1", "max_length=170"]
+    assert main(["validate-data", *words]) == 0
+    said = capsys.readouterr().out
+    assert "usable 3: 3 one image" in said
+    assert "3 distinct, shown 3 times; width 30 to 40, median 40; height 10 to 20" in said
+    assert "; 1 has an EXIF orientation, which is not applied" in said
+    assert "1 id stands at several records; that changes nothing in training" in said
 
 
 def test_duplicates_and_what_is_held_out(

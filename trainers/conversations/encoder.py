@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from verbalizer_bench.io.conversations import BadRecordError, Conversation, Message
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.models.chat.bos import openings, put_around
 from verbalizer_bench.models.chat.template import DATE, ChatTemplate
 from verbalizer_bench.trainers.conversations.assistant_spans import (
@@ -337,14 +338,20 @@ class Encoder:
             if length + width > self.max_length:
                 break
             length, kept = length + width, kept + 1
+        whole = len(ids) + len(record.images) * (self.image_tokens - 1)
         if self.image_token_id in ids[kept:]:
-            whole = len(ids) + len(record.images) * (self.image_tokens - 1)
-            detail = f"{whole} tokens, an image ends after max_length={self.max_length}; raise it"
-            raise BadRecordError(record.index, record.id, "image cut", detail)
+            raise self._too_long(record, "image cut", whole, "an image ends")
         if not any(mask[:kept]):
-            detail = f"the first answer starts after max_length={self.max_length}; raise it"
-            raise BadRecordError(record.index, record.id, "answer cut", detail)
+            raise self._too_long(record, "answer cut", whole, "the first answer starts")
         return Encoded(ids[:kept], mask[:kept], length)
+
+    def _too_long(self, record: Conversation, reason: str, whole: int, what: str) -> BadRecordError:
+        """Return the error of a record of `whole` tokens, of which the cut leaves none to train."""
+        detail = (
+            f"{whole} tokens, {what} after max_length={self.max_length}; give max_length={whole}, "
+            "which cuts nothing of it, or leave the record out"
+        )
+        return BadRecordError(record.index, record.id, reason, detail)
 
     def _misfit(self, record: Conversation) -> tuple[str, str] | None:
         """Return why a record does not fit this model and format: a reason and its detail."""
@@ -353,7 +360,7 @@ class Encoder:
             return "images for a model of text", f"it shows {record.images[0]!r}; leave it out"
         turns = [message for message in record.messages if message.role != "system"]
         if self.format == "plain" and (len(record.images) != 1 or len(turns) != 2):
-            have = f"{len(record.images)} images, {len(turns)} turns"
+            have = f"{counted(len(record.images), 'image')}, {counted(len(turns), 'turn')}"
             return "not a caption", f"format 'plain' takes one image and its caption, got {have}"
         for message in record.messages:
             for token in self._specials:

@@ -133,10 +133,7 @@ class ProcessorEncoder(Encoder):
         """
         text, ids, mask, images_end = self._encoded(record)
         if images_end > self.max_length:
-            detail = (
-                f"{len(ids)} tokens, an image ends after max_length={self.max_length}; raise it"
-            )
-            raise BadRecordError(record.index, record.id, "image cut", detail)
+            raise self._too_long(record, "image cut", len(ids), "an image ends")
         ids, mask, length = self._cut(record, ids, mask)
         return EncodedText(ids, mask, text, length)
 

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.models.checkpoints.strict_loading import one_line
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
@@ -270,5 +271,5 @@ def _line(point: Point, responses: int) -> str:
     scores = [(n, point.values[column]) for n, column in F1.items() if column in point.values]
     if scores:
         shown = ", ".join(f"{name.lower()} {100 * value:.1f}" for name, value in scores)
-        parts.append(f"F1 in % {shown} ({responses:,} responses)")
+        parts.append(f"F1 in % {shown} ({counted(responses, 'response')})")
     return f"Step {point.step}: {'; '.join(parts)}; {point.seconds:.1f} s"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.trainers.curve.points import HELD_OUT, Point
 from verbalizer_bench.trainers.evaluation_settings import EarlyStoppingSettings
 
@@ -58,7 +59,7 @@ def judge(
     now = trained[-1].step
     stop = settings.patience is not None and waited >= settings.patience and now != last_step
     if stop:
-        waits = f"{waited} evaluation{'s' * (waited != 1)}"
+        waits = counted(waited, "evaluation")
         reason += f"; training stopped at step {now}, after {waits} without a better"
     before = _before(settings, points, trained[best], sign)
     return Verdict(trained[best].step, waited, stop, reason + before)

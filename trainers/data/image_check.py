@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from verbalizer_bench.io.conversations import BadRecordError, Record
-from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.io.images import IMAGE_ERRORS, as_rgb, is_turned
 from verbalizer_bench.io.parquet_records import portable_name
 
 _AT_ONCE = 4096
@@ -35,10 +35,22 @@ class CheckedImage(NamedTuple):
     problem: tuple[str, str] | None
 
 
+class _Look(NamedTuple):
+    """What an image looks like: width and height in pixels, and whether EXIF turns it."""
+
+    width: int
+    height: int
+    turned: bool
+
+
+_UNSEEN = _Look(0, 0, False)
+
+
 class ImageCheck:
     """Decode each distinct image once; remember those that fail.
 
-    Of any other it remembers 8 bytes of a hash of its name, and 8 of one of its contents.
+    Of any other it remembers 8 bytes of a hash of its name, 8 of one of its contents, and 13 of its
+    size and orientation, and of whether a record that can be trained on shows it.
 
     With half a million images the chance that one is mistaken for another is 7e-9.
 
@@ -48,13 +60,11 @@ class ImageCheck:
 
     Attributes:
         bad: Why those cannot be trained on that fail, by name.
-        sizes: How many images were decoded of each width and height.
     """
 
     def __init__(self, folder: Path | None, before: Iterable[CheckedImage] = ()):
         self.folder = folder
         self.bad: dict[str, tuple[str, str]] = {}
-        self.sizes: Counter[tuple[int, int]] = Counter()
         known = {int(np.iinfo(np.uint64).max): 0}
         for image in before:
             known[_digest(image.name)] = _short(image.content)
@@ -63,6 +73,8 @@ class ImageCheck:
         # Sorted; the last stands for no name.
         self._seen = np.array(sorted(known), np.uint64)
         self._contents = np.array([known[digest] for digest in sorted(known)], np.uint64)
+        self._looks = np.zeros((len(known), len(_UNSEEN)), np.int32)
+        self._used = np.zeros(len(known), bool)
 
     def check(self, names: Iterable[str]) -> list[CheckedImage]:
         """Decode the images that are new, and return them, checked, in their order."""
@@ -76,18 +88,31 @@ class ImageCheck:
         fresh = [distinct[number] for number in sorted(numbers[new])]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = list(pool.map(partial(_decoded, self.folder), fresh))
-        contents = {image.name: _short(image.content) for image, _ in found}
-        added = np.array([contents[distinct[number]] for number in numbers[new]], np.uint64)
+        by_name = {image.name: (_short(image.content), look) for image, look in found}
+        contents, looks = zip(*(by_name[distinct[number]] for number in numbers[new]), strict=True)
         self._seen = np.insert(self._seen, places[new], keys[new])
-        self._contents = np.insert(self._contents, places[new], added)
-        self.sizes.update(size for _, size in found if size)
+        self._contents = np.insert(self._contents, places[new], np.array(contents, np.uint64))
+        self._looks = np.insert(self._looks, places[new], np.array(looks, np.int32), axis=0)
+        self._used = np.insert(self._used, places[new], False)
         checked = [image for image, _ in found]
         self.bad.update({image.name: image.problem for image in checked if image.problem})
         return checked
 
     def content(self, name: str) -> int:
         """Return 64 bits of a hash of the bytes of an image that was checked and is not bad."""
-        return int(self._contents[np.searchsorted(self._seen, np.uint64(_digest(name)))])
+        return int(self._contents[self._place(name)])
+
+    def use(self, names: Iterable[str]) -> None:
+        """Note that a record that can be trained on shows images that were checked."""
+        for name in names:
+            self._used[self._place(name)] = True
+
+    def used(self) -> np.ndarray:
+        """Return width, height and whether EXIF turns it, of each image that was noted so."""
+        return self._looks[self._used]
+
+    def _place(self, name: str) -> int:
+        return int(np.searchsorted(self._seen, np.uint64(_digest(name))))
 
     def refuse(self, record: Record) -> None:
         """Raise BadRecordError if an image of a record whose images were checked is bad."""
@@ -101,21 +126,22 @@ def check_image(folder: Path | None, name: str) -> CheckedImage:
     return _decoded(folder, name)[0]
 
 
-def _decoded(folder: Path | None, name: str) -> tuple[CheckedImage, tuple[int, int] | None]:
-    """Decode an image; return whether it can be trained on, and its width and height if so."""
+def _decoded(folder: Path | None, name: str) -> tuple[CheckedImage, _Look]:
+    """Decode an image; return whether it can be trained on, and what it looks like if so."""
     if folder is None:
         detail = f"it shows {name!r}; leave it out"
-        return CheckedImage(name, None, None, ("images for a model of text", detail)), None
+        return CheckedImage(name, None, None, ("images for a model of text", detail)), _UNSEEN
     path, state = folder / name, _state(folder, name)
     try:
-        size = read_image(path).size
-        return CheckedImage(name, state, _content(path), None), size
+        with Image.open(path) as image:
+            look = _Look(*as_rgb(image).size, is_turned(image))
+        return CheckedImage(name, state, _content(path), None), look
     except FileNotFoundError:
         problem = "missing image", f"there is no {path}; put it there or leave the record out"
     except IMAGE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         problem = "broken image", f"{path}: {reason}; replace it or leave the record out"
-    return CheckedImage(name, state, None, problem), None
+    return CheckedImage(name, state, None, problem), _UNSEEN
 
 
 def recheck(folder: Path | None, before: Iterable[CheckedImage]) -> str | None:

@@ -4,6 +4,7 @@
 build of training data has, and store nothing.
 """
 
+import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ _CHUNK = 256
 WORST = 10
 # What is kept of a record: the type of each in an array.
 _COLUMNS = {"records": "q", "lengths": "l", "full": "l", "tokens": "l", "trained": "l"}
-_COLUMNS |= {"images": "l", "answers": "l", "digests": "Q", "prompts": "Q"}
+_COLUMNS |= {"images": "l", "answers": "l", "digests": "Q", "prompts": "Q", "ids": "Q"}
 
 
 class Extreme(NamedTuple):
@@ -62,6 +63,7 @@ class Survey:
         answers: Its turns that answer.
         digests: 64 bits of a hash of token ids and images.
         prompts: The same without the last answer.
+        ids: Of a hash of its name; 0 without one, and for all but the first of a row's records.
         bad: How many cannot be trained on, by reason.
         worst: The first bad ones.
         longest: Those with the most tokens before the cut, the longest first.
@@ -81,6 +83,7 @@ class Survey:
     answers: np.ndarray
     digests: np.ndarray
     prompts: np.ndarray
+    ids: np.ndarray
     bad: Counter[str]
     worst: list[BadRecordError]
     longest: list[Extreme]
@@ -108,6 +111,7 @@ class _Gathered:
     longest: list[tuple[int, int, Extreme]] = field(default_factory=list)
     most_cut: list[tuple[int, int, Extreme]] = field(default_factory=list)
     first: tuple[Any, ...] = ()
+    source: Source | None = None
 
     def add(
         self,
@@ -122,7 +126,9 @@ class _Gathered:
             *(record.index, encoded.length, full, encoded.tokens, encoded.trained),
             *(len(record.images), _answers(conversation)),
             *row_hashes(encoded._asdict(), images),
+            _id_hash(record.id) if source != self.source else 0,
         )
+        self.source = source
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
         self.first = self.first or encoded.shown
@@ -203,6 +209,8 @@ def survey(
             continue
         if not check and (missing := _missing(item, images)):
             refuse(source, missing)
+        if check:
+            check.use(item.images)
         gathered.add(source, item, [*map(identify, item.images)], encoded, full)
     return gathered.survey()
 
@@ -235,6 +243,11 @@ def _answers(conversation: Conversation) -> int:
         if conversation.last_only
         else sum(message.role == "assistant" for message in conversation.messages)
     )
+
+
+def _id_hash(name: str) -> int:
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") if name else 0
 
 
 def _keep(heap: list[tuple[int, int, Extreme]], order: int, extreme: Extreme) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 from verbalizer_bench.io.conversation_files import AnyParse, named
 from verbalizer_bench.io.conversations import BadRecordError
 from verbalizer_bench.io.unread_keys import unread_lines
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.trainers.data.survey import WORST, Extreme, Survey
 
 _HALF_OCTAVE = np.sqrt(2)
 _REPEATS = 5
+# What becomes of an answer that the cut to `max_length` ends.
+CUT_ANSWERS = "an answer that is cut never ends"
 _ID = 60
 
 
@@ -23,7 +26,7 @@ def summary(
     files: Sequence[Path],
     parse: AnyParse,
     max_length: int,
-    sizes: Mapping[tuple[int, int], int],
+    images: np.ndarray,
 ) -> dict[str, Any]:
     """Return what a survey found.
 
@@ -32,7 +35,7 @@ def summary(
         files: What was read.
         parse: Made their records.
         max_length: Where records are cut.
-        sizes: How many distinct images there are of each width and height.
+        images: Width, height and whether EXIF turns it, of each distinct image.
     """
     cut = survey.full > survey.lengths
     return {
@@ -55,7 +58,10 @@ def summary(
             "tokens": int((survey.full - survey.lengths).sum()),
         },
         **_duplicates(survey, files, parse),
-        "images": image_sizes(sizes) | {"shown": int(survey.images.sum())},
+        "repeated ids": int(
+            (np.unique(survey.ids[survey.ids > 0], return_counts=True)[1] > 1).sum()
+        ),
+        "images": image_sizes(images) | {"shown": int(survey.images.sum())},
         "worst": {
             "bad": [bad_record(error) for error in survey.worst],
             "most cut": [_cut_record(extreme) for extreme in survey.most_cut],
@@ -97,19 +103,32 @@ def histogram(values: np.ndarray) -> list[dict[str, int]]:
     return [{"from": start, "below": stop, "records": count} for start, stop, count in parts]
 
 
-def image_sizes(sizes: Mapping[tuple[int, int], int]) -> dict[str, Any]:
-    """Return how many distinct images there are, and how wide and high they are."""
-    if not sizes:
+def image_sizes(images: np.ndarray) -> dict[str, Any]:
+    """Return how many distinct images there are, how wide and high, and how many EXIF turns."""
+    if not len(images):
         return {"distinct": 0}
-    times = np.array(list(sizes.values()))
-    sides = np.array(list(sizes)).repeat(times, axis=0)
+    sizes = Counter(map(tuple, images[:, :2].tolist()))
     most = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:WORST]
     return {
-        "distinct": int(times.sum()),
-        "width": lengths(sides[:, 0]),
-        "height": lengths(sides[:, 1]),
+        "distinct": len(images),
+        "width": lengths(images[:, 0]),
+        "height": lengths(images[:, 1]),
         "most common": [{"width": w, "height": h, "images": n} for (w, h), n in most],
+        "exif turned": int(images[:, 2].sum()),
     }
+
+
+def cut_line(records: int, tokens: int, max_length: int) -> str:
+    """Return what the cut takes of how many records, and what becomes of it."""
+    return (
+        f"{counted(records, 'record loses', 'records lose')} {counted(tokens, 'token')} at "
+        f"max_length={max_length:,}: {CUT_ANSWERS}"
+    )
+
+
+def seen_twice(records: int, place: str) -> str:
+    """Return that records are seen twice to fill a step."""
+    return f"{counted(records, 'record is', 'records are')} seen twice to fill {place}"
 
 
 def bad_record(error: BadRecordError) -> dict[str, Any]:
@@ -122,11 +141,11 @@ def bad_record(error: BadRecordError) -> dict[str, Any]:
 
 
 def _cut_record(extreme: Extreme) -> dict[str, Any]:
-    return _record(extreme, f"loses its last {extreme.value:,} tokens")
+    return _record(extreme, f"loses its last {counted(extreme.value, 'token')}")
 
 
 def _long_record(extreme: Extreme, max_length: int) -> dict[str, Any]:
-    return _record(extreme, f"{extreme.value:,} tokens, of {max_length:,} at most")
+    return _record(extreme, f"{counted(extreme.value, 'token')}, of {max_length:,} at most")
 
 
 def _record(extreme: Extreme, why: str) -> dict[str, Any]:

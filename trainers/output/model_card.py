@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.models.chat.bos import bos_note
 from verbalizer_bench.models.chat.template import DATE, PARTS, ChatTemplate, default_template
 from verbalizer_bench.models.mof import MofLlavaConfig
@@ -9,6 +10,7 @@ from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.checkpoints.trainable import describe_trained
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.conversations.thoughts import thinking_note
+from verbalizer_bench.trainers.data.survey_summary import CUT_ANSWERS, seen_twice
 from verbalizer_bench.trainers.recipe import Recipe
 
 _CODE = (
@@ -53,7 +55,8 @@ What was trained: {describe_trained(recipe)}. These are {parameters["trained"]:,
 {parameters["frozen"]:,} were not.\
 {_quantized(record.get("quantization"))}
 
-{record["steps"]} steps of {recipe.global_batch_size} samples{_shown_samples(record)}, loss \
+{counted(record["steps"], "step")} of {counted(recipe.global_batch_size, "sample")}\
+{_shown_samples(record)}, loss \
 {record["loss"].get("first", 0):.4f}
 at the first and {record["loss"].get("last", 0):.4f} at the last{_kept_loss(record)} \
 ([losses.csv](losses.csv)).{_held_out(record["held_out"])}
@@ -63,7 +66,7 @@ The whole recipe: [recipe.yaml](recipe.yaml); versions and hashes: [training.jso
 {_curve(record)}
 ## Data
 
-{record["records"]:,} records{skipped}. Answers were found by {record["answers"]}.
+{counted(record["records"], "record")}{skipped}. Answers were found by {record["answers"]}.
 
 {data}
 
@@ -90,12 +93,12 @@ def _shown_samples(record: dict[str, Any]) -> str:
     """Return in parentheses which records are seen twice, and which are cut; empty for none."""
     notes = []
     if twice := record.get("seen_twice"):
-        notes.append(f"{twice:,} records are seen twice to fill an epoch's last step")
+        notes.append(seen_twice(twice, "an epoch's last step"))
     cut = record.get("cut", {})
     if cut.get("records"):
         notes.append(
-            f"{cut['records']:,} records of the files are cut to the recipe's `max_length`, by "
-            f"{cut['tokens']:,} tokens: an answer that is cut never ends"
+            f"{counted(cut['records'], 'record of the files is', 'records of the files are')} cut "
+            f"to the recipe's `max_length`, by {counted(cut['tokens'], 'token')}: {CUT_ANSWERS}"
         )
     return f" ({'; '.join(notes)})" if notes else ""
 
@@ -106,8 +109,8 @@ def _held_out(scores: dict[str, Any] | None) -> str:
         return ""
     files = ", ".join(f"`{one['file']}`" for one in scores["data"])
     text = (
-        f" Held out ({files}): loss {scores['loss']:.4f}, the mean over {scores['records']:,} "
-        "records, each alone."
+        f" Held out ({files}): loss {scores['loss']:.4f}, the mean over "
+        f"{counted(scores['records'], 'record')}, each alone."
     )
     if shared := scores.get("prompts_trained"):
         text += f" Of these {shared:,} ask what was trained on too, with other answers."
@@ -128,8 +131,8 @@ def _curve(record: dict[str, Any]) -> str:
     if suite := curve["suite"]:
         documents = "all" if suite["limit"] is None else f"the first {suite['limit']}"
         asked = (
-            f" Of {len(suite['tasks'])} verbalizer tasks {documents} documents each were asked, "
-            f"with {suite['num_beams']} beams and weights in {suite['weights']}."
+            f" Of {counted(len(suite['tasks']), 'verbalizer task')} {documents} documents each "
+            f"were asked, with {suite['num_beams']} beams and weights in {suite['weights']}."
             f"{_over(curve['last'])}"
         )
     kept = ""
@@ -138,7 +141,8 @@ def _curve(record: dict[str, Any]) -> str:
     return f"""
 ## While it was trained
 
-{curve["points"]} evaluations, steps {curve["first"]["step"]} to {curve["last"]["step"]}: \
+{counted(curve["points"], "evaluation")}, steps {curve["first"]["step"]} to \
+{curve["last"]["step"]}: \
 [curve.csv](curve.csv).{asked}{kept}
 
 ![{_drawn(curve["last"])} over the steps](curve.png)
@@ -150,7 +154,8 @@ def _over(point: dict[str, Any]) -> str:
     """Return how many documents a point is over, and its F1 with the interval that says so."""
     if "documents" not in point:
         return ""
-    text = f" A point is over {point['documents']:,} documents, {point['responses']:,} responses"
+    documents = counted(point["documents"], "document")
+    text = f" A point is over {documents}, {counted(point['responses'], 'response')}"
     name = "f1_all" if "f1_all" in point else next(n for n in point if n.startswith("f1_"))
     low, high = (point.get(f"{name}_{end}") for end in ("low", "high"))
     what = f"{name} of the last {100 * point[name]:.1f}"

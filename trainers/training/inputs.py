@@ -10,6 +10,7 @@ import numpy as np
 
 from verbalizer_bench.io.images import image_size
 from verbalizer_bench.io.unread_keys import unread_lines
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.trainers.checkpoints.load import Checkpoint
 from verbalizer_bench.trainers.conversations.encoder import Encoder
 from verbalizer_bench.trainers.conversations.pair_encoder import PairEncoder
@@ -21,6 +22,7 @@ from verbalizer_bench.trainers.conversations.processor_texts import ProcessorTex
 from verbalizer_bench.trainers.conversations.steering import VARIABLE
 from verbalizer_bench.trainers.data.cache import TrainingData, build
 from verbalizer_bench.trainers.data.collator import Collator
+from verbalizer_bench.trainers.data.encoded_files import BAD
 from verbalizer_bench.trainers.data.mixture import Mixture, Proportions, mix
 from verbalizer_bench.trainers.data.overlap import overlap
 from verbalizer_bench.trainers.data.pair_collator import PairCollator, ProcessorPairCollator
@@ -34,6 +36,7 @@ from verbalizer_bench.trainers.data.row_kinds import (
     with_texts,
 )
 from verbalizer_bench.trainers.data.sampler import GroupedSampler, SeededSampler
+from verbalizer_bench.trainers.data.survey_summary import cut_line
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.training.contrastive import CaptionCollator
 
@@ -106,12 +109,10 @@ def encoded_data(recipe: Recipe, checkpoint: Checkpoint, files: Sequence[Path]) 
         kind=kind,
     )
     for reason, number in data.skipped.items():
-        log.warning("%d records left out: %s; listed in %s", number, reason, data.folder)
+        left = counted(number, "record")
+        log.warning("%s left out: %s; listed in %s", left, reason, data.folder / BAD)
     if data.cut:
-        log.warning(
-            "%d records lose %d tokens at max_length=%d: an answer that is cut never ends",
-            *(data.cut, data.lost, recipe.max_length),
-        )
+        log.warning("%s", cut_line(data.cut, data.lost, recipe.max_length))
     for line in unread_lines([one.file for one in data.files], data.unread, data.counts):
         log.warning("%s", line)
     return data

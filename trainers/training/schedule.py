@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import get_scheduler
 
+from verbalizer_bench.io.wording import counted
 from verbalizer_bench.trainers.recipe import Recipe
 from verbalizer_bench.trainers.recipe_settings import NONE
 
@@ -67,9 +68,10 @@ def check_steps(recipe: Recipe, has_image: np.ndarray, steps: int) -> None:
     """
     batch, records = recipe.global_batch_size, len(has_image)
     if records < batch:
+        there = "is 1 record" if records == 1 else f"are {records} records"
         raise ValueError(
-            f"global_batch_size={batch}: there are {records} records, so that a step would show "
-            f"some of them several times; give at most {records}"
+            f"global_batch_size={batch}: there {there}, so that a step would show some of them "
+            f"several times; give at most {records}"
         )
     check_schedule(recipe, steps)
     with_images = int(has_image.sum())
@@ -85,18 +87,22 @@ def check_steps(recipe: Recipe, has_image: np.ndarray, steps: int) -> None:
             "warmup_ratio=0",
             recipe.warmup_ratio,
         )
-    for kind, number in (("with images", with_images), ("without", records - with_images)):
-        if recipe.group != "none" and 0 < number < batch:
-            log.warning(
-                "%d records %s fill no global_batch_size=%d: in their step, which is theirs alone, "
-                "some are seen several times; group=none mixes them",
-                number,
-                kind,
-                batch,
-            )
+    kinds = (("with", with_images), ("without", records - with_images))
+    few = [
+        counted(number, f"record {kind} images", f"records {kind} images")
+        for kind, number in kinds
+        if 0 < number < batch
+    ]
+    if few and recipe.group != "none":
+        log.warning(
+            "%s: fewer than global_batch_size=%d, and a step has records of one kind alone, so "
+            "that some are seen several times in it; group=none mixes the kinds",
+            " and ".join(few),
+            batch,
+        )
     if recipe.save_steps and recipe.save_steps > steps:
         log.warning(
-            "save_steps=%d, and there are %d steps: no state is kept before the last one",
+            "save_steps=%d, and training has %s: no state is kept before the last one",
             recipe.save_steps,
-            steps,
+            counted(steps, "step"),
         )

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 # What PIL's decoders raise for files that are broken, cut off or no image.
@@ -40,6 +40,15 @@ def image_size(file: Path) -> tuple[int, int]:
     """
     with Image.open(file) as image:
         return image.size
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Tell whether an image has an EXIF orientation to be applied, which `read_image` does not."""
+    try:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+    # EXIF that cannot be read says nothing, and spoils no image.
+    except (*IMAGE_ERRORS, KeyError, TypeError):
+        return False
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

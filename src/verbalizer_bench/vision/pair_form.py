@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from verbalizer_bench.io.csv_reading import read_csv
 from verbalizer_bench.io.files import file_sha256, write_whole
-from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.io.images import IMAGE_ERRORS, is_turned, read_image
 from verbalizer_bench.tasks.mmvp.patterns import pattern_named
 from verbalizer_bench.tasks.mmvp.questions import (
     COLUMNS,
@@ -142,7 +142,7 @@ def _copy(file: Path, sha256: str, name: Path) -> None:
         )
     with Image.open(file) as image:
         suffix = _KEPT.get(image.format or "")
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        turned = is_turned(image)
         plain = image.mode == "RGB" and not image.has_transparency_data
     if suffix and plain and not turned:
         shutil.copyfile(file, name.with_suffix(suffix))

@@ -323,7 +323,7 @@ def test_a_template_that_loses_an_image_is_no_records_fault(bytes_bpe: Any) -> N
     ("name", "given", "reason"),
     [
         ("plain", record("q", "a"), "not a caption: .* got 0 images, 2 turns"),
-        ("plain", record("q", "a", "r", "b", images=1), "not a caption: .* 1 images, 4 turns"),
+        ("plain", record("q", "a", "r", "b", images=1), "not a caption: .* 1 image, 4 turns"),
         ("llama-2", record("q", "a</s>b"), "special token: an? assistant turn holds '</s>'"),
     ],
 )

@@ -10,7 +10,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import CLIPImageProcessor
 
-from verbalizer_bench.io.images import read_image
 from verbalizer_bench.trainers.data.collator import Collator
 from verbalizer_bench.trainers.data.image_check import ImageCheck
 
@@ -119,12 +118,13 @@ def test_images_are_checked_once(images: Path, monkeypatch: pytest.MonkeyPatch) 
     (images / "text.png").write_text("no image")
     (images / "cut.png").write_bytes((images / "red.png").read_bytes()[:50])
     opened: list[str] = []
+    opening = Image.open
 
     def count(path: Path) -> Image.Image:
         opened.append(path.name)
-        return read_image(path)
+        return opening(path)
 
-    monkeypatch.setattr("verbalizer_bench.trainers.data.image_check.read_image", count)
+    monkeypatch.setattr(Image, "open", count)
     check = ImageCheck(images)
     found = check.check(["red.png", "none.png", "red.png"])
     found += check.check(["wide.png", "text.png", "red.png", "cut.png", "none.png"])

@@ -119,8 +119,8 @@ def test_steps_by_hand() -> None:
 def test_what_hardly_works_is_said(caplog: pytest.LogCaptureFixture) -> None:
     check_steps(recipe("save_steps=9"), np.array([True] * 3 + [False] * 8), 8)
     first, second = caplog.messages
-    assert first.startswith("3 records with images fill no global_batch_size=8")
-    assert second == "save_steps=9, and there are 8 steps: no state is kept before the last one"
+    assert first.startswith("3 records with images: fewer than global_batch_size=8, and a step")
+    assert second == "save_steps=9, and training has 8 steps: no state is kept before the last one"
     caplog.clear()
     check_steps(recipe("group=none", "save_steps=8"), np.array([True] * 3 + [False] * 8), 8)
     assert not caplog.messages
