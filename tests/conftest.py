@@ -14,10 +14,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VERBALIZER_BENCH_DATA", None)
 
 import pytest
-from hypothesis import settings
-
-# Of tests that have no number of their own: `make test-slow` asks for it.
-settings.register_profile("many", max_examples=600)
 
 # A shell's background job ignores Ctrl-C, which tests send to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.conftest import PATIENCE
+
+# Of tests that have no number of their own: `make test-slow` asks for it.
+settings.register_profile("many", max_examples=600)
 
 
 class Visit:
