@@ -18,41 +18,39 @@ RESPONSE, PROMPT, RECORD, PAIR, BESIDES = 0.31, 2.5, 1.6, 4.5, 15.0
 TASKS_A_DOCUMENT = 108
 
 
-def expected(grid: Grid, part: str, recipe: str = "lora") -> float:
+def expected(grid: Grid, part: str, model: str = "") -> float:
     """Return the seconds of a part of a point, unless it was measured."""
     if part == "suite":
-        return BESIDES + RESPONSE * TASKS_A_DOCUMENT * grid.documents * (1 + grid.num_beams) / 2
+        return BESIDES + _responses(grid, grid.documents)
     if part == "ifeval":
         return BESIDES + PROMPT * grid.ifeval * grid.ifeval_tokens / 256
-    if recipe == "dpo":
+    if ARMS[model].recipe == "dpo":
         return BESIDES + PAIR * (grid.items // 2 + grid.held_out / 3)
-    return BESIDES + RECORD * (grid.items + grid.held_out / 3)
+    evaluations = -(-grid.steps // grid.curve_steps) if model in grid.curve else 0
+    asked = evaluations * _responses(grid, grid.curve_documents)
+    return BESIDES + RECORD * (grid.items + grid.held_out / 3) + asked
 
 
-def left(place: Place, grid: Grid) -> Iterator[tuple[str, str, str, float]]:
-    """Yield what is not there yet: base, part, recipe, and a factor for how much of it."""
+def _responses(grid: Grid, documents: int) -> float:
+    """Return the seconds of the suite's responses to some documents of each data set."""
+    return RESPONSE * TASKS_A_DOCUMENT * documents * (1 + grid.num_beams) / 2
+
+
+def left(place: Place, grid: Grid) -> Iterator[tuple[str, str, str]]:
+    """Yield what is not there yet: base, part, and where it is a training the model."""
     for base in grid.bases:
         points = [Point(base, None, BASE)]
         for arm in grid.arms:
-            recipe = ARMS[arm].recipe if arm in ARMS else ""
-            tried = [one for one in grid.tried(base, arm) if not _trained(place, one)]
-            yield from ((base, "train", recipe, 1.0) for _ in tried)
-            if recipe:
-                untried = grid.seeds[1:] if grid.tried(base, arm) else grid.seeds
-                others = [Point(base, seed, arm) for seed in untried]
-                untrained = [one for one in others if not _measured(place, one)]
-                yield from ((base, "train", recipe, 1.0) for _ in untrained)
+            if arm in ARMS:
+                tried = grid.tried(base, arm)
+                trainings = [one for one in tried if not _trained(place, one)]
+                untried = [Point(base, seed, arm) for seed in grid.seeds[bool(tried) :]]
+                trainings += [one for one in untried if not _measured(place, one)]
+                yield from ((base, "train", arm) for _ in trainings)
             points += [Point(base, s, m) for s in grid.seeds for m in grid.models(arm)]
         for point in points:
             if not _measured(place, point):
-                yield from ((base, part, "", 1.0) for part in ("suite", "ifeval"))
-        for arm in grid.curve:
-            share = grid.curve_documents / grid.documents
-            evaluations = 1 + -(-grid.steps // grid.curve_steps)
-            for seed in grid.seeds:
-                if not any((place.folder / base / f"seed-{seed}").glob(f"{arm}-lr-*-curve")):
-                    yield base, "train", ARMS[arm].recipe, 1.0
-                    yield base, "suite", "", share * evaluations
+                yield from ((base, part, "") for part in ("suite", "ifeval"))
 
 
 def _trained(place: Place, point: Point) -> bool:
@@ -66,31 +64,22 @@ def _measured(place: Place, point: Point) -> bool:
     return any(folder.glob(f"{point.model}-lr-*/ifeval.json"))
 
 
-def measured(place: Place, base: str) -> dict[str, float]:
-    """Return the mean seconds of each part of a base's points that are there, by part."""
+def measured(place: Place, base: str) -> dict[tuple[str, str], float]:
+    """Return the mean seconds of each part of a base's points that are there, as `left` has it."""
     found = defaultdict(list)
     for file in (place.folder / base).rglob("cost.json"):
-        if not file.parent.name.endswith("-curve"):
-            recipe = _recipe(file.parent.name)
-            for part, seconds in costs_of(file.parent).items():
-                found[f"{part} {recipe}" if part == "train" else part].append(seconds)
+        model = file.parent.name.partition("-lr-")[0]
+        for part, seconds in costs_of(file.parent).items():
+            found[part, model if part == "train" else ""].append(seconds)
     return {part: fmean(seconds) for part, seconds in found.items()}
-
-
-def _recipe(folder: str) -> str:
-    model = folder.partition("-lr-")[0]
-    return ARMS[model].recipe if model in ARMS else ""
 
 
 def seconds_left(place: Place, grid: Grid) -> float:
     """Return the processor seconds of what is not there yet."""
     known = {base: measured(place, base) for base in grid.bases}
     return sum(
-        share
-        * known[base].get(
-            f"{part} {recipe}" if part == "train" else part, expected(grid, part, recipe)
-        )
-        for base, part, recipe, share in left(place, grid)
+        known[base].get((part, model)) or expected(grid, part, model)
+        for base, part, model in left(place, grid)
     )
 
 

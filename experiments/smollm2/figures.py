@@ -80,8 +80,11 @@ def _panels(tables: StudyTables, base: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
-    """Draw F1 and the held-out loss while arms are tuned, a column an arm, thin a seed."""
-    rows = [row for row in tables.curve if row["base"] == base]
+    """Draw F1 and the held-out loss while arms are tuned, a column an arm, thin a seed.
+
+    Of the learning rates that were tried those that were chosen.
+    """
+    rows = [row for row in tables.curve if row["base"] == base and tables.is_chosen(row)]
     names = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(3.4 * len(names) + 0.8, 5.2), dpi=150, layout="constrained")
     panels = figure.subplots(

@@ -156,10 +156,6 @@ class Place(NamedTuple):
         name = point.model if point.rate is None else f"{point.model}-lr-{point.rate:g}"
         return self.folder / point.base / f"seed-{point.seed}" / name
 
-    def curve(self, point: Point) -> Path:
-        """Return the folder of a tuning that is evaluated while it lasts."""
-        return self.point(point).with_name(f"{self.point(point).name}-curve")
-
 
 def base_path(grid: Grid, name: str) -> str:
     """Return a base's folder or hub id."""

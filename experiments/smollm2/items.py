@@ -16,7 +16,7 @@ from verbalizer_bench.io import jsonl
 
 # Calculator marks, which are not for readers.
 _MARKS = re.compile(r"<<.*?>>")
-_MOST_CHARACTERS = 400
+MOST_CHARACTERS = 300
 _OFFER = "Is there anything else I can help with?"
 
 
@@ -125,7 +125,7 @@ def _items(file: Path) -> Iterator[Item | None]:
         result = result.strip().replace(",", "")
         lines = (_sentence(line) for line in _MARKS.sub("", worked).splitlines() if line.strip())
         item = Item(f"{file.stem}-{number}", row["question"].strip(), tuple(lines), result)
-        short = len(item.question) + len(item.sentences) <= _MOST_CHARACTERS
+        short = len(item.question) + len(item.sentences) <= MOST_CHARACTERS
         yield item if short and len(item.steps) > 1 and re.fullmatch(r"-?\d+", result) else None
 
 

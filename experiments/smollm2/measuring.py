@@ -74,14 +74,7 @@ def made(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> str
     return str(output)
 
 
-def train(
-    place: Place,
-    grid: Grid,
-    point: Point,
-    rates: dict[str, float],
-    output: Path | None = None,
-    *more: str,
-) -> Path:
+def train(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> Path:
     """Train an arm unless its checkpoint is there.
 
     Args:
@@ -89,16 +82,14 @@ def train(
         grid: What.
         point: An arm with its rate.
         rates: The chosen learning rates, of what it starts from.
-        output: The checkpoint's folder, if not the point's.
-        more: Further key=value.
     """
-    output = output or place.point(point) / "checkpoint"
+    output = place.point(point) / "checkpoint"
     if has_weights(output):
         return output
     if is_trained(output):
         # Its weights were removed: there is nothing to go on from.
         shutil.rmtree(output)
-    words = [*training_words(place, grid, point, rates), f"output={output}", *more]
+    words = [*training_words(place, grid, point, rates), f"output={output}"]
     with costing(output.parent, "train"):
         api.train(recipe_file(ARMS[point.model].recipe), *words)
     shutil.rmtree(output / "state", ignore_errors=True)
@@ -144,30 +135,19 @@ def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, floa
         f"save_steps={max(1, grid.steps // _STATES)}",
         "resume=true",
     ]
+    if point.model in grid.curve:
+        words += [
+            f"evaluation.steps={grid.curve_steps}",
+            "evaluation.at_start=false",
+            "evaluation.limit=null",
+            f"evaluation.num_beams={grid.num_beams}",
+            f"evaluation.data={place.data / CURVE}",
+        ]
     if arm.replays:
         others = round(records * grid.replay)
         words[1] = f"data=[{place.items(point.seed) / arm.data},{place.data / 'replay.jsonl'}]"
         return [*words, f"data_records=[{records - others},{others}]"]
     return [*words, f"data_records={records}"]
-
-
-def draw_curve(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
-    """Train an arm once more, and ask it the suite every some steps."""
-    folder = place.curve(point)
-    if is_trained(folder / "checkpoint"):
-        return
-    train(
-        place,
-        grid,
-        point,
-        rates,
-        folder / "checkpoint",
-        f"evaluation.steps={grid.curve_steps}",
-        "evaluation.limit=null",
-        f"evaluation.num_beams={grid.num_beams}",
-        f"evaluation.data={place.data / CURVE}",
-    )
-    remove_weights(folder / "checkpoint")
 
 
 def score_once(checkpoint: str, place: Place, grid: Grid, output: Path) -> None:

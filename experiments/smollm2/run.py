@@ -26,7 +26,6 @@ from verbalizer_bench.experiments.smollm2.grid import (
     read_grid,
 )
 from verbalizer_bench.experiments.smollm2.measuring import (
-    draw_curve,
     held_out_loss,
     measure,
     remove_weights,
@@ -48,61 +47,80 @@ class Study:
         self._run = run
 
     def run(self) -> None:
-        """Run what is not there yet, seed by seed and arm by arm, and report after each."""
+        """Run what is not there yet, seed by seed, and report whenever a few models are done.
+
+        What starts from NoFOIT comes after it.
+        """
+        after = [arm for arm in self.grid.arms if starts_from_plain(arm)]
+        first = [arm for arm in self.grid.arms if arm not in after]
         for base in self.grid.bases:
             self.place.keep_base(self.grid, base)
             rates: Rates = {}
-            self._run([self._point(Point(base, None, BASE), rates)], f"{base} itself")
+            self._choose(base, with_own_rate(first, after), rates, [Point(base, None, BASE)])
             for seed in self.grid.seeds:
-                for arm in self.grid.arms:
-                    self._arm(base, seed, arm, rates)
-                    self._report()
-                for arm in self.grid.curve:
-                    self._choose(base, arm, rates)
-                    point = Point(base, seed, arm, rates[arm])
-                    self._run([self._curve(point, rates)], f"{base}, seed {seed}, curve of {arm}")
-                    self._report()
+                plain = Point(base, seed, PLAIN, rates.get(PLAIN))
+                weights = [self._training(plain, rates)] if after and PLAIN not in first else []
+                self._measure(base, seed, first, rates, weights)
+                self._choose(base, after, rates)
+                self._measure(base, seed, after, rates)
 
-    def _arm(self, base: str, seed: int, arm: str, rates: Rates) -> None:
-        self._choose(base, arm, rates)
-        models = self.grid.models(arm)
-        points = [Point(base, seed, model, rates.get(model)) for model in models]
-        self._run([self._point(one, rates) for one in points], f"{base}, seed {seed}, {arm}")
-
-    def _choose(self, base: str, arm: str, rates: Rates) -> None:
-        """Choose the learning rates of an arm, and of what it starts from; keep those weights."""
-        before = PLAIN if arm == MERGE else ARMS[arm].start or ARMS[arm].rate_of
-        if before:
-            self._choose(base, before, rates)
-        if arm == MERGE or arm in rates:
+    def _choose(
+        self, base: str, arms: Sequence[str], rates: Rates, beside: Sequence[Point] = ()
+    ) -> None:
+        """Choose the learning rates of arms, and keep those weights; measure points beside it."""
+        points = [one for arm in arms if arm not in rates for one in self.grid.tried(base, arm)]
+        works = [self._point(one, rates) for one in beside]
+        works += [self._training(one, rates) for one in points]
+        if not works:
             return
-        if ARMS[arm].rate_of:
-            rates[arm] = rates[ARMS[arm].rate_of]
-            return
-        points = self.grid.tried(base, arm)
-        self._run([self._rate(one, rates) for one in points], f"{base}, learning rates of {arm}")
+        self._run(works, f"{base}, learning rates")
         rates |= chosen(self.place, points)
         for point in points:
-            if point.rate != rates[arm]:
+            if point.rate != rates[point.model]:
                 remove_weights(self.place.point(point) / "checkpoint")
+
+    def _measure(
+        self, base: str, seed: int, arms: Sequence[str], rates: Rates, works: Sequence[Work] = ()
+    ) -> None:
+        """Measure arms with a seed, beside other works, and report."""
+        points = [
+            Point(base, seed, model, rate_of(arm, rates))
+            for arm in arms
+            for model in self.grid.models(arm)
+        ]
+        works = [*works, *(self._point(one, rates) for one in points)]
+        if works:
+            self._run(works, f"{base}, seed {seed}")
+            self._report()
 
     def _point(self, point: Point, rates: Rates) -> Work:
         arguments = (self.place, self.grid, point, dict(rates))
         kind = "merge" if point.model.startswith(MERGE) else point.model
         return Work(kind, str(point), self.place.point(point) / "log.txt", measure, arguments)
 
-    def _rate(self, point: Point, rates: Rates) -> Work:
+    def _training(self, point: Point, rates: Rates) -> Work:
         arguments = (self.place, self.grid, point, dict(rates))
         log = self.place.point(point) / "log.txt"
-        return Work("rate", str(point), log, try_rate, arguments)
-
-    def _curve(self, point: Point, rates: Rates) -> Work:
-        arguments = (self.place, self.grid, point, dict(rates))
-        log = self.place.curve(point) / "log.txt"
-        return Work("curve", f"{point}, curve", log, draw_curve, arguments)
+        return Work("training", str(point), log, try_rate, arguments)
 
     def _report(self) -> None:
         report_found(self.place, self.grid, self.report)
+
+
+def starts_from_plain(arm: str) -> bool:
+    """Return whether an arm is made of what NoFOIT's tuning yields."""
+    return arm == MERGE or ARMS[arm].start == PLAIN
+
+
+def rate_of(arm: str, rates: Rates) -> float | None:
+    """Return an arm's learning rate; None of merging, which trains nothing."""
+    return rates[ARMS[arm].rate_of or arm] if arm in ARMS else None
+
+
+def with_own_rate(first: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Return the arms whose rates must be known at first: some, and those that others need."""
+    needed = [ARMS[arm].rate_of or arm for arm in first] + [PLAIN] * bool(after)
+    return list(dict.fromkeys(needed))
 
 
 def report_found(place: Place, grid: Grid, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The parts of the study's page: what was run, tables of what came out, sources, files."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from verbalizer_bench.experiments.smollm2.findings import (
     models,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE, PACKAGED, read_grid
-from verbalizer_bench.experiments.smollm2.items import FORMATS
-from verbalizer_bench.experiments.smollm2.tables import ALONE, ENDINGS, PARTS, StudyTables
+from verbalizer_bench.experiments.smollm2.items import FORMATS, MOST_CHARACTERS
+from verbalizer_bench.experiments.smollm2.tables import ALONE, ENDINGS, PARTS, StudyTables, point_of
 from verbalizer_bench.experiments.smollm2.verdicts import NOT_RUN
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -52,7 +53,7 @@ def _part(tables: StudyTables) -> str:
     grid = tables.grid
     per_seed = sum(len(grid.models(arm)) for arm in grid.arms)
     whole = len(grid.bases) * (1 + len(grid.seeds) * per_seed)
-    curves = {(row["base"], row["model"], row["seed"]) for row in tables.curve}
+    curves = {point_of(row) for row in tables.curve if tables.is_chosen(row)}
     wanted = len(grid.bases) * len(grid.curve) * len(grid.seeds)
     have = f"{len(tables.points)} of {whole} models, {len(curves)} of {wanted} curves"
     if len(tables.points) < whole or len(curves) < wanted:
@@ -179,10 +180,10 @@ def curve(tables: StudyTables, base: str) -> str:
     """Return F1 and held-out loss at each evaluation of the tunings."""
     own = [row for row in tables.curve if row["base"] == base]
     rows = []
-    for name in dict.fromkeys(row["model"] for row in own):
-        steps = sorted({int(row["step"]) for row in own if row["model"] == name})
+    for name in dict.fromkeys(map(_curve_name, own)):
+        steps = sorted({int(row["step"]) for row in own if _curve_name(row) == name})
         for step in steps:
-            found = [row for row in own if (row["model"], int(row["step"])) == (name, step)]
+            found = [row for row in own if (_curve_name(row), int(row["step"])) == (name, step)]
             means = [100 * np.mean([float(row[F1[t]]) for row in found]) for t in LABEL_TYPES]
             loss = np.mean([float(row[HELD_OUT]) for row in found])
             told = [*(f"{mean:.1f}" for mean in (*means, np.mean(means))), f"{loss:.3f}"]
@@ -193,7 +194,12 @@ def curve(tables: StudyTables, base: str) -> str:
 {markdown_table(header, rows)}
 
 F1 on {tables.grid.curve_documents} documents of each data set, the first of the above: few, so that
-these points are for the course, not for comparison. Losses are of an arm's own kind of records."""
+these points are for the course, not for comparison. Losses are of an arm's own kind of records. All
+learning rates that were tried are here, the figure has the chosen ones."""
+
+
+def _curve_name(row: Mapping[str, str]) -> str:
+    return f"{row['model']}, learning rate {row['learning_rate']}"
 
 
 def rates(tables: StudyTables, base: str) -> str:
@@ -220,11 +226,13 @@ def costs(tables: StudyTables, base: str) -> str:
         found = [tables.points[point] for point in tables.seeds(base, name).values()]
         seconds = [np.mean([float(row[f"{part}_seconds"]) for row in found]) for part in PARTS]
         rows.append([name, *(f"{value:,.0f}" for value in seconds)])
+    curves = " and ".join(tables.grid.curve)
+    told = f" In the training of {curves} are the evaluations while it lasts." if curves else ""
     return f"""## What it cost
 
 {markdown_table(["Model", "Training", "Suite", "IFEval"], rows)}
 
-Seconds of one core, means of the seeds; other learning rates and curves come on top."""
+Seconds of one core, means of the seeds; other learning rates come on top.{told}"""
 
 
 def responses(tables: StudyTables, base: str) -> str:
@@ -239,7 +247,7 @@ def data(tables: StudyTables) -> str:
     return f"""# Data, sources, licences
 
 - **Items**: GSM8K's questions and worked answers (Cobbe et al. 2021, MIT;
-  `openai/grade-school-math`), those of 400 characters at most whose result is a whole number.
+  `openai/grade-school-math`), those of {MOST_CHARACTERS} characters at most with a whole number.
   {FORMATTED} asks each in one of {len(FORMATS)} formats ({formats_told}) with IFEval's instruction,
   and has the answer in it, made by [rules](../items.py); {PLAIN} asks the same item alone, and has
   the worked sentences. IFEval's verifiers accept every formatted answer; `verbalizer-bench build`

@@ -72,7 +72,7 @@ class StudyTables:
         ifeval: By point, of each prompt which of its instructions the answer follows.
         types: The types of each prompt's instructions.
         rates: By base, arm and learning rate the held-out loss.
-        curve: Rows of the evaluations of tunings.
+        curve: Rows of the evaluations of tunings, of every learning rate that was tried.
         examples: Responses of the first seed and the base.
     """
 
@@ -86,6 +86,10 @@ class StudyTables:
     rates: Mapping[tuple[str, str], Mapping[float, float]]
     curve: Sequence[Mapping[str, str]]
     examples: Sequence[Mapping[str, str]]
+
+    def is_chosen(self, row: Mapping[str, str]) -> bool:
+        """Return whether a row of `curve` is of a model that the suite was run on."""
+        return point_of(row) in self.points
 
     def seeds(self, base: str, model: str) -> dict[int | None, Point]:
         """Return the points of a model that were run, by seed; of the base one, of None."""
@@ -141,7 +145,8 @@ def _key(point: Point) -> dict[str, str]:
     return {"base": point.base, "seed": seed, "model": point.model, "learning_rate": rate}
 
 
-def _point(row: Mapping[str, str]) -> Point:
+def point_of(row: Mapping[str, str]) -> Point:
+    """Return the point of a row."""
     seed, rate = row["seed"], row["learning_rate"]
     return Point(
         row["base"], int(seed) if seed else None, row["model"], float(rate) if rate else None
@@ -184,8 +189,9 @@ def _curves(place: Place, grid: Grid) -> Iterator[dict[str, str]]:
         for arm in grid.curve:
             for seed in grid.seeds:
                 folder = place.folder / base / f"seed-{seed}"
-                for file in sorted(folder.glob(f"{arm}-lr-*-curve/checkpoint/curve.csv")):
-                    key = {"base": base, "seed": str(seed), "model": arm}
+                for file in sorted(folder.glob(f"{arm}-lr-*/checkpoint/curve.csv")):
+                    rate = float(file.parent.parent.name.partition("-lr-")[2])
+                    key = _key(Point(base, seed, arm, rate))
                     yield from ({**key, **row} for row in read_rows(file))
 
 
@@ -207,7 +213,7 @@ def read_tables(folder: Path) -> StudyTables:
     scores: dict[str, dict[Point, np.ndarray]] = {}
     datasets: list[str] = []
     for measure in _COLUMNS:
-        found_scores, datasets = read_f1(folder / "documents.csv", _point, measure)
+        found_scores, datasets = read_f1(folder / "documents.csv", point_of, measure)
         scores[measure] = {point: values for (point, _), values in found_scores.items()}
     rates: dict[tuple[str, str], dict[float, float]] = {}
     for row in _rows(folder / "rates.csv"):
@@ -216,11 +222,11 @@ def read_tables(folder: Path) -> StudyTables:
     return StudyTables(
         grid=read_grid(folder / "grid.yaml"),
         about=about,
-        points={_point(row): row for row in read_rows(folder / "points.csv")},
+        points={point_of(row): row for row in read_rows(folder / "points.csv")},
         scores=scores,
         datasets=datasets,
         ifeval={
-            _point(row): [[bit == "1" for bit in bits] for bits in row["follows"].split()]
+            point_of(row): [[bit == "1" for bit in bits] for bits in row["follows"].split()]
             for row in read_rows(folder / "ifeval.csv")
         },
         types=about["ifeval_types"],
