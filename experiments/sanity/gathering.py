@@ -1,6 +1,8 @@
 """The runs of `sensitivity` as a table: `ways.csv`, a row for each model and way to ask.
 
-python -m verbalizer_bench.experiments.sanity.gathering runs --table experiments/sanity/results
+    python -m verbalizer_bench.experiments.sanity.gathering runs --table experiments/sanity/results
+
+Models that are in the table and not among the runs stay: one is added by its runs alone.
 """
 
 import argparse
@@ -8,8 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from verbalizer_bench.experiments.machine import machine
-from verbalizer_bench.experiments.rows import score_row, write_rows
+from verbalizer_bench.experiments.rows import read_rows, score_row, write_rows
 from verbalizer_bench.experiments.sanity.sensitivity import REFERENCE, VERBALIZERS, WAYS
 from verbalizer_bench.experiments.sanity.wordings import suite_names
 from verbalizer_bench.results.differences import Pair, differences
@@ -20,7 +21,7 @@ FILE = "ways.csv"
 
 
 def gather(folder: Path, table: Path) -> Path:
-    """Write `ways.csv` of what was asked in a folder.
+    """Write `ways.csv` of what was asked in a folder; rows of other models stay, in front.
 
     Raises:
         FileNotFoundError: A model's reference is not there.
@@ -28,8 +29,15 @@ def gather(folder: Path, table: Path) -> Path:
     """
     rows = [row for place in sorted(folder.iterdir()) for row in _rows(place)]
     table.mkdir(parents=True, exist_ok=True)
-    write_rows(rows, table / FILE)
+    asked = {row["model"] for row in rows}
+    kept = [row for row in earlier_rows(table) if row["model"] not in asked]
+    write_rows([*kept, *rows], table / FILE)
     return table / FILE
+
+
+def earlier_rows(table: Path) -> list[dict[str, str]]:
+    """Return what the table has already."""
+    return read_rows(table / FILE) if (table / FILE).is_file() else []
 
 
 def _rows(place: Path) -> Iterator[dict[str, str]]:
@@ -43,10 +51,17 @@ def _rows(place: Path) -> Iterator[dict[str, str]]:
     runs = [as_suite(run, by_suite) for run, by_suite in zip(stored, names, strict=True)]
     pairs = [None, *(differences(runs) if len(runs) > 1 else ())]
     for way, run, pair in zip(done, stored, pairs, strict=True):
-        seconds = (place / "runs" / way / "seconds").read_text(encoding="utf-8").strip()
         documents = sum({task.dataset: len(task.doc_ids) for task in run.tasks}.values())
-        key = {"model": place.name, "way": way, "documents": str(documents), "seconds": seconds}
-        yield key | {"machine": machine()} | score_row(run) | (_changes(pair) if pair else {})
+        key = {"model": place.name, "way": way, "documents": str(documents)}
+        for said in ("seconds", "machine"):
+            key[said] = (place / "runs" / way / said).read_text(encoding="utf-8").strip()
+        yield key | {"bos": bos_of(run)} | score_row(run) | (_changes(pair) if pair else {})
+
+
+def bos_of(run: Run) -> str:
+    """Return how many BOS the prompts began with; empty where nobody writes any."""
+    counts = run.record.bos_counts
+    return " to ".join(str(count) for count in sorted(set(counts))) if counts else ""
 
 
 def _changes(pair: Pair) -> dict[str, str]:

@@ -23,6 +23,8 @@ from verbalizer_bench.tasks.metrics import OUTCOMES
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 Row = Mapping[str, str]
+# Below it a difference is called beyond doubt.
+LEVEL = 0.05
 # As headers have them.
 _GROUPS = tuple(group.capitalize() for group in GROUPS)
 
@@ -58,8 +60,9 @@ def ways_table(rows: Sequence[Row]) -> str:
         types = _types(row)
         f1 = [f"{value:.1f}" for value in (*types, types.mean())]
         outcomes = [_outcome(row, outcome) for outcome in OUTCOMES]
-        cells.append([row["model"], WAYS[row["way"]].what, *f1, _change(row), *outcomes])
-    header = ["Model", "Asked", *_GROUPS, "All against the first", *OUTCOMES]
+        asked = [row["model"], WAYS[row["way"]].what, row["bos"] or "none"]
+        cells.append([*asked, *f1, _change(row), *outcomes])
+    header = ["Model", "Asked", "BOS", *_GROUPS, "All against the first", *OUTCOMES]
     return markdown_table(header, cells)
 
 
@@ -91,6 +94,55 @@ def findings(rows: Sequence[Row]) -> str:
         apart = {way: float((f1[other, way] - f1[one, way]).mean()) for way in both}
         lines.append(f"- {other} minus {one}: *All* differs by {_over_wordings(apart)}.")
     return "\n".join(lines)
+
+
+def moves(rows: Sequence[Row]) -> str:
+    """Return which differences of each model are beyond doubt, and what becomes of its format."""
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        first, others = of_model[0], of_model[1:]
+        if not others:
+            continue
+        tried = len(others) * len(GROUPS)
+        sure = [
+            f"{WAYS[row['way']].what}, {group} (p {float(row[f'{group}_p_holm']):.3f})"
+            for row in others
+            for group in GROUPS
+            if float(row[f"{group}_p_holm"]) < LEVEL
+        ]
+        named = f"{len(sure)} {'is' if len(sure) == 1 else 'are'}" if sure else "none is"
+        formats = (
+            f"*{outcome}* is {_outcome(first, outcome)} % with the suite's prompts, "
+            f"{_range([float(_outcome(row, outcome)) for row in others])} % in the other ways"
+            for outcome in ("follows", "neither")
+        )
+        lines.append(
+            f"- {model}: adjusted for all {tried} differences {named} below p = {LEVEL}"
+            f"{': ' if sure else ''}{'; '.join(sure)}. Of its answers {'; '.join(formats)}."
+        )
+    return "\n".join(lines)
+
+
+def measured(rows: Sequence[Row]) -> str:
+    """Return on what the ways were asked, of how many documents, and what one costs."""
+    lines = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        documents, machines = (
+            " and ".join(dict.fromkeys(row[said] for row in of_model))
+            for said in ("documents", "machine")
+        )
+        seconds = _range([float(row["seconds"]) for row in of_model])
+        lines.append(
+            f"- {model}: {documents} documents, {machines}; {seconds} s of processor time a way."
+        )
+    return "\n".join(lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _types(row: Row) -> np.ndarray:
@@ -135,6 +187,8 @@ def write(folder: Path, page: Path) -> Path:
         "ways": ways_table(ways),
         "changes": changes_table(ways),
         "findings": findings(ways),
+        "moves": moves(ways),
+        "measured": measured(ways),
     }
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verbalizer_bench.experiments.asking import run_suite
+from verbalizer_bench.experiments.machine import machine
 from verbalizer_bench.experiments.sanity.wordings import (
     SPACE,
     suite_names,
@@ -92,6 +93,7 @@ def ask(way: str, checkpoint: str, place: Path, run: Path, device: str) -> None:
         device=device,
         **{"gen_kwargs": {"num_beams": 1}, **sets, **asked.options},
     )
+    write_whole(run / "machine", f"{machine()}\n")
     write_whole(run / "seconds", f"{time.process_time() - start:.0f}\n")
 
 

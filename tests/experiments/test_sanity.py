@@ -2,19 +2,23 @@
 
 import json
 import random
+import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.conftest import REPOSITORY
 from tests.helpers.echo import write_run
-from verbalizer_bench.experiments.rows import read_rows
+from verbalizer_bench.experiments.machine import machine
+from verbalizer_bench.experiments.rows import read_rows, write_rows
 from verbalizer_bench.experiments.sanity import report, wordings
 from verbalizer_bench.experiments.sanity.answers import ANSWERERS
 from verbalizer_bench.experiments.sanity.gathering import FILE as WAYS_FILE
-from verbalizer_bench.experiments.sanity.gathering import gather
+from verbalizer_bench.experiments.sanity.gathering import bos_of, gather
 from verbalizer_bench.experiments.sanity.scores import (
+    ALL_SETS,
     FILE,
     GROUPS,
     answered,
@@ -23,7 +27,7 @@ from verbalizer_bench.experiments.sanity.scores import (
 )
 from verbalizer_bench.experiments.sanity.sensitivity import WAYS, main
 from verbalizer_bench.results.references import references
-from verbalizer_bench.results.run import load_run
+from verbalizer_bench.results.run import Run, load_run
 from verbalizer_bench.results.statistics import summarize
 from verbalizer_bench.tasks.data import SAMPLES
 from verbalizer_bench.tasks.spec import TASKS_FOLDER
@@ -31,6 +35,7 @@ from verbalizer_bench.tasks.suite import read_dataset, suite_datasets
 from verbalizer_bench.tasks.task import VerbalizerTask
 
 RESULTS = REPOSITORY / "experiments" / "sanity" / "results"
+SMOLLM2 = "smollm2-135m"
 PAGE = REPOSITORY / "docs" / "sanity.md"
 # F1 by label type where half of the documents are of each class, in points; and the outcome of all.
 EXPECTED = {
@@ -193,6 +198,11 @@ def test_a_checkpoint_is_asked_in_several_ways(toys: tuple[Path, Path], tmp_path
     base, model, found = (float(change[f"All_{part}"]) for part in ("base", "model", "difference"))
     assert found == pytest.approx(model - base, abs=0.02)
     assert WAYS["a"].what in report.ways_table(rows) and "toy" in report.changes_table(rows)
+    assert {row["machine"] for row in rows} == {machine()}
+    # Rows of a model that is not there stay; of one that is, they are replaced.
+    others = [{**row, "model": "other"} for row in rows]
+    write_rows([*rows, *others], tmp_path / WAYS_FILE)
+    assert read_rows(gather(tmp_path / "out", tmp_path)) == [*others, *rows]
     # What was asked of other documents is not compared.
     [stored] = (tmp_path / "out").rglob("samples_verbalizer_rte_a_natural_*.jsonl")
     first, *others = map(json.loads, stored.read_text(encoding="utf-8").splitlines())
@@ -220,6 +230,119 @@ def test_findings_are_over_wordings_and_over_all_ways() -> None:
         "- n minus m: *All* differs by 20.0 with the suite's prompts, -10.0 to 20.0 over 2 "
         "wordings.",
     ]
+
+
+def way_row(model: str, way: str, p: float, follows: int, seconds: int = 9) -> dict[str, str]:
+    row = {"model": model, "way": way, "documents": "36", "seconds": str(seconds), "machine": "M"}
+    for group in GROUPS:
+        row[f"{group}_p_holm"] = f"{p:.4f}" if group == "All" else "0.9000"
+        row |= {f"{group}_follows": str(follows), f"{group}_neither": str(100 - follows)}
+    return row
+
+
+def test_what_is_beyond_doubt_is_named_and_of_how_many() -> None:
+    rows = [
+        *(way_row("m", "reference", 1, 40), way_row("m", "a", 0.0125, 10)),
+        *(way_row("m", "plain", 0.05, 0), way_row("n", "reference", 1, 50)),
+        *(way_row("n", "a", 0.2, 50), way_row("alone", "reference", 1, 1)),
+    ]
+    assert report.moves(rows).split("\n") == [
+        "- m: adjusted for all 8 differences 1 is below p = 0.05: paraphrase A of each prompt, "
+        "All (p 0.013). Of its answers *follows* is 40 % with the suite's prompts, 0 to 10 % in "
+        "the other ways; *neither* is 60 % with the suite's prompts, 90 to 100 % in the other "
+        "ways.",
+        "- n: adjusted for all 4 differences none is below p = 0.05. Of its answers *follows* is "
+        "50 % with the suite's prompts, 50 % in the other ways; *neither* is 50 % with the "
+        "suite's prompts, 50 % in the other ways.",
+    ]
+
+
+def test_what_the_ways_were_asked_on_is_said() -> None:
+    rows = [
+        *(way_row("m", "reference", 1, 40, 57), way_row("m", "a", 1, 4, 118)),
+        {**way_row("m", "b", 1, 4, 60), "machine": "N"},
+    ]
+    assert report.measured(rows) == (
+        "- m: 36 documents, M and N; 57 to 118 s of processor time a way."
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"), [((1, 1), "1"), ((0, 0), "0"), ((0, 1), "0 to 1"), (None, "")]
+)
+def test_bos_is_said_as_the_run_counted_it(counts: tuple[int, int] | None, said: str) -> None:
+    run = SimpleNamespace(record=SimpleNamespace(bos_counts=counts))
+    assert bos_of(cast(Run, run)) == said
+
+
+@pytest.mark.smollm
+def test_bos_with_and_without_a_template_is_what_the_page_says(smollm: Path) -> None:
+    """A template that writes BOS is given none by `add_bos_token`; a bare prompt gets one."""
+    from verbalizer_bench.models.adapters.llm import VerbalizerLLM
+
+    bare = suite_datasets()["rte"][0].prompt
+    ids = {}
+    for added in (None, True, False):
+        options = {} if added is None else {"add_bos_token": added}
+        model = VerbalizerLLM(str(smollm), dtype="float32", device="cpu", **options)
+        chat = model.apply_chat_template([{"role": "user", "content": bare}])
+        ids[added] = (model.tok_encode(chat), model.tok_encode(bare))
+        bos = model.tokenizer.bos_token_id
+    assert ids[None][0] == ids[True][0] == ids[False][0]
+    assert ids[None][0][0] == bos != ids[None][0][1]
+    assert ids[None][1] == ids[False][1] and ids[True][1] == [bos, *ids[None][1]]
+
+
+def test_the_page_quotes_what_the_answers_score() -> None:
+    """Figures in the text, which no code writes, are those of `answers.csv`."""
+    rows = {
+        (row["answer"], row["data_set"]): float(row["All"])
+        for row in read_rows(RESULTS / FILE)
+        if row["draw"] == "0"
+    }
+    whole = {answer: score for (answer, data_set), score in rows.items() if data_set == ALL_SETS}
+    manifest = json.loads((TASKS_FOLDER / "manifest.json").read_text(encoding="utf-8"))
+    documents = 0
+    for dataset, (_, verbalizers) in suite_datasets().items():
+        sources = manifest[dataset].items()
+        counts = next(source["classes"] for name, source in sources if name != "sample")
+        documents += len(verbalizers) * sum(counts.values())
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for quoted in (
+        f"on all {documents:,} prompts",
+        f"The larger class's word gets {whole['majority']:.1f} over the suite "
+        f"({rows['majority', 'mrpc']:.1f} on MRPC, {rows['majority', 'fp']:.1f} on Financial "
+        "PhraseBank)",
+        f"by chance is between {whole['second']:.0f} and {whole['majority']:.0f}, not at 50",
+        f"A copy of the text is {whole['text']:.1f}.",
+        f"the beginning of the prompt gets {whole['prompt-start']:.1f}, since",
+        *(f"- **{whole[answer]:.0f}** is" for answer in ("perfect", "twice", "sentence")),
+        *(f"- **{whole[answer]:.0f}** is" for answer in ("among-five", "class-name", "flipped")),
+    ):
+        assert quoted in text, quoted
+
+
+def test_the_text_on_wording_has_no_figure_that_no_code_writes() -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## How far the wording")[2]
+    prose = re.sub(r"<!-- (\w+) -->.*?<!-- end of \1 -->", "", section, flags=re.DOTALL)
+    assert "compare" in prose and "|--" not in prose
+    prose = prose.replace("95 % intervals", "")
+    assert not re.findall(r"\b\d+\.\d\b|\d %|\d points?|\bp \d", prose)
+
+
+def test_what_the_page_concludes_of_smollm2_is_in_the_table() -> None:
+    rows = {row["way"]: row for row in read_rows(RESULTS / WAYS_FILE) if row["model"] == SMOLLM2}
+    first = rows["reference"]
+    apart = abs(float(first["natural_f1"]) - float(first["unnatural_f1"]))
+    for way in ("a", "b", "plain", "beams"):
+        row = rows[way]
+        assert float(row["All_difference"]) < -max(apart, float(row["All_base"]) / 2), way
+        assert float(row["neutral_f1"]) < 10, way
+        for outcome, sign in (("follows", -1), ("neither", 1)):
+            before, after = (
+                sum(float(r[f"{g}_{outcome}"]) for g in GROUPS[:3]) for r in (first, row)
+            )
+            assert sign * (after - before) > 0, (way, outcome)
 
 
 def test_the_page_says_what_the_tables_say(tmp_path: Path) -> None:
