@@ -10,7 +10,8 @@ from statistics import fmean
 
 from verbalizer_bench.experiments.smollm2.arms import ARMS
 from verbalizer_bench.experiments.smollm2.grid import BASE, Grid, Place, Point
-from verbalizer_bench.experiments.smollm2.measuring import costs_of, is_measured, is_trained
+from verbalizer_bench.experiments.smollm2.measuring import costs_of
+from verbalizer_bench.experiments.smollm2.records import TRAINED, is_kept, is_measured
 
 # Seconds of a response of the suite, of a prompt of IFEval, of a record that is trained on, of a
 # pair; and of what is done besides, loading for instance.
@@ -42,26 +43,16 @@ def left(place: Place, grid: Grid) -> Iterator[tuple[str, str, str]]:
         points = [Point(base, None, BASE)]
         for arm in grid.arms:
             if arm in ARMS:
-                tried = grid.tried(base, arm)
-                trainings = [one for one in tried if not _trained(place, one)]
-                untried = [Point(base, seed, arm) for seed in grid.seeds[bool(tried) :]]
-                trainings += [one for one in untried if not _measured(place, one)]
+                tried = place.grid.tried(base, arm)
+                trainings = [one for one in tried if not is_kept(place, one, TRAINED)]
+                seeds = [seed for seed in grid.seeds if seed not in {one.seed for one in tried}]
+                untried = [Point(base, seed, arm) for seed in seeds]
+                trainings += [one for one in untried if not is_measured(place, one)]
                 yield from ((base, "train", arm) for _ in trainings)
             points += [Point(base, s, m) for s in grid.seeds for m in grid.models(arm)]
         for point in points:
-            if not _measured(place, point):
+            if not is_measured(place, point):
                 yield from ((base, part, "") for part in ("suite", "ifeval"))
-
-
-def _trained(place: Place, point: Point) -> bool:
-    return is_trained(place.point(point) / "checkpoint")
-
-
-def _measured(place: Place, point: Point) -> bool:
-    if point.model not in ARMS:
-        return is_measured(place, point)
-    folder = place.point(point).parent
-    return any(folder.glob(f"{point.model}-lr-*/ifeval.json"))
 
 
 def measured(place: Place, base: str) -> dict[tuple[str, str], float]:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from verbalizer_bench.experiments.smollm2.columns import ALONE
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     PROMPTS,
@@ -18,7 +19,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
     models,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE
-from verbalizer_bench.experiments.smollm2.tables import ALONE, StudyTables
+from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.trainers.curve.figure import STYLES
 from verbalizer_bench.trainers.curve.points import F1, HELD_OUT

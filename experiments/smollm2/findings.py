@@ -10,9 +10,10 @@ import numpy as np
 
 from verbalizer_bench.experiments.contrast import SeedContrast, contrast, share
 from verbalizer_bench.experiments.smollm2.arms import MERGE, PLAIN
+from verbalizer_bench.experiments.smollm2.columns import F1
 from verbalizer_bench.experiments.smollm2.grid import BASE
 from verbalizer_bench.experiments.smollm2.items import FORMATS
-from verbalizer_bench.experiments.smollm2.tables import F1, StudyTables
+from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.results.ratio import Ratio
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 

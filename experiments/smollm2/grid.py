@@ -1,9 +1,9 @@
 """What the study runs: its grid, its points, and where each of them is kept."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from verbalizer_bench.config import OneOrMore, check, read
 from verbalizer_bench.experiments.grids import check_lists, keep_grid, keep_weights
@@ -13,6 +13,7 @@ from verbalizer_bench.models.checkpoints.weight_hash import checkpoint_sha256
 
 GRID = Path(__file__).with_name("grid.yaml")
 PACKAGED = "packaged"
+T = TypeVar("T")
 BASE = "base"
 # What must be the same at all points of a folder.
 _SIZES = (
@@ -130,9 +131,19 @@ class Place(NamedTuple):
 
     folder: Path
 
+    @property
+    def grid(self) -> Grid:
+        """Return the grid of all that was asked for here."""
+        return read_grid(self.folder / "grid.yaml")
+
     def keep(self, grid: Grid) -> None:
-        """Note the grid; raise ValueError where what is there was made with other sizes."""
-        keep_grid(self.folder / "grid.yaml", grid, read_grid, _SIZES)
+        """Note a grid beside what is there.
+
+        Raises:
+            ValueError: What is there was made with other sizes.
+        """
+        file = self.folder / "grid.yaml"
+        keep_grid(file, widened(self.grid, grid) if file.exists() else grid, read_grid, _SIZES)
 
     def keep_base(self, grid: Grid, name: str) -> None:
         """Note a base's weights; raise ValueError where what is there was tuned from others."""
@@ -155,6 +166,23 @@ class Place(NamedTuple):
             return self.folder / point.base / BASE
         name = point.model if point.rate is None else f"{point.model}-lr-{point.rate:g}"
         return self.folder / point.base / f"seed-{point.seed}" / name
+
+
+def widened(before: Grid, grid: Grid) -> Grid:
+    """Return a grid with the bases, arms, seeds and coefficients of another besides its own."""
+    return replace(
+        grid,
+        bases=union(before.bases, grid.bases),
+        arms=union(before.arms, grid.arms),
+        seeds=union(before.seeds, grid.seeds),
+        coefficients=union(before.coefficients, grid.coefficients),
+        curve=union(before.curve, grid.curve),
+    )
+
+
+def union(before: Iterable[T], now: Iterable[T]) -> tuple[T, ...]:
+    """Return what is in one of two lists, in their order."""
+    return tuple(dict.fromkeys((*before, *now)))
 
 
 def base_path(grid: Grid, name: str) -> str:

@@ -14,17 +14,24 @@ from pathlib import Path
 from verbalizer_bench import api
 from verbalizer_bench.builders.filters.verifiers import verify
 from verbalizer_bench.experiments.asking import Question, answers, run_suite
+from verbalizer_bench.experiments.machine import machine
+from verbalizer_bench.experiments.rows import document_rows, example_rows, read_rows, score_row
+from verbalizer_bench.experiments.smollm2 import records
 from verbalizer_bench.experiments.smollm2.arms import (
     ARMS,
     PLAIN,
     coefficient_of,
     recipe_file,
 )
+from verbalizer_bench.experiments.smollm2.columns import COLUMNS, PARTS, ending_row
 from verbalizer_bench.experiments.smollm2.grid import BASE, Grid, Place, Point, base_path
+from verbalizer_bench.experiments.smollm2.records import MEASURED, TRAINED, Rows
 from verbalizer_bench.experiments.smollm2.sources import CURVE, SUITE
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.io.json_reading import read_record
+from verbalizer_bench.io.json_reading import read_json, read_record
+from verbalizer_bench.results.files import newest_results
+from verbalizer_bench.results.run import read_run
 
 _ADAPTER = "verbalizer-llm"
 # States of a training that an interrupted one goes on from.
@@ -40,20 +47,41 @@ def measure(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> 
         point: The point.
         rates: The chosen learning rates of its base, by arm.
     """
-    if is_measured(place, point):
+    if records.is_kept(place, point, MEASURED):
         return
-    checkpoint = made(place, grid, point, rates)
-    with costing(place.point(point), "suite"):
-        score_once(checkpoint, place, grid, place.point(point) / "run")
-    with costing(place.point(point), "ifeval"):
-        ask_ifeval(checkpoint, place, grid, place.point(point) / "ifeval.json")
+    folder = place.point(point)
+    if not (folder / "ifeval.json").exists():
+        checkpoint = made(place, grid, point, rates)
+        with costing(folder, "suite"):
+            score_once(checkpoint, place, grid, folder / "run")
+        with costing(folder, "ifeval"):
+            ask_ifeval(checkpoint, place, grid, folder / "ifeval.json")
+    records.keep(place, point, MEASURED, measured_rows(place, point))
     if point.model not in (BASE, PLAIN):
-        forget(place, point)
+        remove_weights(folder / "checkpoint")
 
 
-def is_measured(place: Place, point: Point) -> bool:
-    """Return whether both measures of a point are there."""
-    return (place.point(point) / "ifeval.json").exists()
+def measured_rows(place: Place, point: Point) -> dict[str, Rows]:
+    """Return a point's rows of the tables: what its run and answers say."""
+    folder = place.point(point)
+    run = read_run(newest_results(folder / "run").parent)
+    costs = costs_of(folder)
+    row = {
+        "held_out_loss": "" if point.rate is None else f"{held_out_loss(place, point):.4f}",
+        **{f"{part}_seconds": f"{costs.get(part, 0):.0f}" for part in PARTS},
+        "machine": machine(),
+    }
+    return {
+        "points": [{**row, **score_row(run), **ending_row(run)}],
+        "documents": list(document_rows(run, COLUMNS)),
+        "ifeval": [{"follows": followed(folder / "ifeval.json")}],
+        "examples": list(example_rows(run)),
+    }
+
+
+def followed(file: Path) -> str:
+    """Return a digit for each instruction, prompts apart by spaces."""
+    return " ".join("".join(str(int(one)) for one in row["follows"]) for row in read_json(file))
 
 
 def made(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> str:
@@ -84,34 +112,46 @@ def train(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> Pa
         rates: The chosen learning rates, of what it starts from.
     """
     output = place.point(point) / "checkpoint"
-    if has_weights(output):
-        return output
-    if is_trained(output):
-        # Its weights were removed: there is nothing to go on from.
-        shutil.rmtree(output)
-    words = [*training_words(place, grid, point, rates), f"output={output}"]
-    with costing(output.parent, "train"):
-        api.train(recipe_file(ARMS[point.model].recipe), *words)
-    shutil.rmtree(output / "state", ignore_errors=True)
+    finished = is_finished(output)
+    if not finished or not any(output.glob("*.safetensors")):
+        if finished:
+            # Its weights were removed: there is nothing to go on from.
+            shutil.rmtree(output)
+        words = [*training_words(place, grid, point, rates), f"output={output}"]
+        with costing(output.parent, "train"):
+            api.train(recipe_file(ARMS[point.model].recipe), *words)
+        shutil.rmtree(output / "state", ignore_errors=True)
+    keep_trained(place, point)
     return output
 
 
 def try_rate(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> None:
     """Train an arm with a learning rate, unless it was: its held-out loss is what is wanted."""
-    if not is_trained(place.point(point) / "checkpoint"):
+    if is_finished(place.point(point) / "checkpoint"):
+        keep_trained(place, point)
+    elif not records.is_kept(place, point, TRAINED):
         train(place, grid, point, rates)
 
 
-def is_trained(checkpoint: Path) -> bool:
-    """Return whether a training is finished, whatever became of the weights."""
+def keep_trained(place: Place, point: Point) -> None:
+    """Note what a training's evaluations say, unless it was noted."""
+    if records.is_kept(place, point, TRAINED):
+        return
+    checkpoint = place.point(point) / "checkpoint"
+    loss = read_record(checkpoint / "training.json")["held_out"]["loss"]
+    curve = checkpoint / "curve.csv"
+    tables: dict[str, Rows] = {
+        "rates": [{"held_out_loss": f"{loss:.6g}"}],
+        "curve": read_rows(curve) if curve.exists() else [],
+    }
+    records.keep(place, point, TRAINED, tables)
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Return whether a training came to its end, whatever became of the weights."""
     file = checkpoint / "training.json"
     # It is written at the start too; how long it took comes last.
     return file.exists() and "seconds" in read_record(file)
-
-
-def has_weights(checkpoint: Path) -> bool:
-    """Return whether a training is finished and its weights are there."""
-    return is_trained(checkpoint) and any(checkpoint.glob("*.safetensors"))
 
 
 def training_words(place: Place, grid: Grid, point: Point, rates: dict[str, float]) -> list[str]:
@@ -189,11 +229,6 @@ def ask_ifeval(checkpoint: str, place: Place, grid: Grid, file: Path) -> None:
     write_whole(file, json.dumps(judged, indent=1) + "\n")
 
 
-def forget(place: Place, point: Point) -> None:
-    """Remove a point's weights; how it was trained stays."""
-    remove_weights(place.point(point) / "checkpoint")
-
-
 def remove_weights(checkpoint: Path) -> None:
     """Remove a checkpoint's weights and its adapter's."""
     for file in checkpoint.rglob("*.safetensors"):
@@ -202,8 +237,8 @@ def remove_weights(checkpoint: Path) -> None:
 
 def held_out_loss(place: Place, point: Point) -> float:
     """Return the held-out loss that a training ended with."""
-    record = read_record(place.point(point) / "checkpoint" / "training.json")
-    return float(record["held_out"]["loss"])
+    (row,) = records.kept(place, point, TRAINED)["rates"]
+    return float(row["held_out_loss"])
 
 
 @contextmanager

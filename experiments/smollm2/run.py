@@ -10,7 +10,7 @@ Seed by seed, every arm; reported after each. What is there is kept: interrupted
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from verbalizer_bench.experiments.grids import least_losses
@@ -29,8 +29,10 @@ from verbalizer_bench.experiments.smollm2.measuring import (
     held_out_loss,
     measure,
     remove_weights,
+    train,
     try_rate,
 )
+from verbalizer_bench.experiments.smollm2.records import is_measured, keep_texts, restore
 from verbalizer_bench.experiments.smollm2.sources import Sources, write_all
 from verbalizer_bench.experiments.works import Progress, Work, pool
 from verbalizer_bench.models.checkpoints import smollm2
@@ -58,8 +60,7 @@ class Study:
             rates: Rates = {}
             self._choose(base, with_own_rate(first, after), rates, [Point(base, None, BASE)])
             for seed in self.grid.seeds:
-                plain = Point(base, seed, PLAIN, rates.get(PLAIN))
-                weights = [self._training(plain, rates)] if after and PLAIN not in first else []
+                weights = self._weights(base, seed, first, after, rates)
                 self._measure(base, seed, first, rates, weights)
                 self._choose(base, after, rates)
                 self._measure(base, seed, after, rates)
@@ -68,7 +69,9 @@ class Study:
         self, base: str, arms: Sequence[str], rates: Rates, beside: Sequence[Point] = ()
     ) -> None:
         """Choose the learning rates of arms, and keep those weights; measure points beside it."""
-        points = [one for arm in arms if arm not in rates for one in self.grid.tried(base, arm)]
+        points = [
+            one for arm in arms if arm not in rates for one in self.place.grid.tried(base, arm)
+        ]
         works = [self._point(one, rates) for one in beside]
         works += [self._training(one, rates) for one in points]
         if not works:
@@ -93,15 +96,27 @@ class Study:
             self._run(works, f"{base}, seed {seed}")
             self._report()
 
+    def _weights(
+        self, base: str, seed: int, first: Sequence[str], after: Sequence[str], rates: Rates
+    ) -> list[Work]:
+        """Return NoFOIT's training, where others wait for it and no point of its own trains it."""
+        models = [model for arm in after for model in self.grid.models(arm)]
+        waiting = not all(is_measured(self.place, Point(base, seed, one)) for one in models)
+        plain = Point(base, seed, PLAIN, rates.get(PLAIN))
+        beside = PLAIN in first and not is_measured(self.place, plain)
+        return [self._training(plain, rates, train)] if waiting and not beside else []
+
     def _point(self, point: Point, rates: Rates) -> Work:
         arguments = (self.place, self.grid, point, dict(rates))
         kind = "merge" if point.model.startswith(MERGE) else point.model
         return Work(kind, str(point), self.place.point(point) / "log.txt", measure, arguments)
 
-    def _training(self, point: Point, rates: Rates) -> Work:
+    def _training(
+        self, point: Point, rates: Rates, function: Callable[..., object] = try_rate
+    ) -> Work:
         arguments = (self.place, self.grid, point, dict(rates))
         log = self.place.point(point) / "log.txt"
-        return Work("training", str(point), log, try_rate, arguments)
+        return Work("training", str(point), log, function, arguments)
 
     def _report(self) -> None:
         report_found(self.place, self.grid, self.report)
@@ -128,7 +143,7 @@ def report_found(place: Place, grid: Grid, folder: Path) -> None:
     from verbalizer_bench.experiments.smollm2.report import write
     from verbalizer_bench.experiments.smollm2.tables import gather
 
-    gather(place, grid, folder)
+    gather(place, folder)
     print(f"Wrote {write(folder)}; {costs.told(place, grid)}", flush=True)
 
 
@@ -169,10 +184,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "Replay" in grid.arms and args.replay is None:
             raise ValueError("arms: Replay needs --replay FILE; give it, or leave the arm out")
         check_bases(grid)
+        if there := restore(place, args.report):
+            print(f"{args.report} has {there} models more than {place.folder}; they are kept")
         place.keep(grid)
         if any(grid.paths[name] == PACKAGED for name in grid.bases):
             smollm2.make(smollm2.smollm_folder())
         write_all(place, grid, Sources(args.data, args.gsm8k, args.ifeval, args.replay))
+        keep_texts(place)
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
     if args.only_report:

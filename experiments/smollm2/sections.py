@@ -8,6 +8,7 @@ import numpy as np
 from verbalizer_bench.experiments import page
 from verbalizer_bench.experiments.contrast import told_interval
 from verbalizer_bench.experiments.smollm2.arms import ARMS, FORMATTED, PLAIN
+from verbalizer_bench.experiments.smollm2.columns import ALONE, ENDINGS, PARTS
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     OTHERS,
@@ -22,7 +23,8 @@ from verbalizer_bench.experiments.smollm2.findings import (
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE, PACKAGED, read_grid
 from verbalizer_bench.experiments.smollm2.items import FORMATS, MOST_CHARACTERS
-from verbalizer_bench.experiments.smollm2.tables import ALONE, ENDINGS, PARTS, StudyTables, point_of
+from verbalizer_bench.experiments.smollm2.records import point_of
+from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.experiments.smollm2.verdicts import NOT_RUN
 from verbalizer_bench.results.tables import markdown_table
 from verbalizer_bench.tasks.metrics import OUTCOMES
@@ -35,6 +37,7 @@ _QWEN_GGUF = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
 def head(tables: StudyTables) -> str:
     """Return what was asked and run, and what of the grid was not."""
     grid, documents = tables.grid, len(tables.datasets)
+    machines = "; ".join(dict.fromkeys(row["machine"] for row in tables.points.values()))
     beams = "greedily" if grid.num_beams == 1 else f"with {grid.num_beams} beams"
     return f"""# Does tuning without formats hurt a real instruct model?
 
@@ -45,7 +48,7 @@ Each model is asked {documents * 12:,} prompts of the suite ({documents} documen
 of each of the nine data sets, half of each class, drawn once; 12 verbalizers each), {beams}, by its
 own chat template, in float32; and {grid.ifeval} prompts of IFEval, {grid.ifeval_tokens} tokens at
 most. Tuned are {grid.items} records in {grid.steps} steps of {grid.batch}; seeds draw the items,
-their formats, their order and an adapter's first weights. Machine: {tables.about["machine"]}."""
+their formats, their order and an adapter's first weights. Machine: {machines}."""
 
 
 def _part(tables: StudyTables) -> str:
@@ -273,4 +276,4 @@ def files() -> str:
 `grid.yaml`: what was to be run. `points.csv`: every model with its held-out loss, F1, outcomes,
 endings, seconds. `documents.csv`: F1 of each document. `ifeval.csv`: which instructions each
 answer follows, a digit each, prompts apart by spaces. `rates.csv`, `curve.csv`, `examples.csv`.
-`study.json`: weights, versions, machine, the types of IFEval's prompts."""
+`study.json`: weights and texts by sha256, versions, the types of IFEval's prompts."""

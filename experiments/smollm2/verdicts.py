@@ -3,6 +3,7 @@
 from verbalizer_bench.experiments import page
 from verbalizer_bench.experiments.contrast import SeedContrast, told_interval
 from verbalizer_bench.experiments.smollm2.arms import FORMATTED, PLAIN
+from verbalizer_bench.experiments.smollm2.columns import ALONE, F1
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     PROMPTS,
@@ -16,7 +17,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
     remedies,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE
-from verbalizer_bench.experiments.smollm2.tables import ALONE, F1, StudyTables
+from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.results.ratio import Ratio
 
 NOT_RUN = "Not run yet."

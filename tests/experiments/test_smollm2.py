@@ -13,6 +13,7 @@ from tests.conftest import REPOSITORY
 from verbalizer_bench.builders.filters.verifiers import describe, verify
 from verbalizer_bench.experiments.contrast import contrast
 from verbalizer_bench.experiments.smollm2 import measuring, run
+from verbalizer_bench.experiments.smollm2.columns import ALONE, F1
 from verbalizer_bench.experiments.smollm2.costs import seconds_left
 from verbalizer_bench.experiments.smollm2.findings import (
     OTHERS,
@@ -26,7 +27,7 @@ from verbalizer_bench.experiments.smollm2.grid import Place, Point, read_grid
 from verbalizer_bench.experiments.smollm2.items import FORMATS, drawn, read_items, record
 from verbalizer_bench.experiments.smollm2.report import write
 from verbalizer_bench.experiments.smollm2.sources import draw_prompts, write_documents
-from verbalizer_bench.experiments.smollm2.tables import ALONE, F1, StudyTables, read_tables
+from verbalizer_bench.experiments.smollm2.tables import StudyTables, read_tables
 from verbalizer_bench.experiments.smollm2.verdicts import verdicts
 from verbalizer_bench.experiments.works import Work
 from verbalizer_bench.io import jsonl
@@ -167,7 +168,7 @@ def tables(f1: dict[Point, float], follows: dict[Point, str]) -> StudyTables:
         for point, text in follows.items()
     }
     types = [["startend:quotation"], ["keywords:existence", "detectable_format:title"]]
-    about = {"bases": {}, "machine": "none"}
+    about: dict[str, Any] = {"bases": {}}
     points: dict[Point, Any] = {point: {} for point in f1}
     return StudyTables(
         grid, about, points, {F1: scores, ALONE: scores}, datasets, bits, types, {}, [], []
@@ -277,6 +278,54 @@ def test_a_study_that_was_stopped_goes_on(
         run.main([words[0], *SMALL, "items=24", *words[1 + len(SMALL) :]])
     records = json.loads((tmp_path / "out" / "data" / "seed-0" / "plain.json").read_text())
     assert len(records) == 22 and "The answer is" in records[0]["conversations"][1]["value"]
+
+
+def test_a_study_goes_on_from_a_report_in_a_new_folder(
+    toys: tuple[Path, Path],
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What its tables have is not run again and stays; other sizes and texts are refused."""
+    works = InThisProcess()
+    monkeypatch.setattr(run, "Progress", lambda processes, jobs: works)
+    some = functools.partial(measuring.run_suite, tasks="verbalizer_sst2,verbalizer_sick")
+    monkeypatch.setattr(measuring, "run_suite", some)
+    small = [
+        *SMALL,
+        "rates.lora=[1e-2]",
+        "curve=[NoFOIT]",
+        "curve_steps=11",
+        f"paths.toy={toys[0]}",
+    ]
+    where = ["--gsm8k", str(texts), "--ifeval", str(texts / "ifeval.jsonl"), "--data", "sample"]
+    where += ["--report", str(tmp_path / "report"), "--jobs", "1"]
+    run.main([str(tmp_path / "one"), *small, "arms=[NoFOIT]", "seeds=[0,1]", *where])
+    before = read_tables(tmp_path / "report")
+    page = (tmp_path / "report" / "README.md").read_text()
+    works.done.clear()
+    run.main([str(tmp_path / "two"), *small, "arms=[NoFOIT]", "seeds=[0,1]", *where])
+    assert not list((tmp_path / "two").rglob("*.safetensors"))
+    assert (tmp_path / "report" / "README.md").read_text() == page
+    assert "report has 3 models more than" in capsys.readouterr().out
+    works.done.clear()
+    # NoFOIT's weights are gone; Merge needs them again, of the seed that is asked for.
+    run.main([str(tmp_path / "two"), *small, "arms=[Merge]", "seeds=[1]", *where])
+    (weights,) = {file.parent for file in (tmp_path / "two").rglob("model.safetensors")}
+    assert weights == tmp_path / "two" / "toy" / "seed-1" / "NoFOIT-lr-0.01" / "checkpoint"
+    after = read_tables(tmp_path / "report")
+    merged = Point("toy", 1, "Merge-0.5")
+    assert list(after.points) == [*before.points, merged]
+    assert all(after.points[point] == row for point, row in before.points.items())
+    assert after.rates == before.rates and after.curve == before.curve
+    assert after.grid.arms == ("NoFOIT", "Merge") and after.grid.seeds == (0, 1)
+    with pytest.raises(SystemExit, match=r"three/grid.yaml: the study there has ifeval=3, not 2;"):
+        run.main([str(tmp_path / "three"), *small, "ifeval=2", *where])
+    (texts / "other.jsonl").write_text((texts / "ifeval.jsonl").read_text().replace("Write", "Say"))
+    where[3] = str(texts / "other.jsonl")
+    with pytest.raises(SystemExit, match=r"four: the study there is of texts \w+, these are \w+;"):
+        run.main([str(tmp_path / "four"), *small, *where])
 
 
 @pytest.mark.smollm
