@@ -12,6 +12,7 @@ from verbalizer_bench.experiments.smollm2.columns import ALONE
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     PROMPTS,
+    before_tuning,
     by_document,
     common,
     followed,
@@ -87,6 +88,7 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
     """
     rows = [row for row in tables.curve if row["base"] == base and tables.is_chosen(row)]
     names = list(dict.fromkeys(row["model"] for row in rows))
+    start = before_tuning(tables, base)
     figure = Figure(figsize=(3.4 * len(names) + 0.8, 5.2), dpi=150, layout="constrained")
     panels = figure.subplots(
         2,
@@ -98,15 +100,16 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
     )
     for (scores, losses), name in zip(panels.T, names, strict=True):
         own = [row for row in rows if row["model"] == name]
-        for label_type in LABEL_TYPES:
-            _draw(scores, own, F1[label_type], 100)
+        for place, label_type in enumerate(LABEL_TYPES):
+            before = None if start is None else 100 * float(start[place])
+            _draw(scores, own, F1[label_type], 100, before)
         _draw(losses, own, HELD_OUT, 1)
         scores.set_title(name, fontsize=9)
         scores.set_ylim(0, 103)
-        losses.set_ylim(0, 1.08 * losses.dataLim.ymax)
         losses.set_xlabel("step")
         for axes in (scores, losses):
             _bare(axes)
+    panels[1, 0].set_ylim(0, 1.08 * max(axes.dataLim.ymax for axes in panels[1]))
     panels[0, 0].set_ylabel("F1 (%)")
     panels[1, 0].set_ylabel("held-out loss")
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -114,12 +117,21 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
     figure.savefig(file)
 
 
-def _draw(axes: Axes, rows: Sequence[Mapping[str, str]], column: str, factor: float) -> None:
-    """Draw a column by step: thick the mean of the seeds, thin each."""
+def _draw(
+    axes: Axes,
+    rows: Sequence[Mapping[str, str]],
+    column: str,
+    factor: float,
+    before: float | None = None,
+) -> None:
+    """Draw a column by step: thick the mean of the seeds, thin each; all from one value on."""
     colour, marker, style = STYLES.get(column, ("0.2", "o", "-"))
     by_seed: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows:
-        by_seed[row["seed"]][int(row["step"])] = factor * float(row[column])
+        values = by_seed[row["seed"]]
+        if before is not None:
+            values[0] = before
+        values[int(row["step"])] = factor * float(row[column])
     for values in by_seed.values():
         axes.plot(list(values), list(values.values()), color=colour, linewidth=0.6, alpha=0.5)
     steps = sorted(set.intersection(*map(set, by_seed.values())))

@@ -64,6 +64,20 @@ def by_document(
     return np.stack([np.concatenate([one, one.mean(axis=0, keepdims=True)]) for one in cells])
 
 
+def before_tuning(tables: StudyTables, base: str) -> np.ndarray | None:
+    """Return a base's F1 on the documents of the curves, by label type; None if it was not run.
+
+    Shape (3,). They are the first of each data set.
+    """
+    point = tables.seeds(base, BASE).get(None)
+    if point is None:
+        return None
+    names = list(tables.datasets)
+    starts = [names.index(name) for name in dict.fromkeys(names)]
+    first = [start + n for start in starts for n in range(tables.grid.curve_documents)]
+    return tables.scores[F1][point][:, first].mean(axis=1)
+
+
 def difference(
     tables: StudyTables, base: str, one: str, other: str, group: str = "All", measure: str = F1
 ) -> SeedContrast | None:

@@ -14,6 +14,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
     OTHERS,
     PROMPTS,
     TRAINED,
+    before_tuning,
     by_document,
     came_back,
     common,
@@ -183,6 +184,9 @@ def curve(tables: StudyTables, base: str) -> str:
     """Return F1 and held-out loss at each evaluation of the tunings."""
     own = [row for row in tables.curve if row["base"] == base]
     rows = []
+    if (start := before_tuning(tables, base)) is not None:
+        told = [f"{100 * mean:.1f}" for mean in (*start, start.mean())]
+        rows.append(["the base", "0", "-", *told, "-"])
     for name in dict.fromkeys(map(_curve_name, own)):
         steps = sorted({int(row["step"]) for row in own if _curve_name(row) == name})
         for step in steps:

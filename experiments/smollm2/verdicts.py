@@ -7,6 +7,7 @@ from verbalizer_bench.experiments.smollm2.columns import ALONE, F1
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     PROMPTS,
+    before_tuning,
     by_document,
     came_back,
     common,
@@ -19,6 +20,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
 from verbalizer_bench.experiments.smollm2.grid import BASE
 from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.results.ratio import Ratio
+from verbalizer_bench.trainers.curve.points import F1 as CURVE_F1
 
 NOT_RUN = "Not run yet."
 _INTERVALS = """Differences are in points of F1 (All: the mean of the three label types) with
@@ -33,6 +35,7 @@ def verdicts(tables: StudyTables, base: str) -> str:
         ("What does the base do?", _base(tables, base)),
         ("Does tuning without formats hurt more than tuning with formats?", _formats(tables, base)),
         ("Do they keep the suite's format, a label word alone?", _alone(tables, base)),
+        ("Does it depend on the learning rate?", _rates(tables, base)),
         ("And attention tuned alone?", _attention(tables, base)),
         ("Which remedy brings back most?", _remedies(tables, base)),
         ("Does IFEval say the same?", _ifeval(tables, base)),
@@ -99,6 +102,27 @@ def _formats(tables: StudyTables, base: str) -> str:
         f"{said}: {PLAIN} minus {FORMATTED} {_between(tables, base, PLAIN, FORMATTED)}. Against "
         f"the base: {FORMATTED} {_between(tables, base, FORMATTED, BASE)}, {PLAIN} "
         f"{_between(tables, base, PLAIN, BASE)}."
+    )
+
+
+def _rates(tables: StudyTables, base: str) -> str:
+    """Tell where each learning rate led that was tried, on the few documents of the curves."""
+    start, seed = before_tuning(tables, base), str(tables.grid.seeds[0])
+    rows = [row for row in tables.curve if (row["base"], row["seed"]) == (base, seed)]
+    # The last of each tuning.
+    last = {(row["model"], row["learning_rate"]): row for row in rows}
+    if start is None or len(last) == len({model for model, _ in last}):
+        return NOT_RUN
+    ends = [
+        f"{model} with {rate}{'' if tables.is_chosen(row) else ' (not chosen)'} "
+        f"{100 * float(row[CURVE_F1['All']]):.1f}"
+        for (model, rate), row in last.items()
+    ]
+    documents = tables.grid.curve_documents * len(set(tables.datasets))
+    return (
+        f"F1 of All after the last step, on {documents} documents, one seed: {', '.join(ends)}; "
+        f"the base {100 * start.mean():.1f}. The rate was chosen by the held-out loss of the "
+        "tuning records, which does not see this."
     )
 
 
