@@ -8,6 +8,9 @@ from concurrent.futures import Future
 
 from tests.helpers.endpoint_server import Server
 
+# Seconds after which a fork counts as stuck: it says where, and dies of SIGALRM.
+PATIENCE_OF_FORKS = 600
+
 
 def killed_at(server: Server, requests: int, work: Callable[[], object]) -> bool:
     """Work in a process of its own until so many requests came; say whether it was still at it."""
@@ -48,7 +51,10 @@ def _fork(work: Callable[[], object]) -> int:
     if child := os.fork():
         return child
     try:
-        faulthandler.dump_traceback_later(600, exit=True, file=os.dup(2))
+        # `dump_traceback_later` would wait for ever where pytest's `faulthandler_timeout` has begun
+        # one in the parent: for that one's thread, which a fork does not have.
+        faulthandler.register(signal.SIGALRM, file=os.dup(2), chain=True)
+        signal.alarm(PATIENCE_OF_FORKS)
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         work()
