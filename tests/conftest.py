@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VERBALIZER_BENCH_DATA", None)
 
 import pytest
+from tqdm import tqdm
+
+
+def own_lock_of_bars() -> None:
+    """Have bars take turns by a lock of this process alone.
+
+    tqdm's own lock is common to a process and its forks: a fork that is killed while it draws a bar
+    leaves the lock taken, and every later bar of the others waits for ever. A fork gets a new one,
+    since its parent's may have been taken by another thread, which the fork does not have.
+    """
+    tqdm.set_lock(threading.RLock())
+
+
+own_lock_of_bars()
+os.register_at_fork(after_in_child=own_lock_of_bars)
 
 # A shell's background job ignores Ctrl-C, which tests send to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
