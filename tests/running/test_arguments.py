@@ -45,6 +45,19 @@ def test_names_of_things_stay_texts(text: str, parsed: dict[str, Any]) -> None:
     )
 
 
+def test_a_space_beside_a_key_is_refused_before_anything_is_read() -> None:
+    """lm-eval takes it into the key, and a checkpoint's class fails on such a name."""
+    line = "' dtype=float32': leave out the space beside dtype"
+    with pytest.raises(ValueError, match=f"argument --model_args/-a: {line}"):
+        parse(HarnessCLI(), "run", ["--model_args", "pretrained=DIR, dtype=float32"])
+    with pytest.raises(ValueError, match="argument --gen_kwargs: 'num_beams =1': leave out"):
+        parse(HarnessCLI(), "run", ["--gen_kwargs", "num_beams =1"])
+    with pytest.raises(ValueError, match=line):
+        model_arguments("pretrained=DIR, dtype=float32")
+    args = parse(HarnessCLI(), "run", ["--model_args", '{"pretrained": "a, b", "n": 3}'])
+    assert args.model_args == {"pretrained": "a, b", "n": 3}
+
+
 def test_json_says_what_is_a_text() -> None:
     args = parse(HarnessCLI(), "run", ["--model_args", '{"pretrained": "1200", "n": 3}'])
     assert args.model_args == {"pretrained": "1200", "n": 3}

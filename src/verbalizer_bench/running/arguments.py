@@ -172,6 +172,11 @@ class _KeyValues(MergeDictAction):
             raise argparse.ArgumentError(
                 self, f"{error}; write values with commas or braces as JSON: {_JSON_EXAMPLE}"
             ) from error
+        try:
+            for value in values:
+                _check_spaces(value)
+        except ValueError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -198,10 +203,21 @@ def model_arguments(text: str) -> dict[str, Any]:
     """Parse `key=value,key=value` as lm-eval does, except that names stay texts.
 
     Raises:
-        ValueError: A part has no `=`.
+        ValueError: A part has no `=`, or a space stands beside a key.
     """
     arguments = key_val_to_dict(text)
+    _check_spaces(text)
     return arguments | _texts(text, arguments)
+
+
+def _check_spaces(text: str) -> None:
+    """Raise ValueError for `key=value, key=value`: lm-eval takes the space into the key."""
+    if isinstance(try_parse_json(text), dict):
+        return
+    for part in split_top_level(text):
+        key = part.split("=", 1)[0]
+        if key != key.strip():
+            raise ValueError(f"{part!r}: leave out the space beside {key.strip()}")
 
 
 def _texts(text: str, arguments: Mapping[str, Any]) -> dict[str, str]:
