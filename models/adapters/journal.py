@@ -267,6 +267,14 @@ def recorded_command(folder: Path) -> list[str]:
         if commands:
             command: list[str] = commands[-1]
             return command
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"--resume {folder}: no such folder; give the --output_path of the run that was killed"
+        )
+    if journal_files(folder.parent):
+        raise FileNotFoundError(
+            f"--resume {folder}: no journal in it, but one above; give {folder.parent}"
+        )
     raise FileNotFoundError(
         f"--resume {folder}: no journal in it; start the run with its full command and "
         f"--output_path {folder}"

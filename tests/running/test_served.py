@@ -60,7 +60,7 @@ def test_a_killed_run_goes_on_and_pays_for_nothing_twice(
     serve: Callable[..., Server],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("A_KEY", FAKE_KEY)
     whole = serve(words)
@@ -85,10 +85,15 @@ def test_a_killed_run_goes_on_and_pays_for_nothing_twice(
     assert not any(FAKE_KEY.encode() in file.read_bytes() for file in files)
     # Resuming a finished run asks for nothing, and writes nothing a second time.
     before = len(server.requests)
+    capsys.readouterr()
     assert main(["run", "--resume", str(output)]) == 0
     assert len(server.requests) == before
-    assert f"--resume {output}: the run is finished" in caplog.text
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: --resume {output}: the run is finished")
     assert load_run(output).older == 0
+    # A run's own folder is not the one that it was given.
+    assert main(["run", "--resume", str(run.folder)]) == 2
+    assert f"no journal in it, but one above; give {output}" in last_line(capsys)
 
 
 def test_a_new_run_asks_anew(

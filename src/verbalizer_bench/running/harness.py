@@ -23,7 +23,11 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.files import removed_if_empty
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.models.adapters.journal import Journal, recorded_command
-from verbalizer_bench.models.adapters.log_lines import quiet_task_lines, show_log_lines
+from verbalizer_bench.models.adapters.log_lines import (
+    quiet_task_lines,
+    readable_lines,
+    show_log_lines,
+)
 from verbalizer_bench.results.files import samples_file, write_run_json
 from verbalizer_bench.running.arguments import merge_config, our_options, parse
 from verbalizer_bench.running.header import header, loaded_line
@@ -82,7 +86,9 @@ def harness(command: str, argv: Sequence[str], shown: bool = False) -> list[Path
     ours, rest = our_options(command, argv)
     if getattr(ours, "resume", None) and not rest:
         alone = set(argv) <= {"--resume", ours.resume, f"--resume={ours.resume}"}
-        if alone and (written := finished_run(Path(ours.resume))):
+        with readable_lines(logging.WARNING):
+            written = finished_run(Path(ours.resume)) if alone else []
+        if written:
             return written if _rank() == 0 else []
         argv = [*recorded_command(Path(ours.resume)), *argv]
         ours, rest = our_options(command, argv)
