@@ -196,6 +196,7 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
             "--gen_kwargs max_new_tokens: lm-eval gives way to the tasks' max_gen_toks",
         ),
         (["run", "--output_path", "x"], "run: --tasks is missing; give verbalizer"),
+        (["run", "--tasks", "", "--output_path", "x"], "run: --tasks is missing; give verbalizer"),
         (["run", "--num_fewshots", "3"], "--num_fewshots (did you mean --num_fewshot?)"),
         (["run", "--tasks", TASK, "--limit", "abc"], "--limit/-L: invalid float value: 'abc'"),
         (["run", *GOOD, "--limit", "-3"], "--limit -3: give a count of documents"),
@@ -230,7 +231,7 @@ GOOD = ("--tasks", TASK, "--output_path", "x", "--data", "sample")
         (["tasks", "check", "--data", "/gone"], "--data /gone: no such folder"),
         (["data", "verify", "hub"], "cannot load nyu-mll/glue from the hub"),
         (["data", "fetch", "/dev/null/x"], "cannot load nyu-mll/glue from the hub"),
-        (["report", "/gone"], "/gone: no results_*.json"),
+        (["report", "/gone"], "/gone: no such folder; give the --output_path of a run"),
         (
             ["build", "data/format_oriented", "--data", "/gone", "--dry-run"],
             "--data /gone: no such",

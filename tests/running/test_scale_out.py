@@ -145,7 +145,7 @@ def test_what_cannot_be_merged(
         ([*shards[:2], third("bos", model_args=",add_bos_token=False")], "fingerprint is"),
         ([*shards[:2], third("chat", "--apply_chat_template")], "chat_template_sha256 is"),
         ([*shards[:2], fewer], ": the documents are not one run's, every 3-th"),
-        ([*shards[:2], tmp_path / "gone"], "no results_*.json at or below it"),
+        ([*shards[:2], tmp_path / "gone"], "gone: no such folder; give a run's folder"),
         ([*shards[:2], broken], "results_2026.json: not as a run writes it: results"),
         (shards, "is not empty; give another -o"),
     ):

@@ -26,7 +26,8 @@ def newest_results(path: Path) -> Path:
     """
     files = sorted(path.rglob("results_*.json"), key=lambda file: file.name)
     if not files:
-        raise FileNotFoundError(f"{path}: no results_*.json at or below it; give a run's folder")
+        what = "no results_*.json at or below it" if path.is_dir() else "no such folder"
+        raise FileNotFoundError(f"{path}: {what}; give a run's folder")
     return files[-1]
 
 

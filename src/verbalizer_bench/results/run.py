@@ -186,9 +186,8 @@ def find_runs(sources: Iterable[Run | str | Path]) -> list[Run]:
                 "below it; of lmms-eval's, MMVP, NaturalBench and what `report` says are read"
             )
         if not folders:
-            raise FileNotFoundError(
-                f"{path}: no results_*.json at or below it; give the --output_path of a run"
-            )
+            what = "no results_*.json at or below it" if path.is_dir() else "no such folder"
+            raise FileNotFoundError(f"{path}: {what}; give the --output_path of a run")
         for folder in folders:
             if folder not in runs:
                 runs[folder] = read_run(folder)

@@ -28,7 +28,7 @@ def check_run(args: argparse.Namespace) -> None:
         ValueError: One is missing or wrong.
         OSError: A folder is not there, or cannot be written.
     """
-    if not args.tasks:
+    if not any(name.strip() for name in asked_names(args)):
         raise ValueError(
             "run: --tasks is missing; give verbalizer for the suite, or names, tags and globs "
             "that `verbalizer-bench ls tasks` lists"
