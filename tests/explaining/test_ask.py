@@ -82,7 +82,10 @@ def test_a_run_of_a_served_model(serve: Callable[..., Server], tmp_path: Path) -
     [
         (["--labels", "a"], "--labels a: give two words"),
         (["--labels", "a,b", "--expect", "c"], "--expect c: none of --labels a,b"),
-        (["--image", "x.png"], "No such file"),
+        (["--image", "x.png"], "x.png: no such image; check the name"),
+        (["--image", __file__], "test_ask.py: no image that can be read; give another"),
+        (["--model_args", "DIR"], "--model_args DIR: expected `key=value`, got 'DIR'"),
+        (["--gen_kwargs", "num_beams=1, until=x"], "--gen_kwargs num_beams=1, until=x: ' until=x'"),
         (["--gen_kwargs", "num_beam=3"], "ask: --gen_kwargs num_beam=3: no argument of generate"),
         (["--gen_kwargs", "max_new_tokens=3"], "write max_gen_toks="),
         (["--model", "verbalizer-lm"], "did you mean verbalizer-llm?"),

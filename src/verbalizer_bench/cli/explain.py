@@ -108,16 +108,16 @@ def ask(
         system_instruction=system_instruction,
         labels=[word.strip() for word in labels.split(",")] if labels else (),
         expect=expect,
-        gen_kwargs=_model_args(gen_kwargs),
+        gen_kwargs=_model_args(gen_kwargs, "--gen_kwargs"),
         device=device,
     )
     _print(found, full, as_json, image_out)
 
 
-def _model_args(text: str) -> dict[str, Any]:
+def _model_args(text: str, option: str = "--model_args") -> dict[str, Any]:
     from verbalizer_bench.running.arguments import model_arguments
 
-    return model_arguments(text) if text else {}
+    return model_arguments(text, option) if text else {}
 
 
 def _print(found: "Explanation", full: bool, as_json: bool, image_out: Path | None) -> None:

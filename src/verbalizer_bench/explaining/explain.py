@@ -20,7 +20,7 @@ from verbalizer_bench.explaining.asking import (
 from verbalizer_bench.explaining.explanation import Explanation
 from verbalizer_bench.explaining.facts import Labels, scores_of
 from verbalizer_bench.explaining.stored import StoredAnswer, stored_answer
-from verbalizer_bench.io.images import read_image
+from verbalizer_bench.io.images import readable_image
 from verbalizer_bench.models.adapters.journal import Response
 from verbalizer_bench.results.rendering import rendering_text
 from verbalizer_bench.results.run import Run
@@ -291,7 +291,7 @@ def ask(
     """
     expected = _labels(labels, expect)
     _check_question(prompt, model, model_args, gen_kwargs or {}, device)
-    pictures = [read_image(Path(file)) for file in images]
+    pictures = [readable_image(Path(file)) for file in images]
     lm = loaded(model, model_args, device)
     if pictures and not getattr(lm, "MULTIMODAL", False):
         raise ValueError(f"--image {images[0]}: --model {model} takes no images; leave it out")

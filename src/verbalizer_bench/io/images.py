@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 # What PIL's decoders raise for files that are broken, cut off or no image.
@@ -30,6 +30,22 @@ def read_image(file: Path | BinaryIO) -> Image.Image:
     """
     with Image.open(file) as image:
         return as_rgb(image)
+
+
+def readable_image(file: Path) -> Image.Image:
+    """Return an image file as `read_image` does; what it raises names the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no image, or broken.
+    """
+    try:
+        return read_image(file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file}: no such image; check the name") from error
+    except IMAGE_ERRORS as error:
+        what = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ValueError(f"{file}: no image that can be read{what}; give another") from error
 
 
 def image_size(file: Path) -> tuple[int, int]:

@@ -236,7 +236,7 @@ def _request(model: Any, how: Answering, question: Question, so_far: Answer, tur
     """Return a turn as the adapter takes it; None if nothing fits behind the conversation."""
     from lm_eval.api.instance import Instance
 
-    from verbalizer_bench.io.images import read_image
+    from verbalizer_bench.io.images import readable_image
 
     messages = []
     for said, answered in zip(question.turns[:turn], so_far.turns, strict=True):
@@ -248,7 +248,7 @@ def _request(model: Any, how: Answering, question: Question, so_far: Answer, tur
     settings |= {"temperature": question.temperature} if question.temperature else {}
     arguments: list[Any] = [model.apply_chat_template(messages), settings]
     if question.image is not None:
-        arguments.append({"visual": [read_image(question.image)]})
+        arguments.append({"visual": [readable_image(question.image)]})
     request = Instance(
         "generate_until", {}, tuple(arguments), turn, (how.benchmark, question.id, 1)
     )

@@ -199,14 +199,21 @@ class _ModelArguments(_KeyValues):
             arguments |= _texts(value, key_val_to_dict(value))
 
 
-def model_arguments(text: str) -> dict[str, Any]:
+def model_arguments(text: str, option: str = "--model_args") -> dict[str, Any]:
     """Parse `key=value,key=value` as lm-eval does, except that names stay texts.
+
+    Args:
+        text: What was given.
+        option: Where, for errors.
 
     Raises:
         ValueError: A part has no `=`, or a space stands beside a key.
     """
-    arguments = key_val_to_dict(text)
-    _check_spaces(text)
+    try:
+        arguments = key_val_to_dict(text)
+        _check_spaces(text)
+    except ValueError as error:
+        raise ValueError(f"{option} {text}: {error}") from error
     return arguments | _texts(text, arguments)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from verbalizer_bench.io.files import write_whole
-from verbalizer_bench.io.images import IMAGE_ERRORS, read_image
+from verbalizer_bench.io.images import readable_image
 from verbalizer_bench.models.adapters.fingerprints import settings_sha256, tokenizer_sha256
 from verbalizer_bench.models.checkpoints.strict_loading import load_whole, reading
 from verbalizer_bench.models.checkpoints.weight_hash import weights_sha256
@@ -80,7 +80,7 @@ class VisionLanguageModel(NamedTuple):
         Raises:
             ValueError: An image cannot be read.
         """
-        images = [_image(file) for file in pair.images]
+        images = [readable_image(file) for file in pair.images]
         pixels = self.image_processor(images=images, return_tensors="pt")
         given = {**self.texts(pair.statements), **pixels}
         kinds = {key: self._placed(value) for key, value in given.items()}
@@ -91,13 +91,6 @@ class VisionLanguageModel(NamedTuple):
     def _placed(self, value: torch.Tensor) -> torch.Tensor:
         kind = self.model.dtype if value.is_floating_point() else value.dtype
         return value.to(self.model.device, kind)
-
-
-def _image(file: Path) -> Any:
-    try:
-        return read_image(file)
-    except IMAGE_ERRORS as error:
-        raise ValueError(f"{file}: no image that can be read ({error}); replace it") from error
 
 
 def check_rates_both(name: str) -> None:
