@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple
 
-from verbalizer_bench.experiments.works import Work, pool, timed
+from verbalizer_bench.experiments.works import Work, pool, result_of, timed
 
 
 class Step(NamedTuple):
@@ -59,11 +59,7 @@ def _line(
     work: Work, future: Future[tuple[float, Any]], number: int, steps: int, started: float
 ) -> Any:
     """Print that a step is done; return its result."""
-    try:
-        seconds, result = future.result()
-    except Exception as error:
-        error.add_note(f"{work.name}; what it printed is in {work.log}")
-        raise
+    seconds, result = result_of(work, future)
     since = clock(time.perf_counter() - started)
     print(f"{since:>6}  {number:>2} of {steps}  {work.name:<44} {seconds:4.0f} s", flush=True)
     return result

@@ -9,7 +9,8 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,11 +60,7 @@ class Progress:
         taken: dict[str, list[float]] = defaultdict(list)
         for future in as_completed(futures):
             work = futures[future]
-            try:
-                seconds, _ = future.result()
-            except Exception as error:
-                error.add_note(f"{work.name}; what it printed is in {work.log}")
-                raise
+            seconds, _ = result_of(work, future)
             taken[work.kind].append(seconds)
             waiting.remove(work.kind)
             print(f"  {work.name}: {seconds:.0f} s; {self._left(waiting, taken)}", flush=True)
@@ -73,6 +70,26 @@ class Progress:
         mean = {kind: sum(durations) / len(durations) for kind, durations in taken.items()}
         rest = sum(mean.get(kind, sum(every) / len(every)) for kind in waiting) / self._jobs
         return f"{len(waiting)} left, about {rest / 60:.0f} min"
+
+
+def result_of(work: Work, future: Future[tuple[float, Any]]) -> tuple[float, Any]:
+    """Return the seconds that a work took, and its result.
+
+    Raises:
+        ChildProcessError: A process of the pool was killed.
+        Exception: What the work raised, with a note that names it.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            f"{work.name}, or what ran beside it: its process was killed, by somebody or by the "
+            f"system where memory ran out; what it printed is in {work.log}; make room and start "
+            "again"
+        ) from error
+    except Exception as error:
+        error.add_note(f"{work.name}; what it printed is in {work.log}")
+        raise
 
 
 def timed(work: Work) -> tuple[float, Any]:

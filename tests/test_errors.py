@@ -82,6 +82,24 @@ def test_an_error_of_a_library_names_its_type_and_its_traceback(
     assert list(tmp_path.glob("verbalizer-bench-*.traceback.txt"))
 
 
+def test_what_was_done_stands_below_an_error_that_nobody_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step of the demo is named, and its log."""
+
+    def fail(paths: list[Path]) -> None:
+        error = RuntimeError("boom")
+        error.add_note("train LLM-FOIT; what it printed is in a.log")
+        raise error
+
+    monkeypatch.setattr(gathering, "find_runs", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["report", "out"]) == 1
+    *_, line, note = capsys.readouterr().err.splitlines()
+    assert "error: RuntimeError: boom; the traceback is in" in line
+    assert note == "  train LLM-FOIT; what it printed is in a.log"
+
+
 def test_no_room_for_the_traceback_prints_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

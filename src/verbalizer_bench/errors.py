@@ -80,9 +80,9 @@ def interrupted(error: KeyboardInterrupt) -> int:
 
 def failed(error: Exception) -> int:
     """Print one line about an error; return the exit code, 2 if the user can fix it."""
+    notes = [_joined(note) for note in getattr(error, "__notes__", ())]
     if is_ours(error):
         log.debug("The error in full:", exc_info=error)
-        notes = map(_joined, getattr(error, "__notes__", ()))
         _say("\n  ".join([f"error: {_line(error)}", *notes]))
         return 2
     if isinstance(error, ImportError):
@@ -92,7 +92,8 @@ def failed(error: Exception) -> int:
             fix = f"; `pip install {error.name.partition('.')[0]}`, if it is that"
         _say(f"error: {name}{_line(error)}{fix}{_traceback(error)}")
         return 2
-    _say(f"error: {type(error).__name__}: {_line(error)}{_traceback(error)}")
+    line = f"error: {type(error).__name__}: {_line(error)}{_traceback(error)}"
+    _say("\n  ".join([line, *notes]))
     return 2 if isinstance(error, (ValueError, OSError, MemoryError)) else 1
 
 

@@ -1,6 +1,7 @@
 """Steps wait for those before them, give back results, and name the one that failed."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_a_step_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"math domain|nonnegative") as raised:
         run_steps([step(tmp_path, "root", math.sqrt, -1)], 1)
     assert raised.value.__notes__ == [f"root; what it printed is in {tmp_path / 'root.log'}"]
+
+
+def test_a_process_that_is_killed_is_said_so(tmp_path: Path) -> None:
+    """By somebody, or by the system that has no memory left."""
+    log = tmp_path / "gone.log"
+    with pytest.raises(ChildProcessError, match=f"^gone, or .* was killed, .* is in {log}; make"):
+        run_steps([step(tmp_path, "gone", os._exit, 9)], 1)
 
 
 def test_a_circle_is_an_error(tmp_path: Path) -> None:
