@@ -18,7 +18,8 @@ from tests.helpers.endpoint_server import Server, prompt
 
 EXAMPLES = REPOSITORY / "examples"
 PUBLIC = {"verbalizer_bench", "verbalizer_bench.cli", "verbalizer_bench.experiments.miniature.arms"}
-LIBRARIES = {"argparse", "collections.abc", "json", "matplotlib.pyplot", "pathlib", "transformers"}
+LIBRARIES = {"argparse", "collections.abc", "csv", "importlib.resources", "json", "pathlib"}
+LIBRARIES |= {"matplotlib.pyplot", "transformers"}
 FIRST = "[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"
 SECOND = "[{'model': 'model_1', 'rank': 2}, {'model': 'model_2', 'rank': 1}]"
 Example = Callable[..., str]
@@ -145,21 +146,25 @@ def test_answers_are_judged(example: Example, serve: Callable[..., Server]) -> N
 
 
 def test_a_model_is_asked_mmvp(example: Example) -> None:
+    """Blind, both questions of a pair are the same one, with another answer: none is right."""
     printed = example("mmvp.py")
-    assert "| tiny-llava | prompt letters, without the images |" in printed
-    rows = {
-        file.name.partition("_20")[0]: [json.loads(line) for line in file.open(encoding="utf-8")]
-        for file in Path("out/mmvp/run").rglob("samples_mmvp_letters*.jsonl")
-    }
-    shown = {
-        name: [row["arguments"]["gen_args_0"].get("arg_2") for row in samples]
-        for name, samples in rows.items()
-    }
-    assert all(shown["samples_mmvp_letters"]) and len(shown["samples_mmvp_letters"]) == 24
-    assert shown["samples_mmvp_letters_blind"] == [None] * 24
-    right = 100 * sum(row["accuracy"] for row in rows["samples_mmvp_letters"]) / 24
-    row = next(line for line in printed.splitlines() if "| prompt letters  " in line)
-    assert row.split("|")[4].split()[0] == f"{right:.1f}"
+    rows: dict[str, dict[int, Any]] = {}
+    for file in Path("out/mmvp/run").rglob("samples_mmvp_letters*.jsonl"):
+        samples = [json.loads(line) for line in file.open(encoding="utf-8")]
+        rows[file.name.partition("_20")[0]] = {row["doc_id"]: row for row in samples}
+    shown, blind = (rows[f"samples_mmvp_letters{which}"] for which in ("", "_blind"))
+    images = [
+        [row["arguments"]["gen_args_0"].get("arg_2") for row in one.values()]
+        for one in (shown, blind)
+    ]
+    assert all(images[0]) and len(images[0]) == 24 and images[1] == [None] * 24
+    for one, where in ((shown, "letters  "), (blind, "letters, without the images |")):
+        right = [row["accuracy"] for _, row in sorted(one.items())]
+        pairs = sum(a * b for a, b in zip(right[::2], right[1::2], strict=True))
+        assert pairs > 9 if one is shown else (pairs, sum(right)) == (0, 12)
+        row = next(line for line in printed.splitlines() if f"| prompt {where}" in line)
+        cells = [cell.split()[0] for cell in row.split("|")[3:5]]
+        assert cells == [f"{100 * pairs / 12:.1f}", f"{100 * sum(right) / 24:.1f}"]
 
 
 def test_runs_are_drawn(example: Example) -> None:
