@@ -43,7 +43,7 @@ miniature-curve: $(READY)
 # A real instruct model, tuned with formats and without, and remedies: hours on two cores, resumable.
 # experiments/smollm2/README.md says where the texts are from. OVERRIDES='arms=[FOIT] seeds=[0]' runs fewer.
 OUT ?= smollm2_out
-REPORT ?= experiments/smollm2/results
+REPORT ?= $(OUT)/report
 GSM8K ?= data/gsm8k
 IFEVAL ?= data/ifeval/input_data.jsonl
 smollm-study: smollm
