@@ -18,6 +18,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
     remedies,
 )
 from verbalizer_bench.experiments.smollm2.grid import BASE
+from verbalizer_bench.experiments.smollm2.items import FORMATS
 from verbalizer_bench.experiments.smollm2.tables import StudyTables
 from verbalizer_bench.results.ratio import Ratio
 from verbalizer_bench.trainers.curve.points import F1 as CURVE_F1
@@ -84,7 +85,8 @@ def _alone(tables: StudyTables, base: str) -> str:
         f"{said}: {PLAIN} minus {FORMATTED} {_between(tables, base, PLAIN, FORMATTED, ALONE)}, in "
         f"points of all responses. Against the base: {FORMATTED} "
         f"{_between(tables, base, FORMATTED, BASE, ALONE)}, {PLAIN} "
-        f"{_between(tables, base, PLAIN, BASE, ALONE)}."
+        f"{_between(tables, base, PLAIN, BASE, ALONE)}. One of {FORMATTED}'s {len(FORMATS)} "
+        "formats is a number alone, as short as a label word: that one may do more than the others."
     )
 
 
