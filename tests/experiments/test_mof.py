@@ -186,7 +186,7 @@ def test_one_rate_is_chosen_for_all(tmp_path: Path) -> None:
 
 
 def test_gathering_names_a_point_that_was_not_run(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no results_.*json at or below"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder; give a run's folder"):
         gather(MofPlace(tmp_path), SMALL, 1e-3, tmp_path / "tables")
 
 

@@ -232,7 +232,7 @@ def test_a_share_by_hand() -> None:
 
 
 def test_gathering_names_a_point_that_was_not_run(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no results_.*json at or below"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder; give a run's folder"):
         gather(RepairPlace(tmp_path), SMALL, dict.fromkeys(REMEDIES, 1e-3), tmp_path / "tables")
 
 
