@@ -153,8 +153,12 @@ def _remedies(tables: StudyTables, base: str) -> str:
     else:
         lead = ""
     best = max(found, key=lambda name: found[name].back.mean)
+    which = (
+        f"the highest of the {len(found)} that were run" if len(found) > 1 else "the only one run"
+    )
+    seeds = len(common(tables, base, PLAIN, best))
     return (
-        f"{lead}Highest is {best}: {told_interval(found[best].back)} against {PLAIN}"
+        f"{lead}{best}, {which}: {told(found[best].back, seeds)} against {PLAIN}"
         f"{_share(found[best].share)}, {told_interval(found[best].rest)} against the base."
     )
 

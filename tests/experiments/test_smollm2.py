@@ -196,7 +196,7 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
     told = verdicts(found, "smollm2")
     assert "Yes: F1 is lower without formats: NoFOIT minus FOIT -30.0" in told
     assert "Fewer responses do without formats: NoFOIT minus FOIT -30.0" in told
-    assert "(2 seeds)" in told and "Highest is Merge-0.5" in told and "50 %" in told
+    assert "(2 seeds)" in told and "Merge-0.5, the only one run: " in told and "50 %" in told
     shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TRAINED, OTHERS)}
     assert shares[PROMPTS].tolist() == [[1, 0]]
     assert shares[TRAINED].tolist() == [[1, 1]] and shares[OTHERS].tolist() == [[0]]
