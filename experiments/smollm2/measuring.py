@@ -74,12 +74,12 @@ def measured_rows(place: Place, point: Point) -> dict[str, Rows]:
     return {
         "points": [{**row, **score_row(run), **ending_row(run)}],
         "documents": list(document_rows(run, COLUMNS)),
-        "ifeval": [{"follows": followed(folder / "ifeval.json")}],
+        "ifeval": [{"follows": follow_digits(folder / "ifeval.json")}],
         "examples": list(example_rows(run)),
     }
 
 
-def followed(file: Path) -> str:
+def follow_digits(file: Path) -> str:
     """Return a digit for each instruction, prompts apart by spaces."""
     return " ".join("".join(str(int(one)) for one in row["follows"]) for row in read_json(file))
 
