@@ -164,10 +164,10 @@ def where(here: str) -> str:
         here: What `machine` returns.
     """
     if here == TABLE_MADE_ON:
-        return f"docs/demo.md's table was made on the same kind of machine: {here}."
+        return f"The documentation's table was made on the same kind of machine: {here}."
     return (
-        f"This machine: {here}. docs/demo.md's table was made on {TABLE_MADE_ON}: another kind of "
-        "processor rounds otherwise, and the toys that are trained on it are others."
+        f"This machine: {here}. The documentation's table was made on {TABLE_MADE_ON}: another "
+        "kind of processor rounds otherwise, and the toys that are trained on it are others."
     )
 
 

@@ -19,8 +19,8 @@ from verbalizer_bench.tasks.spec import LABEL_TYPES
 
 GROUPS = (*LABEL_TYPES, "All")
 # Of IFEval: whole prompts, and instructions of the types that FOIT's records have, and of others.
-PROMPTS, TRAINED, OTHERS = "prompts", "tuned formats", "other formats"
-_TRAINED_TYPES = frozenset(one.type for one in FORMATS.values())
+PROMPTS, TUNED, OTHERS = "prompts", "tuned formats", "other formats"
+_TUNED_TYPES = frozenset(one.type for one in FORMATS.values())
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def followed(
                 bit
                 for bits, types in zip(answers, tables.types, strict=True)
                 for bit, name in zip(bits, types, strict=True)
-                if (name in _TRAINED_TYPES) == (kind == TRAINED)
+                if (name in _TUNED_TYPES) == (kind == TUNED)
             ]
         )
     return np.array(rows, dtype=float)

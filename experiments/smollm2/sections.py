@@ -13,7 +13,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     OTHERS,
     PROMPTS,
-    TRAINED,
+    TUNED,
     before_tuning,
     by_document,
     came_back,
@@ -159,10 +159,10 @@ def formats(tables: StudyTables, base: str) -> str:
     rows = []
     for name in models(tables, base):
         seeds = [0] if name == BASE else common(tables, base, name)
-        kinds = (PROMPTS, TRAINED, OTHERS)
+        kinds = (PROMPTS, TUNED, OTHERS)
         cells = [followed(tables, base, name, kind, seeds).mean(axis=1) for kind in kinds]
         rows.append([name, *(page.spread(one, 100) for one in cells)])
-    numbers = [followed(tables, base, BASE, kind, [0]).shape[1] for kind in (TRAINED, OTHERS)]
+    numbers = [followed(tables, base, BASE, kind, [0]).shape[1] for kind in (TUNED, OTHERS)]
     return f"""## IFEval
 
 {markdown_table(["Model", "Prompts", "Instructions, tuned formats", "Instructions, others"], rows)}

@@ -128,9 +128,11 @@ def reading(what: str, fix: str = _FIX) -> Iterator[None]:
 
 
 def _not_found(what: str, error: Exception) -> str | None:
-    """Return that there is no such folder, and what the hub said; None for another error."""
-    named = re.split(r"[ =]", what.partition(": ")[0])[-1]
-    if Path(named).exists():
+    """Return that no such folder or nothing to load is in it; None for another error."""
+    named = Path(re.split(r"[ =]", what.partition(": ")[0])[-1])
+    if named.is_dir() and "model_type" in str(error) and not (named / "config.json").exists():
+        return "the folder has no config.json"
+    if named.exists():
         return None
     for pattern, said in _HUB_SAYS.items():
         if re.search(pattern, str(error)):

@@ -18,7 +18,7 @@ from verbalizer_bench.experiments.smollm2.costs import seconds_left
 from verbalizer_bench.experiments.smollm2.findings import (
     OTHERS,
     PROMPTS,
-    TRAINED,
+    TUNED,
     came_back,
     difference,
     followed,
@@ -197,9 +197,9 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
     assert "Yes: F1 is lower without formats: NoFOIT minus FOIT -30.0" in told
     assert "Fewer responses do without formats: NoFOIT minus FOIT -30.0" in told
     assert "(2 seeds)" in told and "Merge-0.5, the only one run: " in told and "50 %" in told
-    shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TRAINED, OTHERS)}
+    shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TUNED, OTHERS)}
     assert shares[PROMPTS].tolist() == [[1, 0]]
-    assert shares[TRAINED].tolist() == [[1, 1]] and shares[OTHERS].tolist() == [[0]]
+    assert shares[TUNED].tolist() == [[1, 1]] and shares[OTHERS].tolist() == [[0]]
 
 
 def test_of_one_seed_the_interval_is_over_documents() -> None:

@@ -73,6 +73,9 @@ def parse_written(data: bytes, where: str) -> Any:
     try:
         refuse_utf16(data)
         return json.loads(data.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        text = f"{where}: {reason(error)}; cut off? correct it, or write it anew"
+        raise ValueError(text) from error
     except ValueError as error:
         raise ValueError(f"{where}: {reason(error)}") from error
     except RecursionError:
