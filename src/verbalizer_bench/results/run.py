@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -331,11 +331,25 @@ def _suite_order(task: TaskScores) -> tuple[int, str, int, str]:
 
 
 def distinct_names(runs: Sequence[Run]) -> list[Run]:
-    """Append the parent folder to names that stand for more than one run."""
-    names = [run.name for run in runs]
+    """Append folders to names that stand for more than one run: as few as tell them apart."""
+    folders: dict[str, list[Path]] = defaultdict(list)
+    for run in runs:
+        folders[run.name].append(run.folder)
     return [
-        dataclasses.replace(run, name=f"{run.name} ({run.folder.parent.name})")
-        if names.count(run.name) > 1
+        dataclasses.replace(run, name=f"{run.name} ({_told_apart(run.folder, same)})")
+        if len(same := folders[run.name]) > 1
         else run
         for run in runs
     ]
+
+
+def _told_apart(folder: Path, folders: Sequence[Path]) -> str:
+    """Return the end of a run's place that no other run's has; where all have one, its parent."""
+    most = max(len(one.parts) for one in folders)
+    # A run's own folder has its model's name once more.
+    for start in (-1, None):
+        for parts in range(1, most + 1):
+            ends = {one: one.parts[:start][-parts:] for one in folders}
+            if len(set(ends.values())) == len(folders):
+                return "/".join(ends[folder]) or "."
+    return folder.parent.name
