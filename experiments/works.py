@@ -4,15 +4,17 @@ Every work takes one thread, so that its numbers do not depend on how many are d
 """
 
 import contextlib
+import io
 import multiprocessing
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 
 class Work(NamedTuple):
@@ -101,11 +103,40 @@ def timed(work: Work) -> tuple[float, Any]:
 
     torch.set_num_threads(1)
     started = time.perf_counter()
-    work.log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        work.log.open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
+    with _printing_into(work.log):
         result = work.function(*work.arguments)
     return time.perf_counter() - started, result
+
+
+class _Printed(io.TextIOBase):
+    """The stream of all works of a process: a logger that one of them set up outlives its log."""
+
+    encoding = "utf-8"
+    file: TextIO | None = None
+
+    def write(self, text: str) -> int:
+        return self._now.write(text)
+
+    def flush(self) -> None:
+        self._now.flush()
+
+    def fileno(self) -> int:
+        return self._now.fileno()
+
+    @property
+    def _now(self) -> TextIO:
+        return self.file or sys.__stderr__ or io.StringIO()
+
+
+_PRINTED = _Printed()
+
+
+@contextlib.contextmanager
+def _printing_into(log: Path) -> Iterator[None]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as _PRINTED.file:
+        try:
+            with contextlib.redirect_stdout(_PRINTED), contextlib.redirect_stderr(_PRINTED):
+                yield
+        finally:
+            _PRINTED.file = None
