@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from verbalizer_bench.experiments.smollm2.arms import ARMS
 from verbalizer_bench.experiments.smollm2.columns import ALONE
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
@@ -88,7 +89,6 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
     """
     rows = [row for row in tables.curve if row["base"] == base and tables.is_chosen(row)]
     names = list(dict.fromkeys(row["model"] for row in rows))
-    start = before_tuning(tables, base)
     figure = Figure(figsize=(3.4 * len(names) + 0.8, 5.2), dpi=150, layout="constrained")
     panels = figure.subplots(
         2,
@@ -100,10 +100,11 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
     )
     for (scores, losses), name in zip(panels.T, names, strict=True):
         own = [row for row in rows if row["model"] == name]
+        first = starts(tables, base, name, rows)
         for place, label_type in enumerate(LABEL_TYPES):
-            before = None if start is None else 100 * float(start[place])
+            before = {seed: values[place] for seed, values in first.items()}
             _draw(scores, own, F1[label_type], 100, before)
-        _draw(losses, own, HELD_OUT, 1)
+        _draw(losses, own, HELD_OUT, 1, {})
         scores.set_title(name, fontsize=9)
         scores.set_ylim(0, 103)
         losses.set_xlabel("step")
@@ -117,21 +118,36 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
     figure.savefig(file)
 
 
+def starts(
+    tables: StudyTables, base: str, name: str, rows: Sequence[Mapping[str, str]]
+) -> dict[str, Sequence[float]]:
+    """Return F1 in % by label type before an arm is tuned, by seed: the base's or NoFOIT's."""
+    if earlier := ARMS[name].start:
+        steps = sorted((row for row in rows if row["model"] == earlier), key=_step)
+        return {row["seed"]: [100 * float(row[F1[t]]) for t in LABEL_TYPES] for row in steps}
+    start = before_tuning(tables, base)
+    return {} if start is None else {row["seed"]: [*(100 * start)] for row in rows}
+
+
+def _step(row: Mapping[str, str]) -> int:
+    return int(row["step"])
+
+
 def _draw(
     axes: Axes,
     rows: Sequence[Mapping[str, str]],
     column: str,
     factor: float,
-    before: float | None = None,
+    before: Mapping[str, float],
 ) -> None:
-    """Draw a column by step: thick the mean of the seeds, thin each; all from one value on."""
+    """Draw a column by step, from `before` on: thick the mean of the seeds, thin each."""
     colour, marker, style = STYLES.get(column, ("0.2", "o", "-"))
     by_seed: dict[str, dict[int, float]] = defaultdict(dict)
     for row in rows:
         values = by_seed[row["seed"]]
-        if before is not None:
-            values[0] = before
-        values[int(row["step"])] = factor * float(row[column])
+        if row["seed"] in before:
+            values[0] = before[row["seed"]]
+        values[_step(row)] = factor * float(row[column])
     for values in by_seed.values():
         axes.plot(list(values), list(values.values()), color=colour, linewidth=0.6, alpha=0.5)
     steps = sorted(set.intersection(*map(set, by_seed.values())))

@@ -201,8 +201,13 @@ def curve(tables: StudyTables, base: str) -> str:
 {markdown_table(header, rows)}
 
 F1 on {tables.grid.curve_documents} documents of each data set, the first of the above: few, so that
-these points are for the course, not for comparison. Losses are of an arm's own kind of records. All
-learning rates that were tried are here, the figure has the chosen ones."""
+these points are for the course, not for comparison.{_goes_on(tables)} Losses are of an arm's own
+kind of records. All learning rates that were tried are here, the figure has the chosen ones."""
+
+
+def _goes_on(tables: StudyTables) -> str:
+    starts = {one: ARMS[one].start for one in tables.grid.curve}
+    return "".join(f" {one} starts where {start} ends." for one, start in starts.items() if start)
 
 
 def _curve_name(row: Mapping[str, str]) -> str:
@@ -233,7 +238,7 @@ def costs(tables: StudyTables, base: str) -> str:
         found = [tables.points[point] for point in tables.seeds(base, name).values()]
         seconds = [np.mean([float(row[f"{part}_seconds"]) for row in found]) for part in PARTS]
         rows.append([name, *(f"{value:,.0f}" for value in seconds)])
-    curves = " and ".join(tables.grid.curve)
+    curves = ", ".join(tables.grid.curve)
     told = f" In the training of {curves} are the evaluations while it lasts." if curves else ""
     return f"""## What it cost
 

@@ -1,5 +1,7 @@
 """The page's first part of a base: each question, and what the tables answer to it."""
 
+from collections.abc import Mapping
+
 from verbalizer_bench.experiments import page
 from verbalizer_bench.experiments.contrast import SeedContrast, told_interval
 from verbalizer_bench.experiments.smollm2.arms import FORMATTED, PLAIN
@@ -7,6 +9,7 @@ from verbalizer_bench.experiments.smollm2.columns import ALONE, F1
 from verbalizer_bench.experiments.smollm2.findings import (
     GROUPS,
     PROMPTS,
+    CameBack,
     before_tuning,
     by_document,
     came_back,
@@ -160,7 +163,13 @@ def _remedies(tables: StudyTables, base: str) -> str:
     return (
         f"{lead}{best}, {which}: {told(found[best].back, seeds)} against {PLAIN}"
         f"{_share(found[best].share)}, {told_interval(found[best].rest)} against the base."
+        f"{_certain(found, 1, 'above')}{_certain(found, -1, 'below')}"
     )
+
+
+def _certain(found: Mapping[str, CameBack], direction: int, where: str) -> str:
+    names = [name for name, one in found.items() if one.back.direction == direction]
+    return f" For certain {where} {PLAIN}: {', '.join(names)}." if names else ""
 
 
 def _share(ratio: Ratio | None) -> str:

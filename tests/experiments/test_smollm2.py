@@ -15,10 +15,12 @@ from verbalizer_bench.experiments.contrast import contrast
 from verbalizer_bench.experiments.smollm2 import measuring, run
 from verbalizer_bench.experiments.smollm2.columns import ALONE, F1
 from verbalizer_bench.experiments.smollm2.costs import seconds_left
+from verbalizer_bench.experiments.smollm2.figures import starts
 from verbalizer_bench.experiments.smollm2.findings import (
     OTHERS,
     PROMPTS,
     TUNED,
+    before_tuning,
     came_back,
     difference,
     followed,
@@ -32,6 +34,7 @@ from verbalizer_bench.experiments.smollm2.verdicts import verdicts
 from verbalizer_bench.experiments.works import Work
 from verbalizer_bench.io import jsonl
 from verbalizer_bench.tasks import data as rows
+from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.tasks.suite import suite_datasets
 
 ASKED = [
@@ -197,9 +200,22 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
     assert "Yes: F1 is lower without formats: NoFOIT minus FOIT -30.0" in told
     assert "Fewer responses do without formats: NoFOIT minus FOIT -30.0" in told
     assert "(2 seeds)" in told and "Merge-0.5, the only one run: " in told and "50 %" in told
+    assert "For certain above NoFOIT: Merge-0.5." in told and "For certain below" not in told
     shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TUNED, OTHERS)}
     assert shares[PROMPTS].tolist() == [[1, 0]]
     assert shares[TUNED].tolist() == [[1, 1]] and shares[OTHERS].tolist() == [[0]]
+
+
+def test_what_goes_on_from_nofoit_is_drawn_from_its_last_step() -> None:
+    found = read_tables(REPOSITORY / "experiments" / "smollm2" / "results")
+    chosen = [row for row in found.curve if row["base"] == "smollm2" and found.is_chosen(row)]
+    (own,) = (r for r in chosen if (r["model"], r["seed"], r["step"]) == ("NoFOIT", "1", "20"))
+    after = starts(found, "smollm2", "DPO-format", chosen)
+    assert set(after) == {"0", "1", "2"}
+    assert after["1"] == [100 * float(own[f"f1_{kind}"]) for kind in LABEL_TYPES]
+    base = before_tuning(found, "smollm2")
+    assert base is not None
+    assert starts(found, "smollm2", "NoFOIT", chosen)["1"] == (100 * base).tolist()
 
 
 def test_of_one_seed_the_interval_is_over_documents() -> None:
