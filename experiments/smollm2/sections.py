@@ -228,7 +228,16 @@ def rates(tables: StudyTables, base: str) -> str:
 {markdown_table(["Arm", "Held-out loss by learning rate", "Least"], rows)}
 
 Chosen at the first seed by the loss on {tables.grid.held_out} items of GSM8K's test split, of an
-arm's own kind, never by the benchmark. Replay has {PLAIN}'s."""
+arm's own kind, never by the benchmark. Replay has {PLAIN}'s.{_of_pairs(tables, base)}"""
+
+
+def _of_pairs(tables: StudyTables, base: str) -> str:
+    names = [one for own, one in tables.rates if own == base and ARMS[one].recipe == "dpo"]
+    if not names:
+        return ""
+    return f""" The loss of
+{names[0]} is over pairs: it falls too where both answers become less likely and the rejected one
+does so faster. How likely the formatted answer still is, it does not see."""
 
 
 def costs(tables: StudyTables, base: str) -> str:
