@@ -25,10 +25,10 @@ def expected(grid: Grid, part: str, model: str = "") -> float:
         return BESIDES + _responses(grid, grid.documents)
     if part == "ifeval":
         return BESIDES + PROMPT * grid.ifeval * grid.ifeval_tokens / 256
-    if ARMS[model].recipe == "dpo":
-        return BESIDES + PAIR * (grid.items // 2 + grid.held_out / 3)
     evaluations = -(-grid.steps // grid.curve_steps) if model in grid.curve else 0
     asked = evaluations * _responses(grid, grid.curve_documents)
+    if ARMS[model].recipe == "dpo":
+        return BESIDES + PAIR * (grid.items // 2 + grid.held_out / 3) + asked
     return BESIDES + RECORD * (grid.items + grid.held_out / 3) + asked
 
 
