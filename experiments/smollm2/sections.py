@@ -195,19 +195,26 @@ def curve(tables: StudyTables, base: str) -> str:
             loss = np.mean([float(row[HELD_OUT]) for row in found])
             told = [*(f"{mean:.1f}" for mean in (*means, np.mean(means))), f"{loss:.3f}"]
             rows.append([name, str(step), str(len(found)), *told])
+    starts = _goes_on(tables, base)
     header = ["Arm", "Step", "Seeds", *(group.capitalize() for group in GROUPS), "Held-out loss"]
     return f"""## While they are tuned
 
 {markdown_table(header, rows)}
 
 F1 on {tables.grid.curve_documents} documents of each data set, the first of the above: few, so that
-these points are for the course, not for comparison.{_goes_on(tables)} Losses are of an arm's own
+these points are for the course, not for comparison.{starts} Losses are of an arm's own
 kind of records. All learning rates that were tried are here, the figure has the chosen ones."""
 
 
-def _goes_on(tables: StudyTables) -> str:
-    starts = {one: ARMS[one].start for one in tables.grid.curve}
+def _goes_on(tables: StudyTables, base: str) -> str:
+    starts = {one: ARMS[one].start for one in _asked_meanwhile(tables, base)}
     return "".join(f" {one} starts where {start} ends." for one, start in starts.items() if start)
+
+
+def _asked_meanwhile(tables: StudyTables, base: str) -> list[str]:
+    """Return the arms that were asked while they were tuned."""
+    rows = [row for row in tables.curve if row["base"] == base and tables.is_chosen(row)]
+    return list(dict.fromkeys(row["model"] for row in rows))
 
 
 def _curve_name(row: Mapping[str, str]) -> str:
@@ -247,7 +254,7 @@ def costs(tables: StudyTables, base: str) -> str:
         found = [tables.points[point] for point in tables.seeds(base, name).values()]
         seconds = [np.mean([float(row[f"{part}_seconds"]) for row in found]) for part in PARTS]
         rows.append([name, *(f"{value:,.0f}" for value in seconds)])
-    curves = ", ".join(tables.grid.curve)
+    curves = ", ".join(_asked_meanwhile(tables, base))
     told = f" In the training of {curves} are the evaluations while it lasts." if curves else ""
     return f"""## What it cost
 
