@@ -35,6 +35,7 @@ from verbalizer_bench.experiments.smollm2.measuring import (
 from verbalizer_bench.experiments.smollm2.records import is_measured, keep_texts, restore
 from verbalizer_bench.experiments.smollm2.sources import Sources, write_all
 from verbalizer_bench.experiments.works import Progress, Work, pool
+from verbalizer_bench.io.files import try_lock
 from verbalizer_bench.models.checkpoints import smollm2
 
 Rates = dict[str, float]
@@ -199,8 +200,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         except FileNotFoundError as error:
             raise SystemExit(str(error)) from error
     print(costs.told(place, grid), flush=True)
-    with pool(args.jobs) as processes:
-        Study(place, grid, Progress(processes, args.jobs), args.report).run()
+    with try_lock(place.folder / "running") as alone:
+        if not alone:
+            raise SystemExit(f"{place.folder}: another study runs in it; wait, or give another")
+        with pool(args.jobs) as processes:
+            Study(place, grid, Progress(processes, args.jobs), args.report).run()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from verbalizer_bench.experiments.smollm2.tables import StudyTables, read_tables
 from verbalizer_bench.experiments.smollm2.verdicts import verdicts
 from verbalizer_bench.experiments.works import Work
 from verbalizer_bench.io import jsonl
+from verbalizer_bench.io.files import try_lock
 from verbalizer_bench.tasks import data as rows
 from verbalizer_bench.tasks.spec import LABEL_TYPES
 from verbalizer_bench.tasks.suite import suite_datasets
@@ -258,6 +259,8 @@ def test_a_study_that_was_stopped_goes_on(
     words += ["--jobs", "1", "--report", str(tmp_path / "report")]
     with pytest.raises(SystemExit, match=r"out: no model was measured yet; run the study first"):
         run.main([*words, "--only-report"])
+    with try_lock(tmp_path / "out" / "running"), pytest.raises(SystemExit, match="another study"):
+        run.main(words)
     merging = measuring.coefficient_of
 
     def stopped(model: str) -> float:
