@@ -87,7 +87,7 @@ def draw_curves(tables: StudyTables, base: str, file: Path) -> None:
 
     Of the learning rates that were tried those that were chosen.
     """
-    rows = [row for row in tables.curve if row["base"] == base and tables.is_chosen(row)]
+    rows = tables.chosen_curves(base)
     names = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(3.4 * len(names) + 0.8, 5.2), dpi=150, layout="constrained")
     panels = figure.subplots(

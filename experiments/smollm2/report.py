@@ -35,7 +35,7 @@ def _of_base(tables: StudyTables, base: str, folder: Path) -> list[str]:
         sections.outcomes(tables, base),
         sections.formats(tables, base),
     ]
-    if any(row["base"] == base and tables.is_chosen(row) for row in tables.curve):
+    if tables.chosen_curves(base):
         draw_curves(tables, base, folder / f"{base}-curves.png")
         parts += [sections.curve(tables, base), f"![F1 over the steps]({base}-curves.png)"]
     if any(own == base for own, _ in tables.rates):

@@ -213,8 +213,7 @@ def _goes_on(tables: StudyTables, base: str) -> str:
 
 def _asked_meanwhile(tables: StudyTables, base: str) -> list[str]:
     """Return the arms that were asked while they were tuned."""
-    rows = [row for row in tables.curve if row["base"] == base and tables.is_chosen(row)]
-    return list(dict.fromkeys(row["model"] for row in rows))
+    return list(dict.fromkeys(row["model"] for row in tables.chosen_curves(base)))
 
 
 def _curve_name(row: Mapping[str, str]) -> str:

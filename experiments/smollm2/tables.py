@@ -65,6 +65,10 @@ class StudyTables:
         """Return whether a row of `curve` is of a model that the suite was run on."""
         return point_of(row) in self.points
 
+    def chosen_curves(self, base: str) -> list[Mapping[str, str]]:
+        """Return the rows of `curve` of a base, of the learning rates that were chosen."""
+        return [row for row in self.curve if row["base"] == base and self.is_chosen(row)]
+
     def seeds(self, base: str, model: str) -> dict[int | None, Point]:
         """Return the points of a model that were run, by seed; of the base one, of None."""
         return {one.seed: one for one in self.points if (one.base, one.model) == (base, model)}

@@ -209,7 +209,7 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
 
 def test_what_goes_on_from_nofoit_is_drawn_from_its_last_step() -> None:
     found = read_tables(REPOSITORY / "experiments" / "smollm2" / "results")
-    chosen = [row for row in found.curve if row["base"] == "smollm2" and found.is_chosen(row)]
+    chosen = found.chosen_curves("smollm2")
     (own,) = (r for r in chosen if (r["model"], r["seed"], r["step"]) == ("NoFOIT", "1", "20"))
     after = starts(found, "smollm2", "DPO-format", chosen)
     assert set(after) == {"0", "1", "2"}
