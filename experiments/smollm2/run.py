@@ -11,6 +11,7 @@ Seed by seed, every arm; reported after each. What is there is kept: interrupted
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from verbalizer_bench.experiments.grids import least_losses
@@ -185,6 +186,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "Replay" in grid.arms and args.replay is None:
             raise ValueError("arms: Replay needs --replay FILE; give it, or leave the arm out")
         check_bases(grid)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    # A report is written beside a study that runs.
+    lock = nullcontext(True) if args.only_report else try_lock(place.folder / "running")
+    with lock as alone:
+        if not alone:
+            raise SystemExit(f"{place.folder}: another study runs in it; wait, or give another")
+        _run(args, grid, place)
+
+
+def _run(args: argparse.Namespace, grid: Grid, place: Place) -> None:
+    try:
         if there := restore(place, args.report):
             print(f"{args.report} has {there} models more than {place.folder}; they are kept")
         place.keep(grid)
@@ -200,11 +213,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         except FileNotFoundError as error:
             raise SystemExit(str(error)) from error
     print(costs.told(place, grid), flush=True)
-    with try_lock(place.folder / "running") as alone:
-        if not alone:
-            raise SystemExit(f"{place.folder}: another study runs in it; wait, or give another")
-        with pool(args.jobs) as processes:
-            Study(place, grid, Progress(processes, args.jobs), args.report).run()
+    with pool(args.jobs) as processes:
+        Study(place, grid, Progress(processes, args.jobs), args.report).run()
 
 
 if __name__ == "__main__":

@@ -259,8 +259,9 @@ def test_a_study_that_was_stopped_goes_on(
     words += ["--jobs", "1", "--report", str(tmp_path / "report")]
     with pytest.raises(SystemExit, match=r"out: no model was measured yet; run the study first"):
         run.main([*words, "--only-report"])
-    with try_lock(tmp_path / "out" / "running"), pytest.raises(SystemExit, match="another study"):
-        run.main(words)
+    with try_lock(tmp_path / "two" / "running"), pytest.raises(SystemExit, match="another study"):
+        run.main([str(tmp_path / "two"), *words[1:]])
+    assert not (tmp_path / "two" / "grid.yaml").exists()
     merging = measuring.coefficient_of
 
     def stopped(model: str) -> float:
