@@ -178,6 +178,8 @@ def test_an_odd_limit_leaves_half_a_pair_out(tmp_path: Path) -> None:
     (scores,) = read_picture_scores(folder)
     assert (scores.units, scores.left_out) == ((1, 2), 1)
     assert "1 pairs were not asked whole" in str(report_of([folder]))
+    with pytest.raises(ValueError, match="no whole pair in it"):
+        list(read_picture_scores(write_mmvp(tmp_path, "single", 12, limit=1)))
 
 
 def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
@@ -194,9 +196,6 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
         file.write_text("\n".join([changed, *lines[1:]]) + "\n")
         with pytest.raises(ValueError, match=message):
             list(read_picture_scores(folder))
-    file.write_text(lines[0] + "\n")
-    with pytest.raises(ValueError, match="no whole pair in it"):
-        list(read_picture_scores(folder))
     file.unlink()
     with pytest.raises(FileNotFoundError, match="run lm_eval with --log_samples"):
         list(read_picture_scores(folder))
@@ -257,3 +256,11 @@ def test_other_images_are_other_documents(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match="their questions, answers or images differ"):
         compare(base, other)
+
+
+def test_a_copy_that_lacks_whole_pairs_is_refused(tmp_path: Path) -> None:
+    folder = write_mmvp(tmp_path, "cut-off", 9)
+    (samples,) = folder.glob("samples_*")
+    samples.write_text("".join(samples.read_text().splitlines(keepends=True)[:-4]))
+    with pytest.raises(ValueError, match=r"20 of the 24 responses that .* counts; copy"):
+        next(read_picture_scores(folder))

@@ -248,6 +248,12 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
     samples.write_text(rows[:-20])
     with pytest.raises(ValueError, match=r"\.jsonl, line 24: not JSON"):
         read_run(folder)
+    # A copy that ended between two lines reads well, and its mean would be another.
+    samples.write_text("".join(rows.splitlines(keepends=True)[:-3]))
+    with pytest.raises(
+        ValueError, match=r"\.jsonl: 21 of the 24 responses that the run's .* counts"
+    ):
+        read_run(folder)
     samples.unlink()
     with pytest.raises(FileNotFoundError, match="run lm_eval with --log_samples"):
         read_run(folder)

@@ -18,7 +18,7 @@ from verbalizer_bench.io import jsonl
 from verbalizer_bench.io.json_reading import read_record
 from verbalizer_bench.results.contrast import precision, template
 from verbalizer_bench.results.files import samples_file
-from verbalizer_bench.results.run import NotAVerbalizerRun, Run, read_run, run_name
+from verbalizer_bench.results.run import NotAVerbalizerRun, Run, check_count, read_run, run_name
 from verbalizer_bench.results.schema import EvalResults, validate
 from verbalizer_bench.results.statistics import Interval, estimate
 from verbalizer_bench.tasks.identity import is_made
@@ -195,7 +195,10 @@ def _scores(run: Run, task: str, asked: Asked) -> PictureScores:
         raise FileNotFoundError(
             f"{file}: missing; intervals need every response: run lm_eval with --log_samples"
         )
-    return score_responses(run, task, asked, file, jsonl.read_objects(file))
+    rows = list(jsonl.read_objects(file))
+    scores = score_responses(run, task, asked, file, rows)
+    check_count(file, len(rows), run.results, task)
+    return scores
 
 
 def score_responses(

@@ -215,8 +215,20 @@ def read_run(folder: Path) -> Run:
         raise NotAVerbalizerRun(
             f"{file}: no verbalizer task in it; it has {', '.join(list(results.configs)[:5])}"
         )
+    for one in tasks:
+        check_count(samples_file(file, one.task), len(one.doc_ids), results, one.task)
     tasks.sort(key=_suite_order)
     return Run(file, run_name(results), results, tuple(tasks), len(files) - 1)
+
+
+def check_count(path: Path, found: int, results: EvalResults, task: str) -> None:
+    """Raise ValueError where a samples file has another number of responses than its run made."""
+    counts = results.n_samples.get(task)
+    if counts and found != counts.effective:
+        raise ValueError(
+            f"{path}: {found:,} of the {counts.effective:,} responses that the run's results "
+            "file counts; copy the folder again, or run it again"
+        )
 
 
 def run_name(results: EvalResults) -> str:
