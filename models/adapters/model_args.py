@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.quantizers import AutoQuantizationConfig
 
 from verbalizer_bench.models.checkpoints.gguf import check_gguf, name_gguf
-from verbalizer_bench.models.checkpoints.strict_loading import one_line, reading
+from verbalizer_bench.models.checkpoints.strict_loading import check_no_adapter, one_line, reading
 
 _ARCHITECTURES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "verbalizer-llm": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
@@ -136,6 +136,7 @@ def _check_peft(peft: Any) -> None:
 
 
 def _check_architecture(name: str, pretrained: str, kwargs: Mapping[str, Any]) -> None:
+    check_no_adapter(pretrained, f"model_args pretrained={pretrained}", kwargs)
     # Else transformers asks on the terminal, and waits.
     hub = {"trust_remote_code": False}
     given = ("revision", "subfolder", "gguf_file", *hub)

@@ -190,11 +190,16 @@ def raise_for_weights(what: str, faults: Mapping[str, Collection[str]], fix: str
         raise ValueError(f"{what}: {', and '.join(counted)}; {fix}")
 
 
-def _check_files(name: str, what: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for what transformers would pass over without a word."""
+def check_no_adapter(name: str, what: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError where a folder holds an adapter: alone, it has no config.json to read."""
     folder = Path(name, options.get("subfolder") or "")
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{what}: is an adapter; give its base there, and peft={folder}")
+
+
+def _check_files(name: str, what: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for what transformers would pass over without a word."""
+    check_no_adapter(name, what, options)
     path = cached_file(
         name,
         "generation_config.json",

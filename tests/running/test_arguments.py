@@ -306,3 +306,15 @@ def test_a_gguf_in_place_of_its_folder_is_left_to_the_adapter(
         return
     with pytest.raises(FileNotFoundError, match="no such folder"):
         check_model(args)
+
+
+def test_a_file_in_place_of_a_checkpoint_is_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A relative path with one slash, as a hub id has."""
+    monkeypatch.chdir(tmp_path)
+    Path("toy").mkdir()
+    Path("toy/config.json").write_text("{}")
+    given = ["--model", "verbalizer-llm", "--model_args", "pretrained=toy/config.json"]
+    assert main(["run", *given, "--tasks", TASK, "--output_path", "out"]) == 2
+    assert "pretrained=toy/config.json: a file; give the folder" in capsys.readouterr().err

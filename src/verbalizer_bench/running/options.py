@@ -229,7 +229,12 @@ def _check_model(model: str | None, model_args: Mapping[str, Any], device: str |
     is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
     place = Path(pretrained)
     # Of a GGUF in place of its folder the adapter says more.
-    if is_path and not (place.is_dir() or (place.suffix == ".gguf" and place.is_file())):
+    is_gguf = place.suffix == ".gguf" and place.is_file()
+    if place.is_file() and not is_gguf:
+        raise ValueError(
+            f"run: --model_args pretrained={pretrained}: a file; give the folder that it is in"
+        )
+    if is_path and not (place.is_dir() or is_gguf):
         raise FileNotFoundError(
             f"run: --model_args pretrained={pretrained}: no such folder; "
             "give a checkpoint's folder or a hub id"

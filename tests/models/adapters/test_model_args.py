@@ -241,6 +241,10 @@ def test_an_adapter_is_no_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "other"}))
     with pytest.raises(ValueError, match=f"both: is an adapter; .*peft={folder}"):
         whole(folder)
+    # As `save_pretrained` of an adapter leaves it: nothing to read an architecture from.
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=f"pretrained={folder}: is an adapter; .*peft={folder}"):
+        load(VerbalizerLLM, folder)
 
 
 def test_a_delta_of_another_base(toys: tuple[Path, Path], tmp_path: Path) -> None:
