@@ -1,6 +1,8 @@
+import io
 import json
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,6 +238,18 @@ def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "results_x.json").write_text("{}")
     with pytest.raises(ValueError, match="not as a run writes it: results: Field required"):
         read_run(tmp_path)
+
+
+def test_a_letter_that_the_terminal_lacks_is_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path, "foo", ["verbalizer_sst2_neutral_foo_bar"])
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["report", str(folder), "-o", str(tmp_path / "ü∂")]) == 0
+    terminal.flush()
+    said = terminal.buffer.getvalue().decode("latin-1")  # type: ignore[attr-defined]
+    assert f"Wrote {tmp_path}/ü\\u2202/report.html" in said
 
 
 def test_damaged_runs_are_named(tmp_path: Path) -> None:

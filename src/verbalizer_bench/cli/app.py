@@ -1,5 +1,6 @@
 """All commands together, how one is run, and how it ends."""
 
+import io
 import logging
 import os
 import sys
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     and code 1.
     """
     logging.getLogger(_IMPORTS).addFilter(_of_use)
+    # A terminal in Latin-1, say, shows `\u21b5`; a run does not end over a response's letter.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with terminations():
             code = _run(sys.argv[1:] if argv is None else argv)
