@@ -42,7 +42,7 @@ def select(
     docs: list[dict[str, str]] = []
     labels: Counter[Any] = Counter()
     for number, row in enumerate(rows, start=1):
-        _check_columns(spec, row, where)
+        _check_columns(spec, row, where if number == 1 else f"row {number} of {where}")
         label = _label(spec, row, f"{where}: row {number}")
         labels[label] += 1
         if label not in spec.label_values:

@@ -120,6 +120,11 @@ def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
             r"row 1: label=\[1\] is a list; a class is a text or a",
         ),
         ('{"sentence": "x", "label": {"a": 1}}', "row 1: label=.* is a dict"),
+        ('{"text": "x", "label": 1}', r"'sentence', which is no column of \S+; it has text, label"),
+        (
+            '{"sentence": "x", "label": 1}\n{"label": 0}',
+            "which is no column of row 2 of .*; it has l",
+        ),
         ('{"sentence": "x", "label": 1, "first": "y"}', "a column is named 'first', and"),
         (
             '{"sentence": "x"}\n{"sentence": "caf\xe9"}'.encode("latin-1"),
