@@ -1,14 +1,17 @@
 """One answer of a run: what was stored, what the tokenizer tells, the same asked again."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from transformers import AutoModelForCausalLM
 
 import verbalizer_bench as vb
 from tests.helpers.gguf_files import write_gguf
@@ -111,6 +114,23 @@ def test_what_differs_is_named(text_run: Path, tmp_path: Path) -> None:
     assert "nothing that was recorded differs" in found.notes[0]
     other = vb.explain(run, TASK, 0, again=True, device="cpu", model_args={"dtype": "bfloat16"})
     assert "dtype torch.float32 in the run, torch.bfloat16 here" in other.notes[0]
+
+
+def test_other_weights_that_say_the_same_are_named(
+    text_run: Path, toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The beams are of the weights that are there now, not of the run's."""
+    model = AutoModelForCausalLM.from_pretrained(toys[0])
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.00001)
+    shutil.copytree(toys[0], tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    there = {"pretrained": str(tmp_path / "other")}
+    found = vb.explain(text_run, TASK, 0, again=True, device="cpu", model_args=there)
+    assert found.same and "the stored one all the same" in found.notes[0]
+    assert re.search(r"what differs: weights \w+… in the run, \w+… here", found.notes[0])
+    same = vb.explain(text_run, TASK, 0, again=True, device="cpu")
+    assert same.same and not same.notes
 
 
 def test_without_a_document_it_is_the_worst(text_run: Path, tmp_path: Path) -> None:

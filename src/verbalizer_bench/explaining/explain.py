@@ -75,8 +75,8 @@ def explain(
         lm = loaded(config.model, arguments, device)
         words = [stored.expected, stored.other] if stored.other else []
         asked = made = answered(lm, request_of(stored, images), words)
-        if asked.response and asked.response.text != stored.response:
-            notes += _why_other(stored, lm, asked)
+        if asked.response:
+            notes += _what_differs(stored, lm, asked, asked.response.text == stored.response)
     elif images is not None:
         made = _prompt_only(stored, arguments, images, notes)
     return _of_stored(stored, made, asked, images, notes)
@@ -210,9 +210,14 @@ def _shown(
     return f"{record.mode}{f', {size[0]} x {size[1]} pixels' if size else ''}", ()
 
 
-def _why_other(stored: StoredAnswer, lm: Any, asked: Answered) -> list[str]:
-    """Say why the response may be another than the stored one."""
+def _what_differs(stored: StoredAnswer, lm: Any, asked: Answered, same: bool) -> list[str]:
+    """Say what is not as in the run: why the response may be another, and whose the beams are."""
     found = list(_differences(stored, lm, asked))
+    if same:
+        return found and [
+            "the response is the stored one all the same, and the beams are of what is here; "
+            f"what differs: {'; '.join(found)}"
+        ]
     low = (asked.dtype or "") not in ("torch.float32", "torch.float64")
     if found:
         return [f"the response is another than the stored one; what differs: {'; '.join(found)}"]
