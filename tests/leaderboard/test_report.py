@@ -235,6 +235,9 @@ def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         f"verbalizer-bench: error: {tmp_path}: no results_*.json at or below it; "
         "give the --output_path of a run\n"
     )
+    (tmp_path / "journal-0.jsonl").write_text("")
+    with pytest.raises(FileNotFoundError, match=f"not finished; .* run --resume {tmp_path}` goes"):
+        find_runs([tmp_path])
     (tmp_path / "results_x.json").write_text("{}")
     with pytest.raises(ValueError, match="not as a run writes it: results: Field required"):
         read_run(tmp_path)

@@ -185,6 +185,11 @@ def find_runs(sources: Iterable[Run | str | Path]) -> list[Run]:
                 f"{path}: lmms-eval's results, and no run of verbalizer-bench or lm-eval at or "
                 "below it; of lmms-eval's, MMVP, NaturalBench and what `report` says are read"
             )
+        if not folders and (journal := next(path.rglob("journal-*.jsonl"), None)):
+            raise FileNotFoundError(
+                f"{path}: no results_*.json at or below it: the run was not finished; "
+                f"`verbalizer-bench run --resume {journal.parent}` goes on"
+            )
         if not folders:
             what = "no results_*.json at or below it" if path.is_dir() else "no such folder"
             raise FileNotFoundError(f"{path}: {what}; give the --output_path of a run")
