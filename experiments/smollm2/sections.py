@@ -86,14 +86,17 @@ def scores(tables: StudyTables, base: str) -> str:
         seeds = [0] if name == BASE else common(tables, base, name)
         cells = by_document(tables, base, name, seeds).mean(axis=2)
         told = [page.spread(cells[:, place], 100) for place in range(len(GROUPS))]
-        rows.append([name, "-" if name == BASE else str(len(seeds)), *told])
-    header = ["Model", "Seeds", *(group.capitalize() for group in GROUPS)]
+        by_seed = ", ".join(f"{100 * value:.1f}" for value in cells[:, -1])
+        number, each = ("-", "-") if name == BASE else (str(len(seeds)), by_seed)
+        rows.append([name, number, *told, each])
+    header = ["Model", "Seeds", *(group.capitalize() for group in GROUPS), "All, by seed"]
     return f"""## F1
 
 {markdown_table(header, rows)}
 
-In points of 100: the mean of the seeds, and the least and most of them in brackets. A constant
-label word has 50, and so has each other answer that names one class whatever the document."""
+In points of 100: the mean of the seeds, the least and most of them in brackets, and All of each.
+A constant label word has 50, and so has each other answer that names one class whatever the
+document."""
 
 
 def differences(tables: StudyTables, base: str) -> str:

@@ -66,6 +66,9 @@ def told(found: SeedContrast | None, seeds: int) -> str:
     if found is None:
         return NOT_RUN
     over = f"{seeds} seeds" if seeds > 1 else "one seed, documents alone"
+    if seeds > 1 and not found.direction and found.cells in (found.below, found.above):
+        # Few seeds that differ much give an interval that says less than they do.
+        over += f", each {'below' if found.below else 'above'} 0"
     return f"{told_interval(found)} ({over})"
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from verbalizer_bench.experiments.smollm2.findings import (
 from verbalizer_bench.experiments.smollm2.grid import Place, Point, read_grid
 from verbalizer_bench.experiments.smollm2.items import FORMATS, drawn, read_items, record
 from verbalizer_bench.experiments.smollm2.report import write
+from verbalizer_bench.experiments.smollm2.sections import scores
 from verbalizer_bench.experiments.smollm2.sources import draw_prompts, write_documents
 from verbalizer_bench.experiments.smollm2.tables import StudyTables, read_tables
 from verbalizer_bench.experiments.smollm2.verdicts import verdicts
@@ -205,6 +207,16 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
     shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TUNED, OTHERS)}
     assert shares[PROMPTS].tolist() == [[1, 0]]
     assert shares[TUNED].tolist() == [[1, 1]] and shares[OTHERS].tolist() == [[0]]
+
+
+def test_seeds_that_agree_are_told_where_their_interval_cannot_tell() -> None:
+    f1 = {BASE: 0.8, tuned("NoFOIT", 0): 0.4, tuned("NoFOIT", 1): 0.6}
+    f1 |= {tuned("FOIT", 0): 0.7, tuned("FOIT", 1): 0.9}
+    found = tables(f1, dict.fromkeys(f1, "0 10"))
+    assert "All, by seed" in scores(found, "smollm2") and "40.0, 60.0" in scores(found, "smollm2")
+    same, each = r"\[-\S+, \+\S+\] \(2 seeds\)", r"\[-\S+, \+\S+\] \(2 seeds, each below 0\)"
+    told = verdicts(found, "smollm2")
+    assert re.search(rf"FOIT 0.0 {same}, NoFOIT -30.0 {each}", told)
 
 
 def test_what_goes_on_from_nofoit_is_drawn_from_its_last_step() -> None:
