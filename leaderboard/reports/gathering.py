@@ -13,6 +13,7 @@ from verbalizer_bench.results.files import lmms_results_files
 from verbalizer_bench.results.picture_runs import picture_runs
 from verbalizer_bench.results.picture_scores import PictureScores, read_picture_scores
 from verbalizer_bench.results.run import NotAVerbalizerRun, Run, find_runs, read_run
+from verbalizer_bench.results.unfinished import say_left_out, unfinished
 
 
 def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15) -> Report:
@@ -41,7 +42,9 @@ def report_of(sources: Iterable[Run | str | Path], recipe: str | Path = LLAVA15)
         seen = _pictures(source)
         # What holds nothing is refused as a run would be.
         if seen:
-            runs += _verbalizer_runs(_run_folders(Path(source)), seen)
+            folders = _run_folders(Path(source))
+            say_left_out(unfinished(Path(source)), folders)
+            runs += _verbalizer_runs(folders, seen)
         elif not (found or left) or any(Path(source).rglob("results_*.json")):
             runs.append(source)
         for cell in found:

@@ -2,6 +2,7 @@ import io
 import json
 import math
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.helpers.echo import write_run
 from tests.helpers.runs import changed
 from verbalizer_bench.cli import main
 from verbalizer_bench.leaderboard.pages.figures import whiskers
+from verbalizer_bench.leaderboard.reports.gathering import report_of
 from verbalizer_bench.leaderboard.reports.report import report
 from verbalizer_bench.results.contrast import same_weights
 from verbalizer_bench.results.protocol import derive_protocol, facts, is_partial, warnings
@@ -235,12 +237,36 @@ def test_paths_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         f"verbalizer-bench: error: {tmp_path}: no results_*.json at or below it; "
         "give the --output_path of a run\n"
     )
-    (tmp_path / "journal-0.jsonl").write_text("")
+    journal = tmp_path / "journal-0.jsonl"
+    for no_run in ("", '{"journal": 1, "command": []}\n', '{"mood": "good"}\n'):
+        journal.write_text(no_run)
+        with pytest.raises(FileNotFoundError, match="give the --output_path of a run"):
+            find_runs([tmp_path])
+    journal.write_text('{"journal": 1, "command": ["--model", "verbalizer-llm"]}\n')
     with pytest.raises(FileNotFoundError, match=f"not finished; .* run --resume {tmp_path}` goes"):
         find_runs([tmp_path])
     (tmp_path / "results_x.json").write_text("{}")
     with pytest.raises(ValueError, match="not as a run writes it: results: Field required"):
         read_run(tmp_path)
+
+
+def test_a_run_that_was_not_finished_is_named(
+    two_runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(two_runs / "foo", tmp_path / "foo")
+    (tmp_path / "half").mkdir()
+    command = '{"journal": 1, "command": ["--model", "verbalizer-llm"]}\n'
+    (tmp_path / "half" / "journal-0.jsonl").write_text(command)
+    (tmp_path / "foo" / "journal-0.jsonl").write_text(
+        command + '{"journal": 1, "finished": true}\n'
+    )
+    assert report_of([tmp_path]).runs and len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{tmp_path}/half: its latest run was not finished, it is")
+    caplog.clear()
+    (tmp_path / "foo" / "journal-0.jsonl").write_text(command)
+    find_runs([tmp_path / "foo"])
+    (told,) = caplog.messages
+    assert "the results are of an earlier one" in told and f"--resume {tmp_path}/foo`" in told
 
 
 def test_a_letter_that_the_terminal_lacks_is_escaped(

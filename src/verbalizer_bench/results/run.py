@@ -16,6 +16,7 @@ from verbalizer_bench.io.json_reading import check_object, parse_written, read_r
 from verbalizer_bench.results.files import lmms_results_files, samples_file
 from verbalizer_bench.results.schema import EvalResults, RunRecord, Sample, TaskProvenance, validate
 from verbalizer_bench.results.tables import Tabular, markdown_table
+from verbalizer_bench.results.unfinished import say_left_out, unfinished
 from verbalizer_bench.tasks.identity import Verification, verify_task
 from verbalizer_bench.tasks.metrics import METRICS
 from verbalizer_bench.tasks.spec import DATASETS, LABEL_TYPES, Verbalizer
@@ -185,11 +186,13 @@ def find_runs(sources: Iterable[Run | str | Path]) -> list[Run]:
                 f"{path}: lmms-eval's results, and no run of verbalizer-bench or lm-eval at or "
                 "below it; of lmms-eval's, MMVP, NaturalBench and what `report` says are read"
             )
-        if not folders and (journal := next(path.rglob("journal-*.jsonl"), None)):
+        left = unfinished(path)
+        if left and not folders:
             raise FileNotFoundError(
                 f"{path}: no results_*.json at or below it: the run was not finished; "
-                f"`verbalizer-bench run --resume {journal.parent}` goes on"
+                f"`verbalizer-bench run --resume {left[0]}` goes on"
             )
+        say_left_out(left, folders)
         if not folders:
             what = "no results_*.json at or below it" if path.is_dir() else "no such folder"
             raise FileNotFoundError(f"{path}: {what}; give the --output_path of a run")

@@ -1,0 +1,33 @@
+"""Runs that were not finished: they have no results, and a report does without them."""
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """Return the output folders at or below a path whose latest `run` was not finished."""
+    from verbalizer_bench.models.adapters.journal import is_finished, recorded_command
+
+    found = []
+    for folder in sorted({file.parent for file in path.rglob("journal-*.jsonl")}):
+        # One that was killed before its first line has nothing to go on with, another's file is no
+        # run, and what `judge` keeps has no command of `run`.
+        with suppress(FileNotFoundError, ValueError):
+            if not is_finished(folder) and recorded_command(folder):
+                found.append(folder)
+    return found
+
+
+def say_left_out(unfinished: Iterable[Path], folders: Iterable[Path]) -> None:
+    """Warn of runs that were not finished, beside the folders of results that are read."""
+    for output in unfinished:
+        earlier = any(folder.is_relative_to(output) for folder in folders)
+        left = "the results are of an earlier one" if earlier else "it is left out"
+        log.warning(
+            "%s: its latest run was not finished, %s; `verbalizer-bench run --resume %s` goes on",
+            *(output, left, output),
+        )
