@@ -119,9 +119,9 @@ def differences(tables: StudyTables, base: str) -> str:
 
 {markdown_table([*header, f"All, minus {PLAIN}", "Share of its cost"], rows)}
 
-The share is of what {PLAIN} cost (Fieller's rule, as in `compare --repaired`), where that cost can
-be told from 0; of tunings in {PLAIN}'s place ({FORMATTED}, attention alone, Replay) it is what they
-do not lose. {_arms()}"""
+The share is of what {PLAIN} cost with the same seeds (Fieller's rule, as in `compare --repaired`),
+where that cost can be told from 0; of tunings in {PLAIN}'s place ({FORMATTED}, attention alone,
+Replay) it is what they do not lose. {_arms()}"""
 
 
 def _arms() -> str:

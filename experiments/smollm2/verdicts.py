@@ -165,14 +165,17 @@ def _remedies(tables: StudyTables, base: str) -> str:
     seeds = len(common(tables, base, PLAIN, best))
     return (
         f"{lead}{best}, {which}: {told(found[best].back, seeds)} against {PLAIN}"
-        f"{_share(found[best].share)}, {told_interval(found[best].rest)} against the base."
-        f"{_certain(found, 1, 'above')}{_certain(found, -1, 'below')}"
+        f"{'' if lead else _share(found[best].share)}, {told_interval(found[best].rest)} against "
+        f"the base.{_certain(found, 1, 'above')}{_certain(found, -1, 'below')}"
     )
 
 
 def _certain(found: Mapping[str, CameBack], direction: int, where: str) -> str:
-    names = [name for name, one in found.items() if one.back.direction == direction]
-    return f" For certain {where} {PLAIN}: {', '.join(names)}." if names else ""
+    sure = {name: one.back.cells for name, one in found.items() if one.back.direction == direction}
+    over_seeds = ", ".join(name for name, seeds in sure.items() if seeds > 1)
+    alone = ", ".join(name for name, seeds in sure.items() if seeds == 1)
+    said = f" For certain {where} {PLAIN}: {over_seeds}." if over_seeds else ""
+    return said + (f" With one seed each, {where} {PLAIN}: {alone}." if alone else "")
 
 
 def _share(ratio: Ratio | None) -> str:

@@ -203,7 +203,7 @@ def test_what_came_back_is_over_the_seeds_that_both_have() -> None:
     assert "Yes: F1 is lower without formats: NoFOIT minus FOIT -30.0" in told
     assert "Fewer responses do without formats: NoFOIT minus FOIT -30.0" in told
     assert "(2 seeds)" in told and "Merge-0.5, the only one run: " in told and "50 %" in told
-    assert "For certain above NoFOIT: Merge-0.5." in told and "For certain below" not in told
+    assert "With one seed each, above NoFOIT: Merge-0.5." in told and "For certain" not in told
     shares = {k: followed(found, "smollm2", "FOIT", k, [0]) for k in (PROMPTS, TUNED, OTHERS)}
     assert shares[PROMPTS].tolist() == [[1, 0]]
     assert shares[TUNED].tolist() == [[1, 1]] and shares[OTHERS].tolist() == [[0]]
@@ -217,6 +217,10 @@ def test_seeds_that_agree_are_told_where_their_interval_cannot_tell() -> None:
     same, each = r"\[-\S+, \+\S+\] \(2 seeds\)", r"\[-\S+, \+\S+\] \(2 seeds, each below 0\)"
     told = verdicts(found, "smollm2")
     assert re.search(rf"FOIT 0.0 {same}, NoFOIT -30.0 {each}", told)
+    # Of one seed its own cost may be certain; that is not the cost of tuning without formats.
+    f1[Point("smollm2", 0, "Merge-0.5")] = 0.6
+    told = verdicts(tables(f1, dict.fromkeys(f1, "0 10")), "smollm2")
+    assert "No cost is certain: NoFOIT" in told and "of what it cost" not in told
 
 
 def test_what_goes_on_from_nofoit_is_drawn_from_its_last_step() -> None:
