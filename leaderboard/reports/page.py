@@ -55,6 +55,7 @@ _RECORD = {
     "eos_token_ids": "EOS ids",
     "truncated_prompts": "Truncated prompts",
     "escaped_prompts": "Prompts with an escaped image token",
+    "unknown_prompts": "Prompts with text that the tokenizer does not know",
     "special_tokens": "Prompts with a special token in their text",
     "versions": "Versions",
 }

@@ -144,6 +144,7 @@ class Record(_Loose):
     bos_counts: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     truncated_prompts: Count = 0
     escaped_prompts: Count = 0
+    unknown_prompts: Count = 0
     special_tokens: dict[Line, Count] = {}
     eos_token_ids: list[int] | None = None
     chat_template_sha256: Hash | None = None
@@ -195,6 +196,7 @@ class SubmittedRun(_Strict):
     bos_counts: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     truncated_prompts: Count | None = None
     escaped_prompts: Count | None = None
+    unknown_prompts: Count | None = None
     special_tokens: dict[Line, Count] = {}
     versions: dict[Line, Line] | None = None
     merged_from: list[Text] | None = None

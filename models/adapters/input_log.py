@@ -16,19 +16,25 @@ class InputLog:
             writes any: a GPT-NeoX or Granite has a BOS by name alone.
         truncated: How many prompts lost text at their left end.
         escaped: How many prompts held a literal image token, which was made harmless.
+        unknown: How many prompts held text that the tokenizer does not know: its `<unk>`.
         specials: In how many prompts a text held which other special token, which was left.
         own_images: How many prompts were shown images of their task, in place of the adapter's.
         own_sha256: The hashes of those images.
     """
 
-    def __init__(self, bos_token_id: int | None, expected: bool = True) -> None:
-        """Take what BOS is.
+    def __init__(
+        self, bos_token_id: int | None, expected: bool = True, unk_token_id: int | None = None
+    ) -> None:
+        """Take what BOS is, and what stands for unknown text.
 
         Args:
             bos_token_id: Its id; None for a tokenizer without one.
             expected: Whether tokenizer or template writes it, or the user said whether it shall.
+            unk_token_id: The id that is in place of text that the tokenizer does not know; None
+                for a tokenizer that knows all.
         """
         self.bos_token_id, self.expected = bos_token_id, expected
+        self.unk_token_id, self.unknown = unk_token_id, 0
         self.first_input_ids: list[int] = []
         self._counts: tuple[int, int] | None = None
         self.truncated = 0
@@ -46,6 +52,7 @@ class InputLog:
         """
         if not self.first_input_ids:
             self.first_input_ids = list(ids)
+        self.unknown += self.unk_token_id is not None and self.unk_token_id in ids
         if self.bos_token_id is None:
             return
         bos = self.bos_token_id
@@ -70,6 +77,7 @@ class InputLog:
         merged.first_input_ids = logs[0].first_input_ids
         merged.truncated = sum(log.truncated for log in logs)
         merged.escaped = sum(log.escaped for log in logs)
+        merged.unknown = sum(log.unknown for log in logs)
         merged.own_images = sum(log.own_images for log in logs)
         merged.own_sha256 = set().union(*(log.own_sha256 for log in logs))
         merged.specials = sum((log.specials for log in logs), Counter())
@@ -84,6 +92,7 @@ class InputLog:
             "bos_counts": list(self.bos_counts) if self.bos_counts else None,
             "truncated_prompts": self.truncated,
             "escaped_prompts": self.escaped,
+            "unknown_prompts": self.unknown,
             "special_tokens": dict(self.specials),
             **self.task_images(),
         }
@@ -105,3 +114,12 @@ class InputLog:
         digest = hashlib.sha256("".join(sorted(self.own_sha256)).encode()).hexdigest()
         counts = {"prompts": self.own_images, "images": len(self.own_sha256)}
         return {"task_images": {**counts, "sha256": digest}}
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """Return the id that a tokenizer writes in place of text that it does not know, if it has one.
+
+    Where EOS or BOS is the unknown token by name, as GPT-2's, every text is known, by its bytes.
+    """
+    unknown: int | None = tokenizer.unk_token_id
+    return None if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id) else unknown

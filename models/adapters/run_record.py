@@ -14,7 +14,7 @@ from verbalizer_bench.models.adapters.fingerprints import (
     weights_fingerprint,
 )
 from verbalizer_bench.models.adapters.finish_reason import tokenizer_eos
-from verbalizer_bench.models.adapters.input_log import InputLog
+from verbalizer_bench.models.adapters.input_log import InputLog, unknown_id
 from verbalizer_bench.models.adapters.journal import Journal, Response
 from verbalizer_bench.models.adapters.response_counts import count_ending, ending_record
 from verbalizer_bench.models.chat.bos import openings
@@ -131,7 +131,9 @@ class RunRecorder(ChatPrompts):
         # Its files are hashed when the record first asks for it.
         self._source = pretrained, dict(kwargs)
         self._openings = openings(self.tokenizer)
-        self.inputs = InputLog(self.tokenizer.bos_token_id, bos_asked or self._has_bos())
+        self.inputs = InputLog(
+            self.tokenizer.bos_token_id, bos_asked or self._has_bos(), unknown_id(self.tokenizer)
+        )
         # What each rank counted, rank 0 first.
         self._counts: list[RankCounts] = []
         tp_plan = kwargs.get("tp_plan")

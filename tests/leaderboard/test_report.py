@@ -152,10 +152,11 @@ def test_warnings_say_what_a_reader_must_know(real_run: Run) -> None:
     verified = "rows of emotion, fp, mrpc, rte, sick, snli, sst2, subj: snapshot, verified"
     assert verified in facts(real_run) and "snapshot" not in text
     record = OURS["verbalizer_bench"] | {"truncated_prompts": 3, "escaped_prompts": 1}
-    record |= {"special_tokens": {"</s>": 2}}
+    record |= {"special_tokens": {"</s>": 2}, "unknown_prompts": 4}
     run = changed(real_run, {"verbalizer_bench": record})
     text = "\n".join(warnings(run))
     assert "1 prompts held a literal image token" in text and "stock-beams" not in text
+    assert "4 prompts held text that the tokenizer does not know: the model sees" in text
     assert "2 prompts held '</s>' in their text, which the model reads as a special" in text
     assert derive_protocol(run) == ("other", ("3 prompts did not fit and lost text at the left",))
 

@@ -160,6 +160,11 @@ def warnings(run: Run) -> list[str]:
         texts.append("no prompt reached the model: the responses came from a cache, unverified")
     if record.escaped_prompts:
         texts.append(f"{record.escaped_prompts} prompts held a literal image token, escaped")
+    if record.unknown_prompts:
+        texts.append(
+            f"{record.unknown_prompts} prompts held text that the tokenizer does not know: the "
+            "model sees the unknown token in its place, and cannot say it"
+        )
     texts += [
         f"{count} prompts held {token!r} in their text, which the model reads as a special token"
         for token, count in sorted(record.special_tokens.items())

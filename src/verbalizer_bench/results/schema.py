@@ -118,6 +118,7 @@ class RunRecord(_Part):
     bos_counts: tuple[int, int] | None = None
     truncated_prompts: int = 0
     escaped_prompts: int = 0
+    unknown_prompts: int = 0
     special_tokens: dict[str, int] = {}
     versions: dict[str, str] | None = None
 

@@ -218,6 +218,7 @@ def _merged_record(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "rendering": _rendering(records),
         "truncated_prompts": sum(record["truncated_prompts"] for record in records),
         "escaped_prompts": sum(record["escaped_prompts"] for record in records),
+        "unknown_prompts": sum(record.get("unknown_prompts", 0) for record in records),
         "bos_counts": [min(c[0] for c in counts), max(c[1] for c in counts)] if counts else None,
     }
 

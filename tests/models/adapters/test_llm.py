@@ -5,10 +5,14 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from tests.helpers.asking import PAPER, STORY, requests
-from verbalizer_bench.models.adapters.input_log import InputLog
+from tests.helpers.checkpoints import clone
+from tests.helpers.tokenizer_families import FAMILIES
+from verbalizer_bench.models.adapters.input_log import InputLog, unknown_id
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 
 
@@ -215,3 +219,31 @@ def test_paper_settings_are_what_the_tests_ask() -> None:
 def test_devices_that_are_not_there_are_refused(device: str, toys: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=f"device={device}: "):
         VerbalizerLLM(str(toys[0]), device=device)
+
+
+def test_prompts_that_a_tokenizer_does_not_know_are_counted(
+    toys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A tokenizer without bytes writes one token for all that its vocabulary lacks."""
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "hello": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = clone(toys[0], tmp_path / "words")
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
+    ).save_pretrained(folder)
+    lm = VerbalizerLLM(pretrained=str(folder), dtype="float32", device="cpu")
+    for request in requests(["hello hello", "hello foo", "hello"]):
+        lm._prompt(request, 9)
+    assert lm.inputs.record()["unknown_prompts"] == 1
+    assert InputLog.merged([lm.inputs, lm.inputs]).record()["unknown_prompts"] == 2
+
+
+def test_bytes_are_never_unknown() -> None:
+    """A token that stands for the unknown by name, beside bytes, is in no prompt."""
+    for family, make in FAMILIES.items():
+        tokenizer = make()
+        log = InputLog(tokenizer.bos_token_id, unk_token_id=unknown_id(tokenizer))
+        log.add(tokenizer("Größe 大きい \U0001f600")["input_ids"])
+        assert log.unknown == 0, family
+        tokenizer.unk_token = tokenizer.eos_token  # as GPT-2's
+        assert unknown_id(tokenizer) is None, family
