@@ -268,6 +268,12 @@ def test_a_run_that_was_not_finished_is_named(
     find_runs([tmp_path / "foo"])
     (told,) = caplog.messages
     assert "the results are of an earlier one" in told and f"--resume {tmp_path}/foo`" in told
+    caplog.clear()
+    # Another run's output folder in that of the unfinished one.
+    shutil.copytree(two_runs / "foo", tmp_path / "half" / "another" / "foo")
+    find_runs([tmp_path / "half"])
+    (told,) = caplog.messages
+    assert "it is left out" in told
 
 
 def test_a_letter_that_the_terminal_lacks_is_escaped(

@@ -25,7 +25,8 @@ def unfinished(path: Path) -> list[Path]:
 def say_left_out(unfinished: Iterable[Path], folders: Iterable[Path]) -> None:
     """Warn of runs that were not finished, beside the folders of results that are read."""
     for output in unfinished:
-        earlier = any(folder.is_relative_to(output) for folder in folders)
+        # Results are in a folder named after the model; what lies deeper is another run's.
+        earlier = any(output in (folder, folder.parent) for folder in folders)
         left = "the results are of an earlier one" if earlier else "it is left out"
         log.warning(
             "%s: its latest run was not finished, %s; `verbalizer-bench run --resume %s` goes on",
