@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 import verbalizer_bench as vb
+from tests.helpers.checkpoints import clone
 from tests.helpers.endpoint_fixtures import key, serve
 from tests.helpers.endpoint_server import Server
+from tests.helpers.tokenizer_families import few_words
 from verbalizer_bench.cli import main
 
 __all__ = ["key", "serve"]
@@ -32,6 +34,16 @@ def test_a_text(toys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> 
     made = json.loads(capsys.readouterr().out)
     assert made["prompt"]["bos"] == 1 and len(made["again"]["beams"]) == 10
     assert made["expected"] == "bad" and made["outcome"] in made["scores"]
+
+
+def test_text_that_the_tokenizer_does_not_know(toys: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = clone(toys[0], tmp_path / "words")
+    few_words("good", "or", "bad").save_pretrained(folder)
+    options = {"gen_kwargs": {"num_beams": 2, "max_gen_toks": 2}, "device": "cpu"}
+    for model in ("verbalizer-llm", "hf"):
+        text = str(vb.ask("good or so so", model, _args(folder), **options)).replace("\n", " ")
+        assert "2 of them stand for text that the tokenizer does not know" in text
+        assert "stand for" not in str(vb.ask("good or bad", model, _args(folder), **options))
 
 
 def test_images(toys: tuple[Path, Path], tmp_path: Path) -> None:

@@ -238,3 +238,13 @@ def _with_image(tokenizer: Any, template: str | None) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = "<unk>"
     return tokenizer
+
+
+def few_words(*words: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer without bytes, which knows these words and writes `<unk>` for others."""
+    vocabulary = {word: number for number, word in enumerate(["<unk>", "</s>", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
+    )

@@ -20,6 +20,7 @@ class Answered(NamedTuple):
     Attributes:
         prompt: The prompt as the model got it (`SeenPrompt`); None where nobody tells.
         bos: What stands in front of it (`bos_of`); None where nobody tells.
+        unknown: How many of its tokens stand for text that the tokenizer does not know (`<unk>`).
         response: The response; None where nothing was asked.
         look: All that was seen (`Look`); None of model classes that show no more.
         dtype: The weights' type; None where nobody tells.
@@ -28,6 +29,7 @@ class Answered(NamedTuple):
 
     prompt: Any = None
     bos: "Bos | None" = None
+    unknown: int = 0
     response: Response | None = None
     look: Any = None
     dtype: str | None = None
@@ -174,8 +176,7 @@ def seen(model: Any, request: Any) -> Answered:
         ValueError: It is no prompt for this checkpoint.
     """
     if hasattr(model, "seen"):
-        prompt = model.seen(request)
-        return Answered(prompt, bos_of(model, prompt.ids))
+        return _known(model, model.seen(request))
     if getattr(model, "MULTIMODAL", False) or not hasattr(model, "tok_batch_encode"):
         return Answered()
     from verbalizer_bench.models.adapters.close_look import SeenPrompt
@@ -184,7 +185,15 @@ def seen(model: Any, request: Any) -> Answered:
     room = model.max_length - int(request.args[1].get("max_gen_toks", model.max_gen_toks))
     whole = model.tok_batch_encode([text])[0][0].tolist()
     ids = whole[-room:]
-    return Answered(SeenPrompt(text, ids, cut=len(whole) - len(ids)), bos_of(model, ids))
+    return _known(model, SeenPrompt(text, ids, cut=len(whole) - len(ids)))
+
+
+def _known(model: Any, prompt: Any) -> Answered:
+    from verbalizer_bench.models.adapters.input_log import unknown_id
+
+    ids = list(prompt.ids)
+    unknown = unknown_id(model.tokenizer)
+    return Answered(prompt, bos_of(model, ids), 0 if unknown is None else ids.count(unknown))
 
 
 def bos_of(model: Any, ids: Sequence[int]) -> Bos:
@@ -211,7 +220,7 @@ def answered(model: Any, request: Any, words: Iterable[str] = ()) -> Answered:
     """
     if hasattr(model, "look"):
         look = model.look(request, words)
-        made = Answered(look.prompt, bos_of(model, look.prompt.ids), look.response, look)
+        made = _known(model, look.prompt)._replace(response=look.response, look=look)
     else:
         (text,) = model.generate_until([request], disable_tqdm=True)
         made = seen(model, request)._replace(response=Response(text, type(model).__name__))

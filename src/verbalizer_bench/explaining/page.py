@@ -134,6 +134,8 @@ def _facts(made: Answered) -> str:
     if prompt.image_places:
         first, last = prompt.image_places[0], prompt.image_places[-1]
         parts[0] += f", {len(prompt.image_places):,} of them of images, at {first:,} to {last:,}"
+    if made.unknown:
+        parts.append(f"{made.unknown:,} of them stand for text that the tokenizer does not know")
     if prompt.cut:
         parts.append(f"{prompt.cut:,} more were cut off at its left end to fit the context")
     return "; ".join([*parts, bos_text(made.bos)] if made.bos else parts)

@@ -39,6 +39,7 @@ def _prompt_record(made: Answered) -> dict[str, Any] | None:
     return {
         **{"text": prompt.text, "tokens": len(prompt.ids), "ids": list(prompt.ids)},
         **{"image_places": list(prompt.image_places), "cut": prompt.cut},
+        "unknown": made.unknown,
         **{"bos": bos.times if bos else None, "bos_token": bos.token if bos else None},
     }
 

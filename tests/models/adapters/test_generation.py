@@ -56,11 +56,11 @@ def test_beams_equal_generate_one_by_one_at_every_batch_size(stories: Path) -> N
     for engine in ENGINES:
         lm = load(VerbalizerLLM, stories, engine=engine)
         expected = expected or one_by_one(lm, prompts)
-        for size in (1, 3, 8, 40):
+        for size in (1, 7, 40):
             lm.batch_size_per_gpu = size
             found = lm.generate_until(requests(prompts), disable_tqdm=True)
             assert found == expected, (engine, size)
-        assert lm.get_model_info()["verbalizer_bench"]["engine"] == {engine: 160}
+        assert lm.get_model_info()["verbalizer_bench"]["engine"] == {engine: 120}
 
 
 def end_at_full_stops(lm: Any) -> int:
@@ -80,7 +80,7 @@ def test_beams_that_end_early_and_the_stock_model_that_gets_them_wrong(stories: 
         stop = end_at_full_stops(lm)
         expected = one_by_one(lm, prompts, eos_token_id=stop)
         assert sum(text.endswith(".") for text in expected) > 20
-        for size in (1, 3, 8, 40):
+        for size in (1, 7, 40):
             lm.batch_size_per_gpu = size
             found = lm.generate_until(requests(prompts), disable_tqdm=True)
             assert found == expected, (engine, size)

@@ -5,13 +5,11 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
 
 from tests.helpers.asking import PAPER, STORY, requests
 from tests.helpers.checkpoints import clone
-from tests.helpers.tokenizer_families import FAMILIES
+from tests.helpers.tokenizer_families import FAMILIES, few_words
 from verbalizer_bench.models.adapters.input_log import InputLog, unknown_id
 from verbalizer_bench.models.adapters.llm import VerbalizerLLM
 
@@ -225,12 +223,8 @@ def test_prompts_that_a_tokenizer_does_not_know_are_counted(
     toys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """A tokenizer without bytes writes one token for all that its vocabulary lacks."""
-    words = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "hello": 2}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
     folder = clone(toys[0], tmp_path / "words")
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
-    ).save_pretrained(folder)
+    few_words("hello").save_pretrained(folder)
     lm = VerbalizerLLM(pretrained=str(folder), dtype="float32", device="cpu")
     for request in requests(["hello hello", "hello foo", "hello"]):
         lm._prompt(request, 9)
