@@ -15,6 +15,7 @@ import re
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -254,6 +255,15 @@ def _count(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
         if "key" in row:
             counts["scores" if "score" in row else "responses"] += 1
     return counts
+
+
+def has_command(folder: Path) -> bool:
+    """Tell whether a journal in a folder begins with a command, as a run's does."""
+    for file in journal_files(folder):
+        with suppress(ValueError):
+            if next(_rows(file), {}).get("command"):
+                return True
+    return False
 
 
 def recorded_command(folder: Path) -> list[str]:

@@ -274,6 +274,12 @@ def test_a_run_that_was_not_finished_is_named(
     find_runs([tmp_path / "half"])
     (told,) = caplog.messages
     assert "it is left out" in told
+    caplog.clear()
+    (tmp_path / "half" / "journal-0.jsonl").write_text(f'{command}{{"key"\n')
+    find_runs([tmp_path / "half"])
+    (told,) = caplog.messages
+    assert f"{tmp_path}/half: whether its latest run was finished is not known: " in told
+    assert "journal-0.jsonl, line 2: not JSON" in told
 
 
 def test_a_letter_that_the_terminal_lacks_is_escaped(

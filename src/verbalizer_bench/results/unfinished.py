@@ -2,23 +2,29 @@
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 
 def unfinished(path: Path) -> list[Path]:
-    """Return the output folders at or below a path whose latest `run` was not finished."""
-    from verbalizer_bench.models.adapters.journal import is_finished, recorded_command
+    """Return the output folders at or below a path whose latest `run` was not finished.
+
+    A run's journal that cannot be read to its end is warned of: what it says is not known.
+    """
+    from verbalizer_bench.models.adapters.journal import has_command, is_finished
 
     found = []
     for folder in sorted({file.parent for file in path.rglob("journal-*.jsonl")}):
         # One that was killed before its first line has nothing to go on with, another's file is no
         # run, and what `judge` keeps has no command of `run`.
-        with suppress(FileNotFoundError, ValueError):
-            if not is_finished(folder) and recorded_command(folder):
+        if not has_command(folder):
+            continue
+        try:
+            if not is_finished(folder):
                 found.append(folder)
+        except ValueError as error:
+            log.warning("%s: whether its latest run was finished is not known: %s", folder, error)
     return found
 
 
