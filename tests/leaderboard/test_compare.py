@@ -280,6 +280,22 @@ def test_one_named_difference_is_let_through_and_stands_in_the_answer(
         compare(base, greedy, allowed={"image", "template", "engine", "precision"})
 
 
+def test_a_bos_that_the_template_writes_is_let_through_with_it(two: list[Run]) -> None:
+    """SmolLM2's template begins with BOS, which its tokenizer does not write."""
+    one = asked(two[0], "one", "v", "white")
+    plain: dict[str, object] = {"chat_template_sha256": None, "bos_counts": [0, 0]}
+    other = asked(two[1], "other", "v", "white", **plain)
+    text = refused(one, other)
+    assert "differ in template: with a chat template in" in text
+    assert "without a chat template (prompts without BOS) in" in text
+    (said,) = compare(one, other, resamples=10, allowed={"template"}).answers
+    assert said.startswith("Did the chat template with its BOS hurt? The weights are the same. ")
+    # With one template BOS is nobody's part.
+    bare = asked(two[1], "other", "v", "white", bos_counts=[0, 0])
+    with pytest.raises(ValueError, match=r"differ in protocol: .*prompts without BOS"):
+        compare(one, bare, allowed={"template"})
+
+
 def test_what_is_let_through_is_a_list_of_known_names(
     two: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,8 @@ Runs are compared where they were asked alike. Four differences can be let throu
 more at a time (`compare --allow`), and then stand in the answer:
 
 - `image`: what an LVLM was shown (white, noise, none, a file).
-- `template`: with a chat template or without; for one checkpoint, with which.
+- `template`: with a chat template or without; for one checkpoint, with which. A BOS that prompts
+  have in one of them alone is a part of it: SmolLM2's template writes one, its tokenizer does not.
 - `engine`: what made the responses: lm-eval's own model class, a served model or our adapters;
   below float32, where they give other responses, the shared prefix or `generate`.
 - `precision`: of the weights, where both runs say it.
@@ -18,7 +19,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from verbalizer_bench.results.protocol import derive_protocol
+from verbalizer_bench.results.protocol import NO_BOS, derive_protocol
 from verbalizer_bench.results.rendering import rendering_difference
 from verbalizer_bench.results.run import Run, model_args
 from verbalizer_bench.results.served import SERVED
@@ -55,8 +56,9 @@ class Contrast:
     @property
     def changed(self) -> tuple[str, ...]:
         """Return what differs, by the names that a reader knows."""
-        names = {"chat template" if key == "template" else key: key for key in ALLOWABLE}
-        settings = tuple(name for name, key in names.items() if getattr(self, key))
+        bos = " with its BOS" if NO_BOS in "".join(self.template or ()) else ""
+        names = {key: f"chat template{bos}" if key == "template" else key for key in ALLOWABLE}
+        settings = tuple(name for key, name in names.items() if getattr(self, key))
         return ("tuning", *settings) if self.tuning else settings
 
 
@@ -92,17 +94,22 @@ def contrast(base: Run, run: Run) -> Contrast:
     same = same_weights(base, run)
     if same and "template" not in pairs and (texts := _other_texts(base, run)):
         pairs["template"] = texts
+    if "template" in pairs and _has_bos(base) != _has_bos(run):
+        one, other = pairs["template"]
+        pairs["template"] = one + _bos_words(base), other + _bos_words(run)
     return Contrast(tuning=not same, **pairs)
 
 
 def unlike(base: Run, run: Run) -> Iterator[tuple[str, str, str]]:
     """Yield in what two runs were not asked alike: what it is, the base's value, the run's."""
     one, other = _settings(base), _settings(run)
+    contrasts = contrast(base, run)
+    if contrasts.template:
+        one, other = (tuple(text for text in texts if text != NO_BOS) for texts in (one, other))
     if one != other:
         yield "protocol", _told(base, one, other), _told(run, other, one)
     if found := rendering_difference(base, run):
         yield found
-    contrasts = contrast(base, run)
     for key in ALLOWABLE:
         pair = getattr(contrasts, key)
         if pair and not (key == "image" and _papers_own(base, run)):
@@ -210,6 +217,14 @@ def _settings(run: Run) -> tuple[str, ...]:
     return tuple(
         text for text in derive_protocol(run).differences if not text.startswith(_OWN_WORDS)
     )
+
+
+def _has_bos(run: Run) -> bool:
+    return NO_BOS not in derive_protocol(run).differences
+
+
+def _bos_words(run: Run) -> str:
+    return "" if _has_bos(run) else f" ({NO_BOS})"
 
 
 def _told(run: Run, settings: Sequence[str], others: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ from verbalizer_bench.tasks.suite import suite
 
 # A share of equal responses that no model reaches that reads its prompts, and from how many on.
 _NEARLY_ALL, _FEW = 0.9, 20
+NO_BOS = "prompts without BOS"
 
 
 class Protocol(NamedTuple):
@@ -60,7 +61,7 @@ def derive_protocol(run: Run) -> Protocol:
         differences.append(f"image={record.image.mode}")
     least, most = record.bos_counts or (1, 1)
     if least < 1:
-        differences.append("prompts without BOS")
+        differences.append(NO_BOS)
     if most > 1:
         differences.append(f"up to {most} BOS tokens at the start of a prompt")
     if record.truncated_prompts:
