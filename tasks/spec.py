@@ -41,7 +41,8 @@ ARCHIVE_READERS = ("phrasebank", "sick")
 # Keys of lm-eval that a verbalizer task settles itself: stating one would change nothing.
 _SETTLED_KEYS = (
     *("doc_to_target", "doc_to_choice", "doc_to_image", "doc_to_audio", "process_docs"),
-    *("process_results", "metric_list", "output_type", "custom_dataset", "use_prompt"),
+    *("process_results", "metric_list", "filter_list", "output_type", "custom_dataset"),
+    "use_prompt",
     *("training_split", "validation_split", "fewshot_config"),
 )
 _EXAMPLE = '{neutral: [["foo", "bar"]]}'

@@ -118,6 +118,23 @@ def test_a_warning_is_a_line_for_readers(
     assert line.startswith("warning: ") and "1 rows are left out whose kind resembles a" in line
 
 
+def test_examples_that_a_yaml_asks_for_are_named(
+    toys: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_set(tmp_path / "my_set", num_fewshot=2)
+    assert main(["tasks", "build", str(path)]) == 0
+    options = {"include_path": str(path.parent), "limit": "1"}
+    assert main(command(toys, tmp_path / "out", "verbalizer_my_set", **options)) == 0
+    said = capfd.readouterr().err
+    assert "rows: files of their own (my_set: files, not verified" in said
+    assert "; 2 examples before each; no chat template; " in said
+    path.write_text(path.read_text().replace("num_fewshot: 2", "num_fewshot: 0"))
+    asked = command(toys, tmp_path / "more", "verbalizer_my_set", num_fewshot="3", **options)
+    assert main(asked) == 2
+    assert "--num_fewshot 3: verbalizer_my_set_" in (error := capfd.readouterr().err)
+    assert error.endswith("num_fewshot: 0 in its YAML, which lm-eval keeps to; take it out there\n")
+
+
 def test_python_says_no_more_than_how_far_it_is(
     toys: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

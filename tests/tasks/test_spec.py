@@ -49,6 +49,7 @@ from verbalizer_bench.tasks.suite import read_dataset
         ({"verbalizers": {"neutral": [["x,y", "c"]]}}, ["label word 'x,y'"]),
         ({"dataset_kwargs": "x"}, ["dataset_kwargs='x'", "a block of keys"]),
         ({"doc_to_target": "kind"}, ["doc_to_target='kind'", "settles this key; remove it"]),
+        ({"filter_list": [{"name": "x"}]}, ["filter_list=[{", "settles this key; remove it"]),
         ({"archive": {"url": "x", "reader": "odd"}}, ["archive.reader='odd'", "phrasebank, sick"]),
         ({"dataset": "My Set"}, ["dataset='My Set'", "lower-case"]),
         ({"dataset": "neutral"}, ["dataset='neutral'", "the name of a label type; choose another"]),

@@ -75,7 +75,12 @@ def checked_tasks(
             )
     for line in {line: None for task in tasks.values() for line in task.notices}:
         log.warning(line)
-    for task in tasks.values() if args.num_fewshot else ():
+    for name, task in tasks.items() if args.num_fewshot else ():
+        if task.config.num_fewshot == 0 and isinstance(task, VerbalizerTask):
+            raise ValueError(
+                f"run: --num_fewshot {args.num_fewshot}: {name} has num_fewshot: 0 in its YAML, "
+                "which lm-eval keeps to; take it out there"
+            )
         task.set_config(key="num_fewshot", value=args.num_fewshot)
         task.check_fewshot()
     return tasks, others

@@ -76,7 +76,9 @@ def _rows(data: str, tasks: Mapping[str, Any]) -> str:
             verdict = checked.text(verdict)
         verdicts.setdefault(verdict, {})[about.get("dataset") or about["benchmark"]] = None
     told = [f"{', '.join(names)}: {verdict}" for verdict, names in verdicts.items()]
-    return f"{_PLACES.get(data, data)} ({'; '.join(told)})"
+    of_files = {task.config.metadata["source"] for task in tasks.values()} == {"files"}
+    place = "files of their own" if of_files else _PLACES.get(data, data)
+    return f"{place} ({'; '.join(told)})"
 
 
 def _prompts(args: argparse.Namespace, tasks: Mapping[str, Any]) -> str:
@@ -95,8 +97,8 @@ def _prompts(args: argparse.Namespace, tasks: Mapping[str, Any]) -> str:
         text += f" (--limit {args.limit:g}: not the benchmark)"
     elif shard := args.metadata.get("shard"):
         text += f" (--shard {shard})"
-    shots = args.num_fewshot or 0
-    how = [f"{shots} examples before each" if shots else "zero-shot"]
+    shots = dict.fromkeys(task.config.num_fewshot or 0 for task in tasks.values())
+    how = [f"{count} examples before each" if count else "zero-shot" for count in shots]
     how.append(
         "chat template" if getattr(args, "apply_chat_template", False) else "no chat template"
     )
