@@ -124,7 +124,7 @@ def _label(spec: DatasetSpec, row: Mapping[str, Any], where: str) -> str | int |
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{where}={value!r} is no text")
+        raise ValueError(f"{where}={value!r} is no text; write one, or take the row out")
     return value.strip()
 
 

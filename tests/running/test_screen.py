@@ -128,7 +128,11 @@ def test_examples_that_a_yaml_asks_for_are_named(
     said = capfd.readouterr().err
     assert "rows: files of their own (my_set: files, not verified" in said
     assert "; 2 examples before each; no chat template; " in said
-    path.write_text(path.read_text().replace("num_fewshot: 2", "num_fewshot: 0"))
+    path.write_text(path.read_text().replace("num_fewshot: 2", "num_fewshot: 8"))
+    assert main(command(toys, tmp_path / "more", "verbalizer_my_set", **options)) == 2
+    error = capfd.readouterr().err
+    assert "num_fewshot=8: test has 8 documents to draw from" in error and "loaded:" not in error
+    path.write_text(path.read_text().replace("num_fewshot: 8", "num_fewshot: 0"))
     asked = command(toys, tmp_path / "more", "verbalizer_my_set", num_fewshot="3", **options)
     assert main(asked) == 2
     assert "--num_fewshot 3: verbalizer_my_set_" in (error := capfd.readouterr().err)

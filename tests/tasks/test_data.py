@@ -108,10 +108,11 @@ def test_unusual_line_separators_stay_in_their_row(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('{"sentence": "x", "label": 1}\n{oops', r"validation\.jsonl, line 2: not JSON"),
+        ('[\n {"sentence": "x"}]', r"line 1: not JSON .*; write each value on a line of its own"),
         ("[1, 2]", r"validation\.jsonl, line 1: a JSON object is needed, got '\[1, 2\]'"),
         ('{"sentence": "x", "label": 1, "label": 0}', "line 1: key twice: 'label' stands twice"),
         ('{"sentence": "\\ud83d", "label": 1}', "line 1: half a character"),
-        ('{"sentence": null, "label": 1}', "row 1: sentence=None is no text"),
+        ('{"sentence": null, "label": 1}', "row 1: sentence=None is no text; write one, or take"),
         ('{"sentence": "x", "label": null}', "row 1: label is missing; give it a class"),
         ('{"sentence": "x", "label": 1}', "negative=0 is in no row"),
         ('{"sentence": "x", "label": NaN}', "line 1: not JSON: NaN stands in it"),

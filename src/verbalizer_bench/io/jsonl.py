@@ -58,7 +58,10 @@ def parsed(path: Path) -> Iterator[Parsed]:
             if text.strip():
                 yield Parsed(place, *parser.whole(text))
         except ValueError as error:
-            raise ValueError(f"{path}, {place}: {reason(error)}") from error
+            # A pretty-printed file: a list, or an object over several lines.
+            begun = line.strip() in (b"[", b"{", b"[{")
+            fix = "; write each value on a line of its own" if begun else ""
+            raise ValueError(f"{path}, {place}: {reason(error)}{fix}") from error
 
 
 def read_written(path: Path, torn: bool = False) -> Iterator[tuple[str, Any]]:

@@ -75,12 +75,14 @@ def checked_tasks(
             )
     for line in {line: None for task in tasks.values() for line in task.notices}:
         log.warning(line)
-    for name, task in tasks.items() if args.num_fewshot else ():
-        if task.config.num_fewshot == 0 and isinstance(task, VerbalizerTask):
+    for name, task in tasks.items():
+        if args.num_fewshot and task.config.num_fewshot == 0 and isinstance(task, VerbalizerTask):
             raise ValueError(
                 f"run: --num_fewshot {args.num_fewshot}: {name} has num_fewshot: 0 in its YAML, "
                 "which lm-eval keeps to; take it out there"
             )
-        task.set_config(key="num_fewshot", value=args.num_fewshot)
-        task.check_fewshot()
+        if args.num_fewshot:
+            task.set_config(key="num_fewshot", value=args.num_fewshot)
+        if task.config.num_fewshot:
+            task.check_fewshot()
     return tasks, others
