@@ -72,7 +72,8 @@ class Recipe:
         model: What is trained.
         data: Files of records: JSON, JSON lines or parquet, shards of them, or a hub's data set;
             see `io/record_files.py`.
-        data_records: How many records of each file are drawn, by the seed; null for all of it.
+        data_records: How many records of each file are drawn, by the seed; null for all of it. More
+            than it has: each as often as that goes, and the rest is drawn.
         data_weights: In place of that the files' proportion: the first is there whole, and the
             others are drawn to fit; [2, 1] has half as many of the second as the first has.
         data_temperature: In place of both each file's share is proportional to n^(1/T), where n is

@@ -13,8 +13,8 @@ from verbalizer_bench.trainers.recipe_settings import NONE
 
 log = logging.getLogger(__name__)
 
-# It needs evaluations during training; the held-out loss is measured at the end alone.
-_NEVER = ("reduce_lr_on_plateau",)
+# They need evaluations during training; the held-out loss is measured at the end alone.
+_NEVER = ("reduce_lr_on_plateau", "greedy")
 
 
 def total_steps(recipe: Recipe, samples: int) -> int:
