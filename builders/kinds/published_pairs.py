@@ -1,4 +1,4 @@
-"""Read published preference pairs: RLAIF-V's, LLaVA-RLHF's and LLaMA-Factory's layouts.
+"""Read published preference pairs: RLAIF-V's, LLaVA-RLHF's, LLaMA-Factory's and TRL's layouts.
 
 rlaif_v       question, chosen, rejected; `image` with bytes and path (openbmb/RLAIF-V-Dataset,
 Parquet), or `image` or `image_path` as a name; `text` with the three as JSON in
@@ -6,6 +6,9 @@ RLHF-V's
 llava_rlhf    conversations, output_1 and output_2, preference 1 or 2, image
 (zhiqings/LLaVA-Human-Preference-10K)
 llama_factory conversations, chosen and rejected as turns, images
+trl           prompt, chosen and rejected, as texts or as messages; without a prompt, or with one
+that is repeated (HuggingFaceH4/ultrafeedback_binarized), chosen and rejected are whole
+conversations that differ in the last answer; image or images by name
 """
 
 import hashlib
@@ -159,10 +162,50 @@ def _llama_factory(index: int, row: Mapping[str, Any]) -> PublishedPair:
     return PublishedPair(prompt, chosen, rejected)
 
 
+def _trl(index: int, row: Mapping[str, Any]) -> PublishedPair:
+    prompt, answers = row.get("prompt"), [row.get(key) for key in ("chosen", "rejected")]
+    before = [turns[:-1] if isinstance(turns, list) else [] for turns in answers]
+    if before[0] != before[1]:
+        detail = "chosen and rejected differ before their last turn; they answer one prompt"
+        raise _bad(index, row, "two prompts", detail)
+    turns = before[0] or prompt
+    if isinstance(turns, str):
+        turns = [{"role": "user", "content": turns}]
+    if before[0] and prompt is not None and not _asks(turns, prompt):
+        detail = f"prompt={prompt!r}"[:80] + ": no turn of chosen, which has turns of its own"
+        raise _bad(index, row, "two prompts", detail)
+    if not turns:
+        detail = "it has no prompt, and chosen is no conversation; give it the key prompt"
+        raise _bad(index, row, "no prompt", detail)
+    asked = prompt_of(index, {**_only(row, "id", "image", "images"), "messages": turns})
+    texts = (_last(index, row, key) for key in ("chosen", "rejected"))
+    return PublishedPair(asked, *texts)
+
+
+def _asks(turns: list[Any], prompt: Any) -> bool:
+    """Return whether a prompt beside a conversation is the conversation's, or a turn of it."""
+    return prompt == turns or any(
+        isinstance(turn, Mapping) and turn.get("content") == prompt for turn in turns
+    )
+
+
+def _last(index: int, row: Mapping[str, Any], key: str) -> str:
+    """Return an answer that is a text, or the last of several messages."""
+    answer = row.get(key)
+    if not isinstance(answer, list):
+        return _text(index, row, key, answer)
+    turn = answer[-1] if answer else None
+    if not isinstance(turn, Mapping) or turn.get("role") != "assistant":
+        detail = f"the last turn of {key} is no assistant's"
+        raise _bad(index, row, "malformed answer", detail)
+    return _text(index, row, key, turn.get("content"))
+
+
 _PARSERS: dict[str, Callable[[int, Mapping[str, Any]], PublishedPair]] = {
     "rlaif_v": _rlaif_v,
     "llava_rlhf": _llava_rlhf,
     "llama_factory": _llama_factory,
+    "trl": _trl,
 }
 
 

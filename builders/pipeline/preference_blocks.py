@@ -143,7 +143,7 @@ class PublishedPairs:
 
     Attributes:
         file: `.json`, `.jsonl` or `.parquet`, or a folder with several `.parquet`.
-        layout: `rlaif_v`, `llava_rlhf` or `llama_factory`.
+        layout: `rlaif_v`, `llava_rlhf`, `llama_factory` or `trl`.
         images: Folder of their images, below the recipe's `images`; images that are in the file
             itself are written there.
         n: How many; None: all.
@@ -157,6 +157,6 @@ class PublishedPairs:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = ("rlaif_v", "llava_rlhf", "llama_factory")
+        known = ("rlaif_v", "llava_rlhf", "llama_factory", "trl")
         check("layout", self.layout, self.layout in known, f"one of {', '.join(known)}")
         check("n", self.n, self.n is None or self.n >= 1, "at least 1")

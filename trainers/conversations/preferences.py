@@ -168,11 +168,17 @@ def _made(kind: type[Kind], index: int, row: Any) -> Kind:
 
 
 def _of_the_other(kind: type[Kind], row: Any) -> RecordFault | None:
-    """Return that a row is of the other kind, and who takes that; None if it is not."""
+    """Return that a row is of the other kind or layout, and who takes that; None if it is not."""
     keys = set(row) if isinstance(row, dict) else set()
     if kind is PreferencePair and "completions" in keys - {"chosen"}:
         detail = "rated completions, which method=rejection and method=steerlm train; give pairs"
         return RecordFault("other kind", detail)
+    if kind is PreferencePair and {"chosen", "rejected"} <= keys and "source" not in keys:
+        detail = (
+            "chosen and rejected without id, images, scores and source, as TRL and others have "
+            "them; `verbalizer-bench build recipes/data/existing_pairs.yaml` makes pairs of these"
+        )
+        return RecordFault("another layout", detail)
     if kind is RatedCompletions and {"chosen", "rejected"} <= keys - {"completions"}:
         detail = "a pair, which method=dpo trains; give rated completions"
         return RecordFault("other kind", detail)

@@ -179,10 +179,55 @@ def test_llama_factory_s_text_preferences(tmp_path: Path) -> None:
         assert pair.prompt[-1].content == row["conversations"][-1]["value"].strip()
 
 
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def test_trl_s_preferences(tmp_path: Path) -> None:
+    system, user = turn("system", "Be brief."), turn("user", "How far is it?")
+    far, near = turn("assistant", "Far away."), turn("assistant", "Quite near.")
+    whole = {"chosen": [user, far], "rejected": [user, near]}
+    rows: list[Any] = [
+        {"prompt": "How far is it?", "chosen": " Far away.", "rejected": "Quite near."},
+        {"prompt": [system, user], "chosen": [far], "rejected": [near]},
+        {"chosen": [user, far, user, far], "rejected": [user, far, user, near]},
+        {**whole, "prompt": "How far is it?", "prompt_id": "0", "score_chosen": 8.5},
+        {**whole, "prompt": "How old is it?"},
+        {"chosen": [user, far], "rejected": [turn("user", "When?"), near]},
+        {"chosen": "Human: How far? Assistant: Far.", "rejected": "Human: How far? Assistant: No."},
+        {"chosen": [user, user], "rejected": [user, turn("user", "When?")]},
+        {"prompt": "How far is it?", "completion": "Far away.", "label": True},
+        {"prompt": 7, "chosen": "Far away.", "rejected": "Quite near."},
+    ]
+    file = tmp_path / "train_prefs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = recipe(tmp_path, records=one(file, "trl"), images=None)
+    build(made)
+    found = {int(pair.id[-6:]): pair for pair in pairs(made)}
+    asked = {number: [one.content for one in pair.prompt] for number, pair in found.items()}
+    question = user["content"]
+    assert asked == {
+        0: [question],
+        1: ["Be brief.", question],
+        2: [question, "Far away.", question],
+    }
+    for pair in found.values():
+        answers = (pair.chosen[0].content, pair.rejected[0].content)
+        assert answers == ("Far away.", "Quite near.")
+    said = reasons(made)
+    # As the first one: what repeats the prompt is the same pair.
+    assert said[3] == "duplicate: of theirs-000000"
+    assert "prompt='How old is it?': no turn of chosen" in said[4]
+    assert "chosen and rejected differ before their last turn" in said[5]
+    assert "it has no prompt, and chosen is no conversation" in said[6]
+    assert said[7].endswith("the last turn of chosen is no assistant's")
+    assert "it has no chosen" in said[8] and "messages=7" in said[9]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layout": "rlhf"}, "layout=rlhf: one of rlaif_v, llava_rlhf, llama_factory"),
+        ({"layout": "rlhf"}, "layout=rlhf: one of rlaif_v, llava_rlhf, llama_factory, trl"),
         ({"n": 9}, r"records\.theirs\.n=9: .*rows\.jsonl has 1 pairs; lower n"),
         ({"file": "nowhere.json"}, r"records\.theirs\.file=nowhere\.json: no such file"),
         ({"file": __file__}, r"pairs are read from \.json, \.jsonl or \.parquet"),
