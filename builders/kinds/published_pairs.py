@@ -13,7 +13,7 @@ conversations that differ in the last answer; image or images by name
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,18 +171,17 @@ def _trl(index: int, row: Mapping[str, Any]) -> PublishedPair:
     turns = before[0] or prompt
     if isinstance(turns, str):
         turns = [{"role": "user", "content": turns}]
-    if before[0] and prompt is not None and not _asks(turns, prompt):
+    if before[0] and prompt is not None and not _asks(before[0], prompt):
         detail = f"prompt={prompt!r}"[:80] + ": no turn of chosen, which has turns of its own"
         raise _bad(index, row, "two prompts", detail)
     if not turns:
         detail = "it has no prompt, and chosen is no conversation; give it the key prompt"
         raise _bad(index, row, "no prompt", detail)
     asked = prompt_of(index, {**_only(row, "id", "image", "images"), "messages": turns})
-    texts = (_last(index, row, key) for key in ("chosen", "rejected"))
-    return PublishedPair(asked, *texts)
+    return PublishedPair(asked, _last(index, row, "chosen"), _last(index, row, "rejected"))
 
 
-def _asks(turns: list[Any], prompt: Any) -> bool:
+def _asks(turns: Sequence[Any], prompt: Any) -> bool:
     """Return whether a prompt beside a conversation is the conversation's, or a turn of it."""
     return prompt == turns or any(
         isinstance(turn, Mapping) and turn.get("content") == prompt for turn in turns
