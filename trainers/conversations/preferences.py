@@ -173,10 +173,12 @@ def _of_the_other(kind: type[Kind], row: Any) -> RecordFault | None:
     if kind is PreferencePair and "completions" in keys - {"chosen"}:
         detail = "rated completions, which method=rejection and method=steerlm train; give pairs"
         return RecordFault("other kind", detail)
-    if kind is PreferencePair and {"chosen", "rejected"} <= keys and "source" not in keys:
+    fields = PreferencePair.model_fields.items()
+    lacking = [name for name, field in fields if field.is_required() and name not in keys]
+    if kind is PreferencePair and {"chosen", "rejected"} <= keys and lacking:
         detail = (
-            "chosen and rejected without id, images, scores and source, as TRL and others have "
-            "them; `verbalizer-bench build recipes/data/existing_pairs.yaml` makes pairs of these"
+            f"it lacks {', '.join(lacking)}; `verbalizer-bench build "
+            "recipes/data/existing_pairs.yaml` makes pairs of TRL's layout and of others"
         )
         return RecordFault("another layout", detail)
     if kind is RatedCompletions and {"chosen", "rejected"} <= keys - {"completions"}:

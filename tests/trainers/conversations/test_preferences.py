@@ -105,7 +105,10 @@ def test_a_record_of_the_other_kind_is_named_as_one() -> None:
         pair(0, FOUR)
     with pytest.raises(BadRecordError, match="other kind: a pair, which method=dpo trains"):
         best(0, {"id": "7", "chosen": [], "rejected": []})
-    with pytest.raises(BadRecordError, match=r"another layout: .* as TRL .*existing_pairs\.yaml"):
+    with pytest.raises(
+        BadRecordError,
+        match=r"layout: it lacks id, images, source, .*_pairs\.yaml",
+    ):
         pair(0, {"prompt": "Why?", "chosen": "So.", "rejected": "No."})
 
 
